@@ -1,0 +1,50 @@
+# make alone lists the targets.
+GO ?= go
+DATA ?= data
+FUZZTIME ?= 20s
+BIN := $(DATA)/bin/verenc
+
+.PHONY: help run demo test lint fuzz bench cover build setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: SoftHSM2, and the AWS clients that the tests use
+	@scripts/setup.sh clients
+
+build: ## build the server into $(DATA)/bin
+	@mkdir -p $(dir $(BIN))
+	@$(GO) build -o $(BIN) ./cmd/verenc
+
+run: ## install SoftHSM2 if need be, make a token and an access key below $(DATA), and serve on 127.0.0.1
+	@scripts/setup.sh
+	@$(MAKE) --no-print-directory build
+	@scripts/run.sh $(DATA)
+
+demo: ## the main job with the real AWS CLI, on a throw-away server
+	@scripts/setup.sh clients
+	@scripts/demo.sh
+
+test: ## all tests, with the race detector, SoftHSM2 and the real AWS clients
+	@scripts/setup.sh clients
+	@$(GO) test -race -timeout 30m ./...
+
+lint: ## gofmt, vet, staticcheck, govulncheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) tool staticcheck ./...
+	@$(GO) tool govulncheck ./...
+
+fuzz: ## every fuzz target for $(FUZZTIME)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: ## rates of the operations over HTTP, of the raw token and of a bare handler, and their ratios
+	@scripts/setup.sh
+	@$(GO) test -run '^$$' -bench BenchmarkService -benchtime 1x -timeout 30m ./cmd/verenc
+
+cover: ## coverage by package
+	@scripts/setup.sh clients
+	@$(GO) test -cover ./...
+
+clean: ## remove $(DATA): the demo's token, keys and database
+	@rm -rf $(DATA)

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/providers/structs"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+)
+
+// Config is all that can be set, in one YAML file, by environment variables and by flags; the later ones win. The path
+// token.pin_file of a field is VERENC_TOKEN_PIN_FILE in the environment and --token-pin-file as a flag. The PIN
+// itself has no field: see readPIN.
+type Config struct {
+	Listen          string        `koanf:"listen" doc:"address of the AWS API, host:port"`
+	PrivateListen   string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
+	TLSCert         string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
+	TLSKey          string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
+	Database        string        `koanf:"database" doc:"SQLite file of the metadata; verenc init creates it"`
+	Account         string        `koanf:"account" doc:"12-digit account of the first access key"`
+	Regions         []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
+	ARNFormat       string        `koanf:"arn_format" doc:"form of ARNs in answers: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID); both are accepted"`
+	Reconcile       time.Duration `koanf:"reconcile_interval" doc:"how often due deletions and what a crash has left are looked for"`
+	ShutdownTimeout time.Duration `koanf:"shutdown_timeout" doc:"how long requests under way may take at the end"`
+	LogLevel        string        `koanf:"log_level" doc:"debug, info, warn or error; one line a request is info"`
+	Token           TokenConfig   `koanf:"token"`
+}
+
+// TokenConfig says which PKCS#11 token holds the keys.
+type TokenConfig struct {
+	Module      string        `koanf:"module" doc:"absolute path of the PKCS#11 module"`
+	Label       string        `koanf:"label" doc:"label of the token; label or serial is required"`
+	Serial      string        `koanf:"serial" doc:"serial number of the token"`
+	PINFile     string        `koanf:"pin_file" doc:"file with the user PIN, readable by its owner only"`
+	Sessions    int           `koanf:"sessions" doc:"most sessions at once; a lower limit of the token wins"`
+	CallTimeout time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
+	MaxStuck    int           `koanf:"max_stuck" doc:"calls past call_timeout, still inside the module, before new ones are refused at once"`
+}
+
+func defaults() Config {
+	return Config{
+		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
+		Regions: []string{"us-east-1"}, ARNFormat: "verenc", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		Token: TokenConfig{Label: "verenc", Sessions: 64, CallTimeout: 5 * time.Second, MaxStuck: 16},
+	}
+}
+
+const envPrefix = "VERENC_"
+
+// setting is one leaf of Config.
+type setting struct {
+	key   string // token.pin_file
+	doc   string
+	value reflect.Value // in the Config it was made from
+}
+
+func (s setting) flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(s.key) }
+
+func (s setting) env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
+}
+
+// settings lists the leaves of a Config in order.
+func settings(c *Config) []setting { return leaves("", reflect.ValueOf(c).Elem()) }
+
+func leaves(prefix string, v reflect.Value) (all []setting) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		key := prefix + f.Tag.Get("koanf")
+		if f.Type.Kind() == reflect.Struct {
+			all = append(all, leaves(key+".", v.Field(i))...)
+			continue
+		}
+		all = append(all, setting{key: key, doc: f.Tag.Get("doc"), value: v.Field(i)})
+	}
+	return all
+}
+
+// addFlags declares a flag for every setting.
+func addFlags(flags *pflag.FlagSet) {
+	c := defaults()
+	for _, s := range settings(&c) {
+		doc := fmt.Sprintf("%s [%s]", s.doc, s.env())
+		switch v := s.value.Interface().(type) {
+		case string:
+			flags.String(s.flag(), v, doc)
+		case int:
+			flags.Int(s.flag(), v, doc)
+		case time.Duration:
+			flags.Duration(s.flag(), v, doc)
+		case []string:
+			flags.StringSlice(s.flag(), v, doc)
+		}
+	}
+}
+
+// loadConfig reads the file (if path is not empty), the environment and the flags that were given.
+func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
+	k := koanf.New(".")
+	base := defaults()
+	if err := k.Load(structs.Provider(base, "koanf"), nil); err != nil {
+		return nil, fmt.Errorf("load defaults: %w", err)
+	}
+	if path != "" {
+		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+			return nil, fmt.Errorf("read configuration %s: %w", path, err)
+		}
+	}
+	byEnv, byFlag := map[string]string{}, map[string]string{}
+	for _, s := range settings(&base) {
+		byEnv[s.env()], byFlag[s.flag()] = s.key, s.key
+	}
+	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ, TransformFunc: func(name, value string) (string, any) {
+		return byEnv[name], value // "" leaves it out
+	}}), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read environment: %w", err)
+	}
+	err = k.Load(posflag.ProviderWithFlag(flags, ".", nil, func(f *pflag.Flag) (string, any) {
+		if key := byFlag[f.Name]; key != "" && f.Changed {
+			return key, posflag.FlagVal(flags, f)
+		}
+		return "", nil
+	}), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read flags: %w", err)
+	}
+
+	var c Config
+	err = k.UnmarshalWithConf("", nil, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		Result: &c, TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: true,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w (verenc config lists the settings)", err)
+	}
+	return &c, c.check()
+}
+
+// check finds what is wrong before anything is opened; every complaint names its setting.
+func (c *Config) check() error {
+	var problems []error
+	complain := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if !filepath.IsAbs(c.Token.Module) {
+		complain("token.module: give the absolute path of the PKCS#11 module, not %q", c.Token.Module)
+	}
+	if c.Token.Label == "" && c.Token.Serial == "" {
+		complain("token.label: give the token's label or token.serial")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		complain("tls_cert and tls_key: give both or none")
+	}
+	if len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "" {
+		complain("account: %q is not 12 digits", c.Account)
+	}
+	if len(c.Regions) == 0 {
+		complain("regions: name at least one")
+	}
+	if c.ARNFormat != "verenc" && c.ARNFormat != "aws" {
+		complain("arn_format: %q is neither verenc nor aws", c.ARNFormat)
+	}
+	if c.Token.Sessions < 1 || c.Token.MaxStuck < 1 {
+		complain("token.sessions and token.max_stuck: give at least 1")
+	}
+	for _, s := range settings(c) {
+		if d, ok := s.value.Interface().(time.Duration); ok && d <= 0 {
+			complain("%s: %v is not a positive time", s.key, d)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// describe prints the settings as a YAML file with their documentation.
+func (c *Config) describe() string {
+	var b strings.Builder
+	section := ""
+	for _, s := range settings(c) {
+		key, indent := s.key, ""
+		if name, rest, nested := strings.Cut(s.key, "."); nested {
+			if section != name {
+				fmt.Fprintf(&b, "%s:\n", name)
+				section = name
+			}
+			key, indent = rest, "  "
+		}
+		value := fmt.Sprintf("%v", s.value.Interface())
+		switch v := s.value.Interface().(type) {
+		case string:
+			value = fmt.Sprintf("%q", v)
+		case []string:
+			value = "[" + strings.Join(v, ", ") + "]"
+		}
+		fmt.Fprintf(&b, "%s# %s\n%s%s: %s\n", indent, s.doc, indent, key, value)
+	}
+	return b.String()
+}
+
+// pinVariable and pinCredential are where the PIN may be, besides token.pin_file.
+const (
+	pinVariable   = envPrefix + "TOKEN_PIN"
+	pinCredential = "verenc-pin" // in systemd's $CREDENTIALS_DIRECTORY
+)
+
+// readPIN gets the user PIN from token.pin_file, from VERENC_TOKEN_PIN (which it removes from the environment), or
+// from the systemd credential verenc-pin. It is never a flag or a setting, so that no process list shows it.
+func readPIN(c *Config) (string, error) {
+	path := c.Token.PINFile
+	if path == "" {
+		if pin, given := os.LookupEnv(pinVariable); given {
+			return pin, os.Unsetenv(pinVariable)
+		}
+		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+			path = filepath.Join(dir, pinCredential)
+		}
+	}
+	if path == "" {
+		return "", fmt.Errorf("read PIN: set token.pin_file, %s or the systemd credential %s", pinVariable, pinCredential)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("read PIN: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("read PIN: others may read %s: run chmod 600 on it", path)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read PIN: %w", err)
+	}
+	pin := strings.TrimRight(string(text), "\r\n")
+	if pin == "" {
+		return "", fmt.Errorf("read PIN: %s is empty", path)
+	}
+	return pin, nil
+}

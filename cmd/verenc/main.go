@@ -1,0 +1,83 @@
+// Command verenc is an AWS-KMS-compatible key service whose keys live in a PKCS#11 token.
+//
+// It plugs the packages together: it reads the configuration, opens the token and the store, and serves. It trusts its
+// configuration and whoever may read its files; secrets come from files and the environment, never from the
+// command line, and go to no log.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := newRoot().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "verenc:", err)
+		os.Exit(1)
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "verenc",
+		Short:         "AWS-KMS-compatible key service on a PKCS#11 token",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	path := root.PersistentFlags().StringP("config", "c", os.Getenv(envPrefix+"CONFIG"), "YAML file with the settings ["+envPrefix+"CONFIG]")
+	addFlags(root.PersistentFlags())
+
+	// with gives a subcommand its configuration.
+	with := func(run func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(*path, cmd.Flags(), os.Environ)
+			if err != nil {
+				return err
+			}
+			return run(cmd, c)
+		}
+	}
+
+	initialise := &cobra.Command{
+		Use: "init", Args: cobra.NoArgs,
+		Short: "Create the database, the service's token objects and the first access key",
+	}
+	var o initOptions
+	initialise.Flags().StringVar(&o.credentials, "credentials", "", "write the access key to this file, in the form of an AWS credentials file, instead of standard output")
+	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false, "use the database that is there, and make one more access key of the account's root principal")
+	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error { return runInit(cmd.Context(), c, o, cmd.OutOrStdout()) })
+
+	root.AddCommand(initialise,
+		&cobra.Command{
+			Use: "serve", Args: cobra.NoArgs,
+			Short: "Serve the AWS API until SIGTERM or SIGINT",
+			RunE:  with(func(cmd *cobra.Command, c *Config) error { return serve(cmd.Context(), c) }),
+		},
+		&cobra.Command{
+			Use: "doctor", Args: cobra.NoArgs,
+			Short: "Check module, token, PIN, mechanisms, self-tests and database, and print cures",
+			RunE:  with(func(cmd *cobra.Command, c *Config) error { return doctor(cmd.Context(), c, cmd.OutOrStdout()) }),
+		},
+		&cobra.Command{
+			Use: "config", Args: cobra.NoArgs,
+			Short: "Print every setting with its meaning and its value, as a YAML file",
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				c, err := loadConfig(*path, cmd.Flags(), os.Environ)
+				if c == nil {
+					return err
+				}
+				fmt.Fprint(cmd.OutOrStdout(), c.describe())
+				return nil
+			},
+		},
+	)
+	return root
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/transport"
+)
+
+// Limits of the HTTP servers: what a client that is slow, or silent, can hold on to.
+const (
+	headerTimeout  = 5 * time.Second
+	requestTimeout = 30 * time.Second
+	idleTimeout    = 3 * time.Minute
+	headerBytes    = 32 << 10
+)
+
+// serve runs until ctx ends, then lets the requests under way finish.
+func serve(ctx context.Context, c *Config) (err error) {
+	p, err := open(ctx, c, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+
+	metrics := newRegistry(p.token)
+	cfg := transport.Config{
+		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions,
+		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping},
+	}
+	api, err := transport.New(cfg)
+	if err != nil {
+		return err
+	}
+	var servers serverGroup
+	if err := servers.add("api", c.Listen, api, c); err != nil {
+		return err
+	}
+	if c.PrivateListen != "" {
+		if err := servers.add("private", c.PrivateListen, privateHandler(cfg, metrics), &Config{}); err != nil {
+			return errors.Join(err, servers.closeListeners())
+		}
+	}
+
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var reconciler sync.WaitGroup
+	reconciler.Go(func() { p.service.Run(background, c.Reconcile) })
+	err = servers.run(ctx, c.ShutdownTimeout, p.log)
+	stop()
+	reconciler.Wait()
+	return err
+}
+
+func privateHandler(cfg transport.Config, metrics *prometheus.Registry) http.Handler {
+	r := mux.NewRouter()
+	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	r.PathPrefix("/").Handler(transport.Health(cfg))
+	return r
+}
+
+// serverGroup is the listeners, which live and end together.
+type serverGroup struct {
+	members []member
+}
+
+type member struct {
+	name     string
+	server   *http.Server
+	listener net.Listener
+}
+
+func (g *serverGroup) add(name, address string, h http.Handler, c *Config) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
+	if c.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return fmt.Errorf("load tls_cert and tls_key: %w", err)
+		}
+		s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen for %s: %w (choose another address: listen, private_listen)", name, err)
+	}
+	g.members = append(g.members, member{name, s, l})
+	return nil
+}
+
+func (g *serverGroup) closeListeners() error {
+	var errs []error
+	for _, m := range g.members {
+		errs = append(errs, m.listener.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// run serves until ctx ends or a listener fails, then shuts all down within the timeout.
+func (g *serverGroup) run(ctx context.Context, timeout time.Duration, log *zap.Logger) error {
+	failed := make(chan error, len(g.members))
+	var running sync.WaitGroup
+	for _, m := range g.members {
+		log.Info("serving", zap.String("listener", m.name), zap.Stringer("address", m.listener.Addr()), zap.Bool("tls", m.server.TLSConfig != nil))
+		running.Go(func() {
+			serve := func() error { return m.server.Serve(m.listener) }
+			if m.server.TLSConfig != nil {
+				serve = func() error { return m.server.ServeTLS(m.listener, "", "") }
+			}
+			if err := serve(); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve %s: %w", m.name, err)
+			}
+		})
+	}
+	var errs []error
+	select {
+	case <-ctx.Done():
+		log.Info("shutting down", zap.Duration("timeout", timeout))
+	case err := <-failed:
+		errs = append(errs, err)
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	for _, m := range g.members {
+		if err := m.server.Shutdown(ending); err != nil {
+			errs = append(errs, fmt.Errorf("shut down %s: %w", m.name, err), m.server.Close())
+		}
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store"
+)
+
+// parts are the things that a command opens, in the order they are opened.
+type parts struct {
+	log     *zap.Logger
+	token   *hsm.Token
+	store   *store.DB
+	service *service.Service
+}
+
+func newLogger(level string) (*zap.Logger, error) {
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("log_level: %w", err)
+	}
+	c := zap.NewProductionConfig()
+	c.Level = zap.NewAtomicLevelAt(l)
+	c.Sampling = nil // every request has its line
+	c.DisableStacktrace, c.DisableCaller = true, true
+	c.EncoderConfig.TimeKey, c.EncoderConfig.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
+	c.EncoderConfig.EncodeDuration = zapcore.MillisDurationEncoder
+	return c.Build()
+}
+
+// hsmConfig reads the PIN.
+func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
+	pin, err := readPIN(c)
+	return hsm.Config{
+		Module: c.Token.Module, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
+		Sessions: c.Token.Sessions, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
+		OnChange: func(err error) {
+			if err != nil {
+				log.Error("token lost; reconnecting", zap.Error(err))
+			} else {
+				log.Info("token connected")
+			}
+		},
+	}, err
+}
+
+// open opens everything. create makes the database; without it one must be there.
+func open(ctx context.Context, c *Config, create bool) (p *parts, err error) {
+	p = &parts{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	if p.log, err = newLogger(c.LogLevel); err != nil {
+		return p, err
+	}
+	h, err := hsmConfig(c, p.log)
+	if err != nil {
+		return p, err
+	}
+	if p.token, err = hsm.Open(ctx, h); err != nil {
+		return p, fmt.Errorf("%w (run verenc doctor)", err)
+	}
+	wraps, err := selfTest(ctx, p)
+	if err != nil {
+		return p, err
+	}
+	if p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create}); err != nil {
+		return p, err
+	}
+	p.service, err = service.New(service.Config{Store: p.store, Token: p.token, Log: p.log, WrapsInToken: wraps,
+		ARNFormat: service.ARNFormat(c.ARNFormat)})
+	return p, err
+}
+
+// selfTest refuses a token that can't do what everything needs, and tells whether it wraps data keys itself.
+func selfTest(ctx context.Context, p *parts) (wraps bool, err error) {
+	wraps = true
+	var failures []string
+	for _, check := range p.token.SelfTest(ctx) {
+		switch {
+		case check.Err == nil:
+		case check.Name == hsm.CheckWrapped:
+			wraps = false
+			p.log.Warn("the token can't wrap data keys: GenerateDataKeyWithoutPlaintext makes ciphertexts of form 1", zap.Error(check.Err))
+		default:
+			failures = append(failures, check.Name+": "+check.Err.Error())
+		}
+	}
+	if failures != nil {
+		return wraps, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
+	}
+	return wraps, nil
+}
+
+func (p *parts) close() error {
+	var errs []error
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	if p.token != nil {
+		errs = append(errs, p.token.Close())
+	}
+	if p.log != nil {
+		_ = p.log.Sync() // a terminal can't be synced
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,112 @@
+package hsm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Overhead is how many bytes longer than its plaintext a box of Encrypt is: IV and tag.
+const Overhead = ivSize + tagSize
+
+// Sealed is random bytes of the token with their box (see Encrypt).
+type Sealed struct {
+	Plaintext []byte // to be cleared by whoever takes it
+	Box       []byte
+}
+
+// Encrypt seals plaintext with AES-256-GCM (NIST SP 800-38D) under a Seal key and returns the box
+//
+//	IV (12) | ciphertext (as long as plaintext) | tag (16)
+//
+// The IV is random (section 8.2.2), so one key must not seal more than 2^32 times; the caller counts.
+func (t *Token) Encrypt(ctx context.Context, key ObjectID, plaintext, aad []byte) ([]byte, error) {
+	plaintext, aad = bytes.Clone(plaintext), bytes.Clone(aad) // the call may outlive its caller: see run
+	return runSecret(ctx, t, plaintext, func(s *session) ([]byte, error) {
+		return s.seal(t.cfg.Rand, key, plaintext, aad)
+	})
+}
+
+// Decrypt opens a box of Encrypt. The caller clears the plaintext.
+func (t *Token) Decrypt(ctx context.Context, key ObjectID, box, aad []byte) ([]byte, error) {
+	box, aad = bytes.Clone(box), bytes.Clone(aad)
+	return run(ctx, t, func(s *session) ([]byte, error) { return s.unseal(key, box, aad) })
+}
+
+// GenerateSealed takes n bytes of the token's random number generator and seals them as Encrypt does.
+func (t *Token) GenerateSealed(ctx context.Context, key ObjectID, n int, aad []byte) (Sealed, error) {
+	aad = bytes.Clone(aad)
+	return run(ctx, t, func(s *session) (Sealed, error) {
+		plaintext, err := s.random(n)
+		if err != nil {
+			return Sealed{}, err
+		}
+		box, err := s.seal(t.cfg.Rand, key, plaintext, aad)
+		if err != nil {
+			clear(plaintext)
+			return Sealed{}, err
+		}
+		return Sealed{Plaintext: plaintext, Box: box}, nil
+	})
+}
+
+func (s *session) seal(rand io.Reader, key ObjectID, plaintext, aad []byte) ([]byte, error) {
+	h, err := s.lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	return s.sealWith(rand, h, plaintext, aad)
+}
+
+func (s *session) sealWith(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad []byte) ([]byte, error) {
+	var iv [ivSize]byte
+	if _, err := io.ReadFull(rand, iv[:]); err != nil {
+		return nil, fmt.Errorf("draw an initialisation vector: %w", err)
+	}
+	out, _, err := s.lib.gcm(s.handle, h, false, &iv, plaintext, aad)
+	if err != nil {
+		return nil, err
+	}
+	if len(out) != len(plaintext)+tagSize {
+		return nil, fmt.Errorf("C_Encrypt: %d bytes instead of %d", len(out), len(plaintext)+tagSize)
+	}
+	return append(append(make([]byte, 0, ivSize+len(out)), iv[:]...), out...), nil
+}
+
+func (s *session) unseal(key ObjectID, box, aad []byte) ([]byte, error) {
+	if len(box) < Overhead {
+		return nil, fmt.Errorf("%w: box of %d bytes", ErrAuthentication, len(box))
+	}
+	h, err := s.lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	return s.unsealWith(h, box, aad)
+}
+
+func (s *session) unsealWith(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error) {
+	iv := [ivSize]byte(box)
+	plaintext, started, err := s.lib.gcm(s.handle, h, true, &iv, box[ivSize:], aad)
+	if err == nil && len(plaintext) != len(box)-Overhead {
+		clear(plaintext)
+		return nil, fmt.Errorf("C_Decrypt: %d bytes instead of %d", len(plaintext), len(box)-Overhead)
+	}
+	// SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for a wrong tag, as it would for a broken device. The key's
+	// own word decides: if it still encrypts, in this session, the token is well and the box is not.
+	if started && hasCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED) && s.encrypts(h) {
+		return nil, fmt.Errorf("%w: %w", ErrAuthentication, err)
+	}
+	return plaintext, err
+}
+
+// encrypts tells whether a key can be used in the session. The result is thrown away, so its IV never counts.
+func (s *session) encrypts(h pkcs11.ObjectHandle) bool {
+	if !s.loggedIn() {
+		return false
+	}
+	out, _, err := s.lib.gcm(s.handle, h, false, &[ivSize]byte{}, []byte{0}, nil)
+	return err == nil && len(out) == 1+tagSize
+}

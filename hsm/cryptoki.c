@@ -1,0 +1,108 @@
+#include "cryptoki.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CKM_AES_GCM 0x1087UL
+#define CKA_VALUE 0x11UL
+#define CKR_FUNCTION_NOT_SUPPORTED 0x54UL
+
+// Positions in CK_FUNCTION_LIST.
+enum { C_GET_ATTRIBUTE_VALUE = 24, C_ENCRYPT_INIT = 29, C_ENCRYPT = 30, C_DECRYPT_INIT = 33, C_DECRYPT = 34, C_WRAP_KEY = 60,
+	C_GENERATE_RANDOM = 64, FUNCTIONS = 68 };
+
+typedef void (*ck_function)(void);
+
+struct ck_function_list {
+	unsigned char version[2];
+	ck_function function[FUNCTIONS];
+};
+
+struct ck_mechanism {
+	ck_ulong mechanism;
+	void *parameter;
+	ck_ulong parameter_len;
+};
+
+struct ck_gcm_params {
+	unsigned char *iv;
+	ck_ulong iv_len, iv_bits;
+	unsigned char *aad;
+	ck_ulong aad_len, tag_bits;
+};
+
+struct ck_attribute {
+	ck_ulong type;
+	void *value;
+	ck_ulong value_len;
+};
+
+struct ck_function_list *ck_load(const char *path, char **problem)
+{
+	struct ck_function_list *list = NULL;
+	ck_rv (*get)(struct ck_function_list **);
+	void *module = dlopen(path, RTLD_LAZY);
+
+	if (module == NULL) {
+		*problem = strdup(dlerror());
+		return NULL;
+	}
+	*(void **)&get = dlsym(module, "C_GetFunctionList");
+	if (get == NULL || get(&list) != 0 || list == NULL) {
+		*problem = strdup("it has no working C_GetFunctionList");
+		return NULL;
+	}
+	return list;
+}
+
+ck_rv ck_gcm(struct ck_function_list *list, int decrypt, ck_ulong session, ck_ulong key, unsigned char *iv,
+	unsigned char *aad, ck_ulong aadlen, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
+	int *started)
+{
+	struct ck_gcm_params params = { iv, 12, 96, aadlen ? aad : NULL, aadlen, 128 };
+	struct ck_mechanism mechanism = { CKM_AES_GCM, &params, sizeof params };
+	ck_rv (*init)(ck_ulong, struct ck_mechanism *, ck_ulong);
+	ck_rv (*once)(ck_ulong, unsigned char *, ck_ulong, unsigned char *, ck_ulong *);
+
+	init = (ck_rv (*)(ck_ulong, struct ck_mechanism *, ck_ulong))list->function[decrypt ? C_DECRYPT_INIT : C_ENCRYPT_INIT];
+	once = (ck_rv (*)(ck_ulong, unsigned char *, ck_ulong, unsigned char *, ck_ulong *))
+		list->function[decrypt ? C_DECRYPT : C_ENCRYPT];
+	if (init == NULL || once == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	ck_rv rv = init(session, &mechanism, key);
+	*started = rv == 0;
+	return rv == 0 ? once(session, in, inlen, out, outlen) : rv;
+}
+
+ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong wrapping, ck_ulong key,
+	unsigned char *out, ck_ulong *outlen)
+{
+	struct ck_mechanism m = { mechanism, NULL, 0 };
+	ck_rv (*wrap)(ck_ulong, struct ck_mechanism *, ck_ulong, ck_ulong, unsigned char *, ck_ulong *);
+
+	wrap = (ck_rv (*)(ck_ulong, struct ck_mechanism *, ck_ulong, ck_ulong, unsigned char *, ck_ulong *))
+		list->function[C_WRAP_KEY];
+	return wrap == NULL ? CKR_FUNCTION_NOT_SUPPORTED : wrap(session, &m, wrapping, key, out, outlen);
+}
+
+ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object, unsigned char *out, ck_ulong *outlen)
+{
+	struct ck_attribute value = { CKA_VALUE, out, *outlen };
+	ck_rv (*get)(ck_ulong, ck_ulong, struct ck_attribute *, ck_ulong);
+
+	get = (ck_rv (*)(ck_ulong, ck_ulong, struct ck_attribute *, ck_ulong))list->function[C_GET_ATTRIBUTE_VALUE];
+	if (get == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	ck_rv rv = get(session, object, &value, 1);
+	*outlen = value.value_len;
+	return rv;
+}
+
+ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len)
+{
+	ck_rv (*generate)(ck_ulong, unsigned char *, ck_ulong);
+
+	generate = (ck_rv (*)(ck_ulong, unsigned char *, ck_ulong))list->function[C_GENERATE_RANDOM];
+	return generate == NULL ? CKR_FUNCTION_NOT_SUPPORTED : generate(session, out, len);
+}

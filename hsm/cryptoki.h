@@ -1,0 +1,31 @@
+// The part of PKCS#11 v2.40 that hsm calls directly, with output buffers of known size: one C_ call where a
+// size query would make it two, which is a round trip more to a network HSM, and no copy of a secret in C memory. The function list, its order and
+// the structures are those of the OASIS base specification, sections 3 and 5.
+#ifndef VERENC_CRYPTOKI_H
+#define VERENC_CRYPTOKI_H
+
+typedef unsigned long ck_ulong;
+typedef ck_ulong ck_rv;
+
+struct ck_function_list;
+
+struct ck_function_list *ck_load(const char *path, char **problem);
+
+// ck_gcm does C_EncryptInit + C_Encrypt, or C_DecryptInit + C_Decrypt, with CKM_AES_GCM: 12-byte IV, 16-byte
+// tag behind the ciphertext. *outlen is the size of out, then the length written. *started is set once the
+// Init call has succeeded.
+ck_rv ck_gcm(struct ck_function_list *list, int decrypt, ck_ulong session, ck_ulong key, unsigned char *iv,
+	unsigned char *aad, ck_ulong aadlen, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
+	int *started);
+
+// ck_wrap is C_WrapKey with a mechanism that takes no parameter.
+ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong wrapping, ck_ulong key,
+	unsigned char *out, ck_ulong *outlen);
+
+// ck_value is C_GetAttributeValue for CKA_VALUE.
+ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object, unsigned char *out, ck_ulong *outlen);
+
+// ck_random is C_GenerateRandom.
+ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len);
+
+#endif

@@ -1,0 +1,70 @@
+package hsm
+
+import (
+	"context"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Tokens lists the initialised tokens that a module offers, without logging in.
+func Tokens(module string) (tokens []Info, err error) {
+	lib, err := loadLibrary(module)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if released := lib.release(false); err == nil {
+			err = released
+		}
+	}()
+	slots, err := lib.ctx.GetSlotList(true)
+	if err != nil {
+		return nil, failed("C_GetSlotList", err)
+	}
+	for _, slot := range slots {
+		if info, err := lib.ctx.GetTokenInfo(slot); err == nil && info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
+			tokens = append(tokens, infoOf(info))
+		}
+	}
+	return tokens, nil
+}
+
+func infoOf(i pkcs11.TokenInfo) Info {
+	return Info{Label: i.Label, Manufacturer: i.ManufacturerID, Model: i.Model, Serial: i.SerialNumber, Firmware: version(i.FirmwareVersion)}
+}
+
+// Mechanism is a mechanism that this package uses.
+type Mechanism struct {
+	Name string // as PKCS#11 has it
+	Need string // what it is for
+	id   uint
+}
+
+// mechanisms is all of them.
+var mechanisms = []Mechanism{
+	{"CKM_AES_KEY_GEN", "CreateKey", pkcs11.CKM_AES_KEY_GEN},
+	{"CKM_AES_GCM", "Encrypt, Decrypt, data keys", pkcs11.CKM_AES_GCM},
+	{"CKM_GENERIC_SECRET_KEY_GEN", "GenerateDataKeyWithoutPlaintext inside the token", pkcs11.CKM_GENERIC_SECRET_KEY_GEN},
+	{"CKM_AES_KEY_WRAP_PAD", "GenerateDataKeyWithoutPlaintext inside the token", pkcs11.CKM_AES_KEY_WRAP_PAD},
+}
+
+// MissingMechanisms gives those that the token does not list. SelfTest tells more: a listed mechanism may still not work.
+func (t *Token) MissingMechanisms(ctx context.Context) ([]Mechanism, error) {
+	return run(ctx, t, func(s *session) ([]Mechanism, error) {
+		listed, err := s.lib.ctx.GetMechanismList(s.slot)
+		if err != nil {
+			return nil, failed("C_GetMechanismList", err)
+		}
+		has := map[uint]bool{}
+		for _, m := range listed {
+			has[m.Mechanism] = true
+		}
+		var missing []Mechanism
+		for _, m := range mechanisms {
+			if !has[m.id] {
+				missing = append(missing, m)
+			}
+		}
+		return missing, nil
+	})
+}

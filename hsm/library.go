@@ -1,0 +1,190 @@
+package hsm
+
+/*
+#cgo LDFLAGS: -ldl
+#cgo noescape ck_gcm
+#cgo nocallback ck_gcm
+#cgo noescape ck_wrap
+#cgo nocallback ck_wrap
+#cgo noescape ck_value
+#cgo nocallback ck_value
+#cgo noescape ck_random
+#cgo nocallback ck_random
+#include <stdlib.h>
+#include "cryptoki.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"unsafe"
+
+	"github.com/miekg/pkcs11"
+)
+
+const (
+	ivSize  = 12 // bytes; NIST SP 800-38D section 8.2: the length GCM is built for
+	tagSize = 16 // bytes; NIST SP 800-38D section 5.2.1.2: the longest tag
+)
+
+// library is one loaded and initialised PKCS#11 module. C_Initialize and C_Finalize act on the whole process,
+// so there is one library a path, counted.
+type library struct {
+	path string
+	ctx  *pkcs11.Ctx
+	list *C.struct_ck_function_list
+	refs int  // guarded by libraries.mu
+	ours bool // this package has initialised it, and so finalises it
+
+	// objects keeps C_FindObjects and the creation or destruction of objects apart: on SoftHSM before 2.7.0
+	// they disturb each other. Creators hold it shared, searches alone.
+	objects sync.RWMutex
+}
+
+var libraries = struct {
+	mu     sync.Mutex
+	byPath map[string]*library
+}{byPath: map[string]*library{}}
+
+func loadLibrary(path string) (*library, error) {
+	if !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("load PKCS#11 module %q: give its absolute path", path)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("load PKCS#11 module: %w (install the HSM's client, or scripts/setup.sh for SoftHSM)", err)
+	}
+	libraries.mu.Lock()
+	defer libraries.mu.Unlock()
+	if l := libraries.byPath[path]; l != nil {
+		l.refs++
+		return l, nil
+	}
+
+	cpath := C.CString(path)
+	defer C.free(unsafe.Pointer(cpath))
+	var problem *C.char
+	list := C.ck_load(cpath, &problem)
+	if list == nil {
+		defer C.free(unsafe.Pointer(problem))
+		return nil, fmt.Errorf("load PKCS#11 module %s: %s", path, C.GoString(problem))
+	}
+	ctx := pkcs11.New(path)
+	if ctx == nil {
+		return nil, fmt.Errorf("load PKCS#11 module %s: it cannot be opened", path)
+	}
+	err := failed("C_Initialize", ctx.Initialize())
+	if err != nil && !hasCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+		ctx.Destroy()
+		return nil, fmt.Errorf("initialise PKCS#11 module %s: %w (check the module's own configuration)", path, err)
+	}
+	l := &library{path: path, ctx: ctx, list: list, refs: 1, ours: err == nil}
+	libraries.byPath[path] = l
+	return l, nil
+}
+
+// release gives the library back; the last one finalises it, unless a call is still stuck inside.
+func (l *library) release(stuck bool) error {
+	libraries.mu.Lock()
+	defer libraries.mu.Unlock()
+	l.refs--
+	if l.refs > 0 || stuck {
+		return nil
+	}
+	delete(libraries.byPath, l.path)
+	defer l.ctx.Destroy()
+	if !l.ours {
+		return nil
+	}
+	return failed("C_Finalize", l.ctx.Finalize())
+}
+
+// findSlot gives the slot of the token with this label and serial number; an empty one matches all. Slots are
+// numbered anew by reboots and failovers, so they are never remembered.
+func (l *library) findSlot(label, serial string) (uint, pkcs11.TokenInfo, error) {
+	slots, err := l.ctx.GetSlotList(true)
+	if err != nil {
+		return 0, pkcs11.TokenInfo{}, failed("C_GetSlotList", err)
+	}
+	var matches []uint
+	var found pkcs11.TokenInfo
+	for _, slot := range slots {
+		info, err := l.ctx.GetTokenInfo(slot)
+		if err != nil || (label != "" && info.Label != label) || (serial != "" && info.SerialNumber != serial) {
+			continue
+		}
+		matches, found = append(matches, slot), info
+	}
+	switch {
+	case len(matches) == 0:
+		return 0, found, &callError{call: fmt.Sprintf("find token (label %q, serial %q; see verenc doctor for the tokens there are)",
+			label, serial), rv: pkcs11.CKR_TOKEN_NOT_PRESENT, kind: ErrUnavailable}
+	case len(matches) > 1:
+		return 0, found, fmt.Errorf("find token: %d tokens have label %q and serial %q: give the serial number of one",
+			len(matches), label, serial)
+	}
+	return matches[0], found, nil
+}
+
+// gcm encrypts or decrypts with CKM_AES_GCM into a new slice. started tells whether the Init call succeeded.
+func (l *library) gcm(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, decrypt bool, iv *[ivSize]byte, in, aad []byte) (out []byte, started bool, err error) {
+	out = make([]byte, len(in)+2*tagSize)
+	n, mode, call := C.ck_ulong(len(out)), C.int(0), "C_Encrypt"
+	if decrypt {
+		mode, call = 1, "C_Decrypt"
+	}
+	var began C.int
+	rv := C.ck_gcm(l.list, mode, C.ck_ulong(s), C.ck_ulong(key), bytePtr(iv[:]), bytePtr(aad), C.ck_ulong(len(aad)),
+		bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &n, &began)
+	if rv != 0 {
+		if began == 0 {
+			call += "Init"
+		}
+		clear(out)
+		return nil, began != 0, failed(call, pkcs11.Error(rv))
+	}
+	if int(n) > len(out) {
+		return nil, true, errors.New(call + ": output length is larger than its buffer")
+	}
+	return out[:n], true, nil
+}
+
+// wrap is C_WrapKey with a mechanism that has no parameter. size is an upper bound of the output in bytes.
+func (l *library) wrap(s pkcs11.SessionHandle, mechanism uint, wrapping, key pkcs11.ObjectHandle, size int) ([]byte, error) {
+	out := make([]byte, size)
+	n := C.ck_ulong(size)
+	if rv := C.ck_wrap(l.list, C.ck_ulong(s), C.ck_ulong(mechanism), C.ck_ulong(wrapping), C.ck_ulong(key), bytePtr(out), &n); rv != 0 {
+		return nil, failed("C_WrapKey", pkcs11.Error(rv))
+	}
+	if int(n) > size {
+		return nil, errors.New("C_WrapKey: output length is larger than its buffer")
+	}
+	return out[:n], nil
+}
+
+// value reads CKA_VALUE, at most size bytes.
+func (l *library) value(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, size int) ([]byte, error) {
+	out := make([]byte, size)
+	n := C.ck_ulong(size)
+	if rv := C.ck_value(l.list, C.ck_ulong(s), C.ck_ulong(object), bytePtr(out), &n); rv != 0 {
+		return nil, failed("C_GetAttributeValue", pkcs11.Error(rv))
+	}
+	if n > C.ck_ulong(size) { // CK_UNAVAILABLE_INFORMATION is the largest CK_ULONG
+		return nil, errors.New("C_GetAttributeValue: CKA_VALUE is not available")
+	}
+	return out[:n], nil
+}
+
+// random is C_GenerateRandom.
+func (l *library) random(s pkcs11.SessionHandle, n int) ([]byte, error) {
+	out := make([]byte, n)
+	if rv := C.ck_random(l.list, C.ck_ulong(s), bytePtr(out), C.ck_ulong(n)); rv != 0 {
+		return nil, failed("C_GenerateRandom", pkcs11.Error(rv))
+	}
+	return out, nil
+}
+
+func bytePtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.Pointer(unsafe.SliceData(b))) }

@@ -1,0 +1,253 @@
+package hsm
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/miekg/pkcs11"
+)
+
+// ObjectID is the CKA_ID of a token object: 16 random bytes, recorded by the caller before the object exists.
+type ObjectID [16]byte
+
+func (id ObjectID) String() string { return hex.EncodeToString(id[:]) }
+
+// Purpose says what a secret key may do in the token. No key may do more than one of these: a key that both
+// wraps and decrypts would let anyone with a session read what it wraps.
+type Purpose int
+
+// Purposes of a secret key.
+const (
+	Seal Purpose = iota + 1 // AES-256, CKA_ENCRYPT and CKA_DECRYPT
+	Wrap                    // AES-256, CKA_WRAP and CKA_UNWRAP
+)
+
+// SecretKey describes a secret key to generate.
+type SecretKey struct {
+	ID      ObjectID
+	Label   string // CKA_LABEL, for people
+	Purpose Purpose
+}
+
+const aesKeySize = 32 // bytes
+
+// GenerateSecretKey generates a token object: sensitive, never extractable, not modifiable. The call is not repeatable:
+// after an error other than ErrUnavailable before the call, the object may exist; Destroy undoes it.
+func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
+	if k.Purpose != Seal && k.Purpose != Wrap {
+		return fmt.Errorf("generate secret key: purpose %d is unknown", k.Purpose)
+	}
+	template := append(aesTemplate(k.Purpose),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label))
+	_, err := run(ctx, t, func(s *session) (struct{}, error) {
+		h, err := s.generate(pkcs11.CKM_AES_KEY_GEN, template)
+		if err == nil {
+			s.remember(k.ID, h)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// secretTemplate has the attributes that every secret key here has.
+func secretTemplate(keyType uint, size int) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, keyType),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
+	}
+}
+
+// aesTemplate is a key of one purpose that never leaves the token.
+func aesTemplate(p Purpose) []*pkcs11.Attribute {
+	return append(secretTemplate(pkcs11.CKK_AES, aesKeySize),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, p == Seal),
+		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, p == Seal),
+		pkcs11.NewAttribute(pkcs11.CKA_WRAP, p == Wrap),
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, p == Wrap))
+}
+
+// dataKeyTemplate is a session object that can be wrapped but not read.
+func dataKeyTemplate(size int) []*pkcs11.Attribute {
+	return append(secretTemplate(pkcs11.CKK_GENERIC_SECRET, size),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true))
+}
+
+func (s *session) generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	s.lib.objects.RLock()
+	defer s.lib.objects.RUnlock()
+	h, err := s.lib.ctx.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, template)
+	return h, failed("C_GenerateKey", err)
+}
+
+// destroy ends an object. A session object that can't be destroyed marks the session broken: closing it ends the object.
+func (s *session) destroy(h pkcs11.ObjectHandle) error {
+	s.lib.objects.RLock()
+	defer s.lib.objects.RUnlock()
+	err := failed("C_DestroyObject", s.lib.ctx.DestroyObject(s.handle, h))
+	s.broken = s.broken || err != nil
+	return err
+}
+
+// Destroy ends the token objects with these ids, for ever. An id without an object is no error, so that an
+// interrupted Destroy can be repeated.
+func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
+	for _, id := range ids {
+		_, err := run(ctx, t, func(s *session) (struct{}, error) {
+			<-s.complete // or the index could remember the object after we have forgotten it
+			h, err := s.lookup(id)
+			if errors.Is(err, ErrNoObject) {
+				return struct{}{}, nil
+			}
+			if err != nil {
+				return struct{}{}, err
+			}
+			s.forget(id)
+			err = s.destroy(h)
+			if hasCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) && s.loggedIn() {
+				err = nil // somebody else has destroyed it
+			}
+			return struct{}{}, err
+		})
+		if err != nil {
+			return fmt.Errorf("destroy object %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// loggedIn tells whether the session lives and its user is logged in.
+func (s *session) loggedIn() bool {
+	info, err := s.lib.ctx.GetSessionInfo(s.handle)
+	return err == nil && info.State == pkcs11.CKS_RW_USER_FUNCTIONS
+}
+
+// index maps CKA_IDs to the handles of one connection. C_FindObjects takes time linear in the number of
+// objects, so it runs once a connection, in the background, and never for a request.
+type index struct {
+	mu       sync.RWMutex
+	handles  map[ObjectID]pkcs11.ObjectHandle // guarded by mu
+	complete chan struct{}                    // closed once handles has all objects there were at the connection's start
+}
+
+func (x *index) find(id ObjectID) (pkcs11.ObjectHandle, bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	h, ok := x.handles[id]
+	return h, ok
+}
+
+func (x *index) remember(id ObjectID, h pkcs11.ObjectHandle) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.handles[id] = h
+}
+
+func (x *index) forget(id ObjectID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.handles, id)
+}
+
+// lookup gives the handle of an object, waiting for the index if need be. The wait ends with the index, which
+// ends with the connection; the caller's own deadline is run's.
+func (s *session) lookup(id ObjectID) (pkcs11.ObjectHandle, error) {
+	if h, ok := s.find(id); ok {
+		return h, nil
+	}
+	<-s.complete
+	if h, ok := s.find(id); ok {
+		return h, nil
+	}
+	if s.dead.Load() {
+		return 0, fmt.Errorf("%w: the connection was lost", ErrUnavailable)
+	}
+	return 0, fmt.Errorf("%w: CKA_ID %s", ErrNoObject, id)
+}
+
+// buildIndex reads the CKA_IDs of all objects of ours. It closes complete in every case.
+func (c *conn) buildIndex() error {
+	defer close(c.complete)
+	s, err := c.session()
+	if err != nil {
+		return err
+	}
+	defer s.put()
+	err = s.visit(func(h pkcs11.ObjectHandle, o Object) { c.remember(o.ID, h) })
+	s.broken = err != nil
+	return err
+}
+
+// visit calls f for every private token object with a 16-byte CKA_ID. It takes time linear in their number.
+func (s *session) visit(f func(pkcs11.ObjectHandle, Object)) error {
+	handles, err := s.search([]*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+	})
+	if err != nil {
+		return err
+	}
+	for _, h := range handles {
+		attrs, err := s.lib.ctx.GetAttributeValue(s.handle, h, []*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_ID, nil), pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil)})
+		if err = failed("C_GetAttributeValue", err); lost(err) {
+			return err
+		}
+		if err != nil || len(attrs) != 2 || len(attrs[0].Value) != len(ObjectID{}) {
+			continue // an object of somebody else, or one just destroyed
+		}
+		f(h, Object{ID: ObjectID(attrs[0].Value), Label: string(attrs[1].Value)})
+	}
+	return nil
+}
+
+// search is C_FindObjects, alone with the token.
+func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+	s.lib.objects.Lock()
+	defer s.lib.objects.Unlock()
+	if err := s.lib.ctx.FindObjectsInit(s.handle, template); err != nil {
+		return nil, failed("C_FindObjectsInit", err)
+	}
+	var all []pkcs11.ObjectHandle
+	for {
+		some, _, err := s.lib.ctx.FindObjects(s.handle, 1024)
+		if err != nil {
+			return nil, failed("C_FindObjects", err)
+		}
+		if len(some) == 0 {
+			return all, failed("C_FindObjectsFinal", s.lib.ctx.FindObjectsFinal(s.handle))
+		}
+		all = append(all, some...)
+	}
+}
+
+// Object is a token object as a reconciler or a doctor sees it.
+type Object struct {
+	ID    ObjectID
+	Label string
+}
+
+// Objects lists the private token objects with a 16-byte CKA_ID whose label begins with prefix. It takes time linear in their
+// number and is for inspection, not for requests.
+func (t *Token) Objects(ctx context.Context, prefix string) ([]Object, error) {
+	return run(ctx, t, func(s *session) ([]Object, error) {
+		var objects []Object
+		err := s.visit(func(_ pkcs11.ObjectHandle, o Object) {
+			if strings.HasPrefix(o.Label, prefix) {
+				objects = append(objects, o)
+			}
+		})
+		return objects, err
+	})
+}

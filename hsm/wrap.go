@@ -1,0 +1,101 @@
+package hsm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Pair names the two keys of one symmetric key material.
+type Pair struct {
+	Seal ObjectID
+	Wrap ObjectID
+}
+
+// kwpSize is the length of n bytes wrapped with AES-KWP (NIST SP 800-38F section 6.3): padded to a multiple of
+// 8, and a semiblock more.
+func kwpSize(n int) int { return (n+7)/8*8 + 8 }
+
+// GenerateWrapped generates a secret of n bytes in the token, wraps it there with AES-KWP under the Wrap key, seals the
+// wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys the secret. The secret is sensitive and in
+// no memory but the token's. The box is that of Encrypt over kwpSize(n) bytes.
+func (t *Token) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byte) ([]byte, error) {
+	aad = bytes.Clone(aad)
+	template := dataKeyTemplate(n)
+	return run(ctx, t, func(s *session) (box []byte, err error) {
+		wrapping, err := s.lookup(keys.Wrap)
+		if err != nil {
+			return nil, err
+		}
+		secret, err := s.generate(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, template)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, s.destroy(secret)) }()
+		wrapped, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, wrapping, secret, kwpSize(n))
+		if err != nil {
+			return nil, err
+		}
+		if len(wrapped) != kwpSize(n) {
+			return nil, fmt.Errorf("C_WrapKey: %d bytes instead of %d", len(wrapped), kwpSize(n))
+		}
+		return s.seal(t.cfg.Rand, keys.Seal, wrapped, aad)
+	})
+}
+
+// DecryptWrapped opens a box of GenerateWrapped and gives its secret of n bytes. The box is authenticated before
+// anything is unwrapped. The caller clears the secret.
+func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int, aad []byte) ([]byte, error) {
+	if len(box) != kwpSize(n)+Overhead {
+		return nil, fmt.Errorf("%w: box of %d bytes for a secret of %d", ErrAuthentication, len(box), n)
+	}
+	box, aad = bytes.Clone(box), bytes.Clone(aad)
+	return run(ctx, t, func(s *session) ([]byte, error) {
+		wrapped, err := s.unseal(keys.Seal, box, aad)
+		if err != nil {
+			return nil, err
+		}
+		unwrapping, err := s.lookup(keys.Wrap)
+		if err != nil {
+			return nil, err
+		}
+		return s.unwrapSecret(unwrapping, wrapped, n)
+	})
+}
+
+// unwrapSecret reads a secret of n bytes through a session object.
+func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) (secret []byte, err error) {
+	h, err := s.unwrap(pkcs11.CKM_AES_KEY_WRAP_PAD, unwrapping, wrapped, []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.destroy(h)) }()
+	value, err := s.lib.value(s.handle, h, len(wrapped))
+	if err != nil {
+		return nil, err
+	}
+	// SoftHSM before 2.7.0 leaves KWP's zero padding on.
+	if len(value) < n || len(value) > len(wrapped) {
+		clear(value)
+		return nil, fmt.Errorf("C_UnwrapKey: secret of %d bytes instead of %d", len(value), n)
+	}
+	clear(value[n:])
+	return value[:n:n], nil
+}
+
+func (s *session) unwrap(mechanism uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	s.lib.objects.RLock()
+	defer s.lib.objects.RUnlock()
+	h, err := s.lib.ctx.UnwrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, unwrapping, wrapped, template)
+	return h, failed("C_UnwrapKey", err)
+}

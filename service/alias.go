@@ -1,0 +1,192 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+)
+
+const (
+	maxAliases    = 50 // for one key; AWS page "Resource quotas"
+	aliasPrefix   = "alias/"
+	aliasReserved = "alias/aws/"
+)
+
+// aliasPattern is narrower than AliasNameType (API Reference, CreateAlias, AliasName).
+var aliasPattern = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)
+
+func checkAliasName(name string) error {
+	switch {
+	case !strings.HasPrefix(name, aliasPrefix):
+		return refuse(CodeValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
+	case strings.HasPrefix(name, aliasReserved):
+		return refuse(CodeInvalidAliasName, "The prefix %s is reserved.", aliasReserved)
+	case !aliasPattern.MatchString(name):
+		return refuse(CodeInvalidAliasName, "%s contains invalid characters for an alias", name)
+	}
+	return nil
+}
+
+// aliasTarget is keyFor for a key that an alias is to point at, or points at.
+func (s *Service) aliasTarget(ctx context.Context, c *Caller, op, keyID string) (*Key, error) {
+	if strings.HasPrefix(keyID, aliasPrefix) {
+		return nil, refuse(CodeValidation, "Aliases must refer to keys. Not aliases")
+	}
+	k, err := s.keyFor(ctx, c, keyUse{op: op, keyID: keyID})
+	if err == nil && k.Account != c.Account {
+		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+	}
+	return k, err
+}
+
+// CreateAliasRequest is the input of CreateAlias.
+type CreateAliasRequest struct {
+	AliasName   string `shape:"AliasNameType" required:"true"`
+	TargetKeyId string `shape:"KeyIdType" required:"true"`
+}
+
+// CreateAlias gives a key a name.
+func (s *Service) CreateAlias(ctx context.Context, c *Caller, in *CreateAliasRequest) (*Empty, error) {
+	if err := checkAliasName(in.AliasName); err != nil {
+		return nil, err
+	}
+	now := s.now()
+	a := &Alias{Account: c.Account, Region: c.Region, Name: in.AliasName, CreatedAt: now, UpdatedAt: now}
+	if err := s.authorise(c, "CreateAlias", c.Account, s.arns.alias(a)); err != nil {
+		return nil, err
+	}
+	k, err := s.aliasTarget(ctx, c, "CreateAlias", in.TargetKeyId)
+	if err != nil {
+		return nil, err
+	}
+	a.KeyID = k.ID
+	err = s.store.InsertAlias(ctx, a, maxAliases)
+	if errors.Is(err, ErrExists) {
+		return nil, refuse(CodeAlreadyExists, "An alias with the name %s already exists", s.arns.alias(a))
+	}
+	return &Empty{}, s.aliasError(err, a)
+}
+
+// aliasError maps what the store said of a change to an alias.
+func (s *Service) aliasError(err error, a *Alias) error {
+	switch {
+	case errors.Is(err, ErrNoRow):
+		return s.noAlias(a.Account, a.Region, a.Name)
+	case errors.Is(err, ErrLimit):
+		return refuse(CodeLimitExceeded, "The key has %d aliases, the most that it can have.", maxAliases)
+	}
+	return storeError(err)
+}
+
+// UpdateAliasRequest is the input of UpdateAlias.
+type UpdateAliasRequest struct {
+	AliasName   string `shape:"AliasNameType" required:"true"`
+	TargetKeyId string `shape:"KeyIdType" required:"true"`
+}
+
+// UpdateAlias points an alias at another key of the same spec and usage.
+func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasRequest) (*Empty, error) {
+	a, old, err := s.aliasOfCaller(ctx, c, "UpdateAlias", in.AliasName)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.aliasTarget(ctx, c, "UpdateAlias", in.TargetKeyId)
+	if err != nil {
+		return nil, err
+	}
+	if k.Spec != old.Spec || k.Usage != old.Usage {
+		return nil, refuse(CodeValidation, "The alias %s can be associated only with a key of KeySpec %s and KeyUsage %s.",
+			s.arns.alias(a), old.Spec, old.Usage)
+	}
+	changed := *a
+	changed.KeyID, changed.UpdatedAt = k.ID, s.now()
+	return &Empty{}, s.aliasError(s.store.UpdateAlias(ctx, &changed, maxAliases), a)
+}
+
+// aliasOfCaller finds an alias with its key and authorises its change on both.
+func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string) (*Alias, *Key, error) {
+	if err := checkAliasName(name); err != nil {
+		return nil, nil, err
+	}
+	if err := s.authorise(c, op, c.Account, s.arns.of(c.Account, c.Region, name)); err != nil {
+		return nil, nil, err
+	}
+	a, err := s.store.Alias(ctx, c.Account, c.Region, name)
+	if err != nil {
+		return nil, nil, s.aliasError(err, &Alias{Account: c.Account, Region: c.Region, Name: name})
+	}
+	k, err := s.key(ctx, a.Region, a.KeyID)
+	if err != nil {
+		return nil, nil, s.aliasError(err, a)
+	}
+	return a, k, s.authorise(c, op, k.Account, s.arns.key(k))
+}
+
+// DeleteAliasRequest is the input of DeleteAlias.
+type DeleteAliasRequest struct {
+	AliasName string `shape:"AliasNameType" required:"true"`
+}
+
+// DeleteAlias removes a key's name; the key stays as it is.
+func (s *Service) DeleteAlias(ctx context.Context, c *Caller, in *DeleteAliasRequest) (*Empty, error) {
+	a, _, err := s.aliasOfCaller(ctx, c, "DeleteAlias", in.AliasName)
+	if err != nil {
+		return nil, err
+	}
+	return &Empty{}, s.aliasError(s.store.DeleteAlias(ctx, a.Account, a.Region, a.Name), a)
+}
+
+// ListAliasesRequest is the input of ListAliases.
+type ListAliasesRequest struct {
+	KeyId  string `shape:"KeyIdType"`
+	Limit  int32  `shape:"LimitType"`
+	Marker string `shape:"MarkerType"`
+}
+
+// AliasListEntry is one alias of ListAliases.
+type AliasListEntry struct {
+	AliasName       string
+	AliasArn        string
+	TargetKeyId     string
+	CreationDate    Timestamp
+	LastUpdatedDate Timestamp
+}
+
+// ListAliasesResponse is the output of ListAliases.
+type ListAliasesResponse struct {
+	Aliases    []AliasListEntry
+	NextMarker string `json:",omitempty"`
+	Truncated  bool
+}
+
+// ListAliases returns the account's aliases in the region, or those of one key, in order of name.
+func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesRequest) (*ListAliasesResponse, error) {
+	if err := s.authoriseAccount(c, "ListAliases"); err != nil {
+		return nil, err
+	}
+	keyID := ""
+	if in.KeyId != "" {
+		k, err := s.resolve(ctx, c, in.KeyId, false)
+		if err != nil {
+			return nil, err
+		}
+		keyID = k.ID
+	}
+	p, err := newPage("ListAliases", in.Limit, in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	aliases, err := s.store.Aliases(ctx, c.Account, c.Region, keyID, p.after, p.limit+1)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	out := &ListAliasesResponse{Aliases: []AliasListEntry{}}
+	aliases, out.NextMarker = cut(p, aliases, func(a *Alias) string { return a.Name })
+	out.Truncated = out.NextMarker != ""
+	for _, a := range aliases {
+		out.Aliases = append(out.Aliases, AliasListEntry{AliasName: a.Name, AliasArn: s.arns.alias(a), TargetKeyId: a.KeyID,
+			CreationDate: Timestamp(a.CreatedAt), LastUpdatedDate: Timestamp(a.UpdatedAt)})
+	}
+	return out, nil
+}

@@ -1,0 +1,152 @@
+package service
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/verenc/kms/hsm"
+)
+
+const (
+	uuidA = "01234567-89ab-4def-8123-456789abcdef"
+	mrkA  = "mrk-0123456789ab4def8123456789abcdef"
+)
+
+func TestHeaderBytes(t *testing.T) {
+	for _, test := range []struct {
+		h    header
+		want string
+	}{
+		{header{form: formSealed, keyID: uuidA, ordinal: 1}, "01 01 00 0123456789ab4def8123456789abcdef 00000001"},
+		{header{form: formSealed, keyID: mrkA, ordinal: 1}, "01 01 01 0123456789ab4def8123456789abcdef 00000001"},
+		{header{form: formWrapped, keyID: uuidA, ordinal: 0x01020304, length: 1024}, "01 02 00 0123456789ab4def8123456789abcdef 01020304 0400"},
+	} {
+		head := test.h.encode()
+		if want := strings.ReplaceAll(test.want, " ", ""); hex.EncodeToString(head) != want {
+			t.Errorf("%+v is %x, want %s", test.h, head, want)
+		}
+		box := bytes.Repeat([]byte{0xee}, hsm.Overhead+1)
+		h, gotHead, gotBox, err := parseBlob(append(head, box...))
+		if err != nil || h != test.h || !bytes.Equal(gotHead, test.h.encode()) || !bytes.Equal(gotBox, box) {
+			t.Errorf("%+v comes back as %+v, %v", test.h, h, err)
+		}
+	}
+}
+
+func TestBlobsThatAreNone(t *testing.T) {
+	good := append(header{form: formWrapped, keyID: uuidA, ordinal: 1, length: 32}.encode(), make([]byte, 40+hsm.Overhead)...)
+	if _, _, _, err := parseBlob(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"empty":        func([]byte) []byte { return nil },
+		"version 0":    func(b []byte) []byte { b[0] = 0; return b },
+		"version 2":    func(b []byte) []byte { b[0] = 2; return b },
+		"form 0":       func(b []byte) []byte { b[1] = 0; return b },
+		"form 3":       func(b []byte) []byte { b[1] = 3; return b },
+		"unknown flag": func(b []byte) []byte { b[2] = 2; return b },
+		"ordinal 0":    func(b []byte) []byte { copy(b[19:], make([]byte, 4)); return b },
+		"length 0":     func(b []byte) []byte { b[23], b[24] = 0, 0; return b },
+		"length 1025":  func(b []byte) []byte { b[23], b[24] = 4, 1; return b },
+		"no box":       func(b []byte) []byte { return b[:wrappedHeader+hsm.Overhead-1] },
+	} {
+		if h, _, _, err := parseBlob(change(bytes.Clone(good))); err == nil {
+			t.Errorf("%s: parsed as %+v", name, h)
+		}
+	}
+}
+
+// TestContextIsInjective: contexts that differ must authenticate differently.
+func TestContextIsInjective(t *testing.T) {
+	contexts := []map[string]string{
+		nil, {"": ""}, {"a": ""}, {"": "a"}, {"ab": "c"}, {"a": "bc"}, {"abc": ""}, {"a": "b", "c": "d"}, {"a": "bcd"}, {"ab": "cd"}, {"a": "b\x00\x00\x00\x01c"},
+		{"a": "d", "c": "b"}, {"a": "1", "b": "1"}, {"a": "1b1"}, {"A": "1", "b": "1"}, {"a\x00": ""}, {"a": "\x00"},
+	}
+	seen := map[string]int{}
+	for i, c := range contexts {
+		aad, err := additionalData([]byte("head"), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if j, twice := seen[string(aad)]; twice {
+			t.Errorf("%v and %v give the same bytes", contexts[j], c)
+		}
+		seen[string(aad)] = i
+	}
+	empty, err := additionalData([]byte("head"), map[string]string{})
+	if err != nil || seen[string(empty)] != 0 {
+		t.Errorf("an empty context is not as none, %v", err)
+	}
+	got, err := additionalData([]byte{0xff}, map[string]string{"b": "2", "a": "xy"})
+	if want := "verenc-kms/1\xff\x00\x00\x00\x02\x00\x00\x00\x01a\x00\x00\x00\x02xy\x00\x00\x00\x01b\x00\x00\x00\x012"; string(got) != want || err != nil {
+		t.Errorf("%q, want %q, %v", got, want, err)
+	}
+}
+
+func TestContextLimit(t *testing.T) {
+	fits := map[string]string{"k": strings.Repeat("v", maxContext-4-8-1)}
+	if _, err := additionalData(nil, fits); err != nil {
+		t.Error(err)
+	}
+	fits["k"] += "v"
+	many := map[string]string{}
+	for i := range 1000 {
+		many[fmt.Sprint(i)] = "v"
+	}
+	for _, c := range []map[string]string{fits, many} {
+		if _, err := additionalData(nil, c); codeOf(err) != CodeValidation {
+			t.Errorf("%d pairs: %v", len(c), err)
+		}
+	}
+}
+
+// codeOf gives the exception's name, or "" of another error.
+func codeOf(err error) Code {
+	if e, ok := err.(*Error); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// FuzzParseBlob: what parses encodes to the same bytes again, so no two blobs mean the same.
+func FuzzParseBlob(f *testing.F) {
+	box := make([]byte, 48+hsm.Overhead)
+	f.Add(append(header{form: formSealed, keyID: uuidA, ordinal: 1}.encode(), box...))
+	f.Add(append(header{form: formWrapped, keyID: mrkA, ordinal: 7, length: 40}.encode(), box...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, blob []byte) {
+		h, head, box, err := parseBlob(bytes.Clone(blob))
+		if err != nil {
+			return
+		}
+		if again := slices.Concat(h.encode(), box); !bytes.Equal(again, blob) || !bytes.Equal(head, h.encode()) {
+			t.Errorf("%x parses to %+v, which is %x", blob, h, again)
+		}
+		if !keyIDPattern.MatchString(h.keyID) {
+			t.Errorf("key id %q", h.keyID)
+		}
+	})
+}
+
+func FuzzParseARN(f *testing.F) {
+	f.Add("arn:aws:kms:us-east-1:111122223333:key/" + uuidA)
+	f.Add("arn:verenc:111122223333:alias/a:b")
+	f.Add("arn:aws-cn:kms:cn-north-1:111122223333:alias/x")
+	f.Fuzz(func(t *testing.T, s string) {
+		a, ok := parseARN(s)
+		if !ok {
+			return
+		}
+		format := ARNAWS
+		if a.region == "" {
+			format = ARNVerenc
+		}
+		if again, ok := parseARN(format.of(a.account, a.region, a.resource)); !ok || again != a {
+			t.Errorf("%q parses to %+v, which does not come back", s, a)
+		}
+	})
+}

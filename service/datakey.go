@@ -1,0 +1,200 @@
+package service
+
+import (
+	"context"
+	"errors"
+
+	"github.com/verenc/kms/hsm"
+)
+
+// maxRandom is the largest NumberOfBytes (API Reference, GenerateDataKey and GenerateRandom).
+const maxRandom = 1024 // bytes
+
+// Secret is plaintext in an answer. It never shows in logs and is wiped once the answer is written.
+type Secret []byte
+
+func (Secret) String() string { return "[secret]" }
+
+// GoString is String, for %#v.
+func (Secret) GoString() string { return "[secret]" }
+
+// Wipe clears the plaintext once the answer is written.
+func (r *GenerateDataKeyResponse) Wipe() { clear(r.Plaintext) }
+
+// Wipe clears the plaintext once the answer is written.
+func (r *GenerateRandomResponse) Wipe() { clear(r.Plaintext) }
+
+// Wipe clears the plaintext once the answer is written.
+func (r *DecryptResponse) Wipe() { clear(r.Plaintext) }
+
+var dataKeySizes = map[string]int{"AES_256": 32, "AES_128": 16} // bytes by DataKeySpec
+
+// dataKeySize tells how long a data key shall be: KeySpec or NumberOfBytes says, and only one of them.
+func dataKeySize(spec string, n int32) (int, error) {
+	if (spec == "") == (n == 0) {
+		return 0, refuse(CodeValidation, "Please specify either number of bytes or key spec.")
+	}
+	if spec != "" {
+		return dataKeySizes[spec], nil
+	}
+	return int(n), nil
+}
+
+// GenerateDataKeyRequest is the input of GenerateDataKey.
+type GenerateDataKeyRequest struct {
+	KeyId             string            `shape:"KeyIdType" required:"true"`
+	EncryptionContext map[string]string `shape:"EncryptionContextType"`
+	NumberOfBytes     int32             `shape:"NumberOfBytesType"`
+	KeySpec           string            `shape:"DataKeySpec"`
+	GrantTokens       []string          `shape:"GrantTokenList"`
+	Recipient         *RecipientInfo    `shape:"RecipientInfo"`
+	DryRun            bool              `shape:"NullableBooleanType"`
+}
+
+// GenerateDataKeyResponse is the output of GenerateDataKey.
+type GenerateDataKeyResponse struct {
+	CiphertextBlob []byte
+	Plaintext      Secret
+	KeyId          string
+	KeyMaterialId  string `json:",omitempty"`
+}
+
+// GenerateDataKey returns random bytes of the token, in clear and sealed under a key.
+func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDataKeyRequest) (*GenerateDataKeyResponse, error) {
+	if err := refuseRecipient(in.Recipient); err != nil {
+		return nil, err
+	}
+	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKey", keyID: in.KeyId, grantTokens: in.GrantTokens},
+		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, context: in.EncryptionContext, form: formSealed, dryRun: in.DryRun})
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := s.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
+	if err != nil {
+		return nil, tokenError(err)
+	}
+	return &GenerateDataKeyResponse{CiphertextBlob: append(d.head, sealed.Box...), Plaintext: sealed.Plaintext,
+		KeyId: s.arns.key(d.key), KeyMaterialId: d.material.ID}, nil
+}
+
+// GenerateDataKeyWithoutPlaintextRequest is the input of GenerateDataKeyWithoutPlaintext.
+type GenerateDataKeyWithoutPlaintextRequest struct {
+	KeyId             string            `shape:"KeyIdType" required:"true"`
+	EncryptionContext map[string]string `shape:"EncryptionContextType"`
+	KeySpec           string            `shape:"DataKeySpec"`
+	NumberOfBytes     int32             `shape:"NumberOfBytesType"`
+	GrantTokens       []string          `shape:"GrantTokenList"`
+	DryRun            bool              `shape:"NullableBooleanType"`
+}
+
+// GenerateDataKeyWithoutPlaintextResponse is the output of GenerateDataKeyWithoutPlaintext.
+type GenerateDataKeyWithoutPlaintextResponse struct {
+	CiphertextBlob []byte
+	KeyId          string
+	KeyMaterialId  string `json:",omitempty"`
+}
+
+// GenerateDataKeyWithoutPlaintext returns a data key sealed under a key. The data key is born and wrapped in the
+// token: this process never holds it.
+func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest) (*GenerateDataKeyWithoutPlaintextResponse, error) {
+	form := byte(formWrapped)
+	if !s.cfg.WrapsInToken {
+		form = formSealed
+	}
+	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKeyWithoutPlaintext", keyID: in.KeyId, grantTokens: in.GrantTokens},
+		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, context: in.EncryptionContext, form: form, dryRun: in.DryRun})
+	if err != nil {
+		return nil, err
+	}
+	box, err := s.hiddenDataKey(ctx, d)
+	if err != nil {
+		return nil, tokenError(err)
+	}
+	return &GenerateDataKeyWithoutPlaintextResponse{CiphertextBlob: append(d.head, box...), KeyId: s.arns.key(d.key),
+		KeyMaterialId: d.material.ID}, nil
+}
+
+func (s *Service) hiddenDataKey(ctx context.Context, d *dataKeyPlan) ([]byte, error) {
+	if d.header.form == formWrapped {
+		return s.token.GenerateWrapped(ctx, d.material.pair(), d.header.length, d.aad)
+	}
+	sealed, err := s.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
+	clear(sealed.Plaintext)
+	return sealed.Box, err
+}
+
+// dataKeyWish is what the data key operations have in common.
+type dataKeyWish struct {
+	spec    string
+	bytes   int32
+	context map[string]string
+	form    byte
+	dryRun  bool
+}
+
+// dataKeyPlan is all that the token needs to make one.
+type dataKeyPlan struct {
+	key      *Key
+	material *Material
+	header   header
+	head     []byte
+	aad      []byte
+}
+
+func (s *Service) dataKey(ctx context.Context, c *Caller, use keyUse, wish dataKeyWish) (*dataKeyPlan, error) {
+	size, err := dataKeySize(wish.spec, wish.bytes)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.keyFor(ctx, c, use)
+	if err != nil {
+		return nil, err
+	}
+	m := k.current()
+	d := &dataKeyPlan{key: k, material: m, header: header{form: wish.form, keyID: k.ID, ordinal: m.Ordinal, length: size}}
+	d.head = d.header.encode()
+	if d.aad, err = additionalData(d.head, wish.context); err != nil {
+		return nil, err
+	}
+	return d, dryRun(wish.dryRun)
+}
+
+// GenerateRandomRequest is the input of GenerateRandom.
+type GenerateRandomRequest struct {
+	NumberOfBytes    int32          `shape:"NumberOfBytesType"`
+	CustomKeyStoreId string         `shape:"CustomKeyStoreIdType"`
+	Recipient        *RecipientInfo `shape:"RecipientInfo"`
+}
+
+// GenerateRandomResponse is the output of GenerateRandom.
+type GenerateRandomResponse struct {
+	Plaintext Secret
+}
+
+// GenerateRandom returns up to 1024 random bytes of the token.
+func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRandomRequest) (*GenerateRandomResponse, error) {
+	if err := s.authoriseAccount(c, "GenerateRandom"); err != nil {
+		return nil, err
+	}
+	if err := refuseRecipient(in.Recipient); err != nil {
+		return nil, err
+	}
+	if in.CustomKeyStoreId != "" {
+		return nil, noCustomKeyStore(in.CustomKeyStoreId)
+	}
+	if in.NumberOfBytes == 0 {
+		return nil, refuse(CodeValidation, "NumberOfBytes is required.")
+	}
+	b, err := s.token.Random(ctx, int(in.NumberOfBytes))
+	if err != nil {
+		if errors.Is(err, hsm.ErrUnsupported) {
+			return nil, refuse(CodeUnsupportedOperation, "The token has no random number generator.").because(err)
+		}
+		return nil, dependencyError(err)
+	}
+	return &GenerateRandomResponse{Plaintext: b}, nil
+}
+
+func noCustomKeyStore(id string) error {
+	return refuse(CodeCustomKeyStoreNotFound, "Custom key store %s does not exist.", id)
+}

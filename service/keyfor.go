@@ -1,0 +1,152 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+)
+
+// keyUse is one operation's wish for a key.
+type keyUse struct {
+	op          string   // operation, and name of its entry in keyRules
+	action      string   // permission without "kms:", when it is not the operation's name
+	keyID       string   // as the client gave it
+	grantTokens []string // as the client gave them
+}
+
+// keyFor is the one way to a key: it resolves the identifier, authorises the caller, and checks the key's state
+// and usage. The key is shared; it must not be modified.
+func (s *Service) keyFor(ctx context.Context, c *Caller, use keyUse) (*Key, error) {
+	if err := checkGrantTokens(use.grantTokens); err != nil {
+		return nil, err
+	}
+	k, err := s.resolve(ctx, c, use.keyID, keyRules[use.op].byAlias)
+	if err != nil {
+		return nil, err
+	}
+	return k, s.mayUse(c, use, k)
+}
+
+// mayUse is the part of keyFor that follows once the key is known.
+func (s *Service) mayUse(c *Caller, use keyUse, k *Key) error {
+	action := use.action
+	if action == "" {
+		action = use.op
+	}
+	if err := s.authorise(c, action, k.Account, s.arns.key(k)); err != nil {
+		return err
+	}
+	if err := s.checkState(use.op, k); err != nil {
+		return err
+	}
+	if usage := keyRules[use.op].usage; usage != "" && k.Usage != usage {
+		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns.key(k), k.Usage, use.op)
+	}
+	return nil
+}
+
+// authorise is the one decision on who may do what. It knows the account's root principal only, which may do
+// everything in its own account.
+func (s *Service) authorise(c *Caller, action, account, resource string) error {
+	if c.Account == account && c.Principal == rootARN(account) {
+		return nil
+	}
+	return refuse(CodeAccessDenied, "User: %s is not authorized to perform: kms:%s on resource: %s because no resource-based policy allows the kms:%s action",
+		c.Principal, action, resource, action)
+}
+
+// account is the resource of operations that have no key.
+func (s *Service) authoriseAccount(c *Caller, action string) error {
+	return s.authorise(c, action, c.Account, "*")
+}
+
+// resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation takes them, an
+// alias or an alias ARN (AWS page "Key identifiers (KeyId)"). Keys still being made or being destroyed don't exist.
+func (s *Service) resolve(ctx context.Context, c *Caller, id string, byAlias bool) (*Key, error) {
+	account, resource := c.Account, id
+	if strings.HasPrefix(id, "arn:") {
+		a, ok := parseARN(id)
+		if !ok {
+			return nil, refuse(CodeNotFound, "Invalid arn %s", id)
+		}
+		if a.region != "" && a.region != c.Region {
+			return nil, refuse(CodeNotFound, "Invalid arn %s", a.region)
+		}
+		account, resource = a.account, a.resource
+		if key, isKey := strings.CutPrefix(resource, "key/"); isKey {
+			resource = key
+		} else if !strings.HasPrefix(resource, "alias/") {
+			return nil, refuse(CodeNotFound, "Invalid arn %s", id)
+		}
+	}
+	if strings.HasPrefix(resource, "alias/") && byAlias {
+		return s.resolveAlias(ctx, c, account, resource)
+	}
+	if !keyIDPattern.MatchString(resource) {
+		return nil, refuse(CodeNotFound, "Invalid keyId '%s'", id)
+	}
+	k, err := s.key(ctx, c.Region, resource)
+	if errors.Is(err, ErrNoRow) || (err == nil && k.Account != account) {
+		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns.of(account, c.Region, "key/"+resource))
+	}
+	return k, storeError(err)
+}
+
+func (s *Service) resolveAlias(ctx context.Context, c *Caller, account, name string) (*Key, error) {
+	a, err := s.store.Alias(ctx, account, c.Region, name)
+	if err == nil {
+		var k *Key
+		if k, err = s.key(ctx, a.Region, a.KeyID); err == nil {
+			return k, nil
+		}
+	}
+	if errors.Is(err, ErrNoRow) {
+		return nil, s.noAlias(account, c.Region, name)
+	}
+	return nil, storeError(err)
+}
+
+func (s *Service) noAlias(account, region, name string) error {
+	return refuse(CodeNotFound, "Alias %s is not found.", s.arns.of(account, region, name))
+}
+
+// key is Store.Key for what clients may see.
+func (s *Service) key(ctx context.Context, region, id string) (*Key, error) {
+	k, err := s.store.Key(ctx, region, id)
+	if err == nil && hidden(k) {
+		return nil, ErrNoRow
+	}
+	return k, err
+}
+
+func hidden(k *Key) bool { return k.State == StateCreating || k.State == StateDeleting }
+
+// updateKey changes a key in one transaction, checking its state inside it.
+func (s *Service) updateKey(ctx context.Context, op string, k *Key, change func(*Key) error) error {
+	err := s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
+		if hidden(k) {
+			return ErrNoRow
+		}
+		if err := s.checkState(op, k); err != nil {
+			return err
+		}
+		return change(k)
+	})
+	if errors.Is(err, ErrNoRow) {
+		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+	}
+	return storeError(err)
+}
+
+// grantTokenPattern is the shape of a grant token: base64, standard or URL-safe.
+var grantTokenPattern = regexp.MustCompile(`^[A-Za-z0-9+/_-]+={0,2}$`)
+
+func checkGrantTokens(tokens []string) error {
+	for _, t := range tokens {
+		if !grantTokenPattern.MatchString(t) {
+			return refuse(CodeInvalidGrantToken, "The specified grant token is not valid.")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package service
+
+import (
+	"encoding/base64"
+	"strings"
+)
+
+// pageSizes are the default and the largest page of each list operation (API Reference, Limit of each).
+var pageSizes = map[string]struct{ usual, most int }{
+	"ListAliases": {50, 100},
+	"ListKeys":    {100, 1000},
+}
+
+// page is one page of a list, in order of a unique name.
+type page struct {
+	op    string
+	after string // the last name of the page before
+	limit int
+}
+
+// newPage reads Limit and Marker. A marker is the list's operation and the last name seen, so it keeps its place while
+// entries come and go, and says nothing that its owner did not see.
+func newPage(op string, limit int32, marker string) (page, error) {
+	p := page{op: op, limit: int(limit)}
+	if limit == 0 {
+		p.limit = pageSizes[op].usual
+	}
+	if p.limit > pageSizes[op].most {
+		return p, refuse(CodeValidation, "1 validation error detected: Value '%d' at 'limit' failed to satisfy constraint: Member must have value less than or equal to %d",
+			limit, pageSizes[op].most)
+	}
+	if marker == "" {
+		return p, nil
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(marker)
+	after, ok := strings.CutPrefix(string(raw), op+":")
+	if err != nil || !ok {
+		return p, refuse(CodeInvalidMarker, "The marker is not valid. Use the NextMarker of the response before, unchanged.")
+	}
+	p.after = after
+	return p, nil
+}
+
+// cut shortens a list that was read with one entry more than the page holds, and gives the next page's marker.
+func cut[T any](p page, list []T, name func(T) string) ([]T, string) {
+	if len(list) <= p.limit {
+		return list, ""
+	}
+	list = list[:p.limit]
+	return list, base64.RawURLEncoding.EncodeToString([]byte(p.op + ":" + name(list[p.limit-1])))
+}

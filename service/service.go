@@ -1,0 +1,105 @@
+// Package service decides: it is every KMS operation, from a validated request to a typed answer or a typed error.
+//
+// What it protects: keys and plaintexts, from callers who may not use them. Every operation on a key passes
+// through one function, keyFor, which finds the key, authorises the caller and checks the key's state and usage
+// against one table; nothing reaches the token before that.
+//
+// What it trusts: its caller (package transport) to have verified who calls and the shape of the request; the
+// token (package hsm) to keep key material to itself; the store to keep what it was given. It trusts no
+// ciphertext, no alias, no policy text and no marker that comes back from a client.
+//
+// Members of requests and responses have AWS's names (API Reference of AWS KMS), so that they are the wire
+// format as they stand. The tags shape and required are read by transport, which validates by them.
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/hsm"
+)
+
+// Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
+type Token interface {
+	GenerateSecretKey(ctx context.Context, k hsm.SecretKey) error
+	Destroy(ctx context.Context, ids ...hsm.ObjectID) error
+	Random(ctx context.Context, n int) ([]byte, error)
+	Encrypt(ctx context.Context, key hsm.ObjectID, plaintext, aad []byte) ([]byte, error)
+	Decrypt(ctx context.Context, key hsm.ObjectID, box, aad []byte) ([]byte, error)
+	GenerateSealed(ctx context.Context, key hsm.ObjectID, n int, aad []byte) (hsm.Sealed, error)
+	GenerateWrapped(ctx context.Context, keys hsm.Pair, n int, aad []byte) ([]byte, error)
+	DecryptWrapped(ctx context.Context, keys hsm.Pair, box []byte, n int, aad []byte) ([]byte, error)
+}
+
+// Config is what a Service is made of.
+type Config struct {
+	Store Store       // required
+	Token Token       // required
+	Log   *zap.Logger // required; gets no secrets
+
+	// WrapsInToken tells that the token passed hsm.CheckWrapped. Without it GenerateDataKeyWithoutPlaintext
+	// makes ciphertexts of form 1, whose data keys pass through this process.
+	WrapsInToken bool
+
+	ARNFormat ARNFormat        // default ARNVerenc
+	Now       func() time.Time // default time.Now
+	Rand      io.Reader        // for identifiers and secrets of access keys; default crypto/rand.Reader
+}
+
+// Service is the key management service. Its methods may be called concurrently.
+type Service struct {
+	cfg     Config
+	store   Store
+	token   Token
+	log     *zap.Logger
+	arns    ARNFormat
+	now     func() time.Time
+	started time.Time
+
+	signingKeys *lru.Cache[signingKeyID, [32]byte]
+}
+
+const signingKeyCache = 10_000 // entries of about 100 bytes
+
+// New returns a Service. Run must be running for deletions to happen.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Token == nil || cfg.Log == nil {
+		return nil, errors.New("new service: Store, Token and Log are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
+	}
+	if cfg.ARNFormat == "" {
+		cfg.ARNFormat = ARNVerenc
+	}
+	if cfg.ARNFormat != ARNVerenc && cfg.ARNFormat != ARNAWS {
+		return nil, errors.New("new service: arn_format must be verenc or aws")
+	}
+	keys, err := lru.New[signingKeyID, [32]byte](signingKeyCache)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, store: cfg.Store, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
+		started: cfg.Now(), signingKeys: keys}, nil
+}
+
+// Caller is an authenticated request's origin.
+type Caller struct {
+	Principal   string // ARN, e.g. arn:aws:iam::111122223333:root
+	Account     string
+	Region      string // of the credential scope: the region that the request is for
+	AccessKeyID string
+	RequestID   string
+	SourceIP    string
+	UserAgent   string
+	TLS         bool
+}

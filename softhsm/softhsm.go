@@ -1,0 +1,184 @@
+// Package softhsm makes SoftHSM2 tokens: throw-away ones for tests, and the one of the demo.
+//
+// It protects nothing: SoftHSM2 keeps its keys in files, and computes in the process that uses it. It is a stand-in for
+// a network HSM that takes the same calls. The server never imports this package.
+package softhsm
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Token is an initialised token and what it takes to use it.
+type Token struct {
+	Module  string // absolute path of the PKCS#11 module
+	Conf    string // SoftHSM2's configuration file, for SOFTHSM2_CONF
+	Label   string
+	Serial  string
+	PIN     string
+	PINFile string // of mode 0600
+}
+
+// modules are where distributions put SoftHSM2.
+var modules = []string{
+	"/usr/lib/softhsm/libsofthsm2.so",
+	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+	"/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+	"/usr/lib64/softhsm/libsofthsm2.so",
+	"/usr/lib64/pkcs11/libsofthsm2.so",
+	"/usr/lib/pkcs11/libsofthsm2.so",
+	"/usr/local/lib/softhsm/libsofthsm2.so",
+	"/opt/homebrew/lib/softhsm/libsofthsm2.so",
+}
+
+// FindModule gives the path of SoftHSM2's PKCS#11 module; VERENC_SOFTHSM_MODULE overrides the usual places.
+func FindModule() (string, error) {
+	candidates := modules
+	if path := os.Getenv("VERENC_SOFTHSM_MODULE"); path != "" {
+		candidates = []string{path}
+	}
+	for _, path := range candidates {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("find SoftHSM2: it is not at %s: run scripts/setup.sh, or set VERENC_SOFTHSM_MODULE",
+		strings.Join(candidates, ", "))
+}
+
+// Open gives the token with this label below dir, making it the first time. Its user PIN is random and is kept in a file.
+func Open(dir, label string) (Token, error) {
+	module, err := FindModule()
+	if err != nil {
+		return Token{}, err
+	}
+	t := Token{Module: module, Conf: filepath.Join(dir, "softhsm2.conf"), Label: label, PINFile: filepath.Join(dir, label+".pin")}
+	if err := configure(dir, t.Conf); err != nil {
+		return Token{}, err
+	}
+	pin, err := os.ReadFile(t.PINFile)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		t.PIN = randomHex(8)
+	case err != nil:
+		return Token{}, fmt.Errorf("read PIN: %w", err)
+	default:
+		t.PIN = strings.TrimSpace(string(pin))
+	}
+	if t.Serial, err = initialise(&t); err != nil {
+		return Token{}, fmt.Errorf("initialise token %s: %w", label, err)
+	}
+	return t, nil
+}
+
+// configure writes SoftHSM2's configuration and points this process's SoftHSM2 at it.
+func configure(dir, conf string) error {
+	tokens := filepath.Join(dir, "tokens")
+	if err := os.MkdirAll(tokens, 0o700); err != nil {
+		return fmt.Errorf("make token folder: %w", err)
+	}
+	text := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", tokens)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write SoftHSM2 configuration: %w", err)
+	}
+	return os.Setenv("SOFTHSM2_CONF", conf) // read by C_Initialize
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+var (
+	mu     sync.Mutex
+	module *pkcs11.Ctx // guarded by mu: stays initialised for the life of the process
+)
+
+// initialise finds the token by its label, or makes it of the free slot, and gives its serial number. A token with a PIN
+// file is complete, since the file is written last; one without is left over from an interrupted attempt.
+func initialise(t *Token) (serial string, err error) {
+	mu.Lock()
+	defer mu.Unlock()
+	if module == nil {
+		ctx := pkcs11.New(t.Module)
+		if ctx == nil {
+			return "", fmt.Errorf("load %s", t.Module)
+		}
+		if err := ctx.Initialize(); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+			return "", fmt.Errorf("C_Initialize: %w", err)
+		}
+		module = ctx
+	}
+	slots, err := module.GetSlotList(true)
+	if err != nil {
+		return "", fmt.Errorf("C_GetSlotList: %w", err)
+	}
+	var free uint
+	found := false
+	for _, slot := range slots {
+		info, err := module.GetTokenInfo(slot)
+		if err != nil {
+			return "", fmt.Errorf("C_GetTokenInfo: %w", err)
+		}
+		if info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
+			free, found = slot, true
+		} else if info.Label == t.Label {
+			if _, err := os.Stat(t.PINFile); err != nil {
+				return "", fmt.Errorf("its PIN is lost: remove the folder %s", filepath.Dir(t.PINFile))
+			}
+			return info.SerialNumber, nil
+		}
+	}
+	if !found {
+		return "", errors.New("there is no free slot")
+	}
+	if err := setUp(free, t); err != nil {
+		return "", err
+	}
+	return serialOf(t.Label)
+}
+
+// setUp is what softhsm2-util --init-token does, without a PIN on a command line.
+func setUp(slot uint, t *Token) (err error) {
+	so := randomHex(8) // nobody needs it again
+	if err := module.InitToken(slot, so, t.Label); err != nil {
+		return fmt.Errorf("C_InitToken: %w", err)
+	}
+	session, err := module.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return fmt.Errorf("C_OpenSession: %w", err)
+	}
+	defer func() { err = errors.Join(err, module.CloseSession(session)) }()
+	if err := module.Login(session, pkcs11.CKU_SO, so); err != nil {
+		return fmt.Errorf("C_Login: %w", err)
+	}
+	if err := module.InitPIN(session, t.PIN); err != nil {
+		return fmt.Errorf("C_InitPIN: %w", err)
+	}
+	if err := module.Logout(session); err != nil {
+		return fmt.Errorf("C_Logout: %w", err)
+	}
+	return os.WriteFile(t.PINFile, []byte(t.PIN+"\n"), 0o600)
+}
+
+func serialOf(label string) (string, error) {
+	slots, err := module.GetSlotList(true)
+	if err != nil {
+		return "", fmt.Errorf("C_GetSlotList: %w", err)
+	}
+	for _, slot := range slots {
+		if info, err := module.GetTokenInfo(slot); err == nil && info.Label == label {
+			return info.SerialNumber, nil
+		}
+	}
+	return "", errors.New("the new token is not listed")
+}

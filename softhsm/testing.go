@@ -1,0 +1,38 @@
+package softhsm
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+var testDir string // of this process's tokens, between the beginning and the end of Run
+
+// Run is what TestMain of a package that uses New calls:
+//
+//	func TestMain(m *testing.M) { os.Exit(softhsm.Run(m)) }
+//
+// It keeps the tokens in a folder of their own and removes it at the end.
+func Run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "verenc-softhsm-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "softhsm:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	testDir = dir
+	return m.Run()
+}
+
+// New makes a token of its own for a test. Without SoftHSM2 the test fails; it is never skipped.
+func New(t testing.TB) Token {
+	t.Helper()
+	if testDir == "" {
+		t.Fatal("softhsm: the package's TestMain does not call softhsm.Run")
+	}
+	token, err := Open(testDir, "test-"+randomHex(6))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}

@@ -1,0 +1,80 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+	"go.uber.org/zap"
+)
+
+const (
+	readyFor     = time.Second     // one answer of the checks serves this long, however often it is asked for
+	readyTimeout = 3 * time.Second // for all checks together
+)
+
+// readiness runs the checks, at most once in readyFor.
+type readiness struct {
+	cfg Config
+
+	mu      sync.Mutex // held while the checks run
+	checked time.Time
+	failed  map[string]string // name of a failed check -> "failed"
+}
+
+// Health returns the handler of GET /healthz (the process serves) and /readyz (its dependencies do, too).
+func Health(cfg Config) http.Handler {
+	r := mux.NewRouter()
+	health(r, cfg)
+	return r
+}
+
+func health(r *mux.Router, cfg Config) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	ready := &readiness{cfg: cfg}
+	r.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { report(w, http.StatusOK, nil) }).Methods(http.MethodGet)
+	r.HandleFunc("/readyz", ready.serve).Methods(http.MethodGet)
+}
+
+func (d *readiness) serve(w http.ResponseWriter, r *http.Request) {
+	failed := d.check(r.Context())
+	status := http.StatusOK
+	if len(failed) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	report(w, status, failed)
+}
+
+func (d *readiness) check(ctx context.Context) map[string]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now := d.cfg.Now(); d.checked.IsZero() || now.Sub(d.checked) >= readyFor {
+		// Not the client's context: its going away must not fail the check for others.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+		defer cancel()
+		failed := map[string]string{}
+		for name, check := range d.cfg.Ready {
+			if err := check(ctx); err != nil {
+				failed[name] = "failed" // the reason is for the log, not for whoever asks
+				d.cfg.Log.Warn("not ready", zap.String("check", name), zap.Error(err))
+			}
+		}
+		d.failed, d.checked = failed, d.cfg.Now()
+	}
+	return d.failed
+}
+
+func report(w http.ResponseWriter, status int, failed map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	body := map[string]any{"status": "ok"}
+	if len(failed) > 0 {
+		body = map[string]any{"status": "unavailable", "failed": failed}
+	}
+	_ = json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,43 @@
+package transport
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics counts requests by operation and outcome.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "verenc_requests_total",
+			Help: "Requests by operation and exception; the exception of a success is empty.",
+		}, []string{"operation", "error"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "verenc_request_seconds",
+			Help:    "Time from the first byte of a request's body to the answer, by operation.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13), // 0.1 ms to 6 s
+		}, []string{"operation"}),
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.seconds} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	for name := range operations { // so that each is there before its first request
+		m.requests.WithLabelValues(name, "")
+		m.seconds.WithLabelValues(name)
+	}
+	return m, nil
+}
+
+func (m *metrics) observe(operation, code string, took time.Duration) {
+	m.requests.WithLabelValues(operation, code).Inc()
+	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
+}

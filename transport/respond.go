@@ -1,0 +1,102 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/transport/sigv4"
+)
+
+const contentType = "application/x-amz-json-1.1"
+
+// problem is an error as the client sees it.
+type problem struct {
+	Type    string `json:"__type"`
+	Message string `json:"message,omitempty"`
+	status  int
+	cause   error // for the log
+}
+
+// faults are the exceptions with a status other than 400 (API Reference, "Errors" and "Common Errors").
+var faults = map[service.Code]int{
+	service.CodeDependencyTimeout: http.StatusServiceUnavailable,
+	service.CodeInternal:          http.StatusInternalServerError,
+	service.CodeKeyUnavailable:    http.StatusInternalServerError,
+}
+
+// Errors that transport itself finds.
+var (
+	errUnknownOperation = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
+	errNotPost          = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
+	errUnreadable       = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
+	errPanic            = &problem{Type: string(service.CodeInternal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
+		status: http.StatusInternalServerError}
+)
+
+func errTooLarge(limit int64) *problem {
+	return &problem{Type: "RequestEntityTooLargeException", status: http.StatusRequestEntityTooLarge,
+		Message: "The request body must not be larger than " + strconv.FormatInt(limit, 10) + " bytes."}
+}
+
+// problemOf is the one map from errors to what clients see. What it doesn't know becomes a KMSInternalException
+// without detail.
+func problemOf(err error) *problem {
+	var (
+		ours  *problem
+		typed *service.Error
+		auth  *sigv4.Error
+		form  *errSerialization
+	)
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &typed):
+		status := faults[typed.Code]
+		if status == 0 {
+			status = http.StatusBadRequest
+		}
+		return &problem{Type: string(typed.Code), Message: typed.Message, status: status, cause: typed.Unwrap()}
+	case errors.As(err, &auth):
+		return &problem{Type: auth.Code, Message: auth.Message, status: http.StatusBadRequest}
+	case errors.As(err, &form):
+		return &problem{Type: "SerializationException", Message: form.message, status: http.StatusBadRequest}
+	}
+	return &problem{Type: errPanic.Type, Message: errPanic.Message, status: errPanic.status, cause: err}
+}
+
+func (p *problem) Error() string { return p.Type + ": " + p.Message }
+
+// buffers hold encoded answers; they go back wiped.
+var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}
+
+// answer writes a value as JSON, or an empty body for service.Empty.
+func answer(w http.ResponseWriter, status int, v any) error {
+	buf := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		clear(buf.Bytes()[:buf.Len()])
+		buf.Reset()
+		buffers.Put(buf)
+	}()
+	if _, empty := v.(*service.Empty); !empty {
+		enc := json.NewEncoder(buf)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+		buf.Truncate(buf.Len() - 1) // the encoder's newline
+	}
+	if secret, ok := v.(interface{ Wipe() }); ok {
+		secret.Wipe()
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(buf.Len()))
+	w.WriteHeader(status)
+	_, err := w.Write(buf.Bytes())
+	return err
+}

@@ -1,0 +1,170 @@
+package transport_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store"
+	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/transport"
+)
+
+const (
+	account = "111122223333"
+	region  = "us-east-1"
+)
+
+// server is the whole service on a token of its own, behind a real HTTP listener.
+type server struct {
+	*kms.Client // of the account's root principal
+
+	URL     string
+	Service *service.Service
+	Store   *store.DB
+	Token   *hsm.Token
+	Metrics *prometheus.Registry
+	Log     *lockedBuffer
+	Secret  aws.Credentials
+	Soft    softhsm.Token
+
+	mu     sync.Mutex
+	offset time.Duration // guarded by mu: how far its clock is ahead
+}
+
+// options change a server before it is made.
+type options struct {
+	token   func(*hsm.Config)
+	service func(*service.Config)
+}
+
+func newServer(t testing.TB, o options) *server {
+	t.Helper()
+	s := &server{Log: &lockedBuffer{}, Soft: softhsm.New(t), Metrics: prometheus.NewRegistry()}
+	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN}
+	if o.token != nil {
+		o.token(&hc)
+	}
+	var err error
+	if s.Token, err = hsm.Open(t.Context(), hc); err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, s.Token.Close)
+	if s.Store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true}); err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, s.Store.Close)
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
+	sc := service.Config{Store: s.Store, Token: s.Token, Log: log, WrapsInToken: true, Now: s.Now}
+	if o.service != nil {
+		o.service(&sc)
+	}
+	if s.Service, err = service.New(sc); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Service.InitServiceObjects(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Service.CreateRootAccessKey(t.Context(), account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Secret = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
+	handler, err := transport.New(transport.Config{Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, "eu-west-1"},
+		Ready: map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := httptest.NewServer(handler)
+	t.Cleanup(listener.Close)
+	s.URL = listener.URL
+	s.Client = s.client(s.Secret, region)
+	return s
+}
+
+func closeAtEnd(t testing.TB, f func() error) {
+	t.Cleanup(func() {
+		if err := f(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// client is an unmodified AWS client, without retries so that each error shows.
+func (s *server) client(c aws.Credentials, region string) *kms.Client {
+	return kms.New(kms.Options{
+		BaseEndpoint: aws.String(s.URL), Region: region, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, c.SessionToken),
+		HTTPClient:  http.DefaultClient,
+	})
+}
+
+// Now is the server's clock.
+func (s *server) Now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Add(s.offset)
+}
+
+func (s *server) advance(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset += d
+}
+
+// newKey makes a key and returns its id and ARN.
+func (s *server) newKey(t testing.TB) (id, arn string) {
+	t.Helper()
+	out, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *out.KeyMetadata.KeyId, *out.KeyMetadata.Arn
+}
+
+// wantError checks an error's code, and its message unless that is "*".
+func wantError(t testing.TB, err error, code, message string) {
+	t.Helper()
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		t.Errorf("got %v, want %s", err, code)
+		return
+	}
+	if api.ErrorCode() != code || (message != "*" && api.ErrorMessage() != message) {
+		t.Errorf("got %s: %q\nwant %s: %q", api.ErrorCode(), api.ErrorMessage(), code, message)
+	}
+}
+
+// lockedBuffer is a log that can be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,198 @@
+// Package transport speaks AWS: JSON 1.1 over HTTP, operations by X-Amz-Target, requests signed with SigV4.
+//
+// What it protects: the service behind it, from every byte that a client sends. A request's size is bounded before it is
+// read, its signature is verified over the bytes as they came, and only then is it parsed and validated against
+// AWS's constraints. Nothing internal is in an error that leaves, and no body, plaintext or signature in a log.
+//
+// What it trusts: net/http to frame requests, and package service to know what a caller may do. TLS is the
+// listener's matter.
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/transport/sigv4"
+)
+
+// Config is what a handler is made of. All members but Now are required.
+type Config struct {
+	Service *service.Service
+	Log     *zap.Logger
+	Metrics prometheus.Registerer
+	// Regions are the regions served; "*" serves every region.
+	Regions []string
+	// Ready are the checks of /readyz, by name.
+	Ready map[string]func(context.Context) error
+	Now   func() time.Time // default time.Now
+}
+
+// handler serves POST /.
+type handler struct {
+	cfg      Config
+	verifier *sigv4.Verifier[*service.AccessKey]
+	metrics  *metrics
+}
+
+// New returns the handler of the public listener: the operations on POST /, and GET /healthz and /readyz.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.Service == nil || cfg.Log == nil || cfg.Metrics == nil || len(cfg.Regions) == 0 {
+		return nil, errors.New("new handler: Service, Log, Metrics and Regions are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	h := &handler{cfg: cfg}
+	var err error
+	if h.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, err
+	}
+	h.verifier = sigv4.New(sigv4.Config[*service.AccessKey]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
+
+	r := mux.NewRouter()
+	r.HandleFunc("/", h.serve).Methods(http.MethodPost)
+	health(r, cfg)
+	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = answer(w, errNotPost.status, errNotPost) })
+	r.MethodNotAllowedHandler = r.NotFoundHandler
+	return r, nil
+}
+
+func serves(regions []string) func(string) bool {
+	set := map[string]bool{}
+	for _, r := range regions {
+		set[r] = true
+	}
+	return func(region string) bool { return set["*"] || set[region] }
+}
+
+// lookup finds the key that a signature is checked with.
+func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*service.AccessKey], error) {
+	k, signing, err := h.cfg.Service.Credentials(ctx, scope.AccessKeyID, scope.Date, scope.Region, func(secret []byte) [32]byte {
+		return sigv4.SigningKey(secret, scope)
+	})
+	if errors.Is(err, service.ErrUnknownAccessKey) || (err == nil && scope.SecurityToken != "") {
+		err = sigv4.ErrUnknownKey // long-term keys have no session token
+	}
+	return sigv4.Key[*service.AccessKey]{Signing: signing, Principal: k}, err
+}
+
+// exchange is one request and what is known of it so far.
+type exchange struct {
+	name   string // of the operation, "unknown" until it is found
+	caller service.Caller
+	begun  time.Time
+}
+
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{name: "unknown", begun: h.cfg.Now()}
+	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), TLS: r.TLS != nil}
+	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
+
+	out, err := h.guarded(w, r, x)
+	code, status := "", http.StatusOK
+	var cause error
+	if err != nil {
+		p := problemOf(err)
+		out, code, status, cause = p, p.Type, p.status, p.cause
+	}
+	if sent := answer(w, status, out); sent != nil {
+		cause = errors.Join(cause, sent)
+	}
+	took := h.cfg.Now().Sub(x.begun)
+	h.metrics.observe(x.name, code, took)
+	h.log(x, code, status, took, cause)
+}
+
+// guarded turns a panic into an internal error, so that one request can't end the others.
+func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (out any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			h.cfg.Log.Error("panic", zap.String("request_id", x.caller.RequestID), zap.String("operation", x.name),
+				zap.Any("panic", v), zap.Stack("stack"))
+			out, err = nil, errPanic
+		}
+	}()
+	return h.process(w, r, x)
+}
+
+func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
+	name, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
+	op, known := operations[name]
+	if !known || len(r.Header["X-Amz-Target"]) != 1 {
+		return nil, errUnknownOperation
+	}
+	x.name = name
+	body, err := readBody(w, r, op.maxBody)
+	if err != nil {
+		return nil, err
+	}
+	k, scope, err := h.verifier.Verify(r, body, h.cfg.Now())
+	if err != nil {
+		return nil, err
+	}
+	x.caller.Principal, x.caller.Account, x.caller.AccessKeyID, x.caller.Region = k.PrincipalARN, k.Account, k.ID, scope.Region
+	return op.call(r.Context(), h.cfg.Service, &x.caller, body)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, errTooLarge(limit)
+	}
+	body := make([]byte, 0, max(r.ContentLength, 0)+1) // one more, or reading to the end would grow it
+	limited := http.MaxBytesReader(w, r.Body, limit)
+	for {
+		if len(body) == cap(body) {
+			body = append(body, 0)[:len(body)]
+		}
+		n, err := limited.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		var tooLarge *http.MaxBytesError
+		switch {
+		case err == io.EOF:
+			return body, nil
+		case errors.As(err, &tooLarge):
+			return nil, errTooLarge(limit)
+		case err != nil:
+			return nil, errUnreadable
+		}
+	}
+}
+
+func sourceIP(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
+}
+
+// log writes one line a request: who, what and how it ended.
+func (h *handler) log(x *exchange, code string, status int, took time.Duration, cause error) {
+	level := zap.InfoLevel
+	if status >= http.StatusInternalServerError {
+		level = zap.ErrorLevel
+	}
+	entry := h.cfg.Log.Check(level, "request")
+	if entry == nil {
+		return
+	}
+	fields := append(make([]zap.Field, 0, 12), zap.String("request_id", x.caller.RequestID), zap.String("operation", x.name), zap.Int("status", status),
+		zap.String("error", code), zap.Duration("took", took), zap.String("principal", x.caller.Principal),
+		zap.String("access_key", x.caller.AccessKeyID), zap.String("region", x.caller.Region),
+		zap.String("source_ip", x.caller.SourceIP), zap.String("user_agent", x.caller.UserAgent))
+	if cause != nil {
+		fields = append(fields, zap.NamedError("cause", cause))
+	}
+	entry.Write(fields...)
+}
