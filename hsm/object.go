@@ -16,6 +16,18 @@ type ObjectID [16]byte
 
 func (id ObjectID) String() string { return hex.EncodeToString(id[:]) }
 
+// MarshalText gives 32 hex digits.
+func (id ObjectID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
+
+// UnmarshalText reads what MarshalText gives.
+func (id *ObjectID) UnmarshalText(text []byte) error {
+	if len(text) != 2*len(id) {
+		return fmt.Errorf("object id has %d digits, not %d", len(text), 2*len(id))
+	}
+	_, err := hex.Decode(id[:], text)
+	return err
+}
+
 // Purpose says what a secret key may do in the token. No key may do more than one of these: a key that both
 // wraps and decrypts would let anyone with a session read what it wraps.
 type Purpose int

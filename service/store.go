@@ -143,6 +143,6 @@ type Store interface {
 	// InsertServiceObject records such an object; ErrExists when the purpose has one.
 	InsertServiceObject(ctx context.Context, purpose string, id ObjectID, at time.Time) error
 
-	// Ping proves that the store answers and can write.
+	// Ping proves that the store answers and takes a transaction that may write.
 	Ping(ctx context.Context) error
 }

@@ -1,0 +1,60 @@
+package store
+
+import (
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// cache holds rows that were read. A row read before a change and added after it would be stale for ever; so a reader
+// says which epoch it began in, and what was read in an epoch that is over is not kept.
+type cache[K comparable, V any] struct {
+	mu    sync.Mutex
+	rows  *lru.LRU[K, V]
+	epoch uint64
+}
+
+func newCache[K comparable, V any](size int) *cache[K, V] {
+	rows, err := lru.NewLRU[K, V](max(size, 1), nil)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &cache[K, V]{rows: rows}
+}
+
+// get returns a row, from memory or by read.
+func (c *cache[K, V]) get(name K, read func() (V, error)) (V, error) {
+	c.mu.Lock()
+	v, ok := c.rows.Get(name)
+	epoch := c.epoch
+	c.mu.Unlock()
+	if ok {
+		return v, nil
+	}
+	v, err := read()
+	if err != nil {
+		return v, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch == epoch {
+		c.rows.Add(name, v)
+	}
+	return v, nil
+}
+
+// forget drops a row that was changed, or may have been. It comes after the commit.
+func (c *cache[K, V]) forget(name K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	c.rows.Remove(name)
+}
+
+// forgetAll drops every row.
+func (c *cache[K, V]) forgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	c.rows.Purge()
+}

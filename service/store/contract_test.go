@@ -1,0 +1,370 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/verenc/kms/service"
+)
+
+const (
+	account = "111122223333"
+	region  = "us-east-1"
+)
+
+var (
+	ctx = context.Background()
+	t0  = time.Date(2026, 1, 2, 3, 4, 5, 678_901_234, time.UTC)
+)
+
+func newKey(id string) *service.Key {
+	return &service.Key{
+		ID: id, Account: account, Region: region, Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: "AWS_KMS",
+		State: service.StateEnabled, Description: "ключ \x00 'quoted'", Policy: "{\n}", CreatedAt: t0,
+		Materials: []service.Material{{Ordinal: 1, ID: strings.Repeat("ab", 32), CreatedAt: t0,
+			Objects: map[service.Role]service.ObjectID{service.RoleSeal: {1, 2, 255}, service.RoleWrap: {3}}}},
+		Tags: []service.Tag{{TagKey: "a", TagValue: ""}, {TagKey: "b", TagValue: "ü"}},
+	}
+}
+
+func newAlias(name, keyID string) *service.Alias {
+	return &service.Alias{Account: account, Region: region, Name: "alias/" + name, KeyID: keyID, CreatedAt: t0, UpdatedAt: t0}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantError(t testing.TB, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// contract holds what the comment of service.Store promises, for every implementation.
+func contract(t *testing.T, open func(*testing.T) service.Store) {
+	for name, test := range map[string]func(*testing.T, service.Store){
+		"key":            testKey,
+		"update":         testUpdateKey,
+		"remove":         testRemoveKey,
+		"list keys":      testKeys,
+		"unfinished":     testUnfinishedKeys,
+		"alias":          testAlias,
+		"alias limit":    testAliasLimit,
+		"list aliases":   testAliases,
+		"access key":     testAccessKey,
+		"service object": testServiceObject,
+		"serialisable":   testSerialisable,
+		"fresh reads":    testFreshReads,
+		"cancelled":      testCancelled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			must(t, s.Ping(ctx))
+			test(t, s)
+		})
+	}
+}
+
+func testKey(t *testing.T, s service.Store) {
+	k := newKey("k1")
+	_, err := s.Key(ctx, region, "k1")
+	wantError(t, err, service.ErrNoRow)
+	must(t, s.InsertKey(ctx, k))
+	for range 2 { // from the file, and from memory
+		got, err := s.Key(ctx, region, "k1")
+		must(t, err)
+		if !reflect.DeepEqual(got, k) {
+			t.Errorf("got  %+v\nwant %+v", got, k)
+		}
+	}
+	wantError(t, s.InsertKey(ctx, k), service.ErrExists)
+	_, err = s.Key(ctx, "eu-west-1", "k1")
+	wantError(t, err, service.ErrNoRow)
+	other := newKey("k1")
+	other.Region = "eu-west-1"
+	must(t, s.InsertKey(ctx, other))
+}
+
+func testUpdateKey(t *testing.T, s service.Store) {
+	must(t, s.InsertKey(ctx, newKey("k1")))
+	before, err := s.Key(ctx, region, "k1")
+	must(t, err)
+
+	refused := errors.New("refused")
+	wantError(t, s.UpdateKey(ctx, region, "k1", func(k *service.Key) error {
+		k.State = service.StateDisabled
+		return refused
+	}), refused)
+	if k, _ := s.Key(ctx, region, "k1"); k.State != service.StateEnabled {
+		t.Error("a refused change was written")
+	}
+
+	want := newKey("k1")
+	change := func(k *service.Key) error {
+		k.State, k.DeletionAt, k.Description = service.StatePendingDeletion, t0.Add(time.Hour), "new"
+		k.Materials = append(k.Materials, service.Material{Ordinal: 2, ID: "two", CreatedAt: t0, Objects: map[service.Role]service.ObjectID{}})
+		k.Tags = nil
+		return nil
+	}
+	must(t, change(want))
+	must(t, s.UpdateKey(ctx, region, "k1", change))
+	got, err := s.Key(ctx, region, "k1")
+	must(t, err)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if before.State != service.StateEnabled || len(before.Materials) != 1 {
+		t.Error("the change modified a key that was given out before")
+	}
+	wantError(t, s.UpdateKey(ctx, region, "none", change), service.ErrNoRow)
+}
+
+func testRemoveKey(t *testing.T, s service.Store) {
+	must(t, s.InsertKey(ctx, newKey("k1")))
+	must(t, s.InsertAlias(ctx, newAlias("a", "k1"), 50))
+	_, err := s.Alias(ctx, account, region, "alias/a")
+	must(t, err)
+	must(t, s.RemoveKey(ctx, region, "k1"))
+	_, err = s.Key(ctx, region, "k1")
+	wantError(t, err, service.ErrNoRow)
+	_, err = s.Alias(ctx, account, region, "alias/a")
+	wantError(t, err, service.ErrNoRow)
+	must(t, s.RemoveKey(ctx, region, "k1"))
+}
+
+func testKeys(t *testing.T, s service.Store) {
+	for i := range 7 {
+		k := newKey(fmt.Sprintf("k%d", i))
+		switch i {
+		case 2:
+			k.State = service.StateCreating
+		case 3:
+			k.State = service.StateDeleting
+		case 4:
+			k.Account = "444455556666"
+		}
+		must(t, s.InsertKey(ctx, k))
+	}
+	list := func(after string, limit int) (ids string) {
+		keys, err := s.Keys(ctx, account, region, after, limit)
+		must(t, err)
+		for _, k := range keys {
+			ids += k.ID + " "
+		}
+		return ids
+	}
+	for _, test := range []struct {
+		after string
+		limit int
+		want  string
+	}{{"", 10, "k0 k1 k5 k6 "}, {"", 2, "k0 k1 "}, {"k1", 2, "k5 k6 "}, {"k3", 1, "k5 "}, {"k6", 9, ""}} {
+		if got := list(test.after, test.limit); got != test.want {
+			t.Errorf("after %q, %d: got %q, want %q", test.after, test.limit, got, test.want)
+		}
+	}
+}
+
+func testUnfinishedKeys(t *testing.T, s service.Store) {
+	for id, change := range map[string]func(*service.Key){
+		"enabled":      func(k *service.Key) {},
+		"creating-old": func(k *service.Key) { k.State, k.CreatedAt = service.StateCreating, t0.Add(-time.Nanosecond) },
+		"creating-new": func(k *service.Key) { k.State = service.StateCreating },
+		"deleting":     func(k *service.Key) { k.State = service.StateDeleting },
+		"due":          func(k *service.Key) { k.State, k.DeletionAt = service.StatePendingDeletion, t0 },
+		"not due":      func(k *service.Key) { k.State, k.DeletionAt = service.StatePendingDeletion, t0.Add(1) },
+	} {
+		k := newKey(id)
+		change(k)
+		must(t, s.InsertKey(ctx, k))
+	}
+	keys, err := s.UnfinishedKeys(ctx, t0, t0, 10)
+	must(t, err)
+	got := map[string]bool{}
+	for _, k := range keys {
+		got[k.ID] = true
+	}
+	if want := map[string]bool{"creating-old": true, "deleting": true, "due": true}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if keys, err := s.UnfinishedKeys(ctx, t0, t0, 2); err != nil || len(keys) != 2 {
+		t.Errorf("limit 2: %d keys, %v", len(keys), err)
+	}
+}
+
+func testAlias(t *testing.T, s service.Store) {
+	must(t, s.InsertKey(ctx, newKey("k1")))
+	must(t, s.InsertKey(ctx, newKey("k2")))
+	a := newAlias("a", "k1")
+	wantError(t, s.InsertAlias(ctx, newAlias("a", "none"), 50), service.ErrNoRow)
+	must(t, s.InsertAlias(ctx, a, 50))
+	wantError(t, s.InsertAlias(ctx, newAlias("a", "k2"), 50), service.ErrExists)
+	got, err := s.Alias(ctx, account, region, "alias/a")
+	must(t, err)
+	if !reflect.DeepEqual(got, a) {
+		t.Errorf("got %+v", got)
+	}
+
+	moved := *a
+	moved.KeyID, moved.UpdatedAt, moved.CreatedAt = "k2", t0.Add(time.Hour), t0.Add(time.Hour)
+	must(t, s.UpdateAlias(ctx, &moved, 50))
+	moved.CreatedAt = t0 // only UpdatedAt changes
+	if got, err := s.Alias(ctx, account, region, "alias/a"); err != nil || !reflect.DeepEqual(got, &moved) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	wantError(t, s.UpdateAlias(ctx, newAlias("none", "k1"), 50), service.ErrNoRow)
+	wantError(t, s.UpdateAlias(ctx, newAlias("a", "none"), 50), service.ErrNoRow)
+
+	must(t, s.DeleteAlias(ctx, account, region, "alias/a"))
+	wantError(t, s.DeleteAlias(ctx, account, region, "alias/a"), service.ErrNoRow)
+	_, err = s.Alias(ctx, account, region, "alias/a")
+	wantError(t, err, service.ErrNoRow)
+
+	must(t, s.UpdateKey(ctx, region, "k1", func(k *service.Key) error { k.State = service.StateDeleting; return nil }))
+	wantError(t, s.InsertAlias(ctx, a, 50), service.ErrNoRow)
+}
+
+func testAliasLimit(t *testing.T, s service.Store) {
+	must(t, s.InsertKey(ctx, newKey("k1")))
+	must(t, s.InsertKey(ctx, newKey("k2")))
+	must(t, s.InsertAlias(ctx, newAlias("a", "k1"), 2))
+	must(t, s.InsertAlias(ctx, newAlias("b", "k1"), 2))
+	wantError(t, s.InsertAlias(ctx, newAlias("c", "k1"), 2), service.ErrLimit)
+	must(t, s.InsertAlias(ctx, newAlias("c", "k2"), 2))
+	wantError(t, s.UpdateAlias(ctx, newAlias("c", "k1"), 2), service.ErrLimit)
+	must(t, s.UpdateAlias(ctx, newAlias("b", "k1"), 2)) // to the key that it has
+}
+
+func testAliases(t *testing.T, s service.Store) {
+	must(t, s.InsertKey(ctx, newKey("k1")))
+	must(t, s.InsertKey(ctx, newKey("k2")))
+	for i, name := range []string{"d", "b", "a", "c"} {
+		must(t, s.InsertAlias(ctx, newAlias(name, fmt.Sprintf("k%d", i%2+1)), 50))
+	}
+	for _, test := range []struct {
+		key, after string
+		limit      int
+		want       string
+	}{
+		{"", "", 9, "alias/a alias/b alias/c alias/d "}, {"", "alias/a", 2, "alias/b alias/c "},
+		{"k1", "", 9, "alias/a alias/d "}, {"k2", "alias/b", 9, "alias/c "}, {"k2", "", 1, "alias/b "}, {"none", "", 9, ""},
+	} {
+		aliases, err := s.Aliases(ctx, account, region, test.key, test.after, test.limit)
+		must(t, err)
+		got := ""
+		for _, a := range aliases {
+			got += a.Name + " "
+		}
+		if got != test.want {
+			t.Errorf("%+v: got %q", test, got)
+		}
+	}
+}
+
+func testAccessKey(t *testing.T, s service.Store) {
+	k := &service.AccessKey{ID: "AKIAAAAAAAAAAAAAAAAA", Account: account, PrincipalARN: "arn:aws:iam::111122223333:root",
+		SealedSecret: []byte{0, 1, 255}, Enabled: true, CreatedAt: t0}
+	_, err := s.AccessKey(ctx, k.ID)
+	wantError(t, err, service.ErrNoRow)
+	must(t, s.InsertAccessKey(ctx, k))
+	wantError(t, s.InsertAccessKey(ctx, k), service.ErrExists)
+	got, err := s.AccessKey(ctx, k.ID)
+	must(t, err)
+	if !reflect.DeepEqual(got, k) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func testServiceObject(t *testing.T, s service.Store) {
+	_, err := s.ServiceObject(ctx, "x")
+	wantError(t, err, service.ErrNoRow)
+	must(t, s.InsertServiceObject(ctx, "x", service.ObjectID{1, 2, 3}, t0))
+	wantError(t, s.InsertServiceObject(ctx, "x", service.ObjectID{4}, t0), service.ErrExists)
+	if id, err := s.ServiceObject(ctx, "x"); err != nil || id != (service.ObjectID{1, 2, 3}) {
+		t.Errorf("got %v, %v", id, err)
+	}
+}
+
+// testSerialisable adds tags from many goroutines: none may be lost.
+func testSerialisable(t *testing.T, s service.Store) {
+	k := newKey("k1")
+	k.Tags = nil
+	must(t, s.InsertKey(ctx, k))
+	const writers, each = 8, 10
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for i := range each {
+				err := s.UpdateKey(ctx, region, "k1", func(k *service.Key) error {
+					k.Tags = append(k.Tags, service.Tag{TagKey: fmt.Sprint(w, i)})
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if k, err := s.Key(ctx, region, "k1"); err != nil || len(k.Tags) != writers*each {
+		t.Errorf("%d tags, %v", len(k.Tags), err)
+	}
+}
+
+// testFreshReads reads while another goroutine writes: whoever reads after a write returned sees it, or a later one.
+func testFreshReads(t *testing.T, s service.Store) {
+	must(t, s.InsertKey(ctx, newKey("k1")))
+	var written atomic.Int64
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				least := written.Load()
+				k, err := s.Key(ctx, region, "k1")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got := int64(len(k.Description)); k.Description != "ключ \x00 'quoted'" && got < least {
+					t.Errorf("read %d after %d was written", got, least)
+					return
+				}
+			}
+		})
+	}
+	for i := range 200 {
+		must(t, s.UpdateKey(ctx, region, "k1", func(k *service.Key) error {
+			k.Description = strings.Repeat("x", i+1)
+			return nil
+		}))
+		written.Store(int64(i + 1))
+	}
+	close(done)
+	readers.Wait()
+}
+
+// testCancelled: a change whose caller has gone before it began is not made.
+func testCancelled(t *testing.T, s service.Store) {
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	wantError(t, s.InsertKey(gone, newKey("k1")), context.Canceled)
+	_, err := s.Key(ctx, region, "k1")
+	wantError(t, err, service.ErrNoRow)
+}

@@ -1,0 +1,33 @@
+package store
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/verenc/kms/service"
+)
+
+// TestSQLite runs the contract's tests against SQLite.
+func TestSQLite(t *testing.T) {
+	contract(t, func(t *testing.T) service.Store { return create(t) })
+}
+
+func create(t testing.TB) *DB {
+	t.Helper()
+	return open(t, filepath.Join(t.TempDir(), "a b?c#d%41.db"), true)
+}
+
+func open(t testing.TB, path string, create bool) *DB {
+	t.Helper()
+	d, err := Open(context.Background(), Config{Path: path, Create: create})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}

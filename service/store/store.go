@@ -1,0 +1,288 @@
+// Package store keeps the metadata of keys, aliases and access keys in one SQLite file.
+//
+// What it protects: the truth about which keys exist and where their material is. A change is durable when its method
+// returns (write-ahead log, synced at each commit), whole or absent, and seen by every process that has the file
+// open within a second. It holds no key material and no secret in clear, so a copy of the file gives nothing
+// away but metadata; the file's mode is 0600 even so.
+//
+// What it trusts: the file system to sync when it says so, and whoever may write the file: a change of a row by other
+// means is believed, except for sealed secrets and ciphertexts, which the token proves.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/verenc/kms/service"
+)
+
+const (
+	applicationID = 0x564b4d53 // "VKMS", in the header of the file
+	busyTimeout   = 5 * time.Second
+	readers       = 8
+	watchInterval = 500 * time.Millisecond // half of the second that the contract allows
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Config says where the database is.
+type Config struct {
+	Path   string // required
+	Create bool   // make it; it must not be there. Without Create it must be there.
+	// CacheSize is how many keys, aliases and access keys, each, are held in memory. Default 10,000.
+	CacheSize int
+}
+
+// DB is an open database. It implements service.Store.
+type DB struct {
+	// write is one connection, so that changes of this process queue here and not at the file's lock.
+	write *sql.DB
+	read  *sql.DB
+
+	keys       *cache[keyName, *service.Key]
+	aliases    *cache[aliasName, *service.Alias]
+	accessKeys *cache[string, *service.AccessKey]
+
+	stop     context.CancelFunc
+	watching sync.WaitGroup
+}
+
+var _ service.Store = (*DB)(nil)
+
+// Open opens or creates a database and brings its schema up to date.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.CacheSize == 0 {
+		cfg.CacheSize = 10_000
+	}
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := checkFile(path, cfg.Create); err != nil {
+		return nil, err
+	}
+	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
+		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize)}
+	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
+		return nil, err
+	}
+	if d.read, err = connect(path, "_query_only=true", readers); err != nil {
+		return nil, errors.Join(err, d.write.Close())
+	}
+	if err := migrate(ctx, d.write, path, cfg.Create); err != nil {
+		return nil, errors.Join(err, d.write.Close(), d.read.Close())
+	}
+	version, err := d.othersVersion(ctx)
+	if err != nil {
+		return nil, errors.Join(err, d.write.Close(), d.read.Close())
+	}
+	watch, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	d.watching.Go(func() { d.watch(watch, version) })
+	return d, nil
+}
+
+// Close ends the watch and closes the file.
+func (d *DB) Close() error {
+	d.stop()
+	d.watching.Wait()
+	return errors.Join(d.read.Close(), d.write.Close())
+}
+
+// checkFile makes the file if it is to be made, so that it has its mode from the first moment.
+func checkFile(path string, create bool) error {
+	if !create {
+		_, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("open database: %w (verenc init creates it)", err)
+		}
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	return f.Close()
+}
+
+func connect(path, options string, connections int) (*sql.DB, error) {
+	uri := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf(
+		"mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s", busyTimeout.Milliseconds(), options)}
+	db, err := sql.Open("sqlite3", uri.String())
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// migrate runs the migrations that the file has not had. Its user_version is the number of the last one.
+func migrate(ctx context.Context, db *sql.DB, path string, create bool) error {
+	var application, version int
+	err := errors.Join(db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&application),
+		db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version))
+	if err != nil {
+		return fmt.Errorf("open database %s: %w", path, err)
+	}
+	if application != applicationID && !create {
+		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: move it away and run verenc init", path)
+	}
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
+	if version > len(files) {
+		return fmt.Errorf("open database: %s is of a newer version of verenc (schema %d, this one knows %d): run that version", path, version, len(files))
+	}
+	for i, name := range files[version:] {
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		err = inTransaction(ctx, db, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d", text, applicationID, version+i+1))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("migrate database %s to schema %d: %w", path, version+i+1, err)
+		}
+	}
+	return nil
+}
+
+func inTransaction(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return busy(err)
+	}
+	if err := f(tx); err != nil {
+		_ = tx.Rollback() // an error of it changes nothing: no commit, no change
+		return err
+	}
+	return busy(tx.Commit())
+}
+
+// busy marks the lock of another process that was not given up in time.
+func busy(err error) error {
+	if e := (sqlite3.Error{}); errors.As(err, &e) && e.Code == sqlite3.ErrBusy {
+		return fmt.Errorf("wait for the database's lock: %w: %w", err, context.DeadlineExceeded)
+	}
+	return err
+}
+
+// change runs a transaction, and says what it did when it fails.
+func (d *DB) change(ctx context.Context, doing string, f func(*sql.Tx) error) error {
+	err := inTransaction(ctx, d.write, f)
+	if errors.As(err, &sqlite3.Error{}) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return err
+}
+
+// othersVersion is a number that changes when another process, and not this one, has committed a change: data_version
+// (SQLite page "Pragma statements") of the connection that our own changes go through.
+func (d *DB) othersVersion(ctx context.Context) (version int64, err error) {
+	err = d.write.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
+	return version, err
+}
+
+// watch forgets what is cached when another process has changed the file.
+func (d *DB) watch(ctx context.Context, seen int64) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		version, err := d.othersVersion(ctx)
+		if err != nil || version != seen {
+			d.forget()
+		}
+		seen = version
+	}
+}
+
+func (d *DB) forget() {
+	d.keys.forgetAll()
+	d.aliases.forgetAll()
+	d.accessKeys.forgetAll()
+}
+
+// Ping proves that the file can be read, and locked for writing.
+func (d *DB) Ping(ctx context.Context) error {
+	err := inTransaction(ctx, d.write, func(tx *sql.Tx) error {
+		var n int
+		return tx.QueryRowContext(ctx, "SELECT count(*) FROM service_objects").Scan(&n)
+	})
+	if err != nil {
+		return fmt.Errorf("ping the database: %w", err)
+	}
+	return nil
+}
+
+func nanos(t time.Time) sql.NullInt64 { return sql.NullInt64{Int64: t.UnixNano(), Valid: !t.IsZero()} }
+
+func fromNanos(n sql.NullInt64) time.Time {
+	if !n.Valid {
+		return time.Time{}
+	}
+	return time.Unix(0, n.Int64).UTC()
+}
+
+// taken turns a violated primary key into service.ErrExists, and a violated foreign key into service.ErrNoRow.
+func taken(err error) error {
+	if e := (sqlite3.Error{}); errors.As(err, &e) {
+		switch e.ExtendedCode {
+		case sqlite3.ErrConstraintPrimaryKey, sqlite3.ErrConstraintUnique:
+			return service.ErrExists
+		case sqlite3.ErrConstraintForeignKey:
+			return service.ErrNoRow
+		}
+	}
+	return err
+}
+
+// collect reads rows to their end.
+func collect[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) (all []T, _ error) {
+	if err != nil {
+		return nil, busy(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, busy(rows.Err())
+}
+
+// scanner is a *sql.Row or *sql.Rows.
+type scanner interface{ Scan(...any) error }
+
+// one maps the outcome of reading a single row.
+func one[T any](v T, err error, what string) (T, error) {
+	if errors.Is(err, sql.ErrNoRows) {
+		return v, service.ErrNoRow
+	}
+	if err != nil {
+		return v, fmt.Errorf("read %s: %w", what, busy(err))
+	}
+	return v, nil
+}

@@ -1,0 +1,233 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/verenc/kms/service"
+)
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	must(t, os.WriteFile(text, []byte("not a database, but long enough to be read as one"), 0o600))
+	empty := filepath.Join(dir, "empty")
+	must(t, os.WriteFile(empty, nil, 0o600))
+	newer := filepath.Join(dir, "newer")
+	must(t, open(t, newer, true).exec("PRAGMA user_version = 99"))
+
+	for _, test := range []struct {
+		path   string
+		create bool
+		want   string
+	}{
+		{filepath.Join(dir, "none"), false, "verenc init creates it"},
+		{text, false, "file is not a database"},
+		{empty, false, "its creation was broken off"},
+		{newer, false, "newer version of verenc (schema 99, this one knows"},
+		{newer, true, "file exists"},
+		{filepath.Join(dir, "no", "folder"), true, "no such file or directory"},
+	} {
+		d, err := Open(ctx, Config{Path: test.path, Create: test.create})
+		if err == nil {
+			_ = d.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.path) {
+			t.Errorf("%s: got %v, want %q", test.path, err, test.want)
+		}
+	}
+}
+
+func (d *DB) exec(query string) error {
+	_, err := d.write.Exec(query)
+	return err
+}
+
+func TestFileMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	d := open(t, path, true)
+	must(t, d.InsertKey(ctx, newKey("k1")))
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + suffix)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", info.Name(), info.Mode())
+		}
+	}
+}
+
+// TestSettings: a commit is synced, and foreign keys hold, on the connection that writes.
+func TestSettings(t *testing.T) {
+	d := create(t)
+	for pragma, want := range map[string]string{"synchronous": "2", "journal_mode": "wal", "foreign_keys": "1"} {
+		var got string
+		must(t, d.write.QueryRow("PRAGMA "+pragma).Scan(&got))
+		if got != want {
+			t.Errorf("%s is %s, want %s", pragma, got, want)
+		}
+	}
+	if _, err := d.read.Exec("DELETE FROM keys"); err == nil {
+		t.Error("a connection for reading can write")
+	}
+}
+
+func TestReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	d, err := Open(ctx, Config{Path: path, Create: true})
+	must(t, err)
+	must(t, d.InsertKey(ctx, newKey("k1")))
+	must(t, d.Close())
+	if k, err := open(t, path, false).Key(ctx, region, "k1"); err != nil || k.ID != "k1" {
+		t.Errorf("got %v, %v", k, err)
+	}
+}
+
+// TestOtherProcess: a change through another DB on the same file is seen within a second.
+func TestOtherProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	ours, theirs := open(t, path, true), open(t, path, false)
+	must(t, theirs.InsertKey(ctx, newKey("k1")))
+	must(t, theirs.InsertAlias(ctx, newAlias("a", "k1"), 50))
+	_, err := ours.Alias(ctx, account, region, "alias/a")
+	must(t, err)
+	_, err = ours.Key(ctx, region, "k1")
+	must(t, err)
+
+	must(t, theirs.UpdateKey(ctx, region, "k1", func(k *service.Key) error { k.State = service.StateDisabled; return nil }))
+	must(t, theirs.DeleteAlias(ctx, account, region, "alias/a"))
+	deadline := time.Now().Add(10 * time.Second) // far more than promised, so that a slow machine doesn't fail
+	for {
+		k, err := ours.Key(ctx, region, "k1")
+		must(t, err)
+		_, err = ours.Alias(ctx, account, region, "alias/a")
+		if k.State == service.StateDisabled && err != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the change was not seen")
+		}
+	}
+}
+
+// TestOwnChangesKeepTheCache: the watch does not take our own commits for those of others.
+func TestOwnChangesKeepTheCache(t *testing.T) {
+	d := create(t)
+	before, err := d.othersVersion(ctx)
+	must(t, err)
+	must(t, d.InsertKey(ctx, newKey("k1")))
+	if after, err := d.othersVersion(ctx); after != before || err != nil {
+		t.Errorf("went from %d to %d, %v", before, after, err)
+	}
+}
+
+func TestCacheServes(t *testing.T) {
+	d := create(t)
+	must(t, d.InsertKey(ctx, newKey("k1")))
+	first, err := d.Key(ctx, region, "k1")
+	must(t, err)
+	second, err := d.Key(ctx, region, "k1")
+	must(t, err)
+	if first != second {
+		t.Error("the second read went to the file")
+	}
+}
+
+// TestStaleFill: a row read before a change, and added after it, is not kept.
+func TestStaleFill(t *testing.T) {
+	c := newCache[string, int](10)
+	v, err := c.get("a", func() (int, error) {
+		c.forget("a") // the change happens while the row is on its way
+		return 1, nil
+	})
+	if v != 1 || err != nil {
+		t.Fatal(v, err)
+	}
+	if v, _ := c.get("a", func() (int, error) { return 2, nil }); v != 2 {
+		t.Error("the stale row was kept")
+	}
+}
+
+// TestLocked: the lock of another process gives an error that says so, and can be retried.
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	ours, theirs := open(t, path, true), open(t, path, false)
+	must(t, ours.exec("PRAGMA busy_timeout = 1"))
+	must(t, inTransaction(ctx, theirs.write, func(*sql.Tx) error {
+		err := ours.InsertKey(ctx, newKey("k1"))
+		wantError(t, err, context.DeadlineExceeded)
+		return nil
+	}))
+	must(t, ours.InsertKey(ctx, newKey("k1")))
+}
+
+// TestQueryPlans: no query walks through a table.
+func TestQueryPlans(t *testing.T) {
+	d := create(t)
+	for query, args := range map[string]int{
+		"SELECT *" + keyByName: 2, "SELECT *" + keysOfAccount: 4, "SELECT *" + unfinished: 3,
+		"SELECT *" + aliasesOfAccount: 4, "SELECT *" + aliasesOfKey: 5,
+		"SELECT * FROM aliases WHERE region = ? AND key_id = ?": 2,
+	} {
+		values := make([]any, args)
+		for i := range values {
+			values[i] = "1"
+		}
+		rows, err := d.read.Query("EXPLAIN QUERY PLAN "+query, values...)
+		must(t, err)
+		steps := 0
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			must(t, rows.Scan(&id, &parent, &unused, &detail))
+			steps++
+			if strings.HasPrefix(detail, "SCAN keys") && !strings.Contains(detail, "USING INDEX keys_deleting") || strings.HasPrefix(detail, "SCAN aliases") || strings.Contains(detail, "TEMP B-TREE") {
+				t.Errorf("%s: %s", query, detail)
+			}
+		}
+		must(t, rows.Close())
+		if steps == 0 {
+			t.Errorf("%s: no plan", query)
+		}
+	}
+}
+
+// TestCacheSize: the limit of memory is kept to.
+func TestCacheSize(t *testing.T) {
+	c := newCache[int, int](3)
+	for i := range 10 {
+		_, _ = c.get(i, func() (int, error) { return i, nil })
+	}
+	if n := c.rows.Len(); n != 3 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+func BenchmarkKey(b *testing.B) {
+	d := create(b)
+	const keys = 10_000
+	tx, err := d.write.Begin()
+	must(b, err)
+	for i := range keys {
+		_, err := tx.Exec("INSERT INTO keys ("+keyColumns+") VALUES ('us-east-1', ?, '111122223333', '', '', '', 'Enabled', '', '', 0, NULL, '[]', '[]')", fmt.Sprint("k", i))
+		must(b, err)
+	}
+	must(b, tx.Commit())
+	read := func(b *testing.B, between func()) {
+		i := 0
+		for b.Loop() {
+			i++
+			if _, err := d.Key(ctx, region, fmt.Sprint("k", i%keys)); err != nil {
+				b.Fatal(err)
+			}
+			between()
+		}
+	}
+	b.Run("file", func(b *testing.B) { read(b, d.forget) })
+	b.Run("memory", func(b *testing.B) { read(b, func() {}) })
+}
