@@ -269,7 +269,7 @@ func (v *violations) checkString(s *shape, path, value string) {
 	if s.match != nil && !s.match.MatchString(value) {
 		v.add("%s failed to satisfy constraint: Member must satisfy regular expression pattern: %s", at(s, path, value), s.pattern)
 	}
-	if s.values != nil && !slices.Contains(s.values, value) {
+	if len(s.values) > 0 && !slices.Contains(s.values, value) {
 		v.add("%s failed to satisfy constraint: Member must satisfy enum value set: [%s]", at(s, path, value), strings.Join(s.values, ", "))
 	}
 }

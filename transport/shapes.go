@@ -8,8 +8,7 @@ import (
 // shape is the constraint on a member of a request, by AWS's name for it (API Reference of AWS KMS; the same
 // names are in the API model). A zero limit is none.
 type shape struct {
-	min, max  int // of the length (characters, bytes or elements), or of the number
-	number    bool
+	min, max  int    // of the length (characters, bytes or elements), or of the number
 	pattern   string // as AWS prints it; the whole value must match
 	enum      string // values, separated by a blank
 	sensitive bool   // the value is not repeated in messages
@@ -39,12 +38,12 @@ var shapes = map[string]*shape{
 	"KeyIdType":               {min: 1, max: 2048},
 	"KeySpec":                 {enum: "RSA_2048 RSA_3072 RSA_4096 ECC_NIST_P256 ECC_NIST_P384 ECC_NIST_P521 ECC_SECG_P256K1 SYMMETRIC_DEFAULT HMAC_224 HMAC_256 HMAC_384 HMAC_512 SM2 ML_DSA_44 ML_DSA_65 ML_DSA_87 ECC_NIST_EDWARDS25519"},
 	"KeyUsageType":            {enum: "SIGN_VERIFY ENCRYPT_DECRYPT GENERATE_VERIFY_MAC KEY_AGREEMENT"},
-	"LimitType":               {number: true, min: 1, max: 1000},
+	"LimitType":               {min: 1, max: 1000},
 	"MarkerType":              {min: 1, max: 1024, pattern: `[\u0020-\u00FF]*`},
 	"NullableBooleanType":     {},
-	"NumberOfBytesType":       {number: true, min: 1, max: 1024},
+	"NumberOfBytesType":       {min: 1, max: 1024},
 	"OriginType":              {enum: "AWS_KMS EXTERNAL AWS_CLOUDHSM EXTERNAL_KEY_STORE"},
-	"PendingWindowInDaysType": {number: true, min: 7, max: 30}, // the model says 1 to 365, its text 7 to 30
+	"PendingWindowInDaysType": {min: 7, max: 30}, // the model says 1 to 365, its text 7 to 30
 	"PlaintextType":           {min: 1, max: 4096, sensitive: true},
 	"PolicyType":              {min: 1, max: 131072, pattern: `[\u0009\u000A\u000D\u0020-\u00FF]+`},
 	"RecipientInfo":           {},

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Usage: scripts/setup.sh [clients]
+# Installs what is missing on Debian and Ubuntu: SoftHSM2 and, with "clients", the AWS CLI and boto3 that the tests and the
+# demo use. On other systems it says what to install. Does nothing, quickly, when all is there.
+set -euo pipefail
+
+fail() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+command -v go >/dev/null || fail "Go is missing: install it (https://go.dev/doc/install), and run again"
+command -v gcc >/dev/null || fail "gcc is missing, which cgo needs: apt-get install gcc, and run again"
+
+has_softhsm() {
+	[ -n "${VERENC_SOFTHSM_MODULE:-}" ] || compgen -G '/usr/lib*/softhsm/libsofthsm2.so' >/dev/null ||
+		compgen -G '/usr/lib*/*/softhsm/libsofthsm2.so' >/dev/null || compgen -G '/usr/lib*/pkcs11/libsofthsm2.so' >/dev/null ||
+		[ -e /usr/local/lib/softhsm/libsofthsm2.so ] || [ -e /opt/homebrew/lib/softhsm/libsofthsm2.so ]
+}
+
+missing=()
+has_softhsm || missing+=(softhsm2)
+if [ "${1:-}" = clients ]; then
+	# The distribution's own, even where a pyenv or a venv has others first on the PATH.
+	[ -x /usr/bin/aws ] || missing+=(awscli)
+	/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing+=(python3-boto3)
+fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+command -v apt-get >/dev/null || fail "install ${missing[*]} with this system's package manager, and run again"
+root=()
+if [ "$(id -u)" != 0 ]; then
+	command -v sudo >/dev/null || fail "run as root: apt-get install ${missing[*]}"
+	root=(sudo)
+fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q "$@" >"$log" 2>&1; }
+
+echo "setup: installing ${missing[*]} ..." >&2
+apt install --no-install-recommends "${missing[@]}" || {
+	apt update || true # the install below tells whether that mattered
+	apt install --no-install-recommends "${missing[@]}" || {
+		tail -n 20 "$log" >&2
+		fail "apt-get could not install ${missing[*]}; the lines above are its last. Where a release has no package awscli, install the AWS CLI as /usr/bin/aws by hand"
+	}
+}
+has_softhsm || fail "SoftHSM2 is installed, but its module was not found: set VERENC_SOFTHSM_MODULE to the path of libsofthsm2.so"
+echo "setup: done" >&2
