@@ -14,6 +14,7 @@ setup: ## install what is missing: SoftHSM2, and the AWS clients that the tests 
 
 build: ## build the server into $(DATA)/bin
 	@mkdir -p $(dir $(BIN))
+	@test -e $(BIN) || echo 'building; the first time takes a minute or two' >&2
 	@$(GO) build -o $(BIN) ./cmd/verenc
 
 run: ## install SoftHSM2 if need be, make a token and an access key below $(DATA), and serve on 127.0.0.1
@@ -27,6 +28,7 @@ demo: ## the main job with the real AWS CLI, on a throw-away server
 
 test: ## all tests, with the race detector, SoftHSM2 and the real AWS clients
 	@scripts/setup.sh clients
+	@echo 'testing; the first time, compiling takes a few minutes' >&2
 	@$(GO) test -race -timeout 30m ./...
 
 lint: ## gofmt, vet, staticcheck, govulncheck

@@ -40,9 +40,13 @@ apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q "$@" >"$lo
 echo "setup: installing ${missing[*]} ..." >&2
 apt install --no-install-recommends "${missing[@]}" || {
 	apt update || true # the install below tells whether that mattered
-	apt install --no-install-recommends "${missing[@]}" || {
+	if [[ " ${missing[*]} " == *" awscli "* ]] && ! apt-cache show awscli >/dev/null 2>&1; then # as in Ubuntu 24.04
+		aws --version >/dev/null 2>&1 || fail "this release has no package awscli: install the AWS CLI (snap install aws-cli --classic), and run again"
+		for i in "${!missing[@]}"; do [ "${missing[i]}" != awscli ] || unset "missing[i]"; done
+	fi
+	[ ${#missing[@]} -eq 0 ] || apt install --no-install-recommends "${missing[@]}" || {
 		tail -n 20 "$log" >&2
-		fail "apt-get could not install ${missing[*]}; the lines above are its last. Where a release has no package awscli, install the AWS CLI as /usr/bin/aws by hand"
+		fail "apt-get could not install ${missing[*]}; the lines above are its last"
 	}
 }
 has_softhsm || fail "SoftHSM2 is installed, but its module was not found: set VERENC_SOFTHSM_MODULE to the path of libsofthsm2.so"

@@ -188,7 +188,7 @@ func (h *handler) log(x *exchange, code string, status int, took time.Duration, 
 		return
 	}
 	fields := append(make([]zap.Field, 0, 12), zap.String("request_id", x.caller.RequestID), zap.String("operation", x.name), zap.Int("status", status),
-		zap.String("error", code), zap.Duration("took", took), zap.String("principal", x.caller.Principal),
+		zap.String("error", code), zap.Float64("took_ms", float64(took.Microseconds())/1000), zap.String("principal", x.caller.Principal),
 		zap.String("access_key", x.caller.AccessKeyID), zap.String("region", x.caller.Region),
 		zap.String("source_ip", x.caller.SourceIP), zap.String("user_agent", x.caller.UserAgent))
 	if cause != nil {
