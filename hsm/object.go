@@ -226,6 +226,8 @@ func (s *session) visit(f func(pkcs11.ObjectHandle, Object)) error {
 
 // search is C_FindObjects, alone with the token.
 func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+	s.lib.generators.Lock()
+	defer s.lib.generators.Unlock()
 	s.lib.objects.Lock()
 	defer s.lib.objects.Unlock()
 	if err := s.lib.ctx.FindObjectsInit(s.handle, template); err != nil {
