@@ -62,6 +62,8 @@ static ck_rv init_and_do(struct ck_function_list *list, int init, ck_ulong sessi
 	once = (ck_rv (*)(ck_ulong, unsigned char *, ck_ulong, unsigned char *, ck_ulong *))list->function[init + 1];
 	if (begin == NULL || once == NULL)
 		return CKR_FUNCTION_NOT_SUPPORTED;
+	if (in == NULL)
+		in = (unsigned char *)""; // SoftHSM refuses NULL even for no bytes
 	ck_rv rv = begin(session, mechanism, key);
 	*started = rv == 0;
 	return rv == 0 ? once(session, in, inlen, out, outlen) : rv;

@@ -217,4 +217,13 @@ func (l *library) random(s pkcs11.SessionHandle, n int) ([]byte, error) {
 	return out, nil
 }
 
+// ulongs is a mechanism's parameter that has nothing but CK_ULONGs.
+func ulongs(values ...uint) []byte {
+	words := make([]C.ck_ulong, len(values))
+	for i, v := range values {
+		words[i] = C.ck_ulong(v)
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), len(words)*int(unsafe.Sizeof(words[0])))
+}
+
 func bytePtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.Pointer(unsafe.SliceData(b))) }

@@ -16,7 +16,7 @@ const (
 	SignPair    PairPurpose = iota + 1 // CKA_SIGN
 	DecryptPair                        // RSA only, CKA_DECRYPT
 	DerivePair                         // NIST curves only, CKA_DERIVE
-	UnwrapPair                         // RSA only, CKA_UNWRAP, for Import; see there for the tokens that need CKA_DECRYPT too
+	UnwrapPair                         // RSA only, CKA_UNWRAP; and CKA_DECRYPT on tokens that need it for Import
 )
 
 // KeyPair describes a key pair. Its token object is the private key alone; the public key is the caller's to keep.
@@ -57,7 +57,11 @@ func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, er
 		return nil, fmt.Errorf("generate key pair: %w", err)
 	}
 	return runGenerate(ctx, t, func(s *session) ([]byte, error) {
-		private, spki, err := s.generatePair(kt, tokenTemplate(k, kt))
+		template, err := s.tokenTemplate(k, kt)
+		if err != nil {
+			return nil, err
+		}
+		private, spki, err := s.generatePair(kt, template)
 		if err != nil {
 			return nil, err
 		}
@@ -67,17 +71,24 @@ func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, er
 }
 
 // tokenTemplate is a private key that stays in the token.
-func tokenTemplate(k KeyPair, kt *keyType) []*pkcs11.Attribute {
-	return append(pairTemplate(kt, k.Purpose),
+func (s *session) tokenTemplate(k KeyPair, kt *keyType) ([]*pkcs11.Attribute, error) {
+	decrypts := k.Purpose == DecryptPair
+	if k.Purpose == UnwrapPair {
+		var err error
+		if decrypts, err = s.refusesSHA256.get(s.findOAEP); err != nil {
+			return nil, err
+		}
+	}
+	return append(pairTemplate(kt, k.Purpose, decrypts),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
 		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label))
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label)), nil
 }
 
 // pairTemplate has the attributes that every private key of a purpose has.
-func pairTemplate(kt *keyType, p PairPurpose) []*pkcs11.Attribute {
+func pairTemplate(kt *keyType, p PairPurpose, decrypts bool) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, kt.kind),
@@ -85,7 +96,7 @@ func pairTemplate(kt *keyType, p PairPurpose) []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, p == SignPair),
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN_RECOVER, false),
-		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, p == DecryptPair),
+		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, decrypts),
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, p == DerivePair),
 		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, p == UnwrapPair),
 	}

@@ -39,22 +39,9 @@ func TestKeyPairsNeverLeave(t *testing.T) {
 		for purpose, attribute := range permissions {
 			want[attribute] = purpose == test.Purpose
 		}
-		_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-			h, err := s.lookup(id)
-			if err != nil {
-				return struct{}{}, err
-			}
-			for attribute, value := range want {
-				got, err := s.attributes(h, attribute)
-				if err != nil || len(got[0]) != 1 || got[0][0] == 1 != value {
-					t.Errorf("%v for %d: attribute %#x is %v, %v", test.Type, test.Purpose, attribute, got, err)
-				}
-			}
-			return struct{}{}, nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
+		// SoftHSM 2.6.1 unwraps nothing with OAEP of SHA-256.
+		want[pkcs11.CKA_DECRYPT] = want[pkcs11.CKA_DECRYPT] || test.Purpose == UnwrapPair
+		checkAttributes(t, token, id, want)
 	}
 	objects, err := token.Objects(t.Context(), "")
 	if err != nil || len(objects) != 9 {

@@ -15,6 +15,7 @@ import (
 // probes are what must be known of a token before it can be used right, found out once a connection: by SelfTest, or
 // when they are needed first.
 type probes struct {
+	refusesSHA256  probe // CKM_RSA_PKCS_OAEP does not take SHA-256
 	ignoresPrehash probe // CKM_EDDSA signs Ed25519 when it is asked for Ed25519ph
 }
 
@@ -83,7 +84,14 @@ func (s *session) generateTestPair(kt KeyType, purpose PairPurpose) (pkcs11.Obje
 	if err != nil {
 		return 0, nil, err
 	}
-	return s.generatePair(k, append(pairTemplate(k, purpose),
+	return s.generatePair(k, append(pairTemplate(k, purpose, purpose == DecryptPair),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false)))
+}
+
+// generateTestKey makes a session key of one purpose that ends with the session.
+func (s *session) generateTestKey(p Purpose) (pkcs11.ObjectHandle, error) {
+	return s.generate(p.mechanism(), append(p.template(),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.size())))
 }

@@ -90,7 +90,7 @@ func (s Scheme) call(kt KeyType, message []byte) (signCall, error) {
 		case s.Algorithm == PKCS1v15 && k.rsa():
 			return signCall{pkcs11.CKM_RSA_PKCS, nil, append(bytes.Clone(hash.digestInfo), message...), k.size, false}, nil
 		case s.Algorithm == PSS && k.rsa():
-			params := pkcs11.NewPSSParams(hash.mechanism, hash.mgf, uint(s.Hash.Size()))
+			params := ulongs(hash.mechanism, hash.mgf, uint(s.Hash.Size()))
 			return signCall{pkcs11.CKM_RSA_PKCS_PSS, params, bytes.Clone(message), k.size, false}, nil
 		case s.Algorithm == ECDSA && k.kind == pkcs11.CKK_EC:
 			return signCall{pkcs11.CKM_ECDSA, nil, bytes.Clone(message), 2 * k.size, true}, nil

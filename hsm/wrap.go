@@ -68,14 +68,7 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 
 // unwrapSecret reads a secret of n bytes through a session object.
 func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) (secret []byte, err error) {
-	h, err := s.unwrap(pkcs11.CKM_AES_KEY_WRAP_PAD, unwrapping, wrapped, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
-	})
+	h, err := s.unwrap(pkcs11.CKM_AES_KEY_WRAP_PAD, unwrapping, wrapped, readableSecret())
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +84,18 @@ func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n
 	}
 	clear(value[n:])
 	return value[:n:n], nil
+}
+
+// readableSecret is a session object that is only there to be read.
+func readableSecret() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
+	}
 }
 
 func (s *session) unwrap(mechanism uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
