@@ -3,7 +3,6 @@ package hsm
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -34,20 +33,14 @@ func (t *Token) Derive(ctx context.Context, key ObjectID, kt KeyType, peer []byt
 }
 
 // derive reads Z through a session object.
-func (s *session) derive(private pkcs11.ObjectHandle, k *keyType, peer []byte) (z []byte, err error) {
+func (s *session) derive(private pkcs11.ObjectHandle, k *keyType, peer []byte) ([]byte, error) {
 	params := pkcs11.NewECDH1DeriveParams(pkcs11.CKD_NULL, nil, peer)
 	h, err := s.deriveKey(pkcs11.NewMechanism(pkcs11.CKM_ECDH1_DERIVE, params), private,
 		append(readableSecret(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.size)))
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err = errors.Join(err, s.destroy(h)); err != nil {
-			clear(z)
-			z = nil
-		}
-	}()
-	z, err = s.lib.value(s.handle, h, k.size)
+	z, err := s.readOnce(h, k.size)
 	if err == nil && len(z) != k.size {
 		err = fmt.Errorf("C_DeriveKey: %d bytes instead of %d", len(z), k.size)
 	}

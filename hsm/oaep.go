@@ -27,7 +27,7 @@ func oaepParams(hash crypto.Hash) []byte {
 // DecryptOAEP opens a ciphertext of RSAES-OAEP (RFC 8017 section 7.1) with a DecryptPair's private key: SHA-1 or SHA-256,
 // MGF1 of the same hash, empty label. The caller clears the plaintext.
 //
-// A token that refuses SHA-256 there (SoftHSM before 2.8 does, CKR_ARGUMENTS_BAD) does the RSA operation alone, CKM_RSA_X_509,
+// A token that refuses SHA-256 there (SoftHSM 2.6.1 does, CKR_ARGUMENTS_BAD) does the RSA operation alone, CKM_RSA_X_509,
 // and the padding is taken off here in constant time. A probe of the connection decides it, never a failure.
 func (t *Token) DecryptOAEP(ctx context.Context, key ObjectID, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	k, err := kt.known()
