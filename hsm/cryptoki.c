@@ -28,12 +28,6 @@ struct ck_gcm_params {
 	ck_ulong aad_len, tag_bits;
 };
 
-struct ck_attribute {
-	ck_ulong type;
-	void *value;
-	ck_ulong value_len;
-};
-
 struct ck_function_list *ck_load(const char *path, char **problem)
 {
 	struct ck_function_list *list = NULL;
@@ -110,6 +104,15 @@ ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object,
 	ck_rv rv = get(session, object, &value, 1);
 	*outlen = value.value_len;
 	return rv;
+}
+
+ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attribute *template, ck_ulong count,
+	ck_ulong *object)
+{
+	ck_rv (*create)(ck_ulong, struct ck_attribute *, ck_ulong, ck_ulong *);
+
+	create = (ck_rv (*)(ck_ulong, struct ck_attribute *, ck_ulong, ck_ulong *))list->function[C_CREATE_OBJECT];
+	return create == NULL ? CKR_FUNCTION_NOT_SUPPORTED : create(session, template, count, object);
 }
 
 ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len)

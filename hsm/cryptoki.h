@@ -10,8 +10,14 @@ typedef ck_ulong ck_rv;
 struct ck_function_list;
 
 // Positions in CK_FUNCTION_LIST.
-enum { C_GET_ATTRIBUTE_VALUE = 24, C_ENCRYPT_INIT = 29, C_DECRYPT_INIT = 33, C_SIGN_INIT = 42, C_WRAP_KEY = 60,
-	C_GENERATE_RANDOM = 64, FUNCTIONS = 68 };
+enum { C_CREATE_OBJECT = 20, C_GET_ATTRIBUTE_VALUE = 24, C_ENCRYPT_INIT = 29, C_DECRYPT_INIT = 33, C_SIGN_INIT = 42,
+	C_WRAP_KEY = 60, C_GENERATE_RANDOM = 64, FUNCTIONS = 68 };
+
+struct ck_attribute {
+	ck_ulong type;
+	void *value;
+	ck_ulong value_len;
+};
 
 struct ck_function_list *ck_load(const char *path, char **problem);
 
@@ -34,6 +40,10 @@ ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanis
 
 // ck_value is C_GetAttributeValue for CKA_VALUE.
 ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object, unsigned char *out, ck_ulong *outlen);
+
+// ck_create is C_CreateObject.
+ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attribute *template, ck_ulong count,
+	ck_ulong *object);
 
 // ck_random is C_GenerateRandom.
 ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len);

@@ -192,7 +192,7 @@ type Stats struct {
 	Stuck       int    // calls past their deadline, still inside the module
 	Waits       uint64 // calls that had to wait for a session
 	Timeouts    uint64
-	Failures    uint64 // calls that ended in an error other than ErrAuthentication
+	Failures    uint64 // calls that ended in an error other than ErrAuthentication and ErrMaterial
 	Connections uint64
 	Connected   bool
 }

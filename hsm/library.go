@@ -10,6 +10,8 @@ package hsm
 #cgo nocallback ck_wrap
 #cgo noescape ck_value
 #cgo nocallback ck_value
+#cgo noescape ck_create
+#cgo nocallback ck_create
 #cgo noescape ck_random
 #cgo nocallback ck_random
 #include <stdlib.h>
@@ -18,10 +20,12 @@ package hsm
 import "C"
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -208,6 +212,25 @@ func (l *library) value(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, size
 	return out[:n], nil
 }
 
+// create is C_CreateObject, without a copy of any value in C memory.
+func (l *library) create(s pkcs11.SessionHandle, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	var values runtime.Pinner
+	defer values.Unpin()
+	attributes := make([]C.struct_ck_attribute, len(template))
+	for i, a := range template {
+		attributes[i]._type = C.ck_ulong(a.Type)
+		if len(a.Value) > 0 {
+			values.Pin(&a.Value[0])
+			attributes[i].value, attributes[i].value_len = unsafe.Pointer(&a.Value[0]), C.ck_ulong(len(a.Value))
+		}
+	}
+	var object C.ck_ulong
+	if rv := C.ck_create(l.list, C.ck_ulong(s), unsafe.SliceData(attributes), C.ck_ulong(len(attributes)), &object); rv != 0 {
+		return 0, failed("C_CreateObject", pkcs11.Error(rv))
+	}
+	return pkcs11.ObjectHandle(object), nil
+}
+
 // random is C_GenerateRandom.
 func (l *library) random(s pkcs11.SessionHandle, n int) ([]byte, error) {
 	out := make([]byte, n)
@@ -224,6 +247,17 @@ func ulongs(values ...uint) []byte {
 		words[i] = C.ck_ulong(v)
 	}
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), len(words)*int(unsafe.Sizeof(words[0])))
+}
+
+// ulong reads an attribute that is a CK_ULONG, 0 if it is none.
+func ulong(value []byte) uint {
+	if len(value) != C.sizeof_ck_ulong {
+		return 0
+	}
+	if C.sizeof_ck_ulong == 4 {
+		return uint(binary.NativeEndian.Uint32(value))
+	}
+	return uint(binary.NativeEndian.Uint64(value))
 }
 
 func bytePtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.Pointer(unsafe.SliceData(b))) }

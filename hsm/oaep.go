@@ -109,7 +109,16 @@ func (s *session) checkedOAEP(h pkcs11.ObjectHandle, k *keyType, hash crypto.Has
 			return nil, fmt.Errorf("%w: %w", ErrAuthentication, err)
 		}
 	}
-	return nil, errors.Join(err, probe)
+	return nil, unexplained(err, probe)
+}
+
+// unexplained is for an error that a probe could not say more of: what the probe found is no kind of the error's own, unless
+// it is that the connection is lost.
+func unexplained(err, probe error) error {
+	if lost(probe) {
+		return errors.Join(err, probe)
+	}
+	return fmt.Errorf("%w (then %v)", err, probe)
 }
 
 // ambiguous tells of errors that a bad ciphertext and a bad token have in common.

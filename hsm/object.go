@@ -97,7 +97,7 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 	if err := k.Purpose.check(); err != nil {
 		return fmt.Errorf("generate secret key: %w", err)
 	}
-	template := append(k.template(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.Purpose.size()))
+	template := append([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.Purpose.size())}, k.template()...)
 	_, err := run(ctx, t, func(s *session) (struct{}, error) {
 		h, err := s.generate(k.Purpose.mechanism(), template)
 		if err == nil {
@@ -112,9 +112,9 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 func (k SecretKey) template() []*pkcs11.Attribute {
 	return append(k.Purpose.template(),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label))
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label),
+		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false)) // last: SoftHSM's C_UnwrapKey sets nothing after it
 }
 
 // secretTemplate has the attributes that every secret key here has.

@@ -81,10 +81,10 @@ func (s *session) tokenTemplate(k KeyPair, kt *keyType) ([]*pkcs11.Attribute, er
 	}
 	return append(pairTemplate(kt, k.Purpose, decrypts),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label)), nil
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label),
+		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false)), nil // last: SoftHSM's C_UnwrapKey sets nothing after it
 }
 
 // pairTemplate has the attributes that every private key of a purpose has.

@@ -241,7 +241,7 @@ func inSession[T any](t *Token, c *conn, f func(s *session) (T, error)) (v T, er
 		s.broken = s.broken || (err != nil && !harmless(err))
 		s.put()
 	}
-	if err != nil && !errors.Is(err, ErrAuthentication) {
+	if err != nil && !errors.Is(err, ErrAuthentication) && !errors.Is(err, ErrMaterial) {
 		t.stats.failures.Add(1)
 	}
 	if lost(err) {
@@ -252,7 +252,7 @@ func inSession[T any](t *Token, c *conn, f func(s *session) (T, error)) (v T, er
 
 // harmless tells of errors that leave the session as good as before.
 func harmless(err error) bool {
-	return errors.Is(err, ErrAuthentication) || errors.Is(err, ErrNoObject)
+	return errors.Is(err, ErrAuthentication) || errors.Is(err, ErrMaterial) || errors.Is(err, ErrNoObject)
 }
 
 // wipe clears a result that nobody takes.

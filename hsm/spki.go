@@ -109,10 +109,10 @@ func (s *session) rsaPublic(h pkcs11.ObjectHandle, k *keyType) (*rsa.PublicKey, 
 	}
 	n, e := new(big.Int).SetBytes(values[0]), new(big.Int).SetBytes(values[1])
 	if n.BitLen() != 8*k.size || n.Bit(0) == 0 {
-		return nil, fmt.Errorf("%w: an RSA modulus of %d bits for %s", ErrMaterial, n.BitLen(), k.name)
+		return nil, fmt.Errorf("an RSA modulus of %d bits for %s", n.BitLen(), k.name)
 	}
 	if e.BitLen() > 31 || e.BitLen() < 2 || e.Bit(0) == 0 {
-		return nil, fmt.Errorf("%w: an RSA public exponent of %d bits", ErrMaterial, e.BitLen())
+		return nil, fmt.Errorf("an RSA public exponent of %d bits", e.BitLen())
 	}
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
 }
