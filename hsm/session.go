@@ -262,6 +262,8 @@ func wipe(v any) {
 		clear(v)
 	case Sealed:
 		clear(v.Plaintext)
+	case exportedPair:
+		clear(v.private)
 	}
 }
 
