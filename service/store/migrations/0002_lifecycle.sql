@@ -3,7 +3,7 @@ ALTER TABLE keys ADD COLUMN details TEXT NOT NULL DEFAULT '{}' CHECK (json_valid
 ALTER TABLE keys ADD COLUMN due_at INTEGER;
 ALTER TABLE keys ADD COLUMN key_store TEXT NOT NULL DEFAULT '';
 
-CREATE INDEX keys_related ON keys (id) WHERE id LIKE 'mrk-%';
+CREATE INDEX keys_related ON keys (id, region) WHERE id LIKE 'mrk-%';
 CREATE INDEX keys_due ON keys (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX keys_of_store ON keys (key_store) WHERE key_store <> '';
 
