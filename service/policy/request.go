@@ -1,0 +1,182 @@
+package policy
+
+import "strings"
+
+// Request is what is to be decided.
+type Request struct {
+	Action string // with its prefix: "kms:Decrypt"
+	// Resources are the ARNs of the one resource in all forms under which a policy may name it; a policy that names
+	// one names all. The first is shown in messages. Operations without a key have the resource "*".
+	Resources []string
+	// ResourceAccount owns the resource. For operations without a key it is the caller's account.
+	ResourceAccount string
+	Principal       *Principal // required
+
+	// EncryptionContext is that of the operation; for CreateGrant that of the grant's constraints.
+	EncryptionContext map[string]string
+	ResourceTags      map[string]string // of the key: aws:ResourceTag/...
+	RequestTags       map[string]string // in the request: aws:RequestTag/..., and aws:TagKeys
+
+	// Lookup appends the values of a condition key that this package does not take from the fields above, and returns
+	// the result; it may be nil. The name is in lower case, such as "aws:sourceip". A key that is absent, or unknown,
+	// has no values. Dates are RFC 3339 or seconds since 1970; binary values are raw bytes.
+	Lookup func(values []string, key string) []string
+}
+
+// evaluation is the state of one decision.
+type evaluation struct {
+	*Policies
+	*Request
+	documents [sets][]*Document
+	action    string // in lower case
+	operation string // the action without kms:, as grants have it; or empty
+	resources []arnParts
+	// unresolved tells that a variable of the statement had no value.
+	unresolved bool
+
+	keySpace      [1]*Document
+	resourceSpace [2]arnParts
+	valueSpace    [8]string
+}
+
+func newEvaluation(p *Policies, r *Request) *evaluation {
+	e := &evaluation{Policies: p, Request: r, action: strings.ToLower(r.Action)}
+	e.keySpace[0] = p.Key
+	e.documents = [sets][]*Document{e.keySpace[:], p.Identity, p.Boundary, p.Session}
+	e.operation, _ = strings.CutPrefix(r.Action, "kms:")
+	e.resources = e.resourceSpace[:0]
+	for _, resource := range r.Resources {
+		e.resources = append(e.resources, splitARN(resource))
+	}
+	return e
+}
+
+// keySource says where a condition key's values come from.
+type keySource int
+
+const (
+	fromLookup keySource = iota
+	fromPrincipalARN
+	fromPrincipalAccount
+	fromPrincipalType
+	fromPrincipalIsService
+	fromUserName
+	fromUserID
+	fromResourceAccount
+	fromPrincipalTag
+	fromResourceTag
+	fromRequestTag
+	fromTagKeys
+	fromEncryptionContext
+	fromEncryptionContextKeys
+)
+
+// Condition keys taken from a request's fields (AWS pages "AWS global condition context keys" and "AWS KMS condition
+// keys"), in lower case.
+var keySources = map[string]keySource{
+	"aws:principalarn":          fromPrincipalARN,
+	"aws:principalaccount":      fromPrincipalAccount,
+	"kms:calleraccount":         fromPrincipalAccount,
+	"aws:principaltype":         fromPrincipalType,
+	"aws:principalisawsservice": fromPrincipalIsService,
+	"aws:username":              fromUserName,
+	"aws:userid":                fromUserID,
+	"aws:resourceaccount":       fromResourceAccount,
+	"aws:tagkeys":               fromTagKeys,
+	"kms:encryptioncontextkeys": fromEncryptionContextKeys,
+}
+
+// Families of condition keys, by what stands before the name.
+var keyFamilies = map[string]keySource{
+	"aws:principaltag/":      fromPrincipalTag,
+	"aws:resourcetag/":       fromResourceTag,
+	"aws:requesttag/":        fromRequestTag,
+	"kms:encryptioncontext:": fromEncryptionContext,
+}
+
+// key is a condition key. Its name is not case-sensitive, nor is the member of a family.
+type key struct {
+	name   string // in lower case
+	source keySource
+	member string // of a family, in lower case
+}
+
+func newKey(name string) key {
+	k := key{name: strings.ToLower(name)}
+	k.source = keySources[k.name]
+	for family, source := range keyFamilies {
+		if member, ok := strings.CutPrefix(k.name, family); ok {
+			k.source, k.member = source, member
+		}
+	}
+	return k
+}
+
+// appendValues appends the key's values in this request.
+func (k *key) appendValues(values []string, e *evaluation) []string {
+	p := e.Principal
+	switch k.source {
+	case fromPrincipalARN:
+		return appendPresent(values, p.policyARN())
+	case fromPrincipalAccount:
+		return appendPresent(values, p.Account)
+	case fromPrincipalType:
+		if p.Type == AWSService {
+			return values
+		}
+		return appendPresent(values, string(p.Type))
+	case fromPrincipalIsService:
+		if p.Type == AWSService {
+			return append(values, "true")
+		}
+		return append(values, "false")
+	case fromUserName:
+		return appendPresent(values, p.UserName)
+	case fromUserID:
+		return appendPresent(values, p.UserID)
+	case fromResourceAccount:
+		return appendPresent(values, e.ResourceAccount)
+	case fromPrincipalTag:
+		return k.appendMember(values, p.Tags)
+	case fromResourceTag:
+		return k.appendMember(values, e.ResourceTags)
+	case fromRequestTag:
+		return k.appendMember(values, e.RequestTags)
+	case fromEncryptionContext:
+		return k.appendMember(values, e.EncryptionContext)
+	case fromEncryptionContextKeys:
+		return appendKeys(values, e.EncryptionContext)
+	case fromTagKeys:
+		if len(e.RequestTags) > 0 {
+			return appendKeys(values, e.RequestTags)
+		}
+	}
+	if e.Lookup == nil {
+		return values
+	}
+	return e.Lookup(values, k.name)
+}
+
+func appendPresent(values []string, value string) []string {
+	if value == "" {
+		return values
+	}
+	return append(values, value)
+}
+
+// appendMember appends the values under all keys that differ from the member only in case.
+func (k *key) appendMember(values []string, m map[string]string) []string {
+	for name, value := range m {
+		if strings.EqualFold(name, k.member) {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+func appendKeys(values []string, m map[string]string) []string {
+	for name := range m {
+		values = append(values, name)
+	}
+	return values
+}
