@@ -145,10 +145,10 @@ func (e *evaluation) decide() Decision {
 	switch {
 	case granted == reachCaller && !foreign:
 		return allowedByGrant(grant)
-	case granted >= reachIssuer:
-		return e.limit(allowedByGrant(grant))
 	case allow.reach == reachIssuer && !foreign:
 		return e.limit(allowed(keySet, allow))
+	case granted >= reachIssuer:
+		return e.limit(allowedByGrant(grant))
 	case allow.reach == reachNone && granted == reachNone:
 		return denied(keySet, found{})
 	}

@@ -30,13 +30,11 @@ type evaluation struct {
 	documents [sets][]*Document
 	action    string // in lower case
 	operation string // the action without kms:, as grants have it; or empty
-	resources []arnParts
 	// unresolved tells that a variable of the statement had no value.
 	unresolved bool
 
-	keySpace      [1]*Document
-	resourceSpace [2]arnParts
-	valueSpace    [8]string
+	keySpace   [1]*Document
+	valueSpace [8]string
 }
 
 func newEvaluation(p *Policies, r *Request) *evaluation {
@@ -44,10 +42,6 @@ func newEvaluation(p *Policies, r *Request) *evaluation {
 	e.keySpace[0] = p.Key
 	e.documents = [sets][]*Document{e.keySpace[:], p.Identity, p.Boundary, p.Session}
 	e.operation, _ = strings.CutPrefix(r.Action, "kms:")
-	e.resources = e.resourceSpace[:0]
-	for _, resource := range r.Resources {
-		e.resources = append(e.resources, splitARN(resource))
-	}
 	return e
 }
 

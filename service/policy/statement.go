@@ -20,7 +20,7 @@ type statement struct {
 	notActions   bool
 	actions      []pattern // in lower case
 	notResources bool
-	resources    []arnPattern
+	resources    []template
 	conditions   []condition
 }
 
@@ -68,16 +68,8 @@ func (c *compiler) statement(n *node) (s statement, err error) {
 		return s, err
 	}
 	s.notResources = name == "NotResource"
-	resources, err := value.strings(name)
-	if err != nil {
+	if s.resources, err = c.resources(name, value); err != nil {
 		return s, err
-	}
-	for _, text := range resources {
-		p, err := c.arnPattern(text)
-		if err != nil {
-			return s, malformed("%s: %w", name, err)
-		}
-		s.resources = append(s.resources, p)
 	}
 	if value := elements["Condition"]; value != nil {
 		s.conditions, err = c.conditions(value)
@@ -118,6 +110,32 @@ func actions(name string, n *node) ([]pattern, error) {
 		patterns[i] = newPattern(wildcards.Replace(strings.ToLower(text)))
 	}
 	return patterns, nil
+}
+
+// resources compiles patterns of ARNs. Here, unlike in conditions, a wildcard may reach over colons, and the fields
+// that an ARN lacks are wildcards in identity policies (AWS pages "IAM JSON policy elements: Resource" and "IAM
+// identifiers", IAM ARNs).
+func (c *compiler) resources(name string, n *node) ([]template, error) {
+	texts, err := n.strings(name)
+	if err != nil {
+		return nil, err
+	}
+	var templates []template
+	for _, text := range texts {
+		if text != "*" && !strings.HasPrefix(text, "arn:") {
+			return nil, malformed(`%s must be in ARN format or "*".`, name)
+		}
+		forms := []string{text}
+		if missing := missingFields(splitARN(text, c.variables)); c.kind == IdentityPolicy && text != "*" && missing > 0 {
+			forms = append(forms, text+strings.Repeat(":*", missing))
+		}
+		compiled, err := c.templates(forms, true)
+		if err != nil {
+			return nil, malformed("%s: %w", name, err)
+		}
+		templates = append(templates, compiled...)
+	}
+	return templates, nil
 }
 
 // miss is why a statement does not apply.
@@ -171,9 +189,8 @@ func (s *statement) matchAction(e *evaluation) bool {
 
 func (s *statement) matchResource(e *evaluation) bool {
 	for i := range s.resources {
-		p := &s.resources[i]
-		for j := range e.resources {
-			if p.match(e, &e.resources[j]) {
+		for _, resource := range e.Resources {
+			if s.resources[i].match(e, resource) {
 				return true
 			}
 		}

@@ -75,9 +75,9 @@ func (c *compiler) arns(values []string) (matcher, error) {
 }
 
 func (a arns) match(e *evaluation, value string) bool {
-	parts := splitARN(value)
+	fields := splitARN(value, false)
 	for i := range a {
-		if a[i].match(e, &parts) {
+		if a[i].match(e, fields) {
 			return true
 		}
 	}
