@@ -86,11 +86,11 @@ func (c *compiler) conditions(n *node) ([]condition, error) {
 			m := &keys.members[j]
 			cond := template
 			cond.key = newKey(m.name)
-			if id := strings.ToLower(name) + " " + cond.key.name; m.name == "" || seen[id] {
+			id := strings.ToLower(name) + " " + cond.key.name
+			if m.name == "" || seen[id] {
 				return nil, malformed("Condition: %s has a key twice, or an empty one.", name)
-			} else {
-				seen[id] = true
 			}
+			seen[id] = true
 			if err := c.conditionValues(&cond, op, &m.value); err != nil {
 				return nil, err
 			}

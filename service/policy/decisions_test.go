@@ -212,6 +212,7 @@ func (s *scenario) check(t *testing.T, line string, p *Policies) {
 //	nokey                the operation has no key
 //	key STATEMENT        one more statement; also identity, boundary, session. Elements left out allow all.
 //	grant GRANT          one more grant
+//	retiring PRINCIPALS  the last grant is to be retired; these may, and the grantee if its operations say so
 //	allow, deny, deny!   a case; see check
 func TestDecisions(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -259,6 +260,9 @@ func runTable(t *testing.T, text string) (cases int) {
 				t.Fatalf("line %d: %v", i+1, err)
 			}
 			s.grants = append(s.grants, g)
+		case "retiring":
+			last := len(s.grants) - 1
+			s.grants = append(s.grants[:last], s.grants[last].Retiring(strings.Fields(shorthand.Replace(rest))...)...)
 		case "allow", "deny", "deny!":
 			if p == nil {
 				p = s.policies(t)

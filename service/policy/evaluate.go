@@ -108,6 +108,8 @@ var crossAccountActions = map[string]bool{
 	"kms:listgrants": true, "kms:retiregrant": true, "kms:revokegrant": true,
 }
 
+const retireGrant = "kms:retiregrant"
+
 // Evaluate decides (AWS pages "Policy evaluation logic", "Cross-account policy evaluation logic", "Key policies in
 // AWS KMS", "Troubleshooting AWS KMS permissions"):
 //
@@ -117,8 +119,9 @@ var crossAccountActions = map[string]bool{
 //     does so within the permissions boundary and session policies. A statement that names the account lets the account's
 //     identity policies allow.
 //   - For a caller of another account, an identity policy must allow what the key policy allows, whomever that names.
-//     A grant needs none: "users and roles in the external account cannot use the CMK until you attach IAM
-//     policies [...] or use grants" (AWS page "Allowing users in other accounts to use a KMS key").
+//     A grant to such a caller needs none: it takes the place of the identity policy (AWS page "Allowing users in
+//     other accounts to use a KMS key", step 2).
+//   - Key policies can deny RetireGrant but not allow it (AWS page "Retiring and revoking grants"); see Grant.Retiring.
 //   - Services have no identity policies; a key policy or grant that names one allows.
 func Evaluate(p *Policies, r *Request) Decision {
 	return newEvaluation(p, r).decide()
@@ -133,11 +136,14 @@ func (e *evaluation) decide() Decision {
 	if e.Key == nil {
 		return e.byIdentity()
 	}
-	foreign := e.Principal.Account != e.ResourceAccount && e.Principal.Type != AWSService
+	foreign := e.foreign()
 	if foreign && !crossAccountActions[e.action] {
 		return denied(keySet, found{})
 	}
-	allow := e.find(keySet, true)
+	var allow found
+	if e.action != retireGrant {
+		allow = e.find(keySet, true)
+	}
 	if allow.reach == reachCaller && !foreign {
 		return allowed(keySet, allow)
 	}
@@ -153,6 +159,11 @@ func (e *evaluation) decide() Decision {
 		return denied(keySet, found{})
 	}
 	return e.byIdentity()
+}
+
+// foreign tells whether the caller is of another account than the resource.
+func (e *evaluation) foreign() bool {
+	return e.Principal.Type != AWSService && (e.Principal.Account == "" || e.Principal.Account != e.ResourceAccount)
 }
 
 // byIdentity decides by the caller's side alone.
@@ -196,7 +207,7 @@ func (d *Document) LeavesControl(r *Request) bool {
 	put := *r
 	put.Action = "kms:PutKeyPolicy"
 	e := newEvaluation(&Policies{Key: d}, &put)
-	return put.Principal.Account == put.ResourceAccount && e.find(keySet, false).statement == nil && e.find(keySet, true).statement != nil
+	return !e.foreign() && e.find(keySet, false).statement == nil && e.find(keySet, true).statement != nil
 }
 
 // Message is AWS's text for a denial (AWS page "Troubleshoot access denied error messages").

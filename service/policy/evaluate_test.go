@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -96,6 +97,21 @@ func TestExplain(t *testing.T) {
 	}
 	if !slices.Equal(steps, want) {
 		t.Errorf("got  %+v\nwant %+v", steps, want)
+	}
+}
+
+func TestExplainRules(t *testing.T) {
+	p := &Policies{Key: parse(t, KeyPolicy, keyStatement(``)), Identity: []*Document{parse(t, IdentityPolicy, identityStatement(``))}}
+	for _, test := range []struct{ caller, action, want string }{
+		{"carol", "kms:PutKeyPolicy", "the operation is not for callers of other accounts"},
+		{"alice", "kms:RetireGrant", "key policies cannot allow the operation"},
+		{"carol", "kms:Decrypt", "applies"},
+	} {
+		r := decrypt(test.caller)
+		r.Action = test.action
+		if _, steps := Explain(p, r); steps[len(steps)-1].Reason != test.want {
+			t.Errorf("%s, %s: %+v", test.caller, test.action, steps)
+		}
 	}
 }
 
@@ -211,6 +227,23 @@ func FuzzEvaluate(f *testing.F) {
 		}
 		key.LeavesControl(r)
 	})
+}
+
+// Documents are shared; the race detector watches.
+func TestDocumentIsShared(t *testing.T) {
+	p := &Policies{Key: parse(t, KeyPolicy, keyCondition(`{"StringLike":{"aws:userid":"AIDA*${aws:userid}"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":"a"}}`))}
+	var wait sync.WaitGroup
+	for _, caller := range []string{"alice", "bob", "dev/s1"} {
+		wait.Go(func() {
+			for range 100 {
+				r := decrypt(caller)
+				r.EncryptionContext = map[string]string{"a": "b"}
+				Evaluate(p, r)
+				Explain(p, r)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 // fiftyStatements is a key policy whose last statement allows alice, with a condition.

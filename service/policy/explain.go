@@ -6,7 +6,7 @@ import "fmt"
 type Step struct {
 	By        Source
 	Document  int // index among the policies of this source
-	Statement int // index in the document, or of the grant
+	Statement int // index in the document, or of the grant; -1 for a rule of the service
 	Sid       string
 	GrantID   string
 	Deny      bool // the statement's effect
@@ -34,6 +34,12 @@ func Explain(p *Policies, r *Request) (Decision, []Step) {
 	for i := range p.Grants {
 		reach, reason := p.Grants[i].match(e)
 		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone, Reason: reason})
+	}
+	if e.Key != nil && e.foreign() && !crossAccountActions[e.action] {
+		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true, Reason: "the operation is not for callers of other accounts"})
+	}
+	if e.Key != nil && e.action == retireGrant {
+		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Reason: "key policies cannot allow the operation"})
 	}
 	return e.decide(), steps
 }

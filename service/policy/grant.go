@@ -66,6 +66,17 @@ func includes(whole, part map[string]string) bool {
 	return true
 }
 
+// Retiring gives the grants under which g can be retired, for the Policies of a RetireGrant request: by its grantee
+// if it has that operation, and by the principals, which must be its retiring principals and the account of the
+// key (AWS page "Retiring and revoking grants").
+func (g *Grant) Retiring(principals ...string) []Grant {
+	grants := []Grant{*g}
+	for _, principal := range principals {
+		grants = append(grants, Grant{ID: g.ID, Grantee: principal, Operations: []string{"RetireGrant"}})
+	}
+	return grants
+}
+
 // Covers tells whether a grantee whose only permission for CreateGrant is g may create the child: it must have no
 // other operations, and constraints that are at least as strict (AWS page "Creating grants", granting CreateGrant
 // permission).

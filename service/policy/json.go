@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -118,11 +119,7 @@ func (n *node) object(what string, names ...string) (map[string]*node, error) {
 	members := make(map[string]*node, len(n.members))
 	for i := range n.members {
 		m := &n.members[i]
-		known := false
-		for _, name := range names {
-			known = known || name == m.name
-		}
-		if !known {
+		if !slices.Contains(names, m.name) {
 			return nil, malformed("%s must not have the element %s.", what, shown(m.name))
 		}
 		members[m.name] = &m.value
@@ -141,11 +138,7 @@ func (n *node) list(what string, kinds ...jsonKind) ([]node, error) {
 		return nil, malformed("%s must not be empty.", what)
 	}
 	for i := range items {
-		known := false
-		for _, kind := range kinds {
-			known = known || items[i].kind == kind
-		}
-		if !known {
+		if !slices.Contains(kinds, items[i].kind) {
 			return nil, malformed("%s has a value of the wrong type.", what)
 		}
 	}

@@ -28,6 +28,9 @@ func newPattern(text string) pattern {
 // found, which is never worse than a later one.
 func (p *pattern) match(s string) bool {
 	last := len(p.segments) - 1
+	if last == 0 && !p.runes {
+		return s == p.segments[0]
+	}
 	s, ok := p.cut(s, p.segments[0])
 	if !ok {
 		return false

@@ -91,7 +91,7 @@ func Parse(kind Kind, text string) (*Document, error) {
 			return nil, malformed("Statement %d: %w", i+1, err)
 		}
 		s.index = i
-		if s.sid != "" && sids[s.sid] {
+		if kind == IdentityPolicy && s.sid != "" && sids[s.sid] {
 			return nil, malformed("Statement %d: the Sid is that of an earlier statement.", i+1)
 		}
 		sids[s.sid] = true

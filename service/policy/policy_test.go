@@ -67,7 +67,6 @@ func TestMalformed(t *testing.T) {
 		{`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`, "must have a Principal"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Resource":"*"}}`, "Action or NotAction"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*"}}`, "Resource or NotResource"},
-		{`{"Statement":[{"Sid":"a","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},{"Sid":"a","Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*"}]}`, "Statement 2: the Sid"},
 
 		{keyPrincipal(`"x"`), `Principal must be "*"`},
 		{keyPrincipal(`["*"]`), `Principal must be "*"`},
@@ -157,11 +156,20 @@ func TestMalformed(t *testing.T) {
 			t.Errorf("%s: the error has %d bytes", shown, len(err.Error()))
 		}
 	}
-	for _, principal := range []string{`"Principal":"*",`, `"NotPrincipal":{"AWS":"111122223333"},`} {
-		text := `{"Statement":{"Effect":"Allow",` + principal + `"Action":"kms:*","Resource":"*"}}`
-		if _, err := Parse(IdentityPolicy, text); err == nil || !strings.Contains(err.Error(), "must not be in an identity policy") {
+	for _, test := range []struct{ elements, want string }{
+		{`"Principal":"*"`, "Principal must not be in an identity policy"},
+		{`"NotPrincipal":{"AWS":"111122223333"}`, "NotPrincipal must not be in an identity policy"},
+		{`"Sid":"with space"`, "only letters and digits"},
+		{`"Resource":"key/1"`, "ARN format"},
+	} {
+		text := `{"Statement":{"Effect":"Allow","Action":"kms:*",` + test.elements + `}}`
+		if _, err := Parse(IdentityPolicy, text); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v", text, err)
 		}
+	}
+	text := `{"Statement":[{"Sid":"a","Effect":"Allow","Action":"kms:*","Resource":"*"},{"Sid":"a","Effect":"Deny","Action":"kms:*","Resource":"*"}]}`
+	if _, err := Parse(IdentityPolicy, text); err == nil || !strings.Contains(err.Error(), "Statement 2: the Sid") {
+		t.Errorf("%s: error %v", text, err)
 	}
 }
 
@@ -170,6 +178,7 @@ func TestWellFormed(t *testing.T) {
 		keyStatement(``),
 		keyPrincipal(`{"AWS":["*","111122223333","arn:aws-us-gov:iam::111122223333:root","arn:aws:iam::111122223333:user/a/b/c@example.com"],"Service":["kms.amazonaws.com"]}`),
 		keyCondition(`{}`),
+		`{"Statement":[{"Sid":"same Sid","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},{"Sid":"same Sid","Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*"}]}`,
 		keyCondition(`{"StringEquals":{"kms:EncryptionContext:a b":["1",2,true]},"ForAnyValue:StringLikeIfExists":{"k:a":""}}`),
 		keyCondition(`{"ArnLike":{"k:a":["*","arn:aws:kms:*:*:key/${aws:username}","arn:verenc:*:key/*"]}}`),
 		`{"Version":"2008-10-17","Id":"x","Statement":[{"Sid":"","Effect":"Deny","NotPrincipal":{"AWS":"*"},"NotAction":"*","NotResource":"arn:aws:kms:${"}]}`,

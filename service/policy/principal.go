@@ -129,8 +129,10 @@ func accountOf(s string) string {
 	if accountPattern.MatchString(s) {
 		return s
 	}
-	if m := accountARNPattern.FindStringSubmatch(s); m != nil {
-		return m[1]
+	if strings.HasSuffix(s, ":root") { // or the slow pattern would be tried for every grant
+		if m := accountARNPattern.FindStringSubmatch(s); m != nil {
+			return m[1]
+		}
 	}
 	return ""
 }
@@ -188,8 +190,10 @@ func reachOf(grantee string, caller *Principal) reach {
 		return reachCaller
 	case grantee == caller.IssuerARN:
 		return reachIssuer
-	case caller.Account != "" && (strings.HasSuffix(grantee, ":root") || len(grantee) == len(caller.Account)) && accountOf(grantee) == caller.Account:
-		return reachAccount
+	case caller.Account == "" || accountOf(grantee) != caller.Account:
+		return reachNone
+	case caller.Type == RootUser:
+		return reachCaller
 	}
-	return reachNone
+	return reachAccount
 }

@@ -33,6 +33,7 @@ type evaluation struct {
 	// unresolved tells that a variable of the statement had no value.
 	unresolved bool
 
+	members    [families][]pair // of the families, once they were asked for
 	keySpace   [1]*Document
 	valueSpace [8]string
 }
@@ -57,12 +58,13 @@ const (
 	fromUserName
 	fromUserID
 	fromResourceAccount
-	fromPrincipalTag
+	fromTagKeys
+	fromEncryptionContextKeys
+	fromPrincipalTag // the families
 	fromResourceTag
 	fromRequestTag
-	fromTagKeys
 	fromEncryptionContext
-	fromEncryptionContextKeys
+	families = iota - fromPrincipalTag // how many
 )
 
 // Condition keys taken from a request's fields (AWS pages "AWS global condition context keys" and "AWS KMS condition
@@ -130,20 +132,20 @@ func (k *key) appendValues(values []string, e *evaluation) []string {
 		return appendPresent(values, p.UserID)
 	case fromResourceAccount:
 		return appendPresent(values, e.ResourceAccount)
-	case fromPrincipalTag:
-		return k.appendMember(values, p.Tags)
-	case fromResourceTag:
-		return k.appendMember(values, e.ResourceTags)
-	case fromRequestTag:
-		return k.appendMember(values, e.RequestTags)
-	case fromEncryptionContext:
-		return k.appendMember(values, e.EncryptionContext)
-	case fromEncryptionContextKeys:
-		return appendKeys(values, e.EncryptionContext)
 	case fromTagKeys:
 		if len(e.RequestTags) > 0 {
-			return appendKeys(values, e.RequestTags)
+			return e.appendNames(values, fromRequestTag)
 		}
+	case fromEncryptionContextKeys:
+		return e.appendNames(values, fromEncryptionContext)
+	case fromPrincipalTag, fromResourceTag, fromRequestTag, fromEncryptionContext:
+		// All members that differ from the key's in case only.
+		for _, p := range e.family(k.source) {
+			if strings.EqualFold(p.name, k.member) {
+				values = append(values, p.value)
+			}
+		}
+		return values
 	}
 	if e.Lookup == nil {
 		return values
@@ -158,19 +160,23 @@ func appendPresent(values []string, value string) []string {
 	return append(values, value)
 }
 
-// appendMember appends the values under all keys that differ from the member only in case.
-func (k *key) appendMember(values []string, m map[string]string) []string {
-	for name, value := range m {
-		if strings.EqualFold(name, k.member) {
-			values = append(values, value)
-		}
+func (e *evaluation) appendNames(values []string, family keySource) []string {
+	for _, p := range e.family(family) {
+		values = append(values, p.name)
 	}
 	return values
 }
 
-func appendKeys(values []string, m map[string]string) []string {
-	for name := range m {
-		values = append(values, name)
+// pair is a member of a family. Statements ask for families again and again; a list is gone through faster than a map.
+type pair struct{ name, value string }
+
+func (e *evaluation) family(source keySource) []pair {
+	pairs := &e.members[source-fromPrincipalTag]
+	if *pairs == nil {
+		from := [families]map[string]string{e.Principal.Tags, e.ResourceTags, e.RequestTags, e.EncryptionContext}
+		for name, value := range from[source-fromPrincipalTag] {
+			*pairs = append(*pairs, pair{name, value})
+		}
 	}
-	return values
+	return *pairs
 }

@@ -35,6 +35,10 @@ func (c *compiler) statement(n *node) (s statement, err error) {
 		if sid.kind != jsonString {
 			return s, malformed("Sid must be a string.")
 		}
+		// Not so in key policies (AWS page "Key policy overview").
+		if c.kind == IdentityPolicy && strings.ContainsFunc(sid.text, notAlphanumeric) {
+			return s, malformed("Sid must have only letters and digits.")
+		}
 		s.sid = sid.text
 	}
 	effect := elements["Effect"]
@@ -75,6 +79,10 @@ func (c *compiler) statement(n *node) (s statement, err error) {
 		s.conditions, err = c.conditions(value)
 	}
 	return s, err
+}
+
+func notAlphanumeric(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 // either gives whichever of two elements a statement has.

@@ -74,6 +74,9 @@ func newVariable(s string) (part, error) {
 	return part{text: fallback, variable: true, key: newKey(name), optional: optional}, nil
 }
 
+// noWildcards is for values that may not be UTF-8.
+var noWildcards = strings.NewReplacer(anyRun, "\uFFFD", anyRune, "\uFFFD")
+
 // expand gives the text for this request. Values of variables are taken as they are: they bring no wildcards. A
 // variable without a value, or with several, makes the evaluation's variables unresolved.
 func (t *template) expand(e *evaluation) (string, bool) {
@@ -90,7 +93,7 @@ func (t *template) expand(e *evaluation) (string, bool) {
 		values := p.key.appendValues(nil, e)
 		switch {
 		case len(values) == 1:
-			b.WriteString(strings.NewReplacer(anyRun, "\uFFFD", anyRune, "\uFFFD").Replace(values[0]))
+			b.WriteString(noWildcards.Replace(values[0]))
 		case len(values) == 0 && p.optional:
 			b.WriteString(p.text)
 		default:
