@@ -137,6 +137,8 @@ func TestMalformed(t *testing.T) {
 		{keyCondition(`{"IpAddress":{"k:a":"203.0.113"}}`), "CIDR"},
 		{keyCondition(`{"NotIpAddress":{"k:a":"*"}}`), "CIDR"},
 		{keyCondition(`{"ArnEquals":{"k:a":"alice"}}`), "ARN format"},
+		{keyCondition(`{"ArnEquals":{"k:a":"arn:aws:${aws:username"}}`), "closing brace"},
+		{keyCondition(`{"ArnEquals":{"k:a":"arn:aws:${aws:username}:a"}}`), "ARN format"},
 		{keyCondition(`{"ArnEquals":{"k:a":"arn:aws:kms:us-east-1"}}`), "ARN format"},
 		{keyCondition(`{"ArnLike":{"k:a":"arn:verenc:111122223333"}}`), "ARN format"},
 		{keyCondition(`{"ForAllValues:StringEquals":{"kms:EncryptionContext:a":"1"}}`), "OverlyPermissiveCondition"},
