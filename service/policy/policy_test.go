@@ -120,6 +120,9 @@ func TestMalformed(t *testing.T) {
 		{keyCondition(`{"StringEquals":{"k:a":[["x"]]}}`), "wrong type"},
 		{keyCondition(`{"StringEquals":{"k:a":"${aws:username, anonymous}"}}`), "single quotes"},
 		{keyCondition(`{"StringEquals":{"k:a":"${aws:username"}}`), "closing brace"},
+		{keyCondition(`{"StringLike":{"k:a":"*` + strings.Repeat("?", 1025) + `*"}}`), "too long"},
+		{keyCondition(`{"StringLike":{"k:a":["*` + strings.Repeat("?", 1000) + `*","*a?` + strings.Repeat("b", 30) + `*"]}}`), "too long"},
+		{keyCondition(`{"StringLike":{"k:a":"*a?${aws:username}*"}}`), "has a variable"},
 		{keyCondition(`{"NumericEquals":{"k:a":"ten"}}`), "NumericEquals: A value must be an integer"},
 		{keyCondition(`{"NumericEquals":{"k:a":"0x10"}}`), "must be an integer"},
 		{keyCondition(`{"NumericEquals":{"k:a":"NaN"}}`), "must be an integer"},
@@ -182,6 +185,7 @@ func TestWellFormed(t *testing.T) {
 		keyCondition(`{}`),
 		`{"Statement":[{"Sid":"same Sid","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},{"Sid":"same Sid","Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*"}]}`,
 		keyCondition(`{"StringEquals":{"kms:EncryptionContext:a b":["1",2,true]},"ForAnyValue:StringLikeIfExists":{"k:a":""}}`),
+		keyCondition(`{"StringLike":{"k:a":["` + strings.Repeat("?", 2000) + `*` + strings.Repeat("?", 2000) + `","*` + strings.Repeat("?a", 512) + `*","?${aws:username}*${aws:userid}*?"]}}`),
 		keyCondition(`{"ArnLike":{"k:a":["*","arn:aws:kms:*:*:key/${aws:username}","arn:verenc:*:key/*"]}}`),
 		`{"Version":"2008-10-17","Id":"x","Statement":[{"Sid":"","Effect":"Deny","NotPrincipal":{"AWS":"*"},"NotAction":"*","NotResource":"arn:aws:kms:${"}]}`,
 	} {

@@ -9,6 +9,7 @@ import (
 type compiler struct {
 	kind      Kind
 	variables bool // whether the version has variables
+	search    int  // bytes that count towards maxSearch
 }
 
 // statement is a compiled statement.

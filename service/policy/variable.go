@@ -52,10 +52,40 @@ func (c *compiler) template(s string, wild bool) (template, error) {
 		literal.Reset()
 	}
 	write(s)
+	t := template{text: literal.String()}
 	if parts == nil {
-		return template{text: literal.String(), fixed: newPattern(literal.String())}, nil
+		t.fixed = newPattern(t.text)
+	} else {
+		t = template{parts: append(parts, part{text: t.text})}
 	}
-	return template{parts: append(parts, part{text: literal.String()})}, nil
+	return t, c.checkCost(&t)
+}
+
+// maxSearch is how many bytes of a document may be in texts between two * that have a ?. Finding one takes time
+// proportional to its length times that of the value, up to 8 KiB; everything else in a pattern is linear.
+const maxSearch = 1024
+
+func (c *compiler) checkCost(t *template) error {
+	const variable = "\xfd" // stands for one; not UTF-8
+	text := t.text
+	for i := range t.parts {
+		if t.parts[i].variable {
+			text += variable
+		} else {
+			text += t.parts[i].text
+		}
+	}
+	segments := strings.Split(text, anyRun)
+	for i, segment := range segments {
+		if i == 0 || i == len(segments)-1 || !strings.Contains(segment, anyRune) {
+			continue
+		}
+		c.search += len(segment)
+		if c.search > maxSearch || strings.Contains(segment, variable) {
+			return malformed("A text between two * has a ? and is too long, or has a variable.")
+		}
+	}
+	return nil
 }
 
 // newVariable parses what is between the braces: a key, or a key, a comma and a default in single quotes.
