@@ -2,7 +2,7 @@ package policy
 
 // Policies are all that apply to a request.
 type Policies struct {
-	Key      *Document   // the key's policy; nil for operations that have no key
+	Key      *Document   // the key's policy, or the trust policy of a role; nil for operations that have neither
 	Identity []*Document // of the caller: the user's, or the role's
 	Boundary []*Document // permissions boundary of the user or role; none: no limit
 	Session  []*Document // session policies of the role session; none: no limit
@@ -106,6 +106,7 @@ var crossAccountActions = map[string]bool{
 	"kms:generatemac": true, "kms:verifymac": true, "kms:sign": true, "kms:verify": true, "kms:derivesharedsecret": true,
 	"kms:creategrant": true, "kms:describekey": true, "kms:getkeyrotationstatus": true, "kms:getpublickey": true,
 	"kms:listgrants": true, "kms:retiregrant": true, "kms:revokegrant": true,
+	"sts:assumerole": true,
 }
 
 const retireGrant = "kms:retiregrant"

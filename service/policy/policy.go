@@ -26,6 +26,8 @@ const (
 	// IdentityPolicy is the policy of a user or role, a permissions boundary or a session policy: no statement has a
 	// Principal.
 	IdentityPolicy
+	// TrustPolicy is the policy of a role, which says who may assume it: every statement has a Principal, none a Resource.
+	TrustPolicy
 )
 
 // MaxSize is how many bytes a policy may have (AWS page "Resource quotas": key policy document size, 32 KB). It also

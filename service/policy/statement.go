@@ -57,6 +57,8 @@ func (c *compiler) statement(n *node) (s statement, err error) {
 		return s, malformed("%s must not be in an identity policy.", name)
 	case c.kind == KeyPolicy && value == nil:
 		return s, malformed("A statement of a key policy must have a Principal.")
+	case c.kind == TrustPolicy && value == nil:
+		return s, malformed("A statement of a trust policy must have a Principal.")
 	case value != nil:
 		if s.principals, err = c.principals(name, value); err != nil {
 			return s, err
@@ -69,17 +71,29 @@ func (c *compiler) statement(n *node) (s statement, err error) {
 	if s.actions, err = actions(name, value); err != nil {
 		return s, err
 	}
-	if name, value, err = required(elements, "Resource", "NotResource"); err != nil {
-		return s, err
-	}
-	s.notResources = name == "NotResource"
-	if s.resources, err = c.resources(name, value); err != nil {
+	if s.resources, s.notResources, err = c.statementResources(elements); err != nil {
 		return s, err
 	}
 	if value := elements["Condition"]; value != nil {
 		s.conditions, err = c.conditions(value)
 	}
 	return s, err
+}
+
+// statementResources compiles Resource or NotResource. A trust policy has neither: its resource is the role.
+func (c *compiler) statementResources(elements map[string]*node) (resources []template, not bool, err error) {
+	if c.kind == TrustPolicy {
+		if elements["Resource"] != nil || elements["NotResource"] != nil {
+			return nil, true, malformed("Resource must not be in a trust policy.")
+		}
+		return nil, true, nil // all but none
+	}
+	name, value, err := required(elements, "Resource", "NotResource")
+	if err != nil {
+		return nil, false, err
+	}
+	resources, err = c.resources(name, value)
+	return resources, name == "NotResource", err
 }
 
 func notAlphanumeric(r rune) bool {
