@@ -1,0 +1,104 @@
+// Package faults makes a PKCS#11 module that stands before SoftHSM2 and behaves like a network HSM on a bad day: it is
+// slow, hangs, fails, loses answers, is unplugged, runs full. It also counts and records the calls that reach it.
+//
+// It protects nothing and is for tests and benchmarks only. What it records includes secrets.
+//
+// A Module is a shared library at a path of its own, with a control file beside it that is mapped by the library and by
+// this package. So a test drives the module in its own process and in a server it has started alike, and what is not
+// used costs a call next to nothing. Several modules can live in one process; what they have open is kept apart, though
+// they share SoftHSM2, which is initialised once and never finalised by them.
+package faults
+
+import (
+	"embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/verenc/kms/softhsm"
+)
+
+// Module is the far end of a fault-injecting PKCS#11 module. Its methods may be called concurrently, until Close.
+type Module struct {
+	Path string // absolute, for hsm.Config.Module
+
+	control *control
+	mapping []byte
+}
+
+// New makes a module before the token's own, in a folder of the test's. The rest of the token's data is as before.
+func New(t testing.TB, soft softhsm.Token) *Module {
+	t.Helper()
+	m, err := Build(t.TempDir(), soft.Module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Clear() // lets go what hangs
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// Build makes a module in dir that forwards to the module inner (see softhsm.FindModule). It compiles once a process,
+// with gcc or $CC, against the headers of github.com/miekg/pkcs11; so it works within the source tree only.
+func Build(dir, inner string) (*Module, error) {
+	library, err := compiled()
+	if err != nil {
+		return nil, err
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("make module: %w", err)
+	}
+	path := filepath.Join(dir, "libfaults.so")
+	if err := os.WriteFile(path+controlSuffix, newControl(inner), 0o600); err != nil {
+		return nil, fmt.Errorf("make module: %w", err)
+	}
+	if err := os.WriteFile(path, library, 0o700); err != nil {
+		return nil, fmt.Errorf("make module: %w", err)
+	}
+	return Open(path)
+}
+
+//go:embed module
+var source embed.FS
+
+var compiled = sync.OnceValues(compile)
+
+func compile() (library []byte, err error) {
+	headers, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/miekg/pkcs11").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find the headers of github.com/miekg/pkcs11: %w (run within the source tree)", err)
+	}
+	dir, err := os.MkdirTemp("", "verenc-faults-")
+	if err != nil {
+		return nil, fmt.Errorf("compile module: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.CopyFS(dir, source); err != nil {
+		return nil, fmt.Errorf("compile module: %w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "module", "*.c"))
+	if err != nil {
+		return nil, fmt.Errorf("compile module: %w", err)
+	}
+	cc := os.Getenv("CC")
+	if cc == "" {
+		cc = "gcc"
+	}
+	out := filepath.Join(dir, "libfaults.so")
+	// nodelete: a call may hang inside while its caller closes the library.
+	args := append([]string{"-shared", "-fPIC", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden",
+		"-I" + strings.TrimSpace(string(headers)), "-o", out}, files...)
+	if said, err := exec.Command(cc, append(args, "-lpthread", "-ldl", "-Wl,-z,nodelete")...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("compile module: %w (install gcc: scripts/setup.sh tells how)\n%s", err, said)
+	}
+	return os.ReadFile(out)
+}

@@ -1,0 +1,215 @@
+package faults_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+// connect opens a token behind a module, and sees at the end that nothing is left open.
+func connect(t testing.TB, change ...func(*hsm.Config)) (*hsm.Token, *faults.Module) {
+	t.Helper()
+	soft := softhsm.New(t)
+	m := faults.New(t, soft)
+	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
+	for _, f := range change {
+		f(&cfg)
+	}
+	token, err := hsm.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Clear()
+		m.Plug()
+		if err := token.Close(); err != nil {
+			t.Error(err)
+		}
+		if u := m.Usage(); u.Sessions != 0 || u.Objects != 0 {
+			t.Errorf("left open: %+v", u)
+		}
+	})
+	return token, m
+}
+
+func newID(t testing.TB) (id hsm.ObjectID) {
+	t.Helper()
+	if _, err := rand.Read(id[:]); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func newPair(t testing.TB, token *hsm.Token) hsm.Pair {
+	t.Helper()
+	p := hsm.Pair{Seal: newID(t), Wrap: newID(t)}
+	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{p.Seal: hsm.Seal, p.Wrap: hsm.Wrap} {
+		if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func TestForwardingIsFaithful(t *testing.T) {
+	token, m := connect(t)
+	for _, c := range token.SelfTest(t.Context()) {
+		if c.Err != nil {
+			t.Errorf("%s: %v", c.Name, c.Err)
+		}
+	}
+	if missing, err := token.MissingMechanisms(t.Context()); err != nil || len(missing) > 0 {
+		t.Errorf("missing %v, %v", missing, err)
+	}
+	p := newPair(t, token)
+	for _, size := range []int{1, 32, 4096} {
+		plaintext := bytes.Repeat([]byte{7}, size)
+		box, err := token.Encrypt(t.Context(), p.Seal, plaintext, []byte("aad"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := token.Decrypt(t.Context(), p.Seal, box, []byte("aad")); err != nil || !bytes.Equal(got, plaintext) {
+			t.Errorf("%d bytes came back as %d, %v", size, len(got), err)
+		}
+		if _, err := token.Decrypt(t.Context(), p.Seal, box, []byte("other")); !errors.Is(err, hsm.ErrAuthentication) {
+			t.Errorf("other aad: %v", err)
+		}
+	}
+	box, err := token.GenerateWrapped(t.Context(), p, 32, []byte("aad"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret, err := token.DecryptWrapped(t.Context(), p, box, 32, []byte("aad")); err != nil || len(secret) != 32 {
+		t.Errorf("%d bytes, %v", len(secret), err)
+	}
+	if objects, err := token.Objects(t.Context(), "verenc/test/"); err != nil || len(objects) != 2 {
+		t.Errorf("%v, %v", objects, err)
+	}
+	if err := token.Destroy(t.Context(), p.Seal, p.Wrap); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); !errors.Is(err, hsm.ErrNoObject) {
+		t.Errorf("destroyed key: %v", err)
+	}
+	if u := m.Usage(); u.Objects != 0 || u.MostObjects == 0 || u.Sessions == 0 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// TestWrappedSecretCrossesNoCall looks at every byte that goes into the module or comes out of it while a data key is made
+// without its plaintext, and finds it only when it is asked for.
+func TestWrappedSecretCrossesNoCall(t *testing.T) {
+	token, m := connect(t)
+	p := newPair(t, token)
+	if err := m.Record(); err != nil {
+		t.Fatal(err)
+	}
+	box, err := token.GenerateWrapped(t.Context(), p, 32, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := m.Recorded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := token.DecryptWrapped(t.Context(), p, box, 32, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := m.Recorded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var functions []string
+	for _, c := range made {
+		functions = append(functions, c.Function)
+		if c.Carries(secret) {
+			t.Errorf("%s carried the secret", c.Function)
+		}
+	}
+	seen := 0
+	for _, c := range all[len(made):] {
+		if c.Carries(secret) {
+			seen++
+		}
+	}
+	if len(made) != 5 || seen != 1 {
+		t.Errorf("%d calls %v, then %d with the secret", len(made), functions, seen)
+	}
+	generated := made[0]
+	if generated.Function != "C_GenerateKey" || generated.Mechanism != pkcs11.CKM_GENERIC_SECRET_KEY_GEN || generated.RV != pkcs11.CKR_OK ||
+		!generated.Template.Bool(pkcs11.CKA_SENSITIVE) || generated.Template.Bool(pkcs11.CKA_TOKEN) || len(generated.Objects) != 1 {
+		t.Errorf("%+v", generated)
+	}
+}
+
+func TestUnplugThroughHSM(t *testing.T) {
+	changes := make(chan error, 100)
+	token, m := connect(t, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } })
+	if err := <-changes; err != nil {
+		t.Fatal(err)
+	}
+	p := newPair(t, token)
+	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Unplug()
+	if m.Sessions() != 0 {
+		t.Errorf("%d sessions survive", m.Sessions())
+	}
+	if _, err := token.Decrypt(t.Context(), p.Seal, box, nil); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Errorf("unplugged: %v", err)
+	}
+	if err := <-changes; err == nil {
+		t.Error("not told of the loss")
+	}
+	m.Renumber()
+	m.Plug()
+	if err := <-changes; err != nil {
+		t.Fatal(err)
+	}
+	if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "x" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	token, m := connect(t, func(c *hsm.Config) { c.Sessions = 40 })
+	p := newPair(t, token)
+	m.SetLatency(200 * time.Microsecond)
+	var all sync.WaitGroup
+	for i := range 40 {
+		all.Go(func() {
+			for range 5 {
+				aad := []byte{byte(i)}
+				box, err := token.GenerateWrapped(context.Background(), p, 32, aad)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := token.DecryptWrapped(context.Background(), p, box, 32, aad); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if u := m.Usage(); u.Objects != 0 || u.MostSessions > 42 {
+		t.Errorf("%+v", u)
+	}
+	if n := m.Calls("C_UnwrapKey"); n != 200 {
+		t.Errorf("%d unwraps", n)
+	}
+}

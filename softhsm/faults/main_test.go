@@ -1,0 +1,10 @@
+package faults_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/verenc/kms/softhsm"
+)
+
+func TestMain(m *testing.M) { os.Exit(softhsm.Run(m)) }

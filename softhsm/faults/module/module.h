@@ -1,0 +1,93 @@
+// A PKCS#11 module that forwards to another one, and fails, hangs, counts and records on demand.
+#ifndef FAULTS_MODULE_H
+#define FAULTS_MODULE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "pkcs11go.h"
+#include "functions.h"
+
+#define POSITION(name, arity, letters) name##_AT,
+enum { FUNCTIONS(POSITION) FUNCTION_COUNT };
+
+enum { MOST_ARGUMENTS = 8, MOST_REFUSED = 32 };
+
+// A rule applies to the calls of one function: it lets the first skip of them alone, then takes left of them, or all when
+// left is negative; of these, chance out of a million when chance is not 0.
+struct rule {
+	_Atomic uint64_t rv; // not used by hangs
+	_Atomic int64_t skip, left;
+	_Atomic uint64_t chance;
+};
+
+enum { FAIL_BEFORE, FAIL_AFTER, HANG_BEFORE, HANG_AFTER, RULES };
+
+// The control file, mapped here and by whoever drives the module. control.go has the same layout.
+struct control {
+	_Atomic uint64_t size; // of this structure: tells a file of another version
+	char inner[1024];      // path of the module behind
+
+	// The upper halves are the token's generation, which an unplug raises.
+	_Atomic uint64_t sessions; // open now
+	_Atomic uint64_t objects;  // session objects that exist now
+	_Atomic uint64_t sessions_most, objects_most;
+
+	_Atomic uint64_t unplugged;
+	_Atomic uint64_t logins; // raised to void every login made before
+	_Atomic uint64_t slot_offset;
+	_Atomic int64_t sessions_limit, objects_limit; // negative: none
+	_Atomic int64_t sessions_told;                 // ulMaxRwSessionCount of C_GetTokenInfo; negative: the inner module's
+	_Atomic uint64_t own_ivs;                      // 1: CKM_AES_GCM makes its own; 2: and takes zeros only
+	_Atomic uint64_t refused_count, refused[MOST_REFUSED];
+
+	_Atomic uint64_t released, hanging;
+	_Atomic uint64_t seed;
+	_Atomic uint64_t recording;
+
+	struct {
+		_Atomic uint64_t calls;
+		_Atomic uint64_t latency; // ns
+		struct rule rules[RULES];
+	} functions[FUNCTION_COUNT];
+};
+
+extern struct control *control;
+extern const char *const names[], *const letters[];
+extern CK_FUNCTION_LIST *inner;
+
+static inline uint32_t generation(void) { return control->sessions >> 32; }
+
+// tally adds to a gauge, unless it belongs to another generation by now or would pass a limit that is not negative.
+int tally(_Atomic uint64_t *gauge, uint32_t generation, int change, int64_t limit, _Atomic uint64_t *most);
+
+// sessions.c: what this process has open.
+
+enum session_state { FREE, OPEN, ENDING, CLOSED }; // ending: the last call under way closes it
+
+struct session {
+	enum session_state state;
+	CK_SESSION_HANDLE handle; // as handed out: generation, then a number that is used once
+	CK_SESSION_HANDLE inner;
+	CK_SLOT_ID slot; // of the inner module
+	unsigned calls;  // under way
+};
+
+CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation); // 0: no room
+struct session *session_enter(CK_SESSION_HANDLE handle);                                      // NULL: there is none
+void session_leave(struct session *s);
+void session_closed(struct session *s); // its caller has closed it inside
+
+// sessions_end closes the sessions of which this is true.
+void sessions_end(int (*ends)(const struct session *, CK_ULONG), CK_ULONG argument);
+
+void object_add(CK_OBJECT_HANDLE inner, CK_SESSION_HANDLE session);
+int object_known(CK_OBJECT_HANDLE inner);
+void object_remove(CK_OBJECT_HANDLE inner);
+
+// trace.c
+
+// trace appends a call, as its caller sees it, to the trace file: a JSON object a line.
+void trace(const char *path, int f, const CK_ULONG *a, CK_RV rv);
+
+#endif

@@ -1,0 +1,160 @@
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "module.h"
+
+enum { MOST_SESSIONS = 8192 };
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+// All guarded by mutex. A session is at the place that its handle's number has modulo MOST_SESSIONS.
+static struct session sessions[MOST_SESSIONS];
+static uint32_t last;
+
+// The session objects that calls of this module have made.
+static struct object {
+	CK_OBJECT_HANDLE inner;
+	CK_SESSION_HANDLE session;
+} *objects;
+static size_t objects_count, objects_room;
+
+int tally(_Atomic uint64_t *gauge, uint32_t generation, int change, int64_t limit, _Atomic uint64_t *most)
+{
+	uint64_t old = *gauge, most_before = *most;
+
+	do {
+		if (old >> 32 != generation || (limit >= 0 && (int64_t)(uint32_t)old + change > limit))
+			return 0;
+	} while (!atomic_compare_exchange_weak(gauge, &old, old + (int64_t)change));
+	uint64_t now = (uint32_t)old + (int64_t)change;
+	while (now > most_before && !atomic_compare_exchange_weak(most, &most_before, now))
+		;
+	return 1;
+}
+
+static void tally_object(CK_SESSION_HANDLE session, int change)
+{
+	tally(&control->objects, session >> 32, change, -1, &control->objects_most);
+}
+
+static void object_remove_at(size_t i)
+{
+	tally_object(objects[i].session, -1);
+	objects[i] = objects[--objects_count];
+}
+
+// gone ends the session for the callers, and what belongs to it.
+static void gone(struct session *s, enum session_state state)
+{
+	s->state = state;
+	tally(&control->sessions, s->handle >> 32, -1, -1, &control->sessions_most);
+	for (size_t i = objects_count; i-- > 0;)
+		if (objects[i].session == s->handle)
+			object_remove_at(i);
+}
+
+static void finish(struct session *s)
+{
+	if (s->state == OPEN || s->calls > 0)
+		return;
+	if (s->state == ENDING)
+		inner->C_CloseSession(s->inner);
+	s->state = FREE;
+}
+
+CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation)
+{
+	CK_SESSION_HANDLE handle = 0;
+
+	pthread_mutex_lock(&mutex);
+	for (int tries = 0; tries < MOST_SESSIONS && handle == 0; tries++) {
+		struct session *s = &sessions[++last % MOST_SESSIONS];
+		if (s->state != FREE || last == 0)
+			continue;
+		handle = (CK_SESSION_HANDLE)generation << 32 | last;
+		*s = (struct session){ .state = OPEN, .handle = handle, .inner = inner, .slot = slot };
+	}
+	pthread_mutex_unlock(&mutex);
+	return handle;
+}
+
+struct session *session_enter(CK_SESSION_HANDLE handle)
+{
+	struct session *s = &sessions[(uint32_t)handle % MOST_SESSIONS];
+
+	pthread_mutex_lock(&mutex);
+	if (s->state == OPEN && s->handle == handle)
+		s->calls++;
+	else
+		s = NULL;
+	pthread_mutex_unlock(&mutex);
+	return s;
+}
+
+void session_leave(struct session *s)
+{
+	pthread_mutex_lock(&mutex);
+	s->calls--;
+	finish(s);
+	pthread_mutex_unlock(&mutex);
+}
+
+void session_closed(struct session *s)
+{
+	pthread_mutex_lock(&mutex);
+	if (s->state == OPEN)
+		gone(s, CLOSED);
+	s->state = CLOSED;
+	pthread_mutex_unlock(&mutex);
+}
+
+void sessions_end(int (*ends)(const struct session *, CK_ULONG), CK_ULONG argument)
+{
+	pthread_mutex_lock(&mutex);
+	for (struct session *s = sessions; s < sessions + MOST_SESSIONS; s++)
+		if (s->state == OPEN && ends(s, argument)) {
+			gone(s, ENDING);
+			finish(s);
+		}
+	pthread_mutex_unlock(&mutex);
+}
+
+void object_add(CK_OBJECT_HANDLE inner, CK_SESSION_HANDLE session)
+{
+	pthread_mutex_lock(&mutex);
+	if (objects_count == objects_room) {
+		objects_room = 2 * objects_room + 64;
+		objects = realloc(objects, objects_room * sizeof *objects);
+		if (objects == NULL)
+			abort();
+	}
+	objects[objects_count++] = (struct object){ inner, session };
+	tally_object(session, 1);
+	pthread_mutex_unlock(&mutex);
+}
+
+// object_at gives the place of an object, the newest first, or objects_count. The mutex is held.
+static size_t object_at(CK_OBJECT_HANDLE inner)
+{
+	for (size_t i = objects_count; i-- > 0;)
+		if (objects[i].inner == inner)
+			return i;
+	return objects_count;
+}
+
+int object_known(CK_OBJECT_HANDLE inner)
+{
+	pthread_mutex_lock(&mutex);
+	int known = object_at(inner) < objects_count;
+	pthread_mutex_unlock(&mutex);
+	return known;
+}
+
+void object_remove(CK_OBJECT_HANDLE inner)
+{
+	pthread_mutex_lock(&mutex);
+	size_t i = object_at(inner);
+	if (i < objects_count)
+		object_remove_at(i);
+	pthread_mutex_unlock(&mutex);
+}
