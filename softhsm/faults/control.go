@@ -34,7 +34,7 @@ type control struct {
 	refused                     [mostRefused]atomic.Uint64
 
 	released, hanging atomic.Uint64
-	seed              atomic.Uint64
+	random            atomic.Uint64
 	recording         atomic.Uint64
 
 	functions [functionCount]function

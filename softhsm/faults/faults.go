@@ -94,10 +94,9 @@ func compile() (library []byte, err error) {
 		cc = "gcc"
 	}
 	out := filepath.Join(dir, "libfaults.so")
-	// nodelete: a call may hang inside while its caller closes the library.
 	args := append([]string{"-shared", "-fPIC", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden",
 		"-I" + strings.TrimSpace(string(headers)), "-o", out}, files...)
-	if said, err := exec.Command(cc, append(args, "-lpthread", "-ldl", "-Wl,-z,nodelete")...).CombinedOutput(); err != nil {
+	if said, err := exec.Command(cc, append(args, "-lpthread", "-ldl")...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("compile module: %w (install gcc: scripts/setup.sh tells how)\n%s", err, said)
 	}
 	return os.ReadFile(out)

@@ -107,8 +107,8 @@ func (m *Module) SetLatency(d time.Duration, functions ...string) {
 	}
 }
 
-// SetSeed makes what Chance decides repeatable, for calls that come in the same order.
-func (m *Module) SetSeed(seed uint64) { m.control.seed.Store(seed) }
+// SetSeed makes what Chance decides repeatable, as far as the calls come in the same order.
+func (m *Module) SetSeed(seed uint64) { m.control.random.Store(seed) }
 
 // LimitSessions makes C_OpenSession say CKR_SESSION_COUNT when n are open. A negative n lifts the limit.
 func (m *Module) LimitSessions(n int) { m.control.sessionsLimit.Store(int64(n)) }

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -29,21 +28,8 @@ struct control *control;
 CK_FUNCTION_LIST *inner;
 
 static char trace_path[1100];
-static _Atomic int initialised;
-static _Atomic uint64_t login; // control->logins at the last C_Login
 
-// A call on its way.
-struct call {
-	int f;
-	CK_ULONG *a;                   // the caller's arguments
-	CK_ULONG inner[MOST_ARGUMENTS]; // the same, with the inner module's handles
-	struct session *session;       // or NULL
-	uint32_t generation;
-	CK_ULONG room; // of a D, as the caller gave it
-};
-
-// forward calls the inner module.
-static CK_RV forward(struct call *c)
+CK_RV forward(struct call *c)
 {
 	const CK_ULONG *a = c->inner;
 	void (*f)(void) = ((void (**)(void))&inner->C_Initialize)[c->f];
@@ -69,11 +55,10 @@ static void pause_ns(uint64_t ns)
 		;
 }
 
-// draw is SplitMix64, a stream per process.
+// draw is the next number of SplitMix64.
 static uint64_t draw(void)
 {
-	static _Atomic uint64_t draws;
-	uint64_t x = control->seed + 0x9e3779b97f4a7c15 * (1 + atomic_fetch_add(&draws, 1));
+	uint64_t x = atomic_fetch_add(&control->random, 0x9e3779b97f4a7c15);
 
 	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
 	x = (x ^ x >> 27) * 0x94d049bb133111eb;
@@ -105,16 +90,6 @@ static void hang(struct rule *r)
 	while (control->released == released)
 		pause_ns(200000);
 	atomic_fetch_sub(&control->hanging, 1);
-}
-
-static int logged_out(void) { return login != control->logins; }
-
-static int refused(CK_MECHANISM_TYPE m)
-{
-	for (uint64_t i = 0; i < control->refused_count && i < MOST_REFUSED; i++)
-		if (control->refused[i] == m)
-			return 1;
-	return 0;
 }
 
 // admit gives the call the inner module's handles, or refuses it. What the token object behind a stale handle would
@@ -160,13 +135,12 @@ static CK_RV admit(struct call *c)
 	return CKR_OK;
 }
 
-static CK_OBJECT_HANDLE handed_out(struct call *c, CK_OBJECT_HANDLE h)
+CK_OBJECT_HANDLE handed_out(struct call *c, CK_OBJECT_HANDLE h)
 {
 	return (CK_ULONG)c->generation << 32 | h;
 }
 
-// is_token_object reads CKA_TOKEN of the call's nth template; other is for templates without it.
-static int is_token_object(struct call *c, int nth, int other)
+int makes_token_object(struct call *c, int nth)
 {
 	for (int i = 0; letters[c->f][i] != 0; i++) {
 		if (letters[c->f][i] != 't' || nth-- > 0)
@@ -176,7 +150,7 @@ static int is_token_object(struct call *c, int nth, int other)
 			if (t[n].type == CKA_TOKEN && t[n].pValue != NULL && t[n].ulValueLen == sizeof(CK_BBOOL))
 				return *(CK_BBOOL *)t[n].pValue;
 	}
-	return other;
+	return c->f == C_CopyObject_AT && !object_known(c->inner[1]); // a copy is what its original is
 }
 
 // hand_out gives the caller this module's handles of new objects.
@@ -188,7 +162,7 @@ static void hand_out(struct call *c)
 		if (letters[c->f][i] != 'O')
 			continue;
 		CK_OBJECT_HANDLE *h = (CK_OBJECT_HANDLE *)c->a[i];
-		if (!is_token_object(c, nth++, c->f == C_CopyObject_AT && !object_known(c->inner[1])))
+		if (!makes_token_object(c, nth++))
 			object_add(*h, c->session->handle);
 		*h = handed_out(c, *h);
 	}
@@ -227,246 +201,6 @@ static void lose(struct call *c)
 	}
 }
 
-// What is not forwarded as it is.
-
-static CK_RV initialize(struct call *c)
-{
-	int no = 0;
-	if (!atomic_compare_exchange_strong(&initialised, &no, 1))
-		return CKR_CRYPTOKI_ALREADY_INITIALIZED;
-	CK_RV rv = forward(c);
-	if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED)
-		rv = CKR_OK; // by somebody else in this process
-	if (rv != CKR_OK)
-		initialised = 0;
-	login = control->logins;
-	return rv;
-}
-
-static int any_session(const struct session *s, CK_ULONG nothing) { return (void)s, (void)nothing, 1; }
-static int session_of_slot(const struct session *s, CK_ULONG slot) { return s->slot == slot; }
-static int session_not_of(const struct session *s, CK_ULONG generation) { return s->handle >> 32 != generation; }
-
-// finalize leaves the inner module to others.
-static CK_RV finalize(struct call *c)
-{
-	if (c->a[0] != 0)
-		return CKR_ARGUMENTS_BAD;
-	sessions_end(any_session, 0);
-	initialised = 0;
-	return CKR_OK;
-}
-
-static CK_RV get_function_list(struct call *c)
-{
-	return C_GetFunctionList((CK_FUNCTION_LIST **)c->a[0]);
-}
-
-static CK_RV get_slot_list(struct call *c)
-{
-	CK_SLOT_ID *slots = (CK_SLOT_ID *)c->a[1];
-	CK_ULONG *count = (CK_ULONG *)c->a[2];
-
-	c->inner[0] = (CK_BBOOL)c->a[0];
-	if (control->unplugged && c->inner[0] && count != NULL)
-		return *count = 0, CKR_OK;
-	CK_RV rv = forward(c);
-	for (CK_ULONG i = 0; rv == CKR_OK && slots != NULL && i < *count; i++)
-		slots[i] += control->slot_offset;
-	return rv;
-}
-
-static CK_RV get_token_info(struct call *c)
-{
-	CK_RV rv = forward(c);
-	if (rv == CKR_OK && control->sessions_told >= 0)
-		((CK_TOKEN_INFO *)c->a[1])->ulMaxRwSessionCount = control->sessions_told;
-	return rv;
-}
-
-static CK_RV get_mechanism_list(struct call *c)
-{
-	enum { MOST_MECHANISMS = 1024 };
-	CK_MECHANISM_TYPE all[MOST_MECHANISMS], *out = (CK_MECHANISM_TYPE *)c->a[1];
-	CK_ULONG n = MOST_MECHANISMS, kept = 0, *count = (CK_ULONG *)c->a[2];
-
-	if (control->refused_count == 0 || count == NULL)
-		return forward(c);
-	c->inner[1] = (CK_ULONG)all;
-	c->inner[2] = (CK_ULONG)&n;
-	CK_RV rv = forward(c);
-	if (rv != CKR_OK)
-		return rv;
-	for (CK_ULONG i = 0; i < n; i++)
-		if (!refused(all[i]))
-			all[kept++] = all[i];
-	CK_ULONG room = *count;
-	*count = kept;
-	if (out == NULL)
-		return CKR_OK;
-	if (room < kept)
-		return CKR_BUFFER_TOO_SMALL;
-	memcpy(out, all, kept * sizeof *out);
-	return CKR_OK;
-}
-
-static CK_RV open_session(struct call *c)
-{
-	CK_SESSION_HANDLE *handle = (CK_SESSION_HANDLE *)c->a[4];
-
-	if (!tally(&control->sessions, c->generation, 1, control->sessions_limit, &control->sessions_most))
-		return generation() == c->generation ? CKR_SESSION_COUNT : CKR_DEVICE_REMOVED;
-	CK_RV rv = forward(c);
-	if (rv == CKR_OK) {
-		CK_SESSION_HANDLE opened = *handle;
-		*handle = session_add(opened, c->inner[0], c->generation);
-		if (*handle != 0)
-			return CKR_OK;
-		inner->C_CloseSession(opened);
-		rv = CKR_SESSION_COUNT;
-	}
-	tally(&control->sessions, c->generation, -1, -1, &control->sessions_most);
-	return rv;
-}
-
-static CK_RV close_session(struct call *c)
-{
-	CK_RV rv = forward(c);
-	if (rv == CKR_OK)
-		session_closed(c->session);
-	return rv;
-}
-
-static CK_RV close_all_sessions(struct call *c)
-{
-	sessions_end(session_of_slot, c->inner[0]);
-	return CKR_OK;
-}
-
-static CK_RV get_session_info(struct call *c)
-{
-	CK_SESSION_INFO *info = (CK_SESSION_INFO *)c->a[1];
-	CK_RV rv = forward(c);
-	if (rv != CKR_OK)
-		return rv;
-	info->slotID += control->slot_offset;
-	if (logged_out() && info->state == CKS_RW_USER_FUNCTIONS)
-		info->state = CKS_RW_PUBLIC_SESSION;
-	if (logged_out() && info->state == CKS_RO_USER_FUNCTIONS)
-		info->state = CKS_RO_PUBLIC_SESSION;
-	return rv;
-}
-
-static CK_RV log_in(struct call *c)
-{
-	uint64_t logins = control->logins;
-	CK_RV rv = forward(c);
-	if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_out())
-		rv = CKR_OK; // inside, this process is still logged in
-	if (rv == CKR_OK)
-		login = logins;
-	return rv;
-}
-
-static CK_RV find_objects(struct call *c)
-{
-	CK_OBJECT_HANDLE *found = (CK_OBJECT_HANDLE *)c->a[1];
-	CK_ULONG *count = (CK_ULONG *)c->a[3];
-	CK_RV rv = forward(c);
-	if (rv == CKR_OK && logged_out())
-		*count = 0; // private objects are not seen
-	for (CK_ULONG i = 0; rv == CKR_OK && i < *count; i++)
-		found[i] = handed_out(c, found[i]);
-	return rv;
-}
-
-static CK_RV encrypt_init(struct call *c)
-{
-	const CK_MECHANISM *m = (CK_MECHANISM *)c->a[1];
-
-	if (control->own_ivs == 0 || m == NULL || m->mechanism != CKM_AES_GCM)
-		return forward(c);
-	CK_GCM_PARAMS *gcm = m->pParameter;
-	if (gcm == NULL || m->ulParameterLen != sizeof *gcm || gcm->pIv == NULL || gcm->ulIvLen != 12)
-		return CKR_MECHANISM_PARAM_INVALID;
-	if (control->own_ivs == 2 && memcmp(gcm->pIv, (CK_BYTE[12]){ 0 }, 12) != 0)
-		return CKR_MECHANISM_PARAM_INVALID;
-	if (getentropy(gcm->pIv, 12) != 0)
-		return CKR_FUNCTION_FAILED;
-	return forward(c);
-}
-
-// token_objects counts them, in a session of its own.
-static CK_RV token_objects(CK_SLOT_ID slot, int64_t *count)
-{
-	CK_BBOOL yes = CK_TRUE;
-	CK_ATTRIBUTE template = { CKA_TOKEN, &yes, sizeof yes };
-	CK_OBJECT_HANDLE found[256];
-	CK_SESSION_HANDLE session;
-	CK_ULONG n = 0;
-	CK_RV rv = inner->C_OpenSession(slot, CKF_SERIAL_SESSION, NULL, NULL, &session);
-
-	if (rv != CKR_OK)
-		return rv;
-	*count = 0;
-	rv = inner->C_FindObjectsInit(session, &template, 1);
-	do {
-		if (rv == CKR_OK)
-			rv = inner->C_FindObjects(session, found, sizeof found / sizeof *found, &n);
-		*count += n;
-	} while (rv == CKR_OK && n > 0);
-	inner->C_CloseSession(session);
-	return rv;
-}
-
-static CK_RV create(struct call *c)
-{
-	static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
-	int64_t limit = control->objects_limit, count = 0;
-	int pair = c->f == C_GenerateKeyPair_AT;
-	int more = is_token_object(c, 0, c->f == C_CopyObject_AT && !object_known(c->inner[1])) + (pair && is_token_object(c, 1, 0));
-
-	if (limit < 0 || more == 0)
-		return forward(c);
-	pthread_mutex_lock(&counting);
-	CK_RV rv = token_objects(c->session->slot, &count);
-	if (rv == CKR_OK)
-		rv = count + more > limit ? CKR_DEVICE_MEMORY : forward(c);
-	pthread_mutex_unlock(&counting);
-	return rv;
-}
-
-static CK_RV destroy_object(struct call *c)
-{
-	CK_RV rv = forward(c);
-	if (rv == CKR_OK)
-		object_remove(c->inner[1]);
-	return rv;
-}
-
-static CK_RV (*const special[FUNCTION_COUNT])(struct call *) = {
-	[C_Initialize_AT] = initialize,
-	[C_Finalize_AT] = finalize,
-	[C_GetFunctionList_AT] = get_function_list,
-	[C_GetSlotList_AT] = get_slot_list,
-	[C_GetTokenInfo_AT] = get_token_info,
-	[C_GetMechanismList_AT] = get_mechanism_list,
-	[C_OpenSession_AT] = open_session,
-	[C_CloseSession_AT] = close_session,
-	[C_CloseAllSessions_AT] = close_all_sessions,
-	[C_GetSessionInfo_AT] = get_session_info,
-	[C_Login_AT] = log_in,
-	[C_FindObjects_AT] = find_objects,
-	[C_EncryptInit_AT] = encrypt_init,
-	[C_CreateObject_AT] = create,
-	[C_CopyObject_AT] = create,
-	[C_GenerateKey_AT] = create,
-	[C_GenerateKeyPair_AT] = create,
-	[C_UnwrapKey_AT] = create,
-	[C_DeriveKey_AT] = create,
-	[C_DestroyObject_AT] = destroy_object,
-};
-
 // The library answers these itself, token or not.
 static int is_local(int f)
 {
@@ -477,6 +211,8 @@ static int removed(struct call *c)
 {
 	return !is_local(c->f) && (control->unplugged || generation() != c->generation);
 }
+
+static int session_not_of(const struct session *s, CK_ULONG generation) { return s->handle >> 32 != generation; }
 
 // end_old_sessions closes, inside, what an unplug has ended.
 static void end_old_sessions(uint32_t now)
@@ -553,7 +289,7 @@ static CK_RV call(int f, CK_ULONG *a)
 FUNCTIONS(DEFINE)
 
 #define MEMBER(name, arity, letters) .name = (CK_##name)(void (*)(void))call_##name,
-static CK_FUNCTION_LIST list = { .version = { 2, 40 }, FUNCTIONS(MEMBER) };
+CK_FUNCTION_LIST function_list = { .version = { 2, 40 }, FUNCTIONS(MEMBER) };
 
 static const char *map_control(const char *path)
 {
@@ -580,13 +316,16 @@ static const char *load(void)
 	void *module;
 	const char *problem;
 
-	if (dladdr(&list, &self) == 0)
+	if (dladdr(&function_list, &self) == 0)
 		return "it does not find itself";
 	snprintf(path, sizeof path, "%s.control", self.dli_fname);
 	snprintf(trace_path, sizeof trace_path, "%s.trace", self.dli_fname);
 	problem = map_control(path);
 	if (problem != NULL)
 		return problem;
+	// A call may hang inside while its caller closes the library: it stays loaded.
+	if (dlopen(self.dli_fname, RTLD_NOW | RTLD_LOCAL) == NULL)
+		return dlerror();
 	module = dlopen(control->inner, RTLD_NOW | RTLD_LOCAL);
 	if (module == NULL)
 		return dlerror();
@@ -610,6 +349,6 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST 
 	}
 	if (out == NULL)
 		return CKR_ARGUMENTS_BAD;
-	*out = &list;
+	*out = &function_list;
 	return CKR_OK;
 }

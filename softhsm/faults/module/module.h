@@ -42,7 +42,7 @@ struct control {
 	_Atomic uint64_t refused_count, refused[MOST_REFUSED];
 
 	_Atomic uint64_t released, hanging;
-	_Atomic uint64_t seed;
+	_Atomic uint64_t random; // state of the generator that chances draw from
 	_Atomic uint64_t recording;
 
 	struct {
@@ -54,12 +54,35 @@ struct control {
 
 extern struct control *control;
 extern const char *const names[], *const letters[];
-extern CK_FUNCTION_LIST *inner;
+extern CK_FUNCTION_LIST *inner, function_list; // of the module behind, and of this one
 
 static inline uint32_t generation(void) { return control->sessions >> 32; }
 
 // tally adds to a gauge, unless it belongs to another generation by now or would pass a limit that is not negative.
 int tally(_Atomic uint64_t *gauge, uint32_t generation, int change, int64_t limit, _Atomic uint64_t *most);
+
+// module.c: the way of every call.
+
+struct call {
+	int f;
+	CK_ULONG *a;                    // the caller's arguments
+	CK_ULONG inner[MOST_ARGUMENTS]; // the same, with the inner module's handles
+	struct session *session;        // or NULL
+	uint32_t generation;
+	CK_ULONG room; // of a D, as the caller gave it
+};
+
+CK_RV forward(struct call *c);                                   // to the inner module
+CK_OBJECT_HANDLE handed_out(struct call *c, CK_OBJECT_HANDLE h); // for the inner module's
+int makes_token_object(struct call *c, int nth);                 // by CKA_TOKEN of the nth template
+
+// special.c: the functions that do more than forward.
+
+extern CK_RV (*const special[FUNCTION_COUNT])(struct call *); // NULL: the others
+extern _Atomic int initialised;
+
+int logged_out(void);
+int refused(CK_MECHANISM_TYPE m);
 
 // sessions.c: what this process has open.
 

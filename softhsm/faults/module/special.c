@@ -1,0 +1,262 @@
+// What is not forwarded as it is.
+
+#include <pthread.h>
+#include <stddef.h>
+#include <string.h>
+#ifdef __APPLE__
+#include <sys/random.h> // getentropy
+#endif
+
+#include "module.h"
+
+_Atomic int initialised;
+static _Atomic uint64_t login; // control->logins at the last C_Login
+
+int logged_out(void) { return login != control->logins; }
+
+int refused(CK_MECHANISM_TYPE m)
+{
+	for (uint64_t i = 0; i < control->refused_count && i < MOST_REFUSED; i++)
+		if (control->refused[i] == m)
+			return 1;
+	return 0;
+}
+
+static CK_RV initialize(struct call *c)
+{
+	int no = 0;
+	if (!atomic_compare_exchange_strong(&initialised, &no, 1))
+		return CKR_CRYPTOKI_ALREADY_INITIALIZED;
+	CK_RV rv = forward(c);
+	if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED)
+		rv = CKR_OK; // by somebody else in this process
+	if (rv != CKR_OK)
+		initialised = 0;
+	login = control->logins;
+	return rv;
+}
+
+static int any_session(const struct session *s, CK_ULONG nothing) { return (void)s, (void)nothing, 1; }
+static int session_of_slot(const struct session *s, CK_ULONG slot) { return s->slot == slot; }
+
+// finalize leaves the inner module to others.
+static CK_RV finalize(struct call *c)
+{
+	if (c->a[0] != 0)
+		return CKR_ARGUMENTS_BAD;
+	sessions_end(any_session, 0);
+	initialised = 0;
+	return CKR_OK;
+}
+
+static CK_RV get_function_list(struct call *c)
+{
+	if (c->a[0] == 0)
+		return CKR_ARGUMENTS_BAD;
+	*(CK_FUNCTION_LIST **)c->a[0] = &function_list;
+	return CKR_OK;
+}
+
+static CK_RV get_slot_list(struct call *c)
+{
+	CK_SLOT_ID *slots = (CK_SLOT_ID *)c->a[1];
+	CK_ULONG *count = (CK_ULONG *)c->a[2];
+
+	c->inner[0] = (CK_BBOOL)c->a[0];
+	if (control->unplugged && c->inner[0] && count != NULL)
+		return *count = 0, CKR_OK;
+	CK_RV rv = forward(c);
+	for (CK_ULONG i = 0; rv == CKR_OK && slots != NULL && i < *count; i++)
+		slots[i] += control->slot_offset;
+	return rv;
+}
+
+static CK_RV get_token_info(struct call *c)
+{
+	CK_RV rv = forward(c);
+	if (rv == CKR_OK && control->sessions_told >= 0)
+		((CK_TOKEN_INFO *)c->a[1])->ulMaxRwSessionCount = control->sessions_told;
+	return rv;
+}
+
+static CK_RV get_mechanism_list(struct call *c)
+{
+	enum { MOST_MECHANISMS = 1024 };
+	CK_MECHANISM_TYPE all[MOST_MECHANISMS], *out = (CK_MECHANISM_TYPE *)c->a[1];
+	CK_ULONG n = MOST_MECHANISMS, kept = 0, *count = (CK_ULONG *)c->a[2];
+
+	if (control->refused_count == 0 || count == NULL)
+		return forward(c);
+	c->inner[1] = (CK_ULONG)all;
+	c->inner[2] = (CK_ULONG)&n;
+	CK_RV rv = forward(c);
+	if (rv != CKR_OK)
+		return rv;
+	for (CK_ULONG i = 0; i < n; i++)
+		if (!refused(all[i]))
+			all[kept++] = all[i];
+	CK_ULONG room = *count;
+	*count = kept;
+	if (out == NULL)
+		return CKR_OK;
+	if (room < kept)
+		return CKR_BUFFER_TOO_SMALL;
+	memcpy(out, all, kept * sizeof *out);
+	return CKR_OK;
+}
+
+static CK_RV open_session(struct call *c)
+{
+	CK_SESSION_HANDLE *handle = (CK_SESSION_HANDLE *)c->a[4];
+
+	if (!tally(&control->sessions, c->generation, 1, control->sessions_limit, &control->sessions_most))
+		return generation() == c->generation ? CKR_SESSION_COUNT : CKR_DEVICE_REMOVED;
+	CK_RV rv = forward(c);
+	if (rv == CKR_OK) {
+		CK_SESSION_HANDLE opened = *handle;
+		*handle = session_add(opened, c->inner[0], c->generation);
+		if (*handle != 0)
+			return CKR_OK;
+		inner->C_CloseSession(opened);
+		rv = CKR_SESSION_COUNT;
+	}
+	tally(&control->sessions, c->generation, -1, -1, &control->sessions_most);
+	return rv;
+}
+
+static CK_RV close_session(struct call *c)
+{
+	CK_RV rv = forward(c);
+	if (rv == CKR_OK)
+		session_closed(c->session);
+	return rv;
+}
+
+static CK_RV close_all_sessions(struct call *c)
+{
+	sessions_end(session_of_slot, c->inner[0]);
+	return CKR_OK;
+}
+
+static CK_RV get_session_info(struct call *c)
+{
+	CK_SESSION_INFO *info = (CK_SESSION_INFO *)c->a[1];
+	CK_RV rv = forward(c);
+	if (rv != CKR_OK)
+		return rv;
+	info->slotID += control->slot_offset;
+	if (logged_out() && info->state == CKS_RW_USER_FUNCTIONS)
+		info->state = CKS_RW_PUBLIC_SESSION;
+	if (logged_out() && info->state == CKS_RO_USER_FUNCTIONS)
+		info->state = CKS_RO_PUBLIC_SESSION;
+	return rv;
+}
+
+static CK_RV log_in(struct call *c)
+{
+	uint64_t logins = control->logins;
+	CK_RV rv = forward(c);
+	if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_out())
+		rv = CKR_OK; // inside, this process is still logged in
+	if (rv == CKR_OK)
+		login = logins;
+	return rv;
+}
+
+static CK_RV find_objects(struct call *c)
+{
+	CK_OBJECT_HANDLE *found = (CK_OBJECT_HANDLE *)c->a[1];
+	CK_ULONG *count = (CK_ULONG *)c->a[3];
+	CK_RV rv = forward(c);
+	if (rv == CKR_OK && logged_out())
+		*count = 0; // private objects are not seen
+	for (CK_ULONG i = 0; rv == CKR_OK && i < *count; i++)
+		found[i] = handed_out(c, found[i]);
+	return rv;
+}
+
+static CK_RV encrypt_init(struct call *c)
+{
+	const CK_MECHANISM *m = (CK_MECHANISM *)c->a[1];
+
+	if (control->own_ivs == 0 || m == NULL || m->mechanism != CKM_AES_GCM)
+		return forward(c);
+	CK_GCM_PARAMS *gcm = m->pParameter;
+	if (gcm == NULL || m->ulParameterLen != sizeof *gcm || gcm->pIv == NULL || gcm->ulIvLen != 12)
+		return CKR_MECHANISM_PARAM_INVALID;
+	if (control->own_ivs == 2 && memcmp(gcm->pIv, (CK_BYTE[12]){ 0 }, 12) != 0)
+		return CKR_MECHANISM_PARAM_INVALID;
+	if (getentropy(gcm->pIv, 12) != 0)
+		return CKR_FUNCTION_FAILED;
+	return forward(c);
+}
+
+// token_objects counts them, in a session of its own.
+static CK_RV token_objects(CK_SLOT_ID slot, int64_t *count)
+{
+	CK_BBOOL yes = CK_TRUE;
+	CK_ATTRIBUTE template = { CKA_TOKEN, &yes, sizeof yes };
+	CK_OBJECT_HANDLE found[256];
+	CK_SESSION_HANDLE session;
+	CK_ULONG n = 0;
+	CK_RV rv = inner->C_OpenSession(slot, CKF_SERIAL_SESSION, NULL, NULL, &session);
+
+	if (rv != CKR_OK)
+		return rv;
+	*count = 0;
+	rv = inner->C_FindObjectsInit(session, &template, 1);
+	do {
+		if (rv == CKR_OK)
+			rv = inner->C_FindObjects(session, found, sizeof found / sizeof *found, &n);
+		*count += n;
+	} while (rv == CKR_OK && n > 0);
+	inner->C_CloseSession(session);
+	return rv;
+}
+
+static CK_RV create(struct call *c)
+{
+	static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
+	int64_t limit = control->objects_limit, count = 0;
+	int more = makes_token_object(c, 0) + (c->f == C_GenerateKeyPair_AT && makes_token_object(c, 1));
+
+	if (limit < 0 || more == 0)
+		return forward(c);
+	pthread_mutex_lock(&counting);
+	CK_RV rv = token_objects(c->session->slot, &count);
+	if (rv == CKR_OK)
+		rv = count + more > limit ? CKR_DEVICE_MEMORY : forward(c);
+	pthread_mutex_unlock(&counting);
+	return rv;
+}
+
+static CK_RV destroy_object(struct call *c)
+{
+	CK_RV rv = forward(c);
+	if (rv == CKR_OK)
+		object_remove(c->inner[1]);
+	return rv;
+}
+
+CK_RV (*const special[FUNCTION_COUNT])(struct call *) = {
+	[C_Initialize_AT] = initialize,
+	[C_Finalize_AT] = finalize,
+	[C_GetFunctionList_AT] = get_function_list,
+	[C_GetSlotList_AT] = get_slot_list,
+	[C_GetTokenInfo_AT] = get_token_info,
+	[C_GetMechanismList_AT] = get_mechanism_list,
+	[C_OpenSession_AT] = open_session,
+	[C_CloseSession_AT] = close_session,
+	[C_CloseAllSessions_AT] = close_all_sessions,
+	[C_GetSessionInfo_AT] = get_session_info,
+	[C_Login_AT] = log_in,
+	[C_FindObjects_AT] = find_objects,
+	[C_EncryptInit_AT] = encrypt_init,
+	[C_CreateObject_AT] = create,
+	[C_CopyObject_AT] = create,
+	[C_GenerateKey_AT] = create,
+	[C_GenerateKeyPair_AT] = create,
+	[C_UnwrapKey_AT] = create,
+	[C_DeriveKey_AT] = create,
+	[C_DestroyObject_AT] = destroy_object,
+};
