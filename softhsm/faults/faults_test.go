@@ -54,17 +54,26 @@ func call(t testing.TB) (*client, *faults.Module) {
 	return c, m
 }
 
+func slotOf(ctx *pkcs11.Ctx, serial string) (uint, error) {
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		return 0, err
+	}
+	for _, slot := range slots {
+		if info, err := ctx.GetTokenInfo(slot); err == nil && info.SerialNumber == serial {
+			return slot, nil
+		}
+	}
+	return 0, errors.New("no slot has the token " + serial)
+}
+
 func (c *client) logIn() {
 	c.Helper()
-	slots, err := c.GetSlotList(true)
+	slot, err := slotOf(c.Ctx, c.soft.Serial)
 	if err != nil {
 		c.Fatal(err)
 	}
-	for _, slot := range slots {
-		if info, err := c.GetTokenInfo(slot); err == nil && info.SerialNumber == c.soft.Serial {
-			c.slot = slot
-		}
-	}
+	c.slot = slot
 	c.session = c.open()
 	if err := c.Login(c.session, pkcs11.CKU_USER, c.soft.PIN); err != nil {
 		c.Fatal(err)

@@ -1,0 +1,27 @@
+package faults
+
+import (
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+func TestCompileSaysWhatIsMissing(t *testing.T) {
+	t.Setenv("CC", "/nonexistent/gcc")
+	if _, err := compile(); err == nil || !strings.Contains(err.Error(), "install gcc") {
+		t.Errorf("%v", err)
+	}
+	t.Setenv("PATH", "")
+	if _, err := compile(); err == nil || !strings.Contains(err.Error(), "source tree") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	if len(names) != functionCount || names[0] != "C_Initialize" || names[functionCount-1] != "C_WaitForSlotEvent" {
+		t.Errorf("%d functions: %v", len(names), names)
+	}
+	if n := unsafe.Sizeof(control{}); n%8 != 0 {
+		t.Errorf("control has %d bytes", n)
+	}
+}
