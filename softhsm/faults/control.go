@@ -26,7 +26,7 @@ type control struct {
 
 	unplugged                   atomic.Uint64
 	logins                      atomic.Uint64
-	slotOffset                  atomic.Uint64
+	slotOffset, reuseHandles    atomic.Uint64
 	sessionsLimit, objectsLimit atomic.Int64
 	sessionsTold                atomic.Int64
 	ownIVs                      atomic.Uint64

@@ -194,10 +194,10 @@ func TestAnswerLost(t *testing.T) {
 	lost := pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)
 
 	m.Fail("C_GenerateKey", pkcs11.CKR_DEVICE_ERROR, faults.Times(1))
-	h, err := c.generate(true, "never")
+	_, err := c.generate(true, "never")
 	c.is(err, lost)
 	m.Fail("C_GenerateKey", pkcs11.CKR_DEVICE_ERROR, faults.Times(1), faults.AfterCall())
-	h, err = c.generate(true, "made")
+	h, err := c.generate(true, "made")
 	c.is(err, lost)
 	if h != 0 || c.count("never") != 0 || c.count("made") != 1 {
 		t.Errorf("handle %d, %d and %d objects", h, c.count("never"), c.count("made"))
@@ -326,6 +326,24 @@ func TestUnplug(t *testing.T) {
 		t.Errorf("%d token objects, %d session objects", c.count("token"), c.count("session"))
 	}
 	c.is(c.CloseSession(old), pkcs11.CKR_SESSION_HANDLE_INVALID)
+}
+
+func TestReuseHandles(t *testing.T) {
+	soft := softhsm.New(t)
+	m := faults.New(t, soft)
+	m.ReuseHandles()
+	c := &client{Ctx: load(t, m.Path), TB: t, soft: soft}
+	c.logIn()
+	old := c.session
+	c.key(false, "x")
+	m.Unplug()
+	m.Plug()
+	c.is(c.random(), pkcs11.CKR_SESSION_HANDLE_INVALID)
+	c.logIn()
+	if c.session != old || m.Sessions() != 1 || m.Usage().Objects != 0 {
+		t.Errorf("session %d after %d, %+v", c.session, old, m.Usage())
+	}
+	c.is(c.random(), pkcs11.CKR_OK)
 }
 
 func TestLogOut(t *testing.T) {

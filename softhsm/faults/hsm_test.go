@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -211,5 +212,73 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	if n := m.Calls("C_UnwrapKey"); n != 200 {
 		t.Errorf("%d unwraps", n)
+	}
+}
+
+// TestHSMSurvivesEachFailure fails each call of each operation once, happened or not, and expects hsm to connect anew when
+// that tells of a loss, to work again, and to leave nothing behind.
+func TestHSMSurvivesEachFailure(t *testing.T) {
+	changes := make(chan error, 2)
+	token, m := connect(t, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } })
+	if err := <-changes; err != nil {
+		t.Fatal(err)
+	}
+	p := newPair(t, token)
+	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := token.GenerateWrapped(t.Context(), p, 32, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operations := map[string]func() ([]byte, error){
+		"Encrypt":         func() ([]byte, error) { return token.Encrypt(t.Context(), p.Seal, []byte("x"), nil) },
+		"Decrypt":         func() ([]byte, error) { return token.Decrypt(t.Context(), p.Seal, box, nil) },
+		"GenerateWrapped": func() ([]byte, error) { return token.GenerateWrapped(t.Context(), p, 32, nil) },
+		"DecryptWrapped":  func() ([]byte, error) { return token.DecryptWrapped(t.Context(), p, wrapped, 32, nil) },
+		"Random":          func() ([]byte, error) { return token.Random(t.Context(), 1) },
+	}
+	for name, operation := range operations {
+		if _, err := operation(); err != nil {
+			t.Fatal(err)
+		}
+		m.ResetCounts()
+		if _, err := operation(); err != nil {
+			t.Fatal(err)
+		}
+		for function := range m.Counts() {
+			for _, lost := range []bool{false, true} {
+				for _, options := range [][]faults.Option{{faults.Times(1)}, {faults.Times(1), faults.AfterCall()}} {
+					at := fmt.Sprintf("%s: %s, lost %v, options %d", name, function, lost, len(options))
+					rv := uint(pkcs11.CKR_GENERAL_ERROR)
+					if lost {
+						rv = pkcs11.CKR_DEVICE_ERROR
+					}
+					m.Fail(function, rv, options...)
+					if _, err := operation(); err == nil || errors.Is(err, hsm.ErrUnavailable) != lost {
+						t.Errorf("%s: %v", at, err)
+					}
+					if lost {
+						if err := <-changes; err == nil {
+							t.Errorf("%s: connected before it was lost", at)
+						}
+						if err := <-changes; err != nil {
+							t.Errorf("%s: %v", at, err)
+						}
+						// This waits for the new connection's index, whose calls the next fault is not meant for.
+						if err := token.Destroy(t.Context(), newID(t)); err != nil {
+							t.Errorf("%s: %v", at, err)
+						}
+					}
+					if _, err := operation(); err != nil {
+						t.Errorf("%s: afterwards: %v", at, err)
+					}
+					if n := m.Usage().Objects; n != 0 {
+						t.Errorf("%s: %d objects are left", at, n)
+					}
+				}
+			}
+		}
 	}
 }

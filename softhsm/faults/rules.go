@@ -159,6 +159,10 @@ func (m *Module) Plug() { m.control.unplugged.Store(0) }
 // Renumber gives all slots other numbers, as a reboot may.
 func (m *Module) Renumber() { m.control.slotOffset.Add(1 << 20) }
 
+// ReuseHandles makes session handles begin anew after an unplug, as many modules do: a stale handle may then be another's new
+// session. Object handles have no mark of their time any more either. It is to be called before any session is open.
+func (m *Module) ReuseHandles() { m.control.reuseHandles.Store(1) }
+
 // LogOut voids the login: calls that touch objects say CKR_USER_NOT_LOGGED_IN, and no object is found, until C_Login.
 func (m *Module) LogOut() { m.control.logins.Add(1) }
 

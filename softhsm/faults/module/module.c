@@ -101,7 +101,7 @@ static CK_RV admit(struct call *c)
 		CK_ULONG a = c->inner[i] = c->a[i];
 		switch (letter) {
 		case 's':
-			c->session = session_enter(a);
+			c->session = session_enter(a, c->generation);
 			if (c->session == NULL)
 				return CKR_SESSION_HANDLE_INVALID;
 			c->inner[i] = c->session->inner;
@@ -111,7 +111,7 @@ static CK_RV admit(struct call *c)
 				return CKR_USER_NOT_LOGGED_IN;
 			if (letter == 'O' || a == 0)
 				break;
-			if (a >> 32 != c->generation)
+			if (a != handle_of(c->generation, a))
 				return letter == 'o' ? CKR_OBJECT_HANDLE_INVALID : letter == 'k' ? CKR_KEY_HANDLE_INVALID :
 					letter == 'w' ? CKR_WRAPPING_KEY_HANDLE_INVALID : CKR_UNWRAPPING_KEY_HANDLE_INVALID;
 			c->inner[i] = (uint32_t)a;
@@ -133,11 +133,6 @@ static CK_RV admit(struct call *c)
 		}
 	}
 	return CKR_OK;
-}
-
-CK_OBJECT_HANDLE handed_out(struct call *c, CK_OBJECT_HANDLE h)
-{
-	return (CK_ULONG)c->generation << 32 | h;
 }
 
 int makes_token_object(struct call *c, int nth)
@@ -163,8 +158,8 @@ static void hand_out(struct call *c)
 			continue;
 		CK_OBJECT_HANDLE *h = (CK_OBJECT_HANDLE *)c->a[i];
 		if (!makes_token_object(c, nth++))
-			object_add(*h, c->session->handle);
-		*h = handed_out(c, *h);
+			object_add(*h, c->session);
+		*h = handle_of(c->generation, *h);
 	}
 }
 
@@ -212,7 +207,7 @@ static int removed(struct call *c)
 	return !is_local(c->f) && (control->unplugged || generation() != c->generation);
 }
 
-static int session_not_of(const struct session *s, CK_ULONG generation) { return s->handle >> 32 != generation; }
+static int session_not_of(const struct session *s, CK_ULONG generation) { return s->generation != generation; }
 
 // end_old_sessions closes, inside, what an unplug has ended.
 static void end_old_sessions(uint32_t now)

@@ -35,7 +35,7 @@ struct control {
 
 	_Atomic uint64_t unplugged;
 	_Atomic uint64_t logins; // raised to void every login made before
-	_Atomic uint64_t slot_offset;
+	_Atomic uint64_t slot_offset, reuse_handles;
 	_Atomic int64_t sessions_limit, objects_limit; // negative: none
 	_Atomic int64_t sessions_told;                 // ulMaxRwSessionCount of C_GetTokenInfo; negative: the inner module's
 	_Atomic uint64_t own_ivs;                      // 1: CKM_AES_GCM makes its own; 2: and takes zeros only
@@ -58,6 +58,13 @@ extern CK_FUNCTION_LIST *inner, function_list; // of the module behind, and of t
 
 static inline uint32_t generation(void) { return control->sessions >> 32; }
 
+// handle_of is what is handed out for a number of a session, or for the inner module's number of an object. It is never used
+// again after an unplug, unless that is asked for.
+static inline CK_ULONG handle_of(uint32_t generation, CK_ULONG number)
+{
+	return (uint32_t)number | (control->reuse_handles ? 0 : (CK_ULONG)generation << 32);
+}
+
 // tally adds to a gauge, unless it belongs to another generation by now or would pass a limit that is not negative.
 int tally(_Atomic uint64_t *gauge, uint32_t generation, int change, int64_t limit, _Atomic uint64_t *most);
 
@@ -72,9 +79,8 @@ struct call {
 	CK_ULONG room; // of a D, as the caller gave it
 };
 
-CK_RV forward(struct call *c);                                   // to the inner module
-CK_OBJECT_HANDLE handed_out(struct call *c, CK_OBJECT_HANDLE h); // for the inner module's
-int makes_token_object(struct call *c, int nth);                 // by CKA_TOKEN of the nth template
+CK_RV forward(struct call *c);                   // to the inner module
+int makes_token_object(struct call *c, int nth); // by CKA_TOKEN of the nth template
 
 // special.c: the functions that do more than forward.
 
@@ -90,21 +96,22 @@ enum session_state { FREE, OPEN, ENDING, CLOSED }; // ending: the last call unde
 
 struct session {
 	enum session_state state;
-	CK_SESSION_HANDLE handle; // as handed out: generation, then a number that is used once
+	CK_SESSION_HANDLE handle; // as handed out
+	uint32_t generation;
 	CK_SESSION_HANDLE inner;
 	CK_SLOT_ID slot; // of the inner module
 	unsigned calls;  // under way
 };
 
 CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation); // 0: no room
-struct session *session_enter(CK_SESSION_HANDLE handle);                                      // NULL: there is none
+struct session *session_enter(CK_SESSION_HANDLE handle, uint32_t generation);                 // NULL: there is none
 void session_leave(struct session *s);
 void session_closed(struct session *s); // its caller has closed it inside
 
 // sessions_end closes the sessions of which this is true.
 void sessions_end(int (*ends)(const struct session *, CK_ULONG), CK_ULONG argument);
 
-void object_add(CK_OBJECT_HANDLE inner, CK_SESSION_HANDLE session);
+void object_add(CK_OBJECT_HANDLE inner, const struct session *s);
 int object_known(CK_OBJECT_HANDLE inner);
 void object_remove(CK_OBJECT_HANDLE inner);
 

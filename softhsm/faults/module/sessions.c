@@ -7,14 +7,20 @@ enum { MOST_SESSIONS = 8192 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-// All guarded by mutex. A session is at the place that its handle's number has modulo MOST_SESSIONS.
-static struct session sessions[MOST_SESSIONS];
-static uint32_t last;
+static struct session sessions[MOST_SESSIONS]; // guarded by mutex
+
+// at is the place of a generation's session by number. Generations begin apart, so that what is left of one is seldom in the
+// way of the next.
+static struct session *at(uint32_t generation, uint32_t number)
+{
+	return &sessions[(number + generation * 1021) % MOST_SESSIONS];
+}
 
 // The session objects that calls of this module have made.
 static struct object {
 	CK_OBJECT_HANDLE inner;
 	CK_SESSION_HANDLE session;
+	uint32_t generation;
 } *objects;
 static size_t objects_count, objects_room;
 
@@ -32,14 +38,14 @@ int tally(_Atomic uint64_t *gauge, uint32_t generation, int change, int64_t limi
 	return 1;
 }
 
-static void tally_object(CK_SESSION_HANDLE session, int change)
+static void tally_object(uint32_t generation, int change)
 {
-	tally(&control->objects, session >> 32, change, -1, &control->objects_most);
+	tally(&control->objects, generation, change, -1, &control->objects_most);
 }
 
 static void object_remove_at(size_t i)
 {
-	tally_object(objects[i].session, -1);
+	tally_object(objects[i].generation, -1);
 	objects[i] = objects[--objects_count];
 }
 
@@ -47,9 +53,9 @@ static void object_remove_at(size_t i)
 static void gone(struct session *s, enum session_state state)
 {
 	s->state = state;
-	tally(&control->sessions, s->handle >> 32, -1, -1, &control->sessions_most);
+	tally(&control->sessions, s->generation, -1, -1, &control->sessions_most);
 	for (size_t i = objects_count; i-- > 0;)
-		if (objects[i].session == s->handle)
+		if (objects[i].session == s->handle && objects[i].generation == s->generation)
 			object_remove_at(i);
 }
 
@@ -64,26 +70,30 @@ static void finish(struct session *s)
 
 CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation)
 {
+	static uint32_t newest, last; // guarded by mutex
 	CK_SESSION_HANDLE handle = 0;
 
 	pthread_mutex_lock(&mutex);
+	if (control->reuse_handles && newest != generation)
+		last = 0;
+	newest = generation;
 	for (int tries = 0; tries < MOST_SESSIONS && handle == 0; tries++) {
-		struct session *s = &sessions[++last % MOST_SESSIONS];
+		struct session *s = at(generation, ++last);
 		if (s->state != FREE || last == 0)
 			continue;
-		handle = (CK_SESSION_HANDLE)generation << 32 | last;
-		*s = (struct session){ .state = OPEN, .handle = handle, .inner = inner, .slot = slot };
+		handle = handle_of(generation, last);
+		*s = (struct session){ .state = OPEN, .handle = handle, .generation = generation, .inner = inner, .slot = slot };
 	}
 	pthread_mutex_unlock(&mutex);
 	return handle;
 }
 
-struct session *session_enter(CK_SESSION_HANDLE handle)
+struct session *session_enter(CK_SESSION_HANDLE handle, uint32_t generation)
 {
-	struct session *s = &sessions[(uint32_t)handle % MOST_SESSIONS];
+	struct session *s = at(generation, handle);
 
 	pthread_mutex_lock(&mutex);
-	if (s->state == OPEN && s->handle == handle)
+	if (s->state == OPEN && s->handle == handle && s->generation == generation)
 		s->calls++;
 	else
 		s = NULL;
@@ -119,7 +129,7 @@ void sessions_end(int (*ends)(const struct session *, CK_ULONG), CK_ULONG argume
 	pthread_mutex_unlock(&mutex);
 }
 
-void object_add(CK_OBJECT_HANDLE inner, CK_SESSION_HANDLE session)
+void object_add(CK_OBJECT_HANDLE inner, const struct session *s)
 {
 	pthread_mutex_lock(&mutex);
 	if (objects_count == objects_room) {
@@ -128,8 +138,8 @@ void object_add(CK_OBJECT_HANDLE inner, CK_SESSION_HANDLE session)
 		if (objects == NULL)
 			abort();
 	}
-	objects[objects_count++] = (struct object){ inner, session };
-	tally_object(session, 1);
+	objects[objects_count++] = (struct object){ inner, s->handle, s->generation };
+	tally_object(s->generation, 1);
 	pthread_mutex_unlock(&mutex);
 }
 

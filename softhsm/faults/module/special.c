@@ -171,7 +171,7 @@ static CK_RV find_objects(struct call *c)
 	if (rv == CKR_OK && logged_out())
 		*count = 0; // private objects are not seen
 	for (CK_ULONG i = 0; rv == CKR_OK && i < *count; i++)
-		found[i] = handed_out(c, found[i]);
+		found[i] = handle_of(c->generation, found[i]);
 	return rv;
 }
 
