@@ -100,7 +100,7 @@ func (m *Module) WaitHanging(ctx context.Context, n int) error {
 }
 
 // SetLatency makes the calls of these functions, or all calls, take d longer, and by what the system is late to wake a
-// sleeper (on Linux some 60 µs). Calls wait side by side.
+// sleeper (Linux's timer slack is 50 µs). Calls wait side by side.
 func (m *Module) SetLatency(d time.Duration, functions ...string) {
 	for _, f := range m.each(functions) {
 		f.latency.Store(uint64(d))

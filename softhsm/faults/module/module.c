@@ -92,8 +92,7 @@ static void hang(struct rule *r)
 	atomic_fetch_sub(&control->hanging, 1);
 }
 
-// admit gives the call the inner module's handles, or refuses it. What the token object behind a stale handle would
-// be is never asked.
+// admit gives the call the inner module's handles, or refuses it.
 static CK_RV admit(struct call *c)
 {
 	for (int i = 0; letters[c->f][i] != 0; i++) {
@@ -207,17 +206,19 @@ static int removed(struct call *c)
 	return !is_local(c->f) && (control->unplugged || generation() != c->generation);
 }
 
-static int session_not_of(const struct session *s, CK_ULONG generation) { return s->generation != generation; }
+static int session_before(const struct session *s, CK_ULONG generation) { return s->generation < generation; }
 
 // end_old_sessions closes, inside, what an unplug has ended.
 static void end_old_sessions(uint32_t now)
 {
 	static _Atomic uint32_t seen;
+	uint32_t last = seen;
 
-	if (seen != now) {
-		seen = now;
-		sessions_end(session_not_of, now);
-	}
+	while (last < now)
+		if (atomic_compare_exchange_weak(&seen, &last, now)) {
+			sessions_end(session_before, now);
+			return;
+		}
 }
 
 static CK_RV answer(struct call *c)
@@ -242,7 +243,7 @@ static CK_RV answer(struct call *c)
 	int success = rv == CKR_OK;
 	if (removed(c)) {
 		rv = CKR_DEVICE_REMOVED;
-		sessions_end(session_not_of, generation()); // the one just opened
+		sessions_end(session_before, generation()); // the one just opened
 	} else if (success && takes(&rules[FAIL_AFTER]))
 		rv = rules[FAIL_AFTER].rv;
 	if (success && rv != CKR_OK)
