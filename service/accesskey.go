@@ -2,8 +2,10 @@ package service
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -105,32 +107,98 @@ func (s *Service) openForSelf(ctx context.Context, sealed []byte, use string) ([
 }
 
 // signingKeyID names a derived key of SigV4.
-type signingKeyID struct{ accessKeyID, date, region string }
+type signingKeyID struct{ accessKeyID, date, region, service string }
 
-// Credentials returns the access key and its signing key for a date (YYYYMMDD) and region, derived from the secret
-// by derive. The secret is unsealed only when the derived key is not at hand.
-func (s *Service) Credentials(ctx context.Context, accessKeyID, date, region string, derive func(secret []byte) [32]byte) (*AccessKey, [32]byte, error) {
+// CredentialScope is what a request's signature says of its credential.
+type CredentialScope struct {
+	AccessKeyID, Date, Region, Service string
+	SessionToken                       string // X-Amz-Security-Token, or empty
+}
+
+// Credentials returns who an access key belongs to, and the signing key for a scope, derived from the secret by derive.
+// The secret is unsealed only when the derived key is not at hand.
+func (s *Service) Credentials(ctx context.Context, scope CredentialScope, derive func(secret []byte) [32]byte) (*Identity, [32]byte, error) {
 	var none [32]byte
-	k, err := s.store.AccessKey(ctx, accessKeyID)
-	if errors.Is(err, ErrNoRow) || (err == nil && !k.Enabled) {
-		return nil, none, ErrUnknownAccessKey
-	}
+	who, unseal, err := s.credential(ctx, scope)
 	if err != nil {
-		return nil, none, storeError(err)
+		return nil, none, err
 	}
-	id := signingKeyID{accessKeyID, date, region}
+	id := signingKeyID{scope.AccessKeyID, scope.Date, scope.Region, scope.Service}
 	if derived, ok := s.signingKeys.Get(id); ok {
-		return k, derived, nil
+		return who, derived, nil
 	}
-	secret, err := s.openForSelf(ctx, k.SealedSecret, accessKeyData(k.ID))
-	if errors.Is(err, hsm.ErrAuthentication) {
-		return nil, none, internal(fmt.Errorf("access key %s: %w", k.ID, err)) // the store was tampered with
-	}
+	secret, err := unseal()
 	if err != nil {
-		return nil, none, dependencyError(err)
+		return nil, none, err
 	}
 	defer clear(secret)
 	derived := derive(secret)
 	s.signingKeys.Add(id, derived)
-	return k, derived, nil
+	return who, derived, nil
+}
+
+// credential finds who an access key belongs to, and how to get at its secret.
+func (s *Service) credential(ctx context.Context, scope CredentialScope) (who *Identity, unseal func() ([]byte, error), err error) {
+	if scope.SessionToken != "" {
+		session, err := s.session(ctx, scope.SessionToken)
+		if err != nil {
+			return nil, nil, err
+		}
+		if session.AccessKeyID != scope.AccessKeyID {
+			return nil, nil, ErrUnknownAccessKey
+		}
+		who = &Identity{Principal: sessionARN(session.RoleARN, session.Name), Account: accountOf(session.RoleARN), AccessKeyID: session.AccessKeyID, Session: session}
+		return who, func() ([]byte, error) {
+			opened, err := s.openSession(ctx, scope.SessionToken)
+			if err != nil {
+				return nil, err
+			}
+			return opened.Secret, nil
+		}, nil
+	}
+	k, err := s.store.AccessKey(ctx, scope.AccessKeyID)
+	if errors.Is(err, ErrNoRow) || (err == nil && !k.Enabled) {
+		return nil, nil, ErrUnknownAccessKey
+	}
+	if err != nil {
+		return nil, nil, storeError(err)
+	}
+	return &Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID}, func() ([]byte, error) {
+		secret, err := s.openForSelf(ctx, k.SealedSecret, accessKeyData(k.ID))
+		if errors.Is(err, hsm.ErrAuthentication) {
+			return nil, internal(fmt.Errorf("access key %s: %w", k.ID, err)) // the store was tampered with
+		}
+		if err != nil {
+			return nil, dependencyError(err)
+		}
+		return secret, nil
+	}, nil
+}
+
+// CertificateIdentity returns the principal that a client certificate, in DER, is mapped to. The caller has verified it.
+func (s *Service) CertificateIdentity(ctx context.Context, der []byte) (*Identity, error) {
+	c, err := s.store.Certificate(ctx, Fingerprint(der))
+	if errors.Is(err, ErrNoRow) {
+		return nil, ErrUnknownAccessKey
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	return &Identity{Principal: c.PrincipalARN, Account: accountOf(c.PrincipalARN)}, nil
+}
+
+// Fingerprint names a certificate: the SHA-256 of its DER, in hex.
+func Fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// Authenticated notes that an access key has signed a request.
+func (s *Service) Authenticated(who *Identity, region, service string) {
+	if who.AccessKeyID == "" || who.Session != nil {
+		return
+	}
+	s.uses.mu.Lock()
+	defer s.uses.mu.Unlock()
+	s.uses.accessKeys[who.AccessKeyID] = AccessKeyUse{ID: who.AccessKeyID, At: s.now(), Region: region, Service: service}
 }

@@ -167,7 +167,7 @@ func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesReq
 	}
 	keyID := ""
 	if in.KeyId != "" {
-		k, err := s.resolve(ctx, c, in.KeyId, false)
+		k, err := s.resolve(ctx, c, keyUse{op: "ListAliases", keyID: in.KeyId})
 		if err != nil {
 			return nil, err
 		}

@@ -2,66 +2,179 @@ package service
 
 import (
 	"context"
-	"slices"
+	"errors"
+
+	"github.com/verenc/kms/service/policy"
 )
 
 // access is what a caller wants to do, and to what.
 type access struct {
-	action   string // permission without "kms:"
-	account  string // of the resource
-	resource string // ARN, or *
-	key      *Key   // nil for what is no key
-	use      keyUse
+	action  string // with its prefix: kms:Decrypt
+	account string // of the resource
+	arns    []string
+	key     *Key // nil for what is no key
+	use     keyUse
+
+	externalID, sessionName string // of AssumeRole
 }
 
-// decide is the one decision on who may do what. It knows the account's root principal only, which may do
-// everything in its own account.
-func (s *Service) decide(_ context.Context, c *Caller, a access) error {
-	if c.Account == a.account && c.Principal == rootARN(a.account) {
+// decide is the one decision on who may do what: key policy, identity policies, grants, and all that limits them.
+func (s *Service) decide(ctx context.Context, c *Caller, a access) error {
+	d, r, err := s.evaluate(ctx, c, a, policy.Evaluate)
+	if err != nil {
+		return err
+	}
+	if !d.Allowed {
+		return refuse(CodeAccessDenied, "%s", d.Message(r))
+	}
+	if a.action == "kms:CreateGrant" && d.By == policy.FromGrant {
+		return s.checkNested(ctx, &a, d.GrantID, r)
+	}
+	return nil
+}
+
+// evaluate puts all that applies before an evaluator.
+func (s *Service) evaluate(ctx context.Context, c *Caller, a access, evaluator func(*policy.Policies, *policy.Request) policy.Decision) (policy.Decision, *policy.Request, error) {
+	w, err := s.standing(ctx, c)
+	if err != nil {
+		return policy.Decision{}, nil, err
+	}
+	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
+	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
+		EncryptionContext: a.use.context, RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
+	if a.key != nil {
+		r.ResourceTags = tagMap(a.key.Tags)
+		if p.Key, err = s.document(policy.KeyPolicy, a.key.Policy); err != nil {
+			return policy.Decision{}, nil, err
+		}
+		if p.Grants, err = s.grantsFor(ctx, a.key, &w.principal); err != nil {
+			return policy.Decision{}, nil, err
+		}
+	}
+	return evaluator(&p, r), r, nil
+}
+
+func tagMap(tags []Tag) map[string]string {
+	if len(tags) == 0 {
 		return nil
 	}
-	return refuse(CodeAccessDenied, "User: %s is not authorized to perform: kms:%s on resource: %s because no resource-based policy allows the kms:%s action",
-		c.Principal, a.action, a.resource, a.action)
+	m := make(map[string]string, len(tags))
+	for _, t := range tags {
+		m[t.TagKey] = t.TagValue
+	}
+	return m
+}
+
+// grantsFor gives a key's grants that may be the caller's.
+func (s *Service) grantsFor(ctx context.Context, k *Key, p *policy.Principal) ([]policy.Grant, error) {
+	all, err := s.store.GrantsOf(ctx, k.Region, k.ID)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	var grants []policy.Grant
+	for _, g := range all {
+		if g.Grantee == p.ARN || g.Grantee == p.IssuerARN || g.Grantee == rootARN(p.Account) {
+			grants = append(grants, g.forPolicy())
+		}
+	}
+	return grants, nil
+}
+
+func (g *Grant) forPolicy() policy.Grant {
+	return policy.Grant{ID: g.ID, Grantee: g.Grantee, Operations: g.Operations, EncryptionContextEquals: g.Equals,
+		EncryptionContextSubset: g.Subset, SourceARN: g.SourceARN}
+}
+
+// checkNested refuses a grant that gives more than the grant which lets the caller create it.
+func (s *Service) checkNested(ctx context.Context, a *access, parentID string, r *policy.Request) error {
+	parent, err := s.store.Grant(ctx, parentID)
+	if err != nil && !errors.Is(err, ErrNoRow) {
+		return storeError(err)
+	}
+	if err == nil && parent.KeyID == a.key.ID {
+		outer, inner := parent.forPolicy(), a.use.grant.forPolicy()
+		if outer.Covers(&inner) {
+			return nil
+		}
+	}
+	d := policy.Decision{By: policy.FromKeyPolicy}
+	return refuse(CodeAccessDenied, "%s", d.Message(r))
+}
+
+// keyARNs are the forms under which a policy may name a key or an alias; the first is shown.
+func (s *Service) resourceARNs(account, region, resource string) []string {
+	other := ARNAWS
+	if s.arns == ARNAWS {
+		other = ARNVerenc
+	}
+	return []string{s.arns.of(account, region, resource), other.of(account, region, resource)}
 }
 
 // authorise decides on an operation on a key.
 func (s *Service) authorise(ctx context.Context, c *Caller, use keyUse, k *Key) error {
-	action := use.action
-	if action == "" {
-		action = use.op
-	}
-	return s.decide(ctx, c, access{action: action, account: k.Account, resource: s.arns.key(k), key: k, use: use})
+	return s.decide(ctx, c, access{action: use.permission(), account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k, use: use})
 }
+
+func (u keyUse) permission() string {
+	if u.action != "" {
+		return "kms:" + u.action
+	}
+	return "kms:" + u.op
+}
+
+// unknown is the answer for a key, or an alias, that is not there. In another account it is the same as for one that the
+// caller may not use, so that nobody learns which keys others have.
+func (s *Service) unknown(ctx context.Context, c *Caller, use keyUse, account, resource string) error {
+	if account == c.Account {
+		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.of(account, c.Region, resource))
+	}
+	nobodys := &Key{Account: account, Region: c.Region, Policy: lettingNobody}
+	err := s.decide(ctx, c, access{action: use.permission(), account: account, arns: s.resourceARNs(account, c.Region, resource), key: nobodys, use: use})
+	if err == nil {
+		err = internal(errors.New("the policy that lets nobody do anything let somebody"))
+	}
+	return err
+}
+
+// lettingNobody is a key policy.
+const lettingNobody = `{"Statement":{"Effect":"Deny","Principal":"*","Action":"kms:Nothing","Resource":"*"}}`
 
 // authoriseAccount decides on an operation that has no key.
 func (s *Service) authoriseAccount(ctx context.Context, c *Caller, action string) error {
-	return s.decide(ctx, c, access{action: action, account: c.Account, resource: "*"})
+	return s.decide(ctx, c, access{action: "kms:" + action, account: c.Account, arns: anyResource})
 }
+
+var anyResource = []string{"*"}
 
 // authoriseAlias decides on the alias's half of an operation on an alias; the key's half is authorise.
 func (s *Service) authoriseAlias(ctx context.Context, c *Caller, action, name string) error {
-	return s.decide(ctx, c, access{action: action, account: c.Account, resource: s.arns.of(c.Account, c.Region, name)})
+	return s.decide(ctx, c, access{action: "kms:" + action, account: c.Account, arns: s.resourceARNs(c.Account, c.Region, name)})
 }
 
 // authoriseNewKey decides on the making of a key, with its tags if it has any.
 func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, use keyUse) error {
-	if err := s.decide(ctx, c, access{action: "CreateKey", account: c.Account, resource: "*", use: use}); err != nil {
+	a := access{action: "kms:CreateKey", account: c.Account, arns: anyResource, use: use}
+	if err := s.decide(ctx, c, a); err != nil || len(use.tags) == 0 {
 		return err
 	}
-	if len(use.tags) == 0 {
-		return nil
-	}
-	return s.decide(ctx, c, access{action: "TagResource", account: c.Account, resource: "*", use: use})
+	a.action = "kms:TagResource"
+	return s.decide(ctx, c, a)
 }
 
-// mayRetire lets the principals retire a grant that the grant names, and the account of the key (AWS page "Retiring and
-// revoking grants").
-func (s *Service) mayRetire(_ context.Context, c *Caller, g *Grant) error {
-	switch {
-	case c.Principal == rootARN(g.Account), g.Retiring != "" && c.Principal == g.Retiring,
-		c.Principal == g.Grantee && slices.Contains(g.Operations, "RetireGrant"):
-		return nil
+// mayRetire lets the principals retire a grant that the grant names, and the account of the key.
+func (s *Service) mayRetire(ctx context.Context, c *Caller, g *Grant, k *Key) error {
+	a := access{action: "kms:RetireGrant", account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k}
+	principals := []string{rootARN(k.Account)}
+	if g.Retiring != "" {
+		principals = append(principals, g.Retiring)
 	}
-	return refuse(CodeAccessDenied, "User: %s is not authorized to perform: kms:RetireGrant on resource: %s", c.Principal,
-		s.arns.of(g.Account, g.Region, "key/"+g.KeyID))
+	grant := g.forPolicy()
+	d, r, err := s.evaluate(ctx, c, a, func(p *policy.Policies, r *policy.Request) policy.Decision {
+		p.Grants = grant.Retiring(principals...)
+		return policy.Evaluate(p, r)
+	})
+	if err == nil && !d.Allowed {
+		err = refuse(CodeAccessDenied, "%s", d.Message(r))
+	}
+	return err
 }

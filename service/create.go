@@ -129,8 +129,10 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	if err := checkPolicy(in.Policy); err != nil {
-		return nil, err
+	if in.Policy != "" {
+		if err := s.checkPolicy(ctx, c, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.checkCustomKeyStore(ctx, c, in, k); err != nil {
 		return nil, err

@@ -49,6 +49,15 @@ const (
 	CodeValidation                   Code = "ValidationException"
 	CodeXksProxyInvalidConfiguration Code = "XksProxyInvalidConfigurationException"
 	CodeXksProxyUnreachable          Code = "XksProxyUriUnreachableException"
+
+	CodeExpiredToken       Code = "ExpiredTokenException"
+	CodeUnrecognizedClient Code = "UnrecognizedClientException"
+
+	// Of AWS STS (API Reference of AWS STS), whose names have no Exception behind them.
+	CodeAccessDeniedSTS      Code = "AccessDenied"
+	CodeMalformedPolicy      Code = "MalformedPolicyDocument"
+	CodePackedPolicyTooLarge Code = "PackedPolicyTooLarge"
+	CodeSTSValidation        Code = "ValidationError"
 )
 
 // Error is what an operation returns to its client. The cause is for the log only.

@@ -386,13 +386,16 @@ type RetireGrantRequest struct {
 // RetireGrant ends a grant, by whom the grant itself lets do so.
 func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantRequest) (*Empty, error) {
 	var g *Grant
+	var k *Key
 	var err error
 	switch {
 	case in.GrantToken != "" && in.KeyId == "" && in.GrantId == "":
-		g, err = s.grantOfToken(ctx, in.GrantToken)
+		if g, err = s.grantOfToken(ctx, in.GrantToken); err == nil {
+			k, err = s.key(ctx, g.Region, g.KeyID)
+			err = storeError(err)
+		}
 	case in.GrantToken == "" && in.KeyId != "" && in.GrantId != "":
-		var k *Key
-		if k, err = s.resolve(ctx, c, in.KeyId, false); err == nil {
+		if k, err = s.resolve(ctx, c, keyUse{op: "RetireGrant", keyID: in.KeyId}); err == nil {
 			g, err = s.grantOf(ctx, k, in.GrantId)
 		}
 	default:
@@ -401,7 +404,7 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayRetire(ctx, c, g); err != nil {
+	if err := s.mayRetire(ctx, c, g, k); err != nil {
 		return nil, err
 	}
 	return s.endGrant(ctx, g, in.DryRun)

@@ -34,6 +34,9 @@ type keyUse struct {
 	validTo           time.Time
 	replicaRegion     string
 	primaryRegion     string
+	alias             string // that names the key in the request
+	otherKey          string // id of the other key of ReEncrypt
+	unusedDays        string // days since the key was last used
 }
 
 // keyFor is the one way to a key: it resolves the identifier, authorises the caller, and checks the key's state
@@ -42,7 +45,10 @@ func (s *Service) keyFor(ctx context.Context, c *Caller, use keyUse) (*Key, erro
 	if err := checkGrantTokens(use.grantTokens); err != nil {
 		return nil, err
 	}
-	k, err := s.resolve(ctx, c, use.keyID, keyRules[use.op].byAlias)
+	if _, name, isAlias := strings.Cut(use.keyID, aliasPrefix); isAlias {
+		use.alias = aliasPrefix + name
+	}
+	k, err := s.resolve(ctx, c, use)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +74,8 @@ func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) err
 
 // resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation takes them, an
 // alias or an alias ARN (AWS page "Key identifiers (KeyId)"). Keys still being made or being destroyed don't exist.
-func (s *Service) resolve(ctx context.Context, c *Caller, id string, byAlias bool) (*Key, error) {
+func (s *Service) resolve(ctx context.Context, c *Caller, use keyUse) (*Key, error) {
+	id := use.keyID
 	account, resource := c.Account, id
 	if strings.HasPrefix(id, "arn:") {
 		a, ok := parseARN(id)
@@ -85,26 +92,29 @@ func (s *Service) resolve(ctx context.Context, c *Caller, id string, byAlias boo
 			return nil, refuse(CodeNotFound, "Invalid arn %s", id)
 		}
 	}
-	if strings.HasPrefix(resource, "alias/") && byAlias {
-		return s.resolveAlias(ctx, c, account, resource)
+	if strings.HasPrefix(resource, aliasPrefix) && keyRules[use.op].byAlias {
+		return s.resolveAlias(ctx, c, use, account, resource)
 	}
 	if !keyIDPattern.MatchString(resource) {
 		return nil, refuse(CodeNotFound, "Invalid keyId '%s'", id)
 	}
 	k, err := s.key(ctx, c.Region, resource)
 	if errors.Is(err, ErrNoRow) || (err == nil && k.Account != account) {
-		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns.of(account, c.Region, "key/"+resource))
+		return nil, s.unknown(ctx, c, use, account, "key/"+resource)
 	}
 	return k, storeError(err)
 }
 
-func (s *Service) resolveAlias(ctx context.Context, c *Caller, account, name string) (*Key, error) {
+func (s *Service) resolveAlias(ctx context.Context, c *Caller, use keyUse, account, name string) (*Key, error) {
 	a, err := s.store.Alias(ctx, account, c.Region, name)
 	if err == nil {
 		var k *Key
 		if k, err = s.key(ctx, a.Region, a.KeyID); err == nil {
 			return k, nil
 		}
+	}
+	if errors.Is(err, ErrNoRow) && account != c.Account {
+		return nil, s.unknown(ctx, c, use, account, name)
 	}
 	if errors.Is(err, ErrNoRow) {
 		return nil, s.noAlias(account, c.Region, name)

@@ -2,7 +2,8 @@ package service
 
 import (
 	"context"
-	"encoding/json"
+
+	"github.com/verenc/kms/service/policy"
 )
 
 const (
@@ -27,13 +28,25 @@ func defaultPolicy(account string) string {
 }`
 }
 
-func checkPolicy(text string) error {
+// checkPolicy refuses a key policy that is none, or that keeps the caller from changing it again.
+func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypass bool) error {
 	if len(text) > maxPolicy {
 		return refuse(CodeLimitExceeded, "The policy has %d bytes; %d are the most that it can have.", len(text), maxPolicy)
 	}
-	var object map[string]json.RawMessage
-	if text != "" && json.Unmarshal([]byte(text), &object) != nil {
-		return refuse(CodeMalformedPolicyDocument, "The policy is not a JSON object.")
+	d, err := policy.Parse(policy.KeyPolicy, text)
+	if err != nil {
+		return refuse(CodeMalformedPolicyDocument, "%s", err)
+	}
+	if bypass {
+		return nil
+	}
+	w, err := s.standing(ctx, c)
+	if err != nil {
+		return err
+	}
+	// AWS page "Default key policy": the lockout safety check.
+	if !d.LeavesControl(&policy.Request{ResourceAccount: c.Account, Principal: &w.principal, Resources: anyResource, Lookup: s.conditions(ctx, c, &access{})}) {
+		return refuse(CodeMalformedPolicyDocument, "The new key policy will not allow you to update the key policy in the future.")
 	}
 	return nil
 }
@@ -75,10 +88,15 @@ func (s *Service) PutKeyPolicy(ctx context.Context, c *Caller, in *PutKeyPolicyR
 	if in.PolicyName != "" && in.PolicyName != policyName {
 		return nil, refuse(CodeUnsupportedOperation, "Policy name must be %s.", policyName)
 	}
-	if err := checkPolicy(in.Policy); err != nil {
+	use := keyUse{op: "PutKeyPolicy", keyID: in.KeyId, bypassLockout: in.BypassPolicyLockoutSafetyCheck}
+	k, err := s.keyFor(ctx, c, use)
+	if err != nil {
 		return nil, err
 	}
-	return s.change(ctx, c, keyUse{op: "PutKeyPolicy", keyID: in.KeyId, bypassLockout: in.BypassPolicyLockoutSafetyCheck}, func(k *Key) error {
+	if err := s.checkPolicy(ctx, c, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+		return nil, err
+	}
+	return &Empty{}, s.updateKey(ctx, use.op, k, func(k *Key) error {
 		k.Policy = in.Policy
 		return nil
 	})

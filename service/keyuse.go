@@ -3,13 +3,16 @@ package service
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 )
 
 // uses remembers the last use of each key until Run stores it, so that no request waits for a write.
 type uses struct {
-	mu   sync.Mutex
-	last map[keyRef]KeyUse // guarded by mu: not yet stored
+	mu         sync.Mutex
+	last       map[keyRef]KeyUse       // guarded by mu: not yet stored
+	accessKeys map[string]AccessKeyUse // guarded by mu: not yet stored
 }
 
 type keyRef struct{ region, id string }
@@ -23,24 +26,27 @@ func (s *Service) used(c *Caller, op string, k *Key) {
 
 // flushUses stores what has been noted. What can't be stored is kept for the next time.
 func (s *Service) flushUses(ctx context.Context) error {
+	newKeys, newAccessKeys := map[keyRef]KeyUse{}, map[string]AccessKeyUse{}
 	s.uses.mu.Lock()
-	taken := s.uses.last
-	s.uses.last = map[keyRef]KeyUse{}
+	keys, accessKeys := s.uses.last, s.uses.accessKeys
+	s.uses.last, s.uses.accessKeys = newKeys, newAccessKeys
 	s.uses.mu.Unlock()
+	return errors.Join(flush(s, keys, newKeys, func(uses []KeyUse) error { return s.store.RecordUses(ctx, uses) }),
+		flush(s, accessKeys, newAccessKeys, func(uses []AccessKeyUse) error { return s.store.RecordAccessKeyUses(ctx, uses) }))
+}
+
+// flush stores what was taken, or puts it back where nothing newer has been noted since.
+func flush[K comparable, V any](s *Service, taken, noted map[K]V, record func([]V) error) error {
 	if len(taken) == 0 {
 		return nil
 	}
-	list := make([]KeyUse, 0, len(taken))
-	for _, u := range taken {
-		list = append(list, u)
-	}
-	err := s.store.RecordUses(ctx, list)
+	err := record(slices.Collect(maps.Values(taken)))
 	if err != nil {
 		s.uses.mu.Lock()
 		defer s.uses.mu.Unlock()
-		for ref, u := range taken {
-			if _, newer := s.uses.last[ref]; !newer {
-				s.uses.last[ref] = u
+		for id, u := range taken {
+			if _, newer := noted[id]; !newer {
+				noted[id] = u
 			}
 		}
 	}

@@ -94,9 +94,6 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	if err := checkPolicy(in.Policy); err != nil {
-		return nil, err
-	}
 	k, err := s.keyFor(ctx, c, keyUse{op: "ReplicateKey", keyID: in.KeyId, replicaRegion: in.ReplicaRegion, tags: in.Tags})
 	if err != nil {
 		return nil, err
@@ -106,8 +103,13 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	}
 	there := *c
 	there.Region = in.ReplicaRegion
-	if err := s.authoriseNewKey(ctx, &there, keyUse{tags: in.Tags}); err != nil {
+	if err := s.authoriseNewKey(ctx, &there, keyUse{newKey: k, multiRegion: true, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
 		return nil, err
+	}
+	if in.Policy != "" {
+		if err := s.checkPolicy(ctx, c, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
+			return nil, err
+		}
 	}
 	replica := &Key{}
 	err = s.updateRelated(ctx, "ReplicateKey", k, func(keys []*Key) ([]*Key, error) {

@@ -16,6 +16,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"slices"
@@ -25,6 +26,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/policy"
 )
 
 // Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
@@ -80,6 +82,8 @@ type Service struct {
 	can Capabilities
 
 	signingKeys *lru.Cache[signingKeyID, [32]byte]
+	sessions    *lru.Cache[[sha256.Size]byte, *Session]
+	documents   *lru.Cache[documentID, *policy.Document]
 	uses        uses
 	keyStores   keyStores
 }
@@ -106,29 +110,17 @@ func New(cfg Config) (*Service, error) {
 	if len(cfg.Regions) == 0 {
 		cfg.Regions = []string{"us-east-1"}
 	}
-	keys, err := lru.New[signingKeyID, [32]byte](signingKeyCache)
-	if err != nil {
-		return nil, err
-	}
-	return &Service{cfg: cfg, store: cfg.Store, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
-		started: cfg.Now(), can: cfg.Can, signingKeys: keys, uses: uses{last: map[keyRef]KeyUse{}},
-		keyStores: keyStores{open: map[string]*connection{}}}, nil
+	s := &Service{cfg: cfg, store: cfg.Store, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
+		started: cfg.Now(), can: cfg.Can, uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}},
+		keyStores: keyStores{open: map[string]*connection{}}}
+	var errs [3]error
+	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)
+	s.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](signingKeyCache)
+	s.documents, errs[2] = lru.New[documentID, *policy.Document](documentCache)
+	return s, errors.Join(errs[:]...)
 }
 
 // serves tells whether a region is served.
 func (s *Service) serves(region string) bool {
 	return slices.Contains(s.cfg.Regions, region) || slices.Contains(s.cfg.Regions, "*")
-}
-
-// Caller is an authenticated request's origin.
-type Caller struct {
-	Principal   string // ARN, e.g. arn:aws:iam::111122223333:root
-	Account     string
-	Region      string // of the credential scope: the region that the request is for
-	AccessKeyID string
-	RequestID   string
-	EventID     string // of the audit record
-	SourceIP    string
-	UserAgent   string
-	TLS         bool
 }

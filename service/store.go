@@ -20,7 +20,7 @@ var (
 //     after commit); it never changes a part.
 //   - Changes are serialisable, also between processes. A change is seen at once by the Store it went through
 //     and within one second by every other one.
-//   - Key, Alias, AccessKey and GrantsOf are served from memory when they can be. What they return is shared: it must
+//   - Key, Alias, AccessKey, Principal, Certificate and GrantsOf are served from memory when they can be. What they return is shared: it must
 //     not be modified.
 type Store interface {
 	// InsertKey adds a key with its materials and tags; ErrExists when the region has the id.
@@ -98,6 +98,34 @@ type Store interface {
 	InsertAccessKey(ctx context.Context, k *AccessKey) error
 	// AccessKey returns a credential, enabled or not; ErrNoRow when there is none.
 	AccessKey(ctx context.Context, id string) (*AccessKey, error)
+	// AccessKeys returns a principal's credentials, in order of id.
+	AccessKeys(ctx context.Context, principal string) ([]*AccessKey, error)
+	// EnableAccessKey enables or disables a credential; ErrNoRow when there is none.
+	EnableAccessKey(ctx context.Context, id string, enabled bool) error
+	// RemoveAccessKey deletes a credential; ErrNoRow when there is none.
+	RemoveAccessKey(ctx context.Context, id string) error
+	// RecordAccessKeyUses keeps the last use of each; an older one than is there changes nothing.
+	RecordAccessKeyUses(ctx context.Context, uses []AccessKeyUse) error
+	// LastAccessKeyUse returns the last use; ErrNoRow when there is none.
+	LastAccessKeyUse(ctx context.Context, id string) (*AccessKeyUse, error)
+
+	// PutPrincipal adds a principal, or replaces the details of the one with its ARN.
+	PutPrincipal(ctx context.Context, p *Principal) error
+	// Principal returns a principal; ErrNoRow when there is none.
+	Principal(ctx context.Context, arn string) (*Principal, error)
+	// Principals returns all principals, in order of their ARNs.
+	Principals(ctx context.Context) ([]*Principal, error)
+	// RemovePrincipal deletes a principal with its access keys and certificates; ErrNoRow when there is none.
+	RemovePrincipal(ctx context.Context, arn string) error
+
+	// PutCertificate maps a certificate to a principal, in place of the one that it had.
+	PutCertificate(ctx context.Context, c *Certificate) error
+	// Certificate returns a mapping; ErrNoRow when there is none.
+	Certificate(ctx context.Context, fingerprint string) (*Certificate, error)
+	// Certificates returns all mappings, in order of their fingerprints.
+	Certificates(ctx context.Context) ([]*Certificate, error)
+	// RemoveCertificate deletes a mapping; ErrNoRow when there is none.
+	RemoveCertificate(ctx context.Context, fingerprint string) error
 
 	// ServiceObject returns the token object that serves the service itself for a purpose; ErrNoRow when
 	// there is none.

@@ -31,10 +31,11 @@ var faults = map[service.Code]int{
 
 // Errors that transport itself finds.
 var (
-	errUnknownOperation = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
-	errNotPost          = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
-	errUnreadable       = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
-	errPanic            = &problem{Type: string(service.CodeInternal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
+	errUnknownOperation   = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
+	errUnknownCertificate = &problem{Type: string(service.CodeUnrecognizedClient), Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
+	errNotPost            = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
+	errUnreadable         = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
+	errPanic              = &problem{Type: string(service.CodeInternal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
 		status: http.StatusInternalServerError}
 )
 

@@ -150,7 +150,6 @@ func TestKeyIdentifiers(t *testing.T) {
 		"nonsense": "Invalid keyId 'nonsense'",
 		absent:     "Key 'arn:verenc:" + account + ":key/" + absent + "' does not exist",
 		"arn:aws:kms:eu-west-1:" + account + ":key/" + id:   "Invalid arn eu-west-1",
-		"arn:aws:kms:us-east-1:444455556666:key/" + id:      "Key 'arn:verenc:444455556666:key/" + id + "' does not exist",
 		"arn:aws:kms:us-east-1:" + account + ":grant/" + id: "Invalid arn arn:aws:kms:us-east-1:" + account + ":grant/" + id,
 		"alias/none":             "Alias arn:verenc:" + account + ":alias/none is not found.",
 		strings.ToUpper(id):      "Invalid keyId '" + strings.ToUpper(id) + "'",
@@ -158,6 +157,13 @@ func TestKeyIdentifiers(t *testing.T) {
 	} {
 		_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &name, Plaintext: []byte("x")})
 		wantError(t, err, "NotFoundException", message)
+	}
+	// Nobody learns which keys another account has.
+	for _, name := range []string{"arn:aws:kms:us-east-1:444455556666:key/" + id, "arn:verenc:444455556666:alias/a"} {
+		_, resource, _ := strings.Cut(name, "444455556666:")
+		_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &name, Plaintext: []byte("x")})
+		wantError(t, err, "AccessDeniedException", "User: arn:aws:iam::"+account+":root is not authorized to perform: kms:Encrypt on resource: "+
+			"arn:verenc:444455556666:"+resource+" because no resource-based policy allows the kms:Encrypt action")
 	}
 	// Operations on the key itself take no alias (API Reference, KeyId of each).
 	_, err := s.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: aws.String("alias/my/key_1")})

@@ -41,7 +41,7 @@ type Config struct {
 // handler serves POST /.
 type handler struct {
 	cfg      Config
-	verifier *sigv4.Verifier[*service.AccessKey]
+	kms, sts *sigv4.Verifier[*service.Identity]
 	metrics  *metrics
 }
 
@@ -58,7 +58,8 @@ func New(cfg Config) (http.Handler, error) {
 	if h.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
 	}
-	h.verifier = sigv4.New(sigv4.Config[*service.AccessKey]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.kms = sigv4.New(sigv4.Config[*service.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.sts = sigv4.New(sigv4.Config[*service.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
 
 	r := mux.NewRouter()
 	r.HandleFunc("/", h.serve).Methods(http.MethodPost)
@@ -77,19 +78,47 @@ func serves(regions []string) func(string) bool {
 }
 
 // lookup finds the key that a signature is checked with.
-func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*service.AccessKey], error) {
-	k, signing, err := h.cfg.Service.Credentials(ctx, scope.AccessKeyID, scope.Date, scope.Region, func(secret []byte) [32]byte {
+func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*service.Identity], error) {
+	who, signing, err := h.cfg.Service.Credentials(ctx, service.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
+		Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken}, func(secret []byte) [32]byte {
 		return sigv4.SigningKey(secret, scope)
 	})
-	if errors.Is(err, service.ErrUnknownAccessKey) || (err == nil && scope.SecurityToken != "") {
-		err = sigv4.ErrUnknownKey // long-term keys have no session token
+	if errors.Is(err, service.ErrUnknownAccessKey) {
+		err = sigv4.ErrUnknownKey
 	}
-	return sigv4.Key[*service.AccessKey]{Signing: signing, Principal: k}, err
+	return sigv4.Key[*service.Identity]{Signing: signing, Principal: who}, err
+}
+
+// authenticate finds out who sends a request, by its signature or, when it has none, by a client certificate that the
+// listener has verified.
+func (h *handler) authenticate(v *sigv4.Verifier[*service.Identity], r *http.Request, body []byte, x *exchange) error {
+	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		who, err := h.cfg.Service.CertificateIdentity(r.Context(), r.TLS.PeerCertificates[0].Raw)
+		if errors.Is(err, service.ErrUnknownAccessKey) {
+			return errUnknownCertificate
+		}
+		if err != nil {
+			return err
+		}
+		x.caller.Identity, x.caller.Region = *who, h.cfg.Regions[0]
+		if x.caller.Region == "*" {
+			x.caller.Region = "us-east-1"
+		}
+		return nil
+	}
+	who, scope, err := v.Verify(r, body, h.cfg.Now())
+	if err != nil {
+		return err
+	}
+	x.caller.Identity, x.caller.Region = *who, scope.Region
+	h.cfg.Service.Authenticated(who, scope.Region, scope.Service)
+	return nil
 }
 
 // exchange is one request and what is known of it so far.
 type exchange struct {
 	name   string // of the operation, "unknown" until it is found
+	sts    bool   // of AWS STS: it is answered in XML
 	caller service.Caller
 	begun  time.Time
 }
@@ -106,7 +135,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 		p := problemOf(err)
 		out, code, status, cause = p, p.Type, p.status, p.cause
 	}
-	if sent := answer(w, status, out); sent != nil {
+	send := answer
+	if x.sts {
+		send = x.answerXML
+	}
+	if sent := send(w, status, out); sent != nil {
 		cause = errors.Join(cause, sent)
 	}
 	took := h.cfg.Now().Sub(x.begun)
@@ -127,6 +160,10 @@ func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (
 }
 
 func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
+	if isSTS(r) {
+		x.sts = true
+		return h.processSTS(w, r, x)
+	}
 	name, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	op, known := operations[name]
 	if !known || len(r.Header["X-Amz-Target"]) != 1 {
@@ -137,11 +174,9 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	if err != nil {
 		return nil, err
 	}
-	k, scope, err := h.verifier.Verify(r, body, h.cfg.Now())
-	if err != nil {
+	if err := h.authenticate(h.kms, r, body, x); err != nil {
 		return nil, err
 	}
-	x.caller.Principal, x.caller.Account, x.caller.AccessKeyID, x.caller.Region = k.PrincipalARN, k.Account, k.ID, scope.Region
 	return op.call(r.Context(), h.cfg.Service, &x.caller, body)
 }
 

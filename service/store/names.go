@@ -103,27 +103,6 @@ func (d *DB) Aliases(ctx context.Context, account, region, keyID, after string, 
 	return collect(rows, err, scanAlias)
 }
 
-// InsertAccessKey implements service.Store.
-func (d *DB) InsertAccessKey(ctx context.Context, k *service.AccessKey) error {
-	return d.change(ctx, "insert access key", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys (id, account, principal, sealed_secret, enabled, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
-		return taken(err)
-	})
-}
-
-// AccessKey implements service.Store.
-func (d *DB) AccessKey(ctx context.Context, id string) (*service.AccessKey, error) {
-	return d.accessKeys.get(id, func() (*service.AccessKey, error) {
-		var k service.AccessKey
-		var created sql.NullInt64
-		err := d.read.QueryRowContext(ctx, "SELECT id, account, principal, sealed_secret, enabled, created_at FROM access_keys WHERE id = ?", id).
-			Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created)
-		k.CreatedAt = fromNanos(created)
-		return one(&k, err, "access key")
-	})
-}
-
 // ServiceObject implements service.Store.
 func (d *DB) ServiceObject(ctx context.Context, purpose string) (id service.ObjectID, err error) {
 	var raw []byte

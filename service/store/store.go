@@ -51,10 +51,12 @@ type DB struct {
 	write *sql.DB
 	read  *sql.DB
 
-	keys       *cache[keyName, *service.Key]
-	aliases    *cache[aliasName, *service.Alias]
-	accessKeys *cache[string, *service.AccessKey]
-	grants     *cache[keyName, []*service.Grant]
+	keys         *cache[keyName, *service.Key]
+	aliases      *cache[aliasName, *service.Alias]
+	accessKeys   *cache[string, *service.AccessKey]
+	grants       *cache[keyName, []*service.Grant]
+	principals   *cache[string, *service.Principal]
+	certificates *cache[string, *service.Certificate]
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -75,7 +77,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
-		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize)}
+		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
+		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize)}
 	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}
@@ -223,6 +226,8 @@ func (d *DB) forget() {
 	d.aliases.forgetAll()
 	d.accessKeys.forgetAll()
 	d.grants.forgetAll()
+	d.principals.forgetAll()
+	d.certificates.forgetAll()
 }
 
 // Ping proves that the file can be read, and locked for writing.

@@ -1,0 +1,220 @@
+package service
+
+import (
+	"context"
+	"strconv"
+	"time"
+)
+
+// conditions gives the values of condition keys that come neither from principals nor from tags and encryption contexts
+// (AWS pages "Condition keys for AWS KMS" and "AWS global condition context keys"). It works only when a policy asks.
+func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
+	return func(values []string, key string) []string {
+		if v, global := s.globalCondition(c, key); global {
+			return append(values, v)
+		}
+		if a.key != nil || a.use.newKey != nil {
+			if v, known := keyCondition(a, key); known {
+				return appendSome(values, v)
+			}
+		}
+		if v, known := requestCondition(a, key); known {
+			return appendSome(values, v)
+		}
+		return s.listCondition(ctx, values, a, key)
+	}
+}
+
+func appendSome(values []string, v string) []string {
+	if v == "" {
+		return values
+	}
+	return append(values, v)
+}
+
+func (s *Service) globalCondition(c *Caller, key string) (string, bool) {
+	switch key {
+	case "aws:sourceip":
+		return c.SourceIP, c.SourceIP != ""
+	case "aws:currenttime":
+		return s.now().UTC().Format(time.RFC3339), true
+	case "aws:epochtime":
+		return strconv.FormatInt(s.now().Unix(), 10), true
+	case "aws:securetransport":
+		return strconv.FormatBool(c.TLS), true
+	case "aws:useragent":
+		return c.UserAgent, c.UserAgent != ""
+	case "aws:requestedregion":
+		return c.Region, c.Region != ""
+	case "aws:tokenissuetime":
+		if c.Session != nil {
+			return c.Session.IssuedAt.UTC().Format(time.RFC3339), true
+		}
+	}
+	return "", false
+}
+
+// keyCondition is of the key that there is, or is to be made.
+func keyCondition(a *access, key string) (string, bool) {
+	k := a.key
+	multiRegion := false
+	if k == nil {
+		k, multiRegion = a.use.newKey, a.use.multiRegion
+	}
+	switch key {
+	case "kms:keyspec", "kms:customermasterkeyspec":
+		return k.Spec, true
+	case "kms:keyusage", "kms:customermasterkeyusage":
+		return k.Usage, true
+	case "kms:keyorigin":
+		return k.Origin, true
+	case "kms:multiregion":
+		return strconv.FormatBool(k.multiRegion() || multiRegion), true
+	case "kms:multiregionkeytype":
+		switch {
+		case multiRegion, k.multiRegion() && k.primary():
+			return "PRIMARY", true
+		case k.multiRegion():
+			return "REPLICA", true
+		}
+		return "", true
+	}
+	return "", false
+}
+
+// requestCondition is of a member of the request.
+func requestCondition(a *access, key string) (string, bool) {
+	u := &a.use
+	switch key {
+	case "kms:encryptionalgorithm", "kms:signingalgorithm", "kms:macalgorithm", "kms:keyagreementalgorithm":
+		return algorithmCondition(u, key), true
+	case "sts:externalid":
+		return a.externalID, true
+	case "sts:rolesessionname":
+		return a.sessionName, true
+	case "kms:messagetype":
+		if u.op == "Sign" || u.op == "Verify" {
+			return orElse(u.messageType, messageRaw), true
+		}
+	case "kms:datakeypairspec":
+		return u.pairSpec, true
+	case "kms:bypasspolicylockoutsafetycheck":
+		if u.op == "PutKeyPolicy" || u.newKey != nil {
+			return strconv.FormatBool(u.bypassLockout), true
+		}
+	case "kms:rotationperiodindays":
+		return number(u.rotationPeriod), true
+	case "kms:schedulekeydeletionpendingwindowindays":
+		return number(u.pendingWindow), true
+	case "kms:wrappingalgorithm":
+		return u.wrappingAlgorithm, true
+	case "kms:wrappingkeyspec":
+		return u.wrappingSpec, true
+	case "kms:expirationmodel":
+		if u.op == "ImportKeyMaterial" {
+			return orElse(u.expirationModel, expires), true
+		}
+	case "kms:validto":
+		if !u.validTo.IsZero() {
+			return u.validTo.UTC().Format(time.RFC3339), true
+		}
+	case "kms:replicaregion":
+		return u.replicaRegion, true
+	case "kms:primaryregion":
+		return u.primaryRegion, true
+	case "kms:reencryptonsamekey":
+		if u.otherKey != "" && a.key != nil {
+			return strconv.FormatBool(u.otherKey == a.key.ID), true
+		}
+	case "kms:requestalias":
+		return u.alias, true
+	case "kms:trailingdayswithoutkeyusage":
+		return u.unusedDays, true
+	case "kms:granteeprincipal", "kms:granteeserviceprincipal", "kms:retiringprincipal", "kms:retiringserviceprincipal",
+		"kms:grantconstraintsourcearn", "kms:grantisforawsresource":
+		return grantCondition(u.grant, key), true
+	}
+	return "", false
+}
+
+func orElse(v, other string) string {
+	if v == "" {
+		return other
+	}
+	return v
+}
+
+func number(n int32) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(n))
+}
+
+// algorithmOperations are the operations that each of the keys for algorithms is for.
+var algorithmOperations = map[string]map[string]bool{
+	"kms:encryptionalgorithm": {"Encrypt": true, "Decrypt": true, "ReEncrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
+		"GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true},
+	"kms:signingalgorithm":      {"Sign": true, "Verify": true},
+	"kms:macalgorithm":          {"GenerateMac": true, "VerifyMac": true},
+	"kms:keyagreementalgorithm": {"DeriveSharedSecret": true},
+}
+
+func algorithmCondition(u *keyUse, key string) string {
+	switch {
+	case !algorithmOperations[key][u.op]:
+		return ""
+	case key == "kms:encryptionalgorithm":
+		return orElse(u.algorithm, specSymmetric)
+	}
+	return u.algorithm
+}
+
+func grantCondition(g *Grant, key string) string {
+	if g == nil {
+		return ""
+	}
+	service := map[bool]string{true: "service", false: ""}
+	switch key {
+	case "kms:grantee" + service[g.GranteeIsService] + "principal":
+		return g.Grantee
+	case "kms:retiring" + service[g.RetiringIsService] + "principal":
+		return g.Retiring
+	case "kms:grantconstraintsourcearn":
+		return g.SourceARN
+	case "kms:grantisforawsresource":
+		return "false" // no AWS service calls here on anybody's behalf
+	}
+	return ""
+}
+
+// listCondition is of the keys that have several values.
+func (s *Service) listCondition(ctx context.Context, values []string, a *access, key string) []string {
+	switch g := a.use.grant; key {
+	case "kms:grantoperations":
+		if g != nil {
+			return append(values, g.Operations...)
+		}
+	case "kms:grantconstrainttype":
+		if g != nil && len(g.Equals) > 0 {
+			values = append(values, "EncryptionContextEquals")
+		}
+		if g != nil && len(g.Subset) > 0 {
+			values = append(values, "EncryptionContextSubset")
+		}
+	case "kms:resourcealiases":
+		if a.key == nil {
+			return values
+		}
+		aliases, err := s.store.Aliases(ctx, a.key.Account, a.key.Region, a.key.ID, "", maxAliases)
+		if err != nil {
+			return append(values, "\x00") // no alias: so that neither a condition on its presence nor one on its absence is met
+		}
+		for _, alias := range aliases {
+			values = append(values, alias.Name)
+		}
+	case "aws:tagkeys":
+		return append(values, a.use.tagKeys...)
+	}
+	return values
+}

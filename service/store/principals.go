@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"github.com/verenc/kms/service"
+)
+
+const principalColumns = "arn, account, kind, created_at, details"
+
+func scanPrincipal(row scanner) (*service.Principal, error) {
+	var p service.Principal
+	var created sql.NullInt64
+	var details []byte
+	if err := row.Scan(&p.ARN, &p.Account, &p.Kind, &created, &details); err != nil {
+		return nil, err
+	}
+	p.CreatedAt = fromNanos(created)
+	if err := json.Unmarshal(details, &p.PrincipalDetails); err != nil {
+		return nil, fmt.Errorf("read principal %s: %w", p.ARN, err)
+	}
+	return &p, nil
+}
+
+// PutPrincipal implements service.Store.
+func (d *DB) PutPrincipal(ctx context.Context, p *service.Principal) error {
+	details, err := json.Marshal(p.PrincipalDetails)
+	if err != nil {
+		return fmt.Errorf("put principal: %w", err)
+	}
+	defer d.principals.forget(p.ARN)
+	return d.change(ctx, "put principal", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+placeholders(principalColumns)+
+			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt), string(details))
+		return err
+	})
+}
+
+// Principal implements service.Store.
+func (d *DB) Principal(ctx context.Context, arn string) (*service.Principal, error) {
+	return d.principals.get(arn, func() (*service.Principal, error) {
+		p, err := scanPrincipal(d.read.QueryRowContext(ctx, "SELECT "+principalColumns+" FROM principals WHERE arn = ?", arn))
+		return one(p, err, "principal")
+	})
+}
+
+// Principals implements service.Store.
+func (d *DB) Principals(ctx context.Context) ([]*service.Principal, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+principalColumns+" FROM principals ORDER BY arn")
+	return collect(rows, err, scanPrincipal)
+}
+
+// RemovePrincipal implements service.Store. Its access keys and certificates go with it.
+func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
+	defer d.accessKeys.forgetAll()
+	defer d.certificates.forgetAll()
+	defer d.principals.forget(arn)
+	return d.change(ctx, "remove principal", func(tx *sql.Tx) error {
+		for _, table := range []string{"access_keys", "certificates"} {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE principal = ?", arn); err != nil {
+				return err
+			}
+		}
+		return affected(tx.ExecContext(ctx, "DELETE FROM principals WHERE arn = ?", arn))
+	})
+}
+
+const accessKeyColumns = "id, account, principal, sealed_secret, enabled, created_at"
+
+func scanAccessKey(row scanner) (*service.AccessKey, error) {
+	var k service.AccessKey
+	var created sql.NullInt64
+	err := row.Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created)
+	k.CreatedAt = fromNanos(created)
+	return &k, err
+}
+
+// InsertAccessKey implements service.Store.
+func (d *DB) InsertAccessKey(ctx context.Context, k *service.AccessKey) error {
+	return d.change(ctx, "insert access key", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+placeholders(accessKeyColumns),
+			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
+		return taken(err)
+	})
+}
+
+// AccessKey implements service.Store.
+func (d *DB) AccessKey(ctx context.Context, id string) (*service.AccessKey, error) {
+	return d.accessKeys.get(id, func() (*service.AccessKey, error) {
+		k, err := scanAccessKey(d.read.QueryRowContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE id = ?", id))
+		return one(k, err, "access key")
+	})
+}
+
+// AccessKeys implements service.Store.
+func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*service.AccessKey, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE principal = ? ORDER BY id", principal)
+	return collect(rows, err, scanAccessKey)
+}
+
+// EnableAccessKey implements service.Store.
+func (d *DB) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
+	defer d.accessKeys.forget(id)
+	return d.change(ctx, "enable access key", func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, "UPDATE access_keys SET enabled = ? WHERE id = ?", enabled, id))
+	})
+}
+
+// RemoveAccessKey implements service.Store.
+func (d *DB) RemoveAccessKey(ctx context.Context, id string) error {
+	defer d.accessKeys.forget(id)
+	return d.change(ctx, "remove access key", func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, "DELETE FROM access_keys WHERE id = ?", id))
+	})
+}
+
+// RecordAccessKeyUses implements service.Store. A key that is gone meanwhile is passed over.
+func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []service.AccessKeyUse) error {
+	return d.change(ctx, "record uses of access keys", func(tx *sql.Tx) error {
+		for _, u := range uses {
+			_, err := tx.ExecContext(ctx, `INSERT INTO access_key_uses (id, at, region, service)
+				SELECT id, ?, ?, ? FROM access_keys WHERE id = ?
+				ON CONFLICT DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service WHERE excluded.at > at`,
+				nanos(u.At), u.Region, u.Service, u.ID)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// LastAccessKeyUse implements service.Store.
+func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*service.AccessKeyUse, error) {
+	u := service.AccessKeyUse{ID: id}
+	var at sql.NullInt64
+	err := d.read.QueryRowContext(ctx, "SELECT at, region, service FROM access_key_uses WHERE id = ?", id).Scan(&at, &u.Region, &u.Service)
+	u.At = fromNanos(at)
+	return one(&u, err, "use of an access key")
+}
+
+// PutCertificate implements service.Store.
+func (d *DB) PutCertificate(ctx context.Context, c *service.Certificate) error {
+	defer d.certificates.forget(c.Fingerprint)
+	return d.change(ctx, "put certificate", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO certificates (fingerprint, principal, created_at) VALUES (?, ?, ?)
+			ON CONFLICT DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN, nanos(c.CreatedAt))
+		return err
+	})
+}
+
+// Certificate implements service.Store.
+func (d *DB) Certificate(ctx context.Context, fingerprint string) (*service.Certificate, error) {
+	return d.certificates.get(fingerprint, func() (*service.Certificate, error) {
+		c, err := scanCertificate(d.read.QueryRowContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
+		return one(c, err, "certificate")
+	})
+}
+
+func scanCertificate(row scanner) (*service.Certificate, error) {
+	var c service.Certificate
+	var created sql.NullInt64
+	err := row.Scan(&c.Fingerprint, &c.PrincipalARN, &created)
+	c.CreatedAt = fromNanos(created)
+	return &c, err
+}
+
+// Certificates implements service.Store.
+func (d *DB) Certificates(ctx context.Context) ([]*service.Certificate, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates ORDER BY fingerprint")
+	return collect(rows, err, scanCertificate)
+}
+
+// RemoveCertificate implements service.Store.
+func (d *DB) RemoveCertificate(ctx context.Context, fingerprint string) error {
+	defer d.certificates.forget(fingerprint)
+	return d.change(ctx, "remove certificate", func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, "DELETE FROM certificates WHERE fingerprint = ?", fingerprint))
+	})
+}
