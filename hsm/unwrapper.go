@@ -21,6 +21,14 @@ type unwrapper struct {
 	outside bool        // the token refuses that hash
 }
 
+func (s *session) unwrapper(key pkcs11.ObjectHandle, kt *keyType, hash crypto.Hash) (u *unwrapper, err error) {
+	u = &unwrapper{session: s, key: key, keyType: kt, hash: hash}
+	if hash == crypto.SHA256 {
+		u.outside, err = s.refusesSHA256.get(s.findOAEP)
+	}
+	return u, err
+}
+
 // secret makes a secret key object of size bytes from what is wrapped with OAEP.
 func (u *unwrapper) secret(template []*pkcs11.Attribute, size int, wrapped []byte) (pkcs11.ObjectHandle, error) {
 	if u.outside {
