@@ -157,11 +157,11 @@ func TestAgainstAnotherGCM(t *testing.T) {
 	key := bytes.Repeat([]byte{9}, aesKeySize)
 	id := newID(t)
 	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		h, err := s.lib.ctx.CreateObject(s.handle, Seal.template())
+		_, err := s.lib.ctx.CreateObject(s.handle, Seal.template())
 		if err == nil {
 			t.Error("a key without a value was made")
 		}
-		h, err = s.lib.ctx.CreateObject(s.handle, append(Seal.template(),
+		h, err := s.lib.ctx.CreateObject(s.handle, append(Seal.template(),
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, key), pkcs11.NewAttribute(pkcs11.CKA_ID, id[:])))
 		s.remember(id, h)
 		return struct{}{}, err
