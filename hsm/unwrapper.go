@@ -21,6 +21,7 @@ type unwrapper struct {
 	outside bool        // the token refuses that hash
 }
 
+// unwrapper chooses between the token's OAEP and ours, as DecryptOAEP does.
 func (s *session) unwrapper(key pkcs11.ObjectHandle, kt *keyType, hash crypto.Hash) (u *unwrapper, err error) {
 	u = &unwrapper{session: s, key: key, keyType: kt, hash: hash}
 	if hash == crypto.SHA256 {
@@ -92,7 +93,13 @@ func (u *unwrapper) hybrid(wrapped []byte, template []*pkcs11.Attribute) (pkcs11
 		return 0, err
 	}
 	h, err := u.unwrapOrExplain(u.kwp(aes, wrapped[u.keyType.size:]), template)
-	return h, errors.Join(err, u.destroy(aes))
+	if left := u.destroy(aes); left != nil {
+		if err == nil {
+			err = u.destroy(h)
+		}
+		return 0, errors.Join(err, left)
+	}
+	return h, err
 }
 
 // rsaPair unwraps a private key in the token and reads its public key there.
