@@ -2,13 +2,15 @@
 //
 // What it protects: KMS keys are generated in the token, CKA_SENSITIVE and never CKA_EXTRACTABLE, so neither
 // this process nor whoever takes it over can read them, only use them while connected. A data key made by
-// GenerateWrapped is also born in the token and leaves it wrapped only.
+// GenerateWrapped, and a private key made by GenerateWrappedPair, is also born in the token and leaves it wrapped only.
+// Imported keys were outside before; Import tells which of them are in this process's memory once more.
 //
 // From whom: from readers of disks, backups, memory dumps and the network. Somebody who can call the token
 // with its PIN can use the keys; that is what the PIN file's mode and the service's authorisation are for.
 //
 // What it trusts: the PKCS#11 module it loads into the process, the token behind it, and crypto/rand for
-// initialisation vectors. Arguments are opaque bytes: hsm knows nothing of AWS, HTTP or databases.
+// initialisation vectors. What a token says it can do is tried by SelfTest, since some do another algorithm under the name.
+// Arguments are opaque bytes: hsm knows nothing of AWS, HTTP or databases.
 package hsm
 
 import (

@@ -57,16 +57,24 @@ func newPair(t testing.TB, token *Token) Pair {
 	return p
 }
 
-func TestSelfTestPasses(t *testing.T) {
+// lacking is what SoftHSM 2.6.1 fails in.
+var lacking = map[string]bool{CheckOAEPInToken: true, CheckEd25519ph: true, CheckWrappedEd25519: true, CheckMLDSA: true, CheckSM2: true}
+
+func TestSelfTest(t *testing.T) {
 	token := connect(t)
 	checks := token.SelfTest(t.Context())
-	if len(checks) != 5 {
+	if len(checks) != 37 {
 		t.Errorf("%d checks", len(checks))
 	}
+	names := map[string]bool{}
 	for _, c := range checks {
-		if c.Err != nil {
+		if c.Err != nil && (!lacking[c.Name] || !errors.Is(c.Err, ErrUnsupported)) || c.Err == nil && (c.Name == CheckMLDSA || c.Name == CheckSM2) {
 			t.Errorf("%s: %v", c.Name, c.Err)
 		}
+		if names[c.Name] || c.Need == "" || lacking[c.Name] && !c.Optional {
+			t.Errorf("%+v", c)
+		}
+		names[c.Name] = true
 	}
 	missing, err := token.MissingMechanisms(t.Context())
 	if err != nil || len(missing) > 0 {
@@ -149,11 +157,11 @@ func TestAgainstAnotherGCM(t *testing.T) {
 	key := bytes.Repeat([]byte{9}, aesKeySize)
 	id := newID(t)
 	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		h, err := s.lib.ctx.CreateObject(s.handle, Seal.template())
+		_, err := s.lib.ctx.CreateObject(s.handle, Seal.template())
 		if err == nil {
 			t.Error("a key without a value was made")
 		}
-		h, err = s.lib.ctx.CreateObject(s.handle, append(Seal.template(),
+		h, err := s.lib.ctx.CreateObject(s.handle, append(Seal.template(),
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, key), pkcs11.NewAttribute(pkcs11.CKA_ID, id[:])))
 		s.remember(id, h)
 		return struct{}{}, err

@@ -105,11 +105,9 @@ func (t *Token) Import(ctx context.Context, in Import) (Imported, error) {
 		if err != nil {
 			return Imported{}, err
 		}
-		u := unwrapper{session: s, key: h, keyType: wrapping, hash: in.Algorithm.hash()}
-		if u.hash == crypto.SHA256 {
-			if u.outside, err = s.refusesSHA256.get(s.findOAEP); err != nil {
-				return Imported{}, err
-			}
+		u, err := s.unwrapper(h, wrapping, in.Algorithm.hash())
+		if err != nil {
+			return Imported{}, err
 		}
 		if in.Secret != nil {
 			return u.importSecret(*in.Secret, in.Wrapped)

@@ -24,6 +24,7 @@ func TestImportRefuses(t *testing.T) {
 	k1, _ := hostPair(t, Secp256k1)
 	ed25519, _ := hostPair(t, Ed25519)
 	rsa2048, _ := hostPair(t, RSA2048)
+	mixed := mixedRSA(t)
 	before := token.Stats()
 
 	for _, a := range importAlgorithms {
@@ -62,7 +63,8 @@ func TestImportRefuses(t *testing.T) {
 				wrong{"a curve for RSA", wrap(p256), nil, pair(RSA2048), ErrMaterial},
 				wrong{"RSA for a curve", wrap(rsa2048), nil, pair(P256), ErrMaterial},
 				wrong{"not DER for RSA", wrap(bytes.Repeat([]byte{1}, 64)), nil, pair(RSA2048), ErrMaterial},
-				wrong{"halves of two keys", wrap(mixedRSA(t)), nil, pair(RSA2048), ErrMaterial})
+				wrong{"halves of two keys", wrap(mixed), nil, pair(RSA2048), ErrMaterial},
+				wrong{"halves of two keys to decrypt", wrap(mixed), nil, &KeyPair{ID: newID(t), Type: RSA2048, Purpose: DecryptPair}, ErrMaterial})
 		} else {
 			tests = append(tests,
 				wrong{"long", make([]byte, 257), secret, nil, ErrAuthentication},

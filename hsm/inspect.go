@@ -45,7 +45,20 @@ var mechanisms = []Mechanism{
 	{"CKM_AES_KEY_GEN", "CreateKey", pkcs11.CKM_AES_KEY_GEN},
 	{"CKM_AES_GCM", "Encrypt, Decrypt, data keys", pkcs11.CKM_AES_GCM},
 	{"CKM_GENERIC_SECRET_KEY_GEN", "GenerateDataKeyWithoutPlaintext inside the token", pkcs11.CKM_GENERIC_SECRET_KEY_GEN},
-	{"CKM_AES_KEY_WRAP_PAD", "GenerateDataKeyWithoutPlaintext inside the token", pkcs11.CKM_AES_KEY_WRAP_PAD},
+	{"CKM_AES_KEY_WRAP_PAD", "GenerateDataKeyWithoutPlaintext inside the token, import of private keys", pkcs11.CKM_AES_KEY_WRAP_PAD},
+	{"CKM_RSA_PKCS_KEY_PAIR_GEN", "RSA key pairs", pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN},
+	{"CKM_RSA_PKCS", "RSA signatures", pkcs11.CKM_RSA_PKCS},
+	{"CKM_RSA_PKCS_PSS", "RSA signatures", pkcs11.CKM_RSA_PKCS_PSS},
+	{"CKM_RSA_PKCS_OAEP", "RSA decryption, import", pkcs11.CKM_RSA_PKCS_OAEP},
+	{"CKM_EC_KEY_PAIR_GEN", "key pairs of the NIST curves and secp256k1", pkcs11.CKM_EC_KEY_PAIR_GEN},
+	{"CKM_ECDSA", "signatures of the NIST curves and secp256k1", pkcs11.CKM_ECDSA},
+	{"CKM_ECDH1_DERIVE", "key agreement", pkcs11.CKM_ECDH1_DERIVE},
+	{"CKM_EC_EDWARDS_KEY_PAIR_GEN", "Ed25519 key pairs", ckmECEdwardsKeyPairGen},
+	{"CKM_EDDSA", "Ed25519 signatures", ckmEdDSA},
+	{"CKM_SHA224_HMAC", "MACs", pkcs11.CKM_SHA224_HMAC},
+	{"CKM_SHA256_HMAC", "MACs", pkcs11.CKM_SHA256_HMAC},
+	{"CKM_SHA384_HMAC", "MACs", pkcs11.CKM_SHA384_HMAC},
+	{"CKM_SHA512_HMAC", "MACs", pkcs11.CKM_SHA512_HMAC},
 }
 
 // MissingMechanisms gives those that the token does not list. SelfTest tells more: a listed mechanism may still not work.

@@ -3,8 +3,6 @@ package hsm
 import (
 	"bytes"
 	"crypto"
-	_ "crypto/sha1"
-	_ "crypto/sha512"
 	"testing"
 
 	"github.com/miekg/pkcs11"

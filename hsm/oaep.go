@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	_ "crypto/sha1" // links crypto.SHA1
 	"errors"
 	"fmt"
 

@@ -1,10 +1,7 @@
 package hsm
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/miekg/pkcs11"
@@ -12,9 +9,10 @@ import (
 
 // Check is the result of one self-test.
 type Check struct {
-	Name string // what was tried, with its mechanism
-	Need string // what does not work without it
-	Err  error  // nil when the token does it right
+	Name     string // what was tried, with its mechanism
+	Need     string // what does not work without it
+	Optional bool   // the token is of use without it
+	Err      error  // nil when the token does it right
 }
 
 // Checks of SelfTest, by name.
@@ -24,147 +22,106 @@ const (
 	CheckTamper  = "CKM_AES_GCM refuses what was changed"
 	CheckWrapped = "CKM_AES_KEY_WRAP_PAD in the token"
 	CheckHidden  = "sensitive keys can't be read"
+
+	CheckMAC224 = "CKM_SHA224_HMAC"
+	CheckMAC256 = "CKM_SHA256_HMAC"
+	CheckMAC384 = "CKM_SHA384_HMAC"
+	CheckMAC512 = "CKM_SHA512_HMAC"
+
+	CheckRSA            = "CKM_RSA_PKCS_KEY_PAIR_GEN"
+	CheckPKCS1v15SHA256 = "CKM_RSA_PKCS of SHA-256"
+	CheckPKCS1v15SHA384 = "CKM_RSA_PKCS of SHA-384"
+	CheckPKCS1v15SHA512 = "CKM_RSA_PKCS of SHA-512"
+	CheckPSSSHA256      = "CKM_RSA_PKCS_PSS of SHA-256"
+	CheckPSSSHA384      = "CKM_RSA_PKCS_PSS of SHA-384"
+	CheckPSSSHA512      = "CKM_RSA_PKCS_PSS of SHA-512"
+	CheckOAEPSHA1       = "CKM_RSA_PKCS_OAEP of SHA-1"
+	CheckOAEPSHA256     = "OAEP of SHA-256, in the token or with CKM_RSA_X_509" // what DecryptOAEP does
+	CheckOAEPInToken    = "CKM_RSA_PKCS_OAEP of SHA-256"                        // its failure only selects CKM_RSA_X_509
+	CheckImport         = "CKM_RSA_PKCS_OAEP and CKM_AES_KEY_WRAP_PAD unwrap an RSA key"
+
+	CheckECDSAP256      = "CKM_ECDSA on P-256"
+	CheckECDSAP384      = "CKM_ECDSA on P-384"
+	CheckECDSAP521      = "CKM_ECDSA on P-521"
+	CheckECDSASecp256k1 = "CKM_ECDSA on secp256k1"
+	CheckEd25519        = "CKM_EDDSA of Ed25519"
+	CheckEd25519ph      = "CKM_EDDSA of Ed25519ph"
+	CheckECDHP256       = "CKM_ECDH1_DERIVE on P-256"
+	CheckECDHP384       = "CKM_ECDH1_DERIVE on P-384"
+	CheckECDHP521       = "CKM_ECDH1_DERIVE on P-521"
+
+	CheckWrappedRSA       = "CKM_AES_KEY_WRAP_PAD of RSA keys"
+	CheckWrappedP256      = "CKM_AES_KEY_WRAP_PAD of P-256 keys"
+	CheckWrappedP384      = "CKM_AES_KEY_WRAP_PAD of P-384 keys"
+	CheckWrappedP521      = "CKM_AES_KEY_WRAP_PAD of P-521 keys"
+	CheckWrappedSecp256k1 = "CKM_AES_KEY_WRAP_PAD of secp256k1 keys"
+	CheckWrappedEd25519   = "CKM_AES_KEY_WRAP_PAD of Ed25519 keys"
+
+	// These two never pass: this package has neither. Their errors say what the token has.
+	CheckMLDSA = "CKM_ML_DSA"
+	CheckSM2   = "SM2"
 )
 
+// Whether a token must pass a self-test.
+const (
+	required = false
+	optional = true
+)
+
+type selfTest struct {
+	name, need string
+	optional   bool
+	f          func(*session, *testKeys) error
+}
+
+// testKeys are session objects that the self-tests of a group share.
+type testKeys struct {
+	rand       io.Reader
+	seal, wrap pkcs11.ObjectHandle
+	rsa        pkcs11.ObjectHandle
+	rsaPublic  []byte // SubjectPublicKeyInfo
+}
+
 // SelfTest tries every algorithm with throw-away session keys, since the mechanism list of a token tells neither
-// whether a mechanism works nor whether it is the algorithm that it is called.
+// whether a mechanism works nor whether it is the algorithm that it is called. What it finds of the token's ways is
+// remembered for the connection.
 func (t *Token) SelfTest(ctx context.Context) []Check {
-	tests := []struct {
-		name, need string
-		f          func(*session, *testKeys) error
-	}{
-		{CheckRandom, "everything", (*session).testRandom},
-		{CheckSeal, "Encrypt, Decrypt, data keys", (*session).testSeal},
-		{CheckTamper, "Decrypt", (*session).testTamper},
-		{CheckHidden, "everything", (*session).testHidden},
-		{CheckWrapped, "GenerateDataKeyWithoutPlaintext inside the token (ciphertext form 2)", (*session).testWrapped},
-	}
 	var checks []Check
-	for _, test := range tests {
-		_, err := run(ctx, t, func(s *session) (struct{}, error) {
-			k := &testKeys{rand: t.cfg.Rand}
-			err := s.makeTestKeys(k)
-			if err == nil {
-				err = test.f(s, k)
-			}
+	for _, group := range []struct {
+		prepare func(*session, *testKeys) error
+		tests   []selfTest
+	}{
+		{(*session).makeTestKeys, secretTests},
+		{(*session).makeTestRSA, rsaTests},
+		{(*session).makeTestKeys, curveTests},
+	} {
+		results, err := runGenerate(ctx, t, func(s *session) ([]Check, error) {
 			s.broken = true // closing the session destroys its keys
-			return struct{}{}, err
+			k := &testKeys{rand: t.cfg.Rand}
+			if err := group.prepare(s, k); err != nil {
+				return nil, err
+			}
+			var results []Check
+			for _, test := range group.tests {
+				err := test.f(s, k)
+				if lost(err) {
+					return nil, err
+				}
+				results = append(results, test.check(err))
+			}
+			return results, nil
 		})
-		checks = append(checks, Check{Name: test.name, Need: test.need, Err: err})
+		if err != nil {
+			results = nil
+			for _, test := range group.tests {
+				results = append(results, test.check(err))
+			}
+		}
+		checks = append(checks, results...)
 	}
 	return checks
 }
 
-// testKeys are session objects.
-type testKeys struct {
-	rand       io.Reader
-	seal, wrap pkcs11.ObjectHandle
-}
-
-func (s *session) makeTestKeys(k *testKeys) (err error) {
-	k.seal, err = s.generateTestKey(Seal)
-	if err != nil {
-		return err
-	}
-	k.wrap, err = s.generateTestKey(Wrap)
-	return err
-}
-
-func (s *session) testRandom(*testKeys) error {
-	a, err := s.random(32)
-	if err != nil {
-		return err
-	}
-	b, err := s.random(32)
-	if err == nil && bytes.Equal(a, b) {
-		err = errors.New("it returned the same 32 bytes twice")
-	}
-	return err
-}
-
-func (s *session) testSeal(k *testKeys) error {
-	for _, size := range []int{1, 32, 4096} {
-		want, aad := bytes.Repeat([]byte{0x5a}, size), bytes.Repeat([]byte{0xa5}, 100)
-		box, err := s.sealWith(k.rand, k.seal, want, aad)
-		if err != nil {
-			return err
-		}
-		if bytes.Contains(box, want[:min(size, 16)]) && size > 1 {
-			return errors.New("the ciphertext contains the plaintext")
-		}
-		got, err := s.unsealWith(k.seal, box, aad)
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(got, want) {
-			return fmt.Errorf("%d bytes came back changed", size)
-		}
-	}
-	return nil
-}
-
-func (s *session) testTamper(k *testKeys) error {
-	aad := []byte("aad")
-	box, err := s.sealWith(k.rand, k.seal, []byte("plaintext"), aad)
-	if err != nil {
-		return err
-	}
-	for at := range box {
-		changed := bytes.Clone(box)
-		changed[at] ^= 1
-		if _, err := s.unsealWith(k.seal, changed, aad); !errors.Is(err, ErrAuthentication) {
-			return fmt.Errorf("byte %d changed: %w", at, accepted(err))
-		}
-	}
-	if _, err := s.unsealWith(k.seal, box, []byte("other")); !errors.Is(err, ErrAuthentication) {
-		return fmt.Errorf("other additional data: %w", accepted(err))
-	}
-	return nil
-}
-
-// accepted is for a call that should have failed.
-func accepted(err error) error {
-	if err == nil {
-		return errors.New("it was accepted")
-	}
-	return err
-}
-
-func (s *session) testHidden(k *testKeys) error {
-	for _, h := range []pkcs11.ObjectHandle{k.seal, k.wrap} {
-		if value, err := s.lib.value(s.handle, h, aesKeySize); err == nil {
-			clear(value)
-			return errors.New("CKA_VALUE of a sensitive key was given out: this token protects nothing")
-		}
-	}
-	if _, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, k.wrap, k.seal, kwpSize(aesKeySize)); err == nil {
-		return errors.New("a key that is not extractable was wrapped")
-	}
-	return nil
-}
-
-func (s *session) testWrapped(k *testKeys) error {
-	for _, size := range []int{1, 16, 31, 32, 1024} {
-		secret, err := s.generate(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, dataKeyTemplate(size))
-		if err != nil {
-			return fmt.Errorf("generate a secret of %d bytes: %w", size, err)
-		}
-		wrapped, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, k.wrap, secret, kwpSize(size))
-		if err != nil {
-			return fmt.Errorf("wrap a secret of %d bytes: %w", size, err)
-		}
-		first, err := s.unwrapSecret(k.wrap, wrapped, size)
-		if err != nil {
-			return fmt.Errorf("unwrap a secret of %d bytes: %w", size, err)
-		}
-		again, err := s.unwrapSecret(k.wrap, wrapped, size)
-		if err != nil || !bytes.Equal(first, again) {
-			return fmt.Errorf("a secret of %d bytes came back changed", size)
-		}
-		wrapped[len(wrapped)-1] ^= 1
-		if _, err := s.unwrapSecret(k.wrap, wrapped, size); err == nil {
-			return errors.New("a changed wrapped secret was accepted")
-		}
-	}
-	return nil
+func (t selfTest) check(err error) Check {
+	return Check{Name: t.name, Need: t.need, Optional: t.optional, Err: err}
 }

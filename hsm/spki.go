@@ -91,14 +91,14 @@ func (s *session) publicKey(h pkcs11.ObjectHandle, k *keyType) ([]byte, error) {
 	}
 	// The point is in an OCTET STRING (PKCS#11 v2.40 section 2.3.3), which some tokens leave out.
 	point := values[0]
-	if want := len(point) - 2; k.checkPoint(point) != nil && want > 0 {
-		var inner []byte
-		if rest, err := asn1.Unmarshal(point, &inner); err != nil || len(rest) != 0 {
-			return nil, errors.New("CKA_EC_POINT is not an OCTET STRING")
-		}
-		point = inner
+	if k.checkPoint(point) == nil {
+		return k.marshalPoint(point)
 	}
-	return k.marshalPoint(point)
+	var inner []byte
+	if rest, err := asn1.Unmarshal(point, &inner); err != nil || len(rest) != 0 {
+		return nil, errors.New("CKA_EC_POINT is neither a point nor an OCTET STRING")
+	}
+	return k.marshalPoint(inner)
 }
 
 // rsaPublic reads the public key of an RSA key object, public or private.

@@ -3,6 +3,7 @@ package hsm
 import (
 	"bytes"
 	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
@@ -19,6 +20,15 @@ type unwrapper struct {
 	keyType *keyType
 	hash    crypto.Hash // of OAEP
 	outside bool        // the token refuses that hash
+}
+
+// unwrapper chooses between the token's OAEP and ours, as DecryptOAEP does.
+func (s *session) unwrapper(key pkcs11.ObjectHandle, kt *keyType, hash crypto.Hash) (u *unwrapper, err error) {
+	u = &unwrapper{session: s, key: key, keyType: kt, hash: hash}
+	if hash == crypto.SHA256 {
+		u.outside, err = s.refusesSHA256.get(s.findOAEP)
+	}
+	return u, err
 }
 
 // secret makes a secret key object of size bytes from what is wrapped with OAEP.
@@ -56,7 +66,7 @@ func (u *unwrapper) length(h pkcs11.ObjectHandle, wrapped []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n := ulong(values[0]); n != 0 {
+	if n := ulong(values[0]); n != 0 && n != pkcs11.CK_UNAVAILABLE_INFORMATION {
 		return int(n), nil
 	}
 	value, err := u.read(wrapped)
@@ -84,7 +94,13 @@ func (u *unwrapper) hybrid(wrapped []byte, template []*pkcs11.Attribute) (pkcs11
 		return 0, err
 	}
 	h, err := u.unwrapOrExplain(u.kwp(aes, wrapped[u.keyType.size:]), template)
-	return h, errors.Join(err, u.destroy(aes))
+	if left := u.destroy(aes); left != nil {
+		if err == nil {
+			err = u.destroy(h)
+		}
+		return 0, errors.Join(err, left)
+	}
+	return h, err
 }
 
 // rsaPair unwraps a private key in the token and reads its public key there.
@@ -97,7 +113,7 @@ func (u *unwrapper) rsaPair(k KeyPair, kt *keyType, template []*pkcs11.Attribute
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrMaterial, err)
 	} else {
-		err = u.consistent(h, k, kt, public)
+		err = u.consistent(h, k, public)
 	}
 	if err == nil {
 		spki, err = x509.MarshalPKIXPublicKey(public)
@@ -109,31 +125,48 @@ func (u *unwrapper) rsaPair(k KeyPair, kt *keyType, template []*pkcs11.Attribute
 }
 
 // consistent tells whether both halves of an RSA pair belong together: NIST SP 800-56B section 6.4.1.1.
-func (s *session) consistent(h pkcs11.ObjectHandle, k KeyPair, kt *keyType, public *rsa.PublicKey) error {
+func (u *unwrapper) consistent(h pkcs11.ObjectHandle, k KeyPair, public *rsa.PublicKey) error {
+	var err error
 	if k.Purpose == DecryptPair {
-		want := []byte("pairwise consistency")
-		ciphertext, err := s.encryptOAEP(h, kt, crypto.SHA1, want)
-		if err != nil {
-			return err
-		}
-		if got, err := s.decryptOAEP(h, crypto.SHA1, ciphertext); err != nil || !bytes.Equal(got, want) {
-			return fmt.Errorf("%w: the private key does not open what the public key has encrypted (%w)", ErrMaterial, err)
-		}
-		return nil
+		err = u.opens(h, public)
+	} else {
+		err = u.signsFor(h, k.Type, public)
 	}
-	digest := make([]byte, crypto.SHA256.Size())
-	call, err := Scheme{PKCS1v15, crypto.SHA256}.call(k.Type, digest)
+	if err == nil || lost(err) {
+		return err
+	}
+	// The error's own kind is that of a ciphertext of ours.
+	return fmt.Errorf("%w: the private key is not that of the public key: %v", ErrMaterial, err)
+}
+
+func (u *unwrapper) opens(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
+	want := []byte("pairwise consistency")
+	ciphertext, err := rsa.EncryptOAEP(u.hash.New(), rand.Reader, public, want, nil)
 	if err != nil {
 		return err
 	}
-	signature, err := s.sign(h, call)
-	if err == nil {
-		err = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature)
-	}
+	decrypt, err := u.oaepDecrypter(u.hash)
 	if err != nil {
-		return fmt.Errorf("%w: the public key does not verify what the private key has signed (%w)", ErrMaterial, err)
+		return err
 	}
-	return nil
+	got, err := decrypt(h, u.hash, ciphertext)
+	if err == nil && !bytes.Equal(got, want) {
+		err = errors.New("another plaintext")
+	}
+	return err
+}
+
+func (u *unwrapper) signsFor(h pkcs11.ObjectHandle, kt KeyType, public *rsa.PublicKey) error {
+	digest := make([]byte, crypto.SHA256.Size())
+	call, err := Scheme{PKCS1v15, crypto.SHA256}.call(kt, digest)
+	if err != nil {
+		return err
+	}
+	signature, err := u.sign(h, call)
+	if err != nil {
+		return err
+	}
+	return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature)
 }
 
 // curvePair reads a private key and creates it.
