@@ -127,9 +127,9 @@ func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (
 }
 
 func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
-	name, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
+	name, ours := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	op, known := operations[name]
-	if !known || len(r.Header["X-Amz-Target"]) != 1 {
+	if !ours || !known || len(r.Header["X-Amz-Target"]) != 1 {
 		return nil, errUnknownOperation
 	}
 	x.name = name
