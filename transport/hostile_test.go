@@ -141,7 +141,8 @@ func (f *fortress) sign(t *testing.T, r *http.Request, body string, at time.Time
 func (f *fortress) expect(t *testing.T, r *http.Request, a attack) {
 	t.Helper()
 	before := len(f.log.String())
-	resp, err := http.DefaultClient.Do(r)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

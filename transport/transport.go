@@ -60,10 +60,10 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	h.verifier = sigv4.New(sigv4.Config[*service.AccessKey]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
 
-	r := mux.NewRouter()
+	r := mux.NewRouter().SkipClean(true) // no redirects: a signature is for one path
 	r.HandleFunc("/", h.serve).Methods(http.MethodPost)
 	health(r, cfg)
-	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = answer(w, errNotPost.status, errNotPost) })
+	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like the others
 	r.MethodNotAllowedHandler = r.NotFoundHandler
 	return r, nil
 }
@@ -127,6 +127,9 @@ func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (
 }
 
 func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
+	if r.Method != http.MethodPost || r.URL.Path != "/" {
+		return nil, errNotPost
+	}
 	name, ours := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	op, known := operations[name]
 	if !ours || !known || len(r.Header["X-Amz-Target"]) != 1 {
