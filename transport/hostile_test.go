@@ -83,7 +83,15 @@ func (f *fortress) stands(t *testing.T) {
 	if err != nil || !bytes.Equal(out.Plaintext, f.key) {
 		t.Errorf("the key does not work any more: %v", err)
 	}
+}
+
+// logged gives what was logged since the last time, about requests that are answered.
+func (f *fortress) logged() string {
 	f.serving.Wait()
+	f.log.mu.Lock()
+	defer f.log.mu.Unlock()
+	defer f.log.b.Reset()
+	return f.log.b.String()
 }
 
 // words are the parts of a body that no log line may repeat.
@@ -140,7 +148,7 @@ func (f *fortress) sign(t *testing.T, r *http.Request, body string, at time.Time
 
 func (f *fortress) expect(t *testing.T, r *http.Request, a attack) {
 	t.Helper()
-	before := len(f.log.String())
+	f.logged() // what came before
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(r)
 	if err != nil {
@@ -150,7 +158,6 @@ func (f *fortress) expect(t *testing.T, r *http.Request, a attack) {
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
-	f.serving.Wait()
 	var answer struct {
 		Type    string `json:"__type"`
 		Message string
@@ -168,8 +175,9 @@ func (f *fortress) expect(t *testing.T, r *http.Request, a attack) {
 	if resp.StatusCode != status || answer.Type != a.code || (a.message != "*" && answer.Message != a.message) {
 		t.Errorf("got %d %s: %q\nwant %d %s: %q", resp.StatusCode, answer.Type, answer.Message, status, a.code, a.message)
 	}
-	f.checkLog(t, f.log.String()[before:], resp.Header.Get("X-Amzn-Requestid"), a.code)
-	f.checkSecrets(t, f.log.String()[before:], r.Header, a.body)
+	text := f.logged()
+	f.checkLog(t, text, resp.Header.Get("X-Amzn-Requestid"), a.code)
+	f.checkSecrets(t, text, r.Header, a.body)
 }
 
 // checkLog wants one line about the request.
@@ -244,7 +252,7 @@ func (f *fortress) attackBySize(t *testing.T) {
 		with(tooLarge, "a byte larger, chunked", padded(mostBytes+1), chunked),
 		with(tooLarge, "one string", `{"KeyId":"`+strings.Repeat("k", mostBytes)+`"}`, nil))
 	t.Run("a terabyte announced", func(t *testing.T) {
-		before := len(f.log.String())
+		f.logged()
 		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -255,8 +263,7 @@ func (f *fortress) attackBySize(t *testing.T) {
 		if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "HTTP/1.1 413" {
 			t.Errorf("%s, %v", answer, err)
 		}
-		f.serving.Wait()
-		if n := strings.Count(f.log.String()[before:], "\n"); n != 1 {
+		if n := strings.Count(f.logged(), "\n"); n != 1 {
 			t.Errorf("%d lines in the log", n)
 		}
 	})
@@ -496,7 +503,6 @@ func (f *fortress) attackByText(t *testing.T) {
 	if out, err := f.ListAliases(t.Context(), &kms.ListAliasesInput{}); err != nil || len(out.Aliases) != 0 {
 		t.Errorf("aliases %v, %v", out, err)
 	}
-	f.serving.Wait()
 }
 
 func (f *fortress) attackByNumber(t *testing.T) {
@@ -536,7 +542,7 @@ func (f *fortress) attackByCiphertext(t *testing.T) {
 	for name, blob := range map[string][]byte{"form 1": f.sealed, "form 2": f.wrapped} {
 		refused := func(what string, changed []byte, otherKey bool) {
 			t.Helper()
-			before := len(f.log.String())
+			f.logged()
 			code, message, named := "InvalidCiphertextException", "", "InvalidCiphertextException"
 			if otherKey {
 				code, message, named = "AccessDeniedException", noKey, "IncorrectKeyException"
@@ -548,8 +554,7 @@ func (f *fortress) attackByCiphertext(t *testing.T) {
 			if t.Failed() {
 				t.Fatalf("%s: %s", name, what)
 			}
-			f.serving.Wait()
-			text := f.log.String()[before:]
+			text := f.logged()
 			if strings.Count(text, "\n") != 2 {
 				t.Fatalf("%s: %s: not one line a request: %s", name, what, text)
 			}
@@ -574,7 +579,6 @@ func (f *fortress) attackByCiphertext(t *testing.T) {
 	if out, err := f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.sealed}); err != nil || string(out.Plaintext) != "sixteen bytes !!" {
 		t.Errorf("form 1 does not open any more: %v", err)
 	}
-	f.serving.Wait()
 }
 
 func (f *fortress) attackByContext(t *testing.T) {
