@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -196,10 +197,9 @@ func (c *Config) describe() string {
 		}
 		value := fmt.Sprintf("%v", s.value.Interface())
 		switch v := s.value.Interface().(type) {
-		case string:
-			value = fmt.Sprintf("%q", v)
-		case []string:
-			value = "[" + strings.Join(v, ", ") + "]"
+		case string, []string:
+			text, _ := json.Marshal(v) // which YAML reads, whatever is in them
+			value = string(text)
 		}
 		fmt.Fprintf(&b, "%s# %s\n%s%s: %s\n", indent, s.doc, indent, key, value)
 	}
