@@ -78,7 +78,7 @@ func (s *site) command(t *testing.T, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), self, args...)
+	cmd := exec.Command(self, args...) // not of the test's context, which ends before its cleanups
 	cmd.Dir = s.dir
 	cmd.Env = append(s.environ(), asVerenc+"=1")
 	return cmd
