@@ -31,7 +31,7 @@ func (e *examination) ok(check, format string, args ...any) {
 }
 
 func (e *examination) bad(check string, err error, cure string) {
-	e.findings = append(e.findings, finding{check: check, result: err.Error(), cure: cure, bad: true})
+	e.findings = append(e.findings, finding{check: check, result: strings.ReplaceAll(err.Error(), "\n", "; "), cure: cure, bad: true})
 }
 
 // doctor checks what a server needs, step by step, and prints what it found and how to cure it. It tries the PIN once.
