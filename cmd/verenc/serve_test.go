@@ -139,8 +139,13 @@ func TestServe(t *testing.T) {
 		refused(t, s.with("VERENC_PRIVATE_LISTEN="+r.api).run(t, "serve"), "listen for private: ", "address already in use")
 	})
 	t.Run("without private listener", func(t *testing.T) {
-		// Nothing is left to wait for but its end, so it ends: the port is taken only after the database and the token are open.
-		refused(t, s.with("VERENC_PRIVATE_LISTEN=", "VERENC_LISTEN="+r.private).run(t, "serve"), "listen for api: ")
+		alone := s.with("VERENC_PRIVATE_LISTEN=").serve(t)
+		if status, _ := get(t, http.DefaultClient, "http://"+alone.api+"/readyz"); status != http.StatusOK {
+			t.Errorf("/readyz: %d", status)
+		}
+		if code := alone.stop(t); code != 0 || strings.Contains(alone.text(t), `"private"`) {
+			t.Errorf("exit code %d, %v", code, alone.log())
+		}
 	})
 
 	if code := r.stop(t); code != 0 {
