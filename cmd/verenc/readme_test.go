@@ -229,7 +229,7 @@ func installBinary(t *testing.T, data string) {
 	if err := os.MkdirAll(filepath.Join(data, "bin"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("#!/bin/sh\n%s=1 exec %q \"$@\"\n", asVerenc, self)
+	text := fmt.Sprintf("#!/bin/sh\nGORACE=atexit_sleep_ms=0 %s=1 exec %q \"$@\"\n", asVerenc, self)
 	if err := os.WriteFile(filepath.Join(data, "bin", "verenc"), []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
