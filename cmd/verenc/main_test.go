@@ -86,7 +86,8 @@ func (s *site) command(t *testing.T, args ...string) *exec.Cmd {
 }
 
 func (s *site) environ() []string {
-	return append([]string{"PATH=/usr/bin:" + os.Getenv("PATH"), "HOME=" + s.dir, "SOFTHSM2_CONF=" + s.soft.Conf}, s.env...)
+	return append([]string{"PATH=/usr/bin:" + os.Getenv("PATH"), "HOME=" + s.dir, "SOFTHSM2_CONF=" + s.soft.Conf,
+		"GORACE=atexit_sleep_ms=0"}, s.env...) // the race detector else waits a second at each process's end
 }
 
 // result is how a command ended.
