@@ -39,9 +39,11 @@ type fortress struct {
 	serving sync.WaitGroup // requests in the handler: its log line comes after the answer
 	id, arn string
 	wrapped []byte // a ciphertext of form 2
-	sealed  []byte // a ciphertext of form 1
+	sealed  []byte // a ciphertext of form 1, of sealedText
 	key     []byte // the data key in wrapped
 }
+
+const sealedText = "sixteen bytes !!"
 
 func newFortress(t *testing.T) *fortress {
 	t.Helper()
@@ -68,7 +70,7 @@ func newFortress(t *testing.T) *fortress {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := f.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &f.id, Plaintext: []byte("sixteen bytes !!")})
+	sealed, err := f.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &f.id, Plaintext: []byte(sealedText)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +202,7 @@ func (f *fortress) checkLog(t *testing.T, text, requestID, code string) {
 func (f *fortress) checkSecrets(t *testing.T, text string, h http.Header, body string) {
 	t.Helper()
 	never := append(words.FindAllString(body, -1), f.Secret.SecretAccessKey, string(f.key), base64.StdEncoding.EncodeToString(f.key),
-		base64.StdEncoding.EncodeToString(f.wrapped), base64.StdEncoding.EncodeToString(f.sealed))
+		base64.StdEncoding.EncodeToString(f.wrapped), base64.StdEncoding.EncodeToString(f.sealed), sealedText)
 	for _, auth := range h["Authorization"] {
 		if _, signature, ok := strings.Cut(auth, "Signature="); ok {
 			never = append(never, signature)
@@ -576,7 +578,7 @@ func (f *fortress) attackByCiphertext(t *testing.T) {
 		refused("twice", append(bytes.Clone(blob), blob...), false)
 	}
 	f.stands(t)
-	if out, err := f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.sealed}); err != nil || string(out.Plaintext) != "sixteen bytes !!" {
+	if out, err := f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.sealed}); err != nil || string(out.Plaintext) != sealedText {
 		t.Errorf("form 1 does not open any more: %v", err)
 	}
 }
