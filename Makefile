@@ -42,7 +42,7 @@ fuzz: ## every fuzz target for $(FUZZTIME)
 
 bench: ## rates of the operations over HTTP, of the raw token and of a bare handler, and their ratios
 	@scripts/setup.sh
-	@$(GO) test -run '^$$' -bench BenchmarkService -benchtime 1x -timeout 30m ./cmd/verenc
+	@$(GO) test -run '^$$' -bench BenchmarkService -benchtime 1x -timeout 30m ./hsm
 
 cover: ## coverage by package
 	@scripts/setup.sh clients

@@ -66,7 +66,7 @@ func (s *session) sealWith(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad
 	if _, err := io.ReadFull(rand, iv[:]); err != nil {
 		return nil, fmt.Errorf("draw an initialisation vector: %w", err)
 	}
-	out, _, err := s.lib.gcm(s.handle, h, false, &iv, plaintext, aad)
+	out, _, err := s.lib.gcm(s.handle, cEncrypt, h, &iv, plaintext, aad)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (s *session) unseal(key ObjectID, box, aad []byte) ([]byte, error) {
 
 func (s *session) unsealWith(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error) {
 	iv := [ivSize]byte(box)
-	plaintext, started, err := s.lib.gcm(s.handle, h, true, &iv, box[ivSize:], aad)
+	plaintext, started, err := s.lib.gcm(s.handle, cDecrypt, h, &iv, box[ivSize:], aad)
 	if err == nil && len(plaintext) != len(box)-Overhead {
 		clear(plaintext)
 		return nil, fmt.Errorf("C_Decrypt: %d bytes instead of %d", len(plaintext), len(box)-Overhead)
@@ -107,6 +107,6 @@ func (s *session) encrypts(h pkcs11.ObjectHandle) bool {
 	if !s.loggedIn() {
 		return false
 	}
-	out, _, err := s.lib.gcm(s.handle, h, false, &[ivSize]byte{}, []byte{0}, nil)
+	out, _, err := s.lib.gcm(s.handle, cEncrypt, h, &[ivSize]byte{}, []byte{0}, nil)
 	return err == nil && len(out) == 1+tagSize
 }

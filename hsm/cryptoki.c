@@ -8,10 +8,6 @@
 #define CKA_VALUE 0x11UL
 #define CKR_FUNCTION_NOT_SUPPORTED 0x54UL
 
-// Positions in CK_FUNCTION_LIST.
-enum { C_GET_ATTRIBUTE_VALUE = 24, C_ENCRYPT_INIT = 29, C_ENCRYPT = 30, C_DECRYPT_INIT = 33, C_DECRYPT = 34, C_WRAP_KEY = 60,
-	C_GENERATE_RANDOM = 64, FUNCTIONS = 68 };
-
 typedef void (*ck_function)(void);
 
 struct ck_function_list {
@@ -32,12 +28,6 @@ struct ck_gcm_params {
 	ck_ulong aad_len, tag_bits;
 };
 
-struct ck_attribute {
-	ck_ulong type;
-	void *value;
-	ck_ulong value_len;
-};
-
 struct ck_function_list *ck_load(const char *path, char **problem)
 {
 	struct ck_function_list *list = NULL;
@@ -56,23 +46,40 @@ struct ck_function_list *ck_load(const char *path, char **problem)
 	return list;
 }
 
-ck_rv ck_gcm(struct ck_function_list *list, int decrypt, ck_ulong session, ck_ulong key, unsigned char *iv,
+static ck_rv init_and_do(struct ck_function_list *list, int init, ck_ulong session, struct ck_mechanism *mechanism,
+	ck_ulong key, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen, int *started)
+{
+	ck_rv (*begin)(ck_ulong, struct ck_mechanism *, ck_ulong);
+	ck_rv (*once)(ck_ulong, unsigned char *, ck_ulong, unsigned char *, ck_ulong *);
+
+	begin = (ck_rv (*)(ck_ulong, struct ck_mechanism *, ck_ulong))list->function[init];
+	once = (ck_rv (*)(ck_ulong, unsigned char *, ck_ulong, unsigned char *, ck_ulong *))list->function[init + 1];
+	if (begin == NULL || once == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	if (in == NULL)
+		in = (unsigned char *)""; // SoftHSM refuses NULL even for no bytes
+	ck_rv rv = begin(session, mechanism, key);
+	*started = rv == 0;
+	return rv == 0 ? once(session, in, inlen, out, outlen) : rv;
+}
+
+ck_rv ck_gcm(struct ck_function_list *list, int init, ck_ulong session, ck_ulong key, unsigned char *iv,
 	unsigned char *aad, ck_ulong aadlen, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
 	int *started)
 {
 	struct ck_gcm_params params = { iv, 12, 96, aadlen ? aad : NULL, aadlen, 128 };
 	struct ck_mechanism mechanism = { CKM_AES_GCM, &params, sizeof params };
-	ck_rv (*init)(ck_ulong, struct ck_mechanism *, ck_ulong);
-	ck_rv (*once)(ck_ulong, unsigned char *, ck_ulong, unsigned char *, ck_ulong *);
 
-	init = (ck_rv (*)(ck_ulong, struct ck_mechanism *, ck_ulong))list->function[decrypt ? C_DECRYPT_INIT : C_ENCRYPT_INIT];
-	once = (ck_rv (*)(ck_ulong, unsigned char *, ck_ulong, unsigned char *, ck_ulong *))
-		list->function[decrypt ? C_DECRYPT : C_ENCRYPT];
-	if (init == NULL || once == NULL)
-		return CKR_FUNCTION_NOT_SUPPORTED;
-	ck_rv rv = init(session, &mechanism, key);
-	*started = rv == 0;
-	return rv == 0 ? once(session, in, inlen, out, outlen) : rv;
+	return init_and_do(list, init, session, &mechanism, key, in, inlen, out, outlen, started);
+}
+
+ck_rv ck_once(struct ck_function_list *list, int init, ck_ulong session, ck_ulong mechanism, void *params,
+	ck_ulong paramslen, ck_ulong key, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
+	int *started)
+{
+	struct ck_mechanism m = { mechanism, paramslen ? params : NULL, paramslen };
+
+	return init_and_do(list, init, session, &m, key, in, inlen, out, outlen, started);
 }
 
 ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong wrapping, ck_ulong key,
@@ -97,6 +104,15 @@ ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object,
 	ck_rv rv = get(session, object, &value, 1);
 	*outlen = value.value_len;
 	return rv;
+}
+
+ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attribute *template, ck_ulong count,
+	ck_ulong *object)
+{
+	ck_rv (*create)(ck_ulong, struct ck_attribute *, ck_ulong, ck_ulong *);
+
+	create = (ck_rv (*)(ck_ulong, struct ck_attribute *, ck_ulong, ck_ulong *))list->function[C_CREATE_OBJECT];
+	return create == NULL ? CKR_FUNCTION_NOT_SUPPORTED : create(session, template, count, object);
 }
 
 ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len)

@@ -9,13 +9,29 @@ typedef ck_ulong ck_rv;
 
 struct ck_function_list;
 
+// Positions in CK_FUNCTION_LIST.
+enum { C_CREATE_OBJECT = 20, C_GET_ATTRIBUTE_VALUE = 24, C_ENCRYPT_INIT = 29, C_DECRYPT_INIT = 33, C_SIGN_INIT = 42,
+	C_WRAP_KEY = 60, C_GENERATE_RANDOM = 64, FUNCTIONS = 68 };
+
+struct ck_attribute {
+	ck_ulong type;
+	void *value;
+	ck_ulong value_len;
+};
+
 struct ck_function_list *ck_load(const char *path, char **problem);
 
-// ck_gcm does C_EncryptInit + C_Encrypt, or C_DecryptInit + C_Decrypt, with CKM_AES_GCM: 12-byte IV, 16-byte
+// ck_gcm does C_EncryptInit + C_Encrypt, or C_DecryptInit + C_Decrypt (init says which), with CKM_AES_GCM: 12-byte IV, 16-byte
 // tag behind the ciphertext. *outlen is the size of out, then the length written. *started is set once the
 // Init call has succeeded.
-ck_rv ck_gcm(struct ck_function_list *list, int decrypt, ck_ulong session, ck_ulong key, unsigned char *iv,
+ck_rv ck_gcm(struct ck_function_list *list, int init, ck_ulong session, ck_ulong key, unsigned char *iv,
 	unsigned char *aad, ck_ulong aadlen, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
+	int *started);
+
+// ck_once does an Init call of the function at position init in the function list, and then the one after it: C_Sign,
+// C_Decrypt and their like. params holds no pointers. *outlen and *started are those of ck_gcm.
+ck_rv ck_once(struct ck_function_list *list, int init, ck_ulong session, ck_ulong mechanism, void *params,
+	ck_ulong paramslen, ck_ulong key, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
 	int *started);
 
 // ck_wrap is C_WrapKey with a mechanism that takes no parameter.
@@ -24,6 +40,10 @@ ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanis
 
 // ck_value is C_GetAttributeValue for CKA_VALUE.
 ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object, unsigned char *out, ck_ulong *outlen);
+
+// ck_create is C_CreateObject.
+ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attribute *template, ck_ulong count,
+	ck_ulong *object);
 
 // ck_random is C_GenerateRandom.
 ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len);

@@ -22,6 +22,8 @@ var (
 	ErrUnsupported = errors.New("token does not support this")
 	// ErrFull: the token has no room for another object.
 	ErrFull = errors.New("token is full")
+	// ErrMaterial: what is to be imported is of the wrong size, type or curve.
+	ErrMaterial = errors.New("key material does not fit")
 	// ErrPIN: the token refused the PIN. It is not tried again, since tokens lock after a few failures.
 	ErrPIN = errors.New("token refused the PIN")
 )

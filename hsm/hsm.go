@@ -33,9 +33,13 @@ type Config struct {
 
 	Sessions    int           // sessions at most, default 64; a token's own lower limit wins
 	CallTimeout time.Duration // for one request's calls, the wait for a session included; default 5 s
-	MaxStuck    int           // calls past their deadline, still inside the module, before new ones are refused; default 16
-	RetryMin    time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
-	RetryMax    time.Duration // default 2 s
+	// GenerateTimeout is CallTimeout for the generation of key pairs, default 30 s. A quarter of the sessions may
+	// generate at once; the others are left for everything else.
+	GenerateTimeout time.Duration
+
+	MaxStuck int           // calls past their deadline, still inside the module, before new ones are refused; default 16
+	RetryMin time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
+	RetryMax time.Duration // default 2 s
 
 	Rand io.Reader // for initialisation vectors; default crypto/rand.Reader
 
@@ -70,6 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	}
 	setDefault(&cfg.Sessions, 64)
 	setDefault(&cfg.CallTimeout, 5*time.Second)
+	setDefault(&cfg.GenerateTimeout, 30*time.Second)
 	setDefault(&cfg.MaxStuck, 16)
 	setDefault(&cfg.RetryMin, 100*time.Millisecond)
 	setDefault(&cfg.RetryMax, 2*time.Second)
@@ -187,7 +192,7 @@ type Stats struct {
 	Stuck       int    // calls past their deadline, still inside the module
 	Waits       uint64 // calls that had to wait for a session
 	Timeouts    uint64
-	Failures    uint64 // calls that ended in an error other than ErrAuthentication
+	Failures    uint64 // calls that ended in an error other than ErrAuthentication and ErrMaterial
 	Connections uint64
 	Connected   bool
 }

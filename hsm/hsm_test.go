@@ -149,11 +149,11 @@ func TestAgainstAnotherGCM(t *testing.T) {
 	key := bytes.Repeat([]byte{9}, aesKeySize)
 	id := newID(t)
 	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		h, err := s.lib.ctx.CreateObject(s.handle, append(aesTemplate(Seal)[:2:2], aesTemplate(Seal)[3:]...)) // without CKA_VALUE_LEN
+		h, err := s.lib.ctx.CreateObject(s.handle, Seal.template())
 		if err == nil {
 			t.Error("a key without a value was made")
 		}
-		h, err = s.lib.ctx.CreateObject(s.handle, append(append(aesTemplate(Seal)[:2:2], aesTemplate(Seal)[3:]...),
+		h, err = s.lib.ctx.CreateObject(s.handle, append(Seal.template(),
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, key), pkcs11.NewAttribute(pkcs11.CKA_ID, id[:])))
 		s.remember(id, h)
 		return struct{}{}, err

@@ -4,10 +4,14 @@ package hsm
 #cgo LDFLAGS: -ldl
 #cgo noescape ck_gcm
 #cgo nocallback ck_gcm
+#cgo noescape ck_once
+#cgo nocallback ck_once
 #cgo noescape ck_wrap
 #cgo nocallback ck_wrap
 #cgo noescape ck_value
 #cgo nocallback ck_value
+#cgo noescape ck_create
+#cgo nocallback ck_create
 #cgo noescape ck_random
 #cgo nocallback ck_random
 #include <stdlib.h>
@@ -16,10 +20,12 @@ package hsm
 import "C"
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -43,6 +49,10 @@ type library struct {
 	// objects keeps C_FindObjects and the creation or destruction of objects apart: on SoftHSM before 2.7.0
 	// they disturb each other. Creators hold it shared, searches alone.
 	objects sync.RWMutex
+
+	// generators keeps C_FindObjects and C_GenerateKeyPair apart, and is taken before objects: a search that waits for
+	// an RSA key of some seconds would, waiting for objects, hold up every short creation too.
+	generators sync.RWMutex
 }
 
 var libraries = struct {
@@ -129,27 +139,51 @@ func (l *library) findSlot(label, serial string) (uint, pkcs11.TokenInfo, error)
 	return matches[0], found, nil
 }
 
-// gcm encrypts or decrypts with CKM_AES_GCM into a new slice. started tells whether the Init call succeeded.
-func (l *library) gcm(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, decrypt bool, iv *[ivSize]byte, in, aad []byte) (out []byte, started bool, err error) {
-	out = make([]byte, len(in)+2*tagSize)
-	n, mode, call := C.ck_ulong(len(out)), C.int(0), "C_Encrypt"
-	if decrypt {
-		mode, call = 1, "C_Decrypt"
-	}
-	var began C.int
-	rv := C.ck_gcm(l.list, mode, C.ck_ulong(s), C.ck_ulong(key), bytePtr(iv[:]), bytePtr(aad), C.ck_ulong(len(aad)),
-		bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &n, &began)
+// operation is a pair of calls: an Init call and the one that does all the work.
+type operation struct {
+	init int // position of the Init call in the function list
+	call string
+}
+
+var (
+	cEncrypt = operation{C.C_ENCRYPT_INIT, "C_Encrypt"}
+	cDecrypt = operation{C.C_DECRYPT_INIT, "C_Decrypt"}
+	cSign    = operation{C.C_SIGN_INIT, "C_Sign"}
+)
+
+// result gives the output of an operation, n bytes of out.
+func (o operation) result(rv C.ck_rv, out []byte, n C.ck_ulong, began C.int) ([]byte, bool, error) {
 	if rv != 0 {
+		clear(out)
+		call := o.call
 		if began == 0 {
 			call += "Init"
 		}
-		clear(out)
 		return nil, began != 0, failed(call, pkcs11.Error(rv))
 	}
-	if int(n) > len(out) {
-		return nil, true, errors.New(call + ": output length is larger than its buffer")
+	if n > C.ck_ulong(len(out)) {
+		clear(out)
+		return nil, true, errors.New(o.call + ": output length is larger than its buffer")
 	}
 	return out[:n], true, nil
+}
+
+// gcm encrypts or decrypts with CKM_AES_GCM into a new slice. started tells whether the Init call succeeded.
+func (l *library) gcm(s pkcs11.SessionHandle, o operation, key pkcs11.ObjectHandle, iv *[ivSize]byte, in, aad []byte) (_ []byte, started bool, err error) {
+	out := make([]byte, len(in)+2*tagSize)
+	n, began := C.ck_ulong(len(out)), C.int(0)
+	rv := C.ck_gcm(l.list, C.int(o.init), C.ck_ulong(s), C.ck_ulong(key), bytePtr(iv[:]), bytePtr(aad), C.ck_ulong(len(aad)),
+		bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &n, &began)
+	return o.result(rv, out, n, began)
+}
+
+// once is an operation whose output has at most size bytes. The parameters of its mechanism hold no pointers.
+func (l *library) once(s pkcs11.SessionHandle, o operation, mechanism uint, params []byte, key pkcs11.ObjectHandle, in []byte, size int) (_ []byte, started bool, err error) {
+	out := make([]byte, size)
+	n, began := C.ck_ulong(size), C.int(0)
+	rv := C.ck_once(l.list, C.int(o.init), C.ck_ulong(s), C.ck_ulong(mechanism), unsafe.Pointer(bytePtr(params)), C.ck_ulong(len(params)),
+		C.ck_ulong(key), bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &n, &began)
+	return o.result(rv, out, n, began)
 }
 
 // wrap is C_WrapKey with a mechanism that has no parameter. size is an upper bound of the output in bytes.
@@ -178,6 +212,25 @@ func (l *library) value(s pkcs11.SessionHandle, object pkcs11.ObjectHandle, size
 	return out[:n], nil
 }
 
+// create is C_CreateObject, without a copy of any value in C memory.
+func (l *library) create(s pkcs11.SessionHandle, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	var values runtime.Pinner
+	defer values.Unpin()
+	attributes := make([]C.struct_ck_attribute, len(template))
+	for i, a := range template {
+		attributes[i]._type = C.ck_ulong(a.Type)
+		if len(a.Value) > 0 {
+			values.Pin(&a.Value[0])
+			attributes[i].value, attributes[i].value_len = unsafe.Pointer(&a.Value[0]), C.ck_ulong(len(a.Value))
+		}
+	}
+	var object C.ck_ulong
+	if rv := C.ck_create(l.list, C.ck_ulong(s), unsafe.SliceData(attributes), C.ck_ulong(len(attributes)), &object); rv != 0 {
+		return 0, failed("C_CreateObject", pkcs11.Error(rv))
+	}
+	return pkcs11.ObjectHandle(object), nil
+}
+
 // random is C_GenerateRandom.
 func (l *library) random(s pkcs11.SessionHandle, n int) ([]byte, error) {
 	out := make([]byte, n)
@@ -185,6 +238,26 @@ func (l *library) random(s pkcs11.SessionHandle, n int) ([]byte, error) {
 		return nil, failed("C_GenerateRandom", pkcs11.Error(rv))
 	}
 	return out, nil
+}
+
+// ulongs is a mechanism's parameter that has nothing but CK_ULONGs.
+func ulongs(values ...uint) []byte {
+	words := make([]C.ck_ulong, len(values))
+	for i, v := range values {
+		words[i] = C.ck_ulong(v)
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), len(words)*int(unsafe.Sizeof(words[0])))
+}
+
+// ulong reads an attribute that is a CK_ULONG, 0 if it is none.
+func ulong(value []byte) uint {
+	if len(value) != C.sizeof_ck_ulong {
+		return 0
+	}
+	if C.sizeof_ck_ulong == 4 {
+		return uint(binary.NativeEndian.Uint32(value))
+	}
+	return uint(binary.NativeEndian.Uint64(value))
 }
 
 func bytePtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.Pointer(unsafe.SliceData(b))) }

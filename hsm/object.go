@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"context"
+	"crypto"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,11 +33,54 @@ func (id *ObjectID) UnmarshalText(text []byte) error {
 // wraps and decrypts would let anyone with a session read what it wraps.
 type Purpose int
 
-// Purposes of a secret key.
+// Purposes of a secret key. A MAC key is a generic secret as long as the output of its hash, which RFC 2104 section 3 calls
+// the least that is not discouraged.
 const (
-	Seal Purpose = iota + 1 // AES-256, CKA_ENCRYPT and CKA_DECRYPT
-	Wrap                    // AES-256, CKA_WRAP and CKA_UNWRAP
+	Seal   Purpose = iota + 1 // AES-256, CKA_ENCRYPT and CKA_DECRYPT
+	Wrap                      // AES-256, CKA_WRAP and CKA_UNWRAP
+	MAC224                    // 28 bytes, CKA_SIGN and CKA_VERIFY
+	MAC256                    // 32 bytes
+	MAC384                    // 48 bytes
+	MAC512                    // 64 bytes
 )
+
+// hash is the one of a MAC purpose, 0 for others.
+func (p Purpose) hash() crypto.Hash {
+	switch p {
+	case MAC224:
+		return crypto.SHA224
+	case MAC256:
+		return crypto.SHA256
+	case MAC384:
+		return crypto.SHA384
+	case MAC512:
+		return crypto.SHA512
+	}
+	return 0
+}
+
+func (p Purpose) check() error {
+	if p != Seal && p != Wrap && p.hash() == 0 {
+		return fmt.Errorf("purpose %d is none of a secret key", p)
+	}
+	return nil
+}
+
+// mechanism is the one that generates a key.
+func (p Purpose) mechanism() uint {
+	if p.hash() != 0 {
+		return pkcs11.CKM_GENERIC_SECRET_KEY_GEN
+	}
+	return pkcs11.CKM_AES_KEY_GEN
+}
+
+// size is a key's, in bytes.
+func (p Purpose) size() int {
+	if hash := p.hash(); hash != 0 {
+		return hash.Size()
+	}
+	return aesKeySize
+}
 
 // SecretKey describes a secret key to generate.
 type SecretKey struct {
@@ -50,16 +94,12 @@ const aesKeySize = 32 // bytes
 // GenerateSecretKey generates a token object: sensitive, never extractable, not modifiable. The call is not repeatable:
 // after an error other than ErrUnavailable before the call, the object may exist; Destroy undoes it.
 func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
-	if k.Purpose != Seal && k.Purpose != Wrap {
-		return fmt.Errorf("generate secret key: purpose %d is unknown", k.Purpose)
+	if err := k.Purpose.check(); err != nil {
+		return fmt.Errorf("generate secret key: %w", err)
 	}
-	template := append(aesTemplate(k.Purpose),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label))
+	template := append([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.Purpose.size())}, k.template()...)
 	_, err := run(ctx, t, func(s *session) (struct{}, error) {
-		h, err := s.generate(pkcs11.CKM_AES_KEY_GEN, template)
+		h, err := s.generate(k.Purpose.mechanism(), template)
 		if err == nil {
 			s.remember(k.ID, h)
 		}
@@ -68,30 +108,46 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 	return err
 }
 
+// template is a token object's.
+func (k SecretKey) template() []*pkcs11.Attribute {
+	return append(k.Purpose.template(),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label),
+		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false)) // last: SoftHSM's C_UnwrapKey sets nothing after it
+}
+
 // secretTemplate has the attributes that every secret key here has.
-func secretTemplate(keyType uint, size int) []*pkcs11.Attribute {
+func secretTemplate(keyType uint) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, keyType),
-		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
 	}
 }
 
-// aesTemplate is a key of one purpose that never leaves the token.
-func aesTemplate(p Purpose) []*pkcs11.Attribute {
-	return append(secretTemplate(pkcs11.CKK_AES, aesKeySize),
+// template is a key of one purpose that never leaves the token.
+func (p Purpose) template() []*pkcs11.Attribute {
+	keyType := uint(pkcs11.CKK_AES)
+	if p.hash() != 0 {
+		keyType = pkcs11.CKK_GENERIC_SECRET
+	}
+	return append(secretTemplate(keyType),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, p == Seal),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, p == Seal),
 		pkcs11.NewAttribute(pkcs11.CKA_WRAP, p == Wrap),
-		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, p == Wrap))
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, p == Wrap),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, p.hash() != 0),
+		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, p.hash() != 0),
+		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false))
 }
 
 // dataKeyTemplate is a session object that can be wrapped but not read.
 func dataKeyTemplate(size int) []*pkcs11.Attribute {
-	return append(secretTemplate(pkcs11.CKK_GENERIC_SECRET, size),
+	return append(secretTemplate(pkcs11.CKK_GENERIC_SECRET),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true))
 }
@@ -226,6 +282,8 @@ func (s *session) visit(f func(pkcs11.ObjectHandle, Object)) error {
 
 // search is C_FindObjects, alone with the token.
 func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+	s.lib.generators.Lock()
+	defer s.lib.generators.Unlock()
 	s.lib.objects.Lock()
 	defer s.lib.objects.Unlock()
 	if err := s.lib.ctx.FindObjectsInit(s.handle, template); err != nil {

@@ -62,11 +62,11 @@ type testKeys struct {
 }
 
 func (s *session) makeTestKeys(k *testKeys) (err error) {
-	k.seal, err = s.generate(pkcs11.CKM_AES_KEY_GEN, append(aesTemplate(Seal), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
+	k.seal, err = s.generateTestKey(Seal)
 	if err != nil {
 		return err
 	}
-	k.wrap, err = s.generate(pkcs11.CKM_AES_KEY_GEN, append(aesTemplate(Wrap), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
+	k.wrap, err = s.generateTestKey(Wrap)
 	return err
 }
 

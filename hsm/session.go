@@ -20,13 +20,15 @@ type conn struct {
 	keeper pkcs11.SessionHandle
 	dead   atomic.Bool
 
-	places chan struct{} // one for every session that may be in use
+	places     chan struct{} // one for every session that may be in use
+	generators chan struct{} // one for every session that may be generating a key pair: a quarter of places
 
 	mu   sync.Mutex
 	idle []pkcs11.SessionHandle // guarded by mu
 	open int                    // guarded by mu: sessions opened and not closed, idle ones included
 
-	index // handles by CKA_ID
+	index  // handles by CKA_ID
+	probes // of the token
 }
 
 // session is a PKCS#11 session in use by one call of run.
@@ -37,7 +39,8 @@ type session struct {
 }
 
 func newConn(lib *library, slot uint, info pkcs11.TokenInfo, keeper pkcs11.SessionHandle, limit int) *conn {
-	return &conn{lib: lib, slot: slot, info: info, keeper: keeper, places: make(chan struct{}, limit),
+	return &conn{lib: lib, slot: slot, info: info, keeper: keeper,
+		places: make(chan struct{}, limit), generators: make(chan struct{}, max(1, limit/4)),
 		index: index{handles: map[ObjectID]pkcs11.ObjectHandle{}, complete: make(chan struct{})}}
 }
 
@@ -112,8 +115,37 @@ func run[T any](ctx context.Context, t *Token, f func(s *session) (T, error)) (T
 
 // runSecret is run for an f that reads a secret, which is cleared when f has ended or will never begin.
 func runSecret[T any](ctx context.Context, t *Token, secret []byte, f func(s *session) (T, error)) (T, error) {
+	return runBounded(ctx, t, bounds{timeout: t.cfg.CallTimeout}, secret, f)
+}
+
+// runGenerate is run for an f that generates a key pair.
+func runGenerate[T any](ctx context.Context, t *Token, f func(s *session) (T, error)) (T, error) {
+	return runBounded(ctx, t, bounds{timeout: t.cfg.GenerateTimeout, generates: true}, nil, f)
+}
+
+// bounds are the deadline of a call, and whether it needs a place among the generators too.
+type bounds struct {
+	timeout   time.Duration
+	generates bool
+}
+
+// lanes are where a call needs a place, in the order of taking.
+func (b bounds) lanes(c *conn) []chan struct{} {
+	if b.generates {
+		return []chan struct{}{c.generators, c.places}
+	}
+	return []chan struct{}{c.places}
+}
+
+func leave(lanes []chan struct{}) {
+	for _, lane := range lanes {
+		<-lane
+	}
+}
+
+func runBounded[T any](ctx context.Context, t *Token, b bounds, secret []byte, f func(s *session) (T, error)) (T, error) {
 	var none T
-	c, timer, err := t.begin(ctx)
+	c, timer, err := t.begin(ctx, b)
 	if err != nil {
 		clear(secret)
 		return none, err
@@ -128,7 +160,7 @@ func runSecret[T any](ctx context.Context, t *Token, secret []byte, f func(s *se
 	result := make(chan outcome, 1)
 	go func() {
 		defer t.done.Done()
-		defer func() { <-c.places }()
+		defer leave(b.lanes(c))
 		v, err := inSession(t, c, f)
 		clear(secret)
 		if state.CompareAndSwap(callRunning, callFinished) {
@@ -151,12 +183,12 @@ func runSecret[T any](ctx context.Context, t *Token, secret []byte, f func(s *se
 		return o.v, o.err
 	}
 	t.stats.timeouts.Add(1)
-	return none, fmt.Errorf("%w: %v", ErrTimeout, t.cfg.CallTimeout)
+	return none, fmt.Errorf("%w: %v", ErrTimeout, b.timeout)
 }
 
 // begin lets a call in: it has a connection, a place in it, and a running deadline, or an error. After it succeeds
-// the caller owes a t.done.Done and the place.
-func (t *Token) begin(ctx context.Context) (*conn, *time.Timer, error) {
+// the caller owes a t.done.Done and the places.
+func (t *Token) begin(ctx context.Context, b bounds) (*conn, *time.Timer, error) {
 	if n := t.stuck.Load(); int(n) >= t.cfg.MaxStuck {
 		t.stats.failures.Add(1)
 		return nil, nil, fmt.Errorf("%w: %d calls are stuck in it", ErrUnavailable, n)
@@ -165,13 +197,17 @@ func (t *Token) begin(ctx context.Context) (*conn, *time.Timer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	timer := time.NewTimer(t.cfg.CallTimeout)
-	if err := c.enter(ctx, t, timer.C); err != nil {
-		timer.Stop()
-		return nil, nil, err
+	timer := time.NewTimer(b.timeout)
+	lanes := b.lanes(c)
+	for i, lane := range lanes {
+		if err := t.enter(ctx, lane, timer.C); err != nil {
+			leave(lanes[:i])
+			timer.Stop()
+			return nil, nil, err
+		}
 	}
 	if !t.join() {
-		<-c.places
+		leave(lanes)
 		timer.Stop()
 		return nil, nil, errClosed
 	}
@@ -179,21 +215,21 @@ func (t *Token) begin(ctx context.Context) (*conn, *time.Timer, error) {
 }
 
 // enter waits for a place.
-func (c *conn) enter(ctx context.Context, t *Token, deadline <-chan time.Time) error {
+func (t *Token) enter(ctx context.Context, lane chan<- struct{}, deadline <-chan time.Time) error {
 	select {
-	case c.places <- struct{}{}:
+	case lane <- struct{}{}:
 		return nil
 	default:
 	}
 	t.stats.waits.Add(1)
 	select {
-	case c.places <- struct{}{}:
+	case lane <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w: wait for a session: %w", ErrTimeout, ctx.Err())
 	case <-deadline:
 		t.stats.timeouts.Add(1)
-		return fmt.Errorf("%w: no session became free in %v", ErrTimeout, t.cfg.CallTimeout)
+		return fmt.Errorf("%w: no session became free in time", ErrTimeout)
 	}
 }
 
@@ -205,7 +241,7 @@ func inSession[T any](t *Token, c *conn, f func(s *session) (T, error)) (v T, er
 		s.broken = s.broken || (err != nil && !harmless(err))
 		s.put()
 	}
-	if err != nil && !errors.Is(err, ErrAuthentication) {
+	if err != nil && !errors.Is(err, ErrAuthentication) && !errors.Is(err, ErrMaterial) {
 		t.stats.failures.Add(1)
 	}
 	if lost(err) {
@@ -216,7 +252,7 @@ func inSession[T any](t *Token, c *conn, f func(s *session) (T, error)) (v T, er
 
 // harmless tells of errors that leave the session as good as before.
 func harmless(err error) bool {
-	return errors.Is(err, ErrAuthentication) || errors.Is(err, ErrNoObject)
+	return errors.Is(err, ErrAuthentication) || errors.Is(err, ErrMaterial) || errors.Is(err, ErrNoObject)
 }
 
 // wipe clears a result that nobody takes.
@@ -226,6 +262,8 @@ func wipe(v any) {
 		clear(v)
 	case Sealed:
 		clear(v.Plaintext)
+	case exportedPair:
+		clear(v.private)
 	}
 }
 

@@ -67,25 +67,13 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 }
 
 // unwrapSecret reads a secret of n bytes through a session object.
-func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) (secret []byte, err error) {
-	h, err := s.unwrap(pkcs11.CKM_AES_KEY_WRAP_PAD, unwrapping, wrapped, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.destroy(h)) }()
-	value, err := s.lib.value(s.handle, h, len(wrapped))
+func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) ([]byte, error) {
+	value, err := s.unwrapReadable(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
 	}
 	// SoftHSM before 2.7.0 leaves KWP's zero padding on.
-	if len(value) < n || len(value) > len(wrapped) {
+	if len(value) < n {
 		clear(value)
 		return nil, fmt.Errorf("C_UnwrapKey: secret of %d bytes instead of %d", len(value), n)
 	}
@@ -93,9 +81,40 @@ func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n
 	return value[:n:n], nil
 }
 
-func (s *session) unwrap(mechanism uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+// unwrapReadable reads what is wrapped, as generic secret, through a session object.
+func (s *session) unwrapReadable(mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte) (value []byte, err error) {
+	h, err := s.unwrap(mechanism, params, unwrapping, wrapped, readableSecret())
+	if err != nil {
+		return nil, err
+	}
+	return s.readOnce(h, len(wrapped))
+}
+
+// readOnce reads the value of a session object, at most size bytes, and destroys the object.
+func (s *session) readOnce(h pkcs11.ObjectHandle, size int) ([]byte, error) {
+	value, err := s.lib.value(s.handle, h, size)
+	if err = errors.Join(err, s.destroy(h)); err != nil {
+		clear(value)
+		return nil, err
+	}
+	return value, nil
+}
+
+// readableSecret is a session object that is only there to be read.
+func readableSecret() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
+	}
+}
+
+func (s *session) unwrap(mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	s.lib.objects.RLock()
 	defer s.lib.objects.RUnlock()
-	h, err := s.lib.ctx.UnwrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, unwrapping, wrapped, template)
+	h, err := s.lib.ctx.UnwrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, params)}, unwrapping, wrapped, template)
 	return h, failed("C_UnwrapKey", err)
 }

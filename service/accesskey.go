@@ -11,8 +11,9 @@ import (
 	"github.com/verenc/kms/hsm"
 )
 
-// purposeAccessKeys is the token object under which the secrets of access keys are sealed.
-const purposeAccessKeys = "access-keys"
+// purposeSelf is the token object under which the service seals secrets of its own: of access keys, passwords of custom
+// key stores, import tokens. Each use has additional data of its own.
+const purposeSelf = "self"
 
 // ErrUnknownAccessKey: there is no such access key, or it is disabled.
 var ErrUnknownAccessKey = errors.New("access key is unknown or disabled")
@@ -27,22 +28,22 @@ type Credential struct {
 // for one process at a time, before any server runs. The row comes first, as in CreateKey, so that a crash
 // leaves no object that nobody knows of; running it again finishes the work.
 func (s *Service) InitServiceObjects(ctx context.Context) error {
-	id, err := s.store.ServiceObject(ctx, purposeAccessKeys)
+	id, err := s.store.ServiceObject(ctx, purposeSelf)
 	if errors.Is(err, ErrNoRow) {
 		if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
 			return fmt.Errorf("draw an object id: %w", err)
 		}
-		err = s.store.InsertServiceObject(ctx, purposeAccessKeys, id, s.now())
+		err = s.store.InsertServiceObject(ctx, purposeSelf, id, s.now())
 	}
 	if err != nil {
-		return fmt.Errorf("record the sealing key of access keys: %w", err)
+		return fmt.Errorf("record the service's own sealing key: %w", err)
 	}
 	_, err = s.token.Encrypt(ctx, id, []byte{0}, nil)
 	if errors.Is(err, hsm.ErrNoObject) {
-		err = s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Label: "verenc/service/" + purposeAccessKeys, Purpose: hsm.Seal})
+		err = s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Label: "verenc/service/" + purposeSelf, Purpose: hsm.Seal})
 	}
 	if err != nil {
-		return fmt.Errorf("make the sealing key of access keys: %w", err)
+		return fmt.Errorf("make the service's own sealing key: %w", err)
 	}
 	return nil
 }
@@ -50,10 +51,6 @@ func (s *Service) InitServiceObjects(ctx context.Context) error {
 // CreateAccessKey makes a SigV4 credential of a principal. Its secret is stored sealed by the token, bound to its id,
 // and returned this once.
 func (s *Service) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
-	sealer, err := s.store.ServiceObject(ctx, purposeAccessKeys)
-	if err != nil {
-		return nil, fmt.Errorf("find the sealing key of access keys: %w (run verenc init)", err)
-	}
 	var random [40]byte // 10 for the id, 30 for the secret
 	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
 		return nil, fmt.Errorf("draw an access key: %w", err)
@@ -61,7 +58,7 @@ func (s *Service) CreateAccessKey(ctx context.Context, account, principal string
 	defer clear(random[:])
 	id := "AKIA" + base32.StdEncoding.EncodeToString(random[:10])
 	secret := base64.StdEncoding.AppendEncode(nil, random[10:])
-	sealed, err := s.token.Encrypt(ctx, sealer, secret, accessKeyData(id))
+	sealed, err := s.sealForSelf(ctx, secret, accessKeyData(id))
 	if err != nil {
 		return nil, fmt.Errorf("seal access key: %w", err)
 	}
@@ -83,7 +80,29 @@ func (s *Service) CreateRootAccessKey(ctx context.Context, account string) (*Cre
 }
 
 // accessKeyData is the additional data that binds a sealed secret to its access key and to this use.
-func accessKeyData(id string) []byte { return []byte("verenc-kms/access-key/1|" + id) }
+func accessKeyData(id string) string { return "verenc-kms/access-key/1|" + id }
+
+// sealForSelf seals a secret of the service's own; use is what it is for, and is needed to open it.
+func (s *Service) sealForSelf(ctx context.Context, secret []byte, use string) ([]byte, error) {
+	sealer, err := s.store.ServiceObject(ctx, purposeSelf)
+	if err != nil {
+		return nil, internal(fmt.Errorf("find the service's own sealing key: %w (run verenc init)", err))
+	}
+	sealed, err := s.token.Encrypt(ctx, sealer, secret, []byte(use))
+	if err != nil {
+		return nil, dependencyError(err)
+	}
+	return sealed, nil
+}
+
+// openForSelf opens what sealForSelf made. Its errors are those of hsm. The caller clears the secret.
+func (s *Service) openForSelf(ctx context.Context, sealed []byte, use string) ([]byte, error) {
+	sealer, err := s.store.ServiceObject(ctx, purposeSelf)
+	if err != nil {
+		return nil, fmt.Errorf("find the service's own sealing key: %w (run verenc init)", err)
+	}
+	return s.token.Decrypt(ctx, sealer, sealed, []byte(use))
+}
 
 // signingKeyID names a derived key of SigV4.
 type signingKeyID struct{ accessKeyID, date, region string }
@@ -103,11 +122,7 @@ func (s *Service) Credentials(ctx context.Context, accessKeyID, date, region str
 	if derived, ok := s.signingKeys.Get(id); ok {
 		return k, derived, nil
 	}
-	sealer, err := s.store.ServiceObject(ctx, purposeAccessKeys)
-	if err != nil {
-		return nil, none, internal(err)
-	}
-	secret, err := s.token.Decrypt(ctx, sealer, k.SealedSecret, accessKeyData(k.ID))
+	secret, err := s.openForSelf(ctx, k.SealedSecret, accessKeyData(k.ID))
 	if errors.Is(err, hsm.ErrAuthentication) {
 		return nil, none, internal(fmt.Errorf("access key %s: %w", k.ID, err)) // the store was tampered with
 	}

@@ -53,7 +53,7 @@ func (s *Service) CreateAlias(ctx context.Context, c *Caller, in *CreateAliasReq
 	}
 	now := s.now()
 	a := &Alias{Account: c.Account, Region: c.Region, Name: in.AliasName, CreatedAt: now, UpdatedAt: now}
-	if err := s.authorise(c, "CreateAlias", c.Account, s.arns.alias(a)); err != nil {
+	if err := s.authoriseAlias(ctx, c, "CreateAlias", a.Name); err != nil {
 		return nil, err
 	}
 	k, err := s.aliasTarget(ctx, c, "CreateAlias", in.TargetKeyId)
@@ -109,7 +109,7 @@ func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string)
 	if err := checkAliasName(name); err != nil {
 		return nil, nil, err
 	}
-	if err := s.authorise(c, op, c.Account, s.arns.of(c.Account, c.Region, name)); err != nil {
+	if err := s.authoriseAlias(ctx, c, op, name); err != nil {
 		return nil, nil, err
 	}
 	a, err := s.store.Alias(ctx, c.Account, c.Region, name)
@@ -120,7 +120,7 @@ func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string)
 	if err != nil {
 		return nil, nil, s.aliasError(err, a)
 	}
-	return a, k, s.authorise(c, op, k.Account, s.arns.key(k))
+	return a, k, s.authorise(ctx, c, keyUse{op: op}, k)
 }
 
 // DeleteAliasRequest is the input of DeleteAlias.
@@ -162,7 +162,7 @@ type ListAliasesResponse struct {
 
 // ListAliases returns the account's aliases in the region, or those of one key, in order of name.
 func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesRequest) (*ListAliasesResponse, error) {
-	if err := s.authoriseAccount(c, "ListAliases"); err != nil {
+	if err := s.authoriseAccount(ctx, c, "ListAliases"); err != nil {
 		return nil, err
 	}
 	keyID := ""

@@ -14,13 +14,13 @@ import (
 //
 //	offset  bytes  field
 //	0       1      version, 1
-//	1       1      form: 1 sealed, 2 wrapped in the token and then sealed
+//	1       1      form: 1 sealed, 2 wrapped in the token and then sealed, 3 the same for a private key
 //	2       1      key id flags: bit 0 set for a multi-Region key (mrk-)
 //	3       16     key id: the 32 hex digits of the UUID, or those behind mrk-
 //	19      4      ordinal of the key material, from 1
 //	23      2      form 2 only: length of the data key, 1 to 1024
 //	...     12     initialisation vector
-//	...     n      ciphertext; form 2: of the data key wrapped with AES-KWP
+//	...     n      ciphertext; form 2: of the data key wrapped with AES-KWP; form 3: of the private key (PKCS#8) so wrapped
 //	...     16     tag
 //
 // Numbers are big endian. The cipher is AES-256-GCM under the material's seal key; its additional data are
@@ -28,8 +28,9 @@ import (
 const (
 	blobVersion = 1
 
-	formSealed  = 1
-	formWrapped = 2
+	formSealed      = 1
+	formWrapped     = 2
+	formWrappedPair = 3 // no length: a PKCS#8 structure tells its own
 
 	flagMultiRegion = 1
 
@@ -79,7 +80,7 @@ func parseBlob(blob []byte) (h header, head, box []byte, err error) {
 	}
 	size := sealedHeader
 	switch h.form {
-	case formSealed:
+	case formSealed, formWrappedPair:
 	case formWrapped:
 		size, h.length = wrappedHeader, int(binary.BigEndian.Uint16(blob[sealedHeader:]))
 		if h.length < 1 || h.length > maxRandom {

@@ -24,6 +24,7 @@ func TestHeaderBytes(t *testing.T) {
 		{header{form: formSealed, keyID: uuidA, ordinal: 1}, "01 01 00 0123456789ab4def8123456789abcdef 00000001"},
 		{header{form: formSealed, keyID: mrkA, ordinal: 1}, "01 01 01 0123456789ab4def8123456789abcdef 00000001"},
 		{header{form: formWrapped, keyID: uuidA, ordinal: 0x01020304, length: 1024}, "01 02 00 0123456789ab4def8123456789abcdef 01020304 0400"},
+		{header{form: formWrappedPair, keyID: uuidA, ordinal: 2}, "01 03 00 0123456789ab4def8123456789abcdef 00000002"},
 	} {
 		head := test.h.encode()
 		if want := strings.ReplaceAll(test.want, " ", ""); hex.EncodeToString(head) != want {
@@ -47,7 +48,7 @@ func TestBlobsThatAreNone(t *testing.T) {
 		"version 0":    func(b []byte) []byte { b[0] = 0; return b },
 		"version 2":    func(b []byte) []byte { b[0] = 2; return b },
 		"form 0":       func(b []byte) []byte { b[1] = 0; return b },
-		"form 3":       func(b []byte) []byte { b[1] = 3; return b },
+		"form 4":       func(b []byte) []byte { b[1] = 4; return b },
 		"unknown flag": func(b []byte) []byte { b[2] = 2; return b },
 		"ordinal 0":    func(b []byte) []byte { copy(b[19:], make([]byte, 4)); return b },
 		"length 0":     func(b []byte) []byte { b[23], b[24] = 0, 0; return b },

@@ -92,6 +92,10 @@ func (s stoppingStore) UpdateKey(ctx context.Context, region, id string, change 
 	})
 }
 
+func (s stoppingStore) ChangeRelatedKeys(ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error)) error {
+	return s.around("ChangeRelatedKeys", func() error { return s.Store.ChangeRelatedKeys(ctx, id, change) })
+}
+
 func (s stoppingStore) RemoveKey(ctx context.Context, region, id string) error {
 	return s.around("RemoveKey", func() error { return s.Store.RemoveKey(ctx, region, id) })
 }
@@ -135,7 +139,7 @@ func runDoomed(text string) error {
 	}
 	var ahead time.Duration
 	steps := &stopper{left: p.Stop}
-	s, err := service.New(service.Config{Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), WrapsInToken: true,
+	s, err := service.New(service.Config{Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
 		Now: func() time.Time { return time.Now().Add(ahead) }})
 	if err != nil {
 		return err
@@ -264,7 +268,7 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 			t.Error(err)
 		}
 	}()
-	s, err := service.New(service.Config{Store: db, Token: token, Log: zap.NewNop(), WrapsInToken: true,
+	s, err := service.New(service.Config{Store: db, Token: token, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
 		Now: func() time.Time { return time.Now().Add(window) }})
 	if err != nil {
 		t.Fatal(err)
@@ -329,7 +333,7 @@ func (w *world) recovered(t *testing.T, where string) (i inventory) {
 		if i.unfinished > 0 {
 			t.Errorf("killed %s: %d keys are left unfinished", where, i.unfinished)
 		}
-		sealer, err := db.ServiceObject(t.Context(), "access-keys")
+		sealer, err := db.ServiceObject(t.Context(), "self")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,17 +64,18 @@ func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDa
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKey", keyID: in.KeyId, grantTokens: in.GrantTokens},
-		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, context: in.EncryptionContext, form: formSealed, dryRun: in.DryRun})
+	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKey", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
+		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: formSealed, dryRun: in.DryRun})
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := s.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
 	if err != nil {
 		return nil, tokenError(err)
 	}
+	s.used(c, "GenerateDataKey", d.key)
 	return &GenerateDataKeyResponse{CiphertextBlob: append(d.head, sealed.Box...), Plaintext: sealed.Plaintext,
-		KeyId: s.arns.key(d.key), KeyMaterialId: d.material.ID}, nil
+		KeyId: s.arns.key(d.key), KeyMaterialId: d.key.materialID()}, nil
 }
 
 // GenerateDataKeyWithoutPlaintextRequest is the input of GenerateDataKeyWithoutPlaintext.
@@ -97,45 +98,43 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 // GenerateDataKeyWithoutPlaintext returns a data key sealed under a key. The data key is born and wrapped in the
 // token: this process never holds it.
 func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest) (*GenerateDataKeyWithoutPlaintextResponse, error) {
-	form := byte(formWrapped)
-	if !s.cfg.WrapsInToken {
-		form = formSealed
-	}
-	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKeyWithoutPlaintext", keyID: in.KeyId, grantTokens: in.GrantTokens},
-		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, context: in.EncryptionContext, form: form, dryRun: in.DryRun})
+	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKeyWithoutPlaintext", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
+		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: formWrapped, dryRun: in.DryRun})
 	if err != nil {
 		return nil, err
 	}
-	box, err := s.hiddenDataKey(ctx, d)
+	box, err := d.generateHidden(ctx)
 	if err != nil {
 		return nil, tokenError(err)
 	}
+	s.used(c, "GenerateDataKeyWithoutPlaintext", d.key)
 	return &GenerateDataKeyWithoutPlaintextResponse{CiphertextBlob: append(d.head, box...), KeyId: s.arns.key(d.key),
-		KeyMaterialId: d.material.ID}, nil
+		KeyMaterialId: d.key.materialID()}, nil
 }
 
-func (s *Service) hiddenDataKey(ctx context.Context, d *dataKeyPlan) ([]byte, error) {
+// generateHidden makes a data key whose plaintext nobody takes.
+func (d *dataKeyPlan) generateHidden(ctx context.Context) ([]byte, error) {
 	if d.header.form == formWrapped {
-		return s.token.GenerateWrapped(ctx, d.material.pair(), d.header.length, d.aad)
+		return d.token.GenerateWrapped(ctx, d.material.pair(), d.header.length, d.aad)
 	}
-	sealed, err := s.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
 	clear(sealed.Plaintext)
 	return sealed.Box, err
 }
 
 // dataKeyWish is what the data key operations have in common.
 type dataKeyWish struct {
-	spec    string
-	bytes   int32
-	context map[string]string
-	form    byte
-	dryRun  bool
+	spec   string
+	bytes  int32
+	form   byte // the best; another is taken where the key's material or its token can't
+	dryRun bool
 }
 
 // dataKeyPlan is all that the token needs to make one.
 type dataKeyPlan struct {
 	key      *Key
 	material *Material
+	token    Token
 	header   header
 	head     []byte
 	aad      []byte
@@ -146,17 +145,35 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, use keyUse, wish dataK
 	if err != nil {
 		return nil, err
 	}
+	d, err := s.planDataKey(ctx, c, use, header{form: wish.form, length: size})
+	if err != nil {
+		return nil, err
+	}
+	return d, dryRun(wish.dryRun)
+}
+
+// planDataKey finds the key, and draws up the header of the blob.
+func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h header) (*dataKeyPlan, error) {
 	k, err := s.keyFor(ctx, c, use)
 	if err != nil {
 		return nil, err
 	}
-	m := k.current()
-	d := &dataKeyPlan{key: k, material: m, header: header{form: wish.form, keyID: k.ID, ordinal: m.Ordinal, length: size}}
-	d.head = d.header.encode()
-	if d.aad, err = additionalData(d.head, wish.context); err != nil {
+	if !k.symmetric() {
+		return nil, refuse(CodeInvalidKeyUsage, "%s key spec is %s which is not valid for %s.", s.arns.key(k), k.Spec, use.op)
+	}
+	token, err := s.tokenOf(k)
+	if err != nil {
 		return nil, err
 	}
-	return d, dryRun(wish.dryRun)
+	m := k.current()
+	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
+	if _, wraps := m.Objects[RoleWrap]; !wraps || !s.can.WrapDataKeys {
+		h.form = formSealed
+	}
+	h.keyID, h.ordinal = k.ID, m.Ordinal
+	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
+	d.aad, err = additionalData(d.head, use.context)
+	return d, err
 }
 
 // GenerateRandomRequest is the input of GenerateRandom.
@@ -173,19 +190,26 @@ type GenerateRandomResponse struct {
 
 // GenerateRandom returns up to 1024 random bytes of the token.
 func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRandomRequest) (*GenerateRandomResponse, error) {
-	if err := s.authoriseAccount(c, "GenerateRandom"); err != nil {
+	if err := s.authoriseAccount(ctx, c, "GenerateRandom"); err != nil {
 		return nil, err
 	}
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	if in.CustomKeyStoreId != "" {
-		return nil, noCustomKeyStore(in.CustomKeyStoreId)
-	}
 	if in.NumberOfBytes == 0 {
 		return nil, refuse(CodeValidation, "NumberOfBytes is required.")
 	}
-	b, err := s.token.Random(ctx, int(in.NumberOfBytes))
+	token := s.token
+	if in.CustomKeyStoreId != "" {
+		store, err := s.keyStore(ctx, c, in.CustomKeyStoreId)
+		if err != nil {
+			return nil, err
+		}
+		if token, err = s.keyStores.token(store.ID); err != nil {
+			return nil, wrongKeyStoreState(store.ID, s.keyStores.status(store.ID).state)
+		}
+	}
+	b, err := token.Random(ctx, int(in.NumberOfBytes))
 	if err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
 			return nil, refuse(CodeUnsupportedOperation, "The token has no random number generator.").because(err)
@@ -193,8 +217,4 @@ func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRan
 		return nil, dependencyError(err)
 	}
 	return &GenerateRandomResponse{Plaintext: b}, nil
-}
-
-func noCustomKeyStore(id string) error {
-	return refuse(CodeCustomKeyStoreNotFound, "Custom key store %s does not exist.", id)
 }

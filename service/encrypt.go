@@ -2,9 +2,10 @@ package service
 
 import (
 	"context"
+	"crypto/rsa"
+	"crypto/x509"
 	"errors"
-
-	"github.com/verenc/kms/hsm"
+	"fmt"
 )
 
 const (
@@ -15,7 +16,7 @@ const (
 	msgUnknownKey      = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
 	msgIncorrectKey    = "The key ID in the request does not identify a CMK that can perform this operation."
 	msgNoAttestation   = "Recipient is not supported: this service does not verify attestation documents."
-	msgWrongAlgorithm  = "Algorithm %s is incompatible with key spec %s."
+	msgContextWithRSA  = "EncryptionContext is not supported with algorithm %s."
 	msgCiphertextNull  = "1 validation error detected: Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null"
 	msgModifierWithout = "DryRunModifiers can be specified only when DryRun is true."
 )
@@ -40,28 +41,13 @@ func dryRun(asked bool) error {
 	return refuse(CodeDryRun, msgDryRun)
 }
 
-// checkAlgorithm returns the algorithm to use, given the one in the request if any.
-func checkAlgorithm(asked string, k *Key) (string, error) {
-	if asked != "" && asked != specSymmetric {
-		return "", refuse(CodeInvalidKeyUsage, msgWrongAlgorithm, asked, k.Spec)
+// encryptionAlgorithm returns the algorithm to use, given the one in the request if any (API Reference, Encrypt,
+// EncryptionAlgorithm: SYMMETRIC_DEFAULT is the default).
+func (s *Service) encryptionAlgorithm(asked string, k *Key) (string, error) {
+	if asked == "" {
+		asked = specSymmetric
 	}
-	return specSymmetric, nil
-}
-
-// current is the material that new ciphertexts are made with.
-func (k *Key) current() *Material { return &k.Materials[len(k.Materials)-1] }
-
-func (k *Key) material(ordinal uint32) (*Material, bool) {
-	for i := range k.Materials {
-		if k.Materials[i].Ordinal == ordinal {
-			return &k.Materials[i], true
-		}
-	}
-	return nil, false
-}
-
-func (m *Material) pair() hsm.Pair {
-	return hsm.Pair{Seal: m.Objects[RoleSeal], Wrap: m.Objects[RoleWrap]}
+	return asked, s.checkAlgorithm(asked, k)
 }
 
 // EncryptRequest is the input of Encrypt.
@@ -84,22 +70,69 @@ type EncryptResponse struct {
 // Encrypt seals up to 4096 bytes under a key.
 func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*EncryptResponse, error) {
 	defer clear(in.Plaintext)
-	k, err := s.keyFor(ctx, c, keyUse{op: "Encrypt", keyID: in.KeyId, grantTokens: in.GrantTokens})
+	k, err := s.keyFor(ctx, c, keyUse{op: "Encrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext})
 	if err != nil {
 		return nil, err
 	}
-	algorithm, err := checkAlgorithm(in.EncryptionAlgorithm, k)
+	algorithm, err := s.encryptionAlgorithm(in.EncryptionAlgorithm, k)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkPlaintext(algorithm, k, len(in.Plaintext)); err != nil {
 		return nil, err
 	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	blob, err := s.seal(ctx, k, in.Plaintext, in.EncryptionContext)
+	blob, err := s.encrypt(ctx, k, algorithm, in.Plaintext, in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
+	s.used(c, "Encrypt", k)
 	return &EncryptResponse{CiphertextBlob: blob, KeyId: s.arns.key(k), EncryptionAlgorithm: algorithm}, nil
+}
+
+// checkPlaintext refuses what is too long for RSAES-OAEP (RFC 8017 section 7.1.1: modulus - 2 * hash - 2).
+func checkPlaintext(algorithm string, k *Key, size int) error {
+	hash, oaep := oaepHashes[algorithm]
+	if !oaep {
+		return nil
+	}
+	if most := rsaSizes[k.Spec] - 2*hash.Size() - 2; size > most {
+		return refuse(CodeValidation, "Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, k.Spec, most)
+	}
+	return nil
+}
+
+// encrypt gives a blob of form 1 or, for an RSA key, the bare ciphertext, which anyone with the public key could have made.
+func (s *Service) encrypt(ctx context.Context, k *Key, algorithm string, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
+	hash, oaep := oaepHashes[algorithm]
+	if !oaep {
+		return s.seal(ctx, k, plaintext, encryptionContext)
+	}
+	if len(encryptionContext) > 0 {
+		return nil, refuse(CodeValidation, msgContextWithRSA, algorithm)
+	}
+	public, err := rsaPublicKey(k)
+	if err != nil {
+		return nil, err
+	}
+	ciphertext, err := rsa.EncryptOAEP(hash.New(), s.cfg.Rand, public, plaintext, nil)
+	if err != nil {
+		return nil, internal(fmt.Errorf("encrypt with the public key: %w", err))
+	}
+	return ciphertext, nil
+}
+
+func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
+	public, err := x509.ParsePKIXPublicKey(k.PublicKey)
+	if err != nil {
+		return nil, internal(fmt.Errorf("read public key: %w", err))
+	}
+	if public, ok := public.(*rsa.PublicKey); ok {
+		return public, nil
+	}
+	return nil, internal(fmt.Errorf("the public key of key %s is a %T", k.ID, public))
 }
 
 // seal makes a blob of form 1.
@@ -110,7 +143,11 @@ func (s *Service) seal(ctx context.Context, k *Key, plaintext []byte, encryption
 	if err != nil {
 		return nil, err
 	}
-	box, err := s.token.Encrypt(ctx, m.Objects[RoleSeal], plaintext, aad)
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return nil, err
+	}
+	box, err := token.Encrypt(ctx, m.Objects[RoleSeal], plaintext, aad)
 	return append(head, box...), tokenError(err)
 }
 
@@ -134,13 +171,13 @@ type DecryptResponse struct {
 	KeyMaterialId       string `json:",omitempty"`
 }
 
-// Decrypt opens a blob of Encrypt, ReEncrypt or the GenerateDataKey operations.
+// Decrypt opens a blob of Encrypt, ReEncrypt or the GenerateDataKey operations, or an RSA ciphertext.
 func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*DecryptResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	source := ciphertext{use: keyUse{op: "Decrypt", keyID: in.KeyId, grantTokens: in.GrantTokens},
-		blob: in.CiphertextBlob, context: in.EncryptionContext, algorithm: in.EncryptionAlgorithm}
+	source := ciphertext{use: keyUse{op: "Decrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
+		blob: in.CiphertextBlob, algorithm: in.EncryptionAlgorithm}
 	k, err := s.sourceKey(ctx, c, &source, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
@@ -148,38 +185,32 @@ func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	plaintext, m, err := s.open(ctx, k, &source)
+	plaintext, materialID, err := s.open(ctx, k, &source)
 	if err != nil {
 		return nil, err
 	}
-	return &DecryptResponse{KeyId: s.arns.key(k), Plaintext: plaintext, EncryptionAlgorithm: specSymmetric, KeyMaterialId: m.ID}, nil
+	s.used(c, "Decrypt", k)
+	return &DecryptResponse{KeyId: s.arns.key(k), Plaintext: plaintext, EncryptionAlgorithm: source.algorithm, KeyMaterialId: materialID}, nil
 }
 
 // ciphertext is what Decrypt and ReEncrypt are asked to open.
 type ciphertext struct {
 	use       keyUse
 	blob      []byte
-	context   map[string]string
-	algorithm string
+	algorithm string // sourceKey sets the default
 
-	header    header // set by sourceKey, like the rest
+	header    header // set by sourceKey, like the rest, for a symmetric key
 	head, box []byte
 }
 
 // sourceKey finds and checks the key of a ciphertext: the one the blob names, which must be the one the
-// request names if it names one.
+// request names if it names one. An RSA ciphertext names none.
 func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry bool, modifiers []string) (*Key, error) {
 	if len(modifiers) > 0 && !dry {
 		return nil, refuse(CodeValidation, msgModifierWithout)
 	}
-	if len(modifiers) > 0 && src.use.keyID != "" { // IGNORE_CIPHERTEXT is the only modifier
-		k, err := s.keyFor(ctx, c, src.use)
-		if err == nil {
-			_, err = checkAlgorithm(src.algorithm, k)
-		}
-		return k, err
-	}
-	if src.blob == nil {
+	ignoreBlob := len(modifiers) > 0 && src.use.keyID != "" // IGNORE_CIPHERTEXT is the only modifier
+	if src.blob == nil && !ignoreBlob {
 		return nil, refuse(CodeValidation, msgCiphertextNull)
 	}
 	var named *Key
@@ -188,8 +219,11 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 		if named, err = s.keyFor(ctx, c, src.use); err != nil {
 			return nil, err
 		}
-		if _, err = checkAlgorithm(src.algorithm, named); err != nil {
+		if src.algorithm, err = s.encryptionAlgorithm(src.algorithm, named); err != nil {
 			return nil, err
+		}
+		if ignoreBlob || !named.symmetric() {
+			return named, nil
 		}
 	}
 	var err error
@@ -218,33 +252,46 @@ func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (
 	if err != nil {
 		return nil, storeError(err)
 	}
-	if err := s.mayUse(c, src.use, k); err != nil {
+	if err := s.mayUse(ctx, c, src.use, k); err != nil {
 		if e := new(Error); errors.As(err, &e) && e.Code == CodeAccessDenied && k.Account != c.Account {
 			return nil, refuse(CodeAccessDenied, msgUnknownKey).because(err)
 		}
 		return nil, err
 	}
-	_, err = checkAlgorithm(src.algorithm, k)
+	src.algorithm, err = s.encryptionAlgorithm(src.algorithm, k)
 	return k, err
 }
 
 // open decrypts a ciphertext whose sourceKey is k. The caller clears the plaintext.
-func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) ([]byte, *Material, error) {
-	m, ok := k.material(src.header.ordinal)
-	if !ok {
-		return nil, nil, &Error{Code: CodeInvalidCiphertext}
-	}
-	aad, err := additionalData(src.head, src.context)
+func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext []byte, materialID string, err error) {
+	token, err := s.tokenOf(k)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
-	var plaintext []byte
-	if src.header.form == formWrapped {
-		plaintext, err = s.token.DecryptWrapped(ctx, m.pair(), src.box, src.header.length, aad)
-	} else {
-		plaintext, err = s.token.Decrypt(ctx, m.Objects[RoleSeal], src.box, aad)
+	if hash, oaep := oaepHashes[src.algorithm]; oaep {
+		if len(src.use.context) > 0 {
+			return nil, "", refuse(CodeValidation, msgContextWithRSA, src.algorithm)
+		}
+		plaintext, err = token.DecryptOAEP(ctx, k.current().Objects[RolePair], keySpecs[k.Spec].pair, hash, src.blob)
+		return plaintext, "", tokenError(err)
 	}
-	return plaintext, m, tokenError(err)
+	m, ok := k.material(src.header.ordinal)
+	if !ok || !m.present() {
+		return nil, "", &Error{Code: CodeInvalidCiphertext}
+	}
+	aad, err := additionalData(src.head, src.use.context)
+	if err != nil {
+		return nil, "", err
+	}
+	switch src.header.form {
+	case formWrapped:
+		plaintext, err = token.DecryptWrapped(ctx, m.pair(), src.box, src.header.length, aad)
+	case formWrappedPair:
+		plaintext, err = token.DecryptWrappedPair(ctx, m.pair(), src.box, aad)
+	default:
+		plaintext, err = token.Decrypt(ctx, m.Objects[RoleSeal], src.box, aad)
+	}
+	return plaintext, m.ID, tokenError(err)
 }
 
 // ReEncryptRequest is the input of ReEncrypt.
@@ -274,33 +321,39 @@ type ReEncryptResponse struct {
 
 // ReEncrypt opens a blob and seals its plaintext under another key or context. The plaintext does not leave the service.
 func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest) (*ReEncryptResponse, error) {
-	source := ciphertext{use: keyUse{op: "ReEncrypt", action: "ReEncryptFrom", keyID: in.SourceKeyId, grantTokens: in.GrantTokens},
-		blob: in.CiphertextBlob, context: in.SourceEncryptionContext, algorithm: in.SourceEncryptionAlgorithm}
+	source := ciphertext{use: keyUse{op: "ReEncrypt", action: "ReEncryptFrom", keyID: in.SourceKeyId, grantTokens: in.GrantTokens,
+		context: in.SourceEncryptionContext}, blob: in.CiphertextBlob, algorithm: in.SourceEncryptionAlgorithm}
 	from, err := s.sourceKey(ctx, c, &source, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
 	}
-	to, err := s.keyFor(ctx, c, keyUse{op: "ReEncrypt", action: "ReEncryptTo", keyID: in.DestinationKeyId, grantTokens: in.GrantTokens})
+	to, err := s.keyFor(ctx, c, keyUse{op: "ReEncrypt", action: "ReEncryptTo", keyID: in.DestinationKeyId, grantTokens: in.GrantTokens,
+		context: in.DestinationEncryptionContext})
 	if err != nil {
 		return nil, err
 	}
-	algorithm, err := checkAlgorithm(in.DestinationEncryptionAlgorithm, to)
+	algorithm, err := s.encryptionAlgorithm(in.DestinationEncryptionAlgorithm, to)
 	if err != nil {
 		return nil, err
 	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	plaintext, m, err := s.open(ctx, from, &source)
+	plaintext, sourceMaterial, err := s.open(ctx, from, &source)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(plaintext)
-	blob, err := s.seal(ctx, to, plaintext, in.DestinationEncryptionContext)
+	if err := checkPlaintext(algorithm, to, len(plaintext)); err != nil {
+		return nil, err
+	}
+	blob, err := s.encrypt(ctx, to, algorithm, plaintext, in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
+	s.used(c, "ReEncrypt", from)
+	s.used(c, "ReEncrypt", to)
 	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: s.arns.key(from), KeyId: s.arns.key(to),
-		SourceEncryptionAlgorithm: specSymmetric, DestinationEncryptionAlgorithm: algorithm,
-		SourceKeyMaterialId: m.ID, DestinationKeyMaterialId: to.current().ID}, nil
+		SourceEncryptionAlgorithm: source.algorithm, DestinationEncryptionAlgorithm: algorithm,
+		SourceKeyMaterialId: sourceMaterial, DestinationKeyMaterialId: to.materialID()}, nil
 }

@@ -13,28 +13,42 @@ type Code string
 
 // The exceptions that operations return.
 const (
-	CodeAccessDenied            Code = "AccessDeniedException"
-	CodeAlreadyExists           Code = "AlreadyExistsException"
-	CodeCustomKeyStoreNotFound  Code = "CustomKeyStoreNotFoundException"
-	CodeDependencyTimeout       Code = "DependencyTimeoutException"
-	CodeDisabled                Code = "DisabledException"
-	CodeDryRun                  Code = "DryRunOperationException"
-	CodeIncorrectKey            Code = "IncorrectKeyException"
-	CodeInvalidAliasName        Code = "InvalidAliasNameException"
-	CodeInvalidArn              Code = "InvalidArnException"
-	CodeInvalidCiphertext       Code = "InvalidCiphertextException"
-	CodeInvalidGrantToken       Code = "InvalidGrantTokenException"
-	CodeInvalidKeyUsage         Code = "InvalidKeyUsageException"
-	CodeInvalidMarker           Code = "InvalidMarkerException"
-	CodeInternal                Code = "KMSInternalException"
-	CodeInvalidState            Code = "KMSInvalidStateException"
-	CodeKeyUnavailable          Code = "KeyUnavailableException"
-	CodeLimitExceeded           Code = "LimitExceededException"
-	CodeMalformedPolicyDocument Code = "MalformedPolicyDocumentException"
-	CodeNotFound                Code = "NotFoundException"
-	CodeTag                     Code = "TagException"
-	CodeUnsupportedOperation    Code = "UnsupportedOperationException"
-	CodeValidation              Code = "ValidationException"
+	CodeAccessDenied                 Code = "AccessDeniedException"
+	CodeAlreadyExists                Code = "AlreadyExistsException"
+	CodeCloudHsmClusterInUse         Code = "CloudHsmClusterInUseException"
+	CodeCloudHsmClusterNotFound      Code = "CloudHsmClusterNotFoundException"
+	CodeCustomKeyStoreHasCMKs        Code = "CustomKeyStoreHasCMKsException"
+	CodeCustomKeyStoreInvalidState   Code = "CustomKeyStoreInvalidStateException"
+	CodeCustomKeyStoreNotFound       Code = "CustomKeyStoreNotFoundException"
+	CodeDependencyTimeout            Code = "DependencyTimeoutException"
+	CodeDisabled                     Code = "DisabledException"
+	CodeDryRun                       Code = "DryRunOperationException"
+	CodeExpiredImportToken           Code = "ExpiredImportTokenException"
+	CodeIncorrectKey                 Code = "IncorrectKeyException"
+	CodeIncorrectKeyMaterial         Code = "IncorrectKeyMaterialException"
+	CodeIncorrectTrustAnchor         Code = "IncorrectTrustAnchorException"
+	CodeInvalidAliasName             Code = "InvalidAliasNameException"
+	CodeInvalidArn                   Code = "InvalidArnException"
+	CodeInvalidCiphertext            Code = "InvalidCiphertextException"
+	CodeInvalidGrantID               Code = "InvalidGrantIdException"
+	CodeInvalidGrantToken            Code = "InvalidGrantTokenException"
+	CodeInvalidImportToken           Code = "InvalidImportTokenException"
+	CodeInvalidKeyUsage              Code = "InvalidKeyUsageException"
+	CodeInvalidMarker                Code = "InvalidMarkerException"
+	CodeInternal                     Code = "KMSInternalException"
+	CodeInvalidMac                   Code = "KMSInvalidMacException"
+	CodeInvalidSignature             Code = "KMSInvalidSignatureException"
+	CodeInvalidState                 Code = "KMSInvalidStateException"
+	CodeKeyStoreNameInUse            Code = "CustomKeyStoreNameInUseException"
+	CodeKeyUnavailable               Code = "KeyUnavailableException"
+	CodeLimitExceeded                Code = "LimitExceededException"
+	CodeMalformedPolicyDocument      Code = "MalformedPolicyDocumentException"
+	CodeNotFound                     Code = "NotFoundException"
+	CodeTag                          Code = "TagException"
+	CodeUnsupportedOperation         Code = "UnsupportedOperationException"
+	CodeValidation                   Code = "ValidationException"
+	CodeXksProxyInvalidConfiguration Code = "XksProxyInvalidConfigurationException"
+	CodeXksProxyUnreachable          Code = "XksProxyUriUnreachableException"
 )
 
 // Error is what an operation returns to its client. The cause is for the log only.
@@ -55,6 +69,11 @@ func (e *Error) Unwrap() error { return e.cause }
 
 func refuse(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func isCode(err error, code Code) bool {
+	e := new(Error)
+	return errors.As(err, &e) && e.Code == code
 }
 
 // because keeps the inner error for the log.

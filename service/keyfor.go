@@ -4,15 +4,36 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 )
 
-// keyUse is one operation's wish for a key.
+// keyUse is one operation's wish for a key, and what policies and grants may ask of it.
 type keyUse struct {
 	op          string   // operation, and name of its entry in keyRules
 	action      string   // permission without "kms:", when it is not the operation's name
 	keyID       string   // as the client gave it
 	grantTokens []string // as the client gave them
+
+	context           map[string]string // EncryptionContext
+	algorithm         string            // of encryption, signing, MAC or agreement
+	messageType       string
+	pairSpec          string // DataKeyPairSpec
+	tags              []Tag
+	tagKeys           []string
+	grant             *Grant // that CreateGrant is to make
+	newKey            *Key   // that CreateKey is to make
+	multiRegion       bool
+	bypassLockout     bool
+	rotationPeriod    int32 // days
+	pendingWindow     int32 // days
+	wrappingAlgorithm string
+	wrappingSpec      string
+	expirationModel   string
+	validTo           time.Time
+	replicaRegion     string
+	primaryRegion     string
 }
 
 // keyFor is the one way to a key: it resolves the identifier, authorises the caller, and checks the key's state
@@ -25,40 +46,24 @@ func (s *Service) keyFor(ctx context.Context, c *Caller, use keyUse) (*Key, erro
 	if err != nil {
 		return nil, err
 	}
-	return k, s.mayUse(c, use, k)
+	return k, s.mayUse(ctx, c, use, k)
 }
 
 // mayUse is the part of keyFor that follows once the key is known.
-func (s *Service) mayUse(c *Caller, use keyUse, k *Key) error {
-	action := use.action
-	if action == "" {
-		action = use.op
+func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) error {
+	if err := s.authorise(ctx, c, use, k); err != nil {
+		return err
 	}
-	if err := s.authorise(c, action, k.Account, s.arns.key(k)); err != nil {
+	if err := s.checkOrigin(use.op, k); err != nil {
 		return err
 	}
 	if err := s.checkState(use.op, k); err != nil {
 		return err
 	}
-	if usage := keyRules[use.op].usage; usage != "" && k.Usage != usage {
+	if usages := keyRules[use.op].usages; usages != nil && !slices.Contains(usages, k.Usage) {
 		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns.key(k), k.Usage, use.op)
 	}
 	return nil
-}
-
-// authorise is the one decision on who may do what. It knows the account's root principal only, which may do
-// everything in its own account.
-func (s *Service) authorise(c *Caller, action, account, resource string) error {
-	if c.Account == account && c.Principal == rootARN(account) {
-		return nil
-	}
-	return refuse(CodeAccessDenied, "User: %s is not authorized to perform: kms:%s on resource: %s because no resource-based policy allows the kms:%s action",
-		c.Principal, action, resource, action)
-}
-
-// account is the resource of operations that have no key.
-func (s *Service) authoriseAccount(c *Caller, action string) error {
-	return s.authorise(c, action, c.Account, "*")
 }
 
 // resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation takes them, an

@@ -2,26 +2,8 @@ package service
 
 import (
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
-
-	"github.com/google/uuid"
-	"go.uber.org/zap"
-
-	"github.com/verenc/kms/hsm"
-)
-
-const (
-	maxPolicy = 32768 // bytes; AWS page "Resource quotas": key policy document size
-	maxTags   = 50    // AWS page "Tagging your AWS resources": tags per resource
-
-	originKMS   = "AWS_KMS"
-	policyName  = "default" // the only name a key policy may have
-	undoTimeout = 10 * time.Second
 )
 
 // Timestamp is a time in an answer: seconds since 1970 with milliseconds, as AWS's JSON protocols have it.
@@ -35,196 +17,95 @@ func (t Timestamp) MarshalJSON() ([]byte, error) {
 
 // KeyMetadata describes a key (API Reference, KeyMetadata).
 type KeyMetadata struct {
-	AWSAccountId          string
-	KeyId                 string
-	Arn                   string
-	CreationDate          Timestamp
-	Enabled               bool
-	Description           string
-	KeyUsage              string
-	KeyState              string
-	DeletionDate          *Timestamp `json:",omitempty"`
-	Origin                string
-	KeyManager            string
-	CustomerMasterKeySpec string
-	KeySpec               string
-	EncryptionAlgorithms  []string `json:",omitempty"`
-	MultiRegion           bool
-	CurrentKeyMaterialId  string `json:",omitempty"`
+	AWSAccountId                string
+	KeyId                       string
+	Arn                         string
+	CreationDate                Timestamp
+	Enabled                     bool
+	Description                 string
+	KeyUsage                    string
+	KeyState                    string
+	DeletionDate                *Timestamp `json:",omitempty"`
+	ValidTo                     *Timestamp `json:",omitempty"`
+	Origin                      string
+	CustomKeyStoreId            string `json:",omitempty"`
+	CloudHsmClusterId           string `json:",omitempty"`
+	ExpirationModel             string `json:",omitempty"`
+	KeyManager                  string
+	CustomerMasterKeySpec       string
+	KeySpec                     string
+	EncryptionAlgorithms        []string `json:",omitempty"`
+	EncapsulationAlgorithms     []string `json:",omitempty"`
+	SigningAlgorithms           []string `json:",omitempty"`
+	KeyAgreementAlgorithms      []string `json:",omitempty"`
+	MultiRegion                 bool
+	MultiRegionConfiguration    *MultiRegionConfiguration `json:",omitempty"`
+	PendingDeletionWindowInDays int32                     `json:",omitempty"`
+	MacAlgorithms               []string                  `json:",omitempty"`
+	CurrentKeyMaterialId        string                    `json:",omitempty"`
 }
 
+// metadata is all of it that a key's row tells.
 func (s *Service) metadata(k *Key) KeyMetadata {
+	state := s.stateOf(k)
 	m := KeyMetadata{
 		AWSAccountId: k.Account, KeyId: k.ID, Arn: s.arns.key(k),
-		CreationDate: Timestamp(k.CreatedAt), Enabled: k.State == StateEnabled, Description: k.Description,
-		KeyUsage: k.Usage, KeyState: string(k.State), Origin: k.Origin, KeyManager: "CUSTOMER",
-		CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec,
+		CreationDate: Timestamp(k.CreatedAt), Enabled: state == StateEnabled, Description: k.Description,
+		KeyUsage: k.Usage, KeyState: string(state), Origin: k.Origin, KeyManager: "CUSTOMER",
+		CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec, MultiRegion: k.multiRegion(), CustomKeyStoreId: k.CustomKeyStore,
+		CurrentKeyMaterialId: k.materialID(),
 	}
-	if k.Spec == specSymmetric {
-		m.EncryptionAlgorithms = []string{specSymmetric}
-		m.CurrentKeyMaterialId = k.current().ID
+	switch k.Usage {
+	case usageEncryptDecrypt:
+		m.EncryptionAlgorithms = k.algorithms()
+	case usageSignVerify:
+		m.SigningAlgorithms = k.algorithms()
+	case usageGenerateVerifyMAC:
+		m.MacAlgorithms = k.algorithms()
+	case usageEncapsulate:
+		m.EncapsulationAlgorithms = k.algorithms()
+	case usageKeyAgreement:
+		m.KeyAgreementAlgorithms = k.algorithms()
 	}
-	if k.State == StatePendingDeletion {
-		at := Timestamp(k.DeletionAt)
-		m.DeletionDate = &at
+	switch k.State {
+	case StatePendingDeletion:
+		m.DeletionDate = timestamp(k.DeletionAt)
+	case StatePendingReplicaDeletion:
+		m.PendingDeletionWindowInDays = k.PendingWindow
+	}
+	if k.Origin == originExternal && k.complete() {
+		m.ExpirationModel, m.ValidTo = doesNotExpire, nil
+		if at := k.earliestExpiry(); !at.IsZero() {
+			m.ExpirationModel, m.ValidTo = expires, timestamp(at)
+		}
 	}
 	return m
 }
 
-// CreateKeyRequest is the input of CreateKey.
-type CreateKeyRequest struct {
-	Policy                         string `shape:"PolicyType"`
-	Description                    string `shape:"DescriptionType"`
-	KeyUsage                       string `shape:"KeyUsageType"`
-	CustomerMasterKeySpec          string `shape:"CustomerMasterKeySpec"`
-	KeySpec                        string `shape:"KeySpec"`
-	Origin                         string `shape:"OriginType"`
-	CustomKeyStoreId               string `shape:"CustomKeyStoreIdType"`
-	BypassPolicyLockoutSafetyCheck bool   `shape:"BooleanType"`
-	Tags                           []Tag  `shape:"TagList"`
-	MultiRegion                    bool   `shape:"NullableBooleanType"`
-	XksKeyId                       string `shape:"XksKeyIdType"`
-}
-
-// CreateKeyResponse is the output of CreateKey.
-type CreateKeyResponse struct {
-	KeyMetadata KeyMetadata
-}
-
-// CreateKey makes a key whose material is born in the token and never leaves it.
-//
-// A row in state Creating, which names the token objects to be, is stored before they are made, and becomes
-// Enabled after. Whatever a crash leaves in between, Reconcile undoes.
-func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*CreateKeyResponse, error) {
-	if err := s.authoriseAccount(c, "CreateKey"); err != nil {
-		return nil, err
-	}
-	if len(in.Tags) > 0 {
-		if err := s.authoriseAccount(c, "TagResource"); err != nil {
-			return nil, err
+// earliestExpiry is when the key stops to be usable because imported material expires.
+func (k *Key) earliestExpiry() time.Time {
+	var earliest time.Time
+	for i := range k.Materials {
+		at := k.Materials[i].ExpiresAt
+		if !at.IsZero() && !k.Materials[i].Pending && (earliest.IsZero() || at.Before(earliest)) {
+			earliest = at
 		}
 	}
-	if err := checkNewKey(in); err != nil {
-		return nil, err
-	}
-	policy := in.Policy
-	if policy == "" {
-		policy = defaultPolicy(c.Account)
-	}
-	k := &Key{Account: c.Account, Region: c.Region, Spec: specSymmetric, Usage: usageEncryptDecrypt, Origin: originKMS,
-		State: StateCreating, Description: in.Description, Policy: policy, Tags: in.Tags, CreatedAt: s.now()}
-	if err := s.newIdentifiers(k); err != nil {
-		return nil, internal(err)
-	}
-	if err := s.store.InsertKey(ctx, k); err != nil {
-		return nil, storeError(err)
-	}
-	if err := s.makeKey(ctx, k); err != nil {
-		if !errors.Is(err, hsm.ErrTimeout) { // or the object may appear after it was looked for: leave it to Reconcile
-			s.undo(ctx, k)
-		}
-		return nil, err
-	}
-	k.State = StateEnabled
-	return &CreateKeyResponse{KeyMetadata: s.metadata(k)}, nil
+	return earliest
 }
 
-// makeKey generates the material of a key in state Creating and enables it.
-func (s *Service) makeKey(ctx context.Context, k *Key) error {
-	m := k.current()
-	for _, o := range []struct {
-		role    Role
-		purpose hsm.Purpose
-	}{{RoleSeal, hsm.Seal}, {RoleWrap, hsm.Wrap}} {
-		err := s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: m.Objects[o.role], Purpose: o.purpose,
-			Label: fmt.Sprintf("verenc/%s/%d/%s", k.ID, m.Ordinal, o.role)})
-		if err != nil {
-			return dependencyError(err)
-		}
+// describe is metadata with what other rows tell.
+func (s *Service) describe(ctx context.Context, k *Key) (m KeyMetadata, err error) {
+	m = s.metadata(k)
+	if m.MultiRegionConfiguration, err = s.configuration(ctx, k); err != nil || k.CustomKeyStore == "" {
+		return m, err
 	}
-	return storeError(s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
-		if k.State != StateCreating {
-			return internal(errors.New("the key was undone while it was made"))
-		}
-		k.State = StateEnabled
-		return nil
-	}))
-}
-
-// undo takes back a CreateKey that failed. What it can't do now, Reconcile does later.
-func (s *Service) undo(ctx context.Context, k *Key) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	if err := s.finish(ctx, k); err != nil {
-		s.log.Warn("undo of CreateKey is left to the reconciler", zap.String("key", k.ID), zap.Error(err))
-	}
-}
-
-// newIdentifiers draws the key id, and the ids of its first material.
-func (s *Service) newIdentifiers(k *Key) error {
-	id, err := uuid.NewRandomFromReader(s.cfg.Rand)
+	store, err := s.store.KeyStore(ctx, k.CustomKeyStore)
 	if err != nil {
-		return err
+		return m, storeError(err)
 	}
-	var random [32]byte
-	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
-		return err
-	}
-	var seal, wrap ObjectID
-	for _, o := range []*ObjectID{&seal, &wrap} {
-		if _, err := io.ReadFull(s.cfg.Rand, o[:]); err != nil {
-			return err
-		}
-	}
-	k.ID = id.String()
-	k.Materials = []Material{{Ordinal: 1, ID: hex.EncodeToString(random[:]), CreatedAt: k.CreatedAt,
-		Objects: map[Role]ObjectID{RoleSeal: seal, RoleWrap: wrap}}}
-	return nil
-}
-
-func checkNewKey(in *CreateKeyRequest) error {
-	spec := in.KeySpec
-	if in.CustomerMasterKeySpec != "" {
-		if spec != "" && spec != in.CustomerMasterKeySpec {
-			return refuse(CodeValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
-		}
-		spec = in.CustomerMasterKeySpec
-	}
-	switch {
-	case spec != "" && spec != specSymmetric:
-		return refuse(CodeUnsupportedOperation, "KeySpec %s is not supported: this service makes %s keys.", spec, specSymmetric)
-	case in.KeyUsage != "" && in.KeyUsage != usageEncryptDecrypt:
-		return refuse(CodeValidation, "KeyUsage %s is not compatible with KeySpec %s", in.KeyUsage, specSymmetric)
-	case in.CustomKeyStoreId != "":
-		return noCustomKeyStore(in.CustomKeyStoreId)
-	case in.Origin != "" && in.Origin != originKMS:
-		return refuse(CodeUnsupportedOperation, "Origin %s is not supported: this service makes key material in its token.", in.Origin)
-	case in.XksKeyId != "":
-		return refuse(CodeUnsupportedOperation, "XksKeyId is not supported: this service has no external key store.")
-	case in.MultiRegion:
-		return refuse(CodeUnsupportedOperation, "MultiRegion is not supported: this service makes single-Region keys.")
-	}
-	if err := checkTags(in.Tags); err != nil {
-		return err
-	}
-	return checkPolicy(in.Policy)
-}
-
-func checkTags(tags []Tag) error {
-	seen := map[string]bool{}
-	for _, t := range tags {
-		if len(t.TagKey) >= 4 && strings.EqualFold(t.TagKey[:4], "aws:") {
-			return refuse(CodeTag, "Tags beginning with aws: are reserved")
-		}
-		if seen[t.TagKey] {
-			return refuse(CodeTag, "Duplicate tag keys")
-		}
-		seen[t.TagKey] = true
-	}
-	if len(tags) > maxTags {
-		return refuse(CodeTag, "Too many tags")
-	}
-	return nil
+	m.CloudHsmClusterId = store.ClusterID
+	return m, nil
 }
 
 // DescribeKeyRequest is the input of DescribeKey.
@@ -244,7 +125,11 @@ func (s *Service) DescribeKey(ctx context.Context, c *Caller, in *DescribeKeyReq
 	if err != nil {
 		return nil, err
 	}
-	return &DescribeKeyResponse{KeyMetadata: s.metadata(k)}, nil
+	m, err := s.describe(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	return &DescribeKeyResponse{KeyMetadata: m}, nil
 }
 
 // ListKeysRequest is the input of ListKeys.
@@ -268,7 +153,7 @@ type ListKeysResponse struct {
 
 // ListKeys returns the account's keys in the region, in order of id.
 func (s *Service) ListKeys(ctx context.Context, c *Caller, in *ListKeysRequest) (*ListKeysResponse, error) {
-	if err := s.authoriseAccount(c, "ListKeys"); err != nil {
+	if err := s.authoriseAccount(ctx, c, "ListKeys"); err != nil {
 		return nil, err
 	}
 	p, err := newPage("ListKeys", in.Limit, in.Marker)
@@ -298,7 +183,7 @@ type Empty struct{}
 
 // EnableKey lets a key be used again.
 func (s *Service) EnableKey(ctx context.Context, c *Caller, in *EnableKeyRequest) (*Empty, error) {
-	return s.setState(ctx, c, "EnableKey", in.KeyId, StateEnabled)
+	return s.setState(ctx, c, keyUse{op: "EnableKey", keyID: in.KeyId}, StateEnabled)
 }
 
 // DisableKeyRequest is the input of DisableKey.
@@ -308,17 +193,35 @@ type DisableKeyRequest struct {
 
 // DisableKey stops a key from being used.
 func (s *Service) DisableKey(ctx context.Context, c *Caller, in *DisableKeyRequest) (*Empty, error) {
-	return s.setState(ctx, c, "DisableKey", in.KeyId, StateDisabled)
+	return s.setState(ctx, c, keyUse{op: "DisableKey", keyID: in.KeyId}, StateDisabled)
 }
 
-func (s *Service) setState(ctx context.Context, c *Caller, op, keyID string, state KeyState) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: op, keyID: keyID})
-	if err != nil {
-		return nil, err
-	}
-	err = s.updateKey(ctx, op, k, func(k *Key) error {
+func (s *Service) setState(ctx context.Context, c *Caller, use keyUse, state KeyState) (*Empty, error) {
+	return s.change(ctx, c, use, func(k *Key) error {
 		k.State = state
 		return nil
 	})
-	return &Empty{}, err
+}
+
+// change is keyFor and updateKey, for operations that answer nothing.
+func (s *Service) change(ctx context.Context, c *Caller, use keyUse, change func(*Key) error) (*Empty, error) {
+	k, err := s.keyFor(ctx, c, use)
+	if err != nil {
+		return nil, err
+	}
+	return &Empty{}, s.updateKey(ctx, use.op, k, change)
+}
+
+// UpdateKeyDescriptionRequest is the input of UpdateKeyDescription.
+type UpdateKeyDescriptionRequest struct {
+	KeyId       string `shape:"KeyIdType" required:"true"`
+	Description string `shape:"DescriptionType" required:"true"`
+}
+
+// UpdateKeyDescription changes a key's description.
+func (s *Service) UpdateKeyDescription(ctx context.Context, c *Caller, in *UpdateKeyDescriptionRequest) (*Empty, error) {
+	return s.change(ctx, c, keyUse{op: "UpdateKeyDescription", keyID: in.KeyId}, func(k *Key) error {
+		k.Description = in.Description
+		return nil
+	})
 }

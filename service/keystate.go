@@ -2,10 +2,23 @@ package service
 
 // keyRule says what an operation needs of its key.
 type keyRule struct {
-	byAlias bool   // an alias may name the key
-	usage   string // KeyUsage it needs, if any
+	byAlias bool     // an alias may name the key
+	usages  []string // KeyUsage must be one of them; nil for any
+	only    origins  // which keys it is for
 	states  stateRow
 }
+
+// origins restrict an operation to some keys; the others get an UnsupportedOperationException.
+type origins int
+
+const (
+	anyOrigin    origins = iota
+	rotatable            // symmetric, material of AWS_KMS or EXTERNAL origin
+	autoRotates          // symmetric, material of AWS_KMS origin
+	importable           // material of EXTERNAL origin
+	multiRegions         // a multi-Region primary key
+	keyPairs             // asymmetric
+)
 
 // stateRow tells per key state what an operation does (AWS page "Key states of AWS KMS keys"); a state that is
 // not in it is in order.
@@ -18,44 +31,142 @@ const (
 	disabled           outcome = iota + 1 // note 1: DisabledException
 	pendingDeletion                       // note 3: KMSInvalidStateException
 	notPendingDeletion                    // note 4: KMSInvalidStateException
+	pendingImport                         // note 5: KMSInvalidStateException
+	unavailable                           // note 11: KMSInvalidStateException
+	updating                              // note 15: KMSInvalidStateException
 )
 
 var (
 	anyState    = stateRow{}
-	cryptoState = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion}
-	changeState = stateRow{StatePendingDeletion: pendingDeletion}
-	cancelState = stateRow{StateEnabled: notPendingDeletion, StateDisabled: notPendingDeletion}
+	cryptoState = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport: pendingImport, StateUnavailable: unavailable}
+	grantState = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport: pendingImport}
+	changeState = stateRow{StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion}
+	enableState = stateRow{StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport: pendingImport, StateUpdating: updating}
+	scheduleState = stateRow{StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion, StateUpdating: updating}
+	cancelState   = stateRow{StateEnabled: notPendingDeletion, StateDisabled: notPendingDeletion, StatePendingImport: notPendingDeletion,
+		StateUnavailable: notPendingDeletion, StateUpdating: notPendingDeletion}
+	rotationState  = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion}
+	replicateState = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport: pendingImport, StateUpdating: updating}
+	deleteImportState = stateRow{StateUpdating: updating}
 )
 
-// KeyUsageType of symmetric and RSA encryption keys.
-const usageEncryptDecrypt = "ENCRYPT_DECRYPT"
+var (
+	encrypting    = []string{usageEncryptDecrypt}
+	signing       = []string{usageSignVerify}
+	macking       = []string{usageGenerateVerifyMAC}
+	agreeing      = []string{usageKeyAgreement}
+	encapsulating = []string{usageEncapsulate}
+)
 
 // keyRules has every operation that works on a key.
 var keyRules = map[string]keyRule{
-	"CancelKeyDeletion":               {states: cancelState},
-	"CreateAlias":                     {states: changeState},
-	"Decrypt":                         {byAlias: true, usage: usageEncryptDecrypt, states: cryptoState},
-	"DeleteAlias":                     {states: anyState},
-	"DescribeKey":                     {byAlias: true, states: anyState},
-	"DisableKey":                      {states: changeState},
-	"EnableKey":                       {states: changeState},
-	"Encrypt":                         {byAlias: true, usage: usageEncryptDecrypt, states: cryptoState},
-	"GenerateDataKey":                 {byAlias: true, usage: usageEncryptDecrypt, states: cryptoState},
-	"GenerateDataKeyWithoutPlaintext": {byAlias: true, usage: usageEncryptDecrypt, states: cryptoState},
-	"ListAliases":                     {states: anyState},
-	"ReEncrypt":                       {byAlias: true, usage: usageEncryptDecrypt, states: cryptoState},
-	"ScheduleKeyDeletion":             {states: changeState},
-	"UpdateAlias":                     {states: changeState},
+	"CancelKeyDeletion":                   {states: cancelState},
+	"CreateAlias":                         {states: changeState},
+	"CreateGrant":                         {states: grantState},
+	"Decapsulate":                         {byAlias: true, usages: encapsulating, states: cryptoState},
+	"Decrypt":                             {byAlias: true, usages: encrypting, states: cryptoState},
+	"DeleteAlias":                         {states: anyState},
+	"DeleteImportedKeyMaterial":           {only: importable, states: deleteImportState},
+	"DeriveSharedSecret":                  {byAlias: true, usages: agreeing, states: cryptoState},
+	"DescribeKey":                         {byAlias: true, states: anyState},
+	"DisableKey":                          {states: enableState},
+	"DisableKeyRotation":                  {only: autoRotates, states: rotationState},
+	"EnableKey":                           {states: enableState},
+	"EnableKeyRotation":                   {only: autoRotates, states: rotationState},
+	"Encapsulate":                         {byAlias: true, usages: encapsulating, states: cryptoState},
+	"Encrypt":                             {byAlias: true, usages: encrypting, states: cryptoState},
+	"GenerateDataKey":                     {byAlias: true, usages: encrypting, states: cryptoState},
+	"GenerateDataKeyPair":                 {byAlias: true, usages: encrypting, states: cryptoState},
+	"GenerateDataKeyPairWithoutPlaintext": {byAlias: true, usages: encrypting, states: cryptoState},
+	"GenerateDataKeyWithoutPlaintext":     {byAlias: true, usages: encrypting, states: cryptoState},
+	"GenerateMac":                         {byAlias: true, usages: macking, states: cryptoState},
+	"GetKeyLastUsage":                     {states: anyState},
+	"GetKeyPolicy":                        {states: anyState},
+	"GetKeyRotationStatus":                {only: rotatable, states: anyState},
+	"GetParametersForImport":              {only: importable, states: scheduleState},
+	"GetPublicKey":                        {byAlias: true, only: keyPairs, states: cryptoState},
+	"ImportKeyMaterial":                   {only: importable, states: changeState},
+	"ListAliases":                         {states: anyState},
+	"ListGrants":                          {states: anyState},
+	"ListKeyPolicies":                     {states: anyState},
+	"ListKeyRotations":                    {only: rotatable, states: anyState},
+	"ListResourceTags":                    {states: anyState},
+	"PutKeyPolicy":                        {states: anyState},
+	"ReEncrypt":                           {byAlias: true, usages: encrypting, states: cryptoState},
+	"ReplicateKey":                        {only: multiRegions, states: replicateState},
+	"RetireGrant":                         {states: anyState},
+	"RevokeGrant":                         {states: anyState},
+	"RotateKeyOnDemand":                   {only: rotatable, states: replicateState},
+	"ScheduleKeyDeletion":                 {states: scheduleState},
+	"Sign":                                {byAlias: true, usages: signing, states: cryptoState},
+	"TagResource":                         {states: changeState},
+	"UntagResource":                       {states: changeState},
+	"UpdateAlias":                         {states: changeState},
+	"UpdateKeyDescription":                {states: changeState},
+	"UpdatePrimaryRegion":                 {only: multiRegions, states: grantState},
+	"Verify":                              {byAlias: true, usages: signing, states: cryptoState},
+	"VerifyMac":                           {byAlias: true, usages: macking, states: cryptoState},
+}
+
+// checkOrigin refuses an operation that is not for keys like this one.
+func (s *Service) checkOrigin(op string, k *Key) error {
+	arn := s.arns.key(k)
+	wrongOrigin := refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", arn, k.Origin)
+	switch keyRules[op].only {
+	case importable:
+		if k.Origin != originExternal {
+			return wrongOrigin
+		}
+	case autoRotates, rotatable:
+		if !k.symmetric() {
+			return &Error{Code: CodeUnsupportedOperation} // AWS sends no message
+		}
+		if k.Origin != originKMS && (k.Origin != originExternal || keyRules[op].only == autoRotates) {
+			return wrongOrigin
+		}
+	case keyPairs:
+		if keySpecs[k.Spec].pair == 0 {
+			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", arn, k.Spec, op)
+		}
+	case multiRegions:
+		if !k.multiRegion() || !k.primary() {
+			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", arn)
+		}
+	}
+	return nil
+}
+
+// stateOf is a key's state as clients see it: that of a key in a custom key store depends on its connection.
+func (s *Service) stateOf(k *Key) KeyState {
+	if k.CustomKeyStore != "" && (k.State == StateEnabled || k.State == StateDisabled) && !s.keyStores.connected(k.CustomKeyStore) {
+		return StateUnavailable
+	}
+	return k.State
 }
 
 func (s *Service) checkState(op string, k *Key) error {
-	switch keyRules[op].states[k.State] {
+	arn := s.arns.key(k)
+	state := s.stateOf(k)
+	switch keyRules[op].states[state] {
 	case disabled:
-		return refuse(CodeDisabled, "%s is disabled.", s.arns.key(k))
+		return refuse(CodeDisabled, "%s is disabled.", arn)
 	case pendingDeletion:
-		return refuse(CodeInvalidState, "%s is pending deletion.", s.arns.key(k))
+		if state == StatePendingReplicaDeletion {
+			return refuse(CodeInvalidState, "%s is pending replica deletion.", arn)
+		}
+		return refuse(CodeInvalidState, "%s is pending deletion.", arn)
 	case notPendingDeletion:
-		return refuse(CodeInvalidState, "%s is not pending deletion.", s.arns.key(k))
+		return refuse(CodeInvalidState, "%s is not pending deletion.", arn)
+	case pendingImport:
+		return refuse(CodeInvalidState, "%s is pending import.", arn)
+	case unavailable:
+		return refuse(CodeInvalidState, "%s is unavailable.", arn)
+	case updating:
+		return refuse(CodeInvalidState, "%s is updating.", arn)
 	}
 	return nil
 }

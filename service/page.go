@@ -2,13 +2,20 @@ package service
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 )
 
 // pageSizes are the default and the largest page of each list operation (API Reference, Limit of each).
 var pageSizes = map[string]struct{ usual, most int }{
-	"ListAliases": {50, 100},
-	"ListKeys":    {100, 1000},
+	"DescribeCustomKeyStores": {100, 1000},
+	"ListAliases":             {50, 100},
+	"ListGrants":              {50, 100},
+	"ListKeyPolicies":         {100, 1000},
+	"ListKeyRotations":        {100, 1000},
+	"ListKeys":                {100, 1000},
+	"ListResourceTags":        {50, 50},
+	"ListRetirableGrants":     {50, 100},
 }
 
 // page is one page of a list, in order of a unique name.
@@ -48,4 +55,16 @@ func cut[T any](p page, list []T, name func(T) string) ([]T, string) {
 	}
 	list = list[:p.limit]
 	return list, base64.RawURLEncoding.EncodeToString([]byte(p.op + ":" + name(list[p.limit-1])))
+}
+
+// pageOf is one page of a list that is all in memory, in order of a unique name.
+func pageOf[T any](p page, all []T, name func(T) string) ([]T, string) {
+	list := []T{} // AWS answers [], not null
+	for _, v := range all {
+		if name(v) > p.after {
+			list = append(list, v)
+		}
+	}
+	slices.SortFunc(list, func(a, b T) int { return strings.Compare(name(a), name(b)) })
+	return cut(p, list, name)
 }

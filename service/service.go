@@ -14,9 +14,11 @@ package service
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -35,6 +37,16 @@ type Token interface {
 	GenerateSealed(ctx context.Context, key hsm.ObjectID, n int, aad []byte) (hsm.Sealed, error)
 	GenerateWrapped(ctx context.Context, keys hsm.Pair, n int, aad []byte) ([]byte, error)
 	DecryptWrapped(ctx context.Context, keys hsm.Pair, box []byte, n int, aad []byte) ([]byte, error)
+
+	GenerateKeyPair(ctx context.Context, k hsm.KeyPair) (spki []byte, err error)
+	Sign(ctx context.Context, key hsm.ObjectID, t hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error)
+	DecryptOAEP(ctx context.Context, key hsm.ObjectID, t hsm.KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error)
+	MAC(ctx context.Context, key hsm.ObjectID, hash crypto.Hash, message []byte) ([]byte, error)
+	Derive(ctx context.Context, key hsm.ObjectID, t hsm.KeyType, peer []byte) ([]byte, error)
+	GenerateWrappedPair(ctx context.Context, keys hsm.Pair, t hsm.KeyType, aad []byte) (spki, box []byte, err error)
+	DecryptWrappedPair(ctx context.Context, keys hsm.Pair, box, aad []byte) ([]byte, error)
+	GenerateExportedPair(ctx context.Context, t hsm.KeyType) (spki, pkcs8 []byte, err error)
+	Import(ctx context.Context, in hsm.Import) (hsm.Imported, error)
 }
 
 // Config is what a Service is made of.
@@ -43,9 +55,12 @@ type Config struct {
 	Token Token       // required
 	Log   *zap.Logger // required; gets no secrets
 
-	// WrapsInToken tells that the token passed hsm.CheckWrapped. Without it GenerateDataKeyWithoutPlaintext
-	// makes ciphertexts of form 1, whose data keys pass through this process.
-	WrapsInToken bool
+	// Can is what the token's self-test found.
+	Can Capabilities
+	// Clusters are the tokens that custom key stores may use, by CloudHsmClusterId.
+	Clusters map[string]Cluster
+	// Regions are the regions served; "*" serves every region. Default us-east-1.
+	Regions []string
 
 	ARNFormat ARNFormat        // default ARNVerenc
 	Now       func() time.Time // default time.Now
@@ -62,7 +77,11 @@ type Service struct {
 	now     func() time.Time
 	started time.Time
 
+	can Capabilities
+
 	signingKeys *lru.Cache[signingKeyID, [32]byte]
+	uses        uses
+	keyStores   keyStores
 }
 
 const signingKeyCache = 10_000 // entries of about 100 bytes
@@ -84,12 +103,21 @@ func New(cfg Config) (*Service, error) {
 	if cfg.ARNFormat != ARNVerenc && cfg.ARNFormat != ARNAWS {
 		return nil, errors.New("new service: arn_format must be verenc or aws")
 	}
+	if len(cfg.Regions) == 0 {
+		cfg.Regions = []string{"us-east-1"}
+	}
 	keys, err := lru.New[signingKeyID, [32]byte](signingKeyCache)
 	if err != nil {
 		return nil, err
 	}
 	return &Service{cfg: cfg, store: cfg.Store, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
-		started: cfg.Now(), signingKeys: keys}, nil
+		started: cfg.Now(), can: cfg.Can, signingKeys: keys, uses: uses{last: map[keyRef]KeyUse{}},
+		keyStores: keyStores{open: map[string]*connection{}}}, nil
+}
+
+// serves tells whether a region is served.
+func (s *Service) serves(region string) bool {
+	return slices.Contains(s.cfg.Regions, region) || slices.Contains(s.cfg.Regions, "*")
 }
 
 // Caller is an authenticated request's origin.
@@ -99,6 +127,7 @@ type Caller struct {
 	Region      string // of the credential scope: the region that the request is for
 	AccessKeyID string
 	RequestID   string
+	EventID     string // of the audit record
 	SourceIP    string
 	UserAgent   string
 	TLS         bool

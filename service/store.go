@@ -4,87 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/verenc/kms/hsm"
 )
-
-// ObjectID is the CKA_ID of a token object.
-type ObjectID = hsm.ObjectID
-
-// KeyState is the state of a KMS key (AWS page "Key states of AWS KMS keys").
-// Deleting is ours: the waiting period is over and the token objects are being destroyed; to a client such
-// a key no longer exists.
-type KeyState string
-
-// The states of a key that a store may hold.
-const (
-	StateCreating        KeyState = "Creating"
-	StateEnabled         KeyState = "Enabled"
-	StateDisabled        KeyState = "Disabled"
-	StatePendingDeletion KeyState = "PendingDeletion"
-	StateDeleting        KeyState = "Deleting"
-)
-
-// Role says what a token object does for its key material.
-type Role string
-
-// Roles of token objects.
-const (
-	RoleSeal Role = "seal" // AES-256, CKA_ENCRYPT and CKA_DECRYPT only
-	RoleWrap Role = "wrap" // AES-256, CKA_WRAP and CKA_UNWRAP only
-)
-
-// Key is the metadata of one KMS key. It holds no key material: Objects name where that is in the token.
-type Key struct {
-	ID          string // UUID, or mrk- and 32 hex digits; unique in its region
-	Account     string // 12 digits
-	Region      string
-	Spec        string // KeySpec, e.g. SYMMETRIC_DEFAULT
-	Usage       string // KeyUsageType, e.g. ENCRYPT_DECRYPT
-	Origin      string // OriginType, e.g. AWS_KMS
-	State       KeyState
-	Description string
-	Policy      string // the text as it was given
-	CreatedAt   time.Time
-	DeletionAt  time.Time // zero unless State is PendingDeletion or Deleting
-	Materials   []Material
-	Tags        []Tag
-}
-
-// Material is one generation of a key's cryptographic material. Its ordinal (from 1) is part of every
-// ciphertext blob; the one with the highest ordinal is current.
-type Material struct {
-	Ordinal   uint32
-	ID        string // KeyMaterialId: 64 hex digits
-	CreatedAt time.Time
-	Objects   map[Role]ObjectID
-}
-
-// Tag is a key's tag (AWS page "Tags in AWS KMS").
-type Tag struct {
-	TagKey   string `shape:"TagKeyType" required:"true"`
-	TagValue string `shape:"TagValueType" required:"true"`
-}
-
-// Alias is a name for a key, unique in its account and region.
-type Alias struct {
-	Account   string
-	Region    string
-	Name      string // with its prefix "alias/"
-	KeyID     string
-	CreatedAt time.Time
-	UpdatedAt time.Time
-}
-
-// AccessKey is a SigV4 credential. Its secret is stored sealed by the token and bound to ID.
-type AccessKey struct {
-	ID           string // 20 characters, "AKIA..."
-	Account      string
-	PrincipalARN string
-	SealedSecret []byte
-	Enabled      bool
-	CreatedAt    time.Time
-}
 
 // Errors of a Store. Everything else it returns is an internal failure.
 var (
@@ -100,7 +20,7 @@ var (
 //     after commit); it never changes a part.
 //   - Changes are serialisable, also between processes. A change is seen at once by the Store it went through
 //     and within one second by every other one.
-//   - Key, Alias and AccessKey are served from memory when they can be. What they return is shared: it must
+//   - Key, Alias, AccessKey and GrantsOf are served from memory when they can be. What they return is shared: it must
 //     not be modified.
 type Store interface {
 	// InsertKey adds a key with its materials and tags; ErrExists when the region has the id.
@@ -112,11 +32,17 @@ type Store interface {
 	UpdateKey(ctx context.Context, region, id string, change func(*Key) error) error
 	// RemoveKey deletes a key with its materials, tags and aliases; removing an absent one is no error.
 	RemoveKey(ctx context.Context, region, id string) error
+	// RelatedKeys returns every key with this id, in any state and region: the keys of one multi-Region key.
+	RelatedKeys(ctx context.Context, id string) ([]*Key, error)
+	// ChangeRelatedKeys is UpdateKey for all of them at once: change gets private copies and returns the rows to be
+	// written; one with a region that had none is added.
+	ChangeRelatedKeys(ctx context.Context, id string, change func([]*Key) ([]*Key, error)) error
 	// Keys returns up to limit keys of an account and region whose state is neither Creating nor Deleting, in
 	// order of id, from the first id greater than after.
 	Keys(ctx context.Context, account, region, after string, limit int) ([]*Key, error)
 	// UnfinishedKeys returns up to limit keys that a reconciler must finish or undo: Creating and created
-	// before createdBefore, Deleting, or PendingDeletion with DeletionAt not after dueBy. It uses an index.
+	// before createdBefore, Deleting, PendingDeletion with DeletionAt not after dueBy, or any with DueAt not after dueBy.
+	// It uses an index.
 	UnfinishedKeys(ctx context.Context, createdBefore, dueBy time.Time, limit int) ([]*Key, error)
 
 	// InsertAlias adds an alias; ErrExists when the name is taken, ErrLimit when its key has maxPerKey already,
@@ -131,6 +57,42 @@ type Store interface {
 	// Aliases returns up to limit aliases of an account and region (of one key when keyID is not empty), in
 	// order of name, from the first name greater than after.
 	Aliases(ctx context.Context, account, region, keyID, after string, limit int) ([]*Alias, error)
+
+	// InsertGrant adds a grant; ErrLimit when its key has maxPerKey already, ErrNoRow when the key is gone.
+	InsertGrant(ctx context.Context, g *Grant, maxPerKey int) error
+	// DeleteGrant removes a grant; ErrNoRow when there is none.
+	DeleteGrant(ctx context.Context, id string) error
+	// GrantsOf returns a key's grants, in order of id.
+	GrantsOf(ctx context.Context, region, keyID string) ([]*Grant, error)
+	// Grant returns a grant; ErrNoRow when there is none.
+	Grant(ctx context.Context, id string) (*Grant, error)
+	// RetirableGrants returns up to limit grants in a region that name this retiring principal, in order of id, from the
+	// first id greater than after.
+	RetirableGrants(ctx context.Context, region, principal, after string, limit int) ([]*Grant, error)
+
+	// InsertKeyStore adds a custom key store; ErrExists when its account and region have the name or the cluster,
+	// ErrLimit when they have max already.
+	InsertKeyStore(ctx context.Context, s *KeyStore, max int) error
+	// KeyStore returns a custom key store; ErrNoRow when there is none.
+	KeyStore(ctx context.Context, id string) (*KeyStore, error)
+	// KeyStores returns the custom key stores of an account and region, or of all when account is empty, in order of id.
+	KeyStores(ctx context.Context, account, region string) ([]*KeyStore, error)
+	// UpdateKeyStore is UpdateKey for a custom key store; ErrExists when another has the name.
+	UpdateKeyStore(ctx context.Context, id string, change func(*KeyStore) error) error
+	// RemoveKeyStore deletes a custom key store; ErrLimit when it has keys.
+	RemoveKeyStore(ctx context.Context, id string) error
+
+	// InsertWrappingKey records a token object before it is made.
+	InsertWrappingKey(ctx context.Context, k WrappingKey) error
+	// ExpiredWrappingKeys returns up to limit of those that expired before a time.
+	ExpiredWrappingKeys(ctx context.Context, before time.Time, limit int) ([]WrappingKey, error)
+	// RemoveWrappingKey forgets one; an absent one is no error.
+	RemoveWrappingKey(ctx context.Context, id ObjectID) error
+
+	// RecordUses keeps the last use of each key; an older one than is there changes nothing.
+	RecordUses(ctx context.Context, uses []KeyUse) error
+	// LastUse returns a key's last use; ErrNoRow when there is none.
+	LastUse(ctx context.Context, region, keyID string) (*KeyUse, error)
 
 	// InsertAccessKey adds a credential; ErrExists when the id is taken.
 	InsertAccessKey(ctx context.Context, k *AccessKey) error

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/verenc/kms/service"
@@ -140,6 +141,8 @@ func (f *field) value(raw json.RawMessage, into reflect.Value, path string, foun
 		}
 		*v = raw[0] == 't'
 		return nil
+	case *service.Timestamp:
+		return readTimestamp(raw, v)
 	case *int32:
 		return readNumber(raw, v, f.shape, path, found)
 	case *[]byte:
@@ -192,6 +195,19 @@ func readNumber(raw json.RawMessage, v *int32, s *shape, path string, found *vio
 	case int(*v) > s.max:
 		found.add("Value '%d' at '%s' failed to satisfy constraint: Member must have value less than or equal to %d", *v, path, s.max)
 	}
+	return nil
+}
+
+// maxSeconds bounds a time in a request: the year 9999.
+const maxSeconds = 253402300799
+
+// readTimestamp reads seconds since 1970, with a fraction.
+func readTimestamp(raw json.RawMessage, v *service.Timestamp) error {
+	seconds, err := strconv.ParseFloat(string(raw), 64)
+	if jsonKind(raw) != "NUMBER_VALUE" || err != nil || math.Abs(seconds) > maxSeconds {
+		return unexpected(raw, "Timestamp")
+	}
+	*v = service.Timestamp(time.UnixMilli(int64(math.Round(seconds * 1000))).UTC())
 	return nil
 }
 

@@ -27,8 +27,9 @@ import (
 )
 
 const (
-	account = "111122223333"
-	region  = "us-east-1"
+	account     = "111122223333"
+	region      = "us-east-1"
+	otherRegion = "eu-west-1"
 )
 
 // server is the whole service on a token of its own, behind a real HTTP listener.
@@ -71,7 +72,7 @@ func newServer(t testing.TB, o options) *server {
 	}
 	closeAtEnd(t, s.Store.Close)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Store: s.Store, Token: s.Token, Log: log, WrapsInToken: true, Now: s.Now}
+	sc := service.Config{Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.Now, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}
@@ -86,7 +87,7 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	s.Secret = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	handler, err := transport.New(transport.Config{Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, "eu-west-1"},
+	handler, err := transport.New(transport.Config{Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, otherRegion},
 		Ready: map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +98,17 @@ func newServer(t testing.TB, o options) *server {
 	s.Client = s.client(s.Secret, region)
 	return s
 }
+
+// canOf is what the token of the tests can do. Its self-test takes a second, so it runs once for all servers.
+func canOf(token *hsm.Token) service.Capabilities {
+	can.Do(func() { found = service.CapabilitiesOf(token.SelfTest(context.Background())) })
+	return found
+}
+
+var (
+	can   sync.Once
+	found service.Capabilities
+)
 
 func closeAtEnd(t testing.TB, f func() error) {
 	t.Cleanup(func() {

@@ -70,36 +70,35 @@ func open(ctx context.Context, c *Config, create bool) (p *parts, err error) {
 	if p.token, err = hsm.Open(ctx, h); err != nil {
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
-	wraps, err := selfTest(ctx, p)
+	can, err := selfTest(ctx, p)
 	if err != nil {
 		return p, err
 	}
 	if p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create}); err != nil {
 		return p, err
 	}
-	p.service, err = service.New(service.Config{Store: p.store, Token: p.token, Log: p.log, WrapsInToken: wraps,
-		ARNFormat: service.ARNFormat(c.ARNFormat)})
+	p.service, err = service.New(service.Config{Store: p.store, Token: p.token, Log: p.log, Can: can,
+		ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
 	return p, err
 }
 
-// selfTest refuses a token that can't do what everything needs, and tells whether it wraps data keys itself.
-func selfTest(ctx context.Context, p *parts) (wraps bool, err error) {
-	wraps = true
+// selfTest refuses a token that can't do what everything needs, and tells what it can do.
+func selfTest(ctx context.Context, p *parts) (service.Capabilities, error) {
+	checks := p.token.SelfTest(ctx)
 	var failures []string
-	for _, check := range p.token.SelfTest(ctx) {
+	for _, check := range checks {
 		switch {
 		case check.Err == nil:
-		case check.Name == hsm.CheckWrapped:
-			wraps = false
-			p.log.Warn("the token can't wrap data keys: GenerateDataKeyWithoutPlaintext makes ciphertexts of form 1", zap.Error(check.Err))
-		default:
+		case check.Name == hsm.CheckRandom || check.Name == hsm.CheckSeal || check.Name == hsm.CheckTamper || check.Name == hsm.CheckHidden:
 			failures = append(failures, check.Name+": "+check.Err.Error())
+		default:
+			p.log.Info("the token can't do everything", zap.String("check", check.Name), zap.String("needed_for", check.Need), zap.Error(check.Err))
 		}
 	}
 	if failures != nil {
-		return wraps, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
+		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
 	}
-	return wraps, nil
+	return service.CapabilitiesOf(checks), nil
 }
 
 func (p *parts) close() error {

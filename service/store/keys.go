@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/verenc/kms/service"
@@ -13,46 +14,73 @@ import (
 
 type keyName struct{ region, id string }
 
-const keyColumns = "region, id, account, spec, usage, origin, state, description, policy, created_at, deletion_at, materials, tags"
+func nameOf(k *service.Key) keyName { return keyName{k.Region, k.ID} }
+
+// keyColumns is the order of scanKey and keyValues.
+const keyColumns = "region, id, account, spec, usage, origin, state, description, policy, created_at, deletion_at, " +
+	"materials, tags, details, due_at, key_store"
 
 func scanKey(row scanner) (*service.Key, error) {
 	var k service.Key
-	var created, deletion sql.NullInt64
-	var materials, tags []byte
+	var created, deletion, due sql.NullInt64
+	var materials, tags, details []byte
 	err := row.Scan(&k.Region, &k.ID, &k.Account, &k.Spec, &k.Usage, &k.Origin, &k.State, &k.Description, &k.Policy,
-		&created, &deletion, &materials, &tags)
+		&created, &deletion, &materials, &tags, &details, &due, &k.CustomKeyStore)
 	if err != nil {
 		return nil, err
 	}
 	k.CreatedAt, k.DeletionAt = fromNanos(created), fromNanos(deletion)
-	if err := errors.Join(json.Unmarshal(materials, &k.Materials), json.Unmarshal(tags, &k.Tags)); err != nil {
+	err = errors.Join(json.Unmarshal(materials, &k.Materials), json.Unmarshal(tags, &k.Tags), json.Unmarshal(details, &k.Details))
+	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", k.ID, err)
 	}
 	return &k, nil
 }
 
-// documents are the JSON columns of a key.
-func documents(k *service.Key) (materials, tags string, err error) {
-	m, err := json.Marshal(k.Materials)
-	if err != nil {
-		return "", "", err
+func keyValues(k *service.Key) ([]any, error) {
+	var documents [3]string
+	for i, v := range []any{k.Materials, k.Tags, k.Details} {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return nil, fmt.Errorf("write key %s: %w", k.ID, err)
+		}
+		documents[i] = string(text)
 	}
-	t, err := json.Marshal(k.Tags)
-	return string(m), string(t), err
+	return []any{k.Region, k.ID, k.Account, k.Spec, k.Usage, k.Origin, k.State, k.Description, k.Policy,
+		nanos(k.CreatedAt), nanos(k.DeletionAt), documents[0], documents[1], documents[2], nanos(k.DueAt()), k.CustomKeyStore}, nil
+}
+
+// placeholders is one question mark for each column.
+func placeholders(columns string) string {
+	return "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
+}
+
+var insertKey = "INSERT INTO keys (" + keyColumns + ") VALUES " + placeholders(keyColumns)
+
+// updateKey sets all columns behind the primary key's.
+var updateKey = "UPDATE keys SET (" + strings.TrimPrefix(keyColumns, "region, id, ") + ") = " +
+	placeholders(strings.TrimPrefix(keyColumns, "region, id, ")) + " WHERE region = ? AND id = ?"
+
+func writeNewKey(ctx context.Context, tx *sql.Tx, k *service.Key) error {
+	values, err := keyValues(k)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, insertKey, values...)
+	return taken(err)
+}
+
+func writeKey(ctx context.Context, tx *sql.Tx, k *service.Key) error {
+	values, err := keyValues(k)
+	if err != nil {
+		return err
+	}
+	return affected(tx.ExecContext(ctx, updateKey, append(values[2:], k.Region, k.ID)...))
 }
 
 // InsertKey implements service.Store.
 func (d *DB) InsertKey(ctx context.Context, k *service.Key) error {
-	materials, tags, err := documents(k)
-	if err != nil {
-		return fmt.Errorf("insert key: %w", err)
-	}
-	return d.change(ctx, "insert key", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO keys ("+keyColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			k.Region, k.ID, k.Account, k.Spec, k.Usage, k.Origin, k.State, k.Description, k.Policy,
-			nanos(k.CreatedAt), nanos(k.DeletionAt), materials, tags)
-		return taken(err)
-	})
+	return d.change(ctx, "insert key", func(tx *sql.Tx) error { return writeNewKey(ctx, tx, k) })
 }
 
 const keyByName = " FROM keys WHERE region = ? AND id = ?"
@@ -76,20 +104,59 @@ func (d *DB) UpdateKey(ctx context.Context, region, id string, change func(*serv
 		if err := change(k); err != nil {
 			return err
 		}
-		materials, tags, err := documents(k)
-		if err != nil {
-			return fmt.Errorf("update key: %w", err)
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE keys SET spec = ?, usage = ?, origin = ?, state = ?, description = ?, policy = ?,
-			created_at = ?, deletion_at = ?, materials = ?, tags = ? WHERE region = ? AND id = ?`,
-			k.Spec, k.Usage, k.Origin, k.State, k.Description, k.Policy, nanos(k.CreatedAt), nanos(k.DeletionAt), materials, tags, region, id)
-		return err
+		return writeKey(ctx, tx, k)
 	})
 }
 
-// RemoveKey implements service.Store. The key's aliases go with it.
+// keysRelated names the condition of its index, or it would not be used.
+const keysRelated = " FROM keys WHERE id = ? AND id LIKE 'mrk-%' ORDER BY region"
+
+// RelatedKeys implements service.Store.
+func (d *DB) RelatedKeys(ctx context.Context, id string) ([]*service.Key, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+keysRelated, id)
+	return collect(rows, err, scanKey)
+}
+
+// ChangeRelatedKeys implements service.Store.
+func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error)) error {
+	var touched []keyName
+	defer func() {
+		for _, n := range touched {
+			d.keys.forget(n)
+		}
+	}()
+	return d.change(ctx, "change related keys", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, "SELECT "+keyColumns+keysRelated, id)
+		keys, err := collect(rows, err, scanKey)
+		if err != nil {
+			return err
+		}
+		there := map[keyName]bool{}
+		for _, k := range keys {
+			there[nameOf(k)] = true
+		}
+		changed, err := change(keys)
+		if err != nil {
+			return err
+		}
+		for _, k := range changed {
+			touched = append(touched, nameOf(k))
+			write := writeNewKey
+			if there[nameOf(k)] {
+				write = writeKey
+			}
+			if err := write(ctx, tx, k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// RemoveKey implements service.Store. The key's aliases, grants and last use go with it.
 func (d *DB) RemoveKey(ctx context.Context, region, id string) error {
 	defer d.aliases.forgetAll() // rare, and cheaper than knowing which
+	defer d.grants.forget(keyName{region, id})
 	defer d.keys.forget(keyName{region, id})
 	return d.change(ctx, "remove key", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE"+keyByName, region, id)
@@ -105,15 +172,43 @@ func (d *DB) Keys(ctx context.Context, account, region, after string, limit int)
 	return collect(rows, err, scanKey)
 }
 
-// unfinished has one part for each partial index.
+// unfinished has one part for each partial index. A key that is in two parts comes twice, which is cheaper than to sort.
 const unfinished = ` FROM (
 	SELECT * FROM keys WHERE state = 'Deleting'
 	UNION ALL SELECT * FROM keys WHERE state = 'PendingDeletion' AND deletion_at <= ?
 	UNION ALL SELECT * FROM keys WHERE state = 'Creating' AND created_at < ?
+	UNION ALL SELECT * FROM keys WHERE due_at IS NOT NULL AND due_at <= ?
 ) LIMIT ?`
 
 // UnfinishedKeys implements service.Store.
 func (d *DB) UnfinishedKeys(ctx context.Context, createdBefore, dueBy time.Time, limit int) ([]*service.Key, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+unfinished, nanos(dueBy), nanos(createdBefore), limit)
+	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+unfinished, nanos(dueBy), nanos(createdBefore), nanos(dueBy), limit)
 	return collect(rows, err, scanKey)
+}
+
+// RecordUses implements service.Store. A key that is gone meanwhile is passed over.
+func (d *DB) RecordUses(ctx context.Context, uses []service.KeyUse) error {
+	return d.change(ctx, "record uses", func(tx *sql.Tx) error {
+		for _, u := range uses {
+			_, err := tx.ExecContext(ctx, `INSERT INTO key_uses (region, key_id, operation, at, event_id, request_id)
+				SELECT region, id, ?, ?, ?, ? FROM keys WHERE region = ? AND id = ?
+				ON CONFLICT DO UPDATE SET operation = excluded.operation, at = excluded.at, event_id = excluded.event_id,
+					request_id = excluded.request_id WHERE excluded.at > at`,
+				u.Operation, nanos(u.At), u.EventID, u.RequestID, u.Region, u.KeyID)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// LastUse implements service.Store.
+func (d *DB) LastUse(ctx context.Context, region, keyID string) (*service.KeyUse, error) {
+	u := service.KeyUse{Region: region, KeyID: keyID}
+	var at sql.NullInt64
+	err := d.read.QueryRowContext(ctx, "SELECT operation, at, event_id, request_id FROM key_uses WHERE region = ? AND key_id = ?", region, keyID).
+		Scan(&u.Operation, &at, &u.EventID, &u.RequestID)
+	u.At = fromNanos(at)
+	return one(&u, err, "last use")
 }

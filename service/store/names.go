@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 
 	"github.com/verenc/kms/service"
@@ -132,10 +131,7 @@ func (d *DB) ServiceObject(ctx context.Context, purpose string) (id service.Obje
 	if _, err := one(raw, err, "service object"); err != nil {
 		return id, err
 	}
-	if len(raw) != len(id) {
-		return id, fmt.Errorf("read service object %s: its id has %d bytes, not %d", purpose, len(raw), len(id))
-	}
-	return service.ObjectID(raw), nil
+	return objectID(raw, "service object "+purpose)
 }
 
 // InsertServiceObject implements service.Store.

@@ -54,6 +54,7 @@ type DB struct {
 	keys       *cache[keyName, *service.Key]
 	aliases    *cache[aliasName, *service.Alias]
 	accessKeys *cache[string, *service.AccessKey]
+	grants     *cache[keyName, []*service.Grant]
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -74,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
-		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize)}
+		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize)}
 	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}
@@ -220,6 +221,7 @@ func (d *DB) forget() {
 	d.keys.forgetAll()
 	d.aliases.forgetAll()
 	d.accessKeys.forgetAll()
+	d.grants.forgetAll()
 }
 
 // Ping proves that the file can be read, and locked for writing.

@@ -1,0 +1,57 @@
+package hsm
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Attributes is what the token itself says of a key, for whoever attests it.
+type Attributes struct {
+	Label            string
+	KeyType          string // CKA_KEY_TYPE by its name in PKCS#11, "CKK_AES"
+	Mechanism        string // CKA_KEY_GEN_MECHANISM by its name, "CKM_AES_KEY_GEN"; empty when the key was not generated in the token
+	Local            bool   // CKA_LOCAL: generated in the token
+	Sensitive        bool   // CKA_SENSITIVE: can't be read
+	AlwaysSensitive  bool   // CKA_ALWAYS_SENSITIVE: never could
+	Extractable      bool   // CKA_EXTRACTABLE: can be wrapped
+	NeverExtractable bool   // CKA_NEVER_EXTRACTABLE: never could
+}
+
+// Names of key types, and of the mechanisms that generate keys.
+var (
+	keyTypeNames = map[uint]string{pkcs11.CKK_AES: "CKK_AES", pkcs11.CKK_GENERIC_SECRET: "CKK_GENERIC_SECRET",
+		pkcs11.CKK_RSA: "CKK_RSA", pkcs11.CKK_EC: "CKK_EC", ckkECEdwards: "CKK_EC_EDWARDS"}
+	mechanismNames = map[uint]string{pkcs11.CKM_AES_KEY_GEN: "CKM_AES_KEY_GEN",
+		pkcs11.CKM_GENERIC_SECRET_KEY_GEN: "CKM_GENERIC_SECRET_KEY_GEN", pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN: "CKM_RSA_PKCS_KEY_PAIR_GEN",
+		pkcs11.CKM_EC_KEY_PAIR_GEN: "CKM_EC_KEY_PAIR_GEN", ckmECEdwardsKeyPairGen: "CKM_EC_EDWARDS_KEY_PAIR_GEN",
+		pkcs11.CK_UNAVAILABLE_INFORMATION: ""}
+)
+
+// Attributes reads the attributes of a key.
+func (t *Token) Attributes(ctx context.Context, id ObjectID) (Attributes, error) {
+	return run(ctx, t, func(s *session) (Attributes, error) {
+		h, err := s.lookup(id)
+		if err != nil {
+			return Attributes{}, err
+		}
+		v, err := s.attributes(h, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_KEY_GEN_MECHANISM, pkcs11.CKA_LOCAL,
+			pkcs11.CKA_SENSITIVE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_NEVER_EXTRACTABLE)
+		if err != nil {
+			return Attributes{}, err
+		}
+		return Attributes{Label: string(v[0]), KeyType: name(keyTypeNames, v[1]), Mechanism: name(mechanismNames, v[2]), Local: truth(v[3]),
+			Sensitive: truth(v[4]), AlwaysSensitive: truth(v[5]), Extractable: truth(v[6]), NeverExtractable: truth(v[7])}, nil
+	})
+}
+
+func name(names map[uint]string, value []byte) string {
+	if known, ok := names[ulong(value)]; ok && len(value) == len(ulongs(0)) {
+		return known
+	}
+	return fmt.Sprintf("%#x", ulong(value))
+}
+
+// truth reads a CK_BBOOL.
+func truth(value []byte) bool { return len(value) == 1 && value[0] == 1 }

@@ -1,0 +1,174 @@
+package hsm
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"testing"
+)
+
+func rsaKey(t testing.TB, spki []byte) *rsa.PublicKey {
+	t.Helper()
+	key, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.(*rsa.PublicKey)
+}
+
+func encryptOAEP(t testing.TB, public *rsa.PublicKey, hash crypto.Hash, plaintext, label []byte) []byte {
+	t.Helper()
+	ciphertext, err := rsa.EncryptOAEP(hash.New(), rand.Reader, public, plaintext, label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ciphertext
+}
+
+func TestOAEP(t *testing.T) {
+	token := connect(t)
+	for _, kt := range []KeyType{RSA2048, RSA3072, RSA4096} {
+		key, spki := newKeyPair(t, token, kt, DecryptPair)
+		public := rsaKey(t, spki)
+		for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
+			most := public.Size() - 2*hash.Size() - 2
+			for _, size := range []int{0, 1, 32, most} {
+				want := bytes.Repeat([]byte{0}, size) // a message of zeros is where unpadding goes wrong
+				got, err := token.DecryptOAEP(t.Context(), key, kt, hash, encryptOAEP(t, public, hash, want, nil))
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%v %v: %d bytes came back as %x, %v", kt, hash, size, got, err)
+				}
+			}
+		}
+	}
+}
+
+// TestOAEPRefuses has every way of being wrong end in the one error, and the token unharmed.
+func TestOAEPRefuses(t *testing.T) {
+	token := connect(t)
+	key, spki := newKeyPair(t, token, RSA2048, DecryptPair)
+	public := rsaKey(t, spki)
+	raise := func(em []byte) []byte {
+		c := new(big.Int).Exp(new(big.Int).SetBytes(em), big.NewInt(int64(public.E)), public.N)
+		return c.FillBytes(make([]byte, public.Size()))
+	}
+	for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
+		good := encryptOAEP(t, public, hash, []byte("plaintext"), nil)
+		other := crypto.SHA1 + crypto.SHA256 - hash
+		for name, ciphertext := range map[string][]byte{
+			"nothing":          {},
+			"short":            good[1:],
+			"long":             append([]byte{0}, good...),
+			"changed":          append(bytes.Clone(good[:255]), good[255]^1),
+			"another label":    encryptOAEP(t, public, hash, []byte("plaintext"), []byte("label")),
+			"another hash":     encryptOAEP(t, public, other, []byte("plaintext"), nil),
+			"the modulus":      public.N.Bytes(),
+			"above it":         bytes.Repeat([]byte{0xff}, 256),
+			"zero":             make([]byte, 256),
+			"first byte of em": raise(append([]byte{1}, make([]byte, 255)...)),
+			"no padding":       raise(append([]byte{0}, bytes.Repeat([]byte{7}, 255)...)),
+		} {
+			got, err := token.DecryptOAEP(t.Context(), key, RSA2048, hash, ciphertext)
+			if !errors.Is(err, ErrAuthentication) || got != nil {
+				t.Errorf("%v, %s: %x, %v", hash, name, got, err)
+			}
+		}
+		if got, err := token.DecryptOAEP(t.Context(), key, RSA2048, hash, good); err != nil || string(got) != "plaintext" {
+			t.Errorf("%v: %q, %v", hash, got, err)
+		}
+	}
+	if s := token.Stats(); s.Failures != 0 || s.Connections != 1 {
+		t.Errorf("%+v", s)
+	}
+
+	signs, _ := newKeyPair(t, token, RSA2048, SignPair)
+	for name, test := range map[string]struct {
+		key  ObjectID
+		kt   KeyType
+		hash crypto.Hash
+	}{
+		"no hash":        {key, RSA2048, 0},
+		"SHA-512":        {key, RSA2048, crypto.SHA512},
+		"no type":        {key, 0, crypto.SHA256},
+		"a curve":        {key, P256, crypto.SHA256},
+		"a signing key":  {signs, RSA2048, crypto.SHA256},
+		"a signing key1": {signs, RSA2048, crypto.SHA1},
+		"no key":         {newID(t), RSA2048, crypto.SHA256},
+	} {
+		_, err := token.DecryptOAEP(t.Context(), test.key, test.kt, test.hash, make([]byte, 256))
+		if err == nil || errors.Is(err, ErrAuthentication) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// fixedKey is a key of the tests; it protects nothing.
+var fixedKey = func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+}()
+
+// FuzzUnpadOAEP compares with crypto/rsa, which sees the same encoded message through an RSA operation that undoes ours.
+func FuzzUnpadOAEP(f *testing.F) {
+	open := func(t testing.TB, ciphertext []byte) []byte {
+		c := new(big.Int).SetBytes(ciphertext)
+		return new(big.Int).Exp(c, fixedKey.D, fixedKey.N).FillBytes(make([]byte, 256))
+	}
+	for _, message := range []string{"", "m", "message of some length"} {
+		for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
+			em := open(f, encryptOAEP(f, &fixedKey.PublicKey, hash, []byte(message), nil))
+			f.Add(em, true)
+			for _, at := range []int{0, 1, 21, 33, 60, 100, 255} {
+				changed := bytes.Clone(em)
+				changed[at] ^= 1
+				f.Add(changed, hash == crypto.SHA1)
+			}
+		}
+	}
+	f.Add([]byte{}, false)
+	f.Add(make([]byte, 66), false)
+	f.Fuzz(func(t *testing.T, em []byte, sha1 bool) {
+		hash := crypto.SHA256
+		if sha1 {
+			hash = crypto.SHA1
+		}
+		if len(em) != 256 || new(big.Int).SetBytes(em).Cmp(fixedKey.N) >= 0 {
+			unpadOAEP(hash, em) // of other sizes there is nothing to compare with
+			return
+		}
+		c := new(big.Int).Exp(new(big.Int).SetBytes(em), big.NewInt(int64(fixedKey.E)), fixedKey.N).FillBytes(make([]byte, 256))
+		want, err := rsa.DecryptOAEP(hash.New(), nil, fixedKey, c, nil)
+		got, ok := unpadOAEP(hash, em)
+		if ok != (err == nil) || !bytes.Equal(got, want) {
+			t.Errorf("%x, %v instead of %x, %v", got, ok, want, err)
+		}
+		if !bytes.Equal(em, make([]byte, 256)) {
+			t.Error("the encoded message was left in memory")
+		}
+	})
+}
+
+// FuzzUnpadValidOAEP makes every message a valid one first, since random bytes never are.
+func FuzzUnpadValidOAEP(f *testing.F) {
+	f.Add([]byte("message"), byte(0), uint8(0))
+	f.Add([]byte{1, 0, 1}, byte(1), uint8(40))
+	f.Fuzz(func(t *testing.T, message []byte, flip byte, at uint8) {
+		if len(message) > 190 {
+			return
+		}
+		c := encryptOAEP(t, &fixedKey.PublicKey, crypto.SHA256, message, nil)
+		em := new(big.Int).Exp(new(big.Int).SetBytes(c), fixedKey.D, fixedKey.N).FillBytes(make([]byte, 256))
+		em[at] ^= flip
+		got, ok := unpadOAEP(crypto.SHA256, em)
+		if ok != (flip == 0) || ok && !bytes.Equal(got, message) {
+			t.Errorf("flip %x at %d: %x, %v", flip, at, got, ok)
+		}
+	})
+}

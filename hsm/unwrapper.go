@@ -1,0 +1,239 @@
+package hsm
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+)
+
+// unwrapper opens what is wrapped under the public key of an RSA pair.
+type unwrapper struct {
+	*session
+	key     pkcs11.ObjectHandle
+	keyType *keyType
+	hash    crypto.Hash // of OAEP
+	outside bool        // the token refuses that hash
+}
+
+// secret makes a secret key object of size bytes from what is wrapped with OAEP.
+func (u *unwrapper) secret(template []*pkcs11.Attribute, size int, wrapped []byte) (pkcs11.ObjectHandle, error) {
+	if u.outside {
+		value, err := u.read(wrapped)
+		if err != nil {
+			return 0, err
+		}
+		defer clear(value)
+		if len(value) != size {
+			return 0, fmt.Errorf("%w: a secret of %d bytes instead of %d", ErrMaterial, len(value), size)
+		}
+		return u.create(append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE, value)))
+	}
+	h, err := u.unwrapOrExplain(u.oaep(wrapped), template)
+	if err != nil {
+		return 0, err
+	}
+	// Neither the template nor the token need refuse another length.
+	n, err := u.length(h, wrapped)
+	if err == nil && n != size {
+		err = fmt.Errorf("%w: a secret of %d bytes instead of %d", ErrMaterial, n, size)
+	}
+	if err != nil {
+		return 0, errors.Join(err, u.destroy(h))
+	}
+	return h, nil
+}
+
+// length gives the length of a secret in bytes. SoftHSM sets the CKA_VALUE_LEN of what it unwraps to 0; there another copy
+// of the secret is read, counted and cleared.
+func (u *unwrapper) length(h pkcs11.ObjectHandle, wrapped []byte) (int, error) {
+	values, err := u.attributes(h, pkcs11.CKA_VALUE_LEN)
+	if err != nil {
+		return 0, err
+	}
+	if n := ulong(values[0]); n != 0 {
+		return int(n), nil
+	}
+	value, err := u.read(wrapped)
+	clear(value)
+	return len(value), err
+}
+
+// read gives what is wrapped with OAEP.
+func (u *unwrapper) read(wrapped []byte) ([]byte, error) {
+	if u.outside {
+		return u.checkedOAEP(u.key, u.keyType, u.hash, wrapped, u.decryptRaw)
+	}
+	h, err := u.unwrapOrExplain(u.oaep(wrapped), readableSecret())
+	if err != nil {
+		return nil, err
+	}
+	return u.readOnce(h, len(wrapped))
+}
+
+// hybrid unwraps what RSAAESKeyWrap has wrapped into an object, through a session object of the AES key in front.
+func (u *unwrapper) hybrid(wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	ephemeral := append(Wrap.template(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
+	aes, err := u.secret(ephemeral, aesKeySize, wrapped[:u.keyType.size])
+	if err != nil {
+		return 0, err
+	}
+	h, err := u.unwrapOrExplain(u.kwp(aes, wrapped[u.keyType.size:]), template)
+	return h, errors.Join(err, u.destroy(aes))
+}
+
+// rsaPair unwraps a private key in the token and reads its public key there.
+func (u *unwrapper) rsaPair(k KeyPair, kt *keyType, template []*pkcs11.Attribute, wrapped []byte) (h pkcs11.ObjectHandle, spki []byte, err error) {
+	h, err = u.hybrid(wrapped, template)
+	if err != nil {
+		return 0, nil, err
+	}
+	public, err := u.rsaPublic(h, kt)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrMaterial, err)
+	} else {
+		err = u.consistent(h, k, kt, public)
+	}
+	if err == nil {
+		spki, err = x509.MarshalPKIXPublicKey(public)
+	}
+	if err != nil {
+		return 0, nil, errors.Join(err, u.destroy(h))
+	}
+	return h, spki, nil
+}
+
+// consistent tells whether both halves of an RSA pair belong together: NIST SP 800-56B section 6.4.1.1.
+func (s *session) consistent(h pkcs11.ObjectHandle, k KeyPair, kt *keyType, public *rsa.PublicKey) error {
+	if k.Purpose == DecryptPair {
+		want := []byte("pairwise consistency")
+		ciphertext, err := s.encryptOAEP(h, kt, crypto.SHA1, want)
+		if err != nil {
+			return err
+		}
+		if got, err := s.decryptOAEP(h, crypto.SHA1, ciphertext); err != nil || !bytes.Equal(got, want) {
+			return fmt.Errorf("%w: the private key does not open what the public key has encrypted (%w)", ErrMaterial, err)
+		}
+		return nil
+	}
+	digest := make([]byte, crypto.SHA256.Size())
+	call, err := Scheme{PKCS1v15, crypto.SHA256}.call(k.Type, digest)
+	if err != nil {
+		return err
+	}
+	signature, err := s.sign(h, call)
+	if err == nil {
+		err = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the public key does not verify what the private key has signed (%w)", ErrMaterial, err)
+	}
+	return nil
+}
+
+// curvePair reads a private key and creates it.
+func (u *unwrapper) curvePair(kt *keyType, template []*pkcs11.Attribute, hybrid bool, wrapped []byte) (pkcs11.ObjectHandle, []byte, error) {
+	var pkcs8 []byte
+	var err error
+	if hybrid {
+		var h pkcs11.ObjectHandle
+		if h, err = u.hybrid(wrapped, readableSecret()); err == nil {
+			pkcs8, err = u.readOnce(h, len(wrapped))
+		}
+	} else {
+		pkcs8, err = u.read(wrapped)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	defer clear(pkcs8)
+	return u.createPair(kt, template, pkcs8)
+}
+
+// createPair creates a private key of a curve from its PKCS#8.
+func (s *session) createPair(kt *keyType, template []*pkcs11.Attribute, padded []byte) (pkcs11.ObjectHandle, []byte, error) {
+	pkcs8, err := trimDER(padded)
+	if err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", ErrMaterial, err)
+	}
+	private, point, err := kt.parsePKCS8(pkcs8)
+	if err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", ErrMaterial, err)
+	}
+	defer clear(private)
+	spki, err := kt.marshalPoint(point)
+	if err != nil {
+		return 0, nil, err
+	}
+	h, err := s.create(append(template,
+		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, kt.ecParams()),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE, private)))
+	return h, spki, err
+}
+
+func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	s.lib.objects.RLock()
+	defer s.lib.objects.RUnlock()
+	return s.lib.create(s.handle, template)
+}
+
+// unwrapping is C_UnwrapKey of certain bytes into an object of any kind.
+type unwrapping func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
+
+func (u *unwrapper) oaep(wrapped []byte) unwrapping {
+	return func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+		return u.unwrap(pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(u.hash), u.key, wrapped, template)
+	}
+}
+
+func (u *unwrapper) kwp(aes pkcs11.ObjectHandle, wrapped []byte) unwrapping {
+	return func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+		return u.unwrap(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, aes, wrapped, template)
+	}
+}
+
+// unwrapOrExplain unwraps into an object, and says of a failure whose it is. When the same bytes unwrap into a secret that
+// nobody reads, they are in order and the material is not; when the pair unwraps something else, the token is in order
+// and the bytes are not.
+func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	h, err := unwrap(template)
+	if err == nil || !u.loggedIn() || lost(err) {
+		return h, err
+	}
+	hidden := append(secretTemplate(pkcs11.CKK_GENERIC_SECRET), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
+	if again, probe := unwrap(hidden); probe == nil {
+		return 0, errors.Join(fmt.Errorf("%w: %w", ErrMaterial, err), u.destroy(again))
+	}
+	if !ambiguous(err) && !errors.Is(err, ErrAuthentication) {
+		return 0, err
+	}
+	want := binary.BigEndian.AppendUint64(nil, 0x5a5a5a5a)
+	test, probe := u.encryptOAEP(u.key, u.keyType, u.hash, want)
+	if probe == nil {
+		probe = u.reads(test, want)
+	}
+	if probe == nil {
+		return 0, fmt.Errorf("%w: %w", ErrAuthentication, err)
+	}
+	return 0, unexplained(err, probe)
+}
+
+// reads tells whether a wrapped value comes out right.
+func (u *unwrapper) reads(wrapped, want []byte) error {
+	var got []byte
+	var err error
+	if u.outside {
+		got, err = u.decryptRaw(u.key, u.hash, wrapped)
+	} else {
+		got, err = u.unwrapReadable(pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(u.hash), u.key, wrapped)
+	}
+	if err == nil && !bytes.Equal(got, want) {
+		err = errors.New("the wrapping key gives another value than was wrapped")
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+package service
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+)
+
+const agreementECDH = "ECDH" // the only KeyAgreementAlgorithmSpec
+
+// DeriveSharedSecretRequest is the input of DeriveSharedSecret.
+type DeriveSharedSecretRequest struct {
+	KeyId                 string         `shape:"KeyIdType" required:"true"`
+	KeyAgreementAlgorithm string         `shape:"KeyAgreementAlgorithmSpec" required:"true"`
+	PublicKey             []byte         `shape:"PublicKeyType" required:"true"`
+	GrantTokens           []string       `shape:"GrantTokenList"`
+	DryRun                bool           `shape:"NullableBooleanType"`
+	Recipient             *RecipientInfo `shape:"RecipientInfo"`
+}
+
+// DeriveSharedSecretResponse is the output of DeriveSharedSecret.
+type DeriveSharedSecretResponse struct {
+	KeyId                 string
+	SharedSecret          Secret
+	KeyAgreementAlgorithm string
+	KeyOrigin             string
+}
+
+// Wipe clears the secret once the answer is written.
+func (r *DeriveSharedSecretResponse) Wipe() { clear(r.SharedSecret) }
+
+// DeriveSharedSecret returns the raw ECDH secret (NIST SP 800-56A section 5.7.1.2) of a key in the token and a peer's
+// public key.
+func (s *Service) DeriveSharedSecret(ctx context.Context, c *Caller, in *DeriveSharedSecretRequest) (*DeriveSharedSecretResponse, error) {
+	if err := refuseRecipient(in.Recipient); err != nil {
+		return nil, err
+	}
+	k, err := s.keyFor(ctx, c, keyUse{op: "DeriveSharedSecret", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.KeyAgreementAlgorithm})
+	if err != nil {
+		return nil, err
+	}
+	peer, err := peerPoint(in.PublicKey, k)
+	if err != nil {
+		return nil, err
+	}
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := token.Derive(ctx, k.current().Objects[RolePair], keySpecs[k.Spec].pair, peer)
+	if err != nil {
+		return nil, tokenError(err)
+	}
+	s.used(c, "DeriveSharedSecret", k)
+	return &DeriveSharedSecretResponse{KeyId: s.arns.key(k), SharedSecret: secret, KeyAgreementAlgorithm: agreementECDH, KeyOrigin: k.Origin}, nil
+}
+
+// peerPoint gives the peer's uncompressed point, which is on the key's own curve: crypto/x509 reads no point that is on none.
+func peerPoint(spki []byte, k *Key) ([]byte, error) {
+	wrong := refuse(CodeValidation, "PublicKey is not a valid public key for key spec %s.", k.Spec)
+	peer, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, wrong.because(err)
+	}
+	own, err := x509.ParsePKIXPublicKey(k.PublicKey)
+	if err != nil {
+		return nil, internal(err)
+	}
+	theirs, ok := peer.(*ecdsa.PublicKey)
+	ours, ec := own.(*ecdsa.PublicKey)
+	if !ok || !ec || theirs.Curve != ours.Curve {
+		return nil, wrong
+	}
+	point, err := theirs.ECDH()
+	if err != nil {
+		return nil, wrong.because(err)
+	}
+	return point.Bytes(), nil
+}

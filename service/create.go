@@ -1,0 +1,209 @@
+package service
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/hsm"
+)
+
+// OriginType of a key.
+const (
+	originKMS      = "AWS_KMS"
+	originExternal = "EXTERNAL"
+	originXKS      = "EXTERNAL_KEY_STORE"
+)
+
+const (
+	undoTimeout = 10 * time.Second
+
+	msgTokenCannot = "%s is not supported: %s."
+)
+
+// CreateKeyRequest is the input of CreateKey.
+type CreateKeyRequest struct {
+	Policy                         string `shape:"PolicyType"`
+	Description                    string `shape:"DescriptionType"`
+	KeyUsage                       string `shape:"KeyUsageType"`
+	CustomerMasterKeySpec          string `shape:"CustomerMasterKeySpec"`
+	KeySpec                        string `shape:"KeySpec"`
+	Origin                         string `shape:"OriginType"`
+	CustomKeyStoreId               string `shape:"CustomKeyStoreIdType"`
+	BypassPolicyLockoutSafetyCheck bool   `shape:"BooleanType"`
+	Tags                           []Tag  `shape:"TagList"`
+	MultiRegion                    bool   `shape:"NullableBooleanType"`
+	XksKeyId                       string `shape:"XksKeyIdType"`
+}
+
+// CreateKeyResponse is the output of CreateKey.
+type CreateKeyResponse struct {
+	KeyMetadata KeyMetadata
+}
+
+// CreateKey makes a key whose material is born in the token and never leaves it, or one that waits for its material.
+//
+// A row in state Creating, which names the token objects to be, is stored before they are made, and becomes
+// Enabled after. Whatever a crash leaves in between, Reconcile undoes.
+func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*CreateKeyResponse, error) {
+	k, err := s.newKey(ctx, c, in)
+	if err != nil {
+		return nil, err
+	}
+	if k.Origin == originExternal {
+		k.State = StatePendingImport
+	} else {
+		m, err := s.newMaterial(k)
+		if err != nil {
+			return nil, err
+		}
+		k.State, k.Materials = StateCreating, []Material{*m}
+	}
+	if err := s.store.InsertKey(ctx, k); err != nil {
+		return nil, storeError(err)
+	}
+	if k.State == StateCreating {
+		if err := s.makeKey(ctx, k); err != nil {
+			if !errors.Is(err, hsm.ErrTimeout) { // or the object may appear after it was looked for: leave it to Reconcile
+				s.undo(ctx, k)
+			}
+			return nil, err
+		}
+		k.State = StateEnabled
+	}
+	m, err := s.describe(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	return &CreateKeyResponse{KeyMetadata: m}, nil
+}
+
+// makeKey generates the material of a key in state Creating and enables it.
+func (s *Service) makeKey(ctx context.Context, k *Key) error {
+	public, err := s.generate(ctx, k, k.current())
+	if err != nil {
+		return err
+	}
+	k.PublicKey = public
+	return storeError(s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
+		if k.State != StateCreating {
+			return internal(errors.New("the key was undone while it was made"))
+		}
+		k.State, k.PublicKey = StateEnabled, public
+		return nil
+	}))
+}
+
+// undo takes back a CreateKey that failed. What it can't do now, Reconcile does later.
+func (s *Service) undo(ctx context.Context, k *Key) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := s.finish(ctx, k); err != nil {
+		s.log.Warn("undo of CreateKey is left to the reconciler", zap.String("key", k.ID), zap.Error(err))
+	}
+}
+
+// newKey checks the request and the caller, and draws up the row.
+func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*Key, error) {
+	k := &Key{Account: c.Account, Region: c.Region, Origin: in.Origin, Description: in.Description, Policy: in.Policy, Tags: in.Tags,
+		CustomKeyStore: in.CustomKeyStoreId, CreatedAt: s.now()}
+	if k.Origin == "" {
+		k.Origin = originKMS
+	}
+	if k.Policy == "" {
+		k.Policy = defaultPolicy(c.Account)
+	}
+	var err error
+	if k.Spec, k.Usage, err = specAndUsage(in); err != nil {
+		return nil, err
+	}
+	if err := s.authoriseNewKey(ctx, c, keyUse{newKey: k, multiRegion: in.MultiRegion, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
+		return nil, err
+	}
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
+	if err := checkPolicy(in.Policy); err != nil {
+		return nil, err
+	}
+	if err := s.checkCustomKeyStore(ctx, c, in, k); err != nil {
+		return nil, err
+	}
+	if reason, cannot := s.can.Missing[k.Spec]; cannot {
+		return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
+	}
+	if in.MultiRegion {
+		k.PrimaryRegion = c.Region
+	}
+	if k.ID, err = s.newKeyID(in.MultiRegion); err != nil {
+		return nil, internal(err)
+	}
+	return k, nil
+}
+
+// newKeyID draws a UUID, or mrk- and 32 hex digits.
+func (s *Service) newKeyID(multiRegion bool) (string, error) {
+	if !multiRegion {
+		id, err := uuid.NewRandomFromReader(s.cfg.Rand)
+		return id.String(), err
+	}
+	var random [16]byte
+	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
+		return "", fmt.Errorf("draw a key id: %w", err)
+	}
+	return "mrk-" + hex.EncodeToString(random[:]), nil
+}
+
+// specAndUsage gives KeySpec and KeyUsage with their defaults, if they go together.
+func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
+	spec, usage = in.KeySpec, in.KeyUsage
+	if in.CustomerMasterKeySpec != "" {
+		if spec != "" {
+			return "", "", refuse(CodeValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+		}
+		spec = in.CustomerMasterKeySpec
+	}
+	if spec == "" {
+		spec = specSymmetric
+	}
+	if usage == "" {
+		if spec != specSymmetric {
+			return "", "", refuse(CodeValidation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+		}
+		usage = usageEncryptDecrypt
+	}
+	if keySpecs[spec].algorithms[usage] == nil {
+		return "", "", refuse(CodeValidation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
+	}
+	return spec, usage, nil
+}
+
+// checkCustomKeyStore checks what a custom key store asks of its keys (API Reference, CreateKey, CustomKeyStoreId).
+func (s *Service) checkCustomKeyStore(ctx context.Context, c *Caller, in *CreateKeyRequest, k *Key) error {
+	if in.XksKeyId != "" || k.Origin == originXKS {
+		return refuse(CodeUnsupportedOperation, "Origin %s is not supported: custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)
+	}
+	if (in.CustomKeyStoreId != "") != (k.Origin == keyStoreCloudHSM) {
+		return refuse(CodeValidation, "CustomKeyStoreId and Origin %s must be specified together.", keyStoreCloudHSM)
+	}
+	if in.CustomKeyStoreId == "" {
+		return nil
+	}
+	if k.Spec != specSymmetric || in.MultiRegion {
+		return refuse(CodeUnsupportedOperation, "A custom key store holds only symmetric encryption keys of a single Region.")
+	}
+	store, err := s.keyStore(ctx, c, in.CustomKeyStoreId)
+	if err != nil {
+		return err
+	}
+	if state := s.keyStores.status(store.ID).state; state != storeConnected {
+		return wrongKeyStoreState(store.ID, state)
+	}
+	return nil
+}

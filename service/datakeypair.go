@@ -1,0 +1,151 @@
+package service
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"fmt"
+
+	"github.com/verenc/kms/hsm"
+)
+
+// GenerateDataKeyPairRequest is the input of GenerateDataKeyPair.
+type GenerateDataKeyPairRequest struct {
+	EncryptionContext map[string]string `shape:"EncryptionContextType"`
+	KeyId             string            `shape:"KeyIdType" required:"true"`
+	KeyPairSpec       string            `shape:"DataKeyPairSpec" required:"true"`
+	GrantTokens       []string          `shape:"GrantTokenList"`
+	Recipient         *RecipientInfo    `shape:"RecipientInfo"`
+	DryRun            bool              `shape:"NullableBooleanType"`
+}
+
+// GenerateDataKeyPairResponse is the output of GenerateDataKeyPair.
+type GenerateDataKeyPairResponse struct {
+	PrivateKeyCiphertextBlob []byte
+	PrivateKeyPlaintext      Secret
+	PublicKey                []byte
+	KeyId                    string
+	KeyPairSpec              string
+	KeyMaterialId            string `json:",omitempty"`
+}
+
+// Wipe clears the private key once the answer is written.
+func (r *GenerateDataKeyPairResponse) Wipe() { clear(r.PrivateKeyPlaintext) }
+
+// GenerateDataKeyPair returns a key pair of the token, its private key in clear and sealed under a key.
+func (s *Service) GenerateDataKeyPair(ctx context.Context, c *Caller, in *GenerateDataKeyPairRequest) (*GenerateDataKeyPairResponse, error) {
+	if err := refuseRecipient(in.Recipient); err != nil {
+		return nil, err
+	}
+	p, err := s.dataKeyPair(ctx, c, keyUse{op: "GenerateDataKeyPair", keyID: in.KeyId, grantTokens: in.GrantTokens,
+		context: in.EncryptionContext, pairSpec: in.KeyPairSpec}, in.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	private := p.private
+	if private == nil {
+		if private, err = p.token.DecryptWrappedPair(ctx, p.material.pair(), p.box, p.aad); err != nil {
+			return nil, tokenError(err)
+		}
+	}
+	s.used(c, "GenerateDataKeyPair", p.key)
+	return &GenerateDataKeyPairResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PrivateKeyPlaintext: private,
+		PublicKey: p.public, KeyId: s.arns.key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+}
+
+// GenerateDataKeyPairWithoutPlaintextRequest is the input of GenerateDataKeyPairWithoutPlaintext.
+type GenerateDataKeyPairWithoutPlaintextRequest struct {
+	EncryptionContext map[string]string `shape:"EncryptionContextType"`
+	KeyId             string            `shape:"KeyIdType" required:"true"`
+	KeyPairSpec       string            `shape:"DataKeyPairSpec" required:"true"`
+	GrantTokens       []string          `shape:"GrantTokenList"`
+	DryRun            bool              `shape:"NullableBooleanType"`
+}
+
+// GenerateDataKeyPairWithoutPlaintextResponse is the output of GenerateDataKeyPairWithoutPlaintext.
+type GenerateDataKeyPairWithoutPlaintextResponse struct {
+	PrivateKeyCiphertextBlob []byte
+	PublicKey                []byte
+	KeyId                    string
+	KeyPairSpec              string
+	KeyMaterialId            string `json:",omitempty"`
+}
+
+// GenerateDataKeyPairWithoutPlaintext returns a key pair whose private key is born and wrapped in the token.
+func (s *Service) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, c *Caller, in *GenerateDataKeyPairWithoutPlaintextRequest) (*GenerateDataKeyPairWithoutPlaintextResponse, error) {
+	p, err := s.dataKeyPair(ctx, c, keyUse{op: "GenerateDataKeyPairWithoutPlaintext", keyID: in.KeyId, grantTokens: in.GrantTokens,
+		context: in.EncryptionContext, pairSpec: in.KeyPairSpec}, in.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	clear(p.private)
+	s.used(c, "GenerateDataKeyPairWithoutPlaintext", p.key)
+	return &GenerateDataKeyPairWithoutPlaintextResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PublicKey: p.public,
+		KeyId: s.arns.key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+}
+
+// dataKeyPair is a sealed key pair. private is nil when it was born in the token and never left it.
+type dataKeyPair struct {
+	*dataKeyPlan
+	public, box, private []byte
+}
+
+func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bool) (*dataKeyPair, error) {
+	spec := keySpecs[use.pairSpec].pair
+	if reason, cannot := s.can.Missing[use.pairSpec]; spec == 0 || cannot {
+		if reason == "" {
+			reason = "the token has no such keys"
+		}
+		return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, use.pairSpec, reason)
+	}
+	form := byte(formSealed)
+	if s.can.WrapPairs[spec] {
+		form = formWrappedPair
+	}
+	plan, err := s.planDataKey(ctx, c, use, header{form: form})
+	if err != nil {
+		return nil, err
+	}
+	if plan.key.CustomKeyStore != "" {
+		return nil, refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns.key(plan.key), plan.key.Origin)
+	}
+	if err := dryRun(dry); err != nil {
+		return nil, err
+	}
+	p := &dataKeyPair{dataKeyPlan: plan}
+	if plan.header.form == formWrappedPair {
+		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(), spec, plan.aad)
+		return p, tokenError(err)
+	}
+	if p.private, p.public, err = s.openPair(ctx, plan.token, spec); err != nil {
+		return nil, err
+	}
+	p.box, err = plan.token.Encrypt(ctx, plan.material.Objects[RoleSeal], p.private, plan.aad)
+	return p, tokenError(err)
+}
+
+// openPair makes a key pair whose private key leaves the token at once, for keys without a wrap key (imported material)
+// and key types that the token can't wrap (SoftHSM: Ed25519, made here of the token's random bytes).
+func (s *Service) openPair(ctx context.Context, token Token, spec hsm.KeyType) (private, public []byte, err error) {
+	if s.can.WrapPairs[spec] {
+		public, private, err = token.GenerateExportedPair(ctx, spec)
+		return private, public, tokenError(err)
+	}
+	if spec != hsm.Ed25519 {
+		return nil, nil, refuse(CodeUnsupportedOperation, "The token cannot wrap a private key of type %s.", spec)
+	}
+	seed, err := token.Random(ctx, ed25519.SeedSize)
+	if err != nil {
+		return nil, nil, tokenError(err)
+	}
+	key := ed25519.NewKeyFromSeed(seed)
+	defer clear(key)
+	defer clear(seed)
+	if private, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
+		return nil, nil, internal(fmt.Errorf("encode private key: %w", err))
+	}
+	if public, err = x509.MarshalPKIXPublicKey(key.Public()); err != nil {
+		return nil, nil, internal(fmt.Errorf("encode public key: %w", err))
+	}
+	return private, public, nil
+}

@@ -1,0 +1,408 @@
+package service
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	maxGrants       = 50_000 // for one key; AWS page "Resource quotas"
+	grantIDSize     = 32     // bytes
+	grantSecretSize = 32     // bytes
+)
+
+// grantOperations are the operations of a grant that a key of a usage can have (AWS page "Grant operations"). Those of
+// anyGrant are for every key.
+var (
+	anyGrant        = []string{"CreateGrant", "DescribeKey", "RetireGrant"}
+	grantOperations = map[string][]string{
+		usageSignVerify:        {"GetPublicKey", "Sign", "Verify"},
+		usageGenerateVerifyMAC: {"GenerateMac", "VerifyMac"},
+		usageKeyAgreement:      {"DeriveSharedSecret", "GetPublicKey"},
+		usageEncapsulate:       {"Decapsulate", "Encapsulate", "GetPublicKey"},
+		usageEncryptDecrypt:    {"Decrypt", "Encrypt", "ReEncryptFrom", "ReEncryptTo"},
+	}
+	symmetricGrant = []string{"GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext"}
+)
+
+func grantable(k *Key, op string) bool {
+	switch {
+	case slices.Contains(anyGrant, op), slices.Contains(grantOperations[k.Usage], op):
+		return true
+	case k.symmetric():
+		return slices.Contains(symmetricGrant, op)
+	}
+	return op == "GetPublicKey" && keySpecs[k.Spec].pair != 0
+}
+
+// GrantConstraints restrict a grant (API Reference, GrantConstraints).
+type GrantConstraints struct {
+	EncryptionContextSubset map[string]string `shape:"EncryptionContextType" json:",omitempty"`
+	EncryptionContextEquals map[string]string `shape:"EncryptionContextType" json:",omitempty"`
+	SourceArn               string            `shape:"GrantConstraintSourceArnType" json:",omitempty"`
+}
+
+// CreateGrantRequest is the input of CreateGrant.
+type CreateGrantRequest struct {
+	KeyId                    string            `shape:"KeyIdType" required:"true"`
+	GranteePrincipal         string            `shape:"PrincipalIdType"`
+	RetiringPrincipal        string            `shape:"PrincipalIdType"`
+	Operations               []string          `shape:"GrantOperationList" required:"true"`
+	Constraints              *GrantConstraints `shape:"GrantConstraints"`
+	GrantTokens              []string          `shape:"GrantTokenList"`
+	Name                     string            `shape:"GrantNameType"`
+	DryRun                   bool              `shape:"NullableBooleanType"`
+	GranteeServicePrincipal  string            `shape:"ServicePrincipalType"`
+	RetiringServicePrincipal string            `shape:"ServicePrincipalType"`
+}
+
+// CreateGrantResponse is the output of CreateGrant.
+type CreateGrantResponse struct {
+	GrantToken string
+	GrantId    string
+}
+
+// CreateGrant lets a principal use a key. A grant with the name and the terms of one that is there is that one.
+func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantRequest) (*CreateGrantResponse, error) {
+	g, err := s.newGrant(c, in)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.keyFor(ctx, c, keyUse{op: "CreateGrant", keyID: in.KeyId, grantTokens: in.GrantTokens, grant: g})
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range in.Operations {
+		if !grantable(k, op) {
+			return nil, refuse(CodeValidation, "Operation %s is not valid in a grant for a key with KeySpec %s and KeyUsage %s.", op, k.Spec, k.Usage)
+		}
+	}
+	if (len(g.Equals) > 0 || len(g.Subset) > 0) && !k.symmetric() {
+		return nil, refuse(CodeValidation, "Encryption context constraints are valid only in grants for symmetric encryption keys.")
+	}
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
+	g.Region, g.KeyID, g.Account = k.Region, k.ID, k.Account
+	if same, err := s.sameGrant(ctx, g); err != nil || same != nil {
+		return grantResponse(same), err
+	}
+	random := make([]byte, grantIDSize+grantSecretSize)
+	if _, err := io.ReadFull(s.cfg.Rand, random); err != nil {
+		return nil, internal(fmt.Errorf("draw a grant id: %w", err))
+	}
+	g.ID, g.Secret, g.CreatedAt = hex.EncodeToString(random[:grantIDSize]), random[grantIDSize:], s.now()
+	switch err := s.store.InsertGrant(ctx, g, maxGrants); {
+	case errors.Is(err, ErrLimit):
+		return nil, refuse(CodeLimitExceeded, "The key has %d grants, the most that it can have.", maxGrants)
+	case errors.Is(err, ErrNoRow):
+		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+	case err != nil:
+		return nil, storeError(err)
+	}
+	return grantResponse(g), nil
+}
+
+func grantResponse(g *Grant) *CreateGrantResponse {
+	if g == nil {
+		return nil
+	}
+	return &CreateGrantResponse{GrantId: g.ID, GrantToken: g.token()}
+}
+
+// newGrant reads the terms of a request.
+func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
+	g := &Grant{Name: in.Name, Issuer: rootARN(c.Account), GrantTerms: GrantTerms{Operations: slices.Clone(in.Operations)}}
+	slices.Sort(g.Operations)
+	g.Operations = slices.Compact(g.Operations)
+	var err error
+	if g.Grantee, g.GranteeIsService, err = principalOf("grantee", in.GranteePrincipal, in.GranteeServicePrincipal); err != nil {
+		return nil, err
+	}
+	if g.Retiring, g.RetiringIsService, err = principalOf("retiring", in.RetiringPrincipal, in.RetiringServicePrincipal); err != nil {
+		return nil, err
+	}
+	switch {
+	case g.Grantee == "":
+		return nil, refuse(CodeValidation, "1 validation error detected: Value null at 'granteePrincipal' failed to satisfy constraint: Member must not be null")
+	case len(g.Operations) == 0:
+		return nil, refuse(CodeValidation, "1 validation error detected: Value '[]' at 'operations' failed to satisfy constraint: Member must have length greater than or equal to 1")
+	}
+	if in.Constraints != nil {
+		g.Equals, g.Subset, g.SourceARN = in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset, in.Constraints.SourceArn
+	}
+	return g, nil
+}
+
+// principalARN: an account's root, a user, a role, or a session of a role or federated user (AWS page "IAM identifiers").
+var principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|user/.+|role/.+)|sts::[0-9]{12}:(assumed-role/[^/]+/[^/]+|federated-user/.+))$`)
+
+func principalOf(which, arn, service string) (principal string, isService bool, err error) {
+	switch {
+	case arn != "" && service != "":
+		return "", false, refuse(CodeValidation, "Specify either a %s principal or a %s service principal, not both.", which, which)
+	case service != "":
+		return service, true, nil
+	case arn != "" && accountID.MatchString(arn):
+		return rootARN(arn), false, nil
+	case arn != "" && !principalARN.MatchString(arn):
+		return "", false, refuse(CodeInvalidArn, "The %s principal is not a valid ARN.", which)
+	}
+	return arn, false, nil
+}
+
+// sameGrant finds the named grant with the same terms, so that a repeated CreateGrant makes no second one.
+func (s *Service) sameGrant(ctx context.Context, g *Grant) (*Grant, error) {
+	if g.Name == "" {
+		return nil, nil
+	}
+	all, err := s.store.GrantsOf(ctx, g.Region, g.KeyID)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	for _, old := range all {
+		if old.Name == g.Name && old.Grantee == g.Grantee && old.Retiring == g.Retiring && old.Issuer == g.Issuer && old.sameTerms(&g.GrantTerms) {
+			return old, nil
+		}
+	}
+	return nil, nil
+}
+
+func (t *GrantTerms) sameTerms(o *GrantTerms) bool {
+	return slices.Equal(t.Operations, o.Operations) && maps.Equal(t.Equals, o.Equals) && maps.Equal(t.Subset, o.Subset) &&
+		t.SourceARN == o.SourceARN && t.GranteeIsService == o.GranteeIsService && t.RetiringIsService == o.RetiringIsService
+}
+
+// A grant token is base64url of the grant's id and secret, so that it can't be guessed from the id.
+func (g *Grant) token() string {
+	id, _ := hex.DecodeString(g.ID)
+	return base64.RawURLEncoding.EncodeToString(append(id, g.Secret...))
+}
+
+// grantOfToken finds the grant that a token belongs to.
+func (s *Service) grantOfToken(ctx context.Context, token string) (*Grant, error) {
+	invalid := refuse(CodeInvalidGrantToken, "The specified grant token is not valid.")
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(token, "="))
+	if err != nil || len(raw) != grantIDSize+grantSecretSize {
+		return nil, invalid
+	}
+	g, err := s.store.Grant(ctx, hex.EncodeToString(raw[:grantIDSize]))
+	if errors.Is(err, ErrNoRow) {
+		return nil, invalid
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if subtle.ConstantTimeCompare(g.Secret, raw[grantIDSize:]) != 1 {
+		return nil, invalid
+	}
+	return g, nil
+}
+
+// GrantListEntry is one grant in an answer.
+type GrantListEntry struct {
+	KeyId                    string
+	GrantId                  string
+	Name                     string `json:",omitempty"`
+	CreationDate             Timestamp
+	GranteePrincipal         string `json:",omitempty"`
+	RetiringPrincipal        string `json:",omitempty"`
+	IssuingAccount           string
+	Operations               []string
+	Constraints              *GrantConstraints `json:",omitempty"`
+	GranteeServicePrincipal  string            `json:",omitempty"`
+	RetiringServicePrincipal string            `json:",omitempty"`
+}
+
+func (s *Service) grantEntry(g *Grant) GrantListEntry {
+	e := GrantListEntry{KeyId: s.arns.of(g.Account, g.Region, "key/"+g.KeyID), GrantId: g.ID, Name: g.Name, CreationDate: Timestamp(g.CreatedAt),
+		IssuingAccount: g.Issuer, Operations: g.Operations}
+	if g.GranteeIsService {
+		e.GranteeServicePrincipal = g.Grantee
+	} else {
+		e.GranteePrincipal = g.Grantee
+	}
+	if g.RetiringIsService {
+		e.RetiringServicePrincipal = g.Retiring
+	} else {
+		e.RetiringPrincipal = g.Retiring
+	}
+	if len(g.Equals) > 0 || len(g.Subset) > 0 || g.SourceARN != "" {
+		e.Constraints = &GrantConstraints{EncryptionContextEquals: g.Equals, EncryptionContextSubset: g.Subset, SourceArn: g.SourceARN}
+	}
+	return e
+}
+
+// ListGrantsResponse is the output of ListGrants and of ListRetirableGrants.
+type ListGrantsResponse struct {
+	Grants     []GrantListEntry
+	NextMarker string `json:",omitempty"`
+	Truncated  bool
+}
+
+func (s *Service) listGrants(grants []*Grant, next string) *ListGrantsResponse {
+	out := &ListGrantsResponse{Grants: []GrantListEntry{}, NextMarker: next, Truncated: next != ""}
+	for _, g := range grants {
+		out.Grants = append(out.Grants, s.grantEntry(g))
+	}
+	return out
+}
+
+// ListGrantsRequest is the input of ListGrants.
+type ListGrantsRequest struct {
+	Limit                   int32  `shape:"LimitType"`
+	Marker                  string `shape:"MarkerType"`
+	KeyId                   string `shape:"KeyIdType" required:"true"`
+	GrantId                 string `shape:"GrantIdType"`
+	GranteePrincipal        string `shape:"PrincipalIdType"`
+	GranteeServicePrincipal string `shape:"ServicePrincipalType"`
+}
+
+// ListGrants returns a key's grants: all, one, or those of a grantee.
+func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsRequest) (*ListGrantsResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "ListGrants", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPage("ListGrants", in.Limit, in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.store.GrantsOf(ctx, k.Region, k.ID)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	var wanted []*Grant
+	for _, g := range all {
+		if (in.GrantId == "" || g.ID == in.GrantId) && (in.GranteePrincipal == "" || g.Grantee == in.GranteePrincipal) &&
+			(in.GranteeServicePrincipal == "" || g.Grantee == in.GranteeServicePrincipal) {
+			wanted = append(wanted, g)
+		}
+	}
+	if in.GrantId != "" && len(wanted) == 0 {
+		return nil, refuse(CodeInvalidGrantID, "The specified grant ID is not valid.")
+	}
+	return s.listGrants(pageOf(p, wanted, func(g *Grant) string { return g.ID })), nil
+}
+
+// ListRetirableGrantsRequest is the input of ListRetirableGrants.
+type ListRetirableGrantsRequest struct {
+	Limit                    int32  `shape:"LimitType"`
+	Marker                   string `shape:"MarkerType"`
+	RetiringPrincipal        string `shape:"PrincipalIdType"`
+	RetiringServicePrincipal string `shape:"ServicePrincipalType"`
+}
+
+// ListRetirableGrants returns the grants in the region that a principal of the caller's account may retire.
+func (s *Service) ListRetirableGrants(ctx context.Context, c *Caller, in *ListRetirableGrantsRequest) (*ListGrantsResponse, error) {
+	principal, isService, err := principalOf("retiring", in.RetiringPrincipal, in.RetiringServicePrincipal)
+	if err != nil {
+		return nil, err
+	}
+	if principal == "" {
+		return nil, refuse(CodeValidation, "1 validation error detected: Value null at 'retiringPrincipal' failed to satisfy constraint: Member must not be null")
+	}
+	if !isService && accountOf(principal) != c.Account {
+		return nil, refuse(CodeNotFound, "Principal %s is not in the account of the caller.", principal)
+	}
+	if err := s.authoriseAccount(ctx, c, "ListRetirableGrants"); err != nil {
+		return nil, err
+	}
+	p, err := newPage("ListRetirableGrants", in.Limit, in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := s.store.RetirableGrants(ctx, c.Region, principal, p.after, p.limit+1)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	return s.listGrants(cut(p, grants, func(g *Grant) string { return g.ID })), nil
+}
+
+// accountOf is the account in a principal's ARN.
+func accountOf(principal string) string {
+	parts := strings.SplitN(principal, ":", 6)
+	if len(parts) < 6 {
+		return ""
+	}
+	return parts[4]
+}
+
+// RevokeGrantRequest is the input of RevokeGrant.
+type RevokeGrantRequest struct {
+	KeyId   string `shape:"KeyIdType" required:"true"`
+	GrantId string `shape:"GrantIdType" required:"true"`
+	DryRun  bool   `shape:"NullableBooleanType"`
+}
+
+// RevokeGrant ends a grant, by whoever administers the key.
+func (s *Service) RevokeGrant(ctx context.Context, c *Caller, in *RevokeGrantRequest) (*Empty, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "RevokeGrant", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.grantOf(ctx, k, in.GrantId)
+	if err != nil {
+		return nil, err
+	}
+	return s.endGrant(ctx, g, in.DryRun)
+}
+
+func (s *Service) grantOf(ctx context.Context, k *Key, id string) (*Grant, error) {
+	g, err := s.store.Grant(ctx, id)
+	if errors.Is(err, ErrNoRow) || err == nil && (g.KeyID != k.ID || g.Region != k.Region) {
+		return nil, refuse(CodeNotFound, "Grant ID %s not found", id)
+	}
+	return g, storeError(err)
+}
+
+func (s *Service) endGrant(ctx context.Context, g *Grant, dry bool) (*Empty, error) {
+	if err := dryRun(dry); err != nil {
+		return nil, err
+	}
+	if err := s.store.DeleteGrant(ctx, g.ID); err != nil && !errors.Is(err, ErrNoRow) {
+		return nil, storeError(err)
+	}
+	return &Empty{}, nil
+}
+
+// RetireGrantRequest is the input of RetireGrant.
+type RetireGrantRequest struct {
+	GrantToken string `shape:"GrantTokenType"`
+	KeyId      string `shape:"KeyIdType"`
+	GrantId    string `shape:"GrantIdType"`
+	DryRun     bool   `shape:"NullableBooleanType"`
+}
+
+// RetireGrant ends a grant, by whom the grant itself lets do so.
+func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantRequest) (*Empty, error) {
+	var g *Grant
+	var err error
+	switch {
+	case in.GrantToken != "" && in.KeyId == "" && in.GrantId == "":
+		g, err = s.grantOfToken(ctx, in.GrantToken)
+	case in.GrantToken == "" && in.KeyId != "" && in.GrantId != "":
+		var k *Key
+		if k, err = s.resolve(ctx, c, in.KeyId, false); err == nil {
+			g, err = s.grantOf(ctx, k, in.GrantId)
+		}
+	default:
+		err = refuse(CodeValidation, "Specify either a grant token, or a key ID and a grant ID.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayRetire(ctx, c, g); err != nil {
+		return nil, err
+	}
+	return s.endGrant(ctx, g, in.DryRun)
+}

@@ -1,0 +1,369 @@
+package service
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/verenc/kms/hsm"
+)
+
+const (
+	importTokenLife = 24 * time.Hour // API Reference, GetParametersForImport
+	maxValidity     = 365            // days; API Reference, ImportKeyMaterial, ValidTo
+
+	expires       = "KEY_MATERIAL_EXPIRES"
+	doesNotExpire = "KEY_MATERIAL_DOES_NOT_EXPIRE"
+	importNew     = "NEW_KEY_MATERIAL"
+	importAgain   = "EXISTING_KEY_MATERIAL"
+)
+
+// importAlgorithms gives the HSM's algorithm of an AlgorithmSpec. RSAES_PKCS1_V1_5 is refused, as AWS does since 2023.
+var importAlgorithms = map[string]hsm.ImportAlgorithm{
+	"RSAES_OAEP_SHA_1": hsm.OAEPSHA1, "RSAES_OAEP_SHA_256": hsm.OAEPSHA256,
+	"RSA_AES_KEY_WRAP_SHA_1": hsm.RSAAESKeyWrapSHA1, "RSA_AES_KEY_WRAP_SHA_256": hsm.RSAAESKeyWrapSHA256,
+}
+
+// checkWrapping refuses what AWS does not wrap so (AWS page "Select a wrapping algorithm").
+func (s *Service) checkWrapping(algorithm, wrappingSpec string, k *Key) error {
+	wrong := refuse(CodeUnsupportedOperation, "Wrapping algorithm %s with wrapping key spec %s is not valid for key spec %s.", algorithm, wrappingSpec, k.Spec)
+	a, known := importAlgorithms[algorithm]
+	if !known || keySpecs[wrappingSpec].pair == 0 {
+		return wrong
+	}
+	pair := keySpecs[k.Spec].pair
+	_, rsa := rsaSizes[k.Spec]
+	oaep := a == hsm.OAEPSHA1 || a == hsm.OAEPSHA256
+	if oaep && (rsa || k.Spec == "ECC_NIST_P521" && wrappingSpec == "RSA_2048") || !oaep && pair == 0 {
+		return wrong
+	}
+	return nil
+}
+
+// GetParametersForImportRequest is the input of GetParametersForImport.
+type GetParametersForImportRequest struct {
+	KeyId             string `shape:"KeyIdType" required:"true"`
+	WrappingAlgorithm string `shape:"AlgorithmSpec" required:"true"`
+	WrappingKeySpec   string `shape:"WrappingKeySpec" required:"true"`
+}
+
+// GetParametersForImportResponse is the output of GetParametersForImport.
+type GetParametersForImportResponse struct {
+	KeyId             string
+	ImportToken       []byte
+	PublicKey         []byte
+	ParametersValidTo Timestamp
+}
+
+// importToken is what ImportToken holds, sealed by the token.
+type importToken struct {
+	Region, KeyID  string
+	Wrapping       ObjectID
+	Spec           string // WrappingKeySpec
+	Algorithm      string // AlgorithmSpec
+	ExpiresAt      time.Time
+	CustomKeyStore string `json:",omitempty"`
+}
+
+const importTokenData = "verenc-kms/import-token/1" // additional data of the seal
+
+// GetParametersForImport makes an RSA key pair in the token, for one key's material to be wrapped with. It is destroyed
+// when the import token expires.
+func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *GetParametersForImportRequest) (*GetParametersForImportResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "GetParametersForImport", keyID: in.KeyId, wrappingAlgorithm: in.WrappingAlgorithm, wrappingSpec: in.WrappingKeySpec})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkWrapping(in.WrappingAlgorithm, in.WrappingKeySpec, k); err != nil {
+		return nil, err
+	}
+	t := importToken{Region: k.Region, KeyID: k.ID, Spec: in.WrappingKeySpec, Algorithm: in.WrappingAlgorithm, ExpiresAt: s.now().Add(importTokenLife)}
+	if _, err := io.ReadFull(s.cfg.Rand, t.Wrapping[:]); err != nil {
+		return nil, internal(fmt.Errorf("draw an object id: %w", err))
+	}
+	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: t.Wrapping, ExpiresAt: t.ExpiresAt}); err != nil {
+		return nil, storeError(err)
+	}
+	public, err := s.token.GenerateKeyPair(ctx, hsm.KeyPair{ID: t.Wrapping, Label: "verenc/import/" + k.ID, Type: keySpecs[t.Spec].pair, Purpose: hsm.UnwrapPair})
+	if err != nil {
+		return nil, dependencyError(err)
+	}
+	text, err := json.Marshal(t)
+	if err != nil {
+		return nil, internal(err)
+	}
+	sealed, err := s.sealForSelf(ctx, text, importTokenData)
+	if err != nil {
+		return nil, err
+	}
+	return &GetParametersForImportResponse{KeyId: s.arns.key(k), ImportToken: sealed, PublicKey: public, ParametersValidTo: Timestamp(t.ExpiresAt)}, nil
+}
+
+func (s *Service) openImportToken(ctx context.Context, sealed []byte, k *Key) (t importToken, err error) {
+	text, err := s.openForSelf(ctx, sealed, importTokenData)
+	if errors.Is(err, hsm.ErrAuthentication) {
+		return t, &Error{Code: CodeInvalidImportToken, cause: err}
+	}
+	if err != nil {
+		return t, dependencyError(err)
+	}
+	if err := json.Unmarshal(text, &t); err != nil || t.KeyID != k.ID || t.Region != k.Region {
+		return t, &Error{Code: CodeInvalidImportToken, cause: err}
+	}
+	if !s.now().Before(t.ExpiresAt) {
+		return t, &Error{Code: CodeExpiredImportToken}
+	}
+	return t, nil
+}
+
+// ImportKeyMaterialRequest is the input of ImportKeyMaterial.
+type ImportKeyMaterialRequest struct {
+	KeyId                  string    `shape:"KeyIdType" required:"true"`
+	ImportToken            []byte    `shape:"CiphertextType" required:"true"`
+	EncryptedKeyMaterial   []byte    `shape:"CiphertextType" required:"true"`
+	ValidTo                Timestamp `shape:"DateType"`
+	ExpirationModel        string    `shape:"ExpirationModelType"`
+	ImportType             string    `shape:"ImportType"`
+	KeyMaterialDescription string    `shape:"KeyMaterialDescriptionType"`
+	KeyMaterialId          string    `shape:"BackingKeyIdType"`
+}
+
+// ImportKeyMaterialResponse is the output of ImportKeyMaterial.
+type ImportKeyMaterialResponse struct {
+	KeyId         string
+	KeyMaterialId string `json:",omitempty"`
+}
+
+// ImportKeyMaterial unwraps key material into the token, where it is from then on as any other.
+func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKeyMaterialRequest) (*ImportKeyMaterialResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "ImportKeyMaterial", keyID: in.KeyId, expirationModel: in.ExpirationModel, validTo: time.Time(in.ValidTo)})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkValidTo(in); err != nil {
+		return nil, err
+	}
+	t, err := s.openImportToken(ctx, in.ImportToken, k)
+	if err != nil {
+		return nil, err
+	}
+	isNew, err := s.importType(in, k)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.addScrap(ctx, "ImportKeyMaterial", k)
+	if err != nil {
+		return nil, err
+	}
+	imported, err := s.unwrap(ctx, k, m, t, in.EncryptedKeyMaterial)
+	if err == nil {
+		id := materialID(k, imported.CheckValue)
+		err = s.updateShared(ctx, "ImportKeyMaterial", k, func(keys []*Key) error {
+			return s.adopt(keys, k.Region, m.Ordinal, id, imported.Public, in, isNew)
+		})
+		m.ID = id
+	}
+	s.dropScrap(ctx, k, m, err) // after success this is the material that was replaced, if any
+	if err != nil {
+		return nil, err
+	}
+	out := &ImportKeyMaterialResponse{KeyId: s.arns.key(k)}
+	if k.symmetric() {
+		out.KeyMaterialId = m.ID
+	}
+	return out, nil
+}
+
+func (s *Service) unwrap(ctx context.Context, k *Key, m *Material, t importToken, wrapped []byte) (hsm.Imported, error) {
+	in := hsm.Import{Wrapping: t.Wrapping, WrappingType: keySpecs[t.Spec].pair, Algorithm: importAlgorithms[t.Algorithm], Wrapped: wrapped}
+	role := rolesOf(k)[0]
+	id, label := m.Objects[role], objectLabel(k, m, role)
+	if role == RolePair {
+		in.Pair = &hsm.KeyPair{ID: id, Label: label, Type: keySpecs[k.Spec].pair, Purpose: pairPurposes[k.Usage]}
+	} else {
+		secret := secretKey(k, id, label, role)
+		in.Secret = &secret
+	}
+	imported, err := s.token.Import(ctx, in)
+	switch {
+	case errors.Is(err, hsm.ErrMaterial):
+		return imported, &Error{Code: CodeIncorrectKeyMaterial, cause: err}
+	case errors.Is(err, hsm.ErrNoObject): // the wrapping key is gone
+		return imported, &Error{Code: CodeExpiredImportToken, cause: err}
+	case err != nil:
+		if mapped := tokenError(err); !isCode(mapped, CodeKeyUnavailable) {
+			return imported, mapped
+		}
+		return imported, dependencyError(err)
+	}
+	return imported, nil
+}
+
+// materialID identifies imported material: the same for the same key and material, and telling nothing of it.
+func materialID(k *Key, checkValue []byte) string {
+	sum := sha256.Sum256(append([]byte("verenc-kms/material/1|"+k.ID+"|"), checkValue...))
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *Service) checkValidTo(in *ImportKeyMaterialRequest) error {
+	at := time.Time(in.ValidTo)
+	switch {
+	case in.ExpirationModel == doesNotExpire && !at.IsZero():
+		return refuse(CodeValidation, "A validTo date must not be set if the ExpirationModel is %s", doesNotExpire)
+	case in.ExpirationModel == doesNotExpire:
+		return nil
+	case at.IsZero():
+		return refuse(CodeValidation, "A validTo date must be set if the ExpirationModel is %s", expires)
+	case !at.After(s.now()) || at.After(s.now().Add(maxValidity*day)):
+		return refuse(CodeValidation, "The validTo date must be in the future and at most %d days ahead.", maxValidity)
+	}
+	return nil
+}
+
+// importType tells whether new material is imported, and refuses what the key does not allow.
+func (s *Service) importType(in *ImportKeyMaterialRequest, k *Key) (isNew bool, err error) {
+	if !k.symmetric() && (in.ImportType != "" || in.KeyMaterialDescription != "" || in.KeyMaterialId != "") {
+		return false, refuse(CodeUnsupportedOperation, "ImportType, KeyMaterialDescription and KeyMaterialId are valid only for symmetric encryption keys.")
+	}
+	isNew = in.ImportType == importNew || in.ImportType == "" && k.current() == nil
+	switch {
+	case isNew && in.KeyMaterialId != "":
+		return false, refuse(CodeValidation, "KeyMaterialId must not be set if the ImportType is %s", importNew)
+	case isNew && k.multiRegion() && !k.primary():
+		return false, refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns.key(k))
+	}
+	return isNew, nil
+}
+
+// adopt makes the scrap material with this ordinal one of the key's: a new one, or the objects of one that the key has
+// had. What it replaces becomes scrap.
+func (s *Service) adopt(keys []*Key, region string, ordinal uint32, id string, public []byte, in *ImportKeyMaterialRequest, isNew bool) error {
+	k := keys[slices.IndexFunc(keys, func(k *Key) bool { return k.Region == region })]
+	scrap, ok := k.material(ordinal)
+	if !ok || !scrap.Scrap {
+		return internal(errors.New("the material was undone while it was imported"))
+	}
+	known := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == id && !m.Scrap })
+	switch {
+	case known < 0 && !isNew, in.KeyMaterialId != "" && in.KeyMaterialId != id, known >= 0 && in.ImportType == importNew:
+		return &Error{Code: CodeIncorrectKeyMaterial}
+	case known < 0:
+		if p := k.pending(); p != nil {
+			return refuse(CodeInvalidState, "New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.",
+				id, s.arns.key(k), p.ID)
+		}
+		first := k.current() == nil
+		scrap.Scrap, scrap.ID, scrap.Pending = false, id, !first
+		setImport(scrap, in)
+		for _, replica := range keys {
+			if replica != k {
+				replica.Materials = append(replica.Materials, Material{Ordinal: ordinal, ID: id, CreatedAt: scrap.CreatedAt, Pending: !first})
+			}
+		}
+	default:
+		m := &k.Materials[known]
+		m.Objects, scrap.Objects = scrap.Objects, m.Objects
+		setImport(m, in)
+	}
+	if len(public) > 0 {
+		for _, related := range keys {
+			related.PublicKey = public
+		}
+	}
+	if k.State == StatePendingImport && k.complete() {
+		k.State = StateEnabled
+	}
+	return nil
+}
+
+func setImport(m *Material, in *ImportKeyMaterialRequest) {
+	m.ExpiresAt = time.Time(in.ValidTo)
+	if in.KeyMaterialDescription != "" {
+		m.Description = in.KeyMaterialDescription
+	}
+}
+
+// complete tells whether all material that belongs to the key for good is there.
+func (k *Key) complete() bool {
+	for i := range k.Materials {
+		if m := &k.Materials[i]; !m.Scrap && !m.Pending && !m.present() {
+			return false
+		}
+	}
+	return k.current() != nil
+}
+
+func expirationModel(m *Material) string {
+	if m.ExpiresAt.IsZero() {
+		return doesNotExpire
+	}
+	return expires
+}
+
+// DeleteImportedKeyMaterialRequest is the input of DeleteImportedKeyMaterial.
+type DeleteImportedKeyMaterialRequest struct {
+	KeyId         string `shape:"KeyIdType" required:"true"`
+	KeyMaterialId string `shape:"BackingKeyIdType"`
+}
+
+// DeleteImportedKeyMaterialResponse is the output of DeleteImportedKeyMaterial.
+type DeleteImportedKeyMaterialResponse struct {
+	KeyId         string
+	KeyMaterialId string `json:",omitempty"`
+}
+
+// DeleteImportedKeyMaterial destroys imported material; the key can't be used until it is imported again.
+func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, c *Caller, in *DeleteImportedKeyMaterialRequest) (*DeleteImportedKeyMaterialResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "DeleteImportedKeyMaterial", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	out := &DeleteImportedKeyMaterialResponse{KeyId: s.arns.key(k)}
+	m := k.current()
+	if in.KeyMaterialId != "" {
+		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == in.KeyMaterialId && !m.Scrap })
+		if i < 0 {
+			return nil, refuse(CodeNotFound, "Key material %s is not associated with %s.", in.KeyMaterialId, out.KeyId)
+		}
+		m = &k.Materials[i]
+	}
+	if m == nil {
+		return out, nil
+	}
+	if k.symmetric() {
+		out.KeyMaterialId = m.ID
+	}
+	return out, s.removeImported(ctx, k, m.ID)
+}
+
+// removeImported takes the objects of an imported material away, and destroys them.
+func (s *Service) removeImported(ctx context.Context, k *Key, id string) error {
+	var scrap Material
+	err := s.updateKey(ctx, "DeleteImportedKeyMaterial", k, func(k *Key) error {
+		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == id && !m.Scrap })
+		if i < 0 || !k.Materials[i].present() {
+			return nil
+		}
+		m := &k.Materials[i]
+		scrap = Material{Ordinal: k.Materials[len(k.Materials)-1].Ordinal + 1, ID: id, CreatedAt: s.now(), Objects: m.Objects, Scrap: true}
+		m.Objects, m.ExpiresAt = nil, time.Time{}
+		if m.Pending && (!k.multiRegion() || k.primary()) {
+			k.Materials = slices.Delete(k.Materials, i, i+1)
+		} else if !m.Pending && k.State != StatePendingDeletion && k.State != StatePendingReplicaDeletion {
+			k.State = StatePendingImport
+		}
+		k.Materials = append(k.Materials, scrap)
+		return nil
+	})
+	if err != nil || !scrap.Scrap {
+		return err
+	}
+	s.dropScrap(ctx, k, &scrap, nil)
+	return nil
+}

@@ -1,0 +1,306 @@
+package service
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.uber.org/zap"
+)
+
+// A custom key store is another PKCS#11 token. The configuration names it by a cluster id; its user PIN is the
+// KeyStorePassword, kept sealed by the service's own token and tried once for each connection.
+
+const (
+	maxKeyStores     = 10             // AWS page "Resource quotas"
+	keyStoreCloudHSM = "AWS_CLOUDHSM" // also the origin of the keys in it
+)
+
+// XksProxyAuthenticationCredential authenticates to an external key store proxy.
+type XksProxyAuthenticationCredential struct {
+	AccessKeyId        string `shape:"XksProxyAuthenticationAccessKeyIdType" required:"true"`
+	RawSecretAccessKey string `shape:"XksProxyAuthenticationRawSecretAccessKeyType" required:"true"`
+}
+
+// CreateCustomKeyStoreRequest is the input of CreateCustomKeyStore.
+type CreateCustomKeyStoreRequest struct {
+	CustomKeyStoreName               string                            `shape:"CustomKeyStoreNameType" required:"true"`
+	CloudHsmClusterId                string                            `shape:"CloudHsmClusterIdType"`
+	TrustAnchorCertificate           string                            `shape:"TrustAnchorCertificateType"`
+	KeyStorePassword                 string                            `shape:"KeyStorePasswordType"`
+	CustomKeyStoreType               string                            `shape:"CustomKeyStoreType"`
+	XksProxyUriEndpoint              string                            `shape:"XksProxyUriEndpointType"`
+	XksProxyUriPath                  string                            `shape:"XksProxyUriPathType"`
+	XksProxyVpcEndpointServiceName   string                            `shape:"XksProxyVpcEndpointServiceNameType"`
+	XksProxyVpcEndpointServiceOwner  string                            `shape:"AccountIdType"`
+	XksProxyAuthenticationCredential *XksProxyAuthenticationCredential `shape:"XksProxyAuthenticationCredentialType"`
+	XksProxyConnectivity             string                            `shape:"XksProxyConnectivityType"`
+}
+
+// CreateCustomKeyStoreResponse is the output of CreateCustomKeyStore.
+type CreateCustomKeyStoreResponse struct {
+	CustomKeyStoreId string
+}
+
+// CreateCustomKeyStore registers a token that the configuration names. It is not connected yet.
+func (s *Service) CreateCustomKeyStore(ctx context.Context, c *Caller, in *CreateCustomKeyStoreRequest) (*CreateCustomKeyStoreResponse, error) {
+	if err := s.authoriseAccount(ctx, c, "CreateCustomKeyStore"); err != nil {
+		return nil, err
+	}
+	if in.CustomKeyStoreType != "" && in.CustomKeyStoreType != keyStoreCloudHSM {
+		return nil, refuse(CodeXksProxyUnreachable, "External key stores need a proxy, which this service does not call: use a PKCS#11 token, with CustomKeyStoreType %s.", keyStoreCloudHSM)
+	}
+	if in.CloudHsmClusterId == "" || in.KeyStorePassword == "" || in.TrustAnchorCertificate == "" {
+		return nil, refuse(CodeValidation, "CloudHsmClusterId, KeyStorePassword and TrustAnchorCertificate are required for a custom key store of type %s.", keyStoreCloudHSM)
+	}
+	cluster, named := s.cfg.Clusters[in.CloudHsmClusterId]
+	if !named {
+		return nil, refuse(CodeCloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
+	}
+	if cluster.TrustAnchor != "" && cluster.TrustAnchor != in.TrustAnchorCertificate {
+		return nil, refuse(CodeIncorrectTrustAnchor, "The trust anchor certificate is not that of cluster %s.", in.CloudHsmClusterId)
+	}
+	var random [8]byte
+	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
+		return nil, internal(fmt.Errorf("draw a key store id: %w", err))
+	}
+	store := &KeyStore{ID: "cks-" + hex.EncodeToString(random[:]), Account: c.Account, Region: c.Region, Name: in.CustomKeyStoreName,
+		ClusterID: in.CloudHsmClusterId, TrustAnchor: in.TrustAnchorCertificate, CreatedAt: s.now()}
+	var err error
+	if store.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID)); err != nil {
+		return nil, err
+	}
+	switch err := s.store.InsertKeyStore(ctx, store, maxKeyStores); {
+	case errors.Is(err, ErrExists):
+		return nil, s.keyStoreTaken(ctx, store)
+	case errors.Is(err, ErrLimit):
+		return nil, refuse(CodeLimitExceeded, "The account has %d custom key stores, the most that it can have.", maxKeyStores)
+	case err != nil:
+		return nil, storeError(err)
+	}
+	return &CreateCustomKeyStoreResponse{CustomKeyStoreId: store.ID}, nil
+}
+
+// keyStoreTaken tells whether it is the name or the cluster that another store has.
+func (s *Service) keyStoreTaken(ctx context.Context, store *KeyStore) error {
+	all, err := s.store.KeyStores(ctx, store.Account, store.Region)
+	if err != nil {
+		return storeError(err)
+	}
+	for _, other := range all {
+		if other.ID != store.ID && other.ClusterID == store.ClusterID {
+			return refuse(CodeCloudHsmClusterInUse, "The cluster %s is associated with custom key store %s.", store.ClusterID, other.ID)
+		}
+	}
+	return refuse(CodeKeyStoreNameInUse, "The custom key store name %s is in use.", store.Name)
+}
+
+// keyStoreFor authorises an operation on a custom key store and finds it.
+func (s *Service) keyStoreFor(ctx context.Context, c *Caller, op, id string) (*KeyStore, error) {
+	if err := s.authoriseAccount(ctx, c, op); err != nil {
+		return nil, err
+	}
+	return s.keyStore(ctx, c, id)
+}
+
+func (s *Service) keyStore(ctx context.Context, c *Caller, id string) (*KeyStore, error) {
+	store, err := s.store.KeyStore(ctx, id)
+	if errors.Is(err, ErrNoRow) || err == nil && (store.Account != c.Account || store.Region != c.Region) {
+		return nil, noCustomKeyStore(id)
+	}
+	return store, storeError(err)
+}
+
+func noCustomKeyStore(id string) error {
+	return refuse(CodeCustomKeyStoreNotFound, "Custom key store %s does not exist.", id)
+}
+
+func wrongKeyStoreState(id, state string) error {
+	return refuse(CodeCustomKeyStoreInvalidState, "The connection state of custom key store %s is %s, which is not valid for this operation.", id, state)
+}
+
+// ConnectCustomKeyStoreRequest is the input of ConnectCustomKeyStore.
+type ConnectCustomKeyStoreRequest struct {
+	CustomKeyStoreId string `shape:"CustomKeyStoreIdType" required:"true"`
+}
+
+// ConnectCustomKeyStore begins to connect; DescribeCustomKeyStores tells how it ends.
+func (s *Service) ConnectCustomKeyStore(ctx context.Context, c *Caller, in *ConnectCustomKeyStoreRequest) (*Empty, error) {
+	store, err := s.keyStoreFor(ctx, c, "ConnectCustomKeyStore", in.CustomKeyStoreId)
+	if err != nil {
+		return nil, err
+	}
+	if state := s.keyStores.status(store.ID).state; state == storeFailed || !s.keyStores.begin(store.ID) {
+		return nil, wrongKeyStoreState(store.ID, state) // after a failure, disconnect first
+	}
+	if err := s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = true; return nil }); err != nil {
+		s.keyStores.running.Done()
+		return nil, errors.Join(storeError(err), s.keyStores.drop(store.ID))
+	}
+	go s.connect(context.WithoutCancel(ctx), store)
+	return &Empty{}, nil
+}
+
+// DisconnectCustomKeyStoreRequest is the input of DisconnectCustomKeyStore.
+type DisconnectCustomKeyStoreRequest struct {
+	CustomKeyStoreId string `shape:"CustomKeyStoreIdType" required:"true"`
+}
+
+// DisconnectCustomKeyStore ends the connection; keys in the store are Unavailable then.
+func (s *Service) DisconnectCustomKeyStore(ctx context.Context, c *Caller, in *DisconnectCustomKeyStoreRequest) (*Empty, error) {
+	store, err := s.keyStoreFor(ctx, c, "DisconnectCustomKeyStore", in.CustomKeyStoreId)
+	if err != nil {
+		return nil, err
+	}
+	if state := s.keyStores.status(store.ID).state; state == storeDisconnected {
+		return nil, wrongKeyStoreState(store.ID, state)
+	}
+	if err := s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = false; return nil }); err != nil {
+		return nil, storeError(err)
+	}
+	if err := s.keyStores.drop(store.ID); err != nil {
+		s.log.Warn("close a custom key store", zap.String("store", store.ID), zap.Error(err))
+	}
+	return &Empty{}, nil
+}
+
+// UpdateCustomKeyStoreRequest is the input of UpdateCustomKeyStore.
+type UpdateCustomKeyStoreRequest struct {
+	CustomKeyStoreId                 string                            `shape:"CustomKeyStoreIdType" required:"true"`
+	NewCustomKeyStoreName            string                            `shape:"CustomKeyStoreNameType"`
+	KeyStorePassword                 string                            `shape:"KeyStorePasswordType"`
+	CloudHsmClusterId                string                            `shape:"CloudHsmClusterIdType"`
+	XksProxyUriEndpoint              string                            `shape:"XksProxyUriEndpointType"`
+	XksProxyUriPath                  string                            `shape:"XksProxyUriPathType"`
+	XksProxyVpcEndpointServiceName   string                            `shape:"XksProxyVpcEndpointServiceNameType"`
+	XksProxyVpcEndpointServiceOwner  string                            `shape:"AccountIdType"`
+	XksProxyAuthenticationCredential *XksProxyAuthenticationCredential `shape:"XksProxyAuthenticationCredentialType"`
+	XksProxyConnectivity             string                            `shape:"XksProxyConnectivityType"`
+}
+
+// UpdateCustomKeyStore changes a disconnected store's name, password or cluster.
+func (s *Service) UpdateCustomKeyStore(ctx context.Context, c *Caller, in *UpdateCustomKeyStoreRequest) (*Empty, error) {
+	store, err := s.keyStoreFor(ctx, c, "UpdateCustomKeyStore", in.CustomKeyStoreId)
+	if err != nil {
+		return nil, err
+	}
+	if in.XksProxyUriEndpoint != "" || in.XksProxyUriPath != "" || in.XksProxyVpcEndpointServiceName != "" || in.XksProxyVpcEndpointServiceOwner != "" ||
+		in.XksProxyAuthenticationCredential != nil || in.XksProxyConnectivity != "" {
+		return nil, refuse(CodeXksProxyInvalidConfiguration, "Custom key store %s is not an external key store.", store.ID)
+	}
+	if state := s.keyStores.status(store.ID).state; state != storeDisconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
+		return nil, wrongKeyStoreState(store.ID, state)
+	}
+	if _, named := s.cfg.Clusters[in.CloudHsmClusterId]; in.CloudHsmClusterId != "" && !named {
+		return nil, refuse(CodeCloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
+	}
+	changed := *store
+	if in.NewCustomKeyStoreName != "" {
+		changed.Name = in.NewCustomKeyStoreName
+	}
+	if in.CloudHsmClusterId != "" {
+		changed.ClusterID = in.CloudHsmClusterId
+	}
+	if in.KeyStorePassword != "" {
+		if changed.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID)); err != nil {
+			return nil, err
+		}
+	}
+	err = s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error {
+		k.Name, k.ClusterID, k.SealedPassword = changed.Name, changed.ClusterID, changed.SealedPassword
+		return nil
+	})
+	if errors.Is(err, ErrExists) {
+		return nil, s.keyStoreTaken(ctx, &changed)
+	}
+	return &Empty{}, storeError(err)
+}
+
+// DeleteCustomKeyStoreRequest is the input of DeleteCustomKeyStore.
+type DeleteCustomKeyStoreRequest struct {
+	CustomKeyStoreId string `shape:"CustomKeyStoreIdType" required:"true"`
+}
+
+// DeleteCustomKeyStore forgets a disconnected store that has no keys. The token stays as it is.
+func (s *Service) DeleteCustomKeyStore(ctx context.Context, c *Caller, in *DeleteCustomKeyStoreRequest) (*Empty, error) {
+	store, err := s.keyStoreFor(ctx, c, "DeleteCustomKeyStore", in.CustomKeyStoreId)
+	if err != nil {
+		return nil, err
+	}
+	if state := s.keyStores.status(store.ID).state; state != storeDisconnected {
+		return nil, wrongKeyStoreState(store.ID, state)
+	}
+	err = s.store.RemoveKeyStore(ctx, store.ID)
+	if errors.Is(err, ErrLimit) {
+		return nil, refuse(CodeCustomKeyStoreHasCMKs, "Custom key store %s contains KMS keys.", store.ID)
+	}
+	if errors.Is(err, ErrNoRow) {
+		return nil, noCustomKeyStore(store.ID)
+	}
+	return &Empty{}, storeError(err)
+}
+
+// DescribeCustomKeyStoresRequest is the input of DescribeCustomKeyStores.
+type DescribeCustomKeyStoresRequest struct {
+	CustomKeyStoreId   string `shape:"CustomKeyStoreIdType"`
+	CustomKeyStoreName string `shape:"CustomKeyStoreNameType"`
+	Limit              int32  `shape:"LimitType"`
+	Marker             string `shape:"MarkerType"`
+}
+
+// CustomKeyStoresListEntry is one custom key store.
+type CustomKeyStoresListEntry struct {
+	CustomKeyStoreId       string
+	CustomKeyStoreName     string
+	CloudHsmClusterId      string
+	TrustAnchorCertificate string
+	ConnectionState        string
+	ConnectionErrorCode    string `json:",omitempty"`
+	CreationDate           Timestamp
+	CustomKeyStoreType     string
+}
+
+// DescribeCustomKeyStoresResponse is the output of DescribeCustomKeyStores.
+type DescribeCustomKeyStoresResponse struct {
+	CustomKeyStores []CustomKeyStoresListEntry
+	NextMarker      string `json:",omitempty"`
+	Truncated       bool
+}
+
+// DescribeCustomKeyStores returns the account's custom key stores in the region, or one by id or name.
+func (s *Service) DescribeCustomKeyStores(ctx context.Context, c *Caller, in *DescribeCustomKeyStoresRequest) (*DescribeCustomKeyStoresResponse, error) {
+	if err := s.authoriseAccount(ctx, c, "DescribeCustomKeyStores"); err != nil {
+		return nil, err
+	}
+	if in.CustomKeyStoreId != "" && in.CustomKeyStoreName != "" {
+		return nil, refuse(CodeValidation, "Specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
+	}
+	p, err := newPage("DescribeCustomKeyStores", in.Limit, in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.store.KeyStores(ctx, c.Account, c.Region)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	var wanted []*KeyStore
+	for _, store := range all {
+		if (in.CustomKeyStoreId == "" || store.ID == in.CustomKeyStoreId) && (in.CustomKeyStoreName == "" || store.Name == in.CustomKeyStoreName) {
+			wanted = append(wanted, store)
+		}
+	}
+	if asked := in.CustomKeyStoreId + in.CustomKeyStoreName; asked != "" && len(wanted) == 0 {
+		return nil, noCustomKeyStore(asked)
+	}
+	list, next := pageOf(p, wanted, func(k *KeyStore) string { return k.ID })
+	out := &DescribeCustomKeyStoresResponse{CustomKeyStores: []CustomKeyStoresListEntry{}, NextMarker: next, Truncated: next != ""}
+	for _, store := range list {
+		status := s.keyStores.status(store.ID)
+		out.CustomKeyStores = append(out.CustomKeyStores, CustomKeyStoresListEntry{CustomKeyStoreId: store.ID, CustomKeyStoreName: store.Name,
+			CloudHsmClusterId: store.ClusterID, TrustAnchorCertificate: store.TrustAnchor, ConnectionState: status.state,
+			ConnectionErrorCode: status.fault, CreationDate: Timestamp(store.CreatedAt), CustomKeyStoreType: keyStoreCloudHSM})
+	}
+	return out, nil
+}

@@ -1,0 +1,101 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// uses remembers the last use of each key until Run stores it, so that no request waits for a write.
+type uses struct {
+	mu   sync.Mutex
+	last map[keyRef]KeyUse // guarded by mu: not yet stored
+}
+
+type keyRef struct{ region, id string }
+
+// used notes a successful cryptographic operation.
+func (s *Service) used(c *Caller, op string, k *Key) {
+	s.uses.mu.Lock()
+	defer s.uses.mu.Unlock()
+	s.uses.last[keyRef{k.Region, k.ID}] = KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
+}
+
+// flushUses stores what has been noted. What can't be stored is kept for the next time.
+func (s *Service) flushUses(ctx context.Context) error {
+	s.uses.mu.Lock()
+	taken := s.uses.last
+	s.uses.last = map[keyRef]KeyUse{}
+	s.uses.mu.Unlock()
+	if len(taken) == 0 {
+		return nil
+	}
+	list := make([]KeyUse, 0, len(taken))
+	for _, u := range taken {
+		list = append(list, u)
+	}
+	err := s.store.RecordUses(ctx, list)
+	if err != nil {
+		s.uses.mu.Lock()
+		defer s.uses.mu.Unlock()
+		for ref, u := range taken {
+			if _, newer := s.uses.last[ref]; !newer {
+				s.uses.last[ref] = u
+			}
+		}
+	}
+	return err
+}
+
+func (s *Service) lastUse(ctx context.Context, k *Key) (*KeyUse, error) {
+	s.uses.mu.Lock()
+	u, noted := s.uses.last[keyRef{k.Region, k.ID}]
+	s.uses.mu.Unlock()
+	if noted {
+		return &u, nil
+	}
+	stored, err := s.store.LastUse(ctx, k.Region, k.ID)
+	if errors.Is(err, ErrNoRow) {
+		return nil, nil
+	}
+	return stored, storeError(err)
+}
+
+// GetKeyLastUsageRequest is the input of GetKeyLastUsage.
+type GetKeyLastUsageRequest struct {
+	KeyId string `shape:"KeyIdType" required:"true"`
+}
+
+// KeyLastUsageData is a key's last use.
+type KeyLastUsageData struct {
+	Operation         string
+	Timestamp         Timestamp
+	CloudTrailEventId string `json:",omitempty"`
+	KmsRequestId      string
+}
+
+// GetKeyLastUsageResponse is the output of GetKeyLastUsage.
+type GetKeyLastUsageResponse struct {
+	KeyId             string
+	KeyLastUsage      *KeyLastUsageData `json:",omitempty"`
+	TrackingStartDate Timestamp
+	KeyCreationDate   Timestamp
+}
+
+// GetKeyLastUsage tells when a key was last used with success. Uses have been tracked since the key's creation.
+func (s *Service) GetKeyLastUsage(ctx context.Context, c *Caller, in *GetKeyLastUsageRequest) (*GetKeyLastUsageResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyLastUsage", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	created := Timestamp(k.CreatedAt)
+	out := &GetKeyLastUsageResponse{KeyId: k.ID, TrackingStartDate: created, KeyCreationDate: created}
+	u, err := s.lastUse(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	if u != nil {
+		out.KeyLastUsage = &KeyLastUsageData{Operation: u.Operation, Timestamp: Timestamp(u.At), CloudTrailEventId: u.EventID, KmsRequestId: u.RequestID}
+	}
+	return out, nil
+}

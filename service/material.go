@@ -1,0 +1,190 @@
+package service
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/hsm"
+)
+
+// rolesOf are the token objects that one material of a key has.
+func rolesOf(k *Key) []Role {
+	switch spec := keySpecs[k.Spec]; {
+	case spec.pair != 0:
+		return []Role{RolePair}
+	case spec.mac != 0:
+		return []Role{RoleMAC}
+	case k.Origin == originExternal:
+		return []Role{RoleSeal} // no wrap key, so that deleting the material ends its ciphertexts
+	}
+	return []Role{RoleSeal, RoleWrap}
+}
+
+// pairPurposes gives what a private key may do.
+var pairPurposes = map[string]hsm.PairPurpose{
+	usageEncryptDecrypt: hsm.DecryptPair, usageSignVerify: hsm.SignPair, usageKeyAgreement: hsm.DerivePair,
+}
+
+// newMaterial draws the identifiers of a material that is still to be made.
+func (s *Service) newMaterial(k *Key) (*Material, error) {
+	var id [32]byte
+	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
+		return nil, internal(fmt.Errorf("draw a material id: %w", err))
+	}
+	m := &Material{Ordinal: 1, ID: hex.EncodeToString(id[:]), CreatedAt: s.now(), Objects: map[Role]ObjectID{}}
+	if n := len(k.Materials); n > 0 {
+		m.Ordinal = k.Materials[n-1].Ordinal + 1
+	}
+	for _, role := range rolesOf(k) {
+		var object ObjectID
+		if _, err := io.ReadFull(s.cfg.Rand, object[:]); err != nil {
+			return nil, internal(fmt.Errorf("draw an object id: %w", err))
+		}
+		m.Objects[role] = object
+	}
+	return m, nil
+}
+
+// generate makes a material's objects in the key's token, and gives the public key of an asymmetric key.
+func (s *Service) generate(ctx context.Context, k *Key, m *Material) (public []byte, err error) {
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return nil, err
+	}
+	spec := keySpecs[k.Spec]
+	for _, role := range rolesOf(k) {
+		id, label := m.Objects[role], objectLabel(k, m, role)
+		switch role {
+		case RolePair:
+			public, err = token.GenerateKeyPair(ctx, hsm.KeyPair{ID: id, Label: label, Type: spec.pair, Purpose: pairPurposes[k.Usage]})
+		default:
+			err = token.GenerateSecretKey(ctx, secretKey(k, id, label, role))
+		}
+		if err != nil {
+			return nil, dependencyError(err)
+		}
+	}
+	return public, nil
+}
+
+func objectLabel(k *Key, m *Material, role Role) string {
+	return fmt.Sprintf("verenc/%s/%d/%s", k.ID, m.Ordinal, role)
+}
+
+func secretKey(k *Key, id ObjectID, label string, role Role) hsm.SecretKey {
+	purposes := map[Role]hsm.Purpose{RoleSeal: hsm.Seal, RoleWrap: hsm.Wrap, RoleMAC: keySpecs[k.Spec].mac}
+	return hsm.SecretKey{ID: id, Label: label, Purpose: purposes[role]}
+}
+
+// addScrap records the material that is about to be made, as scrap until it is.
+func (s *Service) addScrap(ctx context.Context, op string, k *Key) (*Material, error) {
+	var m *Material
+	err := s.updateKey(ctx, op, k, func(k *Key) error {
+		var err error
+		if m, err = s.newMaterial(k); err != nil {
+			return err
+		}
+		m.Scrap = true
+		k.Materials = append(k.Materials, *m)
+		return nil
+	})
+	return m, err
+}
+
+// dropScrap undoes addScrap after a failure. A call that timed out may still make the object: that is left to Reconcile.
+func (s *Service) dropScrap(ctx context.Context, k *Key, m *Material, why error) {
+	if errors.Is(why, hsm.ErrTimeout) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := s.destroyScrap(ctx, k, m.Ordinal); err != nil {
+		s.log.Warn("removal of key material is left to the reconciler", zap.String("key", k.ID), zap.Uint32("material", m.Ordinal), zap.Error(err))
+	}
+}
+
+// destroyScrap destroys the objects of one scrap material and forgets it.
+func (s *Service) destroyScrap(ctx context.Context, k *Key, ordinal uint32) error {
+	now, err := s.store.Key(ctx, k.Region, k.ID)
+	if errors.Is(err, ErrNoRow) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read key: %w", err)
+	}
+	i := slices.IndexFunc(now.Materials, func(m Material) bool { return m.Scrap && m.Ordinal == ordinal })
+	if i < 0 {
+		return nil
+	}
+	scrap := now.Materials[i]
+	if err := s.destroyObjects(ctx, now, scrap.Objects); err != nil {
+		return err
+	}
+	err = s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
+		k.Materials = slices.DeleteFunc(k.Materials, func(m Material) bool { return m.Scrap && m.ID == scrap.ID && m.Ordinal == ordinal })
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrNoRow) {
+		return fmt.Errorf("forget material %d: %w", ordinal, err)
+	}
+	return nil
+}
+
+// destroyObjects destroys token objects of a key, all but those that a related key in another region uses, too.
+func (s *Service) destroyObjects(ctx context.Context, k *Key, objects map[Role]ObjectID) error {
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return err
+	}
+	shared, err := s.sharedObjects(ctx, k)
+	if err != nil {
+		return err
+	}
+	for role, id := range objects {
+		if shared[id] {
+			continue
+		}
+		if err := token.Destroy(ctx, id); err != nil {
+			return fmt.Errorf("destroy the %s key: %w", role, err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) sharedObjects(ctx context.Context, k *Key) (map[ObjectID]bool, error) {
+	if !k.multiRegion() {
+		return nil, nil
+	}
+	related, err := s.store.RelatedKeys(ctx, k.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read related keys: %w", err)
+	}
+	shared := map[ObjectID]bool{}
+	for _, r := range related {
+		if r.Region == k.Region || r.State == StateDeleting {
+			continue
+		}
+		for _, m := range r.Materials {
+			for _, id := range m.Objects {
+				shared[id] = true
+			}
+		}
+	}
+	return shared, nil
+}
+
+// timestamp is nil for no time.
+func timestamp(t time.Time) *Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	at := Timestamp(t)
+	return &at
+}

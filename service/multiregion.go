@@ -1,0 +1,185 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// MultiRegionKey is one key of a multi-Region key.
+type MultiRegionKey struct {
+	Arn    string
+	Region string
+}
+
+// MultiRegionConfiguration lists the keys of a multi-Region key.
+type MultiRegionConfiguration struct {
+	MultiRegionKeyType string
+	PrimaryKey         MultiRegionKey
+	ReplicaKeys        []MultiRegionKey
+}
+
+// configuration describes the keys that are related to k.
+func (s *Service) configuration(ctx context.Context, k *Key) (*MultiRegionConfiguration, error) {
+	if !k.multiRegion() {
+		return nil, nil
+	}
+	related, err := s.store.RelatedKeys(ctx, k.ID)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	m := &MultiRegionConfiguration{MultiRegionKeyType: "REPLICA", ReplicaKeys: []MultiRegionKey{}}
+	if k.primary() {
+		m.MultiRegionKeyType = "PRIMARY"
+	}
+	for _, r := range related {
+		entry := MultiRegionKey{Arn: s.arns.key(r), Region: r.Region}
+		switch {
+		case r.primary():
+			m.PrimaryKey = entry
+		case !hidden(r):
+			m.ReplicaKeys = append(m.ReplicaKeys, entry)
+		}
+	}
+	return m, nil
+}
+
+// updateShared is updateKey for what all keys of a multi-Region key share: change gets all of them at once.
+func (s *Service) updateShared(ctx context.Context, op string, k *Key, change func([]*Key) error) error {
+	if !k.multiRegion() {
+		return s.updateKey(ctx, op, k, func(k *Key) error { return change([]*Key{k}) })
+	}
+	return s.updateRelated(ctx, op, k, func(keys []*Key) ([]*Key, error) { return keys, change(keys) })
+}
+
+// updateRelated is updateShared that may also add a key.
+func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change func([]*Key) ([]*Key, error)) error {
+	err := s.store.ChangeRelatedKeys(ctx, k.ID, func(keys []*Key) ([]*Key, error) {
+		keys = slices.DeleteFunc(keys, hidden)
+		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == k.Region })
+		if i < 0 {
+			return nil, ErrNoRow
+		}
+		if err := s.checkState(op, keys[i]); err != nil {
+			return nil, err
+		}
+		return change(keys)
+	})
+	if errors.Is(err, ErrNoRow) {
+		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+	}
+	return storeError(err)
+}
+
+// ReplicateKeyRequest is the input of ReplicateKey.
+type ReplicateKeyRequest struct {
+	KeyId                          string `shape:"KeyIdType" required:"true"`
+	ReplicaRegion                  string `shape:"RegionType" required:"true"`
+	Policy                         string `shape:"PolicyType"`
+	BypassPolicyLockoutSafetyCheck bool   `shape:"BooleanType"`
+	Description                    string `shape:"DescriptionType"`
+	Tags                           []Tag  `shape:"TagList"`
+}
+
+// ReplicateKeyResponse is the output of ReplicateKey.
+type ReplicateKeyResponse struct {
+	ReplicaKeyMetadata KeyMetadata
+	ReplicaPolicy      string
+	ReplicaTags        []Tag
+}
+
+// ReplicateKey makes a key of the same id and material in another region. Both name the same token objects, so that
+// what one encrypts the other decrypts.
+func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyRequest) (*ReplicateKeyResponse, error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
+	if err := checkPolicy(in.Policy); err != nil {
+		return nil, err
+	}
+	k, err := s.keyFor(ctx, c, keyUse{op: "ReplicateKey", keyID: in.KeyId, replicaRegion: in.ReplicaRegion, tags: in.Tags})
+	if err != nil {
+		return nil, err
+	}
+	if in.ReplicaRegion == k.Region || !s.serves(in.ReplicaRegion) {
+		return nil, refuse(CodeUnsupportedOperation, "ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, s.arns.key(k))
+	}
+	there := *c
+	there.Region = in.ReplicaRegion
+	if err := s.authoriseNewKey(ctx, &there, keyUse{tags: in.Tags}); err != nil {
+		return nil, err
+	}
+	replica := &Key{}
+	err = s.updateRelated(ctx, "ReplicateKey", k, func(keys []*Key) ([]*Key, error) {
+		primary := keys[slices.IndexFunc(keys, func(r *Key) bool { return r.Region == k.Region })]
+		if !primary.primary() {
+			return nil, s.checkPrimary(primary)
+		}
+		*replica = *primary
+		replica.Region, replica.Description, replica.Policy, replica.Tags = in.ReplicaRegion, in.Description, in.Policy, in.Tags
+		replica.CreatedAt, replica.State = s.now(), StateEnabled
+		if in.Policy == "" {
+			replica.Policy = defaultPolicy(k.Account)
+		}
+		replica.Materials = replicaMaterials(primary)
+		if primary.Origin == originExternal { // is imported into each region by itself
+			replica.State = StatePendingImport
+		}
+		return []*Key{replica}, nil
+	})
+	if isCode(err, CodeInternal) && errors.Is(err, ErrExists) {
+		return nil, refuse(CodeAlreadyExists, "%s already exists.", s.arns.of(k.Account, in.ReplicaRegion, "key/"+k.ID))
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.describe(ctx, replica)
+	if err != nil {
+		return nil, err
+	}
+	return &ReplicateKeyResponse{ReplicaKeyMetadata: m, ReplicaPolicy: replica.Policy, ReplicaTags: append([]Tag{}, in.Tags...)}, nil
+}
+
+func replicaMaterials(primary *Key) []Material {
+	var copies []Material
+	for _, m := range primary.Materials {
+		if m.Scrap {
+			continue
+		}
+		if primary.Origin == originExternal {
+			m.Objects, m.ExpiresAt = nil, m.ExpiresAt.UTC()
+		}
+		copies = append(copies, m)
+	}
+	return copies
+}
+
+// UpdatePrimaryRegionRequest is the input of UpdatePrimaryRegion.
+type UpdatePrimaryRegionRequest struct {
+	KeyId         string `shape:"KeyIdType" required:"true"`
+	PrimaryRegion string `shape:"RegionType" required:"true"`
+}
+
+// UpdatePrimaryRegion makes a replica the primary key, and the primary key a replica.
+func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *UpdatePrimaryRegionRequest) (*Empty, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "UpdatePrimaryRegion", keyID: in.KeyId, primaryRegion: in.PrimaryRegion})
+	if err != nil {
+		return nil, err
+	}
+	return &Empty{}, s.updateShared(ctx, "UpdatePrimaryRegion", k, func(keys []*Key) error {
+		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == in.PrimaryRegion && r.Region != k.Region })
+		if i < 0 {
+			return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.of(k.Account, in.PrimaryRegion, "key/"+k.ID))
+		}
+		if err := s.checkState("UpdatePrimaryRegion", keys[i]); err != nil {
+			return err
+		}
+		if err := s.authorise(ctx, c, keyUse{op: "UpdatePrimaryRegion", primaryRegion: in.PrimaryRegion}, keys[i]); err != nil {
+			return err
+		}
+		for _, r := range keys {
+			r.PrimaryRegion = in.PrimaryRegion
+		}
+		return nil
+	})
+}

@@ -1,0 +1,228 @@
+package policy
+
+// Policies are all that apply to a request.
+type Policies struct {
+	Key      *Document   // the key's policy; nil for operations that have no key
+	Identity []*Document // of the caller: the user's, or the role's
+	Boundary []*Document // permissions boundary of the user or role; none: no limit
+	Session  []*Document // session policies of the role session; none: no limit
+	Grants   []Grant     // on the key; those for other principals do no harm
+}
+
+// Source is a kind of policy, in the words of AWS's messages.
+type Source string
+
+// The sources of a decision.
+const (
+	FromKeyPolicy      Source = "resource-based policy"
+	FromIdentityPolicy Source = "identity-based policy"
+	FromBoundary       Source = "permissions boundary"
+	FromSessionPolicy  Source = "session policy"
+	FromGrant          Source = "grant"
+	FromRootUser       Source = "account root user" // who needs no identity policy
+)
+
+// setIndex tells the policies of one source from the others.
+type setIndex int
+
+const (
+	keySet setIndex = iota
+	identitySet
+	boundarySet
+	sessionSet
+	sets // how many
+)
+
+var sources = [sets]Source{FromKeyPolicy, FromIdentityPolicy, FromBoundary, FromSessionPolicy}
+
+// Decision is the answer to a request.
+type Decision struct {
+	Allowed bool
+	// Explicit tells that a Deny statement denied; otherwise no policy of kind By allowed.
+	Explicit bool
+	By       Source
+	// Document and Statement are the indices of the deciding statement, among the policies of kind By and in its
+	// document; -1 if no statement decided. Sid is the statement's, or empty.
+	Document  int
+	Statement int
+	Sid       string
+	GrantID   string // the grant that allowed
+}
+
+func allowed(by setIndex, found found) Decision {
+	d := denied(by, found)
+	d.Allowed, d.Explicit = true, false
+	return d
+}
+
+func allowedByGrant(g *Grant) Decision {
+	return Decision{Allowed: true, By: FromGrant, Document: -1, Statement: -1, GrantID: g.ID}
+}
+
+// denied is a denial by a statement or, without one, by the absence of one.
+func denied(by setIndex, found found) Decision {
+	d := Decision{By: sources[by], Document: -1, Statement: -1}
+	if s := found.statement; s != nil {
+		d.Explicit, d.Document, d.Statement, d.Sid = true, found.document, s.index, s.sid
+	}
+	return d
+}
+
+// found is a statement that applies, or none.
+type found struct {
+	statement *statement
+	document  int
+	reach     reach
+}
+
+// find returns the first statement of the closest reach among those of one effect.
+func (e *evaluation) find(by setIndex, allow bool) (best found) {
+	for i, d := range e.documents[by] {
+		if d == nil {
+			continue
+		}
+		statements := d.deny
+		if allow {
+			statements = d.allow
+		}
+		for _, s := range statements {
+			if r, _, _ := s.match(e); r > best.reach {
+				best = found{s, i, r}
+				if r == reachCaller || !allow {
+					return best
+				}
+			}
+		}
+	}
+	return best
+}
+
+// Operations that a caller from another account can be allowed (AWS page "Allowing users in other accounts to use a
+// KMS key"), in lower case.
+var crossAccountActions = map[string]bool{
+	"kms:encrypt": true, "kms:decrypt": true, "kms:reencryptfrom": true, "kms:reencryptto": true,
+	"kms:generatedatakey": true, "kms:generatedatakeywithoutplaintext": true,
+	"kms:generatedatakeypair": true, "kms:generatedatakeypairwithoutplaintext": true,
+	"kms:generatemac": true, "kms:verifymac": true, "kms:sign": true, "kms:verify": true, "kms:derivesharedsecret": true,
+	"kms:creategrant": true, "kms:describekey": true, "kms:getkeyrotationstatus": true, "kms:getpublickey": true,
+	"kms:listgrants": true, "kms:retiregrant": true, "kms:revokegrant": true,
+}
+
+const retireGrant = "kms:retiregrant"
+
+// Evaluate decides (AWS pages "Policy evaluation logic", "Cross-account policy evaluation logic", "Key policies in
+// AWS KMS", "Troubleshooting AWS KMS permissions"):
+//
+//   - A Deny that applies, in any policy, denies.
+//   - Without a key, identity policies decide; the root user is allowed.
+//   - In the key's account, a key policy or grant that names the caller allows. One that names the caller's role
+//     does so within the permissions boundary and session policies. A statement that names the account lets the account's
+//     identity policies allow.
+//   - For a caller of another account, an identity policy must allow what the key policy allows, whomever that names.
+//     A grant to such a caller needs none: it takes the place of the identity policy (AWS page "Allowing users in
+//     other accounts to use a KMS key", step 2).
+//   - Key policies can deny RetireGrant but not allow it (AWS page "Retiring and revoking grants"); see Grant.Retiring.
+//   - Services have no identity policies; a key policy or grant that names one allows.
+func Evaluate(p *Policies, r *Request) Decision {
+	return newEvaluation(p, r).decide()
+}
+
+func (e *evaluation) decide() Decision {
+	for by := range e.documents {
+		if deny := e.find(setIndex(by), false); deny.statement != nil {
+			return denied(setIndex(by), deny)
+		}
+	}
+	if e.Key == nil {
+		return e.byIdentity()
+	}
+	foreign := e.foreign()
+	if foreign && !crossAccountActions[e.action] {
+		return denied(keySet, found{})
+	}
+	var allow found
+	if e.action != retireGrant {
+		allow = e.find(keySet, true)
+	}
+	if allow.reach == reachCaller && !foreign {
+		return allowed(keySet, allow)
+	}
+	grant, granted := e.findGrant()
+	switch {
+	case granted == reachCaller && !foreign:
+		return allowedByGrant(grant)
+	case allow.reach == reachIssuer && !foreign:
+		return e.limit(allowed(keySet, allow))
+	case granted >= reachIssuer:
+		return e.limit(allowedByGrant(grant))
+	case allow.reach == reachNone && granted == reachNone:
+		return denied(keySet, found{})
+	}
+	return e.byIdentity()
+}
+
+// foreign tells whether the caller is of another account than the resource.
+func (e *evaluation) foreign() bool {
+	return e.Principal.Type != AWSService && (e.Principal.Account == "" || e.Principal.Account != e.ResourceAccount)
+}
+
+// byIdentity decides by the caller's side alone.
+func (e *evaluation) byIdentity() Decision {
+	if e.Principal.Type == RootUser {
+		return e.limit(Decision{Allowed: true, By: FromRootUser, Document: -1, Statement: -1})
+	}
+	allow := e.find(identitySet, true)
+	if allow.statement == nil {
+		return denied(identitySet, found{})
+	}
+	return e.limit(allowed(identitySet, allow))
+}
+
+// limit turns an allowing decision into a denial if there are permissions boundaries or session policies of which
+// none allows. A federated user without session policies is allowed nothing.
+func (e *evaluation) limit(d Decision) Decision {
+	for _, by := range [...]setIndex{boundarySet, sessionSet} {
+		limited := len(e.documents[by]) > 0 || by == sessionSet && e.Principal.Type == FederatedUser
+		if limited && e.find(by, true).statement == nil {
+			return denied(by, found{})
+		}
+	}
+	return d
+}
+
+// findGrant returns the first grant of the closest reach.
+func (e *evaluation) findGrant() (best *Grant, closest reach) {
+	for i := range e.Grants {
+		if r, _ := e.Grants[i].match(e); r > closest {
+			best, closest = &e.Grants[i], r
+		}
+	}
+	return best, closest
+}
+
+// LeavesControl tells whether the key policy lets the request's caller put another one: what AWS asks of a new
+// key policy unless BypassPolicyLockoutSafetyCheck is set (AWS page "Default key policy"). It is enough that the policy
+// lets the caller's account allow it by identity policies.
+func (d *Document) LeavesControl(r *Request) bool {
+	put := *r
+	put.Action = "kms:PutKeyPolicy"
+	e := newEvaluation(&Policies{Key: d}, &put)
+	return !e.foreign() && e.find(keySet, false).statement == nil && e.find(keySet, true).statement != nil
+}
+
+// Message is AWS's text for a denial (AWS page "Troubleshoot access denied error messages").
+func (d *Decision) Message(r *Request) string {
+	resource := "*"
+	if len(r.Resources) > 0 {
+		resource = r.Resources[0]
+	}
+	text := "User: " + r.Principal.ARN + " is not authorized to perform: " + r.Action + " on resource: " + resource
+	if !d.Explicit {
+		return text + " because no " + string(d.By) + " allows the " + r.Action + " action"
+	}
+	article := " a "
+	if d.By == FromIdentityPolicy {
+		article = " an "
+	}
+	return text + " with an explicit deny in" + article + string(d.By)
+}

@@ -1,0 +1,76 @@
+package policy
+
+import "fmt"
+
+// Step is what one statement or grant contributed to a decision.
+type Step struct {
+	By        Source
+	Document  int // index among the policies of this source
+	Statement int // index in the document, or of the grant; -1 for a rule of the service
+	Sid       string
+	GrantID   string
+	Deny      bool // the statement's effect
+	Applies   bool
+	Reason    string // how it applies, or the first thing in it that does not match
+}
+
+// Explain is Evaluate with an account of every statement and grant, in the order of the policies.
+func Explain(p *Policies, r *Request) (Decision, []Step) {
+	e := newEvaluation(p, r)
+	var steps []Step
+	for by, documents := range e.documents {
+		for i, d := range documents {
+			if d == nil {
+				continue
+			}
+			for j := range d.statements {
+				s := &d.statements[j]
+				reach, miss, condition := s.match(e)
+				steps = append(steps, Step{By: sources[by], Document: i, Statement: j, Sid: s.sid, Deny: !s.allow,
+					Applies: miss == missNothing, Reason: reason(s, reach, miss, condition)})
+			}
+		}
+	}
+	for i := range p.Grants {
+		reach, reason := p.Grants[i].match(e)
+		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone, Reason: reason})
+	}
+	if e.Key != nil && e.foreign() && !crossAccountActions[e.action] {
+		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true, Reason: "the operation is not for callers of other accounts"})
+	}
+	if e.Key != nil && e.action == retireGrant {
+		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Reason: "key policies cannot allow the operation"})
+	}
+	return e.decide(), steps
+}
+
+func reason(s *statement, reach reach, miss miss, c *condition) string {
+	switch miss {
+	case missAction:
+		return "does not have the action"
+	case missPrincipal:
+		return "does not have the principal"
+	case missResource:
+		return "does not have the resource"
+	case missCondition:
+		return fmt.Sprintf("the condition %s on %s does not hold", c.operator, c.key.name)
+	case missVariable:
+		return "has a variable without a value"
+	}
+	if s.principals == nil {
+		return "applies"
+	}
+	return reach.String()
+}
+
+func (r reach) String() string {
+	switch r {
+	case reachAccount:
+		return "names the caller's account"
+	case reachIssuer:
+		return "names the role or user behind the session"
+	case reachCaller:
+		return "names the caller, or everyone"
+	}
+	return "does not name the caller"
+}

@@ -1,0 +1,199 @@
+package policy
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// PrincipalType is what kind of identity a caller is: the values of the condition key aws:PrincipalType (AWS page
+// "IAM policy elements: Variables and tags", principal key values), and AWSService.
+type PrincipalType string
+
+// The types of principals.
+const (
+	RootUser      PrincipalType = "Account"
+	User          PrincipalType = "User"
+	RoleSession   PrincipalType = "AssumedRole"
+	FederatedUser PrincipalType = "FederatedUser"
+	AWSService    PrincipalType = "AWSService"
+)
+
+// Principal is the caller of a request.
+type Principal struct {
+	Type PrincipalType
+	// ARN is the caller's: arn:aws:iam::<account>:root, ...:user/<path><name>,
+	// arn:aws:sts::<account>:assumed-role/<role>/<session>, ...:federated-user/<name>; or a service's name such as
+	// dynamodb.amazonaws.com.
+	ARN     string
+	Account string // 12 digits; empty for a service
+	// IssuerARN is the ARN behind a session: of the role that was assumed (arn:aws:iam::<account>:role/<path><name>),
+	// or of the user who federated. Empty for others.
+	IssuerARN string
+	UserName  string            // of a user: aws:username
+	UserID    string            // aws:userid; of a role session <role id>:<session name>
+	Tags      map[string]string // aws:PrincipalTag/...
+}
+
+// policyARN is the ARN that aws:PrincipalArn has: a session's is that of its role.
+func (p *Principal) policyARN() string {
+	if p.Type == RoleSession {
+		return p.IssuerARN
+	}
+	return p.ARN
+}
+
+// reach is how closely a statement or a grant names the caller. More is closer.
+type reach int
+
+const (
+	reachNone    reach = iota
+	reachAccount       // the caller's account, which may delegate by identity policies
+	reachIssuer        // the role behind the session, which permissions boundaries and session policies limit
+	reachCaller        // the caller itself, or everyone
+)
+
+// principals is a Principal or NotPrincipal element.
+type principals struct {
+	not      bool
+	everyone bool
+	accounts []string // 12 digits: "AWS" account ids and root ARNs
+	arns     []string // other "AWS" ARNs
+	services []string
+}
+
+var (
+	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+	// AWS page "AWS JSON policy elements: Principal". A name may have no wildcard.
+	accountARNPattern = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):root$`)
+	principalPattern  = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(user|role)/([!-)+->@-~]*/)?[\w+=,.@-]+|sts::[0-9]{12}:(assumed-role/[\w+=,.@-]+/[\w+=,.@-]+|federated-user/[\w+=,.@-]+))$`)
+	servicePattern    = regexp.MustCompile(`^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
+)
+
+// principals compiles an element whose name is Principal or NotPrincipal. Values of Federated and CanonicalUser
+// are allowed; no caller of this service is one.
+func (c *compiler) principals(name string, n *node) (*principals, error) {
+	p := &principals{not: name == "NotPrincipal"}
+	if n.kind == jsonString && n.text == "*" {
+		p.everyone = true
+		return p, nil
+	}
+	if n.kind != jsonObject {
+		return nil, malformed(`%s must be "*" or an object.`, name)
+	}
+	members, err := n.object(name, "AWS", "Service", "Federated", "CanonicalUser")
+	if err != nil {
+		return nil, err
+	}
+	if len(members) == 0 {
+		return nil, malformed("%s must not be empty.", name)
+	}
+	for kind, value := range members {
+		texts, err := value.strings(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, text := range texts {
+			if !p.add(kind, text) {
+				return nil, malformed("Policy contains a statement with one or more invalid principals.")
+			}
+		}
+	}
+	return p, nil
+}
+
+// add takes one value of a principal element, unless it is none.
+func (p *principals) add(kind, text string) bool {
+	switch kind {
+	case "AWS":
+		if text == "*" {
+			p.everyone = true
+		} else if account := accountOf(text); account != "" {
+			p.accounts = append(p.accounts, account)
+		} else if principalPattern.MatchString(text) {
+			p.arns = append(p.arns, text)
+		} else {
+			return false
+		}
+	case "Service":
+		if !servicePattern.MatchString(text) {
+			return false
+		}
+		p.services = append(p.services, text)
+	}
+	return true
+}
+
+// accountOf gives the account that an account id or a root ARN names, or "".
+func accountOf(s string) string {
+	if accountPattern.MatchString(s) {
+		return s
+	}
+	if strings.HasSuffix(s, ":root") { // or the slow pattern would be tried for every grant
+		if m := accountARNPattern.FindStringSubmatch(s); m != nil {
+			return m[1]
+		}
+	}
+	return ""
+}
+
+// reach tells how closely the listed principals name the caller.
+func (p *principals) reach(caller *Principal) reach {
+	switch {
+	case p.everyone:
+		return reachCaller
+	case caller.Type == AWSService:
+		if slices.Contains(p.services, caller.ARN) {
+			return reachCaller
+		}
+		return reachNone
+	case slices.Contains(p.arns, caller.ARN):
+		return reachCaller
+	case caller.IssuerARN != "" && slices.Contains(p.arns, caller.IssuerARN):
+		return reachIssuer
+	case !slices.Contains(p.accounts, caller.Account):
+		return reachNone
+	case caller.Type == RootUser:
+		return reachCaller
+	}
+	return reachAccount
+}
+
+// match is reach with NotPrincipal taken into account (AWS page "AWS JSON policy elements: NotPrincipal"). An Allow
+// leaves out all who are named in any way. A Deny spares only who is named itself and together with its account
+// and, for a session, with what is behind it.
+func (p *principals) match(caller *Principal, allow bool) reach {
+	named := p.reach(caller)
+	switch {
+	case !p.not:
+		return named
+	case allow && named != reachNone, !allow && named == reachCaller && p.namesWholly(caller):
+		return reachNone
+	}
+	return reachCaller
+}
+
+// namesWholly tells whether all that stands behind a caller who is named is named too.
+func (p *principals) namesWholly(caller *Principal) bool {
+	if p.everyone || caller.Type == AWSService {
+		return true
+	}
+	return slices.Contains(p.accounts, caller.Account) && (caller.IssuerARN == "" || slices.Contains(p.arns, caller.IssuerARN))
+}
+
+// reachOf is reach for a principal as grants name it: one ARN, account id or service.
+func reachOf(grantee string, caller *Principal) reach {
+	switch {
+	case grantee == "":
+		return reachNone
+	case grantee == caller.ARN:
+		return reachCaller
+	case grantee == caller.IssuerARN:
+		return reachIssuer
+	case caller.Account == "" || accountOf(grantee) != caller.Account:
+		return reachNone
+	case caller.Type == RootUser:
+		return reachCaller
+	}
+	return reachAccount
+}

@@ -1,0 +1,182 @@
+package policy
+
+import "strings"
+
+// Request is what is to be decided.
+type Request struct {
+	Action string // with its prefix: "kms:Decrypt"
+	// Resources are the ARNs of the one resource in all forms under which a policy may name it; a policy that names
+	// one names all. The first is shown in messages. Operations without a key have the resource "*".
+	Resources []string
+	// ResourceAccount owns the resource. For operations without a key it is the caller's account.
+	ResourceAccount string
+	Principal       *Principal // required
+
+	// EncryptionContext is that of the operation; for CreateGrant that of the grant's constraints.
+	EncryptionContext map[string]string
+	ResourceTags      map[string]string // of the key: aws:ResourceTag/...
+	RequestTags       map[string]string // in the request: aws:RequestTag/..., and aws:TagKeys
+
+	// Lookup appends the values of a condition key that this package does not take from the fields above, and returns
+	// the result; it may be nil. The name is in lower case, such as "aws:sourceip". A key that is absent, or unknown,
+	// has no values. Dates are RFC 3339 or seconds since 1970; binary values are raw bytes.
+	Lookup func(values []string, key string) []string
+}
+
+// evaluation is the state of one decision.
+type evaluation struct {
+	*Policies
+	*Request
+	documents [sets][]*Document
+	action    string // in lower case
+	operation string // the action without kms:, as grants have it; or empty
+	// unresolved tells that a variable of the statement had no value.
+	unresolved bool
+
+	members    [families][]pair // of the families, once they were asked for
+	keySpace   [1]*Document
+	valueSpace [8]string
+}
+
+func newEvaluation(p *Policies, r *Request) *evaluation {
+	e := &evaluation{Policies: p, Request: r, action: strings.ToLower(r.Action)}
+	e.keySpace[0] = p.Key
+	e.documents = [sets][]*Document{e.keySpace[:], p.Identity, p.Boundary, p.Session}
+	e.operation, _ = strings.CutPrefix(r.Action, "kms:")
+	return e
+}
+
+// keySource says where a condition key's values come from.
+type keySource int
+
+const (
+	fromLookup keySource = iota
+	fromPrincipalARN
+	fromPrincipalAccount
+	fromPrincipalType
+	fromPrincipalIsService
+	fromUserName
+	fromUserID
+	fromResourceAccount
+	fromTagKeys
+	fromEncryptionContextKeys
+	fromPrincipalTag // the families
+	fromResourceTag
+	fromRequestTag
+	fromEncryptionContext
+	families = iota - fromPrincipalTag // how many
+)
+
+// Condition keys taken from a request's fields (AWS pages "AWS global condition context keys" and "AWS KMS condition
+// keys"), in lower case.
+var keySources = map[string]keySource{
+	"aws:principalarn":          fromPrincipalARN,
+	"aws:principalaccount":      fromPrincipalAccount,
+	"kms:calleraccount":         fromPrincipalAccount,
+	"aws:principaltype":         fromPrincipalType,
+	"aws:principalisawsservice": fromPrincipalIsService,
+	"aws:username":              fromUserName,
+	"aws:userid":                fromUserID,
+	"aws:resourceaccount":       fromResourceAccount,
+	"aws:tagkeys":               fromTagKeys,
+	"kms:encryptioncontextkeys": fromEncryptionContextKeys,
+}
+
+// Families of condition keys, by what stands before the name.
+var keyFamilies = map[string]keySource{
+	"aws:principaltag/":      fromPrincipalTag,
+	"aws:resourcetag/":       fromResourceTag,
+	"aws:requesttag/":        fromRequestTag,
+	"kms:encryptioncontext:": fromEncryptionContext,
+}
+
+// key is a condition key. Its name is not case-sensitive, nor is the member of a family.
+type key struct {
+	name   string // in lower case
+	source keySource
+	member string // of a family, in lower case
+}
+
+func newKey(name string) key {
+	k := key{name: strings.ToLower(name)}
+	k.source = keySources[k.name]
+	for family, source := range keyFamilies {
+		if member, ok := strings.CutPrefix(k.name, family); ok {
+			k.source, k.member = source, member
+		}
+	}
+	return k
+}
+
+// appendValues appends the key's values in this request.
+func (k *key) appendValues(values []string, e *evaluation) []string {
+	p := e.Principal
+	switch k.source {
+	case fromPrincipalARN:
+		return appendPresent(values, p.policyARN())
+	case fromPrincipalAccount:
+		return appendPresent(values, p.Account)
+	case fromPrincipalType:
+		if p.Type == AWSService {
+			return values
+		}
+		return appendPresent(values, string(p.Type))
+	case fromPrincipalIsService:
+		if p.Type == AWSService {
+			return append(values, "true")
+		}
+		return append(values, "false")
+	case fromUserName:
+		return appendPresent(values, p.UserName)
+	case fromUserID:
+		return appendPresent(values, p.UserID)
+	case fromResourceAccount:
+		return appendPresent(values, e.ResourceAccount)
+	case fromTagKeys:
+		if len(e.RequestTags) > 0 {
+			return e.appendNames(values, fromRequestTag)
+		}
+	case fromEncryptionContextKeys:
+		return e.appendNames(values, fromEncryptionContext)
+	case fromPrincipalTag, fromResourceTag, fromRequestTag, fromEncryptionContext:
+		// All members that differ from the key's in case only.
+		for _, p := range e.family(k.source) {
+			if strings.EqualFold(p.name, k.member) {
+				values = append(values, p.value)
+			}
+		}
+		return values
+	}
+	if e.Lookup == nil {
+		return values
+	}
+	return e.Lookup(values, k.name)
+}
+
+func appendPresent(values []string, value string) []string {
+	if value == "" {
+		return values
+	}
+	return append(values, value)
+}
+
+func (e *evaluation) appendNames(values []string, family keySource) []string {
+	for _, p := range e.family(family) {
+		values = append(values, p.name)
+	}
+	return values
+}
+
+// pair is a member of a family. Statements ask for families again and again; a list is gone through faster than a map.
+type pair struct{ name, value string }
+
+func (e *evaluation) family(source keySource) []pair {
+	pairs := &e.members[source-fromPrincipalTag]
+	if *pairs == nil {
+		from := [families]map[string]string{e.Principal.Tags, e.ResourceTags, e.RequestTags, e.EncryptionContext}
+		for name, value := range from[source-fromPrincipalTag] {
+			*pairs = append(*pairs, pair{name, value})
+		}
+	}
+	return *pairs
+}

@@ -1,0 +1,162 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// creationGrace is how long after its start whatever makes token objects is surely over: it makes a few
+	// token calls, each with a deadline of seconds.
+	creationGrace = 10 * time.Minute
+	reconcileMany = 100 // rows read at once
+)
+
+// Run reconciles at once and then every interval, until ctx ends. It also keeps the last uses of keys, and the
+// connections to custom key stores.
+func (s *Service) Run(ctx context.Context, interval time.Duration) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+			defer cancel()
+			if err := errors.Join(s.flushUses(ending), s.keyStores.closeAll()); err != nil {
+				s.log.Error("end the service", zap.Error(err))
+			}
+			return
+		case <-timer.C:
+		}
+		if err := errors.Join(s.syncKeyStores(ctx), s.flushUses(ctx), s.Reconcile(ctx)); err != nil && ctx.Err() == nil {
+			s.log.Error("reconcile; it is tried again", zap.Duration("in", interval), zap.Error(err))
+		}
+		timer.Reset(interval)
+	}
+}
+
+// Reconcile does what is due: it destroys keys whose waiting period is over, rotates keys, deletes imported material that
+// has expired, and finishes or undoes what a crash has left. It destroys only token objects that a row names. Each step
+// can be repeated.
+func (s *Service) Reconcile(ctx context.Context) error {
+	return errors.Join(s.reconcileKeys(ctx), s.reconcileWrappingKeys(ctx))
+}
+
+func (s *Service) reconcileKeys(ctx context.Context) error {
+	now := s.now()
+	createdBefore := now.Add(-creationGrace)
+	if s.started.After(createdBefore) {
+		createdBefore = s.started // whoever began before us, in this store of one process, is gone
+	}
+	var failures []error
+	for {
+		keys, err := s.store.UnfinishedKeys(ctx, createdBefore, now, reconcileMany)
+		if err != nil {
+			return fmt.Errorf("read unfinished keys: %w", err)
+		}
+		done := 0
+		for _, k := range keys {
+			step := s.upkeep
+			if hidden(k) || k.State == StatePendingDeletion && !k.DeletionAt.After(now) {
+				step = s.finish
+			}
+			if err := step(ctx, k); err != nil {
+				failures = append(failures, fmt.Errorf("key %s: %w", k.ID, err))
+				continue
+			}
+			done++
+		}
+		if done == 0 || len(keys) < reconcileMany {
+			return errors.Join(failures...)
+		}
+	}
+}
+
+// finish brings a key to its end: marked, then destroyed in the token, then forgotten.
+func (s *Service) finish(ctx context.Context, k *Key) error {
+	err := s.store.UpdateKey(ctx, k.Region, k.ID, func(now *Key) error {
+		if now.State != k.State || !now.DeletionAt.Equal(k.DeletionAt) {
+			return errChanged // cancelled meanwhile, or enabled
+		}
+		now.State = StateDeleting
+		return nil
+	})
+	switch {
+	case errors.Is(err, ErrNoRow):
+		return nil
+	case err != nil:
+		return fmt.Errorf("mark: %w", err)
+	}
+	for _, m := range k.Materials {
+		if err := s.destroyObjects(ctx, k, m.Objects); err != nil {
+			return fmt.Errorf("material %d: %w", m.Ordinal, err)
+		}
+	}
+	if err := s.store.RemoveKey(ctx, k.Region, k.ID); err != nil {
+		return fmt.Errorf("remove: %w", err)
+	}
+	s.log.Info("key destroyed", zap.String("key", k.ID), zap.String("account", k.Account), zap.String("region", k.Region),
+		zap.String("was", string(k.State)))
+	return s.lastReplicaGone(ctx, k)
+}
+
+var errChanged = errors.New("the key has changed meanwhile")
+
+// lastReplicaGone starts the waiting period of a primary key that has waited for this replica's end.
+func (s *Service) lastReplicaGone(ctx context.Context, gone *Key) error {
+	if !gone.multiRegion() {
+		return nil
+	}
+	return s.store.ChangeRelatedKeys(ctx, gone.ID, func(keys []*Key) ([]*Key, error) {
+		if len(keys) == 1 && keys[0].State == StatePendingReplicaDeletion {
+			keys[0].State, keys[0].DeletionAt = StatePendingDeletion, s.now().Add(time.Duration(keys[0].PendingWindow)*day)
+			keys[0].PendingWindow = 0
+		}
+		return keys, nil
+	})
+}
+
+// upkeep does what is due for a key that lives on.
+func (s *Service) upkeep(ctx context.Context, k *Key) error {
+	now := s.now()
+	var errs []error
+	for i := range k.Materials {
+		m := &k.Materials[i]
+		switch {
+		case m.Scrap && !m.CreatedAt.Add(creationGrace).After(now):
+			errs = append(errs, s.destroyScrap(ctx, k, m.Ordinal))
+		case !m.Scrap && m.present() && !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now):
+			s.log.Info("imported key material expired", zap.String("key", k.ID), zap.String("material", m.ID))
+			errs = append(errs, s.removeImported(ctx, k, m.ID))
+		}
+	}
+	if r := k.Rotation; r.PeriodDays > 0 && !r.NextAt.After(now) && k.State == StateEnabled && (!k.multiRegion() || k.primary()) {
+		errs = append(errs, s.rotate(ctx, k, rotationAutomatic))
+	}
+	return errors.Join(errs...)
+}
+
+// reconcileWrappingKeys destroys the key pairs of import tokens that have expired.
+func (s *Service) reconcileWrappingKeys(ctx context.Context) error {
+	for {
+		expired, err := s.store.ExpiredWrappingKeys(ctx, s.now(), reconcileMany)
+		if err != nil {
+			return fmt.Errorf("read expired wrapping keys: %w", err)
+		}
+		for _, w := range expired {
+			if err := s.token.Destroy(ctx, w.ObjectID); err != nil {
+				return fmt.Errorf("destroy wrapping key: %w", err)
+			}
+			if err := s.store.RemoveWrappingKey(ctx, w.ObjectID); err != nil {
+				return fmt.Errorf("forget wrapping key: %w", err)
+			}
+		}
+		if len(expired) < reconcileMany {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	defaultRotation   = 365 // days; API Reference, EnableKeyRotation
+	maxOnDemand       = 25  // on-demand rotations of a key; API Reference, RotateKeyOnDemand
+	rotationAutomatic = "AUTOMATIC"
+	rotationOnDemand  = "ON_DEMAND"
+)
+
+// EnableKeyRotationRequest is the input of EnableKeyRotation.
+type EnableKeyRotationRequest struct {
+	KeyId                string `shape:"KeyIdType" required:"true"`
+	RotationPeriodInDays int32  `shape:"RotationPeriodInDaysType"`
+}
+
+// EnableKeyRotation makes a key rotate by itself.
+func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKeyRotationRequest) (*Empty, error) {
+	use := keyUse{op: "EnableKeyRotation", keyID: in.KeyId, rotationPeriod: in.RotationPeriodInDays}
+	return s.changeRotation(ctx, c, use, func(r *Rotation) {
+		period := in.RotationPeriodInDays
+		if period == 0 {
+			if period = r.PeriodDays; period == 0 {
+				period = defaultRotation
+			}
+		}
+		if period != r.PeriodDays {
+			r.PeriodDays, r.NextAt = period, s.now().Add(time.Duration(period)*day)
+		}
+	})
+}
+
+// DisableKeyRotationRequest is the input of DisableKeyRotation.
+type DisableKeyRotationRequest struct {
+	KeyId string `shape:"KeyIdType" required:"true"`
+}
+
+// DisableKeyRotation ends a key's automatic rotation.
+func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *DisableKeyRotationRequest) (*Empty, error) {
+	return s.changeRotation(ctx, c, keyUse{op: "DisableKeyRotation", keyID: in.KeyId}, func(r *Rotation) {
+		r.PeriodDays, r.NextAt = 0, time.Time{}
+	})
+}
+
+// changeRotation changes what all keys of a multi-Region key share.
+func (s *Service) changeRotation(ctx context.Context, c *Caller, use keyUse, change func(*Rotation)) (*Empty, error) {
+	k, err := s.keyFor(ctx, c, use)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPrimary(k); err != nil {
+		return nil, err
+	}
+	return &Empty{}, s.updateShared(ctx, use.op, k, func(keys []*Key) error {
+		for _, k := range keys {
+			change(&k.Rotation)
+		}
+		return nil
+	})
+}
+
+// checkPrimary refuses a replica where AWS wants the primary key.
+func (s *Service) checkPrimary(k *Key) error {
+	if k.multiRegion() && !k.primary() {
+		return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns.key(k))
+	}
+	return nil
+}
+
+// GetKeyRotationStatusRequest is the input of GetKeyRotationStatus.
+type GetKeyRotationStatusRequest struct {
+	KeyId string `shape:"KeyIdType" required:"true"`
+}
+
+// GetKeyRotationStatusResponse is the output of GetKeyRotationStatus.
+type GetKeyRotationStatusResponse struct {
+	KeyRotationEnabled   bool
+	KeyId                string
+	RotationPeriodInDays int32      `json:",omitempty"`
+	NextRotationDate     *Timestamp `json:",omitempty"`
+}
+
+// GetKeyRotationStatus tells whether and when a key rotates by itself. On-demand rotations are done when
+// RotateKeyOnDemand answers, so that none is ever in progress.
+func (s *Service) GetKeyRotationStatus(ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyRotationStatus", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	out := &GetKeyRotationStatusResponse{KeyId: s.arns.key(k)}
+	if k.Rotation.PeriodDays > 0 && k.State != StatePendingDeletion && k.State != StatePendingReplicaDeletion {
+		out.KeyRotationEnabled, out.RotationPeriodInDays = true, k.Rotation.PeriodDays
+		out.NextRotationDate = timestamp(k.Rotation.NextAt)
+	}
+	return out, nil
+}
+
+// RotateKeyOnDemandRequest is the input of RotateKeyOnDemand.
+type RotateKeyOnDemandRequest struct {
+	KeyId string `shape:"KeyIdType" required:"true"`
+}
+
+// RotateKeyOnDemandResponse is the output of RotateKeyOnDemand.
+type RotateKeyOnDemandResponse struct {
+	KeyId string
+}
+
+// RotateKeyOnDemand gives a key new material at once. What the old materials have encrypted stays readable.
+func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest) (*RotateKeyOnDemandResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "RotateKeyOnDemand", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPrimary(k); err != nil {
+		return nil, err
+	}
+	if k.Rotation.OnDemand >= maxOnDemand {
+		return nil, refuse(CodeLimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", s.arns.key(k))
+	}
+	if k.Origin == originExternal {
+		err = s.takePending(ctx, k)
+	} else {
+		err = s.rotate(ctx, k, rotationOnDemand)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &RotateKeyOnDemandResponse{KeyId: s.arns.key(k)}, nil
+}
+
+// takePending makes imported material that waits for it current, in every region.
+func (s *Service) takePending(ctx context.Context, k *Key) error {
+	none := refuse(CodeInvalidState, "No available key material pending rotation for the key: %s.", s.arns.key(k))
+	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
+		for _, k := range keys {
+			m := k.pending()
+			if m == nil || !m.present() {
+				return none
+			}
+			m.Pending, m.RotatedAt, m.RotationType = false, s.now(), rotationOnDemand
+			k.Rotation.OnDemand++
+		}
+		return nil
+	})
+}
+
+// rotate makes new material in the token, and then makes it current in every region.
+func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
+	m, err := s.addScrap(ctx, "RotateKeyOnDemand", k)
+	if err != nil {
+		return err
+	}
+	if _, err := s.generate(ctx, k, m); err != nil {
+		s.dropScrap(ctx, k, m, err)
+		return err
+	}
+	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
+		for _, k := range keys {
+			own, there := k.material(m.Ordinal)
+			if !there {
+				k.Materials = append(k.Materials, *m)
+				own = &k.Materials[len(k.Materials)-1]
+			} else if own.ID != m.ID {
+				return internal(fmt.Errorf("material %d was undone while it was made", m.Ordinal))
+			}
+			own.Scrap, own.RotatedAt, own.RotationType = false, s.now(), kind
+			if kind == rotationOnDemand {
+				k.Rotation.OnDemand++
+			}
+			k.Rotation.advance(s.now())
+		}
+		return nil
+	})
+}
+
+// advance moves the next automatic rotation behind now. On-demand rotations don't change the schedule.
+func (r *Rotation) advance(now time.Time) {
+	for r.PeriodDays > 0 && !r.NextAt.After(now) {
+		r.NextAt = r.NextAt.Add(time.Duration(r.PeriodDays) * day)
+	}
+}
+
+// ListKeyRotationsRequest is the input of ListKeyRotations.
+type ListKeyRotationsRequest struct {
+	KeyId              string `shape:"KeyIdType" required:"true"`
+	IncludeKeyMaterial string `shape:"IncludeKeyMaterial"`
+	Limit              int32  `shape:"LimitType"`
+	Marker             string `shape:"MarkerType"`
+}
+
+// RotationsListEntry is one material of ListKeyRotations.
+type RotationsListEntry struct {
+	KeyId                  string
+	KeyMaterialId          string
+	KeyMaterialDescription string `json:",omitempty"`
+	ImportState            string `json:",omitempty"`
+	KeyMaterialState       string
+	ExpirationModel        string     `json:",omitempty"`
+	ValidTo                *Timestamp `json:",omitempty"`
+	RotationDate           *Timestamp `json:",omitempty"`
+	RotationType           string     `json:",omitempty"`
+}
+
+// ListKeyRotationsResponse is the output of ListKeyRotations.
+type ListKeyRotationsResponse struct {
+	Rotations  []RotationsListEntry
+	NextMarker string `json:",omitempty"`
+	Truncated  bool
+}
+
+// ListKeyRotations returns a key's materials, oldest first: those that came by rotation, or all.
+func (s *Service) ListKeyRotations(ctx context.Context, c *Caller, in *ListKeyRotationsRequest) (*ListKeyRotationsResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "ListKeyRotations", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPage("ListKeyRotations", in.Limit, in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := s.waitsForReplicas(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	var shown []*Material
+	for i := range k.Materials {
+		if m := &k.Materials[i]; !m.Scrap && (!m.RotatedAt.IsZero() || in.IncludeKeyMaterial == "ALL_KEY_MATERIAL") {
+			shown = append(shown, m)
+		}
+	}
+	list, next := pageOf(p, shown, func(m *Material) string { return fmt.Sprintf("%010d", m.Ordinal) })
+	out := &ListKeyRotationsResponse{Rotations: []RotationsListEntry{}, NextMarker: next, Truncated: next != ""}
+	for _, m := range list {
+		out.Rotations = append(out.Rotations, rotationEntry(k, m, waiting))
+	}
+	return out, nil
+}
+
+func rotationEntry(k *Key, m *Material, waitsForReplicas bool) RotationsListEntry {
+	e := RotationsListEntry{KeyId: k.ID, KeyMaterialId: m.ID, KeyMaterialState: "NON_CURRENT", RotationDate: timestamp(m.RotatedAt), RotationType: m.RotationType}
+	switch {
+	case m.Pending && waitsForReplicas:
+		e.KeyMaterialState = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+	case m.Pending:
+		e.KeyMaterialState = "PENDING_ROTATION"
+	case m == k.current():
+		e.KeyMaterialState = "CURRENT"
+	}
+	if k.Origin == originExternal {
+		e.KeyMaterialDescription, e.ImportState = m.Description, "IMPORTED"
+		if !m.present() {
+			e.ImportState = "PENDING_IMPORT"
+			return e
+		}
+		e.ExpirationModel, e.ValidTo = expirationModel(m), timestamp(m.ExpiresAt)
+	}
+	return e
+}
+
+// waitsForReplicas tells whether pending material of a multi-Region key is not yet imported everywhere.
+func (s *Service) waitsForReplicas(ctx context.Context, k *Key) (bool, error) {
+	if k.pending() == nil || !k.multiRegion() {
+		return false, nil
+	}
+	related, err := s.store.RelatedKeys(ctx, k.ID)
+	if err != nil {
+		return false, storeError(err)
+	}
+	for _, r := range related {
+		if m := r.pending(); !hidden(r) && (m == nil || !m.present()) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

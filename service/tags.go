@@ -1,0 +1,96 @@
+package service
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+const maxTags = 50 // for one key; AWS page "Tagging your AWS resources"
+
+// TagResourceRequest is the input of TagResource.
+type TagResourceRequest struct {
+	KeyId string `shape:"KeyIdType" required:"true"`
+	Tags  []Tag  `shape:"TagList" required:"true"`
+}
+
+// TagResource adds tags to a key, or changes their values.
+func (s *Service) TagResource(ctx context.Context, c *Caller, in *TagResourceRequest) (*Empty, error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
+	return s.change(ctx, c, keyUse{op: "TagResource", keyID: in.KeyId, tags: in.Tags}, func(k *Key) error {
+		for _, t := range in.Tags {
+			if i := slices.IndexFunc(k.Tags, func(old Tag) bool { return old.TagKey == t.TagKey }); i >= 0 {
+				k.Tags[i] = t
+			} else {
+				k.Tags = append(k.Tags, t)
+			}
+		}
+		if len(k.Tags) > maxTags {
+			return refuse(CodeTag, "Too many tags")
+		}
+		return nil
+	})
+}
+
+// UntagResourceRequest is the input of UntagResource.
+type UntagResourceRequest struct {
+	KeyId   string   `shape:"KeyIdType" required:"true"`
+	TagKeys []string `shape:"TagKeyList" required:"true"`
+}
+
+// UntagResource removes tags from a key. One that it does not have is no error.
+func (s *Service) UntagResource(ctx context.Context, c *Caller, in *UntagResourceRequest) (*Empty, error) {
+	return s.change(ctx, c, keyUse{op: "UntagResource", keyID: in.KeyId, tagKeys: in.TagKeys}, func(k *Key) error {
+		k.Tags = slices.DeleteFunc(k.Tags, func(t Tag) bool { return slices.Contains(in.TagKeys, t.TagKey) })
+		return nil
+	})
+}
+
+func checkTags(tags []Tag) error {
+	seen := map[string]bool{}
+	for _, t := range tags {
+		if len(t.TagKey) >= 4 && strings.EqualFold(t.TagKey[:4], "aws:") {
+			return refuse(CodeTag, "Tags beginning with aws: are reserved")
+		}
+		if seen[t.TagKey] {
+			return refuse(CodeTag, "Duplicate tag keys")
+		}
+		seen[t.TagKey] = true
+	}
+	if len(tags) > maxTags {
+		return refuse(CodeTag, "Too many tags")
+	}
+	return nil
+}
+
+// ListResourceTagsRequest is the input of ListResourceTags.
+type ListResourceTagsRequest struct {
+	KeyId  string `shape:"KeyIdType" required:"true"`
+	Limit  int32  `shape:"LimitType"`
+	Marker string `shape:"MarkerType"`
+}
+
+// ListResourceTagsResponse is the output of ListResourceTags.
+type ListResourceTagsResponse struct {
+	Tags       []Tag
+	NextMarker string `json:",omitempty"`
+	Truncated  bool
+}
+
+// ListResourceTags returns a key's tags, in order of their keys.
+func (s *Service) ListResourceTags(ctx context.Context, c *Caller, in *ListResourceTagsRequest) (*ListResourceTagsResponse, error) {
+	k, err := s.keyFor(ctx, c, keyUse{op: "ListResourceTags", keyID: in.KeyId})
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPage("ListResourceTags", in.Limit, in.Marker)
+	if err != nil {
+		return nil, err
+	}
+	out := &ListResourceTagsResponse{}
+	out.Tags, out.NextMarker = pageOf(p, k.Tags, func(t Tag) string { return t.TagKey })
+	out.Truncated = out.NextMarker != ""
+	return out, nil
+}
