@@ -43,6 +43,10 @@ var jobs = map[string]func(ctx context.Context, s *service.Service, p plan, adva
 		_, err := s.CreateKey(ctx, root, &service.CreateKeyRequest{})
 		return err
 	},
+	"rotate": func(ctx context.Context, s *service.Service, p plan, _ func(time.Duration)) error {
+		_, err := s.RotateKeyOnDemand(ctx, root, &service.RotateKeyOnDemandRequest{KeyId: p.Key})
+		return err
+	},
 	"delete": func(ctx context.Context, s *service.Service, p plan, advance func(time.Duration)) error {
 		if _, err := s.ScheduleKeyDeletion(ctx, root, &service.ScheduleKeyDeletionRequest{KeyId: p.Key, PendingWindowInDays: 7}); err != nil {
 			return err
@@ -151,13 +155,13 @@ func runDoomed(text string) error {
 	return nil
 }
 
-// TestKilledAtEachStep: a process that is killed anywhere in the making or the destruction of a key leaves nothing that the
+// TestKilledAtEachStep: a process that is killed anywhere in the making, rotation or destruction of a key leaves nothing that the
 // next one does not put in order: every key that is there works, and every object in the token belongs to a row.
 func TestKilledAtEachStep(t *testing.T) {
 	for _, test := range []struct {
 		job   string
 		steps int // at least
-	}{{"init", 4}, {"create", 9}, {"delete", 12}} {
+	}{{"init", 4}, {"create", 9}, {"rotate", 9}, {"delete", 12}} {
 		t.Run(test.job, func(t *testing.T) {
 			disorder := 0
 			for step := 0; ; step++ {
@@ -173,7 +177,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				if where != "done" {
 					continue
 				}
-				if want := map[string]int{"init": 2, "create": 3, "delete": 1}[test.job]; len(now.usable) != want {
+				if want := map[string]int{"init": 2, "create": 3, "rotate": 2, "delete": 1}[test.job]; len(now.usable) != want {
 					t.Errorf("a %s that nobody interrupts leaves %d keys, want %d", test.job, len(now.usable), want)
 				}
 				if step < test.steps {
