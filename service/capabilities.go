@@ -1,6 +1,11 @@
 package service
 
-import "github.com/verenc/kms/hsm"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/verenc/kms/hsm"
+)
 
 // Capabilities is what the token can do, as its self-test found.
 type Capabilities struct {
@@ -13,7 +18,52 @@ type Capabilities struct {
 	Missing map[string]string
 }
 
-// CapabilitiesOf reads the result of a self-test.
+// needs are the self-tests that a KeySpec or an algorithm can't do without.
+var needs = map[string][]string{
+	"RSA_2048": {hsm.CheckRSA}, "RSA_3072": {hsm.CheckRSA}, "RSA_4096": {hsm.CheckRSA},
+	"RSASSA_PKCS1_V1_5_SHA_256": {hsm.CheckPKCS1v15SHA256}, "RSASSA_PKCS1_V1_5_SHA_384": {hsm.CheckPKCS1v15SHA384},
+	"RSASSA_PKCS1_V1_5_SHA_512": {hsm.CheckPKCS1v15SHA512}, "RSASSA_PSS_SHA_256": {hsm.CheckPSSSHA256},
+	"RSASSA_PSS_SHA_384": {hsm.CheckPSSSHA384}, "RSASSA_PSS_SHA_512": {hsm.CheckPSSSHA512},
+	"RSAES_OAEP_SHA_1": {hsm.CheckOAEPSHA1}, "RSAES_OAEP_SHA_256": {hsm.CheckOAEPSHA256},
+	"ECC_NIST_P256": {hsm.CheckECDSAP256, hsm.CheckECDHP256}, "ECC_NIST_P384": {hsm.CheckECDSAP384, hsm.CheckECDHP384},
+	"ECC_NIST_P521": {hsm.CheckECDSAP521, hsm.CheckECDHP521}, "ECC_SECG_P256K1": {hsm.CheckECDSASecp256k1},
+	"ECC_NIST_EDWARDS25519": {hsm.CheckEd25519}, "ED25519_PH_SHA_512": {hsm.CheckEd25519ph},
+	"HMAC_224": {hsm.CheckMAC224}, "HMAC_256": {hsm.CheckMAC256}, "HMAC_384": {hsm.CheckMAC384}, "HMAC_512": {hsm.CheckMAC512},
+	"ML_DSA_44": {hsm.CheckMLDSA}, "ML_DSA_65": {hsm.CheckMLDSA}, "ML_DSA_87": {hsm.CheckMLDSA}, "SM2": {hsm.CheckSM2},
+}
+
+// wrapChecks are the self-tests of wrapping private keys.
+var wrapChecks = map[hsm.KeyType]string{
+	hsm.RSA2048: hsm.CheckWrappedRSA, hsm.RSA3072: hsm.CheckWrappedRSA, hsm.RSA4096: hsm.CheckWrappedRSA,
+	hsm.P256: hsm.CheckWrappedP256, hsm.P384: hsm.CheckWrappedP384, hsm.P521: hsm.CheckWrappedP521,
+	hsm.Secp256k1: hsm.CheckWrappedSecp256k1, hsm.Ed25519: hsm.CheckWrappedEd25519,
+}
+
+// CapabilitiesOf reads the result of a self-test. What was not tested counts as missing.
 func CapabilitiesOf(checks []hsm.Check) Capabilities {
-	return Capabilities{WrapDataKeys: true, WrapPairs: map[hsm.KeyType]bool{hsm.RSA2048: true, hsm.RSA3072: true, hsm.RSA4096: true, hsm.P256: true, hsm.P384: true, hsm.P521: true, hsm.Secp256k1: true}, Missing: map[string]string{"ED25519_PH_SHA_512": "x", "ML_DSA_44": "x", "ML_DSA_65": "x", "ML_DSA_87": "x", "SM2": "x"}}
+	failed := func(name string) error {
+		for _, c := range checks {
+			if c.Name == name {
+				return c.Err
+			}
+		}
+		return errors.New("it was not tested")
+	}
+	can := Capabilities{WrapDataKeys: failed(hsm.CheckWrapped) == nil, WrapPairs: map[hsm.KeyType]bool{}, Missing: map[string]string{}}
+	for t, check := range wrapChecks {
+		can.WrapPairs[t] = failed(check) == nil
+	}
+	for name, tests := range needs {
+		for _, check := range tests {
+			if err := failed(check); err != nil {
+				can.Missing[name] = fmt.Sprintf("the token fails the self-test %s", check)
+			}
+		}
+	}
+	for spec := range keySpecs {
+		if _, tested := needs[spec]; !tested && spec != specSymmetric { // ML-KEM, of PKCS#11 v3.2
+			can.Missing[spec] = "no PKCS#11 mechanism for it is used"
+		}
+	}
+	return can
 }

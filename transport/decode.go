@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,11 +78,31 @@ func (d *decoder) decode(body []byte, into any) error {
 	if !utf8.Valid(body) {
 		return malformed("The request body is not UTF-8.")
 	}
+	if halfPair(body) {
+		return malformed("The request body has half of a surrogate pair.")
+	}
 	var found violations
 	if err := d.object(body, reflect.ValueOf(into).Elem(), "", &found); err != nil {
 		return err
 	}
 	return found.err()
+}
+
+// escape matches an escape of JSON, or two that are a surrogate pair; half of one is its group.
+var escape = regexp.MustCompile(`\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)`)
+
+// halfPair tells whether a JSON text has the escape of half a surrogate pair, which is no character. encoding/json turns
+// each of them into the same U+FFFD, so that different encryption contexts would become one.
+func halfPair(body []byte) bool {
+	if !bytes.Contains(body, []byte(`\ud`)) && !bytes.Contains(body, []byte(`\uD`)) {
+		return false
+	}
+	for _, e := range escape.FindAllSubmatchIndex(body, -1) {
+		if e[2] >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *decoder) object(raw json.RawMessage, into reflect.Value, prefix string, found *violations) error {

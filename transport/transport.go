@@ -61,10 +61,10 @@ func New(cfg Config) (http.Handler, error) {
 	h.kms = sigv4.New(sigv4.Config[*service.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
 	h.sts = sigv4.New(sigv4.Config[*service.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
 
-	r := mux.NewRouter()
+	r := mux.NewRouter().SkipClean(true) // no redirects: a signature is for one path
 	r.HandleFunc("/", h.serve).Methods(http.MethodPost)
 	health(r, cfg)
-	r.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = answer(w, errNotPost.status, errNotPost) })
+	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like the others
 	r.MethodNotAllowedHandler = r.NotFoundHandler
 	return r, nil
 }
@@ -160,13 +160,16 @@ func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (
 }
 
 func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
+	if r.Method != http.MethodPost || r.URL.Path != "/" {
+		return nil, errNotPost
+	}
 	if isSTS(r) {
 		x.sts = true
 		return h.processSTS(w, r, x)
 	}
-	name, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
+	name, ours := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	op, known := operations[name]
-	if !known || len(r.Header["X-Amz-Target"]) != 1 {
+	if !ours || !known || len(r.Header["X-Amz-Target"]) != 1 {
 		return nil, errUnknownOperation
 	}
 	x.name = name

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -196,10 +197,9 @@ func (c *Config) describe() string {
 		}
 		value := fmt.Sprintf("%v", s.value.Interface())
 		switch v := s.value.Interface().(type) {
-		case string:
-			value = fmt.Sprintf("%q", v)
-		case []string:
-			value = "[" + strings.Join(v, ", ") + "]"
+		case string, []string:
+			text, _ := json.Marshal(v) // which YAML reads, whatever is in them
+			value = string(text)
 		}
 		fmt.Fprintf(&b, "%s# %s\n%s%s: %s\n", indent, s.doc, indent, key, value)
 	}
@@ -218,6 +218,9 @@ func readPIN(c *Config) (string, error) {
 	path := c.Token.PINFile
 	if path == "" {
 		if pin, given := os.LookupEnv(pinVariable); given {
+			if pin == "" {
+				return "", fmt.Errorf("read PIN: %s is empty", pinVariable)
+			}
 			return pin, os.Unsetenv(pinVariable)
 		}
 		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
@@ -231,7 +234,8 @@ func readPIN(c *Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read PIN: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	// systemd lets the service's user read a credential by an ACL, which shows as a right of the group.
+	if c.Token.PINFile != "" && info.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("read PIN: others may read %s: run chmod 600 on it", path)
 	}
 	text, err := os.ReadFile(path)

@@ -31,7 +31,13 @@ func (e *examination) ok(check, format string, args ...any) {
 }
 
 func (e *examination) bad(check string, err error, cure string) {
-	e.findings = append(e.findings, finding{check: check, result: err.Error(), cure: cure, bad: true})
+	e.findings = append(e.findings, finding{check: check, result: strings.ReplaceAll(err.Error(), "\n", "; "), cure: cure, bad: true})
+}
+
+// note is what the server can do without.
+func (e *examination) note(check string, err error, cure string) {
+	e.bad(check, err, cure)
+	e.findings[len(e.findings)-1].bad = false
 }
 
 // doctor checks what a server needs, step by step, and prints what it found and how to cure it. It tries the PIN once.
@@ -94,6 +100,10 @@ func (e *examination) examineAlgorithms(ctx context.Context, token *hsm.Token) {
 		e.ok("mechanisms", "all that are needed are listed")
 	}
 	for _, check := range token.SelfTest(ctx) {
+		if check.Err != nil && check.Optional {
+			e.note("self-test", fmt.Errorf("%s: %w", check.Name, check.Err), "needed for: "+check.Need)
+			continue
+		}
 		if check.Err != nil {
 			e.bad("self-test", fmt.Errorf("%s: %w", check.Name, check.Err), "allow it in the token's policy or firmware; needed for: "+check.Need)
 			continue

@@ -44,11 +44,11 @@ func serve(ctx context.Context, c *Config) (err error) {
 		return err
 	}
 	var servers serverGroup
-	if err := servers.add("api", c.Listen, api, c); err != nil {
+	if err := servers.add("api", c.Listen, api, c, p.log); err != nil {
 		return err
 	}
 	if c.PrivateListen != "" {
-		if err := servers.add("private", c.PrivateListen, privateHandler(cfg, metrics), &Config{}); err != nil {
+		if err := servers.add("private", c.PrivateListen, privateHandler(cfg, metrics), &Config{}, p.log); err != nil {
 			return errors.Join(err, servers.closeListeners())
 		}
 	}
@@ -80,9 +80,13 @@ type member struct {
 	listener net.Listener
 }
 
-func (g *serverGroup) add(name, address string, h http.Handler, c *Config) error {
+func (g *serverGroup) add(name, address string, h http.Handler, c *Config, log *zap.Logger) error {
+	complaints, err := zap.NewStdLogAt(log.With(zap.String("listener", name)), zap.WarnLevel) // of connections that bring no request
+	if err != nil {
+		return err
+	}
 	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes, ErrorLog: complaints}
 	if c.TLSCert != "" {
 		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 		if err != nil {

@@ -89,7 +89,7 @@ func selfTest(ctx context.Context, p *parts) (service.Capabilities, error) {
 	for _, check := range checks {
 		switch {
 		case check.Err == nil:
-		case check.Name == hsm.CheckRandom || check.Name == hsm.CheckSeal || check.Name == hsm.CheckTamper || check.Name == hsm.CheckHidden:
+		case !check.Optional:
 			failures = append(failures, check.Name+": "+check.Err.Error())
 		default:
 			p.log.Info("the token can't do everything", zap.String("check", check.Name), zap.String("needed_for", check.Need), zap.Error(check.Err))

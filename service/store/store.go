@@ -136,8 +136,7 @@ func connect(path, options string, connections int) (*sql.DB, error) {
 // migrate runs the migrations that the file has not had. Its user_version is the number of the last one.
 func migrate(ctx context.Context, db *sql.DB, path string, create bool) error {
 	var application, version int
-	err := errors.Join(db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&application),
-		db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version))
+	err := db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&application, &version)
 	if err != nil {
 		return fmt.Errorf("open database %s: %w", path, err)
 	}

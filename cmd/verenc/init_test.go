@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// credentials is the form of an AWS credentials file.
+var credentials = regexp.MustCompile(`^\[default\]\naws_access_key_id = (AKIA[A-Z2-7]{16})\naws_secret_access_key = ([A-Za-z0-9+/]{40})\n$`)
+
+func modeOf(t *testing.T, path string) os.FileMode {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode().Perm()
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// refused checks that a command failed with words that say why.
+func refused(t *testing.T, r result, words ...string) {
+	t.Helper()
+	if r.code != 1 || !strings.HasPrefix(r.stderr[max(strings.LastIndex(r.stderr, "verenc: "), 0):], "verenc: ") {
+		t.Errorf("no failure that is told: %v", r)
+	}
+	for _, w := range words {
+		if !strings.Contains(r.stderr, w) {
+			t.Errorf("%q is not in: %v", w, r)
+		}
+	}
+}
+
+func TestInit(t *testing.T) {
+	s := newSite(t)
+	first := s.run(t, "init")
+	key := credentials.FindStringSubmatch(first.stdout)
+	if first.code != 0 || key == nil {
+		t.Fatal(first)
+	}
+	if strings.Contains(first.stderr, key[2]) {
+		t.Error("the secret is in the log")
+	}
+	if mode := modeOf(t, s.path("kms.db")); mode != 0o600 {
+		t.Errorf("the database has mode %o", mode)
+	}
+	if bytes.Contains([]byte(read(t, s.path("kms.db"))), []byte(key[2])) {
+		t.Error("the secret is in the database in clear")
+	}
+
+	database := read(t, s.path("kms.db"))
+	refused(t, s.run(t, "init"), s.path("kms.db")+" is there already", "--add-access-key")
+	if read(t, s.path("kms.db")) != database {
+		t.Error("a refused init has changed the database")
+	}
+
+	second := s.run(t, "init", "--add-access-key", "--credentials", s.path("second"))
+	if second.code != 0 || second.stdout != "" {
+		t.Errorf("with a file to write to: %v", second)
+	}
+	if mode := modeOf(t, s.path("second")); mode != 0o600 {
+		t.Errorf("the credentials have mode %o", mode)
+	}
+	other := credentials.FindStringSubmatch(read(t, s.path("second")))
+	if other == nil || other[1] == key[1] || other[2] == key[2] {
+		t.Errorf("the second access key is %q", other)
+	}
+	if other != nil && strings.Contains(second.stderr, other[2]) {
+		t.Error("the secret is in the log")
+	}
+
+	written := read(t, s.path("second"))
+	refused(t, s.run(t, "init", "--add-access-key", "--credentials", s.path("second")), s.path("second")+" is there already")
+	if read(t, s.path("second")) != written {
+		t.Error("a refused init has changed the credentials")
+	}
+}
+
+// TestInitFails: an init that fails leaves nothing that the next one trips over.
+func TestInitFails(t *testing.T) {
+	s := newSite(t)
+	wrong := s.write(t, "wrong.pin", "00000000", 0o600)
+	empty := func(t *testing.T) {
+		t.Helper()
+		for _, name := range []string{"kms.db", "credentials"} {
+			if _, err := os.Stat(s.path(name)); !os.IsNotExist(err) {
+				t.Errorf("%s was made: %v", name, err)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name, env string
+		args      []string
+		words     []string
+	}{
+		{"add to nothing", "", []string{"--add-access-key"}, []string{"--add-access-key", "no such file"}},
+		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + wrong, nil, []string{"token refused the PIN", "run verenc doctor"}},
+		{"no token", "VERENC_TOKEN_LABEL=nobody", nil, []string{`find token (label "nobody"`, "verenc doctor"}},
+		{"no folder for the credentials", "", []string{"--credentials", s.path("none/credentials")}, []string{"create the credentials file"}},
+		{"no folder for the database", "VERENC_DATABASE=" + s.path("none/kms.db"), nil, []string{"create database"}},
+		{"account", "", []string{"--account", "1"}, []string{`account: "1" is not 12 digits`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"init", "--credentials", s.path("credentials")}, test.args...)
+			refused(t, s.with(test.env).run(t, args...), test.words...)
+			empty(t)
+		})
+	}
+	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
+		t.Error(r)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	s := newSite(t)
+	refused(t, s.run(t, "sreve"), "unknown command", "sreve")
+	refused(t, s.run(t, "serve", "--lisen=x"), "unknown flag", "--lisen")
+	refused(t, s.run(t, "serve", "now"), "now")
+	refused(t, s.run(t, "doctor", "--token-sessions=many"), "token-sessions")
+	help := s.run(t, "--help")
+	for _, name := range []string{"init", "serve", "doctor", "config", "--token-pin-file", "VERENC_TOKEN_PIN_FILE"} {
+		if help.code != 0 || !strings.Contains(help.stdout, name) {
+			t.Errorf("%s is not in the help: %v", name, help)
+		}
+	}
+	if strings.Contains(help.stdout, "--token-pin ") {
+		t.Error("the PIN can be given where every process list shows it")
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	s := initialised(t)
+	t.Run("healthy", func(t *testing.T) {
+		r := s.run(t, "doctor")
+		if r.code != 0 || strings.Contains(r.stdout, "BAD") || strings.Contains(r.stdout, "cure") {
+			t.Error(r)
+		}
+		for _, check := range []string{"module", "tokens", "login", "mechanisms", "self-test", "database"} {
+			if !regexp.MustCompile(`(?m)^ok +` + check).MatchString(r.stdout) {
+				t.Errorf("%s is not ok: %v", check, r)
+			}
+		}
+		if strings.Contains(r.stdout+r.stderr, s.soft.PIN) {
+			t.Error("the PIN is shown")
+		}
+	})
+	junk := s.write(t, "junk.db", strings.Repeat("not a database ", 100), 0o600)
+	tokenless := s.write(t, "softhsm2.conf", "directories.tokendir = "+t.TempDir()+"\nobjectstore.backend = file\n", 0o600)
+	text := s.write(t, "module.so", "not a library", 0o600)
+	for _, test := range []struct {
+		name, env, check, cure string
+		words                  string
+	}{
+		{"no module", "VERENC_TOKEN_MODULE=/nowhere/module.so", "module", "set token.module", "no such file"},
+		{"a module that is none", "VERENC_TOKEN_MODULE=" + text, "module", "set token.module", text},
+		{"no tokens", "SOFTHSM2_CONF=" + tokenless, "tokens", "initialise a token", "none"},
+		{"no token of that label", "VERENC_TOKEN_LABEL=nobody", "login", "set token.label or token.serial", "nobody"},
+		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600), "login", "correct the PIN", "refused the PIN"},
+		{"no PIN", "VERENC_TOKEN_PIN_FILE=", "PIN", "mode 600", "set token.pin_file"},
+		{"a PIN for all to read", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "open.pin", "1234", 0o644), "PIN", "mode 600", "others may read"},
+		{"no database", "VERENC_DATABASE=" + filepath.Join(s.dir, "none.db"), "database", "run verenc init", "no such file"},
+		{"a database that is none", "VERENC_DATABASE=" + junk, "database", "restore it", junk},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := s.with(test.env).run(t, "doctor")
+			refused(t, r, "checks are bad")
+			line := regexp.MustCompile(`(?m)^BAD +` + test.check + ` .*` + regexp.QuoteMeta(test.words) + `.*\n +cure: .*` + regexp.QuoteMeta(test.cure))
+			if !line.MatchString(r.stdout) {
+				t.Errorf("no line of %s with %q and the cure %q: %v", test.check, test.words, test.cure, r)
+			}
+			if n := strings.Count(r.stdout, "BAD"); n != 1 {
+				t.Errorf("%d bad lines: %v", n, r)
+			}
+		})
+	}
+}

@@ -1,0 +1,214 @@
+package service_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store"
+	"github.com/verenc/kms/softhsm"
+)
+
+const (
+	account   = "111122223333"
+	region    = "us-east-1"
+	goldenID  = "01234567-89ab-4def-8123-456789abcdef"
+	goldenMRK = "mrk-0123456789ab4def8123456789abcdef"
+	goldenIV  = "c0c1c2c3c4c5c6c7c8c9cacb"
+)
+
+var root = &service.Caller{Identity: service.Identity{Principal: "arn:aws:iam::" + account + ":root", Account: account}, Region: region}
+
+// goldenBlobs were made by another implementation of the layout in blob.go, RFC 5649 and SP 800-38D. Every version
+// reads them: never change one.
+var goldenBlobs = []struct {
+	name, blob, plaintext string // hex
+	context               map[string]string
+	key                   string
+}{
+	{"form 1",
+		"0101000123456789ab4def8123456789abcdef00000001" + goldenIV +
+			"0bb3499de206259f1f5d2a9b5db5a278a125f1f077c2261959296fd3d5d4df51f3faaf2f3d808d8b4b4cb382ea98d37248",
+		hex.EncodeToString([]byte(goldenPlaintext)), goldenContext, goldenID},
+	{"form 1, multi-Region key, second material, no context",
+		"0101010123456789ab4def8123456789abcdef00000002" + goldenIV +
+			"e109812c8aca4b71488c1b87887b922ec6",
+		"00", nil, goldenMRK},
+	{"form 2, 32 bytes",
+		"0102000123456789ab4def8123456789abcdef000000010020" + goldenIV +
+			"f92f1aafe694e33d92b648b318386ce4d1f793efa8a5d2c2dad911091e7dc0093601ab8e46d02807f3dcf00088cd732c6f47b43892af54e9",
+		"d0d1d2d3d4d5d6d7d8d9dadbdcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeef", foreignContext, goldenID},
+	{"form 2, 13 bytes",
+		"0102000123456789ab4def8123456789abcdef00000001000d" + goldenIV +
+			"d9e21753ff74528315cde2c0a8c8e61638a5d8889429f2788bee0796c51a8e7577c1fc4c2477fb61",
+		"d0d1d2d3d4d5d6d7d8d9dadbdc", foreignContext, goldenID},
+	{"form 2, 1 byte",
+		"0102000123456789ab4def8123456789abcdef000000010001" + goldenIV +
+			"86eea7ce1c2a865b60d4146a27052f137af16f12456ac54c42a18774f3ea7dc9",
+		"d0", foreignContext, goldenID},
+}
+
+const goldenPlaintext = "a plaintext that is kept for ever"
+
+var (
+	goldenContext  = map[string]string{"tenant": "blue", "purpose": "golden"}
+	foreignContext = map[string]string{"ключ": "значение", "": "", "a": "b"}
+)
+
+func TestGoldenBlobs(t *testing.T) {
+	s := goldenService(t)
+	for _, test := range goldenBlobs {
+		t.Run(test.name, func(t *testing.T) {
+			out, err := s.Decrypt(t.Context(), root, &service.DecryptRequest{CiphertextBlob: unhex(t, test.blob), EncryptionContext: test.context})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(out.Plaintext); got != test.plaintext || out.KeyId != "arn:verenc:"+account+":key/"+test.key {
+				t.Errorf("%s by %s, want %s by %s", got, out.KeyId, test.plaintext, test.key)
+			}
+			_, err = s.Decrypt(t.Context(), root, &service.DecryptRequest{CiphertextBlob: unhex(t, test.blob), EncryptionContext: map[string]string{"other": ""}})
+			if e := new(service.Error); !errors.As(err, &e) || e.Code != service.CodeInvalidCiphertext {
+				t.Errorf("with another context: %v", err)
+			}
+		})
+	}
+}
+
+// TestEncryptMakesTheGoldenBlob: with its initialisation vector known, a blob of form 1 is known to the last byte.
+func TestEncryptMakesTheGoldenBlob(t *testing.T) {
+	s := goldenService(t)
+	for _, test := range goldenBlobs[:2] {
+		t.Run(test.name, func(t *testing.T) {
+			out, err := s.Encrypt(t.Context(), root, &service.EncryptRequest{KeyId: test.key, Plaintext: unhex(t, test.plaintext), EncryptionContext: test.context})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(out.CiphertextBlob); got != test.blob {
+				t.Errorf("%s\nwant %s", got, test.blob)
+			}
+		})
+	}
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// repeated is a random source that always gives the same bytes.
+type repeated []byte
+
+func (r repeated) Read(p []byte) (int, error) { return copy(p, r), nil }
+
+// goldenService has two keys of known material: bytes that count up from 0x20 (seal) and 0x40 (wrap), and the second
+// material of the multi-Region key from 0x60 and 0x80.
+func goldenService(t *testing.T) *service.Service {
+	t.Helper()
+	soft := softhsm.New(t)
+	ids := importKeys(t, soft, 0x20, 0x40, 0x60, 0x80)
+	token, err := hsm.Open(t.Context(), hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN,
+		Rand: repeated(unhex(t, goldenIV))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, token)
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, db)
+	material := func(ordinal uint32, seal, wrap service.ObjectID) service.Material {
+		return service.Material{Ordinal: ordinal, ID: "00", Objects: map[service.Role]service.ObjectID{service.RoleSeal: seal, service.RoleWrap: wrap}}
+	}
+	first, second := material(1, ids[0], ids[1]), material(2, ids[2], ids[3])
+	for id, materials := range map[string][]service.Material{goldenID: {first}, goldenMRK: {first, second}} {
+		err := db.InsertKey(t.Context(), &service.Key{ID: id, Account: account, Region: region, Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT",
+			Origin: "AWS_KMS", State: service.StateEnabled, CreatedAt: time.Now(), Materials: materials})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := service.New(service.Config{Store: db, Token: token, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeAtEnd(t *testing.T, c io.Closer) {
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// importKeys makes token objects of known AES-256 keys, whose bytes count up from first. Even ones seal, odd ones wrap.
+func importKeys(t *testing.T, soft softhsm.Token, first ...byte) []service.ObjectID {
+	t.Helper()
+	module := pkcs11.New(soft.Module)
+	if module == nil {
+		t.Fatalf("load %s", soft.Module)
+	}
+	defer module.Destroy()
+	try := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	slot := slotOf(t, module, soft.Serial)
+	session, err := module.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	try(err)
+	defer func() { try(module.CloseSession(session)) }()
+	try(module.Login(session, pkcs11.CKU_USER, soft.PIN))
+	var ids []service.ObjectID
+	for i, from := range first {
+		id := service.ObjectID(bytes.Repeat([]byte{from}, 16))
+		value := make([]byte, 32)
+		for j := range value {
+			value[j] = from + byte(j)
+		}
+		seals := i%2 == 0
+		_, err := module.CreateObject(session, []*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+			pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+			pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, seals), pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, seals),
+			pkcs11.NewAttribute(pkcs11.CKA_WRAP, !seals), pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, !seals),
+			pkcs11.NewAttribute(pkcs11.CKA_ID, id[:]), pkcs11.NewAttribute(pkcs11.CKA_LABEL, "verenc/golden/1/x"),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE, value)})
+		try(err)
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// slotOf finds a token in the module, which package softhsm has initialised.
+func slotOf(t *testing.T, module *pkcs11.Ctx, serial string) uint {
+	t.Helper()
+	slots, err := module.GetSlotList(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range slots {
+		if info, err := module.GetTokenInfo(slot); err == nil && info.SerialNumber == serial {
+			return slot
+		}
+	}
+	t.Fatalf("no token has serial number %s", serial)
+	return 0
+}
