@@ -136,9 +136,12 @@ func (e *examination) print(out io.Writer) error {
 	bad := 0
 	for _, f := range e.findings {
 		mark := "ok"
-		if f.bad {
+		switch {
+		case f.bad:
 			mark = "BAD"
 			bad++
+		case f.cure != "":
+			mark = "note"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, f.check, f.result)
 		if f.cure != "" {
