@@ -127,7 +127,6 @@ type vectorService struct {
 
 const vectorRoot = "arn:aws:iam::111122223333:root"
 
-
 func newVectorService(t *testing.T) *vectorService {
 	t.Helper()
 	soft := softhsm.New(t)

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +32,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	for name := range operations { // so that each is there before its first request
+	names := slices.Collect(maps.Keys(operations)) // so that each is there before its first request
+	for action := range stsOperations {
+		names = append(names, stsPrefix+action)
+	}
+	for _, name := range names {
 		m.requests.WithLabelValues(name, "")
 		m.seconds.WithLabelValues(name)
 	}

@@ -14,9 +14,9 @@ import (
 // AWS STS speaks the query protocol: a form in, XML out (AWS STS API Reference). Two of its operations are here, so that
 // AWS clients can assume roles and ask who they are.
 const (
-	stsNamespace = "https://sts.amazonaws.com/doc/2011-06-15/"
-	stsVersion   = "2011-06-15"
-	formType     = "application/x-www-form-urlencoded"
+	stsVersion = "2011-06-15"
+	stsPrefix  = "sts:" // of operations' names in logs and metrics
+	formType   = "application/x-www-form-urlencoded"
 )
 
 // isSTS tells a query request from a JSON one.
@@ -71,7 +71,7 @@ func (h *handler) processSTS(w http.ResponseWriter, r *http.Request, x *exchange
 	if _, known := stsOperations[action]; !known || form.Get("Version") != stsVersion {
 		return nil, errUnknownAction
 	}
-	x.name = "sts:" + action
+	x.name = stsPrefix + action
 	if err := h.authenticate(h.sts, r, body, x); err != nil {
 		return nil, err
 	}

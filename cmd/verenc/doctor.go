@@ -17,9 +17,17 @@ import (
 
 // finding is one line of the doctor's table.
 type finding struct {
-	check, result, cure string
-	bad                 bool
+	mark          string
+	check, result string
+	advice        string
 }
+
+// Marks of findings.
+const (
+	markOK   = "ok"
+	markNote = "note" // the server can do without
+	markBad  = "BAD"
+)
 
 // examination collects findings.
 type examination struct {
@@ -27,18 +35,18 @@ type examination struct {
 }
 
 func (e *examination) ok(check, format string, args ...any) {
-	e.findings = append(e.findings, finding{check: check, result: fmt.Sprintf(format, args...)})
+	e.findings = append(e.findings, finding{mark: markOK, check: check, result: fmt.Sprintf(format, args...)})
+}
+
+func (e *examination) note(check string, err error, need string) {
+	e.findings = append(e.findings, finding{markNote, check, oneLine(err), "needed for: " + need})
 }
 
 func (e *examination) bad(check string, err error, cure string) {
-	e.findings = append(e.findings, finding{check: check, result: strings.ReplaceAll(err.Error(), "\n", "; "), cure: cure, bad: true})
+	e.findings = append(e.findings, finding{markBad, check, oneLine(err), "cure: " + cure})
 }
 
-// note is what the server can do without.
-func (e *examination) note(check string, err error, cure string) {
-	e.bad(check, err, cure)
-	e.findings[len(e.findings)-1].bad = false
-}
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // doctor checks what a server needs, step by step, and prints what it found and how to cure it. It tries the PIN once.
 func doctor(ctx context.Context, c *Config, out io.Writer) error {
@@ -101,7 +109,7 @@ func (e *examination) examineAlgorithms(ctx context.Context, token *hsm.Token) {
 	}
 	for _, check := range token.SelfTest(ctx) {
 		if check.Err != nil && check.Optional {
-			e.note("self-test", fmt.Errorf("%s: %w", check.Name, check.Err), "needed for: "+check.Need)
+			e.note("self-test", fmt.Errorf("%s: %w", check.Name, check.Err), check.Need)
 			continue
 		}
 		if check.Err != nil {
@@ -135,17 +143,12 @@ func (e *examination) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	bad := 0
 	for _, f := range e.findings {
-		mark := "ok"
-		switch {
-		case f.bad:
-			mark = "BAD"
+		if f.mark == markBad {
 			bad++
-		case f.cure != "":
-			mark = "note"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, f.check, f.result)
-		if f.cure != "" {
-			fmt.Fprintf(w, "\t\tcure: %s\n", f.cure)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", f.mark, f.check, f.result)
+		if f.advice != "" {
+			fmt.Fprintf(w, "\t\t%s\n", f.advice)
 		}
 	}
 	if err := w.Flush(); err != nil {

@@ -68,6 +68,9 @@ func operations() (names []string) {
 	for i := range s.NumMethod() {
 		m := s.Method(i)
 		if m.Type.NumIn() == 4 && m.Type.In(2) == reflect.TypeFor[*service.Caller]() && strings.HasSuffix(m.Type.In(3).String(), "."+m.Name+"Request") {
+			if m.Name == "AssumeRole" { // of AWS STS
+				m.Name = "sts:AssumeRole"
+			}
 			names = append(names, m.Name)
 		}
 	}
