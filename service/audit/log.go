@@ -193,7 +193,7 @@ func (l *Log) Close(ctx context.Context) error {
 	l.close.Do(func() {
 		l.stop()
 		l.owned.Wait()
-		err = errors.Join(l.Checkpoint(ctx), l.outputs.close(ctx), l.closeFile(), l.disk.Close())
+		err = errors.Join(l.repair(), l.Checkpoint(ctx), l.outputs.close(ctx), l.closeFile(), l.disk.Close())
 	})
 	return err
 }
