@@ -125,31 +125,43 @@ func readRecord(fsys fs.FS, index int64) (record []byte, err error) {
 	return nil, errors.New("there are no records")
 }
 
+// Read calls f with the index and the line of each record, until f returns an error. It proves nothing: Verify does. The
+// line is valid until f returns; json.Unmarshal makes a Record of it.
+func Read(fsys fs.FS, f func(index int64, text []byte) error) error {
+	files, err := segments(fsys)
+	if err != nil {
+		return err
+	}
+	for _, s := range files {
+		_, err := readLines(fsys, s.name, func(text []byte, at place, whole bool) error {
+			if !whole {
+				return nil // it is being written, or Open will cut it
+			}
+			return f(s.first+int64(at.line-1), text)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Find returns the indexes of the records that have an id as their eventID or requestID. It reads the whole log, and
 // proves nothing.
 func Find(fsys fs.FS, id string) ([]int64, error) {
-	files, err := segments(fsys)
-	if err != nil {
-		return nil, err
-	}
 	quoted, err := json.Marshal(id)
 	if err != nil {
 		return nil, err
 	}
 	var found []int64
-	for _, s := range files {
-		_, err := readLines(fsys, s.name, func(text []byte, at place, _ bool) error {
-			var ids struct{ EventID, RequestID string }
-			if bytes.Contains(text, quoted) && json.Unmarshal(text, &ids) == nil && (ids.EventID == id || ids.RequestID == id) {
-				found = append(found, s.first+int64(at.line-1))
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	err = Read(fsys, func(index int64, text []byte) error {
+		var ids struct{ EventID, RequestID string }
+		if bytes.Contains(text, quoted) && json.Unmarshal(text, &ids) == nil && (ids.EventID == id || ids.RequestID == id) {
+			found = append(found, index)
 		}
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }
 
 // Proven is what a proof proves.

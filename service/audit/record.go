@@ -131,6 +131,29 @@ func (o Object) MarshalJSON() ([]byte, error) {
 	return b, nil
 }
 
+// UnmarshalJSON implements json.Unmarshaler. Values become json.RawMessage.
+func (o *Object) UnmarshalJSON(b []byte) error {
+	*o = nil
+	d := json.NewDecoder(bytes.NewReader(b))
+	if start, err := d.Token(); err != nil || start == nil {
+		return err
+	} else if start != json.Delim('{') {
+		return errors.New("not a JSON object")
+	}
+	for *o = (Object{}); d.More(); {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		*o = append(*o, Member{name.(string), value})
+	}
+	return nil
+}
+
 // omitted stands for an Object that is not recorded.
 func omitted(object []byte) Object {
 	sum := sha256.Sum256(object)
