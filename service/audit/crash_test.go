@@ -2,8 +2,6 @@ package audit
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -81,17 +79,7 @@ func TestKill(t *testing.T) {
 	if r := verify(t, cfg); r.Unsealed != 0 || r.Records < int64(len(acked)) {
 		t.Errorf("%d acknowledged, %+v", len(acked), r)
 	}
-	seen := map[string]int{}
-	for name, file := range load(t, cfg.Dir) {
-		if _, ok := parseSegment(name); !ok {
-			continue
-		}
-		for text := range bytes.Lines(file.Data) {
-			var r struct{ EventID string }
-			must(t, json.Unmarshal(text, &r))
-			seen[r.EventID]++
-		}
-	}
+	seen := occurrences(t, cfg.Dir)
 	for _, id := range acked {
 		if seen[id] != 1 {
 			t.Errorf("%s was acknowledged and is there %d times", id, seen[id])

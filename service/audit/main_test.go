@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -116,6 +117,24 @@ func record(n int) *Record {
 		ManagementEvent: true, RecipientAccountID: "111122223333",
 		TLSDetails: &TLSDetails{TLSVersion: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256", ClientProvidedHostHeader: "kms.example.com"},
 	}
+}
+
+// small is a record of little more than what is required.
+func small(n int) *Record {
+	return &Record{EventTime: t0, EventSource: "s", EventName: "n", EventID: fmt.Sprint(n)}
+}
+
+// occurrences counts the records of each event id.
+func occurrences(t testing.TB, dir string) map[string]int {
+	t.Helper()
+	seen := map[string]int{}
+	must(t, Read(os.DirFS(dir), func(_ int64, text []byte) error {
+		var r Record
+		err := json.Unmarshal(text, &r)
+		seen[r.EventID]++
+		return err
+	}))
+	return seen
 }
 
 // add appends records number from to to-1, one batch each.

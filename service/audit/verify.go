@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -231,9 +232,9 @@ func (v *verification) readRecords() error {
 	}
 	v.Records = v.next
 	v.Unsealed = max(0, v.next-v.Sealed)
-	for size, signed := range v.roots {
+	for _, size := range slices.Sorted(maps.Keys(v.roots)) {
 		if size > v.next {
-			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1, signed[0].file, size)
+			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1, v.roots[size][0].file, size)
 		}
 	}
 	slices.SortStableFunc(v.Findings, func(a, b Finding) int { return strings.Compare(a.File, b.File) })

@@ -38,15 +38,18 @@ func clone(f folder) folder {
 	return c
 }
 
-// sealedLog writes a log of two epochs and n records, in files of about 10 records, and closes it.
-func sealedLog(t testing.TB, n int) (folder, VerifyConfig, Config) {
+// sealedLog writes a log of two epochs and the records 0 to n-1, in files of 14 kB, and closes it.
+func sealedLog(t testing.TB, n int, record func(int) *Record) (folder, VerifyConfig, Config) {
 	t.Helper()
 	cfg := testConfig(t)
 	cfg.SegmentBytes = 14_000
 	l := open(t, cfg)
-	add(t, l, 0, n/2)
-	must(t, l.Rotate(ctx, ed25519Signer(2)))
-	add(t, l, n/2, n)
+	for i := range n {
+		if i == n/2 {
+			must(t, l.Rotate(ctx, ed25519Signer(2)))
+		}
+		must(t, l.Append(ctx, record(i)))
+	}
 	must(t, l.Close(ctx))
 	cfg.Signers = []Signer{ed25519Signer(2)}
 	files, trusted := load(t, cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, ed25519Signer(1))}}
@@ -66,7 +69,7 @@ func wantTampered(t testing.TB, what string, f fs.FS, cfg VerifyConfig) Report {
 }
 
 func TestVerifyFindsEachFlippedByte(t *testing.T) {
-	files, cfg, _ := sealedLog(t, 6)
+	files, cfg, _ := sealedLog(t, 2, small)
 	for name, file := range files {
 		for i := range file.Data {
 			file.Data[i] ^= 1 << (i % 8)
@@ -85,9 +88,10 @@ func TestVerifyFindsEachFlippedByte(t *testing.T) {
 func TestVerifyFindsEachFlippedByteOfATail(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
-	add(t, l, 0, 3)
+	must(t, l.Append(ctx, small(0)))
 	must(t, l.Checkpoint(ctx))
-	add(t, l, 3, 5)
+	must(t, l.Append(ctx, small(1)))
+	must(t, l.Append(ctx, small(2)))
 	files, trusted := load(t, cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, cfg.Signers[0])}}
 	file := files[segmentName(0)]
 	for i := range file.Data {
@@ -100,7 +104,7 @@ func TestVerifyFindsEachFlippedByteOfATail(t *testing.T) {
 }
 
 func TestVerifySaysWhere(t *testing.T) {
-	files, cfg, _ := sealedLog(t, 30)
+	files, cfg, _ := sealedLog(t, 30, record)
 	names := slices.Sorted(maps.Keys(files))
 	second := names[slices.Index(names, segmentName(0))+1]
 	first, _ := parseSegment(second)
@@ -150,7 +154,7 @@ func TestVerifySaysWhere(t *testing.T) {
 }
 
 func TestVerifyFindsChangesOfFiles(t *testing.T) {
-	files, cfg, _ := sealedLog(t, 300)
+	files, cfg, _ := sealedLog(t, 300, record)
 	names := slices.Sorted(maps.Keys(files))
 	tampered := func(what string, change func(folder)) {
 		changed := clone(files)
@@ -171,7 +175,7 @@ func TestVerifyFindsChangesOfFiles(t *testing.T) {
 
 // TestForgerWithoutTheKey has someone rewrite a record and all that follows from it, but for the signature.
 func TestForgerWithoutTheKey(t *testing.T) {
-	files, cfg, _ := sealedLog(t, 300)
+	files, cfg, _ := sealedLog(t, 300, record)
 	forged := clone(files)
 	chain, next := chainStart(origin), int64(0)
 	tr := &tree{complete: func(d tile) { forged[tilePath(d.Tile)] = &fstest.MapFile{Data: d.data} }}
@@ -267,7 +271,7 @@ func TestOpenRefusesAChangedLog(t *testing.T) {
 			return checkpointFile
 		},
 	} {
-		files, _, cfg := sealedLog(t, 30)
+		files, _, cfg := sealedLog(t, 30, record)
 		changed := change(files)
 		path := filepath.Join(cfg.Dir, changed)
 		if name == "a lost last file" {
