@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -260,4 +261,28 @@ func TestNoTokenNoAppendForEver(t *testing.T) {
 	must(t, l.Checkpoint(ctx))
 	must(t, l.Ready(ctx))
 	add(t, l, 20, 21)
+}
+
+func TestCallerThatGoesAway(t *testing.T) {
+	cfg := testConfig(t)
+	sink := &receiver{wait: make(chan struct{})}
+	cfg.Outputs = []Output{{Name: "slow", Sink: sink, Required: true}}
+	l := open(t, cfg)
+	gone, cancel := context.WithCancel(ctx)
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- l.Append(gone, record(0)) }()
+	sink.wait <- struct{}{} // the first record's batch is being written
+	must(t, <-first)
+	go func() { first <- l.Append(gone, record(1)) }()
+	go func() { second <- l.Append(gone, record(2)) }()
+	cancel()
+	wantError(t, <-first, context.Canceled)
+	wantError(t, <-second, context.Canceled)
+	close(sink.wait)
+	must(t, l.Append(ctx, record(3)))
+	must(t, l.Close(ctx))
+	verify(t, cfg)
+	if seen := occurrences(t, cfg.Dir); seen["event-0"] != 1 || seen["event-3"] != 1 {
+		t.Errorf("%v", seen)
+	}
 }

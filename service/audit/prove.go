@@ -73,30 +73,44 @@ func parseProof(text []byte) (proof, error) {
 }
 
 // Prove gives a proof that a log holds a record: a C2SP tlog-proof against the latest checkpoint, which must cover it.
+// The log may be being written.
 func Prove(fsys fs.FS, index int64) ([]byte, error) {
-	signed, err := readSmall(fsys, checkpointFile, maxCheckpoint)
-	if err != nil {
-		return nil, fmt.Errorf("prove audit record: %w", err)
+	for {
+		signed, err := readSmall(fsys, checkpointFile, maxCheckpoint)
+		if err != nil {
+			return nil, fmt.Errorf("prove audit record: %w", err)
+		}
+		p, err := prove(fsys, signed, index)
+		if err == nil {
+			return p.encode(), nil
+		}
+		// A writer that published another checkpoint meanwhile has removed tiles of this one.
+		if now, err2 := readSmall(fsys, checkpointFile, maxCheckpoint); err2 != nil || slices.Equal(now, signed) {
+			return nil, fmt.Errorf("prove audit record: %w", err)
+		}
 	}
+}
+
+func prove(fsys fs.FS, signed []byte, index int64) (proof, error) {
 	c, err := readCheckpoint(signed)
 	if err != nil {
-		return nil, fmt.Errorf("prove audit record: %w", err)
+		return proof{}, err
 	}
 	if index < 0 || index >= c.size {
-		return nil, fmt.Errorf("prove audit record: the checkpoint covers records 0 to %d, not %d: wait for the next one", c.size-1, index)
+		return proof{}, fmt.Errorf("the checkpoint covers %d records, numbered from 0, but not number %d: wait for the next one", c.size, index)
 	}
 	record, err := readRecord(fsys, index)
 	if err != nil {
-		return nil, fmt.Errorf("prove audit record: %w", err)
+		return proof{}, err
 	}
 	hashes, err := tlog.ProveRecord(c.size, index, provenHashes(fsys, c))
 	if err == nil {
 		err = tlog.CheckRecord(hashes, c.size, c.root, index, tlog.RecordHash(record))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("prove audit record: %w: %w: %s", ErrTampered, err, cureTampered)
+		return proof{}, fmt.Errorf("%w: %w: %s", ErrTampered, err, cureTampered)
 	}
-	return proof{record, index, hashes, signed}.encode(), nil
+	return proof{record, index, hashes, signed}, nil
 }
 
 var errFound = errors.New("found")

@@ -53,6 +53,9 @@ func (l *Log) Rotate(ctx context.Context, next Signer) error {
 	}
 	l.sealing.Lock()
 	defer l.sealing.Unlock()
+	if len(l.head.epochs) >= maxEpochs {
+		return fmt.Errorf("rotate audit key: the log has had %d keys: begin another log", maxEpochs)
+	}
 	for _, e := range l.head.epochs {
 		if e.key.text == signer.text {
 			return errors.New("rotate audit key: the log has had this key already: generate another")

@@ -61,10 +61,11 @@ func (f Finding) String() string {
 const maxFindings = 1000
 
 // Verify reads a whole log and says whether it is what was written. It needs no key but public ones, and may read a
-// folder that is being written. The error wraps ErrTampered when there are findings; another one says that the
+// folder that is being written, but for the moment of a Rotate. The error wraps ErrTampered when there are findings; another one says that the
 // log could not be read.
 func Verify(fsys fs.FS, cfg VerifyConfig) (Report, error) {
-	v := verification{fsys: fsys, aligned: true, chained: true, roots: map[int64][]signedRoot{}, checked: map[string]bool{}, told: map[int64]bool{}}
+	v := verification{fsys: fsys, aligned: true, chained: true,
+		roots: map[int64][]signedRoot{}, listed: map[tileID][]tlog.Tile{}, told: map[int64]bool{}}
 	keys, err := canonicalKeys(cfg.Keys)
 	if err != nil {
 		return v.Report, err
@@ -99,16 +100,21 @@ type signedRoot struct {
 	root tlog.Hash
 }
 
+// tileID is a tile of any width.
+type tileID struct {
+	level  int
+	number int64
+}
+
 // verification is one reading of a log.
 type verification struct {
 	Report
-	fsys  fs.FS
-	files []string // all, as they were at the start
+	fsys fs.FS
 
 	tree    *tree
 	roots   map[int64][]signedRoot // by size
+	listed  map[tileID][]tlog.Tile // the tiles that were there at the start and are yet to be compared, of each width
 	aligned bool                   // the tree has as many leaves as the log should have here
-	checked map[string]bool        // tiles that were compared
 	told    map[int64]bool         // records that have a finding
 
 	next    int64
@@ -161,7 +167,8 @@ func (v *verification) run(keys []string, known []byte) error {
 	if err := v.readRecords(); err != nil {
 		return err
 	}
-	return v.checkOtherTiles()
+	v.checkEdge()
+	return nil
 }
 
 func (v *verification) expectRoots(h *head) {
@@ -180,7 +187,10 @@ func (v *verification) list() error {
 		if err != nil || d.IsDir() || strings.HasSuffix(name, temporary) {
 			return err
 		}
-		v.files = append(v.files, name)
+		if t, err := parseTilePath(name); err == nil {
+			id := tileID{t.L, t.N}
+			v.listed[id] = append(v.listed[id], t)
+		}
 		if !d.Type().IsRegular() || !belongs(name) {
 			v.find(place{file: name}, -1, "no file of an audit log has this name or type")
 		}
@@ -237,7 +247,6 @@ func (v *verification) readRecords() error {
 			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1, v.roots[size][0].file, size)
 		}
 	}
-	slices.SortStableFunc(v.Findings, func(a, b Finding) int { return strings.Compare(a.File, b.File) })
 	return nil
 }
 
@@ -279,7 +288,9 @@ func (v *verification) checkRoots() {
 	}
 	if v.tree.size == v.Sealed {
 		for _, t := range v.tree.partial() {
-			v.checkTile(t, true)
+			v.compare(t.Tile, t, true)
+			id := tileID{t.L, t.N}
+			v.listed[id] = slices.DeleteFunc(v.listed[id], func(listed tlog.Tile) bool { return listed == t.Tile })
 		}
 	}
 	root := v.tree.root()
@@ -290,17 +301,47 @@ func (v *verification) checkRoots() {
 	}
 }
 
-// checkComplete compares a complete tile with its file, which must be there if the checkpoint covers it.
+// checkComplete compares a complete tile, and the partial ones that are left of it, with their files.
 func (v *verification) checkComplete(t tile) {
-	v.checkTile(t, t.N < v.Sealed>>(tileHeight*(t.L+1)))
+	required := t.N < v.Sealed>>(tileHeight*(t.L+1))
+	id := tileID{t.L, t.N}
+	if required && !slices.Contains(v.listed[id], t.Tile) {
+		v.compare(t.Tile, t, true)
+	}
+	for _, there := range v.listed[id] {
+		v.compare(there, t, required && there == t.Tile)
+	}
+	delete(v.listed, id)
 }
 
-func (v *verification) checkTile(t tile, required bool) {
-	name := tilePath(t.Tile)
-	v.checked[name] = true
-	data, err := readTile(v.fsys, t.Tile)
+// checkEdge compares the tiles that are left in the end: partial ones at the edge of the tree, of this checkpoint, of
+// an earlier one or of one that a crash broke off. There can be no other one.
+func (v *verification) checkEdge() {
+	if !v.aligned || len(v.told) > 0 {
+		return
+	}
+	edge := map[tileID]tile{}
+	for _, t := range v.tree.partial() {
+		edge[tileID{t.L, t.N}] = t
+	}
+	for id, tiles := range v.listed {
+		for _, there := range tiles {
+			if t := edge[id]; there.W <= t.W {
+				v.compare(there, t, false)
+			} else {
+				v.find(place{file: tilePath(there)}, -1, "it holds hashes of records that are not there")
+			}
+		}
+	}
+}
+
+// compare compares the file of a tile with the start of what the records give. The complete tile serves for a partial one
+// that is required (C2SP tlog-tiles, "Partial Tiles").
+func (v *verification) compare(there tlog.Tile, t tile, required bool) {
+	name := tilePath(there)
+	data, err := readTile(v.fsys, there)
 	if errors.Is(err, fs.ErrNotExist) {
-		if required && !(t.W < tileWidth && v.movedOn()) {
+		if required && !(there.W < tileWidth && v.movedOn()) {
 			v.find(place{file: name}, -1, "it is missing")
 		}
 		return
@@ -309,12 +350,11 @@ func (v *verification) checkTile(t tile, required bool) {
 		v.find(place{file: name}, -1, "%v", err)
 		return
 	}
-	for i := 0; i < t.W; i++ {
+	for i := range there.W {
 		offset := i * tlog.HashSize
-		if string(data[offset:offset+tlog.HashSize]) == string(t.data[offset:offset+tlog.HashSize]) {
-			continue
+		if string(data[offset:offset+tlog.HashSize]) != string(t.data[offset:offset+tlog.HashSize]) {
+			v.differs(name, there, i)
 		}
-		v.differs(name, t.Tile, i)
 	}
 }
 
@@ -334,51 +374,4 @@ func (v *verification) differs(name string, t tlog.Tile, i int) {
 	default:
 		v.find(place{file: name, offset: int64(i * tlog.HashSize)}, -1, "the tiles below give another hash")
 	}
-}
-
-// checkOtherTiles looks at the tiles that no checkpoint asks for: of earlier ones, or of one that a crash broke off.
-// They too must be of this tree.
-func (v *verification) checkOtherTiles() error {
-	for _, name := range v.files {
-		t, err := parseTilePath(name)
-		if err != nil || v.checked[name] || !v.aligned || !belongs(name) {
-			continue
-		}
-		if t.N*tileWidth+int64(t.W) > v.tree.size>>(tileHeight*t.L) {
-			v.find(place{file: name}, -1, "it holds hashes of records that are not there")
-			continue
-		}
-		data, err := readSmall(v.fsys, name, tileWidth*tlog.HashSize)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		want, err := v.hashes(t)
-		if err != nil {
-			return err
-		}
-		if string(data) != string(want) {
-			v.find(place{file: name}, -1, "its hashes are not those of the records")
-		}
-	}
-	return nil
-}
-
-// hashes gives what a partial tile must hold: the start of the complete tile, which was compared, or of the tree's edge.
-func (v *verification) hashes(t tlog.Tile) ([]byte, error) {
-	if t.N == v.tree.size>>(tileHeight*(t.L+1)) {
-		return newTile(t.L, t.N, v.tree.edge[t.L][:t.W]).data, nil
-	}
-	whole := t
-	whole.W = tileWidth
-	data, err := readTile(v.fsys, whole)
-	if errors.Is(err, fs.ErrNotExist) && len(v.Findings) == 0 {
-		return nil, fmt.Errorf("no complete tile for %s: open the log once to write it", tilePath(t))
-	}
-	if len(data) < t.W*tlog.HashSize {
-		return nil, nil
-	}
-	return data[:t.W*tlog.HashSize], nil
 }

@@ -205,7 +205,7 @@ func TestForgerWithoutTheKey(t *testing.T) {
 		forged[tilePath(p.Tile)] = &fstest.MapFile{Data: p.data}
 	}
 	r := wantTampered(t, "a forged history", forged, cfg)
-	if len(r.Findings) != 2 || r.Findings[0].File != checkpointFile || r.Findings[1].File != epochName(1) {
+	if len(r.Findings) != 2 || r.Findings[0].File != epochName(1) || r.Findings[1].File != checkpointFile {
 		t.Errorf("%v", r.Findings)
 	}
 
@@ -295,4 +295,40 @@ func lastSegment(f folder) string {
 		}
 	}
 	return last
+}
+
+// TestTilesOfEarlierCheckpoints leaves partial tiles in the folder that a crash kept the writer from removing.
+func TestTilesOfEarlierCheckpoints(t *testing.T) {
+	cfg := testConfig(t)
+	l := open(t, cfg)
+	add(t, l, 0, 100)
+	must(t, l.Checkpoint(ctx))
+	early := load(t, cfg.Dir)
+	add(t, l, 100, 200)
+	must(t, l.Checkpoint(ctx))
+	unsealed := load(t, cfg.Dir)
+	add(t, l, 200, 300)
+	trusted := VerifyConfig{Keys: []string{keyOf(t, cfg.Signers[0])}}
+	const name = "tile/0/000.p/100"
+	for range 2 {
+		files := load(t, cfg.Dir)
+		files[name] = early[name]
+		if r, err := Verify(files, trusted); err != nil {
+			t.Errorf("%v %v", err, r.Findings)
+		}
+		files[name] = &fstest.MapFile{Data: bytes.Clone(early[name].Data)}
+		files[name].Data[50*32] ^= 1
+		r := wantTampered(t, "a hash", files, trusted)
+		if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Problem, name) && r.Findings[0].File != name {
+			t.Errorf("%v", r.Findings)
+		}
+		must(t, l.Checkpoint(ctx))
+	}
+	// Tiles beyond the records tell that records were cut off, even unsealed ones.
+	later := load(t, cfg.Dir)
+	unsealed["tile/0/000"] = later["tile/0/000"]
+	r := wantTampered(t, "a tile without records", unsealed, trusted)
+	if len(r.Findings) != 1 || r.Findings[0].File != "tile/0/000" {
+		t.Errorf("%v", r.Findings)
+	}
 }
