@@ -28,7 +28,8 @@ type head struct {
 	checkpoint
 	signed []byte
 
-	// unlisted tells that the checkpoint begins the last epoch and is missing in the list, as a crash may leave it.
+	// unlisted tells that the last epoch is missing in the list, as a crash or a failed write may leave it. Its checkpoint
+	// must not be replaced before it is listed.
 	unlisted bool
 }
 

@@ -248,6 +248,44 @@ func TestRandomFaults(t *testing.T) {
 	book.check(t, cfg)
 }
 
+// TestRotationFails lets each write and sync of a rotation fail: the log goes on and verifies, with one key or the other.
+func TestRotationFails(t *testing.T) {
+	for _, how := range []fault{lost, half, whole} {
+		for failing := range 12 {
+			cfg := testConfig(t)
+			cfg.Signers = append(cfg.Signers, ed25519Signer(2))
+			l, disk := openFaulty(t, cfg)
+			add(t, l, 0, 3)
+			operations := 0
+			disk.set(func(string, string) fault {
+				if operations++; operations == failing+1 {
+					return how
+				}
+				return none
+			})
+			err := l.Rotate(ctx, cfg.Signers[1])
+			disk.set(nil)
+			if operations <= failing {
+				must(t, err)
+			}
+			verify(t, cfg)
+			add(t, l, 3, 6)
+			if failing%2 == 0 {
+				must(t, l.Checkpoint(ctx))
+				verify(t, cfg)
+			} else {
+				disk.set(func(string, string) fault { return lost })
+				_ = l.Close(ctx) // the end of a process
+				l = reopen(t, cfg)
+			}
+			must(t, l.Close(ctx))
+			if r := verify(t, cfg); r.Sealed != 6 || err == nil && len(r.Keys) != 2 {
+				t.Errorf("operation %d fails (%v): %+v", failing, err, r)
+			}
+		}
+	}
+}
+
 // TestTornBatch cuts the last batch, which was not acknowledged, at each of its bytes, as a kill may, or zeroes a
 // part, as a loss of power may.
 func TestTornBatch(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 // A batch is what one write and one sync make durable.
 const (
-	maxBatchBytes   = 1 << 20
+	maxBatchBytes   = 1 << 20 // and then at most one line more
 	maxBatchRecords = 1024
 )
 
@@ -104,8 +104,12 @@ type request struct {
 	done   chan error
 }
 
+// size is how many bytes of a batch the request may take.
+func (r *request) size() int { return len(r.record) + maxTrailer + 1 }
+
 // Open opens or begins a log. An open log is read from its last file on, compared with its checkpoint, freed from
 // what a crash tore (Stats.CutBytes), and sealed. It refuses a log that was changed or is shorter than its checkpoint says.
+// An unsealed tail that keeps the chain is believed: what it says happened between the crash and Open, nobody signed.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err

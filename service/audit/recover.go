@@ -22,6 +22,9 @@ func tampered(at fmt.Stringer, format string, args ...any) error {
 // recover makes the Log ready to go on where the folder ends.
 func (l *Log) recover() error {
 	h, err := readHead(l.disk)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (there is no log, or its creation was broken off: create one in an empty folder)", err)
+	}
 	if err != nil {
 		return fmt.Errorf("read what is signed: %w", err)
 	}
@@ -38,11 +41,6 @@ func (l *Log) recover() error {
 	}
 	if l.signer.signer == nil {
 		return fmt.Errorf("the log's key %s is not among the signers: give the key that the last rotation put in force", h.current().text)
-	}
-	if h.unlisted {
-		if err := l.listEpoch(); err != nil {
-			return err
-		}
 	}
 	t, err := readTail(l.disk, h.checkpoint)
 	if err != nil {
@@ -170,7 +168,7 @@ func (t *tail) read(file string) error {
 		return nil
 	}
 	t.size = damage.offset
-	if end.offset-t.size > maxBatchBytes+2*maxLine {
+	if end.offset-t.size > maxBatchBytes+maxLine+1 {
 		return tampered(*damage, "a damaged line, with more behind it than one write has")
 	}
 	all, err := fs.ReadFile(t.fsys, file)

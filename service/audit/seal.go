@@ -70,6 +70,9 @@ func (l *Log) Rotate(ctx context.Context, next Signer) error {
 // checkpoint signs the tree as it is and publishes it: tiles first, so that a checkpoint has all it needs. With next it
 // begins an epoch.
 func (l *Log) checkpoint(ctx context.Context, next *signing) error {
+	if err := l.listEpoch(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	c := checkpoint{origin: l.origin, size: l.tree.size, root: l.tree.root()}
 	fresh, partial := slices.Clone(l.fresh), l.tree.partial()
@@ -109,16 +112,23 @@ func (l *Log) checkpoint(ctx context.Context, next *signing) error {
 	if next == nil {
 		return nil
 	}
-	// From here on the new key is in force, listed or not.
 	l.head.epochs = append(l.head.epochs, epoch{c, signed, next.verifier})
-	l.signer = *next
-	return l.listEpoch()
+	l.signer, l.head.unlisted = *next, true
+	if err := l.listEpoch(); err != nil {
+		return fmt.Errorf("the new key is in force, but no checkpoint can be made: %w", err)
+	}
+	return nil
 }
 
-// listEpoch puts the last epoch into the list.
+// listEpoch puts the last epoch into the list, unless it is there.
 func (l *Log) listEpoch() error {
+	if !l.head.unlisted {
+		return nil
+	}
 	n := len(l.head.epochs) - 1
-	return replaceAll(l.disk, namedData{epochName(n), l.head.epochs[n].signed})
+	err := replaceAll(l.disk, namedData{epochName(n), l.head.epochs[n].signed})
+	l.head.unlisted = err != nil
+	return err
 }
 
 // removePartial removes the partial tiles of the checkpoint before that the latest one has no need of. One that stays

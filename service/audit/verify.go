@@ -124,12 +124,12 @@ type verification struct {
 }
 
 func (v *verification) find(at place, index int64, format string, args ...any) {
-	if index >= 0 {
-		v.told[index] = true
-	}
 	if len(v.Findings) == maxFindings {
 		v.More++
 		return
+	}
+	if index >= 0 {
+		v.told[index] = true
 	}
 	v.Findings = append(v.Findings, Finding{at.file, at.line, at.offset, index, fmt.Sprintf(format, args...)})
 }

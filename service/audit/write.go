@@ -33,12 +33,12 @@ func (l *Log) write() {
 }
 
 func (l *Log) gather(first *request) []*request {
-	batch, size := []*request{first}, len(first.record)
+	batch, size := []*request{first}, first.size()
 	for len(batch) < maxBatchRecords && size < maxBatchBytes {
 		select {
 		case r := <-l.queue:
 			batch = append(batch, r)
-			size += len(r.record)
+			size += r.size()
 		default:
 			return batch
 		}
@@ -52,7 +52,7 @@ func (l *Log) commit(batch []*request) error {
 	if err := l.prepare(); err != nil {
 		return err
 	}
-	buffer, lines, leaves, chain := l.buffer[:0], make([][]byte, 0, len(batch)), make([]tlog.Hash, 0, len(batch)), l.chain
+	buffer, leaves, chain := l.buffer[:0], make([]tlog.Hash, 0, len(batch)), l.chain
 	for _, r := range batch {
 		if r.record == nil {
 			continue
@@ -74,12 +74,7 @@ func (l *Log) commit(batch []*request) error {
 		l.buffer = buffer // no one keeps parts of it
 		return nil
 	}
-	for rest := buffer; len(rest) > 0; {
-		end := bytes.IndexByte(rest, '\n')
-		lines = append(lines, rest[:end:end])
-		rest = rest[end+1:]
-	}
-	return l.outputs.deliver(lines)
+	return l.outputs.deliver(bytes.Split(bytes.TrimSuffix(buffer, []byte("\n")), []byte("\n")))
 }
 
 // prepare checks that nothing of the past forbids another batch.
