@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -26,6 +27,19 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(s.Syncs)/float64(s.Appended), "syncs/record")
 		})
 	}
+}
+
+// BenchmarkSync is what the disk takes for one record written and synced, to compare with.
+func BenchmarkSync(b *testing.B) {
+	d, err := openDisk(b.TempDir())
+	must(b, err)
+	f, err := d.openAppend("file")
+	must(b, err)
+	for b.Loop() {
+		_, err := f.Write(make([]byte, 1000))
+		must(b, errors.Join(err, f.Sync()))
+	}
+	must(b, errors.Join(f.Close(), d.Close()))
 }
 
 // parallel runs f b.N times in a number of goroutines.

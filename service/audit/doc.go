@@ -43,5 +43,8 @@
 // and logBatch tells whether a damaged line can be part of it: Open cuts such a line and what follows, and refuses the
 // folder for any other damage. Files that end in .tmp are writes that a crash broke off; they count for nothing.
 //
+// A log keeps every record: parts of it cannot be removed, and no mode prunes it. Where retention has an end, close the log
+// at the end of a period, archive its folder, and begin another one with another origin.
+//
 // What is written today can be verified by every later version.
 package audit

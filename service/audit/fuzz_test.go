@@ -64,6 +64,7 @@ func FuzzProof(f *testing.F) {
 	key := string(goldenFile(f, "ecdsa.key"))
 	f.Add(seed)
 	f.Add([]byte(proofHeader + "\nextra \nindex 0\n\n"))
+	f.Add([]byte(proofHeader + "\nextra \nindex 9223372036854775807\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if p, err := parseProof(text); err == nil && !bytes.Equal(p.encode(), text) {
 			t.Errorf("%q is also %q", text, p.encode())
@@ -96,6 +97,10 @@ func FuzzRecords(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Add(append(bytes.Clone(good), good...))
 	f.Add(append(bytes.Clone(good), `{"torn`...))
+	for _, huge := range []int64{maxNumber, maxNumber + 1, 1<<63 - 1} {
+		line, _ := appendLine(nil, []byte("{"), huge, 0, chainHash{})
+		f.Add(bytes.Repeat(line, 3))
+	}
 	sealed, err := readCheckpoint(files[checkpointFile].Data)
 	must(f, err)
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -95,10 +95,14 @@ func cutNumber(b []byte, member string, n *int64) (rest []byte, ok bool) {
 	return b[:i], err == nil
 }
 
+// maxNumber bounds what is read as an index or a size, so that counting on from it, and a tree's numbers, never overflow. At
+// a million records a second it lasts for nine years.
+const maxNumber = 1 << 48
+
 // parseDecimal reads a number that is not negative and has one spelling only.
 func parseDecimal(s string) (int64, error) {
 	v, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || v < 0 || strconv.FormatInt(v, 10) != s {
+	if err != nil || v < 0 || v > maxNumber || strconv.FormatInt(v, 10) != s {
 		return 0, errors.New("not a number")
 	}
 	return v, nil

@@ -276,6 +276,17 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+func TestHTTPSinkKeepsItsURLToItself(t *testing.T) {
+	client := &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) { return nil, errSink })}
+	s, err := NewHTTPSink(HTTPConfig{URL: "http://localhost/?token=secret", Client: client, Attempts: 1})
+	must(t, err)
+	err = s.Write(ctx, [][]byte{nil})
+	wantError(t, err, errSink)
+	if strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+}
+
 func TestHTTPSinkKeepsItsTime(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	client := &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {

@@ -106,6 +106,14 @@ type Member struct {
 
 // MarshalJSON implements json.Marshaler. An Object that is too large becomes a statement about it.
 func (o Object) MarshalJSON() ([]byte, error) {
+	b, err := o.encode()
+	if err == nil && len(b) > maxObject {
+		return omitted(b).encode()
+	}
+	return b, err
+}
+
+func (o Object) encode() ([]byte, error) {
 	if o == nil {
 		return []byte("null"), nil
 	}
@@ -124,11 +132,7 @@ func (o Object) MarshalJSON() ([]byte, error) {
 		}
 		b = append(append(append(b, name...), ':'), value...)
 	}
-	b = append(b, '}')
-	if len(b) > maxObject {
-		return omitted(b).MarshalJSON()
-	}
-	return b, nil
+	return append(b, '}'), nil
 }
 
 // UnmarshalJSON implements json.Unmarshaler. Values become json.RawMessage.
@@ -195,7 +199,7 @@ func (r *Record) omitObjects() error {
 		if *o == nil {
 			continue
 		}
-		b, err := o.MarshalJSON()
+		b, err := o.encode()
 		if err != nil {
 			return err
 		}

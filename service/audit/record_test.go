@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -64,6 +66,12 @@ func TestRecordIsBounded(t *testing.T) {
 	}
 	var back Record
 	must(t, json.Unmarshal([]byte(got), &back))
+	original, err := Object{{"policy", long}}.encode()
+	must(t, err)
+	sum := fmt.Sprintf(`"%x"`, sha256.Sum256(original))
+	if string(back.RequestParameters[2].Value.(json.RawMessage)) != sum {
+		t.Errorf("%s is not the digest of what was omitted", back.RequestParameters[2].Value)
+	}
 	if !strings.HasSuffix(back.UserAgent, cutMark) || string(back.RequestParameters[0].Value.(json.RawMessage)) != "true" {
 		t.Errorf("%s", got)
 	}

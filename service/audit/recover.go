@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -120,18 +119,16 @@ func readTail(fsys fs.FS, c checkpoint) (*tail, error) {
 
 // readBefore takes the chain from the last line of the file before.
 func (t *tail) readBefore(file string) error {
-	var last line
-	end, err := readLines(t.fsys, file, func(text []byte, at place, whole bool) error {
-		var err error
-		if last, err = parseLine(slices.Clone(text)); err != nil || !whole {
-			return tampered(at, "not a record")
-		}
+	var text []byte
+	end, err := readLines(t.fsys, file, func(line []byte, _ place, _ bool) error {
+		text = append(text[:0], line...)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if len(last.text) == 0 || last.index >= t.sealed.size {
+	last, err := parseLine(text)
+	if err != nil || last.index >= t.sealed.size {
 		return tampered(end, "the file should end with a record that the checkpoint covers")
 	}
 	t.chain, t.next = last.hash, last.index

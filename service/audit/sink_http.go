@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -74,6 +75,9 @@ func (s *HTTPSink) post(ctx context.Context, body []byte) (again bool, err error
 	request.Header.Set("Content-Type", "application/x-ndjson")
 	response, err := s.cfg.Client.Do(request)
 	if err != nil {
+		if outer := (*url.Error)(nil); errors.As(err, &outer) {
+			err = outer.Err // without the URL, which may hold a token
+		}
 		return ctx.Err() == nil, fmt.Errorf("post audit records: %w", err)
 	}
 	_, _ = io.CopyN(io.Discard, response.Body, 4096) // so that the connection can be used again; the status is what counts

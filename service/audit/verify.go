@@ -187,12 +187,11 @@ func (v *verification) list() error {
 		if err != nil || d.IsDir() || strings.HasSuffix(name, temporary) {
 			return err
 		}
-		if t, err := parseTilePath(name); err == nil {
-			id := tileID{t.L, t.N}
-			v.listed[id] = append(v.listed[id], t)
-		}
 		if !d.Type().IsRegular() || !belongs(name) {
 			v.find(place{file: name}, -1, "no file of an audit log has this name or type")
+		} else if t, err := parseTilePath(name); err == nil {
+			id := tileID{t.L, t.N}
+			v.listed[id] = append(v.listed[id], t)
 		}
 		return nil
 	})
