@@ -172,6 +172,8 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 	}
 	h.keyID, h.ordinal = k.ID, m.Ordinal
 	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
+	note(ctx, "ciphertextForm", h.form)
+	note(ctx, "keyMaterialId", m.ID)
 	d.aad, err = additionalData(d.head, use.context)
 	return d, err
 }

@@ -57,6 +57,8 @@ type Config struct {
 	Token Token       // required
 	Log   *zap.Logger // required; gets no secrets
 
+	Audit Auditor // required: *audit.Log, or NoAudit
+
 	// Can is what the token's self-test found.
 	Can Capabilities
 	// Clusters are the tokens that custom key stores may use, by CloudHsmClusterId.
@@ -92,8 +94,8 @@ const signingKeyCache = 10_000 // entries of about 100 bytes
 
 // New returns a Service. Run must be running for deletions to happen.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Token == nil || cfg.Log == nil {
-		return nil, errors.New("new service: Store, Token and Log are required")
+	if cfg.Store == nil || cfg.Token == nil || cfg.Log == nil || cfg.Audit == nil {
+		return nil, errors.New("new service: Store, Token, Log and Audit are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -110,7 +112,7 @@ func New(cfg Config) (*Service, error) {
 	if len(cfg.Regions) == 0 {
 		cfg.Regions = []string{"us-east-1"}
 	}
-	s := &Service{cfg: cfg, store: cfg.Store, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
+	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
 		started: cfg.Now(), can: cfg.Can, uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}},
 		keyStores: keyStores{open: map[string]*connection{}}}
 	var errs [3]error

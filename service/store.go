@@ -133,6 +133,11 @@ type Store interface {
 	// InsertServiceObject records such an object; ErrExists when the purpose has one.
 	InsertServiceObject(ctx context.Context, purpose string, id ObjectID, at time.Time) error
 
+	// PutServiceObjectPublic records the public half of a service object that is a key pair; ErrNoRow when there is none.
+	PutServiceObjectPublic(ctx context.Context, purpose string, spki []byte) error
+	// ServiceObjectPublic returns it; ErrNoRow when there is none.
+	ServiceObjectPublic(ctx context.Context, purpose string) ([]byte, error)
+
 	// Ping proves that the store answers and takes a transaction that may write.
 	Ping(ctx context.Context) error
 }

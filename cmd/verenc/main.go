@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false, "use the database that is there, and make one more access key of the account's root principal")
 	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error { return runInit(cmd.Context(), c, o, cmd.OutOrStdout()) })
 
-	root.AddCommand(initialise,
+	root.AddCommand(initialise, newAuditCommand(with),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",

@@ -120,3 +120,16 @@ func (d *DB) InsertServiceObject(ctx context.Context, purpose string, id service
 		return taken(err)
 	})
 }
+
+// PutServiceObjectPublic implements service.Store.
+func (d *DB) PutServiceObjectPublic(ctx context.Context, purpose string, spki []byte) error {
+	return d.change(ctx, "put the public half of a service object", func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, "UPDATE service_objects SET public = ? WHERE purpose = ?", spki, purpose))
+	})
+}
+
+// ServiceObjectPublic implements service.Store.
+func (d *DB) ServiceObjectPublic(ctx context.Context, purpose string) (spki []byte, err error) {
+	err = d.read.QueryRowContext(ctx, "SELECT public FROM service_objects WHERE purpose = ? AND public IS NOT NULL", purpose).Scan(&spki)
+	return one(spki, err, "service object")
+}
