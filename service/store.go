@@ -94,6 +94,9 @@ type Store interface {
 	// LastUse returns a key's last use; ErrNoRow when there is none.
 	LastUse(ctx context.Context, region, keyID string) (*KeyUse, error)
 
+	// LeaseIVs adds n to the initialisation vectors that were leased for a key material, and returns their sum.
+	LeaseIVs(ctx context.Context, material string, n int64) (total int64, err error)
+
 	// InsertAccessKey adds a credential; ErrExists when the id is taken.
 	InsertAccessKey(ctx context.Context, k *AccessKey) error
 	// AccessKey returns a credential, enabled or not; ErrNoRow when there is none.

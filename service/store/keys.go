@@ -212,3 +212,12 @@ func (d *DB) LastUse(ctx context.Context, region, keyID string) (*service.KeyUse
 	u.At = fromNanos(at)
 	return one(&u, err, "last use")
 }
+
+// LeaseIVs implements service.Store.
+func (d *DB) LeaseIVs(ctx context.Context, material string, n int64) (total int64, err error) {
+	err = d.change(ctx, "lease initialisation vectors", func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `INSERT INTO iv_leases (material, leased) VALUES (?, ?)
+			ON CONFLICT DO UPDATE SET leased = leased + excluded.leased RETURNING leased`, material, n).Scan(&total)
+	})
+	return total, err
+}
