@@ -172,6 +172,14 @@ func (d *DB) Keys(ctx context.Context, account, region, after string, limit int)
 	return collect(rows, err, scanKey)
 }
 
+const everyKey = " FROM keys WHERE (region, id) > (?, ?) ORDER BY region, id LIMIT ?"
+
+// EveryKey implements service.Store.
+func (d *DB) EveryKey(ctx context.Context, region, id string, limit int) ([]*service.Key, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+everyKey, region, id, limit)
+	return collect(rows, err, scanKey)
+}
+
 // unfinished has one part for each partial index. A key that is in two parts comes twice, which is cheaper than to sort.
 const unfinished = ` FROM (
 	SELECT * FROM keys WHERE state = 'Deleting'
