@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -160,6 +161,30 @@ func (s *server) newKey(t testing.TB) (id, arn string) {
 		t.Fatal(err)
 	}
 	return *out.KeyMetadata.KeyId, *out.KeyMetadata.Arn
+}
+
+// ok gives what an operation answered: ok(s.Sign(...))(t). An error ends the test.
+func ok[T any](out T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+}
+
+// makeKey makes a key of any kind.
+func (s *server) makeKey(t testing.TB, in kms.CreateKeyInput) *types.KeyMetadata {
+	t.Helper()
+	return ok(s.CreateKey(t.Context(), &in))(t).KeyMetadata
+}
+
+func (s *server) reconcile(t testing.TB) {
+	t.Helper()
+	if err := s.Service.Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // wantError checks an error's code, and its message unless that is "*".
