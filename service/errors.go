@@ -17,6 +17,7 @@ const (
 	CodeAlreadyExists                Code = "AlreadyExistsException"
 	CodeCloudHsmClusterInUse         Code = "CloudHsmClusterInUseException"
 	CodeCloudHsmClusterNotFound      Code = "CloudHsmClusterNotFoundException"
+	CodeConflict                     Code = "ConflictException"
 	CodeCustomKeyStoreHasCMKs        Code = "CustomKeyStoreHasCMKsException"
 	CodeCustomKeyStoreInvalidState   Code = "CustomKeyStoreInvalidStateException"
 	CodeCustomKeyStoreNotFound       Code = "CustomKeyStoreNotFoundException"
