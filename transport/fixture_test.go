@@ -29,6 +29,8 @@ const (
 // cluster gives the CloudHsmClusterId of a number below 26.
 func cluster(n int) string { return "cluster-222222222" + "22" + string(rune('a'+n)) }
 
+const clusterOfAnother = "cluster-33333333333" // with another trust anchor
+
 // openToken is hsm.Open of a token with the PIN of a custom key store.
 func openToken(soft softhsm.Token) service.Cluster {
 	return service.Cluster{Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
@@ -39,7 +41,8 @@ func openToken(soft softhsm.Token) service.Cluster {
 // fixture is a server with keys of every kind, and a request for every operation.
 type fixture struct {
 	*server
-	t testing.TB
+	t      testing.TB
+	faults *faults
 
 	symmetric, rsa, signing, mac, agreeing, primary string // key ids
 	external                                        string // symmetric, with imported material
@@ -59,18 +62,19 @@ type fixture struct {
 	names, clusters int           // drawn so far
 }
 
-func newFixture(t testing.TB, configure ...func(*service.Config)) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	first, spare := softhsm.New(t), softhsm.New(t)
-	f := &fixture{t: t, spareToken: spare}
+	f := &fixture{t: t, faults: &faults{}, spareToken: spare}
 	f.server = newServer(t, options{service: func(c *service.Config) {
 		c.Clusters = map[string]service.Cluster{cluster(0): openToken(first)}
 		for n := 1; n < 26; n++ {
 			c.Clusters[cluster(n)] = openToken(spare)
 		}
-		for _, change := range configure {
-			change(c)
-		}
+		other := openToken(spare)
+		other.TrustAnchor = "another anchor"
+		c.Clusters[clusterOfAnother] = other
+		f.faults.install(c)
 	}})
 	t.Cleanup(f.endKeyStores)
 	ctx := t.Context()

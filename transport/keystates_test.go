@@ -270,7 +270,7 @@ func (f *fixture) tryUnavailable(t *testing.T, operations []string, cells map[st
 		t.Errorf("%+v", m)
 	}
 	opened := ok(f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: g.sealed}))(t)
-	if string(opened.Plaintext) != "x" || opened.KeyMaterialId != nil {
+	if string(opened.Plaintext) != "x" || len(*opened.KeyMaterialId) != 64 {
 		t.Errorf("%+v", opened)
 	}
 }

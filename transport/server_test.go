@@ -52,6 +52,7 @@ type server struct {
 
 	mu     sync.Mutex
 	offset time.Duration // guarded by mu: how far its clock is ahead
+	aged   time.Duration // guarded by mu: how much farther the service's is
 }
 
 // options change a server before it is made.
@@ -82,7 +83,7 @@ func newServer(t testing.TB, o options) *server {
 	}
 	closeAtEnd(t, s.Store.Close)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.Now, Regions: []string{region, otherRegion}}
+	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}
@@ -151,6 +152,19 @@ func (s *server) advance(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.offset += d
+}
+
+// age advances the clock of the service alone, so that the signatures of clients stay good.
+func (s *server) age(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aged += d
+}
+
+func (s *server) serviceNow() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Add(s.offset + s.aged)
 }
 
 // newKey makes a key and returns its id and ARN.
