@@ -227,8 +227,10 @@ func init() {
 		"GenerateRandom": func(f *fixture) any {
 			return &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(16), CustomKeyStoreId: &f.keyStore}
 		},
-		"GetKeyLastUsage":      func(f *fixture) any { return &kms.GetKeyLastUsageInput{KeyId: &f.symmetric} },
-		"GetKeyPolicy":         func(f *fixture) any { return &kms.GetKeyPolicyInput{KeyId: &f.symmetric} },
+		"GetKeyLastUsage": func(f *fixture) any { return &kms.GetKeyLastUsageInput{KeyId: &f.symmetric} },
+		"GetKeyPolicy": func(f *fixture) any {
+			return &kms.GetKeyPolicyInput{KeyId: &f.symmetric, PolicyName: aws.String("default")}
+		},
 		"GetKeyRotationStatus": func(f *fixture) any { return &kms.GetKeyRotationStatusInput{KeyId: &f.symmetric} },
 		"GetParametersForImport": func(f *fixture) any {
 			return &kms.GetParametersForImportInput{KeyId: &f.external, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048}
@@ -248,7 +250,7 @@ func init() {
 			return &kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(rootUser)}
 		},
 		"PutKeyPolicy": func(f *fixture) any {
-			return &kms.PutKeyPolicyInput{KeyId: &f.symmetric, Policy: aws.String(openPolicy)}
+			return &kms.PutKeyPolicyInput{KeyId: &f.symmetric, Policy: aws.String(openPolicy), PolicyName: aws.String("default")}
 		},
 		"ReEncrypt": func(f *fixture) any {
 			return &kms.ReEncryptInput{CiphertextBlob: f.sealed, SourceKeyId: &f.symmetric, DestinationKeyId: &f.symmetric}
