@@ -206,8 +206,8 @@ func in(state service.KeyState) provoker {
 func storeFails(fault error) provoker {
 	return func(f *fixture, t *testing.T, op string) error {
 		in := f.request(op)
-		f.faults.store.Store(&fault)
-		defer f.faults.store.Store(nil)
+		f.failures.store.Store(&fault)
+		defer f.failures.store.Store(nil)
 		return invoke(t.Context(), f.Client, op, in)
 	}
 }
@@ -215,8 +215,8 @@ func storeFails(fault error) provoker {
 func tokenFails(fault error) provoker {
 	return func(f *fixture, t *testing.T, op string) error {
 		in := f.request(op)
-		f.faults.token.Store(&fault)
-		defer f.faults.token.Store(nil)
+		f.failures.token.Store(&fault)
+		defer f.failures.token.Store(nil)
 		return invoke(t.Context(), f.Client, op, in)
 	}
 }
@@ -381,8 +381,8 @@ func fullOfAliases(f *fixture) string {
 func insertFails(fault error) provoker {
 	return func(f *fixture, t *testing.T, op string) error {
 		in := f.request(op)
-		f.faults.inserts.Store(&fault)
-		defer f.faults.inserts.Store(nil)
+		f.failures.inserts.Store(&fault)
+		defer f.failures.inserts.Store(nil)
 		return invoke(t.Context(), f.Client, op, in)
 	}
 }

@@ -41,8 +41,8 @@ func openToken(soft softhsm.Token) service.Cluster {
 // fixture is a server with keys of every kind, and a request for every operation.
 type fixture struct {
 	*server
-	t      testing.TB
-	faults *faults
+	t        testing.TB
+	failures *failures
 
 	symmetric, rsa, signing, mac, agreeing, primary string // key ids
 	external                                        string // symmetric, with imported material
@@ -65,7 +65,7 @@ type fixture struct {
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	first, spare := softhsm.New(t), softhsm.New(t)
-	f := &fixture{t: t, faults: &faults{}, spareToken: spare}
+	f := &fixture{t: t, failures: &failures{}, spareToken: spare}
 	f.server = newServer(t, options{service: func(c *service.Config) {
 		c.Clusters = map[string]service.Cluster{cluster(0): openToken(first)}
 		for n := 1; n < 26; n++ {
@@ -74,7 +74,7 @@ func newFixture(t testing.TB) *fixture {
 		other := openToken(spare)
 		other.TrustAnchor = "another anchor"
 		c.Clusters[clusterOfAnother] = other
-		f.faults.install(c)
+		f.failures.install(c)
 	}})
 	t.Cleanup(f.endKeyStores)
 	ctx := t.Context()
