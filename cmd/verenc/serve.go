@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -88,11 +90,9 @@ func (g *serverGroup) add(name, address string, h http.Handler, c *Config, log *
 	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes, ErrorLog: complaints}
 	if c.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-		if err != nil {
-			return fmt.Errorf("load tls_cert and tls_key: %w", err)
+		if s.TLSConfig, err = tlsConfig(c); err != nil {
+			return err
 		}
-		s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -100,6 +100,29 @@ func (g *serverGroup) add(name, address string, h http.Handler, c *Config, log *
 	}
 	g.members = append(g.members, member{name, s, l})
 	return nil
+}
+
+func tlsConfig(c *Config) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+	if c.TLSClientCA == "" {
+		return t, nil
+	}
+	authorities, err := os.ReadFile(c.TLSClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("load tls_client_ca: %w", err)
+	}
+	t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
+	if !t.ClientCAs.AppendCertsFromPEM(authorities) {
+		return nil, fmt.Errorf("load tls_client_ca: %s holds no certificate in PEM", c.TLSClientCA)
+	}
+	if c.TLSClientAuth == clientRequired {
+		t.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return t, nil
 }
 
 func (g *serverGroup) closeListeners() error {
