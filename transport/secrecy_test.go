@@ -45,55 +45,55 @@ func (s *server) post(t *testing.T, c aws.Credentials, operation, body string) (
 	return resp.StatusCode, string(text)
 }
 
-// onKeys are the operations on a key, with a request for each; KEY stands for the key's name, OWN for a key of the caller,
-// BLOB for what it has encrypted, ALIEN for a ciphertext under the key.
+// onKeys are the operations on a key, with a request for each; @KEY stands for the key's name, @OWN for a key of the caller,
+// @BLOB for what it has encrypted, @ALIEN for a ciphertext under the key.
 var onKeys = map[string][]string{
-	"CancelKeyDeletion":                   {`{"KeyId":KEY}`},
-	"CreateAlias":                         {`{"TargetKeyId":KEY,"AliasName":"alias/new"}`},
-	"CreateGrant":                         {`{"KeyId":KEY,"GranteePrincipal":"arn:aws:iam::444455556666:root","Operations":["Decrypt"]}`},
-	"Decapsulate":                         {`{"KeyId":KEY,"EncapsulationAlgorithm":"ML_KEM","Ciphertext":"eA=="}`},
-	"Decrypt":                             {`{"KeyId":KEY,"CiphertextBlob":BLOB}`, `{"KeyId":KEY,"CiphertextBlob":ALIEN}`, `{"CiphertextBlob":ALIEN}`},
-	"DeleteImportedKeyMaterial":           {`{"KeyId":KEY}`},
-	"DeriveSharedSecret":                  {`{"KeyId":KEY,"KeyAgreementAlgorithm":"ECDH","PublicKey":"eA=="}`},
-	"DescribeKey":                         {`{"KeyId":KEY}`},
-	"DisableKey":                          {`{"KeyId":KEY}`},
-	"DisableKeyRotation":                  {`{"KeyId":KEY}`},
-	"EnableKey":                           {`{"KeyId":KEY}`},
-	"EnableKeyRotation":                   {`{"KeyId":KEY}`},
-	"Encapsulate":                         {`{"KeyId":KEY,"EncapsulationAlgorithm":"ML_KEM"}`},
-	"Encrypt":                             {`{"KeyId":KEY,"Plaintext":"eA=="}`, `{"KeyId":KEY,"Plaintext":"eA==","DryRun":true}`},
-	"GenerateDataKey":                     {`{"KeyId":KEY,"KeySpec":"AES_256"}`},
-	"GenerateDataKeyPair":                 {`{"KeyId":KEY,"KeyPairSpec":"ECC_NIST_P256"}`},
-	"GenerateDataKeyPairWithoutPlaintext": {`{"KeyId":KEY,"KeyPairSpec":"ECC_NIST_P256"}`},
-	"GenerateDataKeyWithoutPlaintext":     {`{"KeyId":KEY,"KeySpec":"AES_256"}`},
-	"GenerateMac":                         {`{"KeyId":KEY,"Message":"eA==","MacAlgorithm":"HMAC_SHA_256"}`},
-	"GetKeyLastUsage":                     {`{"KeyId":KEY}`},
-	"GetKeyPolicy":                        {`{"KeyId":KEY}`},
-	"GetKeyRotationStatus":                {`{"KeyId":KEY}`},
-	"GetParametersForImport":              {`{"KeyId":KEY,"WrappingAlgorithm":"RSAES_OAEP_SHA_256","WrappingKeySpec":"RSA_2048"}`},
-	"GetPublicKey":                        {`{"KeyId":KEY}`},
-	"ImportKeyMaterial":                   {`{"KeyId":KEY,"ImportToken":"eA==","EncryptedKeyMaterial":"eA==","ExpirationModel":"KEY_MATERIAL_DOES_NOT_EXPIRE"}`},
-	"ListAliases":                         {`{"KeyId":KEY}`},
-	"ListGrants":                          {`{"KeyId":KEY}`},
-	"ListKeyPolicies":                     {`{"KeyId":KEY}`},
-	"ListKeyRotations":                    {`{"KeyId":KEY}`},
-	"ListResourceTags":                    {`{"KeyId":KEY}`},
-	"PutKeyPolicy":                        {`{"KeyId":KEY,"Policy":"{}"}`, `{"KeyId":KEY,"Policy":"{}","BypassPolicyLockoutSafetyCheck":true}`},
-	"ReEncrypt": {`{"DestinationKeyId":KEY,"CiphertextBlob":BLOB}`, `{"SourceKeyId":KEY,"DestinationKeyId":OWN,"CiphertextBlob":ALIEN}`,
-		`{"DestinationKeyId":OWN,"CiphertextBlob":ALIEN}`},
-	"ReplicateKey":         {`{"KeyId":KEY,"ReplicaRegion":"eu-west-1"}`},
-	"RetireGrant":          {`{"KeyId":KEY,"GrantId":"` + strings.Repeat("0", 64) + `"}`},
-	"RevokeGrant":          {`{"KeyId":KEY,"GrantId":"` + strings.Repeat("0", 64) + `"}`},
-	"RotateKeyOnDemand":    {`{"KeyId":KEY}`},
-	"ScheduleKeyDeletion":  {`{"KeyId":KEY}`},
-	"Sign":                 {`{"KeyId":KEY,"Message":"eA==","SigningAlgorithm":"RSASSA_PSS_SHA_256"}`},
-	"TagResource":          {`{"KeyId":KEY,"Tags":[{"TagKey":"a","TagValue":"b"}]}`},
-	"UntagResource":        {`{"KeyId":KEY,"TagKeys":["a"]}`},
-	"UpdateAlias":          {`{"TargetKeyId":KEY,"AliasName":"alias/own"}`},
-	"UpdateKeyDescription": {`{"KeyId":KEY,"Description":"x"}`},
-	"UpdatePrimaryRegion":  {`{"KeyId":KEY,"PrimaryRegion":"eu-west-1"}`},
-	"Verify":               {`{"KeyId":KEY,"Message":"eA==","SigningAlgorithm":"RSASSA_PSS_SHA_256","Signature":"eA=="}`},
-	"VerifyMac":            {`{"KeyId":KEY,"Message":"eA==","MacAlgorithm":"HMAC_SHA_256","Mac":"eA=="}`},
+	"CancelKeyDeletion":                   {`{"KeyId":@KEY}`},
+	"CreateAlias":                         {`{"TargetKeyId":@KEY,"AliasName":"alias/new"}`},
+	"CreateGrant":                         {`{"KeyId":@KEY,"GranteePrincipal":"arn:aws:iam::444455556666:root","Operations":["Decrypt"]}`},
+	"Decapsulate":                         {`{"KeyId":@KEY,"EncapsulationAlgorithm":"ML_KEM","SharedSecretCiphertextBlob":"eA=="}`},
+	"Decrypt":                             {`{"KeyId":@KEY,"CiphertextBlob":@BLOB}`, `{"KeyId":@KEY,"CiphertextBlob":@ALIEN}`, `{"CiphertextBlob":@ALIEN}`},
+	"DeleteImportedKeyMaterial":           {`{"KeyId":@KEY}`},
+	"DeriveSharedSecret":                  {`{"KeyId":@KEY,"KeyAgreementAlgorithm":"ECDH","PublicKey":"eA=="}`},
+	"DescribeKey":                         {`{"KeyId":@KEY}`},
+	"DisableKey":                          {`{"KeyId":@KEY}`},
+	"DisableKeyRotation":                  {`{"KeyId":@KEY}`},
+	"EnableKey":                           {`{"KeyId":@KEY}`},
+	"EnableKeyRotation":                   {`{"KeyId":@KEY}`},
+	"Encapsulate":                         {`{"KeyId":@KEY,"EncapsulationAlgorithm":"ML_KEM"}`},
+	"Encrypt":                             {`{"KeyId":@KEY,"Plaintext":"eA=="}`, `{"KeyId":@KEY,"Plaintext":"eA==","DryRun":true}`},
+	"GenerateDataKey":                     {`{"KeyId":@KEY,"KeySpec":"AES_256"}`},
+	"GenerateDataKeyPair":                 {`{"KeyId":@KEY,"KeyPairSpec":"ECC_NIST_P256"}`},
+	"GenerateDataKeyPairWithoutPlaintext": {`{"KeyId":@KEY,"KeyPairSpec":"ECC_NIST_P256"}`},
+	"GenerateDataKeyWithoutPlaintext":     {`{"KeyId":@KEY,"KeySpec":"AES_256"}`},
+	"GenerateMac":                         {`{"KeyId":@KEY,"Message":"eA==","MacAlgorithm":"HMAC_SHA_256"}`},
+	"GetKeyLastUsage":                     {`{"KeyId":@KEY}`},
+	"GetKeyPolicy":                        {`{"KeyId":@KEY}`},
+	"GetKeyRotationStatus":                {`{"KeyId":@KEY}`},
+	"GetParametersForImport":              {`{"KeyId":@KEY,"WrappingAlgorithm":"RSAES_OAEP_SHA_256","WrappingKeySpec":"RSA_2048"}`},
+	"GetPublicKey":                        {`{"KeyId":@KEY}`},
+	"ImportKeyMaterial":                   {`{"KeyId":@KEY,"ImportToken":"eA==","EncryptedKeyMaterial":"eA==","ExpirationModel":"KEY_MATERIAL_DOES_NOT_EXPIRE"}`},
+	"ListAliases":                         {`{"KeyId":@KEY}`},
+	"ListGrants":                          {`{"KeyId":@KEY}`},
+	"ListKeyPolicies":                     {`{"KeyId":@KEY}`},
+	"ListKeyRotations":                    {`{"KeyId":@KEY}`},
+	"ListResourceTags":                    {`{"KeyId":@KEY}`},
+	"PutKeyPolicy":                        {`{"KeyId":@KEY,"Policy":"{}"}`, `{"KeyId":@KEY,"Policy":"{}","BypassPolicyLockoutSafetyCheck":true}`},
+	"ReEncrypt": {`{"DestinationKeyId":@KEY,"CiphertextBlob":@BLOB}`, `{"SourceKeyId":@KEY,"DestinationKeyId":@OWN,"CiphertextBlob":@ALIEN}`,
+		`{"DestinationKeyId":@OWN,"CiphertextBlob":@ALIEN}`},
+	"ReplicateKey":         {`{"KeyId":@KEY,"ReplicaRegion":"eu-west-1"}`},
+	"RetireGrant":          {`{"KeyId":@KEY,"GrantId":"` + strings.Repeat("0", 64) + `"}`},
+	"RevokeGrant":          {`{"KeyId":@KEY,"GrantId":"` + strings.Repeat("0", 64) + `"}`},
+	"RotateKeyOnDemand":    {`{"KeyId":@KEY}`},
+	"ScheduleKeyDeletion":  {`{"KeyId":@KEY}`},
+	"Sign":                 {`{"KeyId":@KEY,"Message":"eA==","SigningAlgorithm":"RSASSA_PSS_SHA_256"}`},
+	"TagResource":          {`{"KeyId":@KEY,"Tags":[{"TagKey":"a","TagValue":"b"}]}`},
+	"UntagResource":        {`{"KeyId":@KEY,"TagKeys":["a"]}`},
+	"UpdateAlias":          {`{"TargetKeyId":@KEY,"AliasName":"alias/own"}`},
+	"UpdateKeyDescription": {`{"KeyId":@KEY,"Description":"x"}`},
+	"UpdatePrimaryRegion":  {`{"KeyId":@KEY,"PrimaryRegion":"eu-west-1"}`},
+	"Verify":               {`{"KeyId":@KEY,"Message":"eA==","SigningAlgorithm":"RSASSA_PSS_SHA_256","Signature":"eA=="}`},
+	"VerifyMac":            {`{"KeyId":@KEY,"Message":"eA==","MacAlgorithm":"HMAC_SHA_256","Mac":"eA=="}`},
 }
 
 // TestSecrecy: whatever a caller of another account sends, and whatever its own policies ask of the key, a key or alias that
@@ -155,7 +155,7 @@ func TestSecrecy(t *testing.T) {
 			t.Fatal(err)
 		}
 		copy(alien[3:19], raw)
-		return strings.NewReplacer("KEY", `"`+name+`"`, "OWN", `"`+*own.KeyMetadata.KeyId+`"`, "BLOB", quoted(blob.CiphertextBlob), "ALIEN", quoted(alien)).Replace(template)
+		return strings.NewReplacer("@KEY", `"`+name+`"`, "@OWN", `"`+*own.KeyMetadata.KeyId+`"`, "@BLOB", quoted(blob.CiphertextBlob), "@ALIEN", quoted(alien)).Replace(template)
 	}
 	forms := map[string]func(id, alias string) string{
 		"id":        func(id, _ string) string { return id },
@@ -170,7 +170,7 @@ func TestSecrecy(t *testing.T) {
 					for form, name := range forms {
 						absentStatus, absent := s.post(t, caller.Secret, operation, body(template, name(absentID, absentAlias), absentID))
 						absent = strings.NewReplacer(absentID, "ID", absentAlias, "ALIAS").Replace(absent)
-						if absentStatus == http.StatusOK {
+						if !strings.Contains(absent, "AccessDeniedException") && !strings.Contains(absent, "NotFoundException") {
 							t.Errorf("%s %s by %s: %s", operation, template, form, absent)
 						}
 						for key, id := range keys {
