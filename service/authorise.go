@@ -102,7 +102,7 @@ func (s *Service) grantsFor(ctx context.Context, a *access, p *policy.Principal)
 	}
 	var grants []policy.Grant
 	for _, g := range all {
-		if g.KeyID != a.key.ID || g.Grantee != p.ARN && g.Grantee != p.IssuerARN && g.Grantee != rootARN(p.Account) {
+		if g.Region != a.key.Region || g.KeyID != a.key.ID || g.Grantee != p.ARN && g.Grantee != p.IssuerARN && g.Grantee != rootARN(p.Account) {
 			continue
 		}
 		grant := g.forPolicy()

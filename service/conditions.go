@@ -131,8 +131,8 @@ func requestCondition(a *access, key string) (string, bool) {
 			return "false", true // no AWS service calls here on anybody's behalf
 		}
 	case "kms:reencryptonsamekey":
-		if u.otherKey != "" && a.key != nil {
-			return strconv.FormatBool(u.otherKey == a.key.ID), true
+		if u.op == "ReEncrypt" { // an absent key is another one, or a policy could ask for the absence of others' keys
+			return strconv.FormatBool(u.otherKey != "" && u.otherKey == a.key.ID), true
 		}
 	case "kms:requestalias":
 		return aliasIn(u.keyID), true

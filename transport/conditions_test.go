@@ -302,6 +302,25 @@ func TestConditionKeys(t *testing.T) {
 	}
 }
 
+// TestReplicaIsNoPrimary: ReplicateKey needs CreateKey in the other region, for a key that is a replica there.
+func TestReplicaIsNoPrimary(t *testing.T) {
+	s := newServer(t, options{})
+	made, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	replicate := func(kind string) error {
+		alice := s.user(t, account, "alice", identityPolicy("kms:ReplicateKey"), document(statement{Action: "kms:CreateKey", Resource: "*", Condition: map[string]any{
+			"StringEquals": map[string]string{"kms:MultiRegionKeyType": kind, "aws:RequestedRegion": otherRegion}}}))
+		_, err := alice.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: made.KeyMetadata.KeyId, ReplicaRegion: aws.String(otherRegion)})
+		return err
+	}
+	wantError(t, replicate("PRIMARY"), "AccessDeniedException", denial(iamARN(account, "user/alice"), "CreateKey", "*", noPolicy("identity-based", "CreateKey")))
+	if err := replicate("REPLICA"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTrailingDays: a policy can ask that a key has not been used for a time before it is disabled or deleted.
 func TestTrailingDays(t *testing.T) {
 	s := newServer(t, options{})

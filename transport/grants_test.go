@@ -309,6 +309,27 @@ func TestGrantTokens(t *testing.T) {
 	wantError(t, encrypt(alice.Client, key), "AccessDeniedException", "*")
 }
 
+// TestGrantTokensOfReplicas: a token of a grant on one key of a multi-Region set opens none of the others.
+func TestGrantTokensOfReplicas(t *testing.T) {
+	s := newServer(t, options{})
+	made, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := *made.KeyMetadata.KeyId
+	if _, err := s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &key, ReplicaRegion: aws.String(otherRegion)}); err != nil {
+		t.Fatal(err)
+	}
+	alice := s.user(t, account, "alice")
+	grant := s.mustGrant(t, s.Client, key, alice.ARN, nil, "Encrypt")
+	in := kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"), GrantTokens: []string{*grant.GrantToken}}
+	if _, err := alice.Encrypt(t.Context(), &in); err != nil {
+		t.Error(err)
+	}
+	_, err = s.client(alice.Secret, otherRegion).Encrypt(t.Context(), &in)
+	wantError(t, err, "AccessDeniedException", "*")
+}
+
 // TestGrantsOfNewNodes: a grant that this node has not heard of counts if the request has its token.
 func TestGrantsOfNewNodes(t *testing.T) {
 	s := newServer(t, options{service: func(c *service.Config) { c.Store = &forgetful{c.Store} }})
