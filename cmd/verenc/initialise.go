@@ -30,7 +30,7 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	if err != nil {
 		return err
 	}
-	p, err := open(ctx, c, !o.addAccessKey)
+	p, err := openForCommand(ctx, c, !o.addAccessKey)
 	if err != nil {
 		return errors.Join(err, keep.discard())
 	}
