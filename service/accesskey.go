@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/verenc/kms/hsm"
 )
@@ -175,7 +176,8 @@ func (s *Service) credential(ctx context.Context, scope CredentialScope) (who *I
 	}, nil
 }
 
-// CertificateIdentity returns the principal that a client certificate, in DER, is mapped to. The caller has verified it.
+// CertificateIdentity returns the principal that a client certificate, in DER, is mapped to: a user or an account's root,
+// or a session of a role that is named like the certificate. The caller has verified the certificate.
 func (s *Service) CertificateIdentity(ctx context.Context, der []byte) (*Identity, error) {
 	c, err := s.store.Certificate(ctx, Fingerprint(der))
 	if errors.Is(err, ErrNoRow) {
@@ -184,7 +186,12 @@ func (s *Service) CertificateIdentity(ctx context.Context, der []byte) (*Identit
 	if err != nil {
 		return nil, storeError(err)
 	}
-	return &Identity{Principal: c.PrincipalARN, Account: accountOf(c.PrincipalARN)}, nil
+	who := &Identity{Principal: c.PrincipalARN, Account: accountOf(c.PrincipalARN)}
+	if strings.Contains(c.PrincipalARN, ":role/") {
+		who.Principal = sessionARN(c.PrincipalARN, c.Fingerprint)
+		who.Session = &Session{RoleARN: c.PrincipalARN, Name: c.Fingerprint, IssuedAt: s.now()}
+	}
+	return who, nil
 }
 
 // Fingerprint names a certificate: the SHA-256 of its DER, in hex.

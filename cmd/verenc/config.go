@@ -28,6 +28,8 @@ type Config struct {
 	PrivateListen   string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
 	TLSCert         string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
 	TLSKey          string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
+	TLSClientCA     string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty asks for none"`
+	TLSClientAuth   string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
 	Database        string        `koanf:"database" doc:"SQLite file of the metadata; verenc init creates it"`
 	Account         string        `koanf:"account" doc:"12-digit account of the first access key"`
 	Regions         []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
@@ -70,11 +72,17 @@ type TokenConfig struct {
 func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
-		Regions: []string{"us-east-1"}, ARNFormat: "verenc", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
 		Token: TokenConfig{Label: "verenc", Sessions: 64, CallTimeout: 5 * time.Second, MaxStuck: 16},
 	}
 }
+
+// Values of tls_client_auth.
+const (
+	clientOptional = "optional"
+	clientRequired = "required"
+)
 
 const envPrefix = "VERENC_"
 
@@ -205,6 +213,18 @@ func (c *Config) check() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
+	}
+	if c.TLSClientCA != "" && c.TLSCert == "" {
+		complain("tls_client_ca: give tls_cert and tls_key too")
+	}
+	switch c.TLSClientAuth {
+	case clientOptional:
+	case clientRequired:
+		if c.TLSClientCA == "" {
+			complain("tls_client_auth: required needs tls_client_ca")
+		}
+	default:
+		complain("tls_client_auth: %q is neither %s nor %s", c.TLSClientAuth, clientOptional, clientRequired)
 	}
 	if len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "" {
 		complain("account: %q is not 12 digits", c.Account)
