@@ -94,8 +94,9 @@ type Store interface {
 	// LastUse returns a key's last use; ErrNoRow when there is none.
 	LastUse(ctx context.Context, region, keyID string) (*KeyUse, error)
 
-	// InsertAccessKey adds a credential; ErrExists when the id is taken.
-	InsertAccessKey(ctx context.Context, k *AccessKey) error
+	// InsertAccessKey adds a credential; ErrExists when the id is taken, ErrLimit when its principal is not its account's
+	// root and has maxPerUser already, ErrNoRow when its principal is neither that nor stored.
+	InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error
 	// AccessKey returns a credential, enabled or not; ErrNoRow when there is none.
 	AccessKey(ctx context.Context, id string) (*AccessKey, error)
 	// AccessKeys returns a principal's credentials, in order of id.

@@ -59,10 +59,10 @@ func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("init: %s is there already: move it away, or name another file", path)
+		return nil, fmt.Errorf("%s is there already: move it away, or name another file", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("init: create the credentials file: %w", err)
+		return nil, fmt.Errorf("create the credentials file: %w", err)
 	}
 	return &credentialFile{path: path, w: f, file: f}, nil
 }
@@ -82,7 +82,7 @@ func (f *credentialFile) write(cred *service.Credential) error {
 		err = errors.Join(err, f.file.Sync(), f.file.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("init: write the access key: %w (verenc init --add-access-key makes another)", err)
+		return fmt.Errorf("write the access key %s: %w (its secret is lost: delete it with verenc access-key delete, and make another)", cred.AccessKeyID, err)
 	}
 	return nil
 }

@@ -277,8 +277,8 @@ func testAccessKey(t *testing.T, s service.Store) {
 		SealedSecret: []byte{0, 1, 255}, Enabled: true, CreatedAt: t0}
 	_, err := s.AccessKey(ctx, k.ID)
 	wantError(t, err, service.ErrNoRow)
-	must(t, s.InsertAccessKey(ctx, k))
-	wantError(t, s.InsertAccessKey(ctx, k), service.ErrExists)
+	must(t, s.InsertAccessKey(ctx, k, 2))
+	wantError(t, s.InsertAccessKey(ctx, k, 2), service.ErrExists)
 	got, err := s.AccessKey(ctx, k.ID)
 	must(t, err)
 	if !reflect.DeepEqual(got, k) {
