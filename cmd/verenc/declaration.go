@@ -276,6 +276,9 @@ func (r *declarationReader) policy(n *yaml.Node, what string) string {
 		return text
 	}
 	if n.Kind == yaml.ScalarNode {
+		if n.Value == "" && !isNull(n) {
+			r.complain(n, "%s must be a policy, not an empty text", what)
+		}
 		return r.text(n, what)
 	}
 	text, err := jsonOf(nil, n)

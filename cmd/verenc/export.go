@@ -23,18 +23,31 @@ func (m management) export() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		accounts := emptyMapping()
-		for _, p := range principals {
-			declared, err := j.declare(p)
-			if err != nil {
-				return err
-			}
-			put(within(within(accounts, p.Account), string(p.Kind)+"s"), p.Name, declared)
+		certificates, err := j.service.Certificates(j.ctx)
+		if err != nil {
+			return err
 		}
-		root := emptyMapping()
-		put(root, "accounts", accounts)
+		root, err := declarationOf(principals, certificates)
+		if err != nil {
+			return err
+		}
 		return writeYAML(j.out, root)
 	})
+}
+
+// declarationOf makes of principals, in order of their ARNs, what readDeclaration reads.
+func declarationOf(principals []*service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
+	accounts := emptyMapping()
+	for _, p := range principals {
+		declared, err := declare(p, certificates)
+		if err != nil {
+			return nil, err
+		}
+		put(within(within(accounts, p.Account), string(p.Kind)+"s"), p.Name, declared)
+	}
+	root := emptyMapping()
+	put(root, "accounts", accounts)
+	return root, nil
 }
 
 // showPrincipal prints a principal as its declaration, and what no declaration has.
@@ -55,7 +68,11 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 		row := describeAccessKey(k)
 		put(within(shown, "access_keys"), k.ID, textNode(row[1]+", last used "+strings.TrimSuffix(strings.Join(row[3:], " "), " -")))
 	}
-	declared, err := j.declare(p)
+	certificates, err := j.service.Certificates(j.ctx)
+	if err != nil {
+		return err
+	}
+	declared, err := declare(p, certificates)
 	if err != nil {
 		return err
 	}
@@ -63,8 +80,8 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 	return writeYAML(j.out, shown)
 }
 
-// declare makes of a principal what readDeclaration reads.
-func (j *job) declare(p *service.Principal) (*yaml.Node, error) {
+// declare makes a principal's part of the declaration. The certificates are those of all.
+func declare(p *service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
 	d := emptyMapping()
 	if path := p.Path(); path != "/" {
 		put(d, "path", textNode(path))
@@ -85,10 +102,6 @@ func (j *job) declare(p *service.Principal) (*yaml.Node, error) {
 	}
 	if p.MaxSession != 0 {
 		put(d, "max_session", &yaml.Node{Kind: yaml.ScalarNode, Value: strconv.Itoa(int(p.MaxSession))})
-	}
-	certificates, err := j.service.Certificates(j.ctx)
-	if err != nil {
-		return nil, err
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, c := range certificates {
