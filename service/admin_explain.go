@@ -47,7 +47,7 @@ var accountActions = []string{"ConnectCustomKeyStore", "CreateCustomKeyStore", "
 	"DisconnectCustomKeyStore", "GenerateRandom", "ListAliases", "ListKeys", "ListRetirableGrants", "UpdateCustomKeyStore"}
 
 // Explain decides as a request would be decided on, and accounts for every statement and grant. It does not look at the
-// key's state, and conditions on members of requests that it does not have are not met.
+// key's state; a role session has no session policies, and members of requests that it does not have are absent.
 func (s *Service) Explain(ctx context.Context, in *ExplainRequest) (*Explanation, error) {
 	c, err := s.callerNamed(ctx, in)
 	if err != nil {

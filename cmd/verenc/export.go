@@ -66,7 +66,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 	}
 	for _, k := range keys {
 		row := describeAccessKey(k)
-		put(within(shown, "access_keys"), k.ID, textNode(row[1]+", last used "+strings.TrimSuffix(strings.Join(row[3:], " "), " -")))
+		put(within(shown, "access_keys"), k.ID, textNode(row[1]+", last used "+row[3]))
 	}
 	certificates, err := j.service.Certificates(j.ctx)
 	if err != nil {

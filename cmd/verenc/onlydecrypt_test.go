@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -267,5 +268,8 @@ func TestOnlyDecrypt(t *testing.T) {
 	if code := r.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	contains(t, s.tokenlessly().does(t, "access-key", "list"), s.accessKey(t).AccessKeyID)
+	used := regexp.MustCompile(`(?m)^` + s.accessKey(t).AccessKeyID + ` +enabled +\S+ +20\S+Z kms us-east-1 +arn:aws:iam::111122223333:root$`)
+	if list := s.tokenlessly().does(t, "access-key", "list"); !used.MatchString(list) { // the server writes it down at its end
+		t.Errorf("the last use is not in\n%s", list)
+	}
 }

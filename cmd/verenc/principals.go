@@ -285,7 +285,7 @@ func (j *job) listAccessKeys(user string) error {
 		}
 		arns = []string{p.ARN}
 	}
-	rows := [][]string{{"ID", "STATUS", "CREATED", "LAST USED", "FOR", "PRINCIPAL"}}
+	rows := [][]string{{"ID", "STATUS", "CREATED", "LAST USED", "PRINCIPAL"}}
 	for _, arn := range arns {
 		keys, err := j.service.AccessKeys(j.ctx, arn)
 		if err != nil {
@@ -298,15 +298,16 @@ func (j *job) listAccessKeys(user string) error {
 	return table(j.out, rows)
 }
 
+// describeAccessKey gives id, status, creation and last use.
 func describeAccessKey(k service.AccessKeyStatus) []string {
-	row := []string{k.ID, "disabled", k.CreatedAt.Format(time.RFC3339), "never", "-"}
+	status, last := "disabled", "never"
 	if k.Enabled {
-		row[1] = "enabled"
+		status = "enabled"
 	}
 	if k.LastUse != nil {
-		row[3], row[4] = k.LastUse.At.Format(time.RFC3339), k.LastUse.Service+" "+k.LastUse.Region
+		last = k.LastUse.At.Format(time.RFC3339) + " " + k.LastUse.Service + " " + k.LastUse.Region
 	}
-	return row
+	return []string{k.ID, status, k.CreatedAt.Format(time.RFC3339), last}
 }
 
 func (m management) certificates() *cobra.Command {
