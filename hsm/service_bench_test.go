@@ -87,7 +87,7 @@ func newWorkbench(b *testing.B) *workbench {
 	check(b, err)
 	b.Cleanup(func() { null.Close() })
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel))
-	s, err := service.New(service.Config{Store: db, Token: w.token, Log: log, Can: service.CapabilitiesOf(w.token.SelfTest(b.Context()))})
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: w.token, Log: log, Can: service.CapabilitiesOf(w.token.SelfTest(b.Context()))})
 	check(b, err)
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.CreateRootAccessKey(b.Context(), "111122223333")

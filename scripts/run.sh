@@ -12,7 +12,7 @@ log=$data/verenc.log
 credentials=$data/aws-credentials
 
 eval "$(go run ./softhsm/token -dir "$data/token")" # sets SOFTHSM2_CONF and VERENC_TOKEN_*; no secrets
-export VERENC_DATABASE=$data/verenc.db
+export VERENC_DATABASE=$data/verenc.db VERENC_AUDIT_DIR=$data/audit
 export VERENC_LISTEN=${VERENC_LISTEN:-127.0.0.1:8600}
 export VERENC_PRIVATE_LISTEN=${VERENC_PRIVATE_LISTEN-127.0.0.1:8601}
 

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -109,7 +110,10 @@ func explanation(d *policy.Decision, r *policy.Request, steps []policy.Step, ide
 
 // callerNamed makes the caller that a principal would be.
 func (s *Service) callerNamed(ctx context.Context, in *ExplainRequest) (*Caller, error) {
-	c := &Caller{Identity: Identity{Principal: in.Principal, Account: accountOf(in.Principal)}, Region: in.Region, SourceIP: in.SourceIP, TLS: in.TLS}
+	c := &Caller{Identity: Identity{Principal: in.Principal, Account: accountOf(in.Principal)}, Region: in.Region, SourceIP: in.SourceIP}
+	if in.TLS {
+		c.TLS = &tls.ConnectionState{}
+	}
 	if !principalARN.MatchString(in.Principal) {
 		return nil, fmt.Errorf("%q is not the ARN of a principal, such as %s", in.Principal, PrincipalARN("111122223333", KindUser, "/", "app"))
 	}

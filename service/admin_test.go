@@ -39,7 +39,7 @@ func administered(t *testing.T) (*service.Service, *store.DB) {
 		}
 	})
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	s, err := service.New(service.Config{Store: db, Token: clearToken{}, Log: zap.NewNop(), Now: func() time.Time { return now }})
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: clearToken{}, Log: zap.NewNop(), Now: func() time.Time { return now }})
 	if err == nil {
 		err = s.InitServiceObjects(t.Context())
 	}

@@ -41,7 +41,7 @@ func (s *Service) globalCondition(c *Caller, key string) (string, bool) {
 	case "aws:epochtime":
 		return strconv.FormatInt(s.now().Unix(), 10), true
 	case "aws:securetransport":
-		return strconv.FormatBool(c.TLS), true
+		return strconv.FormatBool(c.TLS != nil), true
 	case "aws:useragent":
 		return c.UserAgent, c.UserAgent != ""
 	case "aws:requestedregion":

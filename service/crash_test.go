@@ -143,7 +143,7 @@ func runDoomed(text string) error {
 	}
 	var ahead time.Duration
 	steps := &stopper{left: p.Stop}
-	s, err := service.New(service.Config{Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
 		Now: func() time.Time { return time.Now().Add(ahead) }})
 	if err != nil {
 		return err
@@ -272,7 +272,7 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 			t.Error(err)
 		}
 	}()
-	s, err := service.New(service.Config{Store: db, Token: token, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
 		Now: func() time.Time { return time.Now().Add(window) }})
 	if err != nil {
 		t.Fatal(err)

@@ -65,6 +65,7 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 		}
 		k.State, k.Materials = StateCreating, []Material{*m}
 	}
+	s.noteKey(ctx, k)
 	if err := s.store.InsertKey(ctx, k); err != nil {
 		return nil, storeError(err)
 	}

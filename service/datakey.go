@@ -149,7 +149,10 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, use keyUse, wish dataK
 	if err != nil {
 		return nil, err
 	}
-	return d, dryRun(wish.dryRun)
+	if err := dryRun(wish.dryRun); err != nil {
+		return nil, err
+	}
+	return d, s.spendIV(ctx, d.key, d.material)
 }
 
 // planDataKey finds the key, and draws up the header of the blob.
@@ -172,6 +175,8 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 	}
 	h.keyID, h.ordinal = k.ID, m.Ordinal
 	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
+	note(ctx, "ciphertextForm", h.form)
+	note(ctx, "keyMaterialId", m.ID)
 	d.aad, err = additionalData(d.head, use.context)
 	return d, err
 }

@@ -138,6 +138,11 @@ func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
 // seal makes a blob of form 1.
 func (s *Service) seal(ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
 	m := k.current()
+	if err := s.spendIV(ctx, k, m); err != nil {
+		return nil, err
+	}
+	note(ctx, "ciphertextForm", formSealed)
+	note(ctx, "keyMaterialId", m.ID)
 	head := header{form: formSealed, keyID: k.ID, ordinal: m.Ordinal}.encode()
 	aad, err := additionalData(head, encryptionContext)
 	if err != nil {
@@ -283,6 +288,8 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	if err != nil {
 		return nil, "", err
 	}
+	note(ctx, "ciphertextForm", src.header.form)
+	note(ctx, "keyMaterialId", m.ID)
 	switch src.header.form {
 	case formWrapped:
 		plaintext, err = token.DecryptWrapped(ctx, m.pair(), src.box, src.header.length, aad)

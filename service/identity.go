@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,7 +20,8 @@ type Caller struct {
 	EventID   string // of the audit record
 	SourceIP  string
 	UserAgent string
-	TLS       bool
+	Host      string               // as the client named the server
+	TLS       *tls.ConnectionState // nil without TLS
 }
 
 // Identity is who a credential or a client certificate proves.

@@ -57,12 +57,17 @@ type Config struct {
 	Token Token       // required
 	Log   *zap.Logger // required; gets no secrets
 
+	Audit Auditor // required: *audit.Log, or NoAudit
+
 	// Can is what the token's self-test found.
 	Can Capabilities
 	// Clusters are the tokens that custom key stores may use, by CloudHsmClusterId.
 	Clusters map[string]Cluster
 	// Regions are the regions served; "*" serves every region. Default us-east-1.
 	Regions []string
+
+	// IVLimit and IVBlock bound the encryptions of a key material and those of one lease; the defaults are 2^31 and 2^20.
+	IVLimit, IVBlock int64
 
 	ARNFormat ARNFormat        // default ARNVerenc
 	Now       func() time.Time // default time.Now
@@ -85,6 +90,7 @@ type Service struct {
 	sessions    *lru.Cache[[sha256.Size]byte, *Session]
 	documents   *lru.Cache[documentID, *policy.Document]
 	uses        uses
+	ivs         *ivBudget
 	keyStores   keyStores
 }
 
@@ -92,8 +98,8 @@ const signingKeyCache = 10_000 // entries of about 100 bytes
 
 // New returns a Service. Run must be running for deletions to happen.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Token == nil || cfg.Log == nil {
-		return nil, errors.New("new service: Store, Token and Log are required")
+	if cfg.Store == nil || cfg.Token == nil || cfg.Log == nil || cfg.Audit == nil {
+		return nil, errors.New("new service: Store, Token, Log and Audit are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -110,8 +116,8 @@ func New(cfg Config) (*Service, error) {
 	if len(cfg.Regions) == 0 {
 		cfg.Regions = []string{"us-east-1"}
 	}
-	s := &Service{cfg: cfg, store: cfg.Store, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
-		started: cfg.Now(), can: cfg.Can, uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}},
+	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
+		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}},
 		keyStores: keyStores{open: map[string]*connection{}}}
 	var errs [3]error
 	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)

@@ -143,7 +143,7 @@ func newVectorService(t *testing.T) *vectorService {
 			t.Error(err)
 		}
 	})
-	s, err := service.New(service.Config{Store: db, Token: &oneWrappingKey{Token: token}, Log: zap.NewNop()})
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: &oneWrappingKey{Token: token}, Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

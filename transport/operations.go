@@ -25,66 +25,66 @@ type operation struct {
 
 // operations is the table of all operations, by the name behind targetPrefix.
 var operations = map[string]operation{
-	"CancelKeyDeletion":                   handle((*service.Service).CancelKeyDeletion),
-	"ConnectCustomKeyStore":               handle((*service.Service).ConnectCustomKeyStore),
-	"CreateAlias":                         handle((*service.Service).CreateAlias),
-	"CreateCustomKeyStore":                handle((*service.Service).CreateCustomKeyStore),
-	"CreateGrant":                         handle((*service.Service).CreateGrant),
-	"CreateKey":                           handle((*service.Service).CreateKey).withBody(policyBody),
-	"Decapsulate":                         handle((*service.Service).Decapsulate),
-	"Decrypt":                             handle((*service.Service).Decrypt),
-	"DeleteAlias":                         handle((*service.Service).DeleteAlias),
-	"DeleteCustomKeyStore":                handle((*service.Service).DeleteCustomKeyStore),
-	"DeleteImportedKeyMaterial":           handle((*service.Service).DeleteImportedKeyMaterial),
-	"DeriveSharedSecret":                  handle((*service.Service).DeriveSharedSecret),
-	"DescribeCustomKeyStores":             handle((*service.Service).DescribeCustomKeyStores),
-	"DescribeKey":                         handle((*service.Service).DescribeKey),
-	"DisableKey":                          handle((*service.Service).DisableKey),
-	"DisableKeyRotation":                  handle((*service.Service).DisableKeyRotation),
-	"DisconnectCustomKeyStore":            handle((*service.Service).DisconnectCustomKeyStore),
-	"EnableKey":                           handle((*service.Service).EnableKey),
-	"EnableKeyRotation":                   handle((*service.Service).EnableKeyRotation),
-	"Encapsulate":                         handle((*service.Service).Encapsulate),
-	"Encrypt":                             handle((*service.Service).Encrypt),
-	"GenerateDataKey":                     handle((*service.Service).GenerateDataKey),
-	"GenerateDataKeyPair":                 handle((*service.Service).GenerateDataKeyPair),
-	"GenerateDataKeyPairWithoutPlaintext": handle((*service.Service).GenerateDataKeyPairWithoutPlaintext),
-	"GenerateDataKeyWithoutPlaintext":     handle((*service.Service).GenerateDataKeyWithoutPlaintext),
-	"GenerateMac":                         handle((*service.Service).GenerateMac),
-	"GenerateRandom":                      handle((*service.Service).GenerateRandom),
-	"GetKeyLastUsage":                     handle((*service.Service).GetKeyLastUsage),
-	"GetKeyPolicy":                        handle((*service.Service).GetKeyPolicy),
-	"GetKeyRotationStatus":                handle((*service.Service).GetKeyRotationStatus),
-	"GetParametersForImport":              handle((*service.Service).GetParametersForImport),
-	"GetPublicKey":                        handle((*service.Service).GetPublicKey),
-	"ImportKeyMaterial":                   handle((*service.Service).ImportKeyMaterial),
-	"ListAliases":                         handle((*service.Service).ListAliases),
-	"ListGrants":                          handle((*service.Service).ListGrants),
-	"ListKeyPolicies":                     handle((*service.Service).ListKeyPolicies),
-	"ListKeyRotations":                    handle((*service.Service).ListKeyRotations),
-	"ListKeys":                            handle((*service.Service).ListKeys),
-	"ListResourceTags":                    handle((*service.Service).ListResourceTags),
-	"ListRetirableGrants":                 handle((*service.Service).ListRetirableGrants),
-	"PutKeyPolicy":                        handle((*service.Service).PutKeyPolicy).withBody(policyBody),
-	"ReEncrypt":                           handle((*service.Service).ReEncrypt),
-	"ReplicateKey":                        handle((*service.Service).ReplicateKey).withBody(policyBody),
-	"RetireGrant":                         handle((*service.Service).RetireGrant),
-	"RevokeGrant":                         handle((*service.Service).RevokeGrant),
-	"RotateKeyOnDemand":                   handle((*service.Service).RotateKeyOnDemand),
-	"ScheduleKeyDeletion":                 handle((*service.Service).ScheduleKeyDeletion),
-	"Sign":                                handle((*service.Service).Sign),
-	"TagResource":                         handle((*service.Service).TagResource),
-	"UntagResource":                       handle((*service.Service).UntagResource),
-	"UpdateAlias":                         handle((*service.Service).UpdateAlias),
-	"UpdateCustomKeyStore":                handle((*service.Service).UpdateCustomKeyStore),
-	"UpdateKeyDescription":                handle((*service.Service).UpdateKeyDescription),
-	"UpdatePrimaryRegion":                 handle((*service.Service).UpdatePrimaryRegion),
-	"Verify":                              handle((*service.Service).Verify),
-	"VerifyMac":                           handle((*service.Service).VerifyMac),
+	"CancelKeyDeletion":                   handle("CancelKeyDeletion", (*service.Service).CancelKeyDeletion),
+	"ConnectCustomKeyStore":               handle("ConnectCustomKeyStore", (*service.Service).ConnectCustomKeyStore),
+	"CreateAlias":                         handle("CreateAlias", (*service.Service).CreateAlias),
+	"CreateCustomKeyStore":                handle("CreateCustomKeyStore", (*service.Service).CreateCustomKeyStore),
+	"CreateGrant":                         handle("CreateGrant", (*service.Service).CreateGrant),
+	"CreateKey":                           handle("CreateKey", (*service.Service).CreateKey).withBody(policyBody),
+	"Decapsulate":                         handle("Decapsulate", (*service.Service).Decapsulate),
+	"Decrypt":                             handle("Decrypt", (*service.Service).Decrypt),
+	"DeleteAlias":                         handle("DeleteAlias", (*service.Service).DeleteAlias),
+	"DeleteCustomKeyStore":                handle("DeleteCustomKeyStore", (*service.Service).DeleteCustomKeyStore),
+	"DeleteImportedKeyMaterial":           handle("DeleteImportedKeyMaterial", (*service.Service).DeleteImportedKeyMaterial),
+	"DeriveSharedSecret":                  handle("DeriveSharedSecret", (*service.Service).DeriveSharedSecret),
+	"DescribeCustomKeyStores":             handle("DescribeCustomKeyStores", (*service.Service).DescribeCustomKeyStores),
+	"DescribeKey":                         handle("DescribeKey", (*service.Service).DescribeKey),
+	"DisableKey":                          handle("DisableKey", (*service.Service).DisableKey),
+	"DisableKeyRotation":                  handle("DisableKeyRotation", (*service.Service).DisableKeyRotation),
+	"DisconnectCustomKeyStore":            handle("DisconnectCustomKeyStore", (*service.Service).DisconnectCustomKeyStore),
+	"EnableKey":                           handle("EnableKey", (*service.Service).EnableKey),
+	"EnableKeyRotation":                   handle("EnableKeyRotation", (*service.Service).EnableKeyRotation),
+	"Encapsulate":                         handle("Encapsulate", (*service.Service).Encapsulate),
+	"Encrypt":                             handle("Encrypt", (*service.Service).Encrypt),
+	"GenerateDataKey":                     handle("GenerateDataKey", (*service.Service).GenerateDataKey),
+	"GenerateDataKeyPair":                 handle("GenerateDataKeyPair", (*service.Service).GenerateDataKeyPair),
+	"GenerateDataKeyPairWithoutPlaintext": handle("GenerateDataKeyPairWithoutPlaintext", (*service.Service).GenerateDataKeyPairWithoutPlaintext),
+	"GenerateDataKeyWithoutPlaintext":     handle("GenerateDataKeyWithoutPlaintext", (*service.Service).GenerateDataKeyWithoutPlaintext),
+	"GenerateMac":                         handle("GenerateMac", (*service.Service).GenerateMac),
+	"GenerateRandom":                      handle("GenerateRandom", (*service.Service).GenerateRandom),
+	"GetKeyLastUsage":                     handle("GetKeyLastUsage", (*service.Service).GetKeyLastUsage),
+	"GetKeyPolicy":                        handle("GetKeyPolicy", (*service.Service).GetKeyPolicy),
+	"GetKeyRotationStatus":                handle("GetKeyRotationStatus", (*service.Service).GetKeyRotationStatus),
+	"GetParametersForImport":              handle("GetParametersForImport", (*service.Service).GetParametersForImport),
+	"GetPublicKey":                        handle("GetPublicKey", (*service.Service).GetPublicKey),
+	"ImportKeyMaterial":                   handle("ImportKeyMaterial", (*service.Service).ImportKeyMaterial),
+	"ListAliases":                         handle("ListAliases", (*service.Service).ListAliases),
+	"ListGrants":                          handle("ListGrants", (*service.Service).ListGrants),
+	"ListKeyPolicies":                     handle("ListKeyPolicies", (*service.Service).ListKeyPolicies),
+	"ListKeyRotations":                    handle("ListKeyRotations", (*service.Service).ListKeyRotations),
+	"ListKeys":                            handle("ListKeys", (*service.Service).ListKeys),
+	"ListResourceTags":                    handle("ListResourceTags", (*service.Service).ListResourceTags),
+	"ListRetirableGrants":                 handle("ListRetirableGrants", (*service.Service).ListRetirableGrants),
+	"PutKeyPolicy":                        handle("PutKeyPolicy", (*service.Service).PutKeyPolicy).withBody(policyBody),
+	"ReEncrypt":                           handle("ReEncrypt", (*service.Service).ReEncrypt),
+	"ReplicateKey":                        handle("ReplicateKey", (*service.Service).ReplicateKey).withBody(policyBody),
+	"RetireGrant":                         handle("RetireGrant", (*service.Service).RetireGrant),
+	"RevokeGrant":                         handle("RevokeGrant", (*service.Service).RevokeGrant),
+	"RotateKeyOnDemand":                   handle("RotateKeyOnDemand", (*service.Service).RotateKeyOnDemand),
+	"ScheduleKeyDeletion":                 handle("ScheduleKeyDeletion", (*service.Service).ScheduleKeyDeletion),
+	"Sign":                                handle("Sign", (*service.Service).Sign),
+	"TagResource":                         handle("TagResource", (*service.Service).TagResource),
+	"UntagResource":                       handle("UntagResource", (*service.Service).UntagResource),
+	"UpdateAlias":                         handle("UpdateAlias", (*service.Service).UpdateAlias),
+	"UpdateCustomKeyStore":                handle("UpdateCustomKeyStore", (*service.Service).UpdateCustomKeyStore),
+	"UpdateKeyDescription":                handle("UpdateKeyDescription", (*service.Service).UpdateKeyDescription),
+	"UpdatePrimaryRegion":                 handle("UpdatePrimaryRegion", (*service.Service).UpdatePrimaryRegion),
+	"Verify":                              handle("Verify", (*service.Service).Verify),
+	"VerifyMac":                           handle("VerifyMac", (*service.Service).VerifyMac),
 }
 
-// handle makes an operation of a service method: decode, validate, call.
-func handle[Req, Resp any](method func(*service.Service, context.Context, *service.Caller, *Req) (*Resp, error)) operation {
+// handle makes an operation of a service method: decode, validate, call, with its audit record.
+func handle[Req, Resp any](name string, method func(*service.Service, context.Context, *service.Caller, *Req) (*Resp, error)) operation {
 	d := newDecoder(reflect.TypeFor[Req]())
 	return operation{
 		maxBody: usualBody,
@@ -93,13 +93,15 @@ func handle[Req, Resp any](method func(*service.Service, context.Context, *servi
 			err := d.decode(body, in)
 			clear(body) // it may hold a plaintext
 			if err != nil {
-				return nil, err
+				return s.Audited(ctx, c, "kms.amazonaws.com", name, nil, func(context.Context) (any, error) { return nil, err })
 			}
-			out, err := method(s, ctx, c, in)
-			if err != nil {
-				return nil, err
-			}
-			return out, nil
+			return s.Audited(ctx, c, "kms.amazonaws.com", name, in, func(ctx context.Context) (any, error) {
+				out, err := method(s, ctx, c, in)
+				if err != nil {
+					return nil, err // no typed nil
+				}
+				return out, nil
+			})
 		},
 	}
 }

@@ -161,7 +161,7 @@ func keyWithoutObjects(t *testing.T, s *server) string {
 func insertSigningKey(t *testing.T, s *server) string {
 	t.Helper()
 	const id = "99999999-8888-4777-8666-555555555555"
-	err := s.Store.InsertKey(t.Context(), &service.Key{ID: id, Account: account, Region: region, Spec: "RSA_2048", Usage: "SIGN_VERIFY",
+	err := s.Store.InsertKey(t.Context(), &service.Key{ID: id, Account: account, Region: region, Spec: "RSA_2048", Usage: "SIGN_VERIFY", Policy: `{"Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}}`,
 		Origin: "AWS_KMS", State: service.StateEnabled, CreatedAt: time.Now(),
 		Materials: []service.Material{{Ordinal: 1, ID: "00", CreatedAt: time.Now(), Objects: map[service.Role]service.ObjectID{}}}})
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
 	"github.com/verenc/kms/transport"
 )
 
@@ -44,6 +45,9 @@ type server struct {
 	Log     *lockedBuffer
 	Secret  aws.Credentials
 	Soft    softhsm.Token
+	Faults  *faults.Module // with options.faults
+
+	http *http.Client // its own: the end of one test's server disturbs no other's connections
 
 	mu     sync.Mutex
 	offset time.Duration // guarded by mu: how far its clock is ahead
@@ -51,14 +55,19 @@ type server struct {
 
 // options change a server before it is made.
 type options struct {
+	faults  bool // put a module between that records, and fails when it is told to
 	token   func(*hsm.Config)
 	service func(*service.Config)
 }
 
 func newServer(t testing.TB, o options) *server {
 	t.Helper()
-	s := &server{Log: &lockedBuffer{}, Soft: softhsm.New(t), Metrics: prometheus.NewRegistry()}
+	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t), Metrics: prometheus.NewRegistry()}
 	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN}
+	if o.faults {
+		s.Faults = faults.New(t, s.Soft)
+		hc.Module = s.Faults.Path
+	}
 	if o.token != nil {
 		o.token(&hc)
 	}
@@ -72,7 +81,7 @@ func newServer(t testing.TB, o options) *server {
 	}
 	closeAtEnd(t, s.Store.Close)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.Now, Regions: []string{region, otherRegion}}
+	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.Now, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}
@@ -93,7 +102,10 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	listener := httptest.NewServer(handler)
-	t.Cleanup(listener.Close)
+	t.Cleanup(func() {
+		s.http.CloseIdleConnections()
+		listener.Close()
+	})
 	s.URL = listener.URL
 	s.Client = s.client(s.Secret, region)
 	return s
@@ -123,7 +135,7 @@ func (s *server) client(c aws.Credentials, region string) *kms.Client {
 	return kms.New(kms.Options{
 		BaseEndpoint: aws.String(s.URL), Region: region, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, c.SessionToken),
-		HTTPClient:  http.DefaultClient,
+		HTTPClient:  s.http,
 	})
 }
 

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"encoding/xml"
 	"net/http"
 	"net/url"
@@ -75,7 +76,10 @@ func (h *handler) processSTS(w http.ResponseWriter, r *http.Request, x *exchange
 	if err := h.authenticate(h.sts, r, body, x); err != nil {
 		return nil, err
 	}
-	return stsOperations[action](h, r, form, x)
+	parameters := struct{ RoleArn, RoleSessionName, DurationSeconds string }{form.Get("RoleArn"), form.Get("RoleSessionName"), form.Get("DurationSeconds")}
+	return h.cfg.Service.Audited(r.Context(), &x.caller, "sts.amazonaws.com", action, parameters, func(ctx context.Context) (any, error) {
+		return stsOperations[action](h, r.WithContext(ctx), form, x)
+	})
 }
 
 // stsOperations are those of AWS STS that are served.

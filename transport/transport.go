@@ -125,7 +125,7 @@ type exchange struct {
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{name: "unknown", begun: h.cfg.Now()}
-	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), TLS: r.TLS != nil}
+	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
 	out, err := h.guarded(w, r, x)

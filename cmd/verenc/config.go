@@ -36,6 +36,24 @@ type Config struct {
 	ShutdownTimeout time.Duration `koanf:"shutdown_timeout" doc:"how long requests under way may take at the end"`
 	LogLevel        string        `koanf:"log_level" doc:"debug, info, warn or error; one line a request is info"`
 	Token           TokenConfig   `koanf:"token"`
+	Audit           AuditConfig   `koanf:"audit"`
+	// KeyStores are the tokens of custom key stores. They have no flags and no variables of their own.
+	KeyStores []KeyStoreConfig `koanf:"key_stores" doc:"tokens that CreateCustomKeyStore can name: a list of {cluster_id: cluster-..., module, label, serial, trust_anchor_file, sessions}; only in the file"`
+}
+
+// AuditConfig says where the audit log is, and where records go beside it.
+type AuditConfig struct {
+	Dir                   string `koanf:"dir" doc:"folder of the audit log, which verenc init makes; none keeps no log"`
+	Origin                string `koanf:"origin" doc:"name of the log, part of its public keys"`
+	CheckpointEvery       int    `koanf:"checkpoint_every" doc:"records after which the token signs a checkpoint"`
+	SegmentBytes          int    `koanf:"segment_bytes" doc:"size at which a file of records is full"`
+	Stdout                bool   `koanf:"stdout" doc:"write records to standard output, too"`
+	StdoutRequired        bool   `koanf:"stdout_required" doc:"no request is served while standard output fails"`
+	Syslog                string `koanf:"syslog" doc:"send records to a syslog server, too (RFC 5424): udp://host:514, tcp://host:601, unixgram:///dev/log"`
+	SyslogRequired        bool   `koanf:"syslog_required" doc:"no request is served while syslog fails"`
+	HTTP                  string `koanf:"http" doc:"POST records to this URL, too, as JSON lines"`
+	HTTPRequired          bool   `koanf:"http_required" doc:"no request is served while that fails"`
+	HTTPAuthorizationFile string `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for it"`
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -53,6 +71,7 @@ func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
 		Token: TokenConfig{Label: "verenc", Sessions: 64, CallTimeout: 5 * time.Second, MaxStuck: 16},
 	}
 }
@@ -83,6 +102,9 @@ func leaves(prefix string, v reflect.Value) (all []setting) {
 			all = append(all, leaves(key+".", v.Field(i))...)
 			continue
 		}
+		if f.Type == reflect.TypeFor[[]KeyStoreConfig]() {
+			continue // a list of structures: file only
+		}
 		all = append(all, setting{key: key, doc: f.Tag.Get("doc"), value: v.Field(i)})
 	}
 	return all
@@ -98,6 +120,8 @@ func addFlags(flags *pflag.FlagSet) {
 			flags.String(s.flag(), v, doc)
 		case int:
 			flags.Int(s.flag(), v, doc)
+		case bool:
+			flags.Bool(s.flag(), v, doc)
 		case time.Duration:
 			flags.Duration(s.flag(), v, doc)
 		case []string:
@@ -131,6 +155,9 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	for _, s := range settings(&base) {
 		byEnv[s.env()], byFlag[s.flag()] = s.key, s.key
 	}
+	if err := checkEnvironment(environ(), byEnv); err != nil {
+		return nil, err
+	}
 	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ, TransformFunc: func(name, value string) (string, any) {
 		return byEnv[name], value // "" leaves it out
 	}}), nil)
@@ -155,7 +182,24 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w (verenc config lists the settings)", err)
 	}
+	if len(c.KeyStores) == 0 {
+		c.KeyStores = nil
+	}
 	return &c, nil
+}
+
+// otherVariables are those that are no settings.
+var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true, envPrefix + "SOFTHSM_MODULE": true}
+
+// checkEnvironment refuses variables that are misspelt.
+func checkEnvironment(environ []string, known map[string]string) error {
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, envPrefix) && known[name] == "" && !otherVariables[name] {
+			return fmt.Errorf("read environment: %s is no setting (verenc config lists the settings)", name)
+		}
+	}
+	return nil
 }
 
 // check finds what is wrong with the settings of the token, which not every command needs.
@@ -191,10 +235,16 @@ func (c *Config) check() error {
 	if c.ARNFormat != "verenc" && c.ARNFormat != "aws" {
 		complain("arn_format: %q is neither verenc nor aws", c.ARNFormat)
 	}
+	if c.Audit.Dir == "" || c.Audit.Origin == "" || c.Audit.CheckpointEvery < 1 || c.Audit.SegmentBytes < 1 {
+		complain("audit: dir, origin, checkpoint_every and segment_bytes must have values")
+	}
 	for _, s := range settings(c) {
 		if d, ok := s.value.Interface().(time.Duration); ok && d <= 0 {
 			complain("%s: %v is not a positive time", s.key, d)
 		}
+	}
+	if err := c.checkKeyStores(); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }

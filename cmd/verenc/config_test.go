@@ -38,6 +38,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := Config{Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333", Regions: []string{"us-east-1"},
 		ARNFormat: "verenc", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
 		Token: TokenConfig{Module: anyModule, Label: "verenc", Sessions: 64, CallTimeout: 5 * time.Second, MaxStuck: 16}}
 	for _, s := range settings(c) { // a setting that is new here has a default to be thought of
 		for _, w := range settings(&want) {
@@ -249,5 +250,14 @@ func TestPIN(t *testing.T) {
 				t.Error("the PIN is left in the environment, where child processes and crash reports have it")
 			}
 		})
+	}
+}
+
+func TestMisspeltVariable(t *testing.T) {
+	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_TOKEN_SESSION=3"}); err == nil || !strings.Contains(err.Error(), "VERENC_TOKEN_SESSION is no setting") {
+		t.Errorf("%v", err)
+	}
+	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_CONFIG=x", "VERENC_TOKEN_PIN=1234", "VERENC_SOFTHSM_MODULE=/x"}); err != nil {
+		t.Error(err)
 	}
 }

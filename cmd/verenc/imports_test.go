@@ -15,6 +15,7 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"hsm":             {module, "net/http", "database/sql", "go.uber.org/zap"},
 		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
 		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
+		"service/audit":   {module, "database/sql", "github.com/miekg"},
 		"service/store":   {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
 		"transport":       {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},

@@ -30,7 +30,7 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	if err != nil {
 		return err
 	}
-	p, err := open(ctx, c, !o.addAccessKey)
+	p, err := openForCommand(ctx, c, !o.addAccessKey)
 	if err != nil {
 		return errors.Join(err, keep.discard())
 	}
@@ -43,7 +43,10 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 		return errors.Join(err, keep.discard())
 	}
 	defer clear(cred.SecretAccessKey)
-	return keep.write(cred)
+	if err := keep.write(cred); err != nil {
+		return fmt.Errorf("init: %w (verenc init --add-access-key makes another)", err)
+	}
+	return nil
 }
 
 // credentialFile is where an access key goes. It is made before the key, so that no key is lost to a bad path.
@@ -82,7 +85,7 @@ func (f *credentialFile) write(cred *service.Credential) error {
 		err = errors.Join(err, f.file.Sync(), f.file.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("write the access key %s: %w (its secret is lost: delete it with verenc access-key delete, and make another)", cred.AccessKeyID, err)
+		return fmt.Errorf("write the access key %s: %w", cred.AccessKeyID, err)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{soft: softhsm.New(t), dir: t.TempDir()}
 	return s.with("VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label, "VERENC_TOKEN_PIN_FILE="+s.soft.PINFile,
-		"VERENC_DATABASE="+s.path("kms.db"), "VERENC_LISTEN=127.0.0.1:0", "VERENC_PRIVATE_LISTEN=127.0.0.1:0")
+		"VERENC_DATABASE="+s.path("kms.db"), "VERENC_AUDIT_DIR="+s.path("audit"), "VERENC_LISTEN=127.0.0.1:0", "VERENC_PRIVATE_LISTEN=127.0.0.1:0")
 }
 
 // initialised is a site where verenc init was run; its access key is in the file path("credentials").

@@ -5,10 +5,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/audit"
 )
 
 // newRegistry holds the process's metrics and the token's; transport adds the requests'.
-func newRegistry(token interface{ Stats() hsm.Stats }) *prometheus.Registry {
+func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	add := func(name, help string, counter bool, value func(hsm.Stats) float64) {
@@ -32,5 +33,30 @@ func newRegistry(token interface{ Stats() hsm.Stats }) *prometheus.Registry {
 	add("verenc_token_timeouts_total", "Token calls that reached their deadline.", true, func(s hsm.Stats) float64 { return float64(s.Timeouts) })
 	add("verenc_token_failures_total", "Token calls that failed.", true, func(s hsm.Stats) float64 { return float64(s.Failures) })
 	add("verenc_token_connections_total", "Connections made to the token.", true, func(s hsm.Stats) float64 { return float64(s.Connections) })
+	if log != nil {
+		addAudit(r, log)
+	}
 	return r
+}
+
+func addAudit(r *prometheus.Registry, log *audit.Log) {
+	counter := func(name, help string, value func(audit.Stats) int64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(log.Stats())) }))
+	}
+	counter("verenc_audit_records_total", "Records appended to the audit log since the start.", func(s audit.Stats) int64 { return s.Appended })
+	counter("verenc_audit_syncs_total", "Writes of the audit log to the disk since the start.", func(s audit.Stats) int64 { return s.Syncs })
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_unsealed_records", Help: "Records behind the last signed checkpoint."},
+		func() float64 { s := log.Stats(); return float64(s.Records - s.Sealed) }))
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_failing", Help: "1 while the audit log takes no records."},
+		func() float64 {
+			if log.Stats().Failure != nil {
+				return 1
+			}
+			return 0
+		}))
+	for i, o := range log.Stats().Outputs {
+		labels := prometheus.Labels{"output": o.Name}
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "verenc_audit_dropped_total", Help: "Records that an output which is not required did not get.", ConstLabels: labels},
+			func() float64 { return float64(log.Stats().Outputs[i].Dropped) }))
+	}
 }

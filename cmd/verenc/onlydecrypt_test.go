@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	credentialsprovider "github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -130,6 +133,31 @@ func fails(t *testing.T, err error, code, message string) {
 	}
 }
 
+// auditRecord is what this test asks of a record.
+type auditRecord struct {
+	EventName, ErrorCode, ErrorMessage, RequestID string
+	UserIdentity                                  struct{ ARN string }
+}
+
+// auditRecords reads the records of a server that has ended.
+func (s *site) auditRecords(t *testing.T) (records []auditRecord) {
+	t.Helper()
+	files, err := filepath.Glob(s.path("audit/records/*.jsonl"))
+	if err != nil || files == nil {
+		t.Fatal("no records", err)
+	}
+	for _, file := range files {
+		for line := range strings.Lines(read(t, file)) {
+			var r auditRecord
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
 // eventually waits until a running server has seen a change, which it does within a second.
 func eventually(t *testing.T, what string, seen func() bool) {
 	t.Helper()
@@ -188,13 +216,23 @@ func TestOnlyDecrypt(t *testing.T) {
 		return fmt.Sprintf("User: %sapp is not authorized to perform: kms:%s on resource: %s because no identity-based policy allows the kms:%[2]s action", userARN, action, resource)
 	}
 	const accessDenied = "AccessDeniedException"
+	denials := map[string]string{} // that were answered: operation by request id
+	note := func(operation string, err error) {
+		t.Helper()
+		if e := (*awshttp.ResponseError)(nil); errors.As(err, &e) {
+			denials[e.ServiceRequestID()] = operation
+		}
+	}
 	blob := seal(blue)
 	eventually(t, "the user", func() bool { return decrypt(blob, blue) == nil })
 
 	t.Run("contexts", func(t *testing.T) {
 		for _, context := range []map[string]string{nil, {"tenant": "red"}, {"tenant": "Blue"}, {"Tenant": "blue"}, {"tenant": "blue", "more": ""}, {"more": "blue"}} {
-			fails(t, decrypt(seal(context), context), accessDenied, denied("Decrypt", key))
-			fails(t, decrypt(blob, context), accessDenied, denied("Decrypt", key)) // nor does it tell whether the context is right
+			for _, sealed := range [][]byte{seal(context), blob} { // whether the context is right or not
+				err := decrypt(sealed, context)
+				fails(t, err, accessDenied, denied("Decrypt", key))
+				note("Decrypt", err)
+			}
 		}
 		fails(t, decrypt(seal(map[string]string{"tenant": "red"}), blue), "InvalidCiphertextException", "")
 	})
@@ -208,6 +246,7 @@ func TestOnlyDecrypt(t *testing.T) {
 		for _, input := range requests(key, *grant.GrantId, blob) {
 			operation, err := call(t, app, input)
 			seen[operation] = true
+			note(operation, err)
 			if operation == "ReEncrypt" {
 				operation = "ReEncryptFrom"
 			}
@@ -267,6 +306,18 @@ func TestOnlyDecrypt(t *testing.T) {
 	})
 	if code := r.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+	if len(denials) < len(operations()) {
+		t.Errorf("only %d denials", len(denials))
+	}
+	for _, record := range s.auditRecords(t) {
+		if denials[record.RequestID] == record.EventName && record.ErrorCode == accessDenied && record.UserIdentity.ARN == userARN+"app" &&
+			strings.HasPrefix(record.ErrorMessage, "User: "+userARN+"app is not authorized to perform: kms:"+record.EventName) {
+			delete(denials, record.RequestID)
+		}
+	}
+	if len(denials) > 0 {
+		t.Errorf("not in the audit trail: %v", denials)
 	}
 	used := regexp.MustCompile(`(?m)^` + s.accessKey(t).AccessKeyID + ` +enabled +\S+ +20\S+Z kms us-east-1 +arn:aws:iam::111122223333:root$`)
 	if list := s.tokenlessly().does(t, "access-key", "list"); !used.MatchString(list) { // the server writes it down at its end

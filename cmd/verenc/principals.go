@@ -58,7 +58,7 @@ func (m management) sealing(use, short string, run func(*job) error) *cobra.Comm
 		if err := c.Token.check(); err != nil {
 			return nil, err
 		}
-		return open(ctx, c, false)
+		return openForCommand(ctx, c, false)
 	}, run)
 }
 
@@ -91,7 +91,7 @@ func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
 	if p.store, err = store.Open(ctx, store.Config{Path: c.Database}); err != nil {
 		return nil, err
 	}
-	p.service, err = service.New(service.Config{Store: p.store, Token: tokenless{}, Log: p.log, ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
+	p.service, err = service.New(service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: service.NoAudit, ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
 	if err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -240,7 +240,7 @@ func (j *job) keepCredential(path string, create func() (*service.Credential, er
 	}
 	defer clear(cred.SecretAccessKey)
 	if err := file.write(cred); err != nil {
-		return errors.Join(err, j.service.DeleteAccessKey(j.ctx, cred.AccessKeyID))
+		return errors.Join(fmt.Errorf("%w (it is deleted again)", err), j.service.DeleteAccessKey(j.ctx, cred.AccessKeyID))
 	}
 	return nil
 }

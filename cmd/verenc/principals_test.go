@@ -93,6 +93,17 @@ func TestAccessKeyCommands(t *testing.T) {
 	database := s.tokenlessly()
 	database.does(t, "user", "create", "app")
 	refused(t, s.run(t, "access-key", "rotate", "--user", "app"), "has no access key to rotate")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	var complaint strings.Builder
+	lost := s.command(t, "access-key", "create", "--user", "app")
+	lost.Stdout, lost.Stderr = full, &complaint
+	if err := lost.Run(); err == nil || !strings.Contains(complaint.String(), "it is deleted again") || strings.Contains(database.does(t, "access-key", "list", "--user", "app"), "AKIA") {
+		t.Errorf("an access key that could not be shown: %v, %s", err, complaint.String())
+	}
 	first := credentials.FindStringSubmatch(s.does(t, "access-key", "create", "--user", "app"))
 	if first == nil {
 		t.Fatal("no access key")

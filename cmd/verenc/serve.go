@@ -28,30 +28,38 @@ const (
 
 // serve runs until ctx ends, then lets the requests under way finish.
 func serve(ctx context.Context, c *Config) (err error) {
-	p, err := open(ctx, c, false)
+	var servers serverGroup // first: a taken port is the commonest mistake
+	api, err := servers.listen("api", c.Listen, c)
 	if err != nil {
 		return err
 	}
+	private := &http.Server{}
+	if c.PrivateListen != "" {
+		if private, err = servers.listen("private", c.PrivateListen, &Config{}); err != nil {
+			return errors.Join(err, servers.closeListeners())
+		}
+	}
+	p, err := open(ctx, c)
+	if err != nil {
+		return errors.Join(err, servers.closeListeners())
+	}
 	defer func() { err = errors.Join(err, p.close()) }()
+	if err := servers.logTo(p.log); err != nil {
+		return errors.Join(err, servers.closeListeners())
+	}
 
-	metrics := newRegistry(p.token)
+	metrics := newRegistry(p.token, p.audit)
 	cfg := transport.Config{
 		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions,
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping},
 	}
-	api, err := transport.New(cfg)
-	if err != nil {
-		return err
+	if p.audit != nil {
+		cfg.Ready["audit"] = p.audit.Ready
 	}
-	var servers serverGroup
-	if err := servers.add("api", c.Listen, api, c, p.log); err != nil {
-		return err
+	if api.Handler, err = transport.New(cfg); err != nil {
+		return errors.Join(err, servers.closeListeners())
 	}
-	if c.PrivateListen != "" {
-		if err := servers.add("private", c.PrivateListen, privateHandler(cfg, metrics), &Config{}, p.log); err != nil {
-			return errors.Join(err, servers.closeListeners())
-		}
-	}
+	private.Handler = privateHandler(cfg, metrics)
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var reconciler sync.WaitGroup
@@ -80,25 +88,34 @@ type member struct {
 	listener net.Listener
 }
 
-func (g *serverGroup) add(name, address string, h http.Handler, c *Config, log *zap.Logger) error {
-	complaints, err := zap.NewStdLogAt(log.With(zap.String("listener", name)), zap.WarnLevel) // of connections that bring no request
-	if err != nil {
-		return err
-	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes, ErrorLog: complaints}
+// listen makes a server, whose Handler is still to be set.
+func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, error) {
+	s := &http.Server{ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
 	if c.TLSCert != "" {
 		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 		if err != nil {
-			return fmt.Errorf("load tls_cert and tls_key: %w", err)
+			return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
 		}
 		s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("listen for %s: %w (choose another address: listen, private_listen)", name, err)
+		return nil, fmt.Errorf("listen for %s: %w (choose another address: listen, private_listen)", name, err)
 	}
 	g.members = append(g.members, member{name, s, l})
+	return s, nil
+}
+
+// logTo sends the servers' own complaints, of connections that bring no request, to the log.
+func (g *serverGroup) logTo(log *zap.Logger) error {
+	for _, m := range g.members {
+		complaints, err := zap.NewStdLogAt(log.With(zap.String("listener", m.name)), zap.WarnLevel)
+		if err != nil {
+			return err
+		}
+		m.server.ErrorLog = complaints
+	}
 	return nil
 }
 

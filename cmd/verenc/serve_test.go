@@ -142,7 +142,7 @@ func TestServe(t *testing.T) {
 		refused(t, s.with("VERENC_PRIVATE_LISTEN="+r.api).run(t, "serve"), "listen for private: ", "address already in use")
 	})
 	t.Run("without private listener", func(t *testing.T) {
-		alone := s.with("VERENC_PRIVATE_LISTEN=").serve(t)
+		alone := s.with("VERENC_PRIVATE_LISTEN=", "VERENC_AUDIT_DIR=none").serve(t)
 		if status, _ := get(t, http.DefaultClient, "http://"+alone.api+"/readyz"); status != http.StatusOK {
 			t.Errorf("/readyz: %d", status)
 		}

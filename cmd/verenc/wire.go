@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -19,7 +21,10 @@ type parts struct {
 	log     *zap.Logger
 	token   *hsm.Token
 	store   *store.DB
+	audit   *audit.Log // nil when none is kept
 	service *service.Service
+
+	shutdown time.Duration
 }
 
 func newLogger(level string) (*zap.Logger, error) {
@@ -42,19 +47,24 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	return hsm.Config{
 		Module: c.Token.Module, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
 		Sessions: c.Token.Sessions, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
-		OnChange: func(err error) {
-			if err != nil {
-				log.Error("token lost; reconnecting", zap.Error(err))
-			} else {
-				log.Info("token connected")
-			}
-		},
+		OnChange: logToken(log),
 	}, err
 }
 
-// open opens everything. create makes the database; without it one must be there.
-func open(ctx context.Context, c *Config, create bool) (p *parts, err error) {
-	p = &parts{}
+// logToken says when a token is lost, and when it is back.
+func logToken(log *zap.Logger) func(error) {
+	return func(err error) {
+		if err != nil {
+			log.Error("token lost; reconnecting", zap.Error(err))
+		} else {
+			log.Info("token connected")
+		}
+	}
+}
+
+// openParts opens the token and the database. create makes the database; without it one must be there.
+func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error) {
+	p = &parts{shutdown: c.ShutdownTimeout}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -70,15 +80,53 @@ func open(ctx context.Context, c *Config, create bool) (p *parts, err error) {
 	if p.token, err = hsm.Open(ctx, h); err != nil {
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
+	p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create})
+	return p, err
+}
+
+// open opens everything for a server.
+func open(ctx context.Context, c *Config) (p *parts, err error) {
+	if p, err = openParts(ctx, c, false); err != nil {
+		return p, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
 	can, err := selfTest(ctx, p)
 	if err != nil {
 		return p, err
 	}
-	if p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create}); err != nil {
+	if c.Audit.Dir == noAudit {
+		p.log.Warn("no audit log is kept: audit.dir is none")
+	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {
 		return p, err
 	}
-	p.service, err = service.New(service.Config{Store: p.store, Token: p.token, Log: p.log, Can: can,
-		ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
+	return p, p.newService(c, can)
+}
+
+func (p *parts) newService(c *Config, can service.Capabilities) (err error) {
+	p.service, err = service.New(service.Config{Store: p.store, Token: p.token, Log: p.log, Audit: auditor(p.audit), Can: can,
+		Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
+	return err
+}
+
+// openForCommand opens what commands need that change the database while a server may run. Only one process writes an
+// audit log, so that theirs is not open; create makes database and log.
+func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err error) {
+	if p, err = openParts(ctx, c, create); err != nil {
+		return p, err
+	}
+	if err = p.newService(c, service.Capabilities{}); err == nil && create && c.Audit.Dir != noAudit {
+		var log *audit.Log
+		if log, err = openAudit(ctx, c, p, true); err == nil {
+			err = closeAudit(log, c.ShutdownTimeout)
+		}
+	}
+	if err != nil {
+		err = errors.Join(err, p.close())
+	}
 	return p, err
 }
 
@@ -103,6 +151,9 @@ func selfTest(ctx context.Context, p *parts) (service.Capabilities, error) {
 
 func (p *parts) close() error {
 	var errs []error
+	if p.audit != nil {
+		errs = append(errs, closeAudit(p.audit, p.shutdown))
+	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
 	}

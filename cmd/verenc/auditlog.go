@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
+)
+
+// noAudit is the audit.dir of a server that keeps no audit log.
+const noAudit = "none"
+
+// openAudit opens the audit log, or makes it when create is set.
+func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Log, error) {
+	keys := auditKeys(p)
+	signers, err := keys.Signers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	outputs, err := auditOutputs(c)
+	if err != nil {
+		return nil, err
+	}
+	log, err := audit.Open(ctx, audit.Config{Dir: c.Audit.Dir, Create: create, Origin: c.Audit.Origin, Signers: signers, Outputs: outputs,
+		CheckpointEvery: int64(c.Audit.CheckpointEvery), SegmentBytes: int64(c.Audit.SegmentBytes)})
+	if err != nil && !create {
+		err = fmt.Errorf("%w (verenc audit init makes a log; audit.dir: %s is for none)", err, noAudit)
+	}
+	return log, err
+}
+
+func auditKeys(p *parts) service.AuditKeys {
+	return service.AuditKeys{Store: p.store, Token: p.token, Now: time.Now, Rand: rand.Reader}
+}
+
+// auditOutputs makes the sinks that records go to beside the folder.
+func auditOutputs(c *Config) ([]audit.Output, error) {
+	var outputs []audit.Output
+	add := func(name string, required bool, sink audit.Sink) {
+		outputs = append(outputs, audit.Output{Name: name, Sink: sink, Required: required})
+	}
+	if c.Audit.Stdout {
+		add("stdout", c.Audit.StdoutRequired, audit.NewWriterSink(os.Stdout))
+	}
+	if c.Audit.Syslog != "" {
+		u, err := url.Parse(c.Audit.Syslog)
+		if err != nil || u.Scheme == "" || u.Host+u.Path == "" {
+			return nil, fmt.Errorf("audit.syslog: %q is not like udp://host:514 or unixgram:///dev/log", c.Audit.Syslog)
+		}
+		sink, err := audit.NewSyslogSink(audit.SyslogConfig{Network: u.Scheme, Address: u.Host + u.Path})
+		if err != nil {
+			return nil, fmt.Errorf("audit.syslog: %w", err)
+		}
+		add("syslog", c.Audit.SyslogRequired, sink)
+	}
+	if c.Audit.HTTP != "" {
+		header, err := authorization(c.Audit.HTTPAuthorizationFile)
+		if err != nil {
+			return nil, err
+		}
+		sink, err := audit.NewHTTPSink(audit.HTTPConfig{URL: c.Audit.HTTP, Header: header})
+		if err != nil {
+			return nil, fmt.Errorf("audit.http: %w", err)
+		}
+		add("http", c.Audit.HTTPRequired, sink)
+	}
+	return outputs, nil
+}
+
+// authorization reads the value of an Authorization header from a file.
+func authorization(path string) (http.Header, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read audit.http_authorization_file: %w", err)
+	}
+	return http.Header{"Authorization": {string(bytes.TrimSpace(text))}}, nil
+}
+
+// closeAudit seals the log.
+func closeAudit(log *audit.Log, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return log.Close(ctx)
+}
+
+// newAuditCommand has what an auditor needs; verify, prove and check need no server, no token and no database.
+func newAuditCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
+	root := &cobra.Command{Use: "audit", Short: "Make, verify and prove the audit log"}
+	root.AddCommand(
+		&cobra.Command{
+			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for a database that is there",
+			RunE: with(func(cmd *cobra.Command, c *Config) error {
+				return withAudit(cmd.Context(), c, true, func(*parts, *audit.Log) error { return nil })
+			}),
+		},
+		&cobra.Command{
+			Use: "rotate-key", Args: cobra.NoArgs, Short: "Put a new signing key in force, while no server runs",
+			RunE: with(func(cmd *cobra.Command, c *Config) error {
+				return withAudit(cmd.Context(), c, false, func(p *parts, log *audit.Log) error {
+					next, err := auditKeys(p).Next(cmd.Context())
+					if err != nil {
+						return err
+					}
+					return log.Rotate(cmd.Context(), next)
+				})
+			}),
+		},
+		&cobra.Command{
+			Use: "keys", Args: cobra.NoArgs, Short: "Print the log's public keys, for verify; the current one last",
+			RunE: with(func(cmd *cobra.Command, c *Config) error {
+				return withAudit(cmd.Context(), c, false, func(p *parts, _ *audit.Log) error {
+					signers, err := auditKeys(p).Signers(cmd.Context())
+					if err != nil {
+						return err
+					}
+					for _, s := range signers {
+						key, err := audit.VerifierKey(c.Audit.Origin, s.Public())
+						if err != nil {
+							return err
+						}
+						fmt.Fprintln(cmd.OutOrStdout(), key)
+					}
+					return nil
+				})
+			}),
+		},
+		newAuditVerify(), newAuditProve(), newAuditCheck(),
+	)
+	return root
+}
+
+// withAudit opens what signs the log, and the log.
+func withAudit(ctx context.Context, c *Config, create bool, f func(*parts, *audit.Log) error) (err error) {
+	if c.Audit.Dir == noAudit {
+		return errors.New("audit.dir is none: name the folder of the log")
+	}
+	p, err := openParts(ctx, c, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	log, err := openAudit(ctx, c, p, create)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(p, log), closeAudit(log, c.ShutdownTimeout))
+}
+
+func newAuditVerify() *cobra.Command {
+	var keys []string
+	var known string
+	cmd := &cobra.Command{
+		Use: "verify FOLDER", Args: cobra.ExactArgs(1), Short: "Check that no record was changed, removed, reordered or cut off; needs public keys only",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg := audit.VerifyConfig{Keys: keys}
+			if known != "" {
+				text, err := os.ReadFile(known)
+				if err != nil {
+					return fmt.Errorf("read the known checkpoint: %w", err)
+				}
+				cfg.Known = text
+			}
+			report, err := audit.Verify(os.DirFS(args[0]), cfg)
+			if err != nil && !errors.Is(err, audit.ErrTampered) {
+				return err
+			}
+			printReport(cmd.OutOrStdout(), report)
+			return err
+		},
+	}
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "public key of the log, as verenc audit keys prints it; may be repeated")
+	cmd.Flags().StringVar(&known, "known", "", "a checkpoint from earlier, which the log must go on from")
+	_ = cmd.MarkFlagRequired("key")
+	return cmd
+}
+
+func printReport(out io.Writer, r audit.Report) {
+	fmt.Fprintf(out, "log %s: %d records, %d sealed by the last checkpoint, %d behind it\n", r.Origin, r.Records, r.Sealed, r.Unsealed)
+	for _, f := range r.Findings {
+		fmt.Fprintln(out, f)
+	}
+	if r.More > 0 {
+		fmt.Fprintf(out, "and %d more findings\n", r.More)
+	}
+	if len(r.Findings) == 0 {
+		fmt.Fprintln(out, "the log is as it was written")
+	}
+}
+
+func newAuditProve() *cobra.Command {
+	return &cobra.Command{
+		Use: "prove FOLDER ID", Args: cobra.ExactArgs(2), Short: "Print a proof that a record, by its event or request id, is in the log",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			log := os.DirFS(args[0])
+			found, err := audit.Find(log, args[1])
+			if err != nil {
+				return err
+			}
+			if len(found) == 0 {
+				return fmt.Errorf("prove: no record has the event or request id %s", args[1])
+			}
+			for _, index := range found {
+				proof, err := audit.Prove(log, index)
+				if err != nil {
+					return err
+				}
+				fmt.Fprint(cmd.OutOrStdout(), string(proof))
+			}
+			return nil
+		},
+	}
+}
+
+func newAuditCheck() *cobra.Command {
+	var keys []string
+	cmd := &cobra.Command{
+		Use: "check-proof FILE", Args: cobra.ExactArgs(1), Short: "Check a proof of verenc audit prove, and print its record",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := os.ReadFile(filepath.Clean(args[0]))
+			if err != nil {
+				return fmt.Errorf("read the proof: %w", err)
+			}
+			proven, err := audit.VerifyProof(text, keys...)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "record %d of %d in log %s:\n%s\n", proven.Index, proven.Size, proven.Origin, strings.TrimSpace(string(proven.Record)))
+			return nil
+		},
+	}
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "public key of the log; may be repeated")
+	_ = cmd.MarkFlagRequired("key")
+	return cmd
+}
+
+// auditor is what the service keeps its records with.
+func auditor(log *audit.Log) service.Auditor {
+	if log == nil {
+		return service.NoAudit
+	}
+	return log
+}

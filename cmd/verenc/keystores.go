@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+)
+
+// KeyStoreConfig is a token that custom key stores may use, by its cluster id. Its PIN is the KeyStorePassword of
+// CreateCustomKeyStore.
+type KeyStoreConfig struct {
+	ClusterID   string `koanf:"cluster_id"`
+	Module      string `koanf:"module"`
+	Label       string `koanf:"label"`
+	Serial      string `koanf:"serial"`
+	TrustAnchor string `koanf:"trust_anchor_file"`
+	Sessions    int    `koanf:"sessions"`
+
+	trustAnchor string // text of the file
+}
+
+// clusters gives the service the tokens of custom key stores. They are opened when a store is connected.
+func clusters(c *Config, log *zap.Logger) map[string]service.Cluster {
+	all := map[string]service.Cluster{}
+	for _, k := range c.KeyStores {
+		all[k.ClusterID] = service.Cluster{TrustAnchor: k.trustAnchor, Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
+			token, err := hsm.Open(ctx, hsm.Config{Module: k.Module, Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions,
+				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)))})
+			if err != nil {
+				return nil, err // no typed nil
+			}
+			return token, nil
+		}}
+	}
+	return all
+}
+
+// checkKeyStores complains of what is wrong with the settings, and reads the trust anchors.
+func (c *Config) checkKeyStores() error {
+	seen := map[string]bool{}
+	for i := range c.KeyStores {
+		k := &c.KeyStores[i]
+		switch {
+		case k.ClusterID == "" || seen[k.ClusterID]:
+			return fmt.Errorf("key_stores: entry %d needs a cluster_id of its own", i+1)
+		case k.Label == "" && k.Serial == "":
+			return fmt.Errorf("key_stores: %s: give the token's label or serial", k.ClusterID)
+		}
+		seen[k.ClusterID] = true
+		if k.Module == "" {
+			k.Module = c.Token.Module
+		}
+		if k.TrustAnchor != "" {
+			text, err := os.ReadFile(k.TrustAnchor)
+			if err != nil {
+				return fmt.Errorf("key_stores: %s: read trust_anchor_file: %w", k.ClusterID, err)
+			}
+			k.trustAnchor = string(text)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+)
+
+// BenchmarkAppend tells what a record costs its caller, with checkpoints as in service, and how many records share a
+// sync.
+func BenchmarkAppend(b *testing.B) {
+	for _, callers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("%d callers", callers), func(b *testing.B) {
+			cfg := testConfig(b)
+			cfg.CheckpointEvery = 0
+			l := open(b, cfg)
+			var n atomic.Int64
+			b.ResetTimer()
+			parallel(b, callers, func() {
+				if err := l.Append(ctx, record(int(n.Add(1)))); err != nil {
+					b.Error(err)
+				}
+			})
+			s := l.Stats()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64(s.Syncs)/float64(s.Appended), "syncs/record")
+		})
+	}
+}
+
+// BenchmarkSync is what the disk takes for one record written and synced, to compare with.
+func BenchmarkSync(b *testing.B) {
+	d, err := openDisk(b.TempDir())
+	must(b, err)
+	f, err := d.openAppend("file")
+	must(b, err)
+	for b.Loop() {
+		_, err := f.Write(make([]byte, 1000))
+		must(b, errors.Join(err, f.Sync()))
+	}
+	must(b, errors.Join(f.Close(), d.Close()))
+}
+
+// parallel runs f b.N times in a number of goroutines.
+func parallel(b *testing.B, goroutines int, f func()) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	done := make(chan struct{})
+	for range goroutines {
+		go func() {
+			for left.Add(-1) >= 0 {
+				f()
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range goroutines {
+		<-done
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := record(1).encode(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	cfg := testConfig(b)
+	l := open(b, cfg)
+	for range 64 {
+		done := make(chan error)
+		for range 64 {
+			go func() { done <- l.Append(ctx, record(1)) }()
+		}
+		for range 64 {
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	must(b, l.Close(ctx))
+	for b.Loop() {
+		verify(b, cfg)
+	}
+	b.ReportMetric(float64(b.N)*4096/b.Elapsed().Seconds(), "records/s")
+}

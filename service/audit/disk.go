@@ -1,0 +1,143 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+)
+
+// disk is what the writer needs of the folder; rootDisk is the one outside tests.
+type disk interface {
+	fs.FS
+	// openAppend opens a file to append to, and makes it if it is not there.
+	openAppend(name string) (appendFile, error)
+	// replace makes a file hold data, whole or not at all, with the folders above it. It is on the disk when the folder is
+	// synced too.
+	replace(name string, data []byte) error
+	remove(name string) error
+	// syncFolder makes the names in a folder durable.
+	syncFolder(name string) error
+	Close() error
+}
+
+type appendFile interface {
+	io.Writer
+	Truncate(size int64) error
+	// Sync returns when what was written, and the file's size, is on the disk.
+	Sync() error
+	Close() error
+}
+
+const temporary = ".tmp"
+
+// rootDisk is a folder of the file system, locked for one writer. Its files have mode 0600.
+type rootDisk struct {
+	root *os.Root
+	lock *os.File
+	fs.FS
+}
+
+func openDisk(dir string) (_ *rootDisk, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, root.Close())
+		}
+	}()
+	lock, err := root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w (another process writes this log: give each its own folder)", dir, err), lock.Close())
+	}
+	return &rootDisk{root, lock, root.FS()}, nil
+}
+
+func (d *rootDisk) Close() error { return errors.Join(d.lock.Close(), d.root.Close()) }
+
+func (d *rootDisk) openAppend(name string) (appendFile, error) {
+	if err := d.root.MkdirAll(path.Dir(name), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return syncedFile{f}, nil
+}
+
+func (d *rootDisk) replace(name string, data []byte) (err error) {
+	if err := d.root.MkdirAll(path.Dir(name), 0o700); err != nil {
+		return err
+	}
+	f, err := d.root.OpenFile(name+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return d.root.Rename(name+temporary, name)
+}
+
+func (d *rootDisk) remove(name string) error { return d.root.Remove(name) }
+
+func (d *rootDisk) syncFolder(name string) error {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// replaceAll writes files and makes them and the folders above them durable.
+func replaceAll(d disk, files ...namedData) error {
+	folders := map[string]bool{".": true}
+	for _, f := range files {
+		if err := d.replace(f.name, f.data); err != nil {
+			return fmt.Errorf("write %s: %w", f.name, err)
+		}
+		for folder := path.Dir(f.name); folder != "."; folder = path.Dir(folder) {
+			folders[folder] = true
+		}
+	}
+	for folder := range folders {
+		if err := d.syncFolder(folder); err != nil {
+			return fmt.Errorf("sync folder %s: %w", folder, err)
+		}
+	}
+	return nil
+}
+
+type namedData struct {
+	name string
+	data []byte
+}
+
+// readSmall reads a file of up to limit bytes.
+func readSmall(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
+	}
+	return data, nil
+}

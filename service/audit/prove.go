@@ -1,0 +1,216 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const (
+	proofHeader = "c2sp.org/tlog-proof@v1"
+	maxProof    = 128 << 10 // bytes
+	maxHashes   = 63        // of an inclusion proof, RFC 6962 section 2.1.1
+)
+
+// proof is a C2SP tlog-proof. Its extra data is the record, so that the text stands for itself:
+//
+//	c2sp.org/tlog-proof@v1
+//	extra <base64 of the line>
+//	index <decimal>
+//	<base64 of a hash>...
+//
+//	<signed checkpoint>
+type proof struct {
+	record []byte
+	index  int64
+	hashes tlog.RecordProof
+	signed []byte
+}
+
+func (p proof) encode() []byte {
+	b := fmt.Appendf(nil, "%s\nextra %s\nindex %d\n", proofHeader, base64.StdEncoding.EncodeToString(p.record), p.index)
+	for _, h := range p.hashes {
+		b = append(b, h.String()+"\n"...)
+	}
+	return append(append(b, '\n'), p.signed...)
+}
+
+var errProof = errors.New("not a proof of an audit record")
+
+// parseProof takes a proof apart. A text that parses is the only encoding of its parts.
+func parseProof(text []byte) (proof, error) {
+	if len(text) > maxProof {
+		return proof{}, errProof
+	}
+	head, signed, ok := bytes.Cut(text, []byte("\n\n"))
+	lines := strings.Split(string(head), "\n")
+	if !ok || len(lines) < 3 || len(lines) > 3+maxHashes {
+		return proof{}, errProof
+	}
+	p := proof{signed: signed}
+	var err1, err2 error
+	p.record, err1 = base64.StdEncoding.DecodeString(strings.TrimPrefix(lines[1], "extra "))
+	p.index, err2 = parseDecimal(strings.TrimPrefix(lines[2], "index "))
+	for _, l := range lines[3:] {
+		h, err := tlog.ParseHash(l)
+		if err != nil {
+			return proof{}, errProof
+		}
+		p.hashes = append(p.hashes, h)
+	}
+	if err1 != nil || err2 != nil || !slices.Equal(p.encode(), text) {
+		return proof{}, errProof
+	}
+	return p, nil
+}
+
+// Prove gives a proof that a log holds a record: a C2SP tlog-proof against the latest checkpoint, which must cover it.
+// The log may be being written.
+func Prove(fsys fs.FS, index int64) ([]byte, error) {
+	for {
+		signed, err := readSmall(fsys, checkpointFile, maxCheckpoint)
+		if err != nil {
+			return nil, fmt.Errorf("prove audit record: %w", err)
+		}
+		p, err := prove(fsys, signed, index)
+		if err == nil {
+			return p.encode(), nil
+		}
+		// A writer that published another checkpoint meanwhile has removed tiles of this one.
+		if now, err2 := readSmall(fsys, checkpointFile, maxCheckpoint); err2 != nil || slices.Equal(now, signed) {
+			return nil, fmt.Errorf("prove audit record: %w", err)
+		}
+	}
+}
+
+func prove(fsys fs.FS, signed []byte, index int64) (proof, error) {
+	c, err := readCheckpoint(signed)
+	if err != nil {
+		return proof{}, err
+	}
+	if index < 0 || index >= c.size {
+		return proof{}, fmt.Errorf("the checkpoint covers %d records, numbered from 0, but not number %d: wait for the next one", c.size, index)
+	}
+	record, err := readRecord(fsys, index)
+	if err != nil {
+		return proof{}, err
+	}
+	hashes, err := tlog.ProveRecord(c.size, index, provenHashes(fsys, c))
+	if err == nil {
+		err = tlog.CheckRecord(hashes, c.size, c.root, index, tlog.RecordHash(record))
+	}
+	if err != nil {
+		return proof{}, fmt.Errorf("%w: %w: %s", ErrTampered, err, cureTampered)
+	}
+	return proof{record, index, hashes, signed}, nil
+}
+
+var errFound = errors.New("found")
+
+func readRecord(fsys fs.FS, index int64) (record []byte, err error) {
+	files, err := segments(fsys)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range slices.Backward(files) {
+		if s.first > index && i > 0 {
+			continue
+		}
+		_, err := readLines(fsys, s.name, func(text []byte, at place, _ bool) error {
+			if s.first+int64(at.line-1) < index {
+				return nil
+			}
+			record = slices.Clone(text)
+			return errFound
+		})
+		if errors.Is(err, errFound) {
+			return record, nil
+		}
+		return nil, errors.Join(fmt.Errorf("record %d is missing in %s", index, s.name), err)
+	}
+	return nil, errors.New("there are no records")
+}
+
+// Read calls f with the index and the line of each record, until f returns an error. It proves nothing: Verify does. The
+// line is valid until f returns; json.Unmarshal makes a Record of it.
+func Read(fsys fs.FS, f func(index int64, text []byte) error) error {
+	files, err := segments(fsys)
+	if err != nil {
+		return err
+	}
+	for _, s := range files {
+		_, err := readLines(fsys, s.name, func(text []byte, at place, whole bool) error {
+			if !whole {
+				return nil // it is being written, or Open will cut it
+			}
+			return f(s.first+int64(at.line-1), text)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Find returns the indexes of the records that have an id as their eventID or requestID. It reads the whole log, and
+// proves nothing.
+func Find(fsys fs.FS, id string) ([]int64, error) {
+	quoted, err := json.Marshal(id)
+	if err != nil {
+		return nil, err
+	}
+	var found []int64
+	err = Read(fsys, func(index int64, text []byte) error {
+		var ids struct{ EventID, RequestID string }
+		if bytes.Contains(text, quoted) && json.Unmarshal(text, &ids) == nil && (ids.EventID == id || ids.RequestID == id) {
+			found = append(found, index)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// Proven is what a proof proves.
+type Proven struct {
+	Origin string // of the log
+	Index  int64
+	Record []byte // the line: the record as JSON
+	Size   int64  // records in the log when it was signed
+}
+
+// VerifyProof checks a proof, offline. One of the keys must have signed its checkpoint.
+func VerifyProof(text []byte, keys ...string) (Proven, error) {
+	p, err := parseProof(text)
+	if err != nil {
+		return Proven{}, err
+	}
+	known := make([]note.Verifier, len(keys))
+	for i, k := range keys {
+		if known[i], err = NewVerifier(strings.TrimSpace(k)); err != nil {
+			return Proven{}, err
+		}
+	}
+	n, err := note.Open(p.signed, note.VerifierList(known...))
+	if err != nil {
+		return Proven{}, fmt.Errorf("verify proof: %w", err)
+	}
+	c, err := parseCheckpoint(n.Text)
+	if err != nil {
+		return Proven{}, fmt.Errorf("verify proof: %w", err)
+	}
+	if n.Sigs[0].Name != c.origin {
+		return Proven{}, fmt.Errorf("verify proof: the checkpoint is of %s, the key of %s", c.origin, n.Sigs[0].Name)
+	}
+	if err := tlog.CheckRecord(p.hashes, c.size, c.root, p.index, tlog.RecordHash(p.record)); err != nil {
+		return Proven{}, fmt.Errorf("verify proof: %w", err)
+	}
+	return Proven{c.origin, p.index, p.record, c.size}, nil
+}

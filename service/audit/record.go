@@ -1,0 +1,262 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// EventVersion is the version of CloudTrail's record contents that Record follows.
+const EventVersion = "1.11"
+
+// Limits of a record. CloudTrail (page "CloudTrail record contents") limits errorCode, errorMessage and
+// userAgent to 1 KB and requestParameters and responseElements to 100 KB; the latter are smaller here because a line must
+// fit an entry of C2SP tlog-tiles, whose length has 16 bits.
+const (
+	maxLine      = 1<<16 - 1 // bytes of a line without its newline
+	maxString    = 1024      // bytes of a member that is a string
+	maxObject    = 40 << 10  // bytes of an Object as JSON; a key policy of 32 KiB fits
+	shortString  = 128       // bytes of such a member, in a record whose line would be too long
+	maxResources = 16
+)
+
+// Record is one request in CloudTrail's shape (AWS page "CloudTrail record contents"). It has no member for
+// plaintext; what its caller puts into an Object is the caller's duty.
+//
+// Strings above 1024 bytes are cut, an Object above 40 KiB is replaced by its length and SHA-256, and both sooner in a
+// record that would still be above 64 KiB: a client must not be able to stay out of the log by sending much.
+type Record struct {
+	EventVersion        string       `json:"eventVersion"` // default EventVersion
+	UserIdentity        UserIdentity `json:"userIdentity"`
+	EventTime           time.Time    `json:"eventTime"`   // required; written in UTC with seconds
+	EventSource         string       `json:"eventSource"` // required, e.g. kms.amazonaws.com
+	EventName           string       `json:"eventName"`   // required, e.g. Decrypt
+	AWSRegion           string       `json:"awsRegion"`
+	SourceIPAddress     string       `json:"sourceIPAddress"`
+	UserAgent           string       `json:"userAgent"`
+	ErrorCode           string       `json:"errorCode,omitempty"`
+	ErrorMessage        string       `json:"errorMessage,omitempty"`
+	RequestParameters   Object       `json:"requestParameters"`
+	ResponseElements    Object       `json:"responseElements"`
+	AdditionalEventData Object       `json:"additionalEventData,omitempty"` // e.g. keyMaterialId, ciphertextForm
+	RequestID           string       `json:"requestID"`
+	EventID             string       `json:"eventID"` // required, unique
+	ReadOnly            bool         `json:"readOnly"`
+	Resources           []Resource   `json:"resources,omitempty"` // at most 16
+	EventType           string       `json:"eventType"`           // default AwsApiCall
+	ManagementEvent     bool         `json:"managementEvent"`
+	RecipientAccountID  string       `json:"recipientAccountId"`
+	EventCategory       string       `json:"eventCategory"` // default Management
+	TLSDetails          *TLSDetails  `json:"tlsDetails,omitempty"`
+}
+
+// UserIdentity says who called (AWS page "CloudTrail userIdentity element").
+type UserIdentity struct {
+	Type           string          `json:"type"`
+	PrincipalID    string          `json:"principalId,omitempty"`
+	ARN            string          `json:"arn,omitempty"`
+	AccountID      string          `json:"accountId,omitempty"`
+	AccessKeyID    string          `json:"accessKeyId,omitempty"`
+	UserName       string          `json:"userName,omitempty"`
+	SessionContext *SessionContext `json:"sessionContext,omitempty"`
+}
+
+// SessionContext describes temporary credentials.
+type SessionContext struct {
+	Issuer       *SessionIssuer `json:"sessionIssuer,omitempty"`
+	CreationDate time.Time      `json:"creationDate,omitzero"`
+}
+
+// SessionIssuer is who gave temporary credentials.
+type SessionIssuer struct {
+	Type        string `json:"type"`
+	PrincipalID string `json:"principalId,omitempty"`
+	ARN         string `json:"arn,omitempty"`
+	AccountID   string `json:"accountId,omitempty"`
+	UserName    string `json:"userName,omitempty"`
+}
+
+// Resource is what the request was about.
+type Resource struct {
+	ARN       string `json:"ARN"`
+	AccountID string `json:"accountId,omitempty"`
+	Type      string `json:"type"` // e.g. AWS::KMS::Key
+}
+
+// TLSDetails describes the connection.
+type TLSDetails struct {
+	TLSVersion               string `json:"tlsVersion,omitempty"`
+	CipherSuite              string `json:"cipherSuite,omitempty"`
+	ClientProvidedHostHeader string `json:"clientProvidedHostHeader,omitempty"`
+}
+
+// Object is a JSON object whose members keep their order. Nil is null.
+type Object []Member
+
+// Member is one member of an Object. Value is anything that encoding/json takes, an Object too.
+type Member struct {
+	Name  string
+	Value any
+}
+
+// MarshalJSON implements json.Marshaler. An Object that is too large becomes a statement about it.
+func (o Object) MarshalJSON() ([]byte, error) {
+	b, err := o.encode()
+	if err == nil && len(b) > maxObject {
+		return omitted(b).encode()
+	}
+	return b, err
+}
+
+func (o Object) encode() ([]byte, error) {
+	if o == nil {
+		return []byte("null"), nil
+	}
+	b := []byte{'{'}
+	for i, m := range o {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, err := json.Marshal(m.Name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(m.Value)
+		if err != nil {
+			return nil, fmt.Errorf("member %s: %w", m.Name, err)
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}'), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Values become json.RawMessage.
+func (o *Object) UnmarshalJSON(b []byte) error {
+	*o = nil
+	d := json.NewDecoder(bytes.NewReader(b))
+	if start, err := d.Token(); err != nil || start == nil {
+		return err
+	} else if start != json.Delim('{') {
+		return errors.New("not a JSON object")
+	}
+	for *o = (Object{}); d.More(); {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		*o = append(*o, Member{name.(string), value})
+	}
+	return nil
+}
+
+// omitted stands for an Object that is not recorded.
+func omitted(object []byte) Object {
+	sum := sha256.Sum256(object)
+	return Object{{"omitted", true}, {"bytes", len(object)}, {"sha256", hex.EncodeToString(sum[:])}}
+}
+
+// encode gives the record as JSON without the closing brace.
+func (r Record) encode() ([]byte, error) {
+	if r.EventTime.IsZero() || r.EventSource == "" || r.EventName == "" || r.EventID == "" {
+		return nil, errors.New("encode audit record: EventTime, EventSource, EventName and EventID are required")
+	}
+	if len(r.Resources) > maxResources {
+		return nil, fmt.Errorf("encode audit record: %d resources, at most %d can be recorded", len(r.Resources), maxResources)
+	}
+	r.EventTime = r.EventTime.UTC().Truncate(time.Second)
+	setDefault(&r.EventVersion, EventVersion)
+	setDefault(&r.EventType, "AwsApiCall")
+	setDefault(&r.EventCategory, "Management")
+	r.cut(maxString)
+	b, err := json.Marshal(&r)
+	if err == nil && len(b)+maxTrailer > maxLine {
+		r.cut(shortString)
+		err = r.omitObjects()
+		if err == nil {
+			b, err = json.Marshal(&r)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode audit record: %w", err)
+	}
+	if len(b)+maxTrailer > maxLine {
+		return nil, fmt.Errorf("encode audit record: %d bytes, at most %d can be recorded", len(b), maxLine-maxTrailer)
+	}
+	return bytes.TrimSuffix(b, []byte("}")), nil
+}
+
+func (r *Record) omitObjects() error {
+	for _, o := range []*Object{&r.RequestParameters, &r.ResponseElements, &r.AdditionalEventData} {
+		if *o == nil {
+			continue
+		}
+		b, err := o.encode()
+		if err != nil {
+			return err
+		}
+		*o = omitted(b)
+	}
+	return nil
+}
+
+// cut bounds the strings. What the pointers of r lead to is copied first: it is the caller's.
+func (r *Record) cut(limit int) {
+	for _, s := range []*string{&r.EventVersion, &r.EventSource, &r.EventName, &r.AWSRegion, &r.SourceIPAddress, &r.UserAgent,
+		&r.ErrorCode, &r.ErrorMessage, &r.RequestID, &r.EventID, &r.EventType, &r.RecipientAccountID, &r.EventCategory} {
+		cutString(s, limit)
+	}
+	u := &r.UserIdentity
+	for _, s := range []*string{&u.Type, &u.PrincipalID, &u.ARN, &u.AccountID, &u.AccessKeyID, &u.UserName} {
+		cutString(s, limit)
+	}
+	if c := u.SessionContext; c != nil && c.Issuer != nil {
+		i := *c.Issuer
+		for _, s := range []*string{&i.Type, &i.PrincipalID, &i.ARN, &i.AccountID, &i.UserName} {
+			cutString(s, limit)
+		}
+		u.SessionContext = &SessionContext{Issuer: &i, CreationDate: c.CreationDate}
+	}
+	if r.TLSDetails != nil {
+		t := *r.TLSDetails
+		for _, s := range []*string{&t.TLSVersion, &t.CipherSuite, &t.ClientProvidedHostHeader} {
+			cutString(s, limit)
+		}
+		r.TLSDetails = &t
+	}
+	resources := make([]Resource, len(r.Resources))
+	for i, x := range r.Resources {
+		for _, s := range []*string{&x.ARN, &x.AccountID, &x.Type} {
+			cutString(s, limit)
+		}
+		resources[i] = x
+	}
+	r.Resources = resources
+}
+
+const cutMark = "...(cut)"
+
+func cutString(s *string, limit int) {
+	if len(*s) <= limit {
+		return
+	}
+	n := limit - len(cutMark)
+	for n > 0 && !utf8.RuneStart((*s)[n]) {
+		n--
+	}
+	*s = (*s)[:n] + cutMark
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}

@@ -1,0 +1,116 @@
+package audit
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+)
+
+const (
+	recordFolder  = "records"
+	recordSuffix  = ".jsonl"
+	recordNumbers = 20 // digits of a file's name, as many as the largest index may ever need
+)
+
+func segmentName(first int64) string {
+	return fmt.Sprintf("%s/%0*d%s", recordFolder, recordNumbers, first, recordSuffix)
+}
+
+// segment is a file of records.
+type segment struct {
+	name  string
+	first int64 // index of its first record
+}
+
+// segments lists the files of records in order. Files with other names are for Verify to complain about.
+func segments(fsys fs.FS) ([]segment, error) {
+	entries, err := fs.ReadDir(fsys, recordFolder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list records: %w", err)
+	}
+	var all []segment
+	for _, e := range entries {
+		if s, ok := parseSegment(recordFolder + "/" + e.Name()); ok {
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+func parseSegment(name string) (segment, bool) {
+	digits := strings.TrimSuffix(strings.TrimPrefix(name, recordFolder+"/"), recordSuffix)
+	first, err := parseDecimal(strings.TrimLeft(digits, "0"))
+	if err != nil {
+		first = 0
+	}
+	return segment{name, first}, segmentName(first) == name
+}
+
+// place is where a line is.
+type place struct {
+	file   string
+	line   int   // from 1
+	offset int64 // bytes before the line
+}
+
+func (p place) String() string { return fmt.Sprintf("%s, line %d (byte %d)", p.file, p.line, p.offset) }
+
+// lineReader reads the lines of one file.
+type lineReader struct {
+	r  *bufio.Reader
+	at place // of the next line
+}
+
+func newLineReader(name string, r io.Reader) *lineReader {
+	return &lineReader{bufio.NewReaderSize(r, 2*(maxLine+1)), place{name, 1, 0}}
+}
+
+// next returns a line without its newline, valid until the next call, and whether it had one. A line that is too
+// long is cut; it does not parse. The error is io.EOF at the end.
+func (r *lineReader) next() (text []byte, at place, whole bool, err error) {
+	at = r.at
+	text, err = r.r.ReadSlice('\n')
+	read := int64(len(text))
+	if errors.Is(err, bufio.ErrBufferFull) {
+		text = append([]byte(nil), text...)
+		for errors.Is(err, bufio.ErrBufferFull) {
+			var more []byte
+			more, err = r.r.ReadSlice('\n')
+			read += int64(len(more))
+		}
+		whole = err == nil
+	} else if whole = err == nil; whole {
+		text = text[:len(text)-1]
+	}
+	if err != nil && (err != io.EOF || read == 0) {
+		return nil, at, false, err
+	}
+	r.at.line++
+	r.at.offset += read
+	return text, at, whole, nil
+}
+
+// readLines calls f with each line of a file, until f returns an error, and returns the place of the end.
+func readLines(fsys fs.FS, name string, f func(text []byte, at place, whole bool) error) (end place, err error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return place{name, 1, 0}, fmt.Errorf("read records: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	r := newLineReader(name, file)
+	for {
+		text, at, whole, err := r.next()
+		if err == io.EOF {
+			return r.at, nil
+		}
+		if err != nil {
+			return r.at, fmt.Errorf("read records: %w", err)
+		}
+		if err := f(text, at, whole); err != nil {
+			return r.at, err
+		}
+	}
+}

@@ -1,0 +1,17 @@
+package audit
+
+import (
+	"os"
+	"syscall"
+)
+
+// syncedFile syncs a file's data, and of its metadata the size alone: a commit of the file system less.
+type syncedFile struct{ *os.File }
+
+func (f syncedFile) Sync() error {
+	for {
+		if err := syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package audit
+
+import "os"
+
+type syncedFile struct{ *os.File }

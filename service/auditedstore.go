@@ -1,0 +1,66 @@
+package service
+
+import "context"
+
+// auditedStore writes the record of a request before the first change that the request makes, so that no operation can
+// forget it. Changes that no request makes (of the reconciler, of commands) pass through.
+type auditedStore struct{ Store }
+
+func (s auditedStore) InsertKey(ctx context.Context, k *Key) error {
+	return recorded(ctx, func() error { return s.Store.InsertKey(ctx, k) })
+}
+
+func (s auditedStore) UpdateKey(ctx context.Context, region, id string, change func(*Key) error) error {
+	return recorded(ctx, func() error { return s.Store.UpdateKey(ctx, region, id, change) })
+}
+
+func (s auditedStore) ChangeRelatedKeys(ctx context.Context, id string, change func([]*Key) ([]*Key, error)) error {
+	return recorded(ctx, func() error { return s.Store.ChangeRelatedKeys(ctx, id, change) })
+}
+
+func (s auditedStore) RemoveKey(ctx context.Context, region, id string) error {
+	return recorded(ctx, func() error { return s.Store.RemoveKey(ctx, region, id) })
+}
+
+func (s auditedStore) InsertAlias(ctx context.Context, a *Alias, maxPerKey int) error {
+	return recorded(ctx, func() error { return s.Store.InsertAlias(ctx, a, maxPerKey) })
+}
+
+func (s auditedStore) UpdateAlias(ctx context.Context, a *Alias, maxPerKey int) error {
+	return recorded(ctx, func() error { return s.Store.UpdateAlias(ctx, a, maxPerKey) })
+}
+
+func (s auditedStore) DeleteAlias(ctx context.Context, account, region, name string) error {
+	return recorded(ctx, func() error { return s.Store.DeleteAlias(ctx, account, region, name) })
+}
+
+func (s auditedStore) InsertGrant(ctx context.Context, g *Grant, maxPerKey int) error {
+	return recorded(ctx, func() error { return s.Store.InsertGrant(ctx, g, maxPerKey) })
+}
+
+func (s auditedStore) DeleteGrant(ctx context.Context, id string) error {
+	return recorded(ctx, func() error { return s.Store.DeleteGrant(ctx, id) })
+}
+
+func (s auditedStore) InsertKeyStore(ctx context.Context, k *KeyStore, max int) error {
+	return recorded(ctx, func() error { return s.Store.InsertKeyStore(ctx, k, max) })
+}
+
+func (s auditedStore) UpdateKeyStore(ctx context.Context, id string, change func(*KeyStore) error) error {
+	return recorded(ctx, func() error { return s.Store.UpdateKeyStore(ctx, id, change) })
+}
+
+func (s auditedStore) RemoveKeyStore(ctx context.Context, id string) error {
+	return recorded(ctx, func() error { return s.Store.RemoveKeyStore(ctx, id) })
+}
+
+func (s auditedStore) InsertWrappingKey(ctx context.Context, k WrappingKey) error {
+	return recorded(ctx, func() error { return s.Store.InsertWrappingKey(ctx, k) })
+}
+
+func recorded(ctx context.Context, change func() error) error {
+	if err := beforeChange(ctx); err != nil {
+		return err
+	}
+	return change()
+}
