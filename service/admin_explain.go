@@ -48,7 +48,8 @@ var accountActions = []string{"ConnectCustomKeyStore", "CreateCustomKeyStore", "
 	"DisconnectCustomKeyStore", "GenerateRandom", "ListAliases", "ListKeys", "ListRetirableGrants", "UpdateCustomKeyStore"}
 
 // Explain decides as a request would be decided on, and accounts for every statement and grant. It does not look at the
-// key's state; a role session has no session policies, and members of requests that it does not have are absent.
+// key's state; a role session has no session policies, and members of requests that it does not have are absent. What a
+// grant lets its grantee grant is limited further, by checkNested. Of the operations on aliases it has the key's half.
 func (s *Service) Explain(ctx context.Context, in *ExplainRequest) (*Explanation, error) {
 	c, err := s.callerNamed(ctx, in)
 	if err != nil {
@@ -162,10 +163,10 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 		return nil, fmt.Errorf("%q is no action of AWS KMS: actions are such as kms:Decrypt, in this writing", in.Action)
 	case ofAccount && in.KeyID == "":
 		return &access{action: "kms:" + name, account: c.Account, arns: anyResource, use: use}, nil
+	case ofAccount:
+		return nil, fmt.Errorf("kms:%s is for no key: leave it out", name)
 	case in.KeyID == "":
 		return nil, fmt.Errorf("kms:%s is for a key: name it", name)
-	case !ofKey:
-		return nil, fmt.Errorf("kms:%s is for no key: leave it out", name)
 	}
 	// The key is looked for as its own account's root user, who is told whether it exists.
 	owner := &Caller{Identity: Identity{Account: c.Account}, Region: c.Region}

@@ -129,6 +129,7 @@ func TestExplainRefuses(t *testing.T) {
 		{service.ExplainRequest{Principal: app, Action: "kms:RetireGrant", KeyID: explainedKey}, "decided by each grant"},
 		{service.ExplainRequest{Principal: app, Action: "kms:Decrypt"}, "name it"},
 		{service.ExplainRequest{Principal: app, Action: "kms:ListKeys", KeyID: explainedKey}, "leave it out"},
+		{service.ExplainRequest{Principal: app, Action: "kms:ListAliases", KeyID: explainedKey}, "leave it out"},
 		{service.ExplainRequest{Principal: app, Action: "kms:Decrypt", KeyID: "alias/none"}, "Alias arn:verenc:" + account + ":alias/none is not found."},
 		{service.ExplainRequest{Principal: app, Action: "kms:Decrypt", KeyID: "arn:verenc:444455556666:key/" + explainedKey}, "does not exist"},
 		{service.ExplainRequest{Principal: app, Action: "kms:Decrypt", KeyID: "x"}, "Invalid keyId 'x'"},
