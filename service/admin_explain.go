@@ -177,9 +177,6 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 	if err != nil {
 		return nil, fmt.Errorf("find the key: %w", err)
 	}
-	if _, alias, ok := strings.Cut(in.KeyID, aliasPrefix); ok {
-		use.alias = aliasPrefix + alias
-	}
 	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k, use: use}, nil
 }
 

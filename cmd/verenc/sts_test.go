@@ -101,7 +101,7 @@ func (s *site) giveTo(t *testing.T, user string, others ...*service.Principal) {
 	if err := db.RemoveAccessKey(t.Context(), k.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.InsertAccessKey(t.Context(), &changed); err != nil {
+	if err := db.InsertAccessKey(t.Context(), &changed, 2); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
