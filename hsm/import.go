@@ -175,7 +175,7 @@ func (s *session) checkValue(h pkcs11.ObjectHandle, p Purpose) ([]byte, error) {
 	if hash := p.hash(); hash != 0 {
 		out, err = s.mac(h, hash, constant)
 	} else {
-		out, _, err = s.lib.gcm(s.handle, cEncrypt, h, &[ivSize]byte{}, constant, nil)
+		out, _, err = s.gcm(cEncrypt, h, &[ivSize]byte{}, constant, nil)
 	}
 	if err != nil {
 		return nil, err

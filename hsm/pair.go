@@ -131,12 +131,3 @@ func (s *session) generatePair(kt *keyType, private []*pkcs11.Attribute) (h pkcs
 	}
 	return h, spki, nil
 }
-
-func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
-	s.lib.generators.RLock()
-	defer s.lib.generators.RUnlock()
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	pub, priv, err := s.lib.ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, private)
-	return pub, priv, failed("C_GenerateKeyPair", err)
-}

@@ -209,12 +209,6 @@ func (s *session) createPair(kt *keyType, template []*pkcs11.Attribute, padded [
 	return h, spki, err
 }
 
-func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	return s.lib.create(s.handle, template)
-}
-
 // unwrapping is C_UnwrapKey of certain bytes into an object of any kind.
 type unwrapping func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
 
@@ -237,6 +231,11 @@ func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attrib
 	h, err := unwrap(template)
 	if err == nil || !u.loggedIn() || lost(err) {
 		return h, err
+	}
+	if ambiguous(err) { // perhaps the token has had a moment of trouble
+		if h, again := unwrap(template); again == nil {
+			return h, nil
+		}
 	}
 	hidden := append(secretTemplate(pkcs11.CKK_GENERIC_SECRET), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
 	if again, probe := unwrap(hidden); probe == nil {
