@@ -22,7 +22,7 @@ type Sealed struct {
 //
 //	IV (12) | ciphertext (as long as plaintext) | tag (16)
 //
-// The IV is random (section 8.2.2), so one key must not seal more than 2^32 times; the caller counts.
+// The IV is random (section 8.2.2), drawn here or, on tokens that insist, there. So one key must not seal more than 2^32 times; the caller counts.
 func (t *Token) Encrypt(ctx context.Context, key ObjectID, plaintext, aad []byte) ([]byte, error) {
 	plaintext, aad = bytes.Clone(plaintext), bytes.Clone(aad) // the call may outlive its caller: see run
 	return runSecret(ctx, t, plaintext, func(s *session) ([]byte, error) {
@@ -68,16 +68,24 @@ func (t *Token) GenerateSealed(ctx context.Context, key ObjectID, n int, aad []b
 }
 
 func (s *session) seal(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad []byte) ([]byte, error) {
-	var iv [ivSize]byte
-	if _, err := io.ReadFull(rand, iv[:]); err != nil {
-		return nil, fmt.Errorf("draw an initialisation vector: %w", err)
+	iv := s.profile.newIV()
+	if s.profile.iv == callersIV {
+		if _, err := io.ReadFull(rand, iv[:]); err != nil {
+			return nil, fmt.Errorf("draw an initialisation vector: %w", err)
+		}
 	}
-	out, _, err := s.gcm(cEncrypt, h, &iv, plaintext, aad)
+	out, _, err := s.gcm(cEncrypt, h, iv, plaintext, aad)
 	if err != nil {
 		return nil, err
 	}
+	if n := len(out) - ivSize; iv == nil && n >= 0 {
+		iv, out = (*[ivSize]byte)(out[n:]), out[:n]
+	}
 	if len(out) != len(plaintext)+tagSize {
 		return nil, fmt.Errorf("C_Encrypt: %d bytes instead of %d", len(out), len(plaintext)+tagSize)
+	}
+	if *iv == [ivSize]byte{} {
+		return nil, fmt.Errorf("C_Encrypt: %w: no initialisation vector came back (is the token's profile right?)", ErrUnsupported)
 	}
 	return append(append(make([]byte, 0, ivSize+len(out)), iv[:]...), out...), nil
 }
@@ -116,6 +124,6 @@ func (s *session) tryBox(h pkcs11.ObjectHandle, box, aad []byte) (plaintext []by
 
 // encrypts tells whether a key can be used in the session. The result is thrown away, so its IV never counts.
 func (s *session) encrypts(h pkcs11.ObjectHandle) bool {
-	out, _, err := s.gcm(cEncrypt, h, &[ivSize]byte{}, []byte{0}, nil)
-	return err == nil && len(out) == 1+tagSize
+	out, _, err := s.gcm(cEncrypt, h, s.profile.newIV(), []byte{0}, nil)
+	return err == nil && len(out) >= 1+tagSize
 }

@@ -70,14 +70,18 @@ func (o operation) result(rv C.ck_rv, out []byte, n C.ck_ulong, began C.int) ([]
 	return out[:n], true, nil
 }
 
-// gcm encrypts or decrypts with CKM_AES_GCM into a new slice. started tells whether the Init call succeeded.
+// gcm encrypts or decrypts with CKM_AES_GCM into a new slice. A token may overwrite the IV when it encrypts. started tells whether the Init call succeeded.
 func (s *session) gcm(o operation, key pkcs11.ObjectHandle, iv *[ivSize]byte, in, aad []byte) (_ []byte, started bool, err error) {
 	if err := s.step(); err != nil {
 		return nil, false, err
 	}
-	out := make([]byte, len(in)+2*tagSize)
+	out := make([]byte, len(in)+2*tagSize) // room for an IV behind the tag
+	var ivPtr *C.uchar
+	if iv != nil {
+		ivPtr = bytePtr(iv[:])
+	}
 	n, began := C.ck_ulong(len(out)), C.int(0)
-	rv := C.ck_gcm(s.lib.list, C.int(o.init), C.ck_ulong(s.handle), C.ck_ulong(key), bytePtr(iv[:]), bytePtr(aad), C.ck_ulong(len(aad)),
+	rv := C.ck_gcm(s.lib.list, C.int(o.init), C.ck_ulong(s.handle), C.ck_ulong(key), ivPtr, bytePtr(aad), C.ck_ulong(len(aad)),
 		bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &n, &began)
 	return o.result(rv, out, n, began)
 }
@@ -132,6 +136,7 @@ func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, err
 	if err := s.step(); err != nil {
 		return 0, err
 	}
+	template = s.profile.allowed(template)
 	var values runtime.Pinner
 	defer values.Unpin()
 	attributes := make([]C.struct_ck_attribute, len(template))
@@ -166,7 +171,7 @@ func (s *session) generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11
 	if err := s.step(); err != nil {
 		return 0, err
 	}
-	h, err := s.lib.ctx.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, template)
+	h, err := s.lib.ctx.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, s.profile.allowed(template))
 	return h, failed("C_GenerateKey", err)
 }
 
@@ -186,7 +191,7 @@ func (s *session) unwrap(mechanism uint, params []byte, unwrapping pkcs11.Object
 	if err := s.step(); err != nil {
 		return 0, err
 	}
-	h, err := s.lib.ctx.UnwrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, params)}, unwrapping, wrapped, template)
+	h, err := s.lib.ctx.UnwrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, params)}, unwrapping, wrapped, s.profile.allowed(template))
 	return h, failed("C_UnwrapKey", err)
 }
 
@@ -195,7 +200,7 @@ func (s *session) deriveKey(m *pkcs11.Mechanism, base pkcs11.ObjectHandle, templ
 	if err := s.step(); err != nil {
 		return 0, err
 	}
-	h, err := s.lib.ctx.DeriveKey(s.handle, []*pkcs11.Mechanism{m}, base, template)
+	h, err := s.lib.ctx.DeriveKey(s.handle, []*pkcs11.Mechanism{m}, base, s.profile.allowed(template))
 	return h, failed("C_DeriveKey", err)
 }
 
@@ -205,7 +210,7 @@ func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attr
 	if err := s.step(); err != nil {
 		return 0, 0, err
 	}
-	pub, priv, err := s.lib.ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, private)
+	pub, priv, err := s.lib.ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, s.profile.allowed(public), s.profile.allowed(private))
 	return pub, priv, failed("C_GenerateKeyPair", err)
 }
 

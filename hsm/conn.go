@@ -13,10 +13,11 @@ import (
 // conn is one generation of the connection: a login, its sessions and its object handles. All of them die
 // together; after a loss a new conn is made and nothing of the old one is used again.
 type conn struct {
-	lib    *library
-	slot   uint
-	info   pkcs11.TokenInfo
-	keeper pkcs11.SessionHandle
+	lib     *library
+	slot    uint
+	info    pkcs11.TokenInfo
+	keeper  pkcs11.SessionHandle
+	profile *profile
 
 	searchAlone time.Duration // a search keeps creations waiting so long
 	searchCall  time.Duration // a call of the index that takes longer means a loss
@@ -60,8 +61,8 @@ var (
 // errLost is for calls of a connection that was lost under them.
 var errLost = fmt.Errorf("%w: the connection was lost", ErrUnavailable)
 
-func newConn(lib *library, slot uint, info pkcs11.TokenInfo, limit int) *conn {
-	return &conn{lib: lib, slot: slot, info: info, gone: make(chan struct{}), unused: make(chan struct{}),
+func newConn(lib *library, slot uint, info pkcs11.TokenInfo, p *profile, limit int) *conn {
+	return &conn{lib: lib, slot: slot, info: info, profile: p, gone: make(chan struct{}), unused: make(chan struct{}),
 		places: make(chan struct{}, limit), generators: make(chan struct{}, max(1, limit/4)),
 		index: index{handles: map[ObjectID]pkcs11.ObjectHandle{}, complete: make(chan struct{})}}
 }

@@ -70,7 +70,7 @@ func (r *Raw) GenerateWrapped(aad []byte) error {
 	if err != nil {
 		return err
 	}
-	wrapped, err := r.s.wrapKey(pkcs11.CKM_AES_KEY_WRAP_PAD, r.wrap, h, kwpSize(32))
+	wrapped, err := r.s.wrapKey(r.s.profile.wrap, r.wrap, h, kwpSize(32))
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,8 @@ type Config struct {
 	Serial string // serial number of the token; tells tokens of one label apart
 	PIN    string // user PIN; tried once
 
+	Profile string // one of Profiles; default by what the token says of its make
+
 	Sessions    int           // sessions at most, default 64; a token's own lower limit wins
 	CallTimeout time.Duration // for one request's calls, the wait for a session included; default 5 s
 	// GenerateTimeout is CallTimeout for the generation of key pairs, default 30 s. A quarter of the sessions may
@@ -58,6 +60,7 @@ type Config struct {
 type Token struct {
 	cfg     Config
 	lib     *library
+	profile *profile // nil: what the token says
 	pin     pin
 	current atomic.Pointer[conn] // nil while there is no connection
 	stuck   atomic.Int32         // calls past their deadline, still inside the module
@@ -94,7 +97,11 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		cfg.OnChange = func(error) {}
 	}
 
-	t := &Token{cfg: cfg, lost: make(chan *conn, 1)}
+	profile, err := profileNamed(cfg.Profile)
+	if err != nil {
+		return nil, fmt.Errorf("open token: %w", err)
+	}
+	t := &Token{cfg: cfg, profile: profile, lost: make(chan *conn, 1)}
 	supervised, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
 	c, err := bounded(t, ctx.Done(), t.open, func(c *conn) {

@@ -134,7 +134,9 @@ func (s *session) alone() (release func()) {
 
 // search is C_FindObjects.
 func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-	defer s.alone()()
+	if s.profile.searchAlone {
+		defer s.alone()()
+	}
 	if err := s.findInit(template); err != nil {
 		return nil, err
 	}

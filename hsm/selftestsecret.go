@@ -98,7 +98,7 @@ func (s *session) testHidden(k *testKeys) error {
 			return errors.New("CKA_VALUE of a sensitive key was given out: this token protects nothing")
 		}
 	}
-	if _, err := s.wrapKey(pkcs11.CKM_AES_KEY_WRAP_PAD, k.wrap, k.seal, kwpSize(aesKeySize)); err == nil {
+	if _, err := s.wrapKey(s.profile.wrap, k.wrap, k.seal, kwpSize(aesKeySize)); err == nil {
 		return errors.New("a key that is not extractable was wrapped")
 	}
 	return nil
@@ -110,7 +110,7 @@ func (s *session) testWrapped(k *testKeys) error {
 		if err != nil {
 			return fmt.Errorf("generate a secret of %d bytes: %w", size, err)
 		}
-		wrapped, err := s.wrapKey(pkcs11.CKM_AES_KEY_WRAP_PAD, k.wrap, secret, kwpSize(size))
+		wrapped, err := s.wrapKey(s.profile.wrap, k.wrap, secret, kwpSize(size))
 		if err != nil {
 			return fmt.Errorf("wrap a secret of %d bytes: %w", size, err)
 		}

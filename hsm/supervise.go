@@ -137,7 +137,11 @@ func (t *Token) connect() (*conn, error) {
 	if most := info.MaxRwSessionCount; most > 1 && most != pkcs11.CK_UNAVAILABLE_INFORMATION && int(most)-1 < limit {
 		limit = int(most) - 1
 	}
-	c := newConn(t.lib, slot, info, limit)
+	p := t.profile
+	if p == nil {
+		p = profileOf(info)
+	}
+	c := newConn(t.lib, slot, info, p, limit)
 	c.searchAlone, c.searchCall = t.cfg.CallTimeout/2, t.cfg.GenerateTimeout
 	// The first session carries the login, which lasts as long as any session does; it is used for nothing else.
 	if c.keeper, err = t.lib.openSession(c); err != nil {

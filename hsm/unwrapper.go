@@ -220,7 +220,7 @@ func (u *unwrapper) oaep(wrapped []byte) unwrapping {
 
 func (u *unwrapper) kwp(aes pkcs11.ObjectHandle, wrapped []byte) unwrapping {
 	return func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-		return u.unwrap(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, aes, wrapped, template)
+		return u.unwrap(u.profile.wrap, nil, aes, wrapped, template)
 	}
 }
 

@@ -35,7 +35,7 @@ func (t *Token) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byt
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, s.destroy(secret)) }()
-		wrapped, err := s.wrapKey(pkcs11.CKM_AES_KEY_WRAP_PAD, wrapping, secret, kwpSize(n))
+		wrapped, err := s.wrapKey(s.profile.wrap, wrapping, secret, kwpSize(n))
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 
 // unwrapSecret reads a secret of n bytes through a session object.
 func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) ([]byte, error) {
-	value, err := s.unwrapReadable(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, unwrapping, wrapped)
+	value, err := s.unwrapReadable(s.profile.wrap, nil, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (s *session) generateWrappedPair(wrapping pkcs11.ObjectHandle, k *keyType) 
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, s.destroy(h)) }()
-	wrapped, err = s.wrapKey(pkcs11.CKM_AES_KEY_WRAP_PAD, wrapping, h, kwpSize(privateKeyBound))
+	wrapped, err = s.wrapKey(s.profile.wrap, wrapping, h, kwpSize(privateKeyBound))
 	return spki, wrapped, err
 }
 
@@ -72,7 +72,7 @@ func (t *Token) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []by
 
 // unwrapDER reads a secret that is one DER element through a session object.
 func (s *session) unwrapDER(unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
-	value, err := s.unwrapReadable(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, unwrapping, wrapped)
+	value, err := s.unwrapReadable(s.profile.wrap, nil, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
 	}
