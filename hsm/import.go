@@ -154,8 +154,7 @@ func (s *session) keep(h pkcs11.ObjectHandle, id ObjectID, done Imported, err er
 	if err != nil {
 		return Imported{}, errors.Join(err, s.destroy(h))
 	}
-	s.remember(id, h)
-	return done, nil
+	return done, s.created(id, h)
 }
 
 func (s *session) staysInside(h pkcs11.ObjectHandle) error {

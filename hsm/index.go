@@ -93,9 +93,41 @@ func (s *session) visit(f func(pkcs11.ObjectHandle, Object)) error {
 			f(h, Object{ID: ObjectID(values[0]), Label: string(values[1])})
 		}
 	}
-	// Without a login no private object is found, and that is no error.
+	return s.searched()
+}
+
+// searched stands after a search: without a login no private object is found, and that is no error.
+func (s *session) searched() error {
 	if !s.loggedIn() {
 		return failed("C_FindObjects", pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN))
+	}
+	return nil
+}
+
+// locate has the token itself say which object has an id.
+func (s *session) locate(id ObjectID) (pkcs11.ObjectHandle, error) {
+	handles, err := s.search([]*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, id[:]),
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case len(handles) > 0:
+		return handles[0], nil
+	}
+	if err := s.searched(); err != nil {
+		return 0, err
+	}
+	return 0, fmt.Errorf("%w: CKA_ID %s", ErrNoObject, id)
+}
+
+// created makes a new token object known. When the connection was lost meanwhile, the next one's index may have missed it.
+func (s *session) created(id ObjectID, h pkcs11.ObjectHandle) error {
+	s.remember(id, h)
+	if s.dead.Load() {
+		return errLost
 	}
 	return nil
 }

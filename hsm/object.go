@@ -99,7 +99,7 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 	_, err := run(ctx, t, func(s *session) (struct{}, error) {
 		h, err := s.generate(k.Purpose.mechanism(), template)
 		if err == nil {
-			s.remember(k.ID, h)
+			err = s.created(k.ID, h)
 		}
 		return struct{}{}, err
 	})
@@ -159,6 +159,9 @@ func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 				return struct{}{}, errIndexing
 			}
 			h, err := s.lookup(id)
+			if errors.Is(err, ErrNoObject) {
+				h, err = s.locate(id) // somebody else may have made it
+			}
 			if errors.Is(err, ErrNoObject) {
 				return struct{}{}, nil
 			}

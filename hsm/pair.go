@@ -65,8 +65,7 @@ func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, er
 		if err != nil {
 			return nil, err
 		}
-		s.remember(k.ID, private)
-		return spki, nil
+		return spki, s.created(k.ID, private)
 	})
 }
 
