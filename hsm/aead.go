@@ -84,31 +84,30 @@ func (s *session) seal(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad []b
 	if len(out) != len(plaintext)+tagSize {
 		return nil, fmt.Errorf("C_Encrypt: %d bytes instead of %d", len(out), len(plaintext)+tagSize)
 	}
-	if *iv == [ivSize]byte{} {
+	if s.profile.iv != callersIV && *iv == [ivSize]byte{} {
 		return nil, fmt.Errorf("C_Encrypt: %w: no initialisation vector came back (is the token's profile right?)", ErrUnsupported)
 	}
 	return append(append(make([]byte, 0, ivSize+len(out)), iv[:]...), out...), nil
 }
 
 // unseal opens a box. SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for a wrong tag, as a device does that has a moment of
-// trouble. So the box is tried once more; and the key's own word decides then: if it still encrypts, in this session, the
-// token is well and the box is not.
+// trouble. The key's own word decides: if it opens what it has sealed, in this session, and then still not the box, the token
+// is well and the box is not.
 func (s *session) unseal(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error) {
 	if len(box) < Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes", ErrAuthentication, len(box))
 	}
 	plaintext, unsure, err := s.tryBox(h, box, aad)
-	if !unsure || !s.loggedIn() {
+	if !unsure {
 		return plaintext, err
 	}
-	again, unsure, second := s.tryBox(h, box, aad)
-	switch {
-	case second == nil:
-		return again, nil
-	case unsure && s.encrypts(h):
-		return nil, fmt.Errorf("%w: %w", ErrAuthentication, err)
+	if probe := s.opensOwn(h); probe != nil {
+		return nil, unexplained(err, probe)
 	}
-	return nil, unexplained(err, second)
+	if plaintext, unsure, err = s.tryBox(h, box, aad); unsure {
+		err = fmt.Errorf("%w: %w", ErrAuthentication, err)
+	}
+	return plaintext, err
 }
 
 // tryBox decrypts. It is unsure of errors that a bad box and a bad token have in common.
@@ -122,8 +121,22 @@ func (s *session) tryBox(h pkcs11.ObjectHandle, box, aad []byte) (plaintext []by
 	return plaintext, started && hasCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED), err
 }
 
-// encrypts tells whether a key can be used in the session. The result is thrown away, so its IV never counts.
-func (s *session) encrypts(h pkcs11.ObjectHandle) bool {
-	out, _, err := s.gcm(cEncrypt, h, s.profile.newIV(), []byte{0}, nil)
-	return err == nil && len(out) >= 1+tagSize
+// opensOwn tells whether a key can be used in the session. The IV never counts, since the box is of a constant and thrown away.
+func (s *session) opensOwn(h pkcs11.ObjectHandle) error {
+	box, err := s.seal(constantIV{1}, h, []byte{0}, nil)
+	if err != nil {
+		return err
+	}
+	_, _, err = s.tryBox(h, box, nil)
+	return err
+}
+
+// constantIV is a reader of one byte, again and again.
+type constantIV [1]byte
+
+func (c constantIV) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = c[0]
+	}
+	return len(p), nil
 }

@@ -96,21 +96,22 @@ func (s *session) decryptRaw(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext
 }
 
 // checkedOAEP decrypts, and tells a bad ciphertext from a bad token: SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for both.
-// It is tried once more, since a token may have had a moment of trouble. If the same operation opens what the host has just encrypted for the key, the token is well and the ciphertext is not.
+// If the same operation opens what the host has just encrypted for the key, and then still not the ciphertext, the
+// token is well and the ciphertext is not.
 func (s *session) checkedOAEP(h pkcs11.ObjectHandle, k *keyType, hash crypto.Hash, ciphertext []byte, decrypt oaepDecrypter) ([]byte, error) {
 	plaintext, err := decrypt(h, hash, ciphertext)
 	if err == nil || !ambiguous(err) || !s.loggedIn() {
 		return plaintext, err
-	}
-	if again, second := decrypt(h, hash, ciphertext); second == nil || !ambiguous(second) {
-		return again, second
 	}
 	want := []byte{0x5a}
 	test, probe := s.encryptOAEP(h, k, hash, want)
 	if probe == nil {
 		var got []byte
 		if got, probe = decrypt(h, hash, test); probe == nil && bytes.Equal(got, want) {
-			return nil, fmt.Errorf("%w: %w", ErrAuthentication, err)
+			if plaintext, err = decrypt(h, hash, ciphertext); ambiguous(err) {
+				err = fmt.Errorf("%w: %w", ErrAuthentication, err)
+			}
+			return plaintext, err
 		}
 	}
 	return nil, unexplained(err, probe)

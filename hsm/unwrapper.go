@@ -232,14 +232,12 @@ func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attrib
 	if err == nil || !u.loggedIn() || lost(err) {
 		return h, err
 	}
-	if ambiguous(err) { // perhaps the token has had a moment of trouble
-		if h, again := unwrap(template); again == nil {
-			return h, nil
-		}
-	}
 	hidden := append(secretTemplate(pkcs11.CKK_GENERIC_SECRET), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
 	if again, probe := unwrap(hidden); probe == nil {
-		return 0, errors.Join(fmt.Errorf("%w: %w", ErrMaterial, err), u.destroy(again))
+		if probe = u.destroy(again); probe != nil {
+			return 0, unexplained(err, probe)
+		}
+		return unwrapAgain(unwrap, template, ErrMaterial)
 	}
 	if !ambiguous(err) && !errors.Is(err, ErrAuthentication) {
 		return 0, err
@@ -250,9 +248,18 @@ func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attrib
 		probe = u.reads(test, want)
 	}
 	if probe == nil {
-		return 0, fmt.Errorf("%w: %w", ErrAuthentication, err)
+		return unwrapAgain(unwrap, template, ErrAuthentication)
 	}
 	return 0, unexplained(err, probe)
+}
+
+// unwrapAgain gives a failure its kind, when it was no passing one.
+func unwrapAgain(unwrap unwrapping, template []*pkcs11.Attribute, kind error) (pkcs11.ObjectHandle, error) {
+	h, err := unwrap(template)
+	if err != nil && !lost(err) {
+		err = fmt.Errorf("%w: %w", kind, err)
+	}
+	return h, err
 }
 
 // reads tells whether a wrapped value comes out right.

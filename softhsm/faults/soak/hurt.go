@@ -67,7 +67,7 @@ func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
 		s.report.fault("unplugged, and back in another slot")
 		s.unplug(ctx, r)
 	}
-	wait(ctx, r, 100*time.Millisecond)
+	wait(ctx, r, 300*time.Millisecond)
 }
 
 // unplug takes the token away for a while, and measures how long it takes to be of use again.

@@ -130,7 +130,7 @@ func (s *soak) load(ctx context.Context) {
 					return
 				}
 				if !s.operate(r) { // as clients do
-					time.Sleep(time.Duration(r.IntN(int(2 * time.Millisecond))))
+					time.Sleep(time.Duration(r.IntN(int(20 * time.Millisecond))))
 				}
 			}
 		})
