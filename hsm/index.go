@@ -192,9 +192,9 @@ type Object struct {
 }
 
 // Objects lists the private token objects with a 16-byte CKA_ID whose label begins with prefix. It takes time linear in their
-// number and is for inspection, not for requests.
+// number and is for inspection, not for requests: Config.GenerateTimeout is its deadline.
 func (t *Token) Objects(ctx context.Context, prefix string) ([]Object, error) {
-	return run(ctx, t, func(s *session) ([]Object, error) {
+	return runBounded(ctx, t, bounds{timeout: t.cfg.GenerateTimeout}, nil, func(s *session) ([]Object, error) {
 		var objects []Object
 		err := s.visit(func(_ pkcs11.ObjectHandle, o Object) {
 			if strings.HasPrefix(o.Label, prefix) {
