@@ -104,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	t := &Token{cfg: cfg, profile: profile, lost: make(chan *conn, 1)}
 	supervised, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
-	c, err := bounded(t, ctx.Done(), t.open, func(c *conn) {
+	c, err := bounded(t, cfg.ConnectTimeout, ctx.Done(), t.open, func(c *conn) {
 		if c != nil {
 			c.close()
 			_ = t.lib.release()

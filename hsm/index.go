@@ -133,11 +133,15 @@ func (s *session) created(id ObjectID, h pkcs11.ObjectHandle) error {
 }
 
 // alone keeps creations waiting while a search is under way. Neither a creation nor a search that hangs may stop the other
-// kind for ever: it waits for creations no longer than for the calls of a lost connection, and they for it no longer than
-// searchAlone, or until its connection is lost.
+// kind for ever: each waits for the other no longer than searchAlone, or until the connection is lost. The index, without which
+// a connection is of no use, waits no longer than for the calls of the last one.
 func (s *session) alone() (release func()) {
 	var held []*semaphore.Weighted
-	ctx, cancel := context.WithTimeout(context.Background(), min(drain, s.searchAlone))
+	wait := s.searchAlone
+	if s.watchdog != nil {
+		wait = min(wait, drain)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	for _, lock := range []*semaphore.Weighted{s.lib.generators, s.lib.objects} {
 		if lock.Acquire(ctx, everyone) == nil {
 			held = append(held, lock)

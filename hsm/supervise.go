@@ -50,7 +50,7 @@ func (t *Token) supervise(ctx context.Context) {
 // handles are not to be used by a call again that meets new handles of the same numbers.
 const drain = 500 * time.Millisecond
 
-// bury waits for the users of a lost connection and closes its sessions.
+// bury waits for the users of a lost connection and closes its sessions. Neither keeps the next connection waiting for long.
 func (t *Token) bury(ctx context.Context, c *conn) {
 	timer := time.NewTimer(min(drain, t.cfg.CallTimeout))
 	defer timer.Stop()
@@ -59,22 +59,22 @@ func (t *Token) bury(ctx context.Context, c *conn) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	_, _ = bounded(t, ctx.Done(), func() (struct{}, error) { c.close(); return struct{}{}, nil }, ignore)
+	_, _ = bounded(t, drain, ctx.Done(), func() (struct{}, error) { c.close(); return struct{}{}, nil }, ignore)
 }
 
 func ignore[T any](T) {}
 
-// bounded does the supervisor's work, within the time of an attempt to connect.
-func bounded[T any](t *Token, cancel <-chan struct{}, work func() (T, error), discard func(T)) (v T, err error) {
+// bounded does the supervisor's work.
+func bounded[T any](t *Token, timeout time.Duration, cancel <-chan struct{}, work func() (T, error), discard func(T)) (v T, err error) {
 	t.done.Add(1)
-	timer := time.NewTimer(t.cfg.ConnectTimeout)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	return await(t, timer.C, cancel, work, discard)
 }
 
 // touch uses the keeper, since some tokens close what is idle, and a loss is better known before there is a request.
 func (t *Token) touch(c *conn) {
-	_, err := bounded(t, c.gone, func() (struct{}, error) {
+	_, err := bounded(t, t.cfg.CallTimeout, c.gone, func() (struct{}, error) {
 		keeper := session{conn: c, handle: c.keeper}
 		_, err := keeper.random(1)
 		return struct{}{}, err
@@ -113,7 +113,7 @@ func (t *Token) attempt(ctx context.Context) (*conn, error) {
 	if n := t.stuck.Load(); int(n) >= t.cfg.MaxStuck {
 		return nil, stuckError(n)
 	}
-	c, err := bounded(t, ctx.Done(), t.connect, func(c *conn) {
+	c, err := bounded(t, t.cfg.ConnectTimeout, ctx.Done(), t.connect, func(c *conn) {
 		if c != nil {
 			c.close()
 		}

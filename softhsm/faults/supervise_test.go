@@ -2,6 +2,11 @@ package faults_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
 	"errors"
 	"sync"
 	"testing"
@@ -447,6 +452,10 @@ func TestKindsOfErrors(t *testing.T) {
 		if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "x" {
 			t.Errorf("once: %q, %v", got, err)
 		}
+		m.Fail("C_Decrypt", rv, faults.Times(2), faults.AfterCall())
+		if _, err := token.Decrypt(t.Context(), p.Seal, box, nil); err == nil || errors.Is(err, hsm.ErrAuthentication) {
+			t.Errorf("twice: %v", err)
+		}
 	}
 	for function, operation := range map[string]func() error{
 		"C_Encrypt":        func() error { _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); return err },
@@ -458,7 +467,24 @@ func TestKindsOfErrors(t *testing.T) {
 			t.Errorf("%s: %v", function, err)
 		}
 	}
-	m.LimitObjects(2)
+	decrypting := newID(t)
+	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: decrypting, Type: hsm.RSA2048, Purpose: hsm.DecryptPair})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ciphertext, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Fail("C_Decrypt", pkcs11.CKR_GENERAL_ERROR, faults.Times(1), faults.AfterCall())
+	if got, err := token.DecryptOAEP(t.Context(), decrypting, hsm.RSA2048, crypto.SHA1, ciphertext); err != nil || string(got) != "x" {
+		t.Errorf("once: %q, %v", got, err)
+	}
+	m.LimitObjects(3)
 	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrFull) {
 		t.Error(err)
 	}

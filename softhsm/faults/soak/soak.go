@@ -44,6 +44,7 @@ type soak struct {
 	mu      sync.Mutex
 	boxes   []box                 // guarded by mu: to be opened again and again
 	objects map[hsm.ObjectID]bool // guarded by mu: whether a key must exist; those of which nobody knows are not there
+	alive   int                   // guarded by mu: how many must
 }
 
 // box is sealed; a wrapped one's plaintext is known once it was opened.
@@ -54,6 +55,7 @@ type box struct {
 
 const (
 	mostBoxes   = 200
+	mostKeys    = 100
 	wrappedSize = 32 // bytes
 )
 
@@ -255,16 +257,16 @@ func (s *soak) forge(r *rand.Rand) bool {
 	return s.report.done("forgery", err)
 }
 
-// createAndDestroy makes a key, uses it, and mostly destroys it.
+// createAndDestroy makes a key, uses it, and mostly destroys it: with many keys a search takes long.
 func (s *soak) createAndDestroy(r *rand.Rand) bool {
 	ctx, id := context.Background(), newID(r)
 	if !s.report.done("GenerateSecretKey", s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: hsm.Seal})) {
 		return false
 	}
-	s.know(id, true)
+	keys := s.know(id, true)
 	_, err := s.token.Encrypt(ctx, id, message, nil)
 	ok := s.report.done("Encrypt", err)
-	if r.IntN(10) == 0 {
+	if r.IntN(10) == 0 && keys < mostKeys {
 		return ok
 	}
 	s.forget(id)
@@ -278,16 +280,22 @@ func (s *soak) createAndDestroy(r *rand.Rand) bool {
 	return ok
 }
 
-func (s *soak) know(id hsm.ObjectID, exists bool) {
+// know notes whether a key must exist, and gives the number of those that must.
+func (s *soak) know(id hsm.ObjectID, exists bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.objects[id] = exists
+	if exists {
+		s.alive++
+	}
+	return s.alive
 }
 
 func (s *soak) forget(id hsm.ObjectID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.objects, id)
+	s.alive--
 }
 
 // calm ends all faults and waits until the token is well.
