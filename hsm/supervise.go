@@ -25,6 +25,7 @@ func (t *Token) supervise(ctx context.Context) {
 	defer t.done.Done()
 	tick := time.NewTicker(t.cfg.KeepAlive)
 	defer tick.Stop()
+	var rest time.Duration // before the next attempt
 	for {
 		select {
 		case <-ctx.Done():
@@ -39,7 +40,10 @@ func (t *Token) supervise(ctx context.Context) {
 			t.mu.RUnlock()
 			t.cfg.OnChange(reason)
 			t.bury(ctx, c)
-			if !t.reconnect(ctx) {
+			if rest = t.longer(rest); c.indexed() {
+				rest = 0 // or the token could be asked for logins without end that lead to nothing
+			}
+			if !pause(ctx, rest) || !t.reconnect(ctx) {
 				return
 			}
 		}
@@ -87,7 +91,7 @@ func (t *Token) touch(c *conn) {
 // reconnect tries until there is a connection, the PIN is refused, or ctx ends. An attempt that hangs is left behind; there
 // are no more than MaxStuck of them.
 func (t *Token) reconnect(ctx context.Context) bool {
-	for pause := t.cfg.RetryMin; ; pause = min(2*pause, t.cfg.RetryMax) {
+	for rest := t.cfg.RetryMin; ; rest = t.longer(rest) {
 		c, err := t.attempt(ctx)
 		if err == nil {
 			t.install(c)
@@ -98,13 +102,26 @@ func (t *Token) reconnect(ctx context.Context) bool {
 			t.cfg.OnChange(err)
 			return false
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, rest) {
 			return false
-		case <-timer.C:
 		}
+	}
+}
+
+// longer is the pause after a pause.
+func (t *Token) longer(rest time.Duration) time.Duration {
+	return min(max(2*rest, t.cfg.RetryMin), t.cfg.RetryMax)
+}
+
+// pause tells whether it came to its end before ctx did.
+func pause(ctx context.Context, rest time.Duration) bool {
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

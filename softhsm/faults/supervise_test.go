@@ -8,6 +8,7 @@ import (
 	"crypto/sha1"
 	"crypto/x509"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -283,6 +284,7 @@ func TestCircuit(t *testing.T) {
 	}
 	m.Release()
 	for token.Stats().Refusing {
+		runtime.Gosched()
 	}
 	if err := token.Ping(t.Context()); err != nil {
 		t.Error(err)
@@ -332,6 +334,7 @@ func TestPINThatHangs(t *testing.T) {
 	}
 	before := m.Calls("C_OpenSession")
 	for m.Calls("C_OpenSession") < before+3 { // it goes on without logging in
+		runtime.Gosched()
 	}
 	m.Release()
 	if err := next(t, changes, true); !errors.Is(err, hsm.ErrPIN) {
@@ -404,7 +407,7 @@ func TestFewSessions(t *testing.T) {
 	p := newPair(t, token)
 	limit := m.Sessions() + 2
 	m.LimitSessions(limit)
-	m.SetLatency(time.Millisecond)
+	m.Hang("C_GenerateKey")
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
@@ -413,10 +416,16 @@ func TestFewSessions(t *testing.T) {
 			}
 		})
 	}
+	if err := m.WaitHanging(t.Context(), limit-1); err != nil { // all but the login's
+		t.Error(err)
+	}
+	for token.Stats().Waits == 0 {
+		runtime.Gosched()
+	}
+	m.Release()
 	all.Wait()
-	m.SetLatency(0)
 	m.LimitSessions(-1)
-	if s := token.Stats(); s.Waits == 0 || s.Sessions >= limit {
+	if s := token.Stats(); s.Sessions != limit-1 {
 		t.Errorf("%+v", s)
 	}
 	for range 5000 { // now and then it asks for more again
