@@ -41,7 +41,7 @@ type Config struct {
 	// generate at once; the others are left for everything else.
 	GenerateTimeout time.Duration
 
-	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 5 s
+	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 10 s
 
 	MaxStuck int           // calls past their deadline, still inside the module, before new ones are refused; default 16
 	RetryMin time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
@@ -85,7 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	setDefault(&cfg.Sessions, 64)
 	setDefault(&cfg.CallTimeout, 5*time.Second)
 	setDefault(&cfg.GenerateTimeout, 30*time.Second)
-	setDefault(&cfg.ConnectTimeout, 5*time.Second)
+	setDefault(&cfg.ConnectTimeout, 10*time.Second)
 	setDefault(&cfg.MaxStuck, 16)
 	setDefault(&cfg.RetryMin, 100*time.Millisecond)
 	setDefault(&cfg.RetryMax, time.Second)

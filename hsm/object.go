@@ -151,7 +151,7 @@ func dataKeyTemplate(size int) []*pkcs11.Attribute {
 }
 
 // Destroy ends the token objects with these ids, for ever. An id without an object is no error, so that an
-// interrupted Destroy can be repeated.
+// interrupted Destroy can be repeated; the token itself is asked whether there is one.
 func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 	for _, id := range ids {
 		_, err := run(ctx, t, func(s *session) (struct{}, error) {
