@@ -2,9 +2,10 @@
 GO ?= go
 DATA ?= data
 FUZZTIME ?= 20s
+SOAKTIME ?= 10m
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench cover build setup clean
+.PHONY: help run demo test lint fuzz bench soak cover build setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,9 +41,13 @@ lint: ## gofmt, vet, staticcheck, govulncheck
 fuzz: ## every fuzz target for $(FUZZTIME)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## rates of the operations over HTTP, of the raw token and of a bare handler, and their ratios
+bench: ## rates of the operations over HTTP, of the raw token, of a bare handler and of a far token, and their ratios
 	@scripts/setup.sh
 	@$(GO) test -run '^$$' -bench BenchmarkService -benchtime 1x -timeout 30m ./hsm
+
+soak: ## hours of an HSM's bad days in $(SOAKTIME), and what became of the keys
+	@scripts/setup.sh
+	@$(GO) run ./softhsm/faults/soak -for $(SOAKTIME)
 
 cover: ## coverage by package
 	@scripts/setup.sh clients

@@ -67,7 +67,7 @@ ck_rv ck_gcm(struct ck_function_list *list, int init, ck_ulong session, ck_ulong
 	unsigned char *aad, ck_ulong aadlen, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
 	int *started)
 {
-	struct ck_gcm_params params = { iv, 12, 96, aadlen ? aad : NULL, aadlen, 128 };
+	struct ck_gcm_params params = { iv, iv ? 12 : 0, 96, aadlen ? aad : NULL, aadlen, 128 };
 	struct ck_mechanism mechanism = { CKM_AES_GCM, &params, sizeof params };
 
 	return init_and_do(list, init, session, &mechanism, key, in, inlen, out, outlen, started);

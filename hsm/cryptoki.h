@@ -21,7 +21,7 @@ struct ck_attribute {
 
 struct ck_function_list *ck_load(const char *path, char **problem);
 
-// ck_gcm does C_EncryptInit + C_Encrypt, or C_DecryptInit + C_Decrypt (init says which), with CKM_AES_GCM: 12-byte IV, 16-byte
+// ck_gcm does C_EncryptInit + C_Encrypt, or C_DecryptInit + C_Decrypt (init says which), with CKM_AES_GCM: 12-byte IV or none (NULL), 16-byte
 // tag behind the ciphertext. *outlen is the size of out, then the length written. *started is set once the
 // Init call has succeeded.
 ck_rv ck_gcm(struct ck_function_list *list, int init, ck_ulong session, ck_ulong key, unsigned char *iv,

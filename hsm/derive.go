@@ -46,10 +46,3 @@ func (s *session) derive(private pkcs11.ObjectHandle, k *keyType, peer []byte) (
 	}
 	return z, err
 }
-
-func (s *session) deriveKey(m *pkcs11.Mechanism, base pkcs11.ObjectHandle, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	h, err := s.lib.ctx.DeriveKey(s.handle, []*pkcs11.Mechanism{m}, base, template)
-	return h, failed("C_DeriveKey", err)
-}

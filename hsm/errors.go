@@ -24,7 +24,8 @@ var (
 	ErrFull = errors.New("token is full")
 	// ErrMaterial: what is to be imported is of the wrong size, type or curve.
 	ErrMaterial = errors.New("key material does not fit")
-	// ErrPIN: the token refused the PIN. It is not tried again, since tokens lock after a few failures.
+	// ErrPIN: the token refused the PIN, or is locked by such refusals. It is not tried again, since tokens lock after a few
+	// failures.
 	ErrPIN = errors.New("token refused the PIN")
 )
 
@@ -55,8 +56,16 @@ func failed(call string, err error) error {
 	if !errors.As(err, &rv) {
 		return fmt.Errorf("%s: %w", call, err)
 	}
-	return &callError{call: call, rv: rv, kind: kindOf(rv)}
+	kind := kindOf(rv)
+	if kind == ErrFull && !creates[call] {
+		kind = ErrUnavailable
+	}
+	return &callError{call: call, rv: rv, kind: kind}
 }
+
+// creates has the calls that make objects; others that lack memory lack it for themselves.
+var creates = map[string]bool{"C_GenerateKey": true, "C_GenerateKeyPair": true, "C_CreateObject": true, "C_UnwrapKey": true,
+	"C_DeriveKey": true}
 
 func kindOf(rv pkcs11.Error) error {
 	if lostCodes[rv] {
@@ -69,14 +78,15 @@ func kindOf(rv pkcs11.Error) error {
 	case pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_WRAPPING_KEY_HANDLE_INVALID,
 		pkcs11.CKR_UNWRAPPING_KEY_HANDLE_INVALID:
 		return ErrUnavailable // the handle is stale, or the object was destroyed behind our back
-	case pkcs11.CKR_SESSION_COUNT, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_FUNCTION_CANCELED:
+	case pkcs11.CKR_SESSION_COUNT, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED:
 		return ErrUnavailable
 	case pkcs11.CKR_DEVICE_MEMORY:
 		return ErrFull
 	case pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_FUNCTION_NOT_SUPPORTED,
 		pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_CURVE_NOT_SUPPORTED:
 		return ErrUnsupported
-	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED:
+	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED,
+		pkcs11.CKR_PIN_LOCKED:
 		return ErrPIN
 	}
 	return nil

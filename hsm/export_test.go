@@ -19,7 +19,7 @@ type Raw struct {
 
 // NewRaw takes a session of the token for good.
 func NewRaw(t *Token, keys Pair, rsa ObjectID) (*Raw, error) {
-	c, _, err := t.begin(context.Background(), bounds{timeout: t.cfg.CallTimeout})
+	c, err := t.begin(context.Background(), bounds{}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -45,20 +45,20 @@ func (r *Raw) Close(t *Token) {
 
 // Encrypt is C_EncryptInit and C_Encrypt of 32 bytes.
 func (r *Raw) Encrypt(aad []byte) error {
-	_, _, err := r.s.lib.gcm(r.s.handle, cEncrypt, r.seal, &[ivSize]byte{}, make([]byte, 32), aad)
+	_, _, err := r.s.gcm(cEncrypt, r.seal, &[ivSize]byte{}, make([]byte, 32), aad)
 	return err
 }
 
 // Decrypt is C_DecryptInit and C_Decrypt of a box.
 func (r *Raw) Decrypt(box, aad []byte) error {
 	iv := [ivSize]byte(box)
-	_, _, err := r.s.lib.gcm(r.s.handle, cDecrypt, r.seal, &iv, box[ivSize:], aad)
+	_, _, err := r.s.gcm(cDecrypt, r.seal, &iv, box[ivSize:], aad)
 	return err
 }
 
 // GenerateDataKey is C_GenerateRandom of 32 bytes, and Encrypt.
 func (r *Raw) GenerateDataKey(aad []byte) error {
-	if _, err := r.s.lib.random(r.s.handle, 32); err != nil {
+	if _, err := r.s.random(32); err != nil {
 		return err
 	}
 	return r.Encrypt(aad)
@@ -70,11 +70,11 @@ func (r *Raw) GenerateWrapped(aad []byte) error {
 	if err != nil {
 		return err
 	}
-	wrapped, err := r.s.lib.wrap(r.s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, r.wrap, h, kwpSize(32))
+	wrapped, err := r.s.wrapKey(r.s.profile.wrap, r.wrap, h, kwpSize(32))
 	if err != nil {
 		return err
 	}
-	if _, _, err := r.s.lib.gcm(r.s.handle, cEncrypt, r.seal, &[ivSize]byte{}, wrapped, aad); err != nil {
+	if _, _, err := r.s.gcm(cEncrypt, r.seal, &[ivSize]byte{}, wrapped, aad); err != nil {
 		return err
 	}
 	return r.s.destroy(h)
@@ -83,7 +83,7 @@ func (r *Raw) GenerateWrapped(aad []byte) error {
 // DecryptWrapped is C_DecryptInit, C_Decrypt, C_UnwrapKey, C_GetAttributeValue and C_DestroyObject.
 func (r *Raw) DecryptWrapped(box, aad []byte) error {
 	iv := [ivSize]byte(box)
-	wrapped, _, err := r.s.lib.gcm(r.s.handle, cDecrypt, r.seal, &iv, box[ivSize:], aad)
+	wrapped, _, err := r.s.gcm(cDecrypt, r.seal, &iv, box[ivSize:], aad)
 	if err != nil {
 		return err
 	}
@@ -93,6 +93,6 @@ func (r *Raw) DecryptWrapped(box, aad []byte) error {
 
 // SignRSA is C_SignInit and C_Sign with CKM_RSA_PKCS.
 func (r *Raw) SignRSA() error {
-	_, _, err := r.s.lib.once(r.s.handle, cSign, pkcs11.CKM_RSA_PKCS, nil, r.rsa, r.digest, 256)
+	_, _, err := r.s.once(cSign, pkcs11.CKM_RSA_PKCS, nil, r.rsa, r.digest, 256)
 	return err
 }

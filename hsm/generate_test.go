@@ -17,8 +17,7 @@ func TestGeneratorsLeaveRoom(t *testing.T) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		_, err := runGenerate(context.Background(), token, func(s *session) (int, error) {
-			s.lib.generators.RLock() // as C_GenerateKeyPair does
-			defer s.lib.generators.RUnlock()
+			defer keepOut(s.lib.generators)() // as C_GenerateKeyPair does
 			close(held)
 			<-hold
 			return 0, nil

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/miekg/pkcs11"
 )
 
 // Group is several tokens that hold the same keys: the members of an HSM's high-availability group, cloned by the HSM
@@ -122,15 +120,9 @@ func (g *Group) seek(t *Token, keys []ObjectID) {
 // objects.
 func (t *Token) Locate(ctx context.Context, id ObjectID) error {
 	_, err := run(ctx, t, func(s *session) (struct{}, error) {
-		found := false
-		err := s.visit(func(h pkcs11.ObjectHandle, o Object) {
-			if o.ID == id {
-				s.remember(id, h)
-				found = true
-			}
-		})
-		if err == nil && !found {
-			err = fmt.Errorf("%w: CKA_ID %s", ErrNoObject, id)
+		h, err := s.locate(id)
+		if err == nil {
+			s.remember(id, h)
 		}
 		return struct{}{}, err
 	})

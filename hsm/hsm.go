@@ -33,15 +33,21 @@ type Config struct {
 	Serial string // serial number of the token; tells tokens of one label apart
 	PIN    string // user PIN; tried once
 
+	Profile string // one of Profiles; default by what the token says of its make
+
 	Sessions    int           // sessions at most, default 64; a token's own lower limit wins
 	CallTimeout time.Duration // for one request's calls, the wait for a session included; default 5 s
 	// GenerateTimeout is CallTimeout for the generation of key pairs, default 30 s. A quarter of the sessions may
 	// generate at once; the others are left for everything else.
 	GenerateTimeout time.Duration
 
+	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 10 s
+
 	MaxStuck int           // calls past their deadline, still inside the module, before new ones are refused; default 16
 	RetryMin time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
-	RetryMax time.Duration // default 2 s
+	RetryMax time.Duration // default 1 s
+
+	KeepAlive time.Duration // an idle connection is used so often; default 30 s
 
 	Rand io.Reader // for initialisation vectors; default crypto/rand.Reader
 
@@ -54,6 +60,8 @@ type Config struct {
 type Token struct {
 	cfg     Config
 	lib     *library
+	profile *profile // nil: what the token says
+	pin     pin
 	current atomic.Pointer[conn] // nil while there is no connection
 	stuck   atomic.Int32         // calls past their deadline, still inside the module
 	stats   counters
@@ -69,7 +77,7 @@ type Token struct {
 
 var errClosed = fmt.Errorf("%w: closed", ErrUnavailable)
 
-// Open loads the module, logs in and starts to look after the connection.
+// Open loads the module, logs in and starts to look after the connection. It takes Config.ConnectTimeout at most.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if cfg.Label == "" && cfg.Serial == "" {
 		return nil, errors.New("open token: give the token's label or serial number")
@@ -77,9 +85,11 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	setDefault(&cfg.Sessions, 64)
 	setDefault(&cfg.CallTimeout, 5*time.Second)
 	setDefault(&cfg.GenerateTimeout, 30*time.Second)
+	setDefault(&cfg.ConnectTimeout, 10*time.Second)
 	setDefault(&cfg.MaxStuck, 16)
 	setDefault(&cfg.RetryMin, 100*time.Millisecond)
-	setDefault(&cfg.RetryMax, 2*time.Second)
+	setDefault(&cfg.RetryMax, time.Second)
+	setDefault(&cfg.KeepAlive, 30*time.Second)
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
@@ -87,31 +97,38 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		cfg.OnChange = func(error) {}
 	}
 
-	lib, err := loadLibrary(cfg.Module)
+	profile, err := profileNamed(cfg.Profile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open token: %w", err)
 	}
-	t := &Token{cfg: cfg, lib: lib, lost: make(chan *conn, 1)}
-	c, err := t.connect()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open token: %w", err), lib.release(false))
-	}
+	t := &Token{cfg: cfg, profile: profile, lost: make(chan *conn, 1)}
 	supervised, stop := context.WithCancel(context.WithoutCancel(ctx))
 	t.stop = stop
+	c, err := bounded(t, cfg.ConnectTimeout, ctx.Done(), t.open, func(c *conn) {
+		if c != nil {
+			c.close()
+			_ = t.lib.release()
+		}
+	})
+	if err != nil {
+		stop()
+		return nil, fmt.Errorf("open token: %w", err)
+	}
 	t.done.Add(1)
 	t.install(c)
 	go t.supervise(supervised)
 	return t, nil
 }
 
-// install makes c the connection, unless it is lost already.
-func (t *Token) install(c *conn) {
-	t.current.Store(c)
-	if c.dead.Load() {
-		t.current.CompareAndSwap(c, nil)
-		return
+// open loads the module and connects.
+func (t *Token) open() (c *conn, err error) {
+	if t.lib, err = loadLibrary(t.cfg.Module); err != nil {
+		return nil, err
 	}
-	t.cfg.OnChange(nil)
+	if c, err = t.connect(); err != nil {
+		return nil, errors.Join(err, t.lib.release())
+	}
+	return c, nil
 }
 
 // join counts a goroutine into done, unless the token is closed.
@@ -131,31 +148,33 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// Close ends the connection. Calls under way are waited for up to Config.CallTimeout; when one stays stuck the
+// Close ends the connection. Calls under way are waited for up to Config.CallTimeout; while one stays stuck the
 // module is left loaded.
 func (t *Token) Close() error {
 	t.mu.Lock()
+	again := t.closed
 	t.closed, t.reason = true, nil
 	t.mu.Unlock()
+	if again {
+		return nil
+	}
 	t.stop()
-	ended := make(chan struct{})
-	go func() {
+	ended := make(chan error, 1)
+	go func() { // it ends with the last call inside the module
 		t.done.Wait()
-		close(ended)
+		if c := t.current.Swap(nil); c != nil {
+			c.close()
+		}
+		ended <- t.lib.release()
 	}()
-	stuck := false
 	timer := time.NewTimer(t.cfg.CallTimeout)
 	defer timer.Stop()
 	select {
-	case <-ended:
+	case err := <-ended:
+		return err
 	case <-timer.C:
-		stuck = true
+		return nil
 	}
-	c := t.current.Swap(nil)
-	if c != nil && !stuck {
-		c.close()
-	}
-	return t.lib.release(stuck)
 }
 
 // Info describes the token (CK_TOKEN_INFO) for people.
@@ -185,8 +204,6 @@ func (t *Token) Random(ctx context.Context, n int) ([]byte, error) {
 	return run(ctx, t, func(s *session) ([]byte, error) { return s.random(n) })
 }
 
-func (s *session) random(n int) ([]byte, error) { return s.lib.random(s.handle, n) }
-
 // Stats are counters since Open, and gauges.
 type Stats struct {
 	Sessions    int    // open now
@@ -197,6 +214,7 @@ type Stats struct {
 	Failures    uint64 // calls that ended in an error other than ErrAuthentication and ErrMaterial
 	Connections uint64
 	Connected   bool
+	Refusing    bool // new calls are refused at once, since MaxStuck are stuck
 }
 
 type counters struct {
@@ -207,6 +225,7 @@ type counters struct {
 func (t *Token) Stats() Stats {
 	s := Stats{Stuck: int(t.stuck.Load()), Waits: t.stats.waits.Load(), Timeouts: t.stats.timeouts.Load(),
 		Failures: t.stats.failures.Load(), Connections: t.stats.connections.Load()}
+	s.Refusing = s.Stuck >= t.cfg.MaxStuck
 	if c := t.current.Load(); c != nil {
 		s.Connected = true
 		s.Sessions, s.Busy = c.usage()
@@ -231,39 +250,4 @@ func (t *Token) setReason(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reason = err
-}
-
-// connect finds the token, logs in and starts the index of its objects.
-func (t *Token) connect() (*conn, error) {
-	slot, info, err := t.lib.findSlot(t.cfg.Label, t.cfg.Serial)
-	if err != nil {
-		return nil, err
-	}
-	// The first session carries the login, which lasts as long as any session does; it is used for nothing else.
-	keeper, err := t.lib.ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		return nil, failed("C_OpenSession", err)
-	}
-	err = failed("C_Login", t.lib.ctx.Login(keeper, pkcs11.CKU_USER, t.cfg.PIN))
-	if err != nil && !hasCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
-		_ = t.lib.ctx.CloseSession(keeper)
-		return nil, fmt.Errorf("log in: %w", err)
-	}
-	limit := t.cfg.Sessions
-	if most := info.MaxRwSessionCount; most > 1 && most != pkcs11.CK_UNAVAILABLE_INFORMATION && int(most)-1 < limit {
-		limit = int(most) - 1
-	}
-	t.stats.connections.Add(1)
-	c := newConn(t.lib, slot, info, keeper, limit)
-	if !t.join() {
-		c.close()
-		return nil, errClosed
-	}
-	go func() {
-		defer t.done.Done()
-		if err := c.buildIndex(); err != nil {
-			t.report(c, fmt.Errorf("index the token's objects: %w", err))
-		}
-	}()
-	return c, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/aes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -153,8 +154,7 @@ func (s *session) keep(h pkcs11.ObjectHandle, id ObjectID, done Imported, err er
 	if err != nil {
 		return Imported{}, errors.Join(err, s.destroy(h))
 	}
-	s.remember(id, h)
-	return done, nil
+	return done, s.created(id, h)
 }
 
 func (s *session) staysInside(h pkcs11.ObjectHandle) error {
@@ -167,15 +167,22 @@ func (s *session) staysInside(h pkcs11.ObjectHandle) error {
 
 // checkValue is a hash of what a key makes of a constant. A Seal key encrypts it under the IV of zeros. GCM breaks when two
 // messages are encrypted under one IV; this IV has no other message whose ciphertext is ever seen, except with the
-// probability of 2^-96 that any two IVs have of being equal, and even this ciphertext and its tag are seen as a hash only.
+// probability of 2^-96 that any two IVs have of being equal, and even this ciphertext and its tag are seen as a hash only. Where IVs are the token's, it encrypts a block.
 func (s *session) checkValue(h pkcs11.ObjectHandle, p Purpose) ([]byte, error) {
 	constant := []byte("verenc/check value/1")
 	var out []byte
 	var err error
 	if hash := p.hash(); hash != 0 {
 		out, err = s.mac(h, hash, constant)
+	} else if s.profile.iv == callersIV {
+		iv := [ivSize]byte{}
+		out, _, err = s.gcm(cEncrypt, h, &iv, constant, nil)
+		if err == nil && iv != [ivSize]byte{} {
+			err = fmt.Errorf("import: %w: the token draws its own initialisation vectors: set its profile", ErrUnsupported)
+		}
 	} else {
-		out, _, err = s.lib.gcm(s.handle, cEncrypt, h, &[ivSize]byte{}, constant, nil)
+		block := sha256.Sum256(constant)
+		out, _, err = s.once(cEncrypt, pkcs11.CKM_AES_ECB, nil, h, block[:aes.BlockSize], aes.BlockSize)
 	}
 	if err != nil {
 		return nil, err

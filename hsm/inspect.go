@@ -13,7 +13,7 @@ func Tokens(module string) (tokens []Info, err error) {
 		return nil, err
 	}
 	defer func() {
-		if released := lib.release(false); err == nil {
+		if released := lib.release(); err == nil {
 			err = released
 		}
 	}()
@@ -64,6 +64,9 @@ var mechanisms = []Mechanism{
 // MissingMechanisms gives those that the token does not list. SelfTest tells more: a listed mechanism may still not work.
 func (t *Token) MissingMechanisms(ctx context.Context) ([]Mechanism, error) {
 	return run(ctx, t, func(s *session) ([]Mechanism, error) {
+		if err := s.step(); err != nil {
+			return nil, err
+		}
 		listed, err := s.lib.ctx.GetMechanismList(s.slot)
 		if err != nil {
 			return nil, failed("C_GetMechanismList", err)

@@ -34,7 +34,7 @@ func (t *Token) MAC(ctx context.Context, key ObjectID, hash crypto.Hash, message
 }
 
 func (s *session) mac(h pkcs11.ObjectHandle, hash crypto.Hash, message []byte) ([]byte, error) {
-	mac, _, err := s.lib.once(s.handle, cSign, macs[hash], nil, h, message, hash.Size())
+	mac, _, err := s.once(cSign, macs[hash], nil, h, message, hash.Size())
 	if err == nil && len(mac) != hash.Size() {
 		err = fmt.Errorf("C_Sign: a MAC of %d bytes instead of %d", len(mac), hash.Size())
 	}

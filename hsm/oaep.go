@@ -74,13 +74,13 @@ func (s *session) oaepDecrypter(hash crypto.Hash) (oaepDecrypter, error) {
 
 // decryptOAEP has the token do it all.
 func (s *session) decryptOAEP(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	plaintext, _, err := s.lib.once(s.handle, cDecrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(hash), h, ciphertext, len(ciphertext))
+	plaintext, _, err := s.once(cDecrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(hash), h, ciphertext, len(ciphertext))
 	return plaintext, err
 }
 
 // decryptRaw has the token do the RSA operation.
 func (s *session) decryptRaw(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	em, _, err := s.lib.once(s.handle, cDecrypt, pkcs11.CKM_RSA_X_509, nil, h, ciphertext, len(ciphertext))
+	em, _, err := s.once(cDecrypt, pkcs11.CKM_RSA_X_509, nil, h, ciphertext, len(ciphertext))
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,8 @@ func (s *session) decryptRaw(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext
 }
 
 // checkedOAEP decrypts, and tells a bad ciphertext from a bad token: SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for both.
-// If the same operation opens what the host has just encrypted for the key, the token is well and the ciphertext is not.
+// If the same operation opens what the host has just encrypted for the key, and then still not the ciphertext, the
+// token is well and the ciphertext is not.
 func (s *session) checkedOAEP(h pkcs11.ObjectHandle, k *keyType, hash crypto.Hash, ciphertext []byte, decrypt oaepDecrypter) ([]byte, error) {
 	plaintext, err := decrypt(h, hash, ciphertext)
 	if err == nil || !ambiguous(err) || !s.loggedIn() {
@@ -107,7 +108,10 @@ func (s *session) checkedOAEP(h pkcs11.ObjectHandle, k *keyType, hash crypto.Has
 	if probe == nil {
 		var got []byte
 		if got, probe = decrypt(h, hash, test); probe == nil && bytes.Equal(got, want) {
-			return nil, fmt.Errorf("%w: %w", ErrAuthentication, err)
+			if plaintext, err = decrypt(h, hash, ciphertext); ambiguous(err) {
+				err = fmt.Errorf("%w: %w", ErrAuthentication, err)
+			}
+			return plaintext, err
 		}
 	}
 	return nil, unexplained(err, probe)
@@ -154,7 +158,7 @@ func (s *session) refusesOAEP(h pkcs11.ObjectHandle) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	got, started, err := s.lib.once(s.handle, cDecrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(crypto.SHA256), h, ciphertext, len(ciphertext))
+	got, started, err := s.once(cDecrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(crypto.SHA256), h, ciphertext, len(ciphertext))
 	if !started && hasCode(err, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_MECHANISM_INVALID) {
 		return true, nil
 	}

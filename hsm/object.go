@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
-	"sync"
 
 	"github.com/miekg/pkcs11"
 )
@@ -101,7 +99,7 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 	_, err := run(ctx, t, func(s *session) (struct{}, error) {
 		h, err := s.generate(k.Purpose.mechanism(), template)
 		if err == nil {
-			s.remember(k.ID, h)
+			err = s.created(k.ID, h)
 		}
 		return struct{}{}, err
 	})
@@ -152,29 +150,18 @@ func dataKeyTemplate(size int) []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true))
 }
 
-func (s *session) generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	h, err := s.lib.ctx.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, template)
-	return h, failed("C_GenerateKey", err)
-}
-
-// destroy ends an object. A session object that can't be destroyed marks the session broken: closing it ends the object.
-func (s *session) destroy(h pkcs11.ObjectHandle) error {
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	err := failed("C_DestroyObject", s.lib.ctx.DestroyObject(s.handle, h))
-	s.broken = s.broken || err != nil
-	return err
-}
-
 // Destroy ends the token objects with these ids, for ever. An id without an object is no error, so that an
-// interrupted Destroy can be repeated.
+// interrupted Destroy can be repeated; the token itself is asked whether there is one.
 func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 	for _, id := range ids {
 		_, err := run(ctx, t, func(s *session) (struct{}, error) {
-			<-s.complete // or the index could remember the object after we have forgotten it
+			if !s.indexed() { // or the index could remember the object after we have forgotten it
+				return struct{}{}, errIndexing
+			}
 			h, err := s.lookup(id)
+			if errors.Is(err, ErrNoObject) {
+				h, err = s.locate(id) // somebody else may have made it
+			}
 			if errors.Is(err, ErrNoObject) {
 				return struct{}{}, nil
 			}
@@ -193,131 +180,4 @@ func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 		}
 	}
 	return nil
-}
-
-// loggedIn tells whether the session lives and its user is logged in.
-func (s *session) loggedIn() bool {
-	info, err := s.lib.ctx.GetSessionInfo(s.handle)
-	return err == nil && info.State == pkcs11.CKS_RW_USER_FUNCTIONS
-}
-
-// index maps CKA_IDs to the handles of one connection. C_FindObjects takes time linear in the number of
-// objects, so it runs once a connection, in the background, and never for a request.
-type index struct {
-	mu       sync.RWMutex
-	handles  map[ObjectID]pkcs11.ObjectHandle // guarded by mu
-	complete chan struct{}                    // closed once handles has all objects there were at the connection's start
-}
-
-func (x *index) find(id ObjectID) (pkcs11.ObjectHandle, bool) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	h, ok := x.handles[id]
-	return h, ok
-}
-
-func (x *index) remember(id ObjectID, h pkcs11.ObjectHandle) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.handles[id] = h
-}
-
-func (x *index) forget(id ObjectID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.handles, id)
-}
-
-// lookup gives the handle of an object, waiting for the index if need be. The wait ends with the index, which
-// ends with the connection; the caller's own deadline is run's.
-func (s *session) lookup(id ObjectID) (pkcs11.ObjectHandle, error) {
-	if h, ok := s.find(id); ok {
-		return h, nil
-	}
-	<-s.complete
-	if h, ok := s.find(id); ok {
-		return h, nil
-	}
-	if s.dead.Load() {
-		return 0, fmt.Errorf("%w: the connection was lost", ErrUnavailable)
-	}
-	return 0, fmt.Errorf("%w: CKA_ID %s", ErrNoObject, id)
-}
-
-// buildIndex reads the CKA_IDs of all objects of ours. It closes complete in every case.
-func (c *conn) buildIndex() error {
-	defer close(c.complete)
-	s, err := c.session()
-	if err != nil {
-		return err
-	}
-	defer s.put()
-	err = s.visit(func(h pkcs11.ObjectHandle, o Object) { c.remember(o.ID, h) })
-	s.broken = err != nil
-	return err
-}
-
-// visit calls f for every private token object with a 16-byte CKA_ID. It takes time linear in their number.
-func (s *session) visit(f func(pkcs11.ObjectHandle, Object)) error {
-	handles, err := s.search([]*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
-	})
-	if err != nil {
-		return err
-	}
-	for _, h := range handles {
-		attrs, err := s.lib.ctx.GetAttributeValue(s.handle, h, []*pkcs11.Attribute{
-			pkcs11.NewAttribute(pkcs11.CKA_ID, nil), pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil)})
-		if err = failed("C_GetAttributeValue", err); lost(err) {
-			return err
-		}
-		if err != nil || len(attrs) != 2 || len(attrs[0].Value) != len(ObjectID{}) {
-			continue // an object of somebody else, or one just destroyed
-		}
-		f(h, Object{ID: ObjectID(attrs[0].Value), Label: string(attrs[1].Value)})
-	}
-	return nil
-}
-
-// search is C_FindObjects, alone with the token.
-func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-	s.lib.generators.Lock()
-	defer s.lib.generators.Unlock()
-	s.lib.objects.Lock()
-	defer s.lib.objects.Unlock()
-	if err := s.lib.ctx.FindObjectsInit(s.handle, template); err != nil {
-		return nil, failed("C_FindObjectsInit", err)
-	}
-	var all []pkcs11.ObjectHandle
-	for {
-		some, _, err := s.lib.ctx.FindObjects(s.handle, 1024)
-		if err != nil {
-			return nil, failed("C_FindObjects", err)
-		}
-		if len(some) == 0 {
-			return all, failed("C_FindObjectsFinal", s.lib.ctx.FindObjectsFinal(s.handle))
-		}
-		all = append(all, some...)
-	}
-}
-
-// Object is a token object as a reconciler or a doctor sees it.
-type Object struct {
-	ID    ObjectID
-	Label string
-}
-
-// Objects lists the private token objects with a 16-byte CKA_ID whose label begins with prefix. It takes time linear in their
-// number and is for inspection, not for requests.
-func (t *Token) Objects(ctx context.Context, prefix string) ([]Object, error) {
-	return run(ctx, t, func(s *session) ([]Object, error) {
-		var objects []Object
-		err := s.visit(func(_ pkcs11.ObjectHandle, o Object) {
-			if strings.HasPrefix(o.Label, prefix) {
-				objects = append(objects, o)
-			}
-		})
-		return objects, err
-	})
 }

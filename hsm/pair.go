@@ -65,8 +65,7 @@ func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, er
 		if err != nil {
 			return nil, err
 		}
-		s.remember(k.ID, private)
-		return spki, nil
+		return spki, s.created(k.ID, private)
 	})
 }
 
@@ -130,13 +129,4 @@ func (s *session) generatePair(kt *keyType, private []*pkcs11.Attribute) (h pkcs
 		return 0, nil, errors.Join(err, s.destroy(h))
 	}
 	return h, spki, nil
-}
-
-func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
-	s.lib.generators.RLock()
-	defer s.lib.generators.RUnlock()
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	pub, priv, err := s.lib.ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, public, private)
-	return pub, priv, failed("C_GenerateKeyPair", err)
 }

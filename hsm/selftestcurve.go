@@ -150,6 +150,9 @@ const ckmMLDSAKeyPairGen = 0x1c // PKCS#11 v3.2
 
 // testMLDSA looks whether the token has ML-DSA (FIPS 204).
 func (s *session) testMLDSA(*testKeys) error {
+	if err := s.step(); err != nil {
+		return err
+	}
 	_, err := s.lib.ctx.GetMechanismInfo(s.slot, []*pkcs11.Mechanism{pkcs11.NewMechanism(ckmMLDSAKeyPairGen, nil)})
 	if err = failed("C_GetMechanismInfo", err); err != nil {
 		return err

@@ -113,7 +113,7 @@ func testOAEP(hash crypto.Hash) func(*session, *testKeys) error {
 }
 
 func (s *session) testWrappedRSA(k *testKeys) error {
-	wrapped, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, k.wrap, k.rsa, kwpSize(privateKeyBound))
+	wrapped, err := s.wrapKey(s.profile.wrap, k.wrap, k.rsa, kwpSize(privateKeyBound))
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *session) testImport(k *testKeys) error {
 		if err != nil {
 			return fmt.Errorf("%v: %w", hash, err)
 		}
-		wrapped, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, wrapping, k.rsa, kwpSize(privateKeyBound))
+		wrapped, err := s.wrapKey(s.profile.wrap, wrapping, k.rsa, kwpSize(privateKeyBound))
 		if err != nil {
 			return err
 		}

@@ -46,14 +46,14 @@ func (s *session) testRandom(*testKeys) error {
 func (s *session) testSeal(k *testKeys) error {
 	for _, size := range []int{1, 32, 4096} {
 		want, aad := bytes.Repeat([]byte{0x5a}, size), bytes.Repeat([]byte{0xa5}, 100)
-		box, err := s.sealWith(k.rand, k.seal, want, aad)
+		box, err := s.seal(k.rand, k.seal, want, aad)
 		if err != nil {
 			return err
 		}
 		if bytes.Contains(box, want[:min(size, 16)]) && size > 1 {
 			return errors.New("the ciphertext contains the plaintext")
 		}
-		got, err := s.unsealWith(k.seal, box, aad)
+		got, err := s.unseal(k.seal, box, aad)
 		if err != nil {
 			return err
 		}
@@ -66,18 +66,18 @@ func (s *session) testSeal(k *testKeys) error {
 
 func (s *session) testTamper(k *testKeys) error {
 	aad := []byte("aad")
-	box, err := s.sealWith(k.rand, k.seal, []byte("plaintext"), aad)
+	box, err := s.seal(k.rand, k.seal, []byte("plaintext"), aad)
 	if err != nil {
 		return err
 	}
 	for at := range box {
 		changed := bytes.Clone(box)
 		changed[at] ^= 1
-		if _, err := s.unsealWith(k.seal, changed, aad); !errors.Is(err, ErrAuthentication) {
+		if _, err := s.unseal(k.seal, changed, aad); !errors.Is(err, ErrAuthentication) {
 			return fmt.Errorf("byte %d changed: %w", at, accepted(err))
 		}
 	}
-	if _, err := s.unsealWith(k.seal, box, []byte("other")); !errors.Is(err, ErrAuthentication) {
+	if _, err := s.unseal(k.seal, box, []byte("other")); !errors.Is(err, ErrAuthentication) {
 		return fmt.Errorf("other additional data: %w", accepted(err))
 	}
 	return nil
@@ -93,12 +93,12 @@ func accepted(err error) error {
 
 func (s *session) testHidden(k *testKeys) error {
 	for _, h := range []pkcs11.ObjectHandle{k.seal, k.wrap} {
-		if value, err := s.lib.value(s.handle, h, aesKeySize); err == nil {
+		if value, err := s.value(h, aesKeySize); err == nil {
 			clear(value)
 			return errors.New("CKA_VALUE of a sensitive key was given out: this token protects nothing")
 		}
 	}
-	if _, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, k.wrap, k.seal, kwpSize(aesKeySize)); err == nil {
+	if _, err := s.wrapKey(s.profile.wrap, k.wrap, k.seal, kwpSize(aesKeySize)); err == nil {
 		return errors.New("a key that is not extractable was wrapped")
 	}
 	return nil
@@ -110,7 +110,7 @@ func (s *session) testWrapped(k *testKeys) error {
 		if err != nil {
 			return fmt.Errorf("generate a secret of %d bytes: %w", size, err)
 		}
-		wrapped, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, k.wrap, secret, kwpSize(size))
+		wrapped, err := s.wrapKey(s.profile.wrap, k.wrap, secret, kwpSize(size))
 		if err != nil {
 			return fmt.Errorf("wrap a secret of %d bytes: %w", size, err)
 		}
@@ -141,7 +141,7 @@ func testMAC(name string, p Purpose) selfTest {
 		if err != nil {
 			return err
 		}
-		key, err := s.lib.value(s.handle, h, p.size())
+		key, err := s.value(h, p.size())
 		if err != nil {
 			return err
 		}

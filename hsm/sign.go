@@ -111,7 +111,7 @@ func prehashed() []byte {
 }
 
 func (s *session) sign(h pkcs11.ObjectHandle, c signCall) ([]byte, error) {
-	signature, _, err := s.lib.once(s.handle, cSign, c.mechanism, c.params, h, c.in, c.size)
+	signature, _, err := s.once(cSign, c.mechanism, c.params, h, c.in, c.size)
 	if err != nil {
 		return nil, err
 	}

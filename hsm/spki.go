@@ -116,23 +116,3 @@ func (s *session) rsaPublic(h pkcs11.ObjectHandle, k *keyType) (*rsa.PublicKey, 
 	}
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
 }
-
-// attributes reads attributes of an object, in their order.
-func (s *session) attributes(h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
-	template := make([]*pkcs11.Attribute, len(types))
-	for i, t := range types {
-		template[i] = pkcs11.NewAttribute(t, nil)
-	}
-	got, err := s.lib.ctx.GetAttributeValue(s.handle, h, template)
-	if err != nil {
-		return nil, failed("C_GetAttributeValue", err)
-	}
-	if len(got) != len(types) {
-		return nil, fmt.Errorf("C_GetAttributeValue: %d attributes instead of %d", len(got), len(types))
-	}
-	values := make([][]byte, len(got))
-	for i, a := range got {
-		values[i] = a.Value
-	}
-	return values, nil
-}

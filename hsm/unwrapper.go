@@ -209,12 +209,6 @@ func (s *session) createPair(kt *keyType, template []*pkcs11.Attribute, padded [
 	return h, spki, err
 }
 
-func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	return s.lib.create(s.handle, template)
-}
-
 // unwrapping is C_UnwrapKey of certain bytes into an object of any kind.
 type unwrapping func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
 
@@ -226,7 +220,7 @@ func (u *unwrapper) oaep(wrapped []byte) unwrapping {
 
 func (u *unwrapper) kwp(aes pkcs11.ObjectHandle, wrapped []byte) unwrapping {
 	return func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-		return u.unwrap(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, aes, wrapped, template)
+		return u.unwrap(u.profile.wrap, nil, aes, wrapped, template)
 	}
 }
 
@@ -240,7 +234,10 @@ func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attrib
 	}
 	hidden := append(secretTemplate(pkcs11.CKK_GENERIC_SECRET), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
 	if again, probe := unwrap(hidden); probe == nil {
-		return 0, errors.Join(fmt.Errorf("%w: %w", ErrMaterial, err), u.destroy(again))
+		if probe = u.destroy(again); probe != nil {
+			return 0, unexplained(err, probe)
+		}
+		return unwrapAgain(unwrap, template, ErrMaterial)
 	}
 	if !ambiguous(err) && !errors.Is(err, ErrAuthentication) {
 		return 0, err
@@ -251,9 +248,18 @@ func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attrib
 		probe = u.reads(test, want)
 	}
 	if probe == nil {
-		return 0, fmt.Errorf("%w: %w", ErrAuthentication, err)
+		return unwrapAgain(unwrap, template, ErrAuthentication)
 	}
 	return 0, unexplained(err, probe)
+}
+
+// unwrapAgain gives a failure its kind, when it was no passing one.
+func unwrapAgain(unwrap unwrapping, template []*pkcs11.Attribute, kind error) (pkcs11.ObjectHandle, error) {
+	h, err := unwrap(template)
+	if err != nil && !lost(err) {
+		err = fmt.Errorf("%w: %w", kind, err)
+	}
+	return h, err
 }
 
 // reads tells whether a wrapped value comes out right.

@@ -26,7 +26,7 @@ func (t *Token) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byt
 	aad = bytes.Clone(aad)
 	template := dataKeyTemplate(n)
 	return run(ctx, t, func(s *session) (box []byte, err error) {
-		wrapping, err := s.lookup(keys.Wrap)
+		sealing, wrapping, err := s.lookupPair(keys)
 		if err != nil {
 			return nil, err
 		}
@@ -35,14 +35,14 @@ func (t *Token) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byt
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, s.destroy(secret)) }()
-		wrapped, err := s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, wrapping, secret, kwpSize(n))
+		wrapped, err := s.wrapKey(s.profile.wrap, wrapping, secret, kwpSize(n))
 		if err != nil {
 			return nil, err
 		}
 		if len(wrapped) != kwpSize(n) {
 			return nil, fmt.Errorf("C_WrapKey: %d bytes instead of %d", len(wrapped), kwpSize(n))
 		}
-		return s.seal(t.cfg.Rand, keys.Seal, wrapped, aad)
+		return s.seal(t.cfg.Rand, sealing, wrapped, aad)
 	})
 }
 
@@ -54,11 +54,11 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 	}
 	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return run(ctx, t, func(s *session) ([]byte, error) {
-		wrapped, err := s.unseal(keys.Seal, box, aad)
+		sealing, unwrapping, err := s.lookupPair(keys)
 		if err != nil {
 			return nil, err
 		}
-		unwrapping, err := s.lookup(keys.Wrap)
+		wrapped, err := s.unseal(sealing, box, aad)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 
 // unwrapSecret reads a secret of n bytes through a session object.
 func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) ([]byte, error) {
-	value, err := s.unwrapReadable(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, unwrapping, wrapped)
+	value, err := s.unwrapReadable(s.profile.wrap, nil, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (s *session) unwrapReadable(mechanism uint, params []byte, unwrapping pkcs1
 
 // readOnce reads the value of a session object, at most size bytes, and destroys the object.
 func (s *session) readOnce(h pkcs11.ObjectHandle, size int) ([]byte, error) {
-	value, err := s.lib.value(s.handle, h, size)
+	value, err := s.value(h, size)
 	if err = errors.Join(err, s.destroy(h)); err != nil {
 		clear(value)
 		return nil, err
@@ -110,11 +110,4 @@ func readableSecret() []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
 	}
-}
-
-func (s *session) unwrap(mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	s.lib.objects.RLock()
-	defer s.lib.objects.RUnlock()
-	h, err := s.lib.ctx.UnwrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, params)}, unwrapping, wrapped, template)
-	return h, failed("C_UnwrapKey", err)
 }

@@ -24,7 +24,7 @@ func (t *Token) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, 
 	}
 	aad = bytes.Clone(aad)
 	both, err := runGenerate(ctx, t, func(s *session) ([2][]byte, error) {
-		wrapping, err := s.lookup(keys.Wrap)
+		sealing, wrapping, err := s.lookupPair(keys)
 		if err != nil {
 			return [2][]byte{}, err
 		}
@@ -32,7 +32,7 @@ func (t *Token) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, 
 		if err != nil {
 			return [2][]byte{}, err
 		}
-		box, err := s.seal(t.cfg.Rand, keys.Seal, wrapped, aad)
+		box, err := s.seal(t.cfg.Rand, sealing, wrapped, aad)
 		return [2][]byte{spki, box}, err
 	})
 	return both[0], both[1], err
@@ -46,7 +46,7 @@ func (s *session) generateWrappedPair(wrapping pkcs11.ObjectHandle, k *keyType) 
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, s.destroy(h)) }()
-	wrapped, err = s.lib.wrap(s.handle, pkcs11.CKM_AES_KEY_WRAP_PAD, wrapping, h, kwpSize(privateKeyBound))
+	wrapped, err = s.wrapKey(s.profile.wrap, wrapping, h, kwpSize(privateKeyBound))
 	return spki, wrapped, err
 }
 
@@ -58,11 +58,11 @@ func (t *Token) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []by
 	}
 	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return run(ctx, t, func(s *session) ([]byte, error) {
-		wrapped, err := s.unseal(keys.Seal, box, aad)
+		sealing, unwrapping, err := s.lookupPair(keys)
 		if err != nil {
 			return nil, err
 		}
-		unwrapping, err := s.lookup(keys.Wrap)
+		wrapped, err := s.unseal(sealing, box, aad)
 		if err != nil {
 			return nil, err
 		}
@@ -72,7 +72,7 @@ func (t *Token) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []by
 
 // unwrapDER reads a secret that is one DER element through a session object.
 func (s *session) unwrapDER(unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
-	value, err := s.unwrapReadable(pkcs11.CKM_AES_KEY_WRAP_PAD, nil, unwrapping, wrapped)
+	value, err := s.unwrapReadable(s.profile.wrap, nil, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func newPair(t testing.TB, token *hsm.Token) hsm.Pair {
 func TestForwardingIsFaithful(t *testing.T) {
 	token, m := connect(t)
 	for _, c := range token.SelfTest(t.Context()) {
-		if c.Err != nil {
+		if c.Err != nil && !errors.Is(c.Err, hsm.ErrUnsupported) { // SoftHSM's own gaps
 			t.Errorf("%s: %v", c.Name, c.Err)
 		}
 	}
@@ -216,7 +216,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // TestHSMSurvivesEachFailure fails each call of each operation once, happened or not, and expects hsm to connect anew when
-// that tells of a loss, to work again, and to leave nothing behind.
+// that tells of a loss, to work again, and to leave nothing behind. A decryption is repeated by hsm itself, once.
 func TestHSMSurvivesEachFailure(t *testing.T) {
 	changes := make(chan error, 2)
 	token, m := connect(t, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } })
@@ -256,7 +256,8 @@ func TestHSMSurvivesEachFailure(t *testing.T) {
 						rv = pkcs11.CKR_DEVICE_ERROR
 					}
 					m.Fail(function, rv, options...)
-					if _, err := operation(); err == nil || errors.Is(err, hsm.ErrUnavailable) != lost {
+					repeated := function == "C_Decrypt" && !lost && len(options) == 2
+					if _, err := operation(); (err == nil) != repeated || errors.Is(err, hsm.ErrUnavailable) != lost {
 						t.Errorf("%s: %v", at, err)
 					}
 					if lost {

@@ -1,0 +1,119 @@
+package hsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/miekg/pkcs11"
+)
+
+// profile is how a family of tokens differs from PKCS#11 v2.40 as this package uses it. What is not declared here is the same
+// for all; what a token can and can't do is for SelfTest to find out.
+//
+// Tested here are softhsm, and cloudhsm's IVs and omitted attributes. All else is as the vendors' documentation has it, named
+// beside each.
+type profile struct {
+	name string
+	// A token is recognised by how its manufacturer or its model begins (CK_TOKEN_INFO). None: only by Config.Profile.
+	manufacturers, models []string
+
+	iv          ivSource
+	wrap        uint   // mechanism of AES-KWP (NIST SP 800-38F section 6.3)
+	omit        []uint // attributes that no template may have; their defaults must do
+	searchAlone bool   // a search must not meet a creation
+}
+
+// ivSource is where the 12-byte initialisation vectors of CKM_AES_GCM come from. A token that overwrites the caller's in
+// CK_GCM_PARAMS is always taken at its word.
+type ivSource int
+
+const (
+	callersIV  ivSource = iota
+	returnedIV          // the token's, into the caller's zeros in CK_GCM_PARAMS
+	appendedIV          // the token's, behind ciphertext and tag, when there is none in CK_GCM_PARAMS
+)
+
+// Mechanisms of AES-KWP.
+const (
+	ckmAESKeyWrapKWP      = 0x210B // CKM_AES_KEY_WRAP_KWP of PKCS#11 v3.0; v2.40's CKM_AES_KEY_WRAP_PAD is 0x210A
+	ckmLunaAESKWP         = pkcs11.CKM_VENDOR_DEFINED + 0x171
+	ckmCloudHSMKeyWrapPad = pkcs11.CKM_VENDOR_DEFINED + 0x216F // CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD of AWS's header
+)
+
+// profiles: the last one is for tokens that are not recognised.
+var profiles = []*profile{
+	{name: "softhsm", manufacturers: []string{"SoftHSM"}, wrap: pkcs11.CKM_AES_KEY_WRAP_PAD, searchAlone: true},
+
+	// Thales, Luna 7 SDK Reference, CKM_AES_GCM and CKM_AES_KWP. The two differ by HSM policy 12. In FIPS mode an IV of 96 bits can
+	// be had from firmware 7.9.3 on; before, it has 128, which is none of ours.
+	{name: "luna", models: []string{"Luna"}, wrap: ckmLunaAESKWP},
+	{name: "luna-fips", wrap: ckmLunaAESKWP, iv: appendedIV},
+
+	// Entrust, nShield PKCS#11 Reference, Mechanisms.
+	{name: "nshield", manufacturers: []string{"nCipher"}, wrap: ckmAESKeyWrapKWP},
+
+	// AWS CloudHSM User Guide, PKCS#11 library, mechanisms and attributes table: the HSM's IV overwrites a zeroed buffer;
+	// CKA_MODIFIABLE may have its default only, and CKA_SIGN_RECOVER is none of private EC keys.
+	{name: "cloudhsm", manufacturers: []string{"Marvell", "Cavium"}, wrap: ckmCloudHSMKeyWrapPad, iv: returnedIV,
+		omit: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_SIGN_RECOVER}},
+
+	// No difference is known that its documentation states. It has no CKM_AES_GCM (YubiHSM 2 User Guide, Device
+	// Specifications): RSA, ECDSA, Ed25519 and HMAC keys only.
+	{name: "yubihsm2", models: []string{"YubiHSM"}, wrap: pkcs11.CKM_AES_KEY_WRAP_PAD},
+
+	// No difference is known.
+	{name: "utimaco", manufacturers: []string{"Utimaco"}, wrap: pkcs11.CKM_AES_KEY_WRAP_PAD},
+	{name: "standard", wrap: pkcs11.CKM_AES_KEY_WRAP_PAD},
+}
+
+// Profiles gives the names for Config.Profile.
+func Profiles() []string {
+	var names []string
+	for _, p := range profiles {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// profileNamed gives nil for no name: it is the token's word then.
+func profileNamed(name string) (*profile, error) {
+	if name == "" {
+		return nil, nil
+	}
+	for _, p := range profiles {
+		if p.name == name {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("token profile %q is none of %s", name, strings.Join(Profiles(), ", "))
+}
+
+func profileOf(info pkcs11.TokenInfo) *profile {
+	for _, p := range profiles {
+		if begins(info.ManufacturerID, p.manufacturers) || begins(info.Model, p.models) {
+			return p
+		}
+	}
+	return profiles[len(profiles)-1]
+}
+
+func begins(s string, with []string) bool {
+	return slices.ContainsFunc(with, func(prefix string) bool { return strings.HasPrefix(s, prefix) })
+}
+
+// newIV is what goes into CK_GCM_PARAMS to encrypt, a caller's own IV apart.
+func (p *profile) newIV() *[ivSize]byte {
+	if p.iv == appendedIV {
+		return nil
+	}
+	return &[ivSize]byte{}
+}
+
+// allowed is a template without what must not be in it.
+func (p *profile) allowed(template []*pkcs11.Attribute) []*pkcs11.Attribute {
+	if len(p.omit) == 0 {
+		return template
+	}
+	return slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return slices.Contains(p.omit, a.Type) })
+}

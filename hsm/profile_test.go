@@ -1,0 +1,55 @@
+package hsm
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/softhsm"
+)
+
+func TestProfiles(t *testing.T) {
+	names := Profiles()
+	if slices.Sort(names); len(slices.Compact(slices.Clone(names))) != len(profiles) {
+		t.Errorf("a name is there twice: %v", names)
+	}
+	for _, test := range []struct{ manufacturer, model, want string }{
+		{"SoftHSM project", "SoftHSM v2", "softhsm"},
+		{"SafeNet", "LunaSA 7.4", "luna"},
+		{"nCipher Corp. Ltd", "", "nshield"},
+		{"Marvell Semiconductors, Inc.", "NITROX-III CNN35XX-NFBE", "cloudhsm"},
+		{"Utimaco IS GmbH", "CryptoServer", "utimaco"},
+		{"Yubico (www.yubico.com)", "YubiHSM", "yubihsm2"},
+		{"Yubico (www.yubico.com)", "YubiKey YK5", "standard"},
+		{"SafeNet, Inc.", "eToken", "standard"},
+		{"", "", "standard"},
+	} {
+		if p := profileOf(pkcs11.TokenInfo{ManufacturerID: test.manufacturer, Model: test.model}); p.name != test.want {
+			t.Errorf("%q, %q: %s", test.manufacturer, test.model, p.name)
+		}
+	}
+	for _, p := range profiles {
+		if named, err := profileNamed(p.name); err != nil || named != p || p.wrap == 0 {
+			t.Errorf("%s: %v, %v", p.name, named, err)
+		}
+	}
+	soft := softhsm.New(t)
+	if _, err := Open(t.Context(), Config{Module: soft.Module, Serial: soft.Serial, PIN: soft.PIN, Profile: "luna7"}); err == nil {
+		t.Error("an unknown profile")
+	}
+}
+
+// TestProfileThatIsWrong has a token that does not do what its profile says: nothing is encrypted without an IV.
+func TestProfileThatIsWrong(t *testing.T) {
+	for _, name := range []string{"cloudhsm", "luna-fips"} {
+		token := connect(t, func(c *Config) { c.Profile = name })
+		p := newPair(t, token)
+		if box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err == nil {
+			t.Errorf("%s: a box of %d bytes", name, len(box))
+		} else if name == "cloudhsm" && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/miekg/pkcs11"
+)
+
+// report tells the supervisor that a connection is lost. Only the first report of a connection counts.
+func (t *Token) report(c *conn, err error) {
+	if !c.end() {
+		return
+	}
+	t.setReason(err)
+	t.current.CompareAndSwap(c, nil)
+	t.lost <- c
+}
+
+// supervise makes a new connection whenever one is lost, with growing pauses. A refused PIN ends it: the PIN is
+// tried once, since tokens lock. In between it keeps the connection from falling asleep.
+func (t *Token) supervise(ctx context.Context) {
+	defer t.done.Done()
+	tick := time.NewTicker(t.cfg.KeepAlive)
+	defer tick.Stop()
+	var rest time.Duration // before the next attempt
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if c := t.current.Load(); c != nil {
+				t.touch(c)
+			}
+		case c := <-t.lost:
+			t.mu.RLock()
+			reason := t.reason
+			t.mu.RUnlock()
+			t.cfg.OnChange(reason)
+			t.bury(ctx, c)
+			if rest = t.longer(rest); c.indexed() {
+				rest = 0 // or the token could be asked for logins without end that lead to nothing
+			}
+			if !pause(ctx, rest) || !t.reconnect(ctx) {
+				return
+			}
+		}
+	}
+}
+
+// drain is how long the calls of a lost connection have to come back. What stays longer is inside the module for certain: its
+// handles are not to be used by a call again that meets new handles of the same numbers.
+const drain = 500 * time.Millisecond
+
+// bury waits for the users of a lost connection and closes its sessions. Neither keeps the next connection waiting for long.
+func (t *Token) bury(ctx context.Context, c *conn) {
+	timer := time.NewTimer(min(drain, t.cfg.CallTimeout))
+	defer timer.Stop()
+	select {
+	case <-c.unused:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	_, _ = bounded(t, drain, ctx.Done(), func() (struct{}, error) { c.close(); return struct{}{}, nil }, ignore)
+}
+
+func ignore[T any](T) {}
+
+// bounded does the supervisor's work.
+func bounded[T any](t *Token, timeout time.Duration, cancel <-chan struct{}, work func() (T, error), discard func(T)) (v T, err error) {
+	t.done.Add(1)
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	return await(t, timer.C, cancel, work, discard)
+}
+
+// touch uses the keeper, since some tokens close what is idle, and a loss is better known before there is a request.
+func (t *Token) touch(c *conn) {
+	_, err := bounded(t, t.cfg.CallTimeout, c.gone, func() (struct{}, error) {
+		keeper := session{conn: c, handle: c.keeper}
+		_, err := keeper.random(1)
+		return struct{}{}, err
+	}, ignore)
+	if lost(err) {
+		t.report(c, err)
+	}
+}
+
+// reconnect tries until there is a connection, the PIN is refused, or ctx ends. An attempt that hangs is left behind; there
+// are no more than MaxStuck of them.
+func (t *Token) reconnect(ctx context.Context) bool {
+	for rest := t.cfg.RetryMin; ; rest = t.longer(rest) {
+		c, err := t.attempt(ctx)
+		if err == nil {
+			t.install(c)
+			return true
+		}
+		t.setReason(err)
+		if errors.Is(err, ErrPIN) {
+			t.cfg.OnChange(err)
+			return false
+		}
+		if !pause(ctx, rest) {
+			return false
+		}
+	}
+}
+
+// longer is the pause after a pause.
+func (t *Token) longer(rest time.Duration) time.Duration {
+	return min(max(2*rest, t.cfg.RetryMin), t.cfg.RetryMax)
+}
+
+// pause tells whether it came to its end before ctx did.
+func pause(ctx context.Context, rest time.Duration) bool {
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// attempt is connect, which must not keep the supervisor.
+func (t *Token) attempt(ctx context.Context) (*conn, error) {
+	if n := t.stuck.Load(); int(n) >= t.cfg.MaxStuck {
+		return nil, stuckError(n)
+	}
+	c, err := bounded(t, t.cfg.ConnectTimeout, ctx.Done(), t.connect, func(c *conn) {
+		if c != nil {
+			c.close()
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return c, nil
+}
+
+// connect finds the token and logs in.
+func (t *Token) connect() (*conn, error) {
+	if err := t.pin.usable(); err != nil {
+		return nil, err
+	}
+	slot, info, err := t.lib.findSlot(t.cfg.Label, t.cfg.Serial)
+	if err != nil {
+		return nil, err
+	}
+	limit := t.cfg.Sessions
+	if most := info.MaxRwSessionCount; most > 1 && most != pkcs11.CK_UNAVAILABLE_INFORMATION && int(most)-1 < limit {
+		limit = int(most) - 1
+	}
+	p := t.profile
+	if p == nil {
+		p = profileOf(info)
+	}
+	c := newConn(t.lib, slot, info, p, limit)
+	c.searchAlone, c.searchCall = t.cfg.CallTimeout/2, t.cfg.GenerateTimeout
+	// The first session carries the login, which lasts as long as any session does; it is used for nothing else.
+	if c.keeper, err = t.lib.openSession(c); err != nil {
+		return nil, err
+	}
+	if err := t.logIn(c); err != nil {
+		c.close()
+		return nil, fmt.Errorf("log in: %w", err)
+	}
+	t.stats.connections.Add(1)
+	return c, nil
+}
+
+func (t *Token) logIn(c *conn) error {
+	if err := t.pin.begin(); err != nil {
+		return err
+	}
+	err := failed("C_Login", t.lib.ctx.Login(c.keeper, pkcs11.CKU_USER, t.cfg.PIN))
+	if hasCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
+		err = nil
+	}
+	t.pin.end(err)
+	return err
+}
+
+// install makes c the connection and has its objects indexed, unless it is lost already.
+func (t *Token) install(c *conn) {
+	t.current.Store(c)
+	t.done.Add(1)
+	go func() {
+		defer t.done.Done()
+		t.buildIndex(c)
+	}()
+	t.cfg.OnChange(nil)
+}
+
+// buildIndex has the connection's objects known, or else reports it lost.
+func (t *Token) buildIndex(c *conn) {
+	watchdog := time.AfterFunc(c.searchCall, func() { t.report(c, fmt.Errorf("index the token's objects: %w", ErrTimeout)) })
+	defer watchdog.Stop()
+	s, err := c.session()
+	if err == nil {
+		s.watchdog = watchdog
+		err = s.visit(func(h pkcs11.ObjectHandle, o Object) { c.remember(o.ID, h) })
+		s.watchdog = nil
+		s.broken = err != nil
+		if err == nil {
+			close(c.complete)
+		}
+		s.put()
+	}
+	if err != nil {
+		t.report(c, fmt.Errorf("index the token's objects: %w", err))
+	}
+}

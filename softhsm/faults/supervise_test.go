@@ -1,0 +1,535 @@
+package faults_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+// telling has the changes of a connection sent to a channel.
+func telling() (chan error, func(*hsm.Config)) {
+	changes := make(chan error, 100)
+	return changes, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } }
+}
+
+// next waits for a loss, or for a connection.
+func next(t *testing.T, changes <-chan error, lost bool) error {
+	t.Helper()
+	err := <-changes
+	if (err != nil) != lost {
+		t.Fatalf("lost %v: %v", lost, err)
+	}
+	return err
+}
+
+// lose has the token lost and noticed.
+func lose(t *testing.T, token *hsm.Token, m *faults.Module, changes <-chan error) {
+	t.Helper()
+	m.Unplug()
+	if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Fatalf("unplugged: %v", err)
+	}
+	next(t, changes, true)
+}
+
+// known waits for the index of the connection.
+func known(t *testing.T, token *hsm.Token) {
+	t.Helper()
+	if err := token.Destroy(t.Context(), newID(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestIndexOfALoggedOutToken logs out while the objects are searched, which finds nothing and is no error.
+func TestIndexOfALoggedOutToken(t *testing.T) {
+	changes, tell := telling()
+	token, m := connect(t, tell)
+	next(t, changes, false)
+	p := newPair(t, token)
+	m.Hang("C_FindObjectsInit")
+	lose(t, token, m, changes)
+	m.Plug()
+	next(t, changes, false)
+	if err := m.WaitHanging(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	results := make(chan error, 2)
+	go func() { _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); results <- err }()
+	go func() { results <- token.Destroy(t.Context(), p.Wrap) }()
+	m.LogOut()
+	m.Release()
+	for range cap(results) { // both either were refused, or waited for the next connection
+		if err := <-results; err != nil && !errors.Is(err, hsm.ErrUnavailable) {
+			t.Errorf("an existing key: %v", err)
+		}
+	}
+	next(t, changes, true)
+	next(t, changes, false)
+	if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestIndexThatFails fails the reading of objects, which must not make them unknown.
+func TestIndexThatFails(t *testing.T) {
+	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_REMOVED} {
+		for _, function := range []string{"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue", "C_GetSessionInfo"} {
+			changes, tell := telling()
+			token, m := connect(t, tell)
+			next(t, changes, false)
+			p := newPair(t, token)
+			known(t, token)
+			m.Fail(function, rv, faults.Times(1))
+			lose(t, token, m, changes)
+			m.Plug()
+			next(t, changes, false)
+			if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil && !errors.Is(err, hsm.ErrUnavailable) {
+				t.Errorf("%s: %v", function, err)
+			}
+			next(t, changes, true)
+			next(t, changes, false)
+			if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
+				t.Errorf("%s: %v", function, err)
+			}
+		}
+	}
+}
+
+// TestStragglerLeavesTheNewConnectionAlone has a call come back after the token was lost and found, when its session's number
+// is another session's.
+func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
+	soft := softhsm.New(t)
+	m := faults.New(t, soft)
+	m.ReuseHandles()
+	changes, tell := telling()
+	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
+	tell(&cfg)
+	token, err := hsm.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	next(t, changes, false)
+	p := newPair(t, token)
+	m.Hang("C_GenerateKey", faults.AfterCall()) // the calls that follow it in the operation would meet new handles
+	done := make(chan error)
+	go func() { _, err := token.GenerateWrapped(t.Context(), p, 32, nil); done <- err }()
+	if err := m.WaitHanging(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	lose(t, token, m, changes)
+	m.Plug()
+	next(t, changes, false)
+	known(t, token)
+	m.ResetCounts()
+	before := m.Sessions()
+	m.Release()
+	if err := <-done; !errors.Is(err, hsm.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if n := m.Counts(); len(n) != 0 || m.Sessions() != before {
+		t.Errorf("%d sessions, then %d; %v", before, m.Sessions(), n)
+	}
+}
+
+// TestStragglerClosesItsSession has a call come back after the login was lost, when its session still lives.
+func TestStragglerClosesItsSession(t *testing.T) {
+	changes, tell := telling()
+	token, m := connect(t, tell)
+	next(t, changes, false)
+	known(t, token)
+	m.Hang("C_GenerateRandom", faults.AfterCall())
+	done := make(chan error)
+	go func() { done <- token.Ping(t.Context()) }()
+	if err := m.WaitHanging(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	m.LogOut()
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Error(err)
+	}
+	next(t, changes, true)
+	next(t, changes, false)
+	known(t, token)
+	m.Release()
+	<-done
+	if s := token.Stats(); m.Sessions() != s.Sessions+1 {
+		t.Errorf("%d sessions are open, of which %d and the login's are known", m.Sessions(), s.Sessions)
+	}
+}
+
+func TestOpenHasADeadline(t *testing.T) {
+	for _, function := range []string{"C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login"} {
+		soft := softhsm.New(t)
+		m := faults.New(t, soft)
+		m.Hang(function)
+		cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, ConnectTimeout: time.Millisecond}
+		if _, err := hsm.Open(t.Context(), cfg); !errors.Is(err, hsm.ErrTimeout) {
+			t.Errorf("%s: %v", function, err)
+		}
+		cfg.ConnectTimeout = time.Hour
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			if m.WaitHanging(t.Context(), 2) == nil {
+				cancel()
+			}
+		}()
+		if _, err := hsm.Open(ctx, cfg); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", function, err)
+		}
+		m.Release()
+	}
+}
+
+// TestSupervisorOutlivesAHungCall has one call of the supervisor's that does not come back until the token is well again.
+func TestSupervisorOutlivesAHungCall(t *testing.T) {
+	for _, function := range []string{"C_CloseSession", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login", "C_FindObjects"} {
+		changes, tell := telling()
+		token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout, c.GenerateTimeout = 200*time.Millisecond, time.Second })
+		next(t, changes, false)
+		p := newPair(t, token)
+		known(t, token)
+		if function == "C_CloseSession" {
+			m.Hang(function, faults.Times(1))
+			m.LogOut()
+			if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+				t.Error(err)
+			}
+			next(t, changes, true)
+		} else {
+			lose(t, token, m, changes)
+			m.Hang(function, faults.Times(1))
+			m.Plug()
+		}
+		next(t, changes, false)
+		if err := m.WaitHanging(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if function == "C_FindObjects" { // the search counts as a loss
+			next(t, changes, true)
+			next(t, changes, false)
+		}
+		if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
+			t.Errorf("%s: %v", function, err)
+		}
+		m.Release()
+	}
+}
+
+// TestHungSearch asks for unknown keys while the objects are searched: more of them than may be stuck.
+func TestHungSearch(t *testing.T) {
+	changes, tell := telling()
+	token, m := connect(t, tell, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck, c.Sessions = 200*time.Millisecond, 4, 4 })
+	next(t, changes, false)
+	known(t, token)
+	lose(t, token, m, changes)
+	m.Hang("C_FindObjects", faults.Times(1))
+	m.Plug()
+	next(t, changes, false)
+	if err := m.WaitHanging(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if err := token.Destroy(t.Context(), newID(t)); !errors.Is(err, hsm.ErrTimeout) {
+				t.Errorf("an unknown key: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if err := token.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	p := newPair(t, token) // creations wait for the search, but not for ever
+	if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
+		t.Error(err)
+	}
+	if s := token.Stats(); s.Stuck != 0 || s.Refusing {
+		t.Errorf("%+v", s)
+	}
+	m.Release()
+	known(t, token)
+}
+
+// TestCircuit has calls hang until no other is let in, and come back.
+func TestCircuit(t *testing.T) {
+	token, m := connect(t, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck = 200*time.Millisecond, 3 })
+	known(t, token)
+	m.Hang("C_GenerateRandom")
+	for range 3 {
+		if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrTimeout) {
+			t.Fatal(err)
+		}
+	}
+	if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Errorf("with 3 stuck calls: %v", err)
+	}
+	if s := token.Stats(); !s.Refusing || s.Stuck != 3 || m.Hanging() != 3 {
+		t.Errorf("%+v, %d hang", s, m.Hanging())
+	}
+	m.Release()
+	for token.Stats().Refusing {
+		runtime.Gosched()
+	}
+	if err := token.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefusedPIN has the token refuse the PIN when the connection is made anew: it is not tried again.
+func TestRefusedPIN(t *testing.T) {
+	for _, rv := range []uint{pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED} {
+		changes, tell := telling()
+		token, m := connect(t, tell)
+		next(t, changes, false)
+		known(t, token)
+		m.ResetCounts()
+		m.Fail("C_Login", rv)
+		lose(t, token, m, changes)
+		m.Plug()
+		if err := next(t, changes, true); !errors.Is(err, hsm.ErrPIN) {
+			t.Errorf("%v", err)
+		}
+		m.Clear()
+		if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrPIN) || !errors.Is(err, hsm.ErrUnavailable) {
+			t.Errorf("%v", err)
+		}
+		if err := token.Close(); err != nil { // ends the supervisor, which could have tried again
+			t.Error(err)
+		}
+		if n := m.Calls("C_Login"); n != 1 {
+			t.Errorf("%d logins", n)
+		}
+	}
+}
+
+// TestPINThatHangs has logins hang, of which any may turn out to be a refusal.
+func TestPINThatHangs(t *testing.T) {
+	changes, tell := telling()
+	token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout = 100 * time.Millisecond })
+	next(t, changes, false)
+	known(t, token)
+	lose(t, token, m, changes)
+	m.ResetCounts()
+	m.Hang("C_Login")
+	m.Fail("C_Login", pkcs11.CKR_PIN_INCORRECT)
+	m.Plug()
+	if err := m.WaitHanging(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	before := m.Calls("C_OpenSession")
+	for m.Calls("C_OpenSession") < before+3 { // it goes on without logging in
+		runtime.Gosched()
+	}
+	m.Release()
+	if err := next(t, changes, true); !errors.Is(err, hsm.ErrPIN) {
+		t.Errorf("%v", err)
+	}
+	if n := m.Calls("C_Login"); n != 2 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+// TestIdleSessionsEnd has the token close an idle session: no caller sees it, and the connection stays.
+func TestIdleSessionsEnd(t *testing.T) {
+	changes, tell := telling()
+	token, m := connect(t, tell)
+	next(t, changes, false)
+	p := newPair(t, token)
+	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rv := range []uint{pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED} {
+		for function, operation := range map[string]func() error{
+			"C_DecryptInit": func() error { _, err := token.Decrypt(t.Context(), p.Seal, box, nil); return err },
+			"C_GenerateKey": func() error {
+				return token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal})
+			},
+		} {
+			if err := token.Ping(t.Context()); err != nil { // there is an idle session
+				t.Fatal(err)
+			}
+			m.Fail(function, rv, faults.Times(1))
+			if err := operation(); err != nil {
+				t.Errorf("%s: %v", function, err)
+			}
+		}
+		// Later in an operation the call fails, but not the connection.
+		m.Fail("C_WrapKey", rv, faults.Times(1))
+		if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); !errors.Is(err, hsm.ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	if s := token.Stats(); s.Connections != 1 || len(changes) != 0 {
+		t.Errorf("%+v", s)
+	}
+	// When the login's session is gone too, so is the connection.
+	m.Fail("C_DecryptInit", pkcs11.CKR_SESSION_HANDLE_INVALID, faults.Times(1))
+	m.Fail("C_GetSessionInfo", pkcs11.CKR_SESSION_HANDLE_INVALID, faults.Times(1))
+	if _, err := token.Decrypt(t.Context(), p.Seal, box, nil); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Error(err)
+	}
+	next(t, changes, true)
+	next(t, changes, false)
+}
+
+// TestKeepAlive has the loss of a token noticed that nobody asks for anything.
+func TestKeepAlive(t *testing.T) {
+	changes, tell := telling()
+	_, m := connect(t, tell, func(c *hsm.Config) { c.KeepAlive = time.Millisecond })
+	next(t, changes, false)
+	m.Unplug()
+	next(t, changes, true)
+	m.Renumber()
+	m.Plug()
+	next(t, changes, false)
+}
+
+// TestFewSessions has the token refuse sessions: calls wait for those that there are.
+func TestFewSessions(t *testing.T) {
+	token, m := connect(t)
+	p := newPair(t, token)
+	limit := m.Sessions() + 2
+	m.LimitSessions(limit)
+	m.Hang("C_GenerateKey")
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := m.WaitHanging(t.Context(), limit-1); err != nil { // all but the login's
+		t.Error(err)
+	}
+	for token.Stats().Waits == 0 {
+		runtime.Gosched()
+	}
+	m.Release()
+	all.Wait()
+	m.LimitSessions(-1)
+	if s := token.Stats(); s.Sessions != limit-1 {
+		t.Errorf("%+v", s)
+	}
+	for range 5000 { // now and then it asks for more again
+		if err := token.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Hang("C_GenerateRandom")
+	for range limit {
+		all.Go(func() {
+			if err := token.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := m.WaitHanging(t.Context(), limit); err != nil {
+		t.Error(err)
+	}
+	m.Release()
+	all.Wait()
+}
+
+// TestKindsOfErrors blames neither a good box for a token's trouble nor a full token for what creates nothing.
+func TestKindsOfErrors(t *testing.T) {
+	token, m := connect(t)
+	p := newPair(t, token)
+	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED} {
+		m.Fail("C_Decrypt", rv, faults.Times(1), faults.AfterCall())
+		if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "x" {
+			t.Errorf("once: %q, %v", got, err)
+		}
+		m.Fail("C_Decrypt", rv, faults.Times(2), faults.AfterCall())
+		if _, err := token.Decrypt(t.Context(), p.Seal, box, nil); err == nil || errors.Is(err, hsm.ErrAuthentication) {
+			t.Errorf("twice: %v", err)
+		}
+	}
+	for function, operation := range map[string]func() error{
+		"C_Encrypt":        func() error { _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); return err },
+		"C_Decrypt":        func() error { _, err := token.Decrypt(t.Context(), p.Seal, box, nil); return err },
+		"C_GenerateRandom": func() error { return token.Ping(t.Context()) },
+	} {
+		m.Fail(function, pkcs11.CKR_DEVICE_MEMORY, faults.Times(1))
+		if err := operation(); errors.Is(err, hsm.ErrFull) || !errors.Is(err, hsm.ErrUnavailable) {
+			t.Errorf("%s: %v", function, err)
+		}
+	}
+	decrypting := newID(t)
+	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: decrypting, Type: hsm.RSA2048, Purpose: hsm.DecryptPair})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ciphertext, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Fail("C_Decrypt", pkcs11.CKR_GENERAL_ERROR, faults.Times(1), faults.AfterCall())
+	if got, err := token.DecryptOAEP(t.Context(), decrypting, hsm.RSA2048, crypto.SHA1, ciphertext); err != nil || string(got) != "x" {
+		t.Errorf("once: %q, %v", got, err)
+	}
+	m.LimitObjects(3)
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrFull) {
+		t.Error(err)
+	}
+}
+
+// TestUnplugUnderLoad unplugs the token again and again. Callers see that it is not available and nothing else.
+func TestUnplugUnderLoad(t *testing.T) {
+	changes, tell := telling()
+	token, m := connect(t, tell)
+	next(t, changes, false)
+	p := newPair(t, token)
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				box, err := token.GenerateWrapped(t.Context(), p, 32, []byte{byte(i)})
+				if err == nil {
+					_, err = token.DecryptWrapped(t.Context(), p, box, 32, []byte{byte(i)})
+				}
+				if err != nil && !errors.Is(err, hsm.ErrUnavailable) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 10 {
+		m.Unplug()
+		next(t, changes, true)
+		m.Renumber()
+		m.Plug()
+		next(t, changes, false)
+	}
+	stop()
+	all.Wait()
+	if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); err != nil {
+		t.Error(err)
+	}
+}
