@@ -149,7 +149,10 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, use keyUse, wish dataK
 	if err != nil {
 		return nil, err
 	}
-	return d, dryRun(wish.dryRun)
+	if err := dryRun(wish.dryRun); err != nil {
+		return nil, err
+	}
+	return d, s.spendIV(ctx, d.key, d.material)
 }
 
 // planDataKey finds the key, and draws up the header of the blob.

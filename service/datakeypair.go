@@ -112,6 +112,9 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 	if err := dryRun(dry); err != nil {
 		return nil, err
 	}
+	if err := s.spendIV(ctx, plan.key, plan.material); err != nil {
+		return nil, err
+	}
 	p := &dataKeyPair{dataKeyPlan: plan}
 	if plan.header.form == formWrappedPair {
 		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(), spec, plan.aad)

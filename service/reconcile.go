@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,6 +20,9 @@ const (
 // Run reconciles at once and then every interval, until ctx ends. It also keeps the last uses of keys, and the
 // connections to custom key stores.
 func (s *Service) Run(ctx context.Context, interval time.Duration) {
+	var leasing sync.WaitGroup
+	defer leasing.Wait()
+	leasing.Go(func() { s.leaseIVs(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -66,6 +66,9 @@ type Config struct {
 	// Regions are the regions served; "*" serves every region. Default us-east-1.
 	Regions []string
 
+	// IVLimit and IVBlock bound the encryptions of a key material and those of one lease; the defaults are 2^31 and 2^20.
+	IVLimit, IVBlock int64
+
 	ARNFormat ARNFormat        // default ARNVerenc
 	Now       func() time.Time // default time.Now
 	Rand      io.Reader        // for identifiers and secrets of access keys; default crypto/rand.Reader
@@ -87,6 +90,7 @@ type Service struct {
 	sessions    *lru.Cache[[sha256.Size]byte, *Session]
 	documents   *lru.Cache[documentID, *policy.Document]
 	uses        uses
+	ivs         *ivBudget
 	keyStores   keyStores
 }
 
@@ -113,7 +117,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Regions = []string{"us-east-1"}
 	}
 	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
-		started: cfg.Now(), can: cfg.Can, uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}},
+		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}},
 		keyStores: keyStores{open: map[string]*connection{}}}
 	var errs [3]error
 	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)

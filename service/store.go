@@ -40,6 +40,9 @@ type Store interface {
 	// Keys returns up to limit keys of an account and region whose state is neither Creating nor Deleting, in
 	// order of id, from the first id greater than after.
 	Keys(ctx context.Context, account, region, after string, limit int) ([]*Key, error)
+	// EveryKey returns up to limit keys of all accounts and states, in order of region and id, from the first one behind
+	// these two.
+	EveryKey(ctx context.Context, region, id string, limit int) ([]*Key, error)
 	// UnfinishedKeys returns up to limit keys that a reconciler must finish or undo: Creating and created
 	// before createdBefore, Deleting, PendingDeletion with DeletionAt not after dueBy, or any with DueAt not after dueBy.
 	// It uses an index.
@@ -94,6 +97,9 @@ type Store interface {
 	// LastUse returns a key's last use; ErrNoRow when there is none.
 	LastUse(ctx context.Context, region, keyID string) (*KeyUse, error)
 
+	// LeaseIVs adds n to the initialisation vectors that were leased for a key material, and returns their sum.
+	LeaseIVs(ctx context.Context, material string, n int64) (total int64, err error)
+
 	// InsertAccessKey adds a credential; ErrExists when the id is taken.
 	InsertAccessKey(ctx context.Context, k *AccessKey) error
 	// AccessKey returns a credential, enabled or not; ErrNoRow when there is none.
@@ -137,6 +143,9 @@ type Store interface {
 	PutServiceObjectPublic(ctx context.Context, purpose string, spki []byte) error
 	// ServiceObjectPublic returns it; ErrNoRow when there is none.
 	ServiceObjectPublic(ctx context.Context, purpose string) ([]byte, error)
+
+	// OwnObjects returns the token objects that serve the service itself, by purpose, wrapping keys included.
+	OwnObjects(ctx context.Context) (map[string]ObjectID, error)
 
 	// Ping proves that the store answers and takes a transaction that may write.
 	Ping(ctx context.Context) error

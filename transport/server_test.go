@@ -23,6 +23,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
 	"github.com/verenc/kms/transport"
 )
 
@@ -44,6 +45,7 @@ type server struct {
 	Log     *lockedBuffer
 	Secret  aws.Credentials
 	Soft    softhsm.Token
+	Faults  *faults.Module // with options.faults
 
 	http *http.Client // its own: the end of one test's server disturbs no other's connections
 
@@ -53,6 +55,7 @@ type server struct {
 
 // options change a server before it is made.
 type options struct {
+	faults  bool // put a module between that records, and fails when it is told to
 	token   func(*hsm.Config)
 	service func(*service.Config)
 }
@@ -61,6 +64,10 @@ func newServer(t testing.TB, o options) *server {
 	t.Helper()
 	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t), Metrics: prometheus.NewRegistry()}
 	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN}
+	if o.faults {
+		s.Faults = faults.New(t, s.Soft)
+		hc.Module = s.Faults.Path
+	}
 	if o.token != nil {
 		o.token(&hc)
 	}

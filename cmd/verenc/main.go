@@ -55,16 +55,23 @@ func newRoot() *cobra.Command {
 	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false, "use the database that is there, and make one more access key of the account's root principal")
 	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error { return runInit(cmd.Context(), c, o, cmd.OutOrStdout()) })
 
-	root.AddCommand(initialise, newAuditCommand(with),
+	examine := &cobra.Command{
+		Use: "doctor", Args: cobra.NoArgs,
+		Short: "Check module, token, PIN, mechanisms, self-tests and database, and print cures",
+	}
+	reconcile := examine.Flags().Bool("reconcile", false, "compare the database with the token instead: keys without objects, objects without keys")
+	examine.RunE = with(func(cmd *cobra.Command, c *Config) error {
+		if *reconcile {
+			return reconcileReport(cmd.Context(), c, cmd.OutOrStdout())
+		}
+		return doctor(cmd.Context(), c, cmd.OutOrStdout())
+	})
+	root.AddCommand(newBackupCommands(with)...)
+	root.AddCommand(initialise, examine, newAuditCommand(with),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",
 			RunE:  with(func(cmd *cobra.Command, c *Config) error { return serve(cmd.Context(), c) }),
-		},
-		&cobra.Command{
-			Use: "doctor", Args: cobra.NoArgs,
-			Short: "Check module, token, PIN, mechanisms, self-tests and database, and print cures",
-			RunE:  with(func(cmd *cobra.Command, c *Config) error { return doctor(cmd.Context(), c, cmd.OutOrStdout()) }),
 		},
 		&cobra.Command{
 			Use: "config", Args: cobra.NoArgs,

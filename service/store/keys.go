@@ -172,6 +172,14 @@ func (d *DB) Keys(ctx context.Context, account, region, after string, limit int)
 	return collect(rows, err, scanKey)
 }
 
+const everyKey = " FROM keys WHERE (region, id) > (?, ?) ORDER BY region, id LIMIT ?"
+
+// EveryKey implements service.Store.
+func (d *DB) EveryKey(ctx context.Context, region, id string, limit int) ([]*service.Key, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+everyKey, region, id, limit)
+	return collect(rows, err, scanKey)
+}
+
 // unfinished has one part for each partial index. A key that is in two parts comes twice, which is cheaper than to sort.
 const unfinished = ` FROM (
 	SELECT * FROM keys WHERE state = 'Deleting'
@@ -211,4 +219,13 @@ func (d *DB) LastUse(ctx context.Context, region, keyID string) (*service.KeyUse
 		Scan(&u.Operation, &at, &u.EventID, &u.RequestID)
 	u.At = fromNanos(at)
 	return one(&u, err, "last use")
+}
+
+// LeaseIVs implements service.Store.
+func (d *DB) LeaseIVs(ctx context.Context, material string, n int64) (total int64, err error) {
+	err = d.change(ctx, "lease initialisation vectors", func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `INSERT INTO iv_leases (material, leased) VALUES (?, ?)
+			ON CONFLICT DO UPDATE SET leased = leased + excluded.leased RETURNING leased`, material, n).Scan(&total)
+	})
+	return total, err
 }

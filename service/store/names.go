@@ -133,3 +133,26 @@ func (d *DB) ServiceObjectPublic(ctx context.Context, purpose string) (spki []by
 	err = d.read.QueryRowContext(ctx, "SELECT public FROM service_objects WHERE purpose = ? AND public IS NOT NULL", purpose).Scan(&spki)
 	return one(spki, err, "service object")
 }
+
+// OwnObjects implements service.Store.
+func (d *DB) OwnObjects(ctx context.Context) (map[string]service.ObjectID, error) {
+	type object struct {
+		purpose string
+		raw     []byte
+	}
+	rows, err := d.read.QueryContext(ctx, "SELECT purpose, cka_id FROM service_objects UNION ALL SELECT 'import/' || hex(cka_id), cka_id FROM wrapping_keys")
+	objects, err := collect(rows, err, func(row scanner) (o object, err error) {
+		err = row.Scan(&o.purpose, &o.raw)
+		return o, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	byPurpose := map[string]service.ObjectID{}
+	for _, o := range objects {
+		if byPurpose[o.purpose], err = objectID(o.raw, "service object "+o.purpose); err != nil {
+			return nil, err
+		}
+	}
+	return byPurpose, nil
+}

@@ -170,7 +170,7 @@ func TestLocked(t *testing.T) {
 func TestQueryPlans(t *testing.T) {
 	d := create(t)
 	for query, args := range map[string]int{
-		"SELECT *" + keyByName: 2, "SELECT *" + keysOfAccount: 4, "SELECT *" + unfinished: 4, "SELECT *" + keysRelated: 1,
+		"SELECT *" + keyByName: 2, "SELECT *" + keysOfAccount: 4, "SELECT *" + unfinished: 4, "SELECT *" + keysRelated: 1, "SELECT *" + everyKey: 3,
 		"SELECT *" + grantsOfKey: 2, "SELECT *" + grantsRetirable: 4, "SELECT * FROM wrapping_keys WHERE expires_at < ? ORDER BY expires_at LIMIT ?": 2,
 		"SELECT count(*) FROM keys WHERE key_store = ? AND key_store <> ''": 1,
 		"SELECT *" + aliasesOfAccount:                                       4, "SELECT *" + aliasesOfKey: 5,

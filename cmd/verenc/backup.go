@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store"
+)
+
+// newBackupCommands save and restore the metadata. Key material is in the token: its backup is the HSM's own matter.
+func newBackupCommands(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) []*cobra.Command {
+	backup := &cobra.Command{
+		Use: "backup FILE", Args: cobra.ExactArgs(1), Short: "Copy the database to a file, while servers may run; keys stay in the token",
+	}
+	backup.RunE = func(cmd *cobra.Command, args []string) error {
+		return with(func(cmd *cobra.Command, c *Config) (err error) {
+			db, err := store.Open(cmd.Context(), store.Config{Path: c.Database})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, db.Close()) }()
+			return db.Backup(cmd.Context(), args[0])
+		})(cmd, args)
+	}
+	restore := &cobra.Command{
+		Use: "restore FILE", Args: cobra.ExactArgs(1), Short: "Make the database of a backup, and compare it with the token",
+	}
+	restore.RunE = func(cmd *cobra.Command, args []string) error {
+		return with(func(cmd *cobra.Command, c *Config) error {
+			if err := store.Restore(cmd.Context(), args[0], c.Database); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "restored %s\n", c.Database)
+			return reconcileReport(cmd.Context(), c, cmd.OutOrStdout())
+		})(cmd, args)
+	}
+	return []*cobra.Command{backup, restore}
+}
+
+// reconcileReport prints keys without objects and objects without keys. It fails when there are keys that can't be used.
+func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) {
+	p, err := openParts(ctx, c, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	inv, err := service.TakeInventory(ctx, p.store, p.token)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d keys in the database, %d objects in the token\n", inv.Keys, inv.Objects)
+	for _, o := range inv.Lost {
+		fmt.Fprintf(out, "no object: %s of key %s %s (CKA_ID %s)\n", o.Role, o.KeyID, o.Region, o.ID)
+	}
+	for _, o := range inv.Strays {
+		fmt.Fprintf(out, "no key:    object %s (CKA_ID %s)\n", o.Label, o.ID)
+	}
+	switch {
+	case len(inv.Lost) > 0:
+		return fmt.Errorf("reconcile: the token lacks %d objects: restore the HSM's backup of the same time", len(inv.Lost))
+	case len(inv.Strays) > 0:
+		fmt.Fprintln(out, "cure: objects without keys are of a newer database, or left over: restore the newest backup, or destroy them with the HSM's tools")
+	default:
+		fmt.Fprintln(out, "database and token agree")
+	}
+	return nil
+}
+
+var _ service.ObjectLister = (*hsm.Token)(nil)

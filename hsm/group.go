@@ -1,0 +1,310 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Group is several tokens that hold the same keys: the members of an HSM's high-availability group, cloned by the HSM
+// itself. Keys are used on any member, in turns; a member that is lost, too late, or has not got a key yet is passed over
+// for the next one. Keys are made and destroyed on the first member that is connected, once: a call that may have happened
+// is not repeated elsewhere. Its methods are those of Token, and may be called concurrently.
+type Group struct {
+	members []*Token
+	turn    atomic.Uint64
+
+	stop     context.CancelFunc
+	stopped  context.Context
+	locating sync.WaitGroup // the goroutines that look for new keys on other members
+	mu       sync.Mutex
+	sought   map[seeking]bool // guarded by mu: what they look for
+}
+
+// seeking is a key that a member does not know.
+type seeking struct {
+	member *Token
+	id     ObjectID
+}
+
+// NewGroup groups tokens; the first is the preferred one for changes. The group closes them.
+func NewGroup(members ...*Token) (*Group, error) {
+	if len(members) == 0 {
+		return nil, errors.New("group tokens: there is none")
+	}
+	g := &Group{members: members, sought: map[seeking]bool{}}
+	g.stopped, g.stop = context.WithCancel(context.Background())
+	return g, nil
+}
+
+// Close closes all members.
+func (g *Group) Close() error {
+	g.stop()
+	g.mu.Lock()
+	g.sought = nil // nobody begins to look any more
+	g.mu.Unlock()
+	g.locating.Wait()
+	var errs []error
+	for _, t := range g.members {
+		errs = append(errs, t.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// elsewhere tells of failures that another member need not have.
+func elsewhere(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrNoObject)
+}
+
+// use calls f with one member after the other, until one can serve. When none can, the error is that of the member that
+// had the key, if any.
+func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys ...ObjectID) (v T, err error) {
+	first := g.turn.Add(1)
+	for i := range g.members {
+		t := g.members[(first+uint64(i))%uint64(len(g.members))]
+		var failed error
+		if v, failed = f(t); failed == nil || !elsewhere(failed) {
+			return v, failed
+		}
+		if errors.Is(failed, ErrNoObject) {
+			g.seek(t, keys)
+		}
+		if err == nil || errors.Is(err, ErrNoObject) {
+			err = failed
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return v, err
+}
+
+// change calls f with the first member that is connected, once.
+func change(g *Group, f func(*Token) error) error {
+	for _, t := range g.members {
+		if t.Stats().Connected {
+			return f(t)
+		}
+	}
+	return fmt.Errorf("%w: no member of the group is connected", ErrUnavailable)
+}
+
+// seek has a member look for keys that it does not know: they were made on another member since it connected.
+func (g *Group) seek(t *Token, keys []ObjectID) {
+	for _, id := range keys {
+		g.mu.Lock()
+		begin := g.sought != nil && !g.sought[seeking{t, id}]
+		if begin {
+			g.sought[seeking{t, id}] = true
+			g.locating.Add(1)
+		}
+		g.mu.Unlock()
+		if !begin {
+			continue
+		}
+		go func() {
+			defer g.locating.Done()
+			_ = t.Locate(g.stopped, id) // it is sought again when it is needed again
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			delete(g.sought, seeking{t, id})
+		}()
+	}
+}
+
+// Locate looks for an object that was made by somebody else since the connection began. It takes time linear in the number of
+// objects.
+func (t *Token) Locate(ctx context.Context, id ObjectID) error {
+	_, err := run(ctx, t, func(s *session) (struct{}, error) {
+		found := false
+		err := s.visit(func(h pkcs11.ObjectHandle, o Object) {
+			if o.ID == id {
+				s.remember(id, h)
+				found = true
+			}
+		})
+		if err == nil && !found {
+			err = fmt.Errorf("%w: CKA_ID %s", ErrNoObject, id)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// GenerateSecretKey is Token's, on one member.
+func (g *Group) GenerateSecretKey(ctx context.Context, k SecretKey) error {
+	return change(g, func(t *Token) error { return t.GenerateSecretKey(ctx, k) })
+}
+
+// GenerateKeyPair is Token's, on one member.
+func (g *Group) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, err error) {
+	err = change(g, func(t *Token) (err error) { spki, err = t.GenerateKeyPair(ctx, k); return err })
+	return spki, err
+}
+
+// Import is Token's, on one member.
+func (g *Group) Import(ctx context.Context, in Import) (imported Imported, err error) {
+	err = change(g, func(t *Token) (err error) { imported, err = t.Import(ctx, in); return err })
+	return imported, err
+}
+
+// Destroy is Token's, on every member that is connected: a clone may be there before its original's end is cloned. It
+// fails when no member is connected.
+func (g *Group) Destroy(ctx context.Context, ids ...ObjectID) error {
+	var errs []error
+	connected := 0
+	for _, t := range g.members {
+		if t.Stats().Connected {
+			connected++
+			errs = append(errs, t.Destroy(ctx, ids...))
+		}
+	}
+	if connected == 0 {
+		return fmt.Errorf("destroy objects: %w: no member of the group is connected", ErrUnavailable)
+	}
+	return errors.Join(errs...)
+}
+
+// Random is Token's.
+func (g *Group) Random(ctx context.Context, n int) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Random(ctx, n) })
+}
+
+// Encrypt is Token's.
+func (g *Group) Encrypt(ctx context.Context, key ObjectID, plaintext, aad []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Encrypt(ctx, key, plaintext, aad) }, key)
+}
+
+// Decrypt is Token's.
+func (g *Group) Decrypt(ctx context.Context, key ObjectID, box, aad []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Decrypt(ctx, key, box, aad) }, key)
+}
+
+// GenerateSealed is Token's.
+func (g *Group) GenerateSealed(ctx context.Context, key ObjectID, n int, aad []byte) (Sealed, error) {
+	return use(ctx, g, func(t *Token) (Sealed, error) { return t.GenerateSealed(ctx, key, n, aad) }, key)
+}
+
+// GenerateWrapped is Token's.
+func (g *Group) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.GenerateWrapped(ctx, keys, n, aad) }, keys.Seal, keys.Wrap)
+}
+
+// DecryptWrapped is Token's.
+func (g *Group) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int, aad []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrapped(ctx, keys, box, n, aad) }, keys.Seal, keys.Wrap)
+}
+
+// Sign is Token's.
+func (g *Group) Sign(ctx context.Context, key ObjectID, kt KeyType, s Scheme, message []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Sign(ctx, key, kt, s, message) }, key)
+}
+
+// DecryptOAEP is Token's.
+func (g *Group) DecryptOAEP(ctx context.Context, key ObjectID, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptOAEP(ctx, key, kt, hash, ciphertext) }, key)
+}
+
+// MAC is Token's.
+func (g *Group) MAC(ctx context.Context, key ObjectID, hash crypto.Hash, message []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.MAC(ctx, key, hash, message) }, key)
+}
+
+// Derive is Token's.
+func (g *Group) Derive(ctx context.Context, key ObjectID, kt KeyType, peer []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Derive(ctx, key, kt, peer) }, key)
+}
+
+// GenerateWrappedPair is Token's.
+func (g *Group) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, aad []byte) (spki, box []byte, err error) {
+	both, err := use(ctx, g, func(t *Token) (both [2][]byte, err error) {
+		both[0], both[1], err = t.GenerateWrappedPair(ctx, keys, kt, aad)
+		return both, err
+	}, keys.Seal, keys.Wrap)
+	return both[0], both[1], err
+}
+
+// DecryptWrappedPair is Token's.
+func (g *Group) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrappedPair(ctx, keys, box, aad) }, keys.Seal, keys.Wrap)
+}
+
+// GenerateExportedPair is Token's.
+func (g *Group) GenerateExportedPair(ctx context.Context, kt KeyType) (spki, pkcs8 []byte, err error) {
+	p, err := use(ctx, g, func(t *Token) (p exportedPair, err error) {
+		p.spki, p.private, err = t.GenerateExportedPair(ctx, kt)
+		return p, err
+	})
+	return p.spki, p.private, err
+}
+
+// Ping succeeds when one member answers.
+func (g *Group) Ping(ctx context.Context) error {
+	_, err := use(ctx, g, func(t *Token) (struct{}, error) { return struct{}{}, t.Ping(ctx) })
+	return err
+}
+
+// SelfTest is that of every connected member: a check is passed when all pass it.
+func (g *Group) SelfTest(ctx context.Context) []Check {
+	var checks []Check
+	for _, t := range g.members {
+		if !t.Stats().Connected && len(g.members) > 1 {
+			continue
+		}
+		for _, c := range t.SelfTest(ctx) {
+			i := slices.IndexFunc(checks, func(other Check) bool { return other.Name == c.Name })
+			if i < 0 {
+				checks = append(checks, c)
+			} else if checks[i].Err == nil {
+				checks[i].Err = c.Err
+			}
+		}
+	}
+	return checks
+}
+
+// Objects is that of the first member that is connected.
+func (g *Group) Objects(ctx context.Context, prefix string) (objects []Object, err error) {
+	err = change(g, func(t *Token) (err error) { objects, err = t.Objects(ctx, prefix); return err })
+	return objects, err
+}
+
+// Attributes is Token's.
+func (g *Group) Attributes(ctx context.Context, id ObjectID) (Attributes, error) {
+	return use(ctx, g, func(t *Token) (Attributes, error) { return t.Attributes(ctx, id) }, id)
+}
+
+// MissingMechanisms is that of the first member that is connected.
+func (g *Group) MissingMechanisms(ctx context.Context) (missing []Mechanism, err error) {
+	err = change(g, func(t *Token) (err error) { missing, err = t.MissingMechanisms(ctx); return err })
+	return missing, err
+}
+
+// Info is that of the first member that is connected.
+func (g *Group) Info() (info Info, err error) {
+	err = change(g, func(t *Token) (err error) { info, err = t.Info(); return err })
+	return info, err
+}
+
+// Stats are the members' together; Connected tells that one is.
+func (g *Group) Stats() Stats {
+	var sum Stats
+	for _, t := range g.members {
+		s := t.Stats()
+		sum.Sessions += s.Sessions
+		sum.Busy += s.Busy
+		sum.Stuck += s.Stuck
+		sum.Waits += s.Waits
+		sum.Timeouts += s.Timeouts
+		sum.Failures += s.Failures
+		sum.Connections += s.Connections
+		sum.Connected = sum.Connected || s.Connected
+	}
+	return sum
+}

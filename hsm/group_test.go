@@ -1,0 +1,123 @@
+package hsm_test
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+// newGroup is two connections to one token, each through a module of its own that can fail: a group whose members hold
+// the same keys.
+func newGroup(t *testing.T) (*hsm.Group, []*faults.Module) {
+	t.Helper()
+	soft := softhsm.New(t)
+	var members []*hsm.Token
+	var modules []*faults.Module
+	for range 2 {
+		m := faults.New(t, soft)
+		token, err := hsm.Open(t.Context(), hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, Sessions: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		members, modules = append(members, token), append(modules, m)
+	}
+	g, err := hsm.NewGroup(members...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g, modules
+}
+
+func newSeal(t *testing.T, g *hsm.Group, id byte) hsm.ObjectID {
+	t.Helper()
+	key := hsm.ObjectID{id}
+	if err := g.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: key, Label: "verenc/test", Purpose: hsm.Seal}); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// TestGroupFindsNewKeys: the member that did not make a key learns of it, and until then the other one serves.
+func TestGroupFindsNewKeys(t *testing.T) {
+	g, modules := newGroup(t)
+	key := newSeal(t, g, 1)
+	used := func() [2]int { return [2]int{modules[0].Calls("C_Encrypt"), modules[1].Calls("C_Encrypt")} }
+	for before := used(); used()[1] == before[1]; {
+		if _, err := g.Encrypt(t.Context(), key, []byte("x"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if u := used(); u[0] == 0 || u[1] == 0 {
+		t.Errorf("the members did %v encryptions", u)
+	}
+}
+
+func TestGroupSurvivesAMember(t *testing.T) {
+	for lost := range 2 {
+		g, modules := newGroup(t)
+		key := newSeal(t, g, 1)
+		box, err := g.Encrypt(t.Context(), key, []byte("plaintext"), []byte("aad"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for i := range 50 {
+					if i == 10 {
+						modules[lost].Unplug()
+					}
+					plaintext, err := g.Decrypt(t.Context(), key, box, []byte("aad"))
+					if err != nil || !bytes.Equal(plaintext, []byte("plaintext")) {
+						t.Errorf("member %d lost: %q, %v", lost, plaintext, err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		if !g.Stats().Connected {
+			t.Error("the group is not connected with one member")
+		}
+		if _, err := g.Decrypt(t.Context(), key, box, []byte("other")); !errors.Is(err, hsm.ErrAuthentication) {
+			t.Errorf("a wrong box: %v", err)
+		}
+		if _, err := g.Decrypt(t.Context(), hsm.ObjectID{9}, box, nil); !errors.Is(err, hsm.ErrUnavailable) && !errors.Is(err, hsm.ErrNoObject) {
+			t.Errorf("a key that is nowhere: %v", err)
+		}
+		modules[lost].Plug()
+	}
+}
+
+// TestGroupChangesOnce: what may have happened is not repeated on another member.
+func TestGroupChangesOnce(t *testing.T) {
+	g, modules := newGroup(t)
+	modules[0].Fail("C_GenerateKey", 0x30 /* CKR_DEVICE_ERROR */, faults.Times(1), faults.AfterCall())
+	err := g.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: hsm.ObjectID{7}, Label: "verenc/test", Purpose: hsm.Seal})
+	if !errors.Is(err, hsm.ErrUnavailable) {
+		t.Fatalf("%v", err)
+	}
+	if n := modules[1].Calls("C_GenerateKey"); n != 0 {
+		t.Errorf("the other member generated %d keys", n)
+	}
+	modules[0].Unplug()
+	modules[1].Unplug()
+	for { // until both losses are noticed
+		if _, err := g.Random(t.Context(), 1); err == nil {
+			continue
+		} else if !errors.Is(err, hsm.ErrUnavailable) {
+			t.Errorf("without members: %v", err)
+		}
+		break
+	}
+}

@@ -1,0 +1,68 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Backup writes a consistent copy of the database to a file that must not be there, while the database is in use.
+func (d *DB) Backup(ctx context.Context, path string) error {
+	if err := d.copyTo(ctx, path); err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	return nil
+}
+
+func (d *DB) copyTo(ctx context.Context, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	// Made by this process first, so that the copy has its mode from the first moment; VACUUM INTO takes an empty file.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already: move it away, or name another file", path)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err = d.write.ExecContext(ctx, "VACUUM INTO ?", path); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// Restore puts a backup in the place of a database that must not be there.
+func Restore(ctx context.Context, backup, path string) error {
+	from, err := Open(ctx, Config{Path: backup})
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	err = from.check(ctx)
+	if err == nil {
+		err = from.copyTo(ctx, path)
+	}
+	if err != nil {
+		err = fmt.Errorf("restore: %w", err)
+	}
+	return errors.Join(err, from.Close())
+}
+
+// check has SQLite read the whole file.
+func (d *DB) check(ctx context.Context) error {
+	var verdict string
+	if err := d.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&verdict); err != nil {
+		return fmt.Errorf("check the database: %w", err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("check the database: %s (take another backup)", verdict)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package transport_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/verenc/kms/service"
+)
+
+// TestKeysRotateBeforeTheirIVsRunOut has a limit of 20 encryptions, leased in blocks of 4.
+func TestKeysRotateBeforeTheirIVsRunOut(t *testing.T) {
+	s := newServer(t, options{service: func(c *service.Config) { c.IVLimit, c.IVBlock = 20, 4 }})
+	run, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Service.Run(run, time.Hour) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	id, arn := s.newKey(t)
+	materials := map[string]int{}
+	var blobs [][]byte
+	for range 100 {
+		made, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes128})
+		if err != nil {
+			t.Fatal(err)
+		}
+		materials[*made.KeyMaterialId]++
+		blobs = append(blobs, made.CiphertextBlob)
+	}
+	if len(materials) < 3 {
+		t.Errorf("100 encryptions were done by %d materials", len(materials))
+	}
+	for material, n := range materials {
+		if n > 20+2*4 { // one block is being asked for when the limit is found, and one is left
+			t.Errorf("material %s did %d encryptions", material, n)
+		}
+	}
+	for _, blob := range blobs {
+		if _, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob}); err != nil {
+			t.Fatalf("a ciphertext of an old material: %v", err)
+		}
+	}
+	rotations, err := s.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &arn})
+	if err != nil || len(rotations.Rotations) < 2 || rotations.Rotations[0].RotationType != types.RotationTypeAutomatic {
+		t.Errorf("%+v, %v", rotations, err)
+	}
+}
+
+// TestLeasesAreNotLost: what another process has leased counts, and a store that fails stops the encryptions in the end.
+func TestLeasesAreNotLost(t *testing.T) {
+	broken := &leaselessStore{}
+	s := newServer(t, options{service: func(c *service.Config) {
+		c.IVLimit, c.IVBlock = 1000, 4
+		broken.Store, c.Store = c.Store, broken
+	}})
+	id, _ := s.newKey(t)
+	encrypt := func() error {
+		_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
+		return err
+	}
+	broken.fail = true
+	for i := range 4 {
+		if err := encrypt(); err != nil {
+			t.Fatalf("encryption %d of the first block: %v", i, err)
+		}
+	}
+	wantError(t, encrypt(), "KMSInternalException", "*")
+	broken.fail = false
+	if err := encrypt(); err != nil {
+		t.Fatal(err)
+	}
+	described, err := s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String(id)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total, err := s.Store.LeaseIVs(t.Context(), *described.KeyMetadata.CurrentKeyMaterialId, 1); err != nil || total != 5 {
+		t.Errorf("%d leased, %v", total, err)
+	}
+}
+
+// leaselessStore gives no leases while it fails. It is used by one request at a time.
+type leaselessStore struct {
+	service.Store
+	fail bool
+}
+
+func (s *leaselessStore) LeaseIVs(ctx context.Context, material string, n int64) (int64, error) {
+	if s.fail {
+		return 0, errors.New("disk full")
+	}
+	return s.Store.LeaseIVs(ctx, material, n)
+}
