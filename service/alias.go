@@ -30,7 +30,7 @@ func checkAliasName(name string) error {
 
 // aliasTarget is keyFor for a key that an alias is to point at, or points at.
 func (s *Service) aliasTarget(ctx context.Context, c *Caller, op, keyID string) (*Key, error) {
-	if strings.HasPrefix(keyID, aliasPrefix) {
+	if a, isARN := parseARN(keyID); strings.HasPrefix(keyID, aliasPrefix) || isARN && strings.HasPrefix(a.resource, aliasPrefix) {
 		return nil, refuse(CodeValidation, "Aliases must refer to keys. Not aliases")
 	}
 	k, err := s.keyFor(ctx, c, keyUse{op: op, keyID: keyID})

@@ -17,6 +17,8 @@ const (
 	CodeAlreadyExists                Code = "AlreadyExistsException"
 	CodeCloudHsmClusterInUse         Code = "CloudHsmClusterInUseException"
 	CodeCloudHsmClusterNotFound      Code = "CloudHsmClusterNotFoundException"
+	CodeCloudHsmClusterNotRelated    Code = "CloudHsmClusterNotRelatedException"
+	CodeConflict                     Code = "ConflictException"
 	CodeCustomKeyStoreHasCMKs        Code = "CustomKeyStoreHasCMKsException"
 	CodeCustomKeyStoreInvalidState   Code = "CustomKeyStoreInvalidStateException"
 	CodeCustomKeyStoreNotFound       Code = "CustomKeyStoreNotFoundException"

@@ -358,7 +358,13 @@ func (s *Service) RevokeGrant(ctx context.Context, c *Caller, in *RevokeGrantReq
 	return s.endGrant(ctx, g, in.DryRun)
 }
 
+// grantIDPattern is the form of a grant's id.
+var grantIDPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 func (s *Service) grantOf(ctx context.Context, k *Key, id string) (*Grant, error) {
+	if !grantIDPattern.MatchString(id) {
+		return nil, refuse(CodeInvalidGrantID, "The specified grant ID is not valid.")
+	}
 	g, err := s.store.Grant(ctx, id)
 	if errors.Is(err, ErrNoRow) || err == nil && (g.KeyID != k.ID || g.Region != k.Region) {
 		return nil, refuse(CodeNotFound, "Grant ID %s not found", id)

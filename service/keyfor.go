@@ -96,6 +96,9 @@ func (s *Service) resolve(ctx context.Context, c *Caller, use keyUse) (*Key, err
 	if strings.HasPrefix(resource, aliasPrefix) && keyRules[use.op].byAlias {
 		return s.resolveAlias(ctx, c, use, account, resource)
 	}
+	if strings.HasPrefix(resource, "alias/") && resource != id {
+		return nil, refuse(CodeInvalidArn, "Key Aliases are not supported for this operation")
+	}
 	if !keyIDPattern.MatchString(resource) {
 		return nil, refuse(CodeNotFound, "Invalid keyId '%s'", id)
 	}

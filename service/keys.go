@@ -53,7 +53,9 @@ func (s *Service) metadata(k *Key) KeyMetadata {
 		CreationDate: Timestamp(k.CreatedAt), Enabled: state == StateEnabled, Description: k.Description,
 		KeyUsage: k.Usage, KeyState: string(state), Origin: k.Origin, KeyManager: "CUSTOMER",
 		CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec, MultiRegion: k.multiRegion(), CustomKeyStoreId: k.CustomKeyStore,
-		CurrentKeyMaterialId: k.materialID(),
+	}
+	if k.CustomKeyStore == "" { // of keys that can have several
+		m.CurrentKeyMaterialId = k.materialID()
 	}
 	switch k.Usage {
 	case usageEncryptDecrypt:

@@ -140,10 +140,17 @@ func (s *Service) checkOrigin(op string, k *Key) error {
 	return nil
 }
 
-// stateOf is a key's state as clients see it: that of a key in a custom key store depends on its connection.
+// stateOf is a key's state as clients see it: that of a key in a custom key store depends on its connection, and
+// imported material is gone when it expires, whenever the reconciler comes.
 func (s *Service) stateOf(k *Key) KeyState {
-	if k.CustomKeyStore != "" && (k.State == StateEnabled || k.State == StateDisabled) && !s.keyStores.connected(k.CustomKeyStore) {
+	if k.State != StateEnabled && k.State != StateDisabled {
+		return k.State
+	}
+	if k.CustomKeyStore != "" && !s.keyStores.connected(k.CustomKeyStore) {
 		return StateUnavailable
+	}
+	if at := k.earliestExpiry(); !at.IsZero() && !at.After(s.now()) {
+		return StatePendingImport
 	}
 	return k.State
 }

@@ -193,8 +193,12 @@ func (s *Service) UpdateCustomKeyStore(ctx context.Context, c *Caller, in *Updat
 	if state := s.keyStores.status(store.ID).state; state != storeDisconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	if _, named := s.cfg.Clusters[in.CloudHsmClusterId]; in.CloudHsmClusterId != "" && !named {
+	cluster, named := s.cfg.Clusters[in.CloudHsmClusterId]
+	if in.CloudHsmClusterId != "" && !named {
 		return nil, refuse(CodeCloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
+	}
+	if cluster.TrustAnchor != "" && cluster.TrustAnchor != store.TrustAnchor {
+		return nil, refuse(CodeCloudHsmClusterNotRelated, "The cluster %s has another trust anchor certificate than custom key store %s.", in.CloudHsmClusterId, store.ID)
 	}
 	changed := *store
 	if in.NewCustomKeyStoreName != "" {

@@ -151,7 +151,7 @@ func (k *Key) pending() *Material {
 
 // materialID is the KeyMaterialId in answers: only symmetric keys have one.
 func (k *Key) materialID() string {
-	if m := k.current(); m != nil && k.symmetric() && k.CustomKeyStore == "" {
+	if m := k.current(); m != nil && k.symmetric() {
 		return m.ID
 	}
 	return ""

@@ -52,10 +52,10 @@ func (s *Service) updateShared(ctx context.Context, op string, k *Key, change fu
 	return s.updateRelated(ctx, op, k, func(keys []*Key) ([]*Key, error) { return keys, change(keys) })
 }
 
-// updateRelated is updateShared that may also add a key.
+// updateRelated is updateShared that may also add a key; ErrExists when its region has one.
 func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change func([]*Key) ([]*Key, error)) error {
-	err := s.store.ChangeRelatedKeys(ctx, k.ID, func(keys []*Key) ([]*Key, error) {
-		keys = slices.DeleteFunc(keys, hidden)
+	err := s.store.ChangeRelatedKeys(ctx, k.ID, func(all []*Key) ([]*Key, error) {
+		keys := slices.DeleteFunc(slices.Clone(all), hidden)
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == k.Region })
 		if i < 0 {
 			return nil, ErrNoRow
@@ -63,7 +63,14 @@ func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change f
 		if err := s.checkState(op, keys[i]); err != nil {
 			return nil, err
 		}
-		return change(keys)
+		changed, err := change(keys)
+		for _, added := range changed {
+			taken := func(r *Key) bool { return r.Region == added.Region }
+			if !slices.Contains(keys, added) && slices.ContainsFunc(all, taken) {
+				return nil, ErrExists // also while the one that is there is being destroyed
+			}
+		}
+		return changed, err
 	})
 	if errors.Is(err, ErrNoRow) {
 		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))

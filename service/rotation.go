@@ -7,8 +7,10 @@ import (
 )
 
 const (
-	defaultRotation   = 365 // days; API Reference, EnableKeyRotation
-	maxOnDemand       = 25  // on-demand rotations of a key; API Reference, RotateKeyOnDemand
+	defaultRotation = 365 // days; API Reference, EnableKeyRotation
+	maxOnDemand     = 25  // on-demand rotations of a key; API Reference, RotateKeyOnDemand
+	// rotationNear is how near an automatic rotation lets no on-demand one happen; API Reference, ConflictException.
+	rotationNear      = 20 * time.Minute
 	rotationAutomatic = "AUTOMATIC"
 	rotationOnDemand  = "ON_DEMAND"
 )
@@ -121,6 +123,9 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 	}
 	if k.Rotation.OnDemand >= maxOnDemand {
 		return nil, refuse(CodeLimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", s.arns.key(k))
+	}
+	if at := k.Rotation.NextAt; k.Rotation.PeriodDays > 0 && !at.After(s.now().Add(rotationNear)) {
+		return nil, refuse(CodeConflict, "An automatic rotation of %s is in progress or begins within the next %.0f minutes.", s.arns.key(k), rotationNear.Minutes())
 	}
 	if k.Origin == originExternal {
 		err = s.takePending(ctx, k)

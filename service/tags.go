@@ -6,7 +6,11 @@ import (
 	"strings"
 )
 
-const maxTags = 50 // for one key; AWS page "Tagging your AWS resources"
+const (
+	maxTags = 50 // for one key; AWS page "Tagging your AWS resources"
+
+	msgReservedTag = "Tags beginning with aws: are reserved"
+)
 
 // TagResourceRequest is the input of TagResource.
 type TagResourceRequest struct {
@@ -42,17 +46,22 @@ type UntagResourceRequest struct {
 
 // UntagResource removes tags from a key. One that it does not have is no error.
 func (s *Service) UntagResource(ctx context.Context, c *Caller, in *UntagResourceRequest) (*Empty, error) {
+	if slices.ContainsFunc(in.TagKeys, reservedTag) {
+		return nil, refuse(CodeTag, msgReservedTag)
+	}
 	return s.change(ctx, c, keyUse{op: "UntagResource", keyID: in.KeyId, tagKeys: in.TagKeys}, func(k *Key) error {
 		k.Tags = slices.DeleteFunc(k.Tags, func(t Tag) bool { return slices.Contains(in.TagKeys, t.TagKey) })
 		return nil
 	})
 }
 
+func reservedTag(key string) bool { return len(key) >= 4 && strings.EqualFold(key[:4], "aws:") }
+
 func checkTags(tags []Tag) error {
 	seen := map[string]bool{}
 	for _, t := range tags {
-		if len(t.TagKey) >= 4 && strings.EqualFold(t.TagKey[:4], "aws:") {
-			return refuse(CodeTag, "Tags beginning with aws: are reserved")
+		if reservedTag(t.TagKey) {
+			return refuse(CodeTag, msgReservedTag)
 		}
 		if seen[t.TagKey] {
 			return refuse(CodeTag, "Duplicate tag keys")

@@ -294,10 +294,21 @@ func unexpected(raw json.RawMessage, want string) error {
 	}
 }
 
-// violations collects what is wrong with a request's members, in AWS's words.
-type violations []string
+// maxNamed is how many violations a message spells out; it counts all.
+const maxNamed = 20
 
-func (v *violations) add(format string, args ...any) { *v = append(*v, fmt.Sprintf(format, args...)) }
+// violations collects what is wrong with a request's members, in AWS's words.
+type violations struct {
+	named []string
+	count int
+}
+
+func (v *violations) add(format string, args ...any) {
+	v.count++
+	if len(v.named) < maxNamed { // or a request of many would cost much
+		v.named = append(v.named, fmt.Sprintf(format, args...))
+	}
+}
 
 func (v *violations) checkString(s *shape, path, value string) {
 	if s.min > 0 || s.max > 0 {
@@ -334,17 +345,14 @@ func at(s *shape, path, value string) string {
 	return fmt.Sprintf("Value '%s' at '%s'", value, path)
 }
 
-// maxNamed is how many violations a message spells out; it counts all.
-const maxNamed = 20
-
-func (v violations) err() error {
-	if len(v) == 0 {
+func (v *violations) err() error {
+	if v.count == 0 {
 		return nil
 	}
 	noun := "errors"
-	if len(v) == 1 {
+	if v.count == 1 {
 		noun = "error"
 	}
 	return &service.Error{Code: service.CodeValidation,
-		Message: fmt.Sprintf("%d validation %s detected: %s", len(v), noun, strings.Join(v[:min(len(v), maxNamed)], "; "))}
+		Message: fmt.Sprintf("%d validation %s detected: %s", v.count, noun, strings.Join(v.named, "; "))}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -51,6 +52,7 @@ type server struct {
 
 	mu     sync.Mutex
 	offset time.Duration // guarded by mu: how far its clock is ahead
+	aged   time.Duration // guarded by mu: how much farther the service's is
 }
 
 // options change a server before it is made.
@@ -81,7 +83,7 @@ func newServer(t testing.TB, o options) *server {
 	}
 	closeAtEnd(t, s.Store.Close)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.Now, Regions: []string{region, otherRegion}}
+	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}
@@ -152,6 +154,19 @@ func (s *server) advance(d time.Duration) {
 	s.offset += d
 }
 
+// age advances the clock of the service alone, so that the signatures of clients stay good.
+func (s *server) age(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aged += d
+}
+
+func (s *server) serviceNow() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Add(s.offset + s.aged)
+}
+
 // newKey makes a key and returns its id and ARN.
 func (s *server) newKey(t testing.TB) (id, arn string) {
 	t.Helper()
@@ -160,6 +175,30 @@ func (s *server) newKey(t testing.TB) (id, arn string) {
 		t.Fatal(err)
 	}
 	return *out.KeyMetadata.KeyId, *out.KeyMetadata.Arn
+}
+
+// ok gives what an operation answered: ok(s.Sign(...))(t). An error ends the test.
+func ok[T any](out T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+}
+
+// makeKey makes a key of any kind.
+func (s *server) makeKey(t testing.TB, in kms.CreateKeyInput) *types.KeyMetadata {
+	t.Helper()
+	return ok(s.CreateKey(t.Context(), &in))(t).KeyMetadata
+}
+
+func (s *server) reconcile(t testing.TB) {
+	t.Helper()
+	if err := s.Service.Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // wantError checks an error's code, and its message unless that is "*".

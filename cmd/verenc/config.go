@@ -146,6 +146,9 @@ func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	for _, s := range settings(&base) {
 		byEnv[s.env()], byFlag[s.flag()] = s.key, s.key
 	}
+	if err := checkEnvironment(environ(), byEnv); err != nil {
+		return nil, err
+	}
 	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ, TransformFunc: func(name, value string) (string, any) {
 		return byEnv[name], value // "" leaves it out
 	}}), nil)
@@ -174,6 +177,20 @@ func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 		c.KeyStores = nil
 	}
 	return &c, c.check()
+}
+
+// otherVariables are those that are no settings.
+var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true, envPrefix + "SOFTHSM_MODULE": true}
+
+// checkEnvironment refuses variables that are misspelt.
+func checkEnvironment(environ []string, known map[string]string) error {
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, envPrefix) && known[name] == "" && !otherVariables[name] {
+			return fmt.Errorf("read environment: %s is no setting (verenc config lists the settings)", name)
+		}
+	}
+	return nil
 }
 
 // check finds what is wrong before anything is opened; every complaint names its setting.

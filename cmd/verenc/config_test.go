@@ -252,3 +252,12 @@ func TestPIN(t *testing.T) {
 		})
 	}
 }
+
+func TestMisspeltVariable(t *testing.T) {
+	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_TOKEN_SESSION=3"}); err == nil || !strings.Contains(err.Error(), "VERENC_TOKEN_SESSION is no setting") {
+		t.Errorf("%v", err)
+	}
+	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_CONFIG=x", "VERENC_TOKEN_PIN=1234", "VERENC_SOFTHSM_MODULE=/x"}); err != nil {
+		t.Error(err)
+	}
+}

@@ -68,6 +68,13 @@ func contract(t *testing.T, open func(*testing.T) service.Store) {
 		"serialisable":   testSerialisable,
 		"fresh reads":    testFreshReads,
 		"cancelled":      testCancelled,
+		"grants":         testGrants,
+		"retirable":      testRetirableGrants,
+		"key stores":     testKeyStores,
+		"wrapping keys":  testWrappingKeys,
+		"uses":           testUses,
+		"related keys":   testRelatedKeys,
+		"due":            testDue,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
