@@ -84,12 +84,17 @@ type inspector interface {
 	Info() (hsm.Info, error)
 }
 
+// BUG: verenc attest connects to no custom key store, so that it says nothing of their keys.
+
 // Attest reads a key's objects from its token. The key is named by its id, an alias or an ARN; what the name does not say is
 // taken from account and region. It is for whoever administers the service: no policy is asked.
 func (s *Service) Attest(ctx context.Context, account, region, name string) (*Attestation, error) {
 	k, err := s.find(ctx, account, region, name)
 	if err != nil {
 		return nil, fmt.Errorf("find key %s: %w", name, err)
+	}
+	if k.CustomKeyStore != "" && !s.keyStores.connected(k.CustomKeyStore) {
+		return nil, fmt.Errorf("attest %s: it is in the custom key store %s, whose token is not connected here", name, k.CustomKeyStore)
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
