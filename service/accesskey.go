@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/verenc/kms/hsm"
 )
@@ -50,8 +51,8 @@ func (s *Service) InitServiceObjects(ctx context.Context) error {
 	return nil
 }
 
-// CreateAccessKey makes a SigV4 credential of a principal. Its secret is stored sealed by the token, bound to its id,
-// and returned this once.
+// CreateAccessKey makes a SigV4 credential of a user, or of an account's root principal. Its secret is stored sealed by the
+// token, bound to its id, and returned this once.
 func (s *Service) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
 	var random [40]byte // 10 for the id, 30 for the secret
 	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
@@ -65,9 +66,16 @@ func (s *Service) CreateAccessKey(ctx context.Context, account, principal string
 		return nil, fmt.Errorf("seal access key: %w", err)
 	}
 	err = s.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: sealed,
-		Enabled: true, CreatedAt: s.now()})
+		Enabled: true, CreatedAt: s.now()}, maxAccessKeys)
 	if err != nil {
 		clear(secret)
+	}
+	switch {
+	case errors.Is(err, ErrLimit):
+		return nil, fmt.Errorf("%s has %d access keys already, the most that a user can have: delete one first (verenc access-key list shows the last uses)", principal, maxAccessKeys)
+	case errors.Is(err, ErrNoRow):
+		return nil, fmt.Errorf("there is no %s: create the user first", principal)
+	case err != nil:
 		return nil, fmt.Errorf("store access key: %w", err)
 	}
 	return &Credential{AccessKeyID: id, SecretAccessKey: secret}, nil
@@ -175,7 +183,8 @@ func (s *Service) credential(ctx context.Context, scope CredentialScope) (who *I
 	}, nil
 }
 
-// CertificateIdentity returns the principal that a client certificate, in DER, is mapped to. The caller has verified it.
+// CertificateIdentity returns the principal that a client certificate, in DER, is mapped to: a user or an account's root,
+// or a session of a role that is named like the certificate. The caller has verified the certificate.
 func (s *Service) CertificateIdentity(ctx context.Context, der []byte) (*Identity, error) {
 	c, err := s.store.Certificate(ctx, Fingerprint(der))
 	if errors.Is(err, ErrNoRow) {
@@ -184,7 +193,12 @@ func (s *Service) CertificateIdentity(ctx context.Context, der []byte) (*Identit
 	if err != nil {
 		return nil, storeError(err)
 	}
-	return &Identity{Principal: c.PrincipalARN, Account: accountOf(c.PrincipalARN)}, nil
+	who := &Identity{Principal: c.PrincipalARN, Account: accountOf(c.PrincipalARN)}
+	if strings.Contains(c.PrincipalARN, ":role/") {
+		who.Principal = sessionARN(c.PrincipalARN, c.Fingerprint)
+		who.Session = &Session{RoleARN: c.PrincipalARN, Name: c.Fingerprint, IssuedAt: s.now()}
+	}
+	return who, nil
 }
 
 // Fingerprint names a certificate: the SHA-256 of its DER, in hex.

@@ -168,7 +168,11 @@ func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesReq
 	}
 	keyID := ""
 	if in.KeyId != "" {
-		k, err := s.resolve(ctx, c, keyUse{op: "ListAliases", keyID: in.KeyId})
+		use := keyUse{op: "ListAliases", keyID: in.KeyId}
+		k, err := s.resolve(ctx, c, use)
+		if err == nil && k.Account != c.Account {
+			err = s.unknown(ctx, c, use, k.Account, "key/"+k.ID)
+		}
 		if err != nil {
 			return nil, err
 		}

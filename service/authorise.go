@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/verenc/kms/service/policy"
 )
@@ -20,17 +22,26 @@ type access struct {
 
 // decide is the one decision on who may do what: key policy, identity policies, grants, and all that limits them.
 func (s *Service) decide(ctx context.Context, c *Caller, a access) error {
-	d, r, err := s.evaluate(ctx, c, a, policy.Evaluate)
-	if err != nil {
+	return s.decideBy(ctx, c, a, policy.Evaluate)
+}
+
+func (s *Service) decideBy(ctx context.Context, c *Caller, a access, evaluator func(*policy.Policies, *policy.Request) policy.Decision) error {
+	d, r, err := s.evaluate(ctx, c, a, evaluator)
+	switch {
+	case err != nil || d.Allowed:
 		return err
+	case a.key != nil && a.account != c.Account && (d.Explicit || d.By == policy.FromKeyPolicy):
+		return s.unknown(ctx, c, a.use, a.account, a.named()) // unless the key policy lets the caller's account in, it must not learn more
 	}
-	if !d.Allowed {
-		return refuse(CodeAccessDenied, "%s", d.Message(r))
+	return refuse(CodeAccessDenied, "%s", d.Message(r))
+}
+
+// named is the key as the request names it.
+func (a *access) named() string {
+	if alias := aliasIn(a.use.keyID); alias != "" {
+		return alias
 	}
-	if a.action == "kms:CreateGrant" && d.By == policy.FromGrant {
-		return s.checkNested(ctx, &a, d.GrantID, r)
-	}
-	return nil
+	return "key/" + a.key.ID
 }
 
 // evaluate puts all that applies before an evaluator.
@@ -41,13 +52,13 @@ func (s *Service) evaluate(ctx context.Context, c *Caller, a access, evaluator f
 	}
 	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
 	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
-		EncryptionContext: a.use.context, RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
+		EncryptionContext: a.use.encryptionContext(), RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
 	if a.key != nil {
 		r.ResourceTags = tagMap(a.key.Tags)
 		if p.Key, err = s.document(policy.KeyPolicy, a.key.Policy); err != nil {
 			return policy.Decision{}, nil, err
 		}
-		if p.Grants, err = s.grantsFor(ctx, a.key, &w.principal); err != nil {
+		if p.Grants, err = s.grantsFor(ctx, &a, &w.principal); err != nil {
 			return policy.Decision{}, nil, err
 		}
 	}
@@ -65,17 +76,42 @@ func tagMap(tags []Tag) map[string]string {
 	return m
 }
 
-// grantsFor gives a key's grants that may be the caller's.
-func (s *Service) grantsFor(ctx context.Context, k *Key, p *policy.Principal) ([]policy.Grant, error) {
-	all, err := s.store.GrantsOf(ctx, k.Region, k.ID)
+// encryptionContext is what policies see: for a grant that is made or retired, that of its constraints (AWS page
+// "Condition keys for AWS KMS", kms:EncryptionContext).
+func (u *keyUse) encryptionContext() map[string]string {
+	if u.grant == nil {
+		return u.context
+	}
+	all := maps.Clone(u.grant.Equals)
+	if all == nil {
+		return u.grant.Subset
+	}
+	maps.Copy(all, u.grant.Subset)
+	return all
+}
+
+// grantsFor gives a key's grants that may be the caller's, and those whose tokens it has sent, should this node not know
+// them yet. A grant lets its grantee create only grants that give no more than itself.
+func (s *Service) grantsFor(ctx context.Context, a *access, p *policy.Principal) ([]policy.Grant, error) {
+	all, err := s.store.GrantsOf(ctx, a.key.Region, a.key.ID)
 	if err != nil {
 		return nil, storeError(err)
 	}
+	if len(a.use.tokenGrants) > 0 {
+		all = slices.Concat(all, a.use.tokenGrants)
+	}
 	var grants []policy.Grant
 	for _, g := range all {
-		if g.Grantee == p.ARN || g.Grantee == p.IssuerARN || g.Grantee == rootARN(p.Account) {
-			grants = append(grants, g.forPolicy())
+		if g.Region != a.key.Region || g.KeyID != a.key.ID || g.Grantee != p.ARN && g.Grantee != p.IssuerARN && g.Grantee != rootARN(p.Account) {
+			continue
 		}
+		grant := g.forPolicy()
+		if a.use.grant != nil {
+			if created := a.use.grant.forPolicy(); !grant.Covers(&created) {
+				continue
+			}
+		}
+		grants = append(grants, grant)
 	}
 	return grants, nil
 }
@@ -83,22 +119,6 @@ func (s *Service) grantsFor(ctx context.Context, k *Key, p *policy.Principal) ([
 func (g *Grant) forPolicy() policy.Grant {
 	return policy.Grant{ID: g.ID, Grantee: g.Grantee, Operations: g.Operations, EncryptionContextEquals: g.Equals,
 		EncryptionContextSubset: g.Subset, SourceARN: g.SourceARN}
-}
-
-// checkNested refuses a grant that gives more than the grant which lets the caller create it.
-func (s *Service) checkNested(ctx context.Context, a *access, parentID string, r *policy.Request) error {
-	parent, err := s.store.Grant(ctx, parentID)
-	if err != nil && !errors.Is(err, ErrNoRow) {
-		return storeError(err)
-	}
-	if err == nil && parent.KeyID == a.key.ID {
-		outer, inner := parent.forPolicy(), a.use.grant.forPolicy()
-		if outer.Covers(&inner) {
-			return nil
-		}
-	}
-	d := policy.Decision{By: policy.FromKeyPolicy}
-	return refuse(CodeAccessDenied, "%s", d.Message(r))
 }
 
 // keyARNs are the forms under which a policy may name a key or an alias; the first is shown.
@@ -129,11 +149,14 @@ func (s *Service) unknown(ctx context.Context, c *Caller, use keyUse, account, r
 		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.of(account, c.Region, resource))
 	}
 	nobodys := &Key{Account: account, Region: c.Region, Policy: lettingNobody}
-	err := s.decide(ctx, c, access{action: use.permission(), account: account, arns: s.resourceARNs(account, c.Region, resource), key: nobodys, use: use})
-	if err == nil {
-		err = internal(errors.New("the policy that lets nobody do anything let somebody"))
+	d, r, err := s.evaluate(ctx, c, access{action: use.permission(), account: account, arns: s.resourceARNs(account, c.Region, resource), key: nobodys, use: use}, policy.Evaluate)
+	switch {
+	case err != nil:
+		return err
+	case d.Allowed:
+		return internal(errors.New("the policy that lets nobody do anything let somebody"))
 	}
-	return err
+	return refuse(CodeAccessDenied, "%s", d.Message(r))
 }
 
 // lettingNobody is a key policy.
@@ -163,18 +186,15 @@ func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, use keyUse) er
 
 // mayRetire lets the principals retire a grant that the grant names, and the account of the key.
 func (s *Service) mayRetire(ctx context.Context, c *Caller, g *Grant, k *Key) error {
-	a := access{action: "kms:RetireGrant", account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k}
+	a := access{action: "kms:RetireGrant", account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k,
+		use: keyUse{op: "RetireGrant", grant: g}}
 	principals := []string{rootARN(k.Account)}
 	if g.Retiring != "" {
 		principals = append(principals, g.Retiring)
 	}
 	grant := g.forPolicy()
-	d, r, err := s.evaluate(ctx, c, a, func(p *policy.Policies, r *policy.Request) policy.Decision {
+	return s.decideBy(ctx, c, a, func(p *policy.Policies, r *policy.Request) policy.Decision {
 		p.Grants = grant.Retiring(principals...)
 		return policy.Evaluate(p, r)
 	})
-	if err == nil && !d.Allowed {
-		err = refuse(CodeAccessDenied, "%s", d.Message(r))
-	}
-	return err
 }

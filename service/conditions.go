@@ -8,6 +8,10 @@ import (
 
 // conditions gives the values of condition keys that come neither from principals nor from tags and encryption contexts
 // (AWS pages "Condition keys for AWS KMS" and "AWS global condition context keys"). It works only when a policy asks.
+//
+// Three kinds of AWS's keys never have a value. kms:ViaService is for requests of AWS services, of which there are
+// none here. kms:RecipientAttestation:... is for attestation documents of AWS Nitro, which no operation takes. Keys of
+// external key stores are for the proxies of these, which are not served.
 func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
 		if v, global := s.globalCondition(c, key); global {
@@ -122,16 +126,18 @@ func requestCondition(a *access, key string) (string, bool) {
 		return u.replicaRegion, true
 	case "kms:primaryregion":
 		return u.primaryRegion, true
+	case "kms:grantisforawsresource":
+		if u.op == "CreateGrant" || u.op == "ListGrants" || u.op == "RevokeGrant" {
+			return "false", true // no AWS service calls here on anybody's behalf
+		}
 	case "kms:reencryptonsamekey":
-		if u.otherKey != "" && a.key != nil {
-			return strconv.FormatBool(u.otherKey == a.key.ID), true
+		if u.op == "ReEncrypt" { // an absent key is another one, or a policy could ask for the absence of others' keys
+			return strconv.FormatBool(u.otherKey != "" && u.otherKey == a.key.ID), true
 		}
 	case "kms:requestalias":
-		return u.alias, true
-	case "kms:trailingdayswithoutkeyusage":
-		return u.unusedDays, true
+		return aliasIn(u.keyID), true
 	case "kms:granteeprincipal", "kms:granteeserviceprincipal", "kms:retiringprincipal", "kms:retiringserviceprincipal",
-		"kms:grantconstraintsourcearn", "kms:grantisforawsresource":
+		"kms:grantconstraintsourcearn":
 		return grantCondition(u.grant, key), true
 	}
 	return "", false
@@ -182,8 +188,6 @@ func grantCondition(g *Grant, key string) string {
 		return g.Retiring
 	case "kms:grantconstraintsourcearn":
 		return g.SourceARN
-	case "kms:grantisforawsresource":
-		return "false" // no AWS service calls here on anybody's behalf
 	}
 	return ""
 }
@@ -208,13 +212,33 @@ func (s *Service) listCondition(ctx context.Context, values []string, a *access,
 		}
 		aliases, err := s.store.Aliases(ctx, a.key.Account, a.key.Region, a.key.ID, "", maxAliases)
 		if err != nil {
-			return append(values, "\x00") // no alias: so that neither a condition on its presence nor one on its absence is met
+			return append(values, unreadable)
 		}
 		for _, alias := range aliases {
 			values = append(values, alias.Name)
+		}
+	case "kms:trailingdayswithoutkeyusage":
+		if a.use.op == "ScheduleKeyDeletion" || a.use.op == "DisableKey" {
+			return appendSome(values, s.unusedDays(ctx, a.key))
 		}
 	case "aws:tagkeys":
 		return append(values, a.use.tagKeys...)
 	}
 	return values
+}
+
+// unreadable is the value of a condition key when the store fails: neither a condition on its presence nor one on its
+// absence is met.
+const unreadable = "\x00"
+
+// unusedDays are the whole days since a key was last used, or empty if it never was.
+func (s *Service) unusedDays(ctx context.Context, k *Key) string {
+	u, err := s.lastUse(ctx, k)
+	switch {
+	case err != nil:
+		return unreadable
+	case u == nil:
+		return ""
+	}
+	return strconv.Itoa(int(s.now().Sub(u.At) / day))
 }

@@ -70,7 +70,8 @@ type EncryptResponse struct {
 // Encrypt seals up to 4096 bytes under a key.
 func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*EncryptResponse, error) {
 	defer clear(in.Plaintext)
-	k, err := s.keyFor(ctx, c, keyUse{op: "Encrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext})
+	k, err := s.keyFor(ctx, c, keyUse{op: "Encrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext,
+		algorithm: in.EncryptionAlgorithm})
 	if err != nil {
 		return nil, err
 	}
@@ -181,8 +182,8 @@ func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	source := ciphertext{use: keyUse{op: "Decrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
-		blob: in.CiphertextBlob, algorithm: in.EncryptionAlgorithm}
+	source := ciphertext{use: keyUse{op: "Decrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext,
+		algorithm: in.EncryptionAlgorithm}, blob: in.CiphertextBlob}
 	k, err := s.sourceKey(ctx, c, &source, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
@@ -195,14 +196,13 @@ func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*
 		return nil, err
 	}
 	s.used(c, "Decrypt", k)
-	return &DecryptResponse{KeyId: s.arns.key(k), Plaintext: plaintext, EncryptionAlgorithm: source.algorithm, KeyMaterialId: materialID}, nil
+	return &DecryptResponse{KeyId: s.arns.key(k), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
 }
 
 // ciphertext is what Decrypt and ReEncrypt are asked to open.
 type ciphertext struct {
-	use       keyUse
-	blob      []byte
-	algorithm string // sourceKey sets the default
+	use  keyUse // sourceKey sets the default of its algorithm
+	blob []byte
 
 	header    header // set by sourceKey, like the rest, for a symmetric key
 	head, box []byte
@@ -224,7 +224,7 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 		if named, err = s.keyFor(ctx, c, src.use); err != nil {
 			return nil, err
 		}
-		if src.algorithm, err = s.encryptionAlgorithm(src.algorithm, named); err != nil {
+		if src.use.algorithm, err = s.encryptionAlgorithm(src.use.algorithm, named); err != nil {
 			return nil, err
 		}
 		if ignoreBlob || !named.symmetric() {
@@ -247,7 +247,7 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 // embeddedKey is keyFor for the key id inside a blob. A key that is not there and one that is another's are not
 // told apart.
 func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (*Key, error) {
-	if err := checkGrantTokens(src.use.grantTokens); err != nil {
+	if err := s.readTokens(ctx, &src.use); err != nil {
 		return nil, err
 	}
 	k, err := s.key(ctx, c.Region, src.header.keyID)
@@ -263,7 +263,7 @@ func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (
 		}
 		return nil, err
 	}
-	src.algorithm, err = s.encryptionAlgorithm(src.algorithm, k)
+	src.use.algorithm, err = s.encryptionAlgorithm(src.use.algorithm, k)
 	return k, err
 }
 
@@ -273,9 +273,9 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	if err != nil {
 		return nil, "", err
 	}
-	if hash, oaep := oaepHashes[src.algorithm]; oaep {
+	if hash, oaep := oaepHashes[src.use.algorithm]; oaep {
 		if len(src.use.context) > 0 {
-			return nil, "", refuse(CodeValidation, msgContextWithRSA, src.algorithm)
+			return nil, "", refuse(CodeValidation, msgContextWithRSA, src.use.algorithm)
 		}
 		plaintext, err = token.DecryptOAEP(ctx, k.current().Objects[RolePair], keySpecs[k.Spec].pair, hash, src.blob)
 		return plaintext, "", tokenError(err)
@@ -329,13 +329,18 @@ type ReEncryptResponse struct {
 // ReEncrypt opens a blob and seals its plaintext under another key or context. The plaintext does not leave the service.
 func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest) (*ReEncryptResponse, error) {
 	source := ciphertext{use: keyUse{op: "ReEncrypt", action: "ReEncryptFrom", keyID: in.SourceKeyId, grantTokens: in.GrantTokens,
-		context: in.SourceEncryptionContext}, blob: in.CiphertextBlob, algorithm: in.SourceEncryptionAlgorithm}
+		context: in.SourceEncryptionContext, algorithm: in.SourceEncryptionAlgorithm}, blob: in.CiphertextBlob}
+	destination := keyUse{op: "ReEncrypt", action: "ReEncryptTo", keyID: in.DestinationKeyId, grantTokens: in.GrantTokens,
+		context: in.DestinationEncryptionContext, algorithm: in.DestinationEncryptionAlgorithm}
+	if to, err := s.resolve(ctx, c, destination); err == nil { // or keyFor will say it
+		source.use.otherKey = to.ID
+	}
 	from, err := s.sourceKey(ctx, c, &source, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
 	}
-	to, err := s.keyFor(ctx, c, keyUse{op: "ReEncrypt", action: "ReEncryptTo", keyID: in.DestinationKeyId, grantTokens: in.GrantTokens,
-		context: in.DestinationEncryptionContext})
+	destination.otherKey = from.ID
+	to, err := s.keyFor(ctx, c, destination)
 	if err != nil {
 		return nil, err
 	}
@@ -361,6 +366,6 @@ func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest
 	s.used(c, "ReEncrypt", from)
 	s.used(c, "ReEncrypt", to)
 	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: s.arns.key(from), KeyId: s.arns.key(to),
-		SourceEncryptionAlgorithm: source.algorithm, DestinationEncryptionAlgorithm: algorithm,
+		SourceEncryptionAlgorithm: source.use.algorithm, DestinationEncryptionAlgorithm: algorithm,
 		SourceKeyMaterialId: sourceMaterial, DestinationKeyMaterialId: to.materialID()}, nil
 }

@@ -136,6 +136,7 @@ func goldenService(t *testing.T) *service.Service {
 	first, second := material(1, ids[0], ids[1]), material(2, ids[2], ids[3])
 	for id, materials := range map[string][]service.Material{goldenID: {first}, goldenMRK: {first, second}} {
 		err := db.InsertKey(t.Context(), &service.Key{ID: id, Account: account, Region: region, Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT",
+			Policy: `{"Statement":{"Effect":"Allow","Principal":{"AWS":"` + account + `"},"Action":"kms:*","Resource":"*"}}`,
 			Origin: "AWS_KMS", State: service.StateEnabled, CreatedAt: time.Now(), Materials: materials})
 		if err != nil {
 			t.Fatal(err)

@@ -402,8 +402,12 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 			err = storeError(err)
 		}
 	case in.GrantToken == "" && in.KeyId != "" && in.GrantId != "":
-		if k, err = s.resolve(ctx, c, keyUse{op: "RetireGrant", keyID: in.KeyId}); err == nil {
+		use := keyUse{op: "RetireGrant", keyID: in.KeyId}
+		if k, err = s.resolve(ctx, c, use); err == nil {
 			g, err = s.grantOf(ctx, k, in.GrantId)
+			if isCode(err, CodeNotFound) && k.Account != c.Account {
+				err = s.unknown(ctx, c, use, k.Account, "key/"+k.ID)
+			}
 		}
 	default:
 		err = refuse(CodeValidation, "Specify either a grant token, or a key ID and a grant ID.")

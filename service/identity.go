@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/verenc/kms/service/policy"
@@ -66,8 +68,8 @@ func (s *Service) standing(ctx context.Context, c *Caller) (*standing, error) {
 		}
 	}
 	texts := make([]string, 0, len(p.Policies))
-	for _, text := range p.Policies {
-		texts = append(texts, text)
+	for _, name := range slices.Sorted(maps.Keys(p.Policies)) { // so that decisions name the same statement each time
+		texts = append(texts, p.Policies[name])
 	}
 	if w.identity, err = s.identityPolicies(texts); err != nil {
 		return nil, err

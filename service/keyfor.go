@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ type keyUse struct {
 	action      string   // permission without "kms:", when it is not the operation's name
 	keyID       string   // as the client gave it
 	grantTokens []string // as the client gave them
+	tokenGrants []*Grant // that grantTokens belong to; readTokens sets it
 
 	context           map[string]string // EncryptionContext
 	algorithm         string            // of encryption, signing, MAC or agreement
@@ -34,19 +34,14 @@ type keyUse struct {
 	validTo           time.Time
 	replicaRegion     string
 	primaryRegion     string
-	alias             string // that names the key in the request
 	otherKey          string // id of the other key of ReEncrypt
-	unusedDays        string // days since the key was last used
 }
 
 // keyFor is the one way to a key: it resolves the identifier, authorises the caller, and checks the key's state
 // and usage. The key is shared; it must not be modified.
 func (s *Service) keyFor(ctx context.Context, c *Caller, use keyUse) (*Key, error) {
-	if err := checkGrantTokens(use.grantTokens); err != nil {
+	if err := s.readTokens(ctx, &use); err != nil {
 		return nil, err
-	}
-	if _, name, isAlias := strings.Cut(use.keyID, aliasPrefix); isAlias {
-		use.alias = aliasPrefix + name
 	}
 	k, err := s.resolve(ctx, c, use)
 	if err != nil {
@@ -158,14 +153,24 @@ func (s *Service) updateKey(ctx context.Context, op string, k *Key, change func(
 	return storeError(err)
 }
 
-// grantTokenPattern is the shape of a grant token: base64, standard or URL-safe.
-var grantTokenPattern = regexp.MustCompile(`^[A-Za-z0-9+/_-]+={0,2}$`)
+// aliasIn is the alias in an alias name or an alias ARN, or empty.
+func aliasIn(keyID string) string {
+	if i := strings.Index(keyID, aliasPrefix); i >= 0 {
+		return keyID[i:]
+	}
+	return ""
+}
 
-func checkGrantTokens(tokens []string) error {
-	for _, t := range tokens {
-		if !grantTokenPattern.MatchString(t) {
-			return refuse(CodeInvalidGrantToken, "The specified grant token is not valid.")
+// readTokens finds the grants that the request's grant tokens belong to. A token of a grant that has ended is as invalid
+// as one that never was.
+func (s *Service) readTokens(ctx context.Context, use *keyUse) error {
+	use.tokenGrants = nil
+	for _, token := range use.grantTokens {
+		g, err := s.grantOfToken(ctx, token)
+		if err != nil {
+			return err
 		}
+		use.tokenGrants = append(use.tokenGrants, g)
 	}
 	return nil
 }

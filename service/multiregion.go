@@ -108,9 +108,9 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	if in.ReplicaRegion == k.Region || !s.serves(in.ReplicaRegion) {
 		return nil, refuse(CodeUnsupportedOperation, "ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, s.arns.key(k))
 	}
-	there := *c
-	there.Region = in.ReplicaRegion
-	if err := s.authoriseNewKey(ctx, &there, keyUse{newKey: k, multiRegion: true, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
+	there, toBe := *c, *k
+	there.Region, toBe.Region = in.ReplicaRegion, in.ReplicaRegion
+	if err := s.authoriseNewKey(ctx, &there, keyUse{newKey: &toBe, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
 		return nil, err
 	}
 	if in.Policy != "" {

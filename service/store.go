@@ -100,8 +100,9 @@ type Store interface {
 	// LeaseIVs adds n to the initialisation vectors that were leased for a key material, and returns their sum.
 	LeaseIVs(ctx context.Context, material string, n int64) (total int64, err error)
 
-	// InsertAccessKey adds a credential; ErrExists when the id is taken.
-	InsertAccessKey(ctx context.Context, k *AccessKey) error
+	// InsertAccessKey adds a credential; ErrExists when the id is taken, ErrLimit when its principal is not its account's
+	// root and has maxPerUser already, ErrNoRow when its principal is neither that nor stored.
+	InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error
 	// AccessKey returns a credential, enabled or not; ErrNoRow when there is none.
 	AccessKey(ctx context.Context, id string) (*AccessKey, error)
 	// AccessKeys returns a principal's credentials, in order of id.

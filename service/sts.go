@@ -81,8 +81,11 @@ func (s *Service) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReque
 		duration = defaultSession
 	}
 	most := role.MaxSession
-	if c.Session != nil {
-		most = defaultSession // role chaining; AssumeRole, DurationSeconds
+	if most == 0 {
+		most = defaultSession
+	}
+	if c.Session != nil && duration > defaultSession {
+		return nil, refuse(CodeSTSValidation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
 	}
 	if duration > most {
 		return nil, refuse(CodeSTSValidation, "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")

@@ -33,6 +33,7 @@ var faults = map[service.Code]int{
 var (
 	errUnknownOperation   = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
 	errUnknownCertificate = &problem{Type: string(service.CodeUnrecognizedClient), Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
+	errExpiredCertificate = &problem{Type: string(service.CodeExpiredToken), Message: "The client certificate is expired.", status: http.StatusBadRequest}
 	errNotPost            = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
 	errUnreadable         = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
 	errPanic              = &problem{Type: string(service.CodeInternal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",

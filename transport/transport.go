@@ -93,7 +93,11 @@ func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*ser
 // listener has verified.
 func (h *handler) authenticate(v *sigv4.Verifier[*service.Identity], r *http.Request, body []byte, x *exchange) error {
 	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		who, err := h.cfg.Service.CertificateIdentity(r.Context(), r.TLS.PeerCertificates[0].Raw)
+		leaf := r.TLS.PeerCertificates[0]
+		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
+			return errExpiredCertificate
+		}
+		who, err := h.cfg.Service.CertificateIdentity(r.Context(), leaf.Raw)
 		if errors.Is(err, service.ErrUnknownAccessKey) {
 			return errUnknownCertificate
 		}

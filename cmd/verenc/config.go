@@ -28,8 +28,10 @@ type Config struct {
 	PrivateListen   string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
 	TLSCert         string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
 	TLSKey          string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
+	TLSClientCA     string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty asks for none"`
+	TLSClientAuth   string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
 	Database        string        `koanf:"database" doc:"SQLite file of the metadata; verenc init creates it"`
-	Account         string        `koanf:"account" doc:"12-digit account of the first access key"`
+	Account         string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
 	Regions         []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
 	ARNFormat       string        `koanf:"arn_format" doc:"form of ARNs in answers: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID); both are accepted"`
 	Reconcile       time.Duration `koanf:"reconcile_interval" doc:"how often due deletions and what a crash has left are looked for"`
@@ -70,11 +72,17 @@ type TokenConfig struct {
 func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
-		Regions: []string{"us-east-1"}, ARNFormat: "verenc", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
 		Token: TokenConfig{Label: "verenc", Sessions: 64, CallTimeout: 5 * time.Second, MaxStuck: 16},
 	}
 }
+
+// Values of tls_client_auth.
+const (
+	clientOptional = "optional"
+	clientRequired = "required"
+)
 
 const envPrefix = "VERENC_"
 
@@ -130,8 +138,17 @@ func addFlags(flags *pflag.FlagSet) {
 	}
 }
 
-// loadConfig reads the file (if path is not empty), the environment and the flags that were given.
+// loadConfig is readConfig with all checks.
 func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
+	c, err := readConfig(path, flags, environ)
+	if err != nil {
+		return nil, err
+	}
+	return c, errors.Join(c.Token.check(), c.check())
+}
+
+// readConfig reads the file (if path is not empty), the environment and the flags that were given.
+func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
 	k := koanf.New(".")
 	base := defaults()
 	if err := k.Load(structs.Provider(base, "koanf"), nil); err != nil {
@@ -176,7 +193,7 @@ func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	if len(c.KeyStores) == 0 {
 		c.KeyStores = nil
 	}
-	return &c, c.check()
+	return &c, nil
 }
 
 // otherVariables are those that are no settings.
@@ -193,20 +210,43 @@ func checkEnvironment(environ []string, known map[string]string) error {
 	return nil
 }
 
+// check finds what is wrong with the settings of the token, which not every command needs.
+func (t *TokenConfig) check() error {
+	var problems []error
+	if !filepath.IsAbs(t.Module) {
+		problems = append(problems, fmt.Errorf("token.module: give the absolute path of the PKCS#11 module, not %q", t.Module))
+	}
+	if t.Label == "" && t.Serial == "" {
+		problems = append(problems, errors.New("token.label: give the token's label or token.serial"))
+	}
+	if t.Sessions < 1 || t.MaxStuck < 1 {
+		problems = append(problems, errors.New("token.sessions and token.max_stuck: give at least 1"))
+	}
+	return errors.Join(problems...)
+}
+
+func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
+
 // check finds what is wrong before anything is opened; every complaint names its setting.
 func (c *Config) check() error {
 	var problems []error
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if !filepath.IsAbs(c.Token.Module) {
-		complain("token.module: give the absolute path of the PKCS#11 module, not %q", c.Token.Module)
-	}
-	if c.Token.Label == "" && c.Token.Serial == "" {
-		complain("token.label: give the token's label or token.serial")
-	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
 	}
-	if len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "" {
+	if c.TLSClientCA != "" && c.TLSCert == "" {
+		complain("tls_client_ca: give tls_cert and tls_key too")
+	}
+	switch c.TLSClientAuth {
+	case clientOptional:
+	case clientRequired:
+		if c.TLSClientCA == "" {
+			complain("tls_client_auth: required needs tls_client_ca")
+		}
+	default:
+		complain("tls_client_auth: %q is neither %s nor %s", c.TLSClientAuth, clientOptional, clientRequired)
+	}
+	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)
 	}
 	if len(c.Regions) == 0 {
@@ -214,9 +254,6 @@ func (c *Config) check() error {
 	}
 	if c.ARNFormat != "verenc" && c.ARNFormat != "aws" {
 		complain("arn_format: %q is neither verenc nor aws", c.ARNFormat)
-	}
-	if c.Token.Sessions < 1 || c.Token.MaxStuck < 1 {
-		complain("token.sessions and token.max_stuck: give at least 1")
 	}
 	if c.Audit.Dir == "" || c.Audit.Origin == "" || c.Audit.CheckpointEvery < 1 || c.Audit.SegmentBytes < 1 {
 		complain("audit: dir, origin, checkpoint_every and segment_bytes must have values")

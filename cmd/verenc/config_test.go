@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333", Regions: []string{"us-east-1"},
-		ARNFormat: "verenc", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		ARNFormat: "verenc", TLSClientAuth: "optional", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
 		Token: TokenConfig{Module: anyModule, Label: "verenc", Sessions: 64, CallTimeout: 5 * time.Second, MaxStuck: 16}}
 	for _, s := range settings(c) { // a setting that is new here has a default to be thought of
@@ -106,6 +106,9 @@ func TestConfigComplaints(t *testing.T) {
 		{"no token", "token: {module: " + anyModule + ", label: ''}\n", "token.label: give the token's label or token.serial"},
 		{"certificate only", good + "tls_cert: x\n", "tls_cert and tls_key: give both or none"},
 		{"key only", good + "tls_key: x\n", "tls_cert and tls_key: give both or none"},
+		{"client authority without TLS", good + "tls_client_ca: x\n", "tls_client_ca: give tls_cert and tls_key too"},
+		{"certificates required of no authority", good + "tls_client_auth: required\n", "tls_client_auth: required needs tls_client_ca"},
+		{"client authentication", good + "tls_client_auth: none\n", `tls_client_auth: "none" is neither optional nor required`},
 		{"short account", good + "account: '1'\n", `account: "1" is not 12 digits`},
 		{"letters in the account", good + "account: 11112222333x\n", `account: "11112222333x" is not 12 digits`},
 		{"no regions", good + "regions: []\n", "regions: name at least one"},

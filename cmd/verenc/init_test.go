@@ -130,7 +130,7 @@ func TestCommandLine(t *testing.T) {
 	refused(t, s.run(t, "serve", "now"), "now")
 	refused(t, s.run(t, "doctor", "--token-sessions=many"), "token-sessions")
 	help := s.run(t, "--help")
-	for _, name := range []string{"init", "serve", "doctor", "config", "--token-pin-file", "VERENC_TOKEN_PIN_FILE"} {
+	for _, name := range []string{"init", "serve", "doctor", "config", "user", "role", "access-key", "certificate", "apply", "export", "policy", "--token-pin-file", "VERENC_TOKEN_PIN_FILE"} {
 		if help.code != 0 || !strings.Contains(help.stdout, name) {
 			t.Errorf("%s is not in the help: %v", name, help)
 		}

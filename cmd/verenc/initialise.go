@@ -43,7 +43,10 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 		return errors.Join(err, keep.discard())
 	}
 	defer clear(cred.SecretAccessKey)
-	return keep.write(cred)
+	if err := keep.write(cred); err != nil {
+		return fmt.Errorf("init: %w (verenc init --add-access-key makes another)", err)
+	}
+	return nil
 }
 
 // credentialFile is where an access key goes. It is made before the key, so that no key is lost to a bad path.
@@ -59,10 +62,10 @@ func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("init: %s is there already: move it away, or name another file", path)
+		return nil, fmt.Errorf("%s is there already: move it away, or name another file", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("init: create the credentials file: %w", err)
+		return nil, fmt.Errorf("create the credentials file: %w", err)
 	}
 	return &credentialFile{path: path, w: f, file: f}, nil
 }
@@ -82,7 +85,7 @@ func (f *credentialFile) write(cred *service.Credential) error {
 		err = errors.Join(err, f.file.Sync(), f.file.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("init: write the access key: %w (verenc init --add-access-key makes another)", err)
+		return fmt.Errorf("write the access key %s: %w", cred.AccessKeyID, err)
 	}
 	return nil
 }

@@ -86,5 +86,7 @@ func newRoot() *cobra.Command {
 			},
 		},
 	)
+	admin := management{config: func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }}
+	root.AddCommand(admin.commands()...)
 	return root
 }

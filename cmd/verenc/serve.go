@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -93,11 +95,10 @@ func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, err
 	s := &http.Server{ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
 	if c.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-		if err != nil {
-			return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
+		var err error
+		if s.TLSConfig, err = tlsConfig(c); err != nil {
+			return nil, err
 		}
-		s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -117,6 +118,29 @@ func (g *serverGroup) logTo(log *zap.Logger) error {
 		m.server.ErrorLog = complaints
 	}
 	return nil
+}
+
+func tlsConfig(c *Config) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+	if c.TLSClientCA == "" {
+		return t, nil
+	}
+	authorities, err := os.ReadFile(c.TLSClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("load tls_client_ca: %w", err)
+	}
+	t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
+	if !t.ClientCAs.AppendCertsFromPEM(authorities) {
+		return nil, fmt.Errorf("load tls_client_ca: %s holds no certificate in PEM", c.TLSClientCA)
+	}
+	if c.TLSClientAuth == clientRequired {
+		t.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return t, nil
 }
 
 func (g *serverGroup) closeListeners() error {

@@ -64,6 +64,11 @@ func contract(t *testing.T, open func(*testing.T) service.Store) {
 		"alias limit":    testAliasLimit,
 		"list aliases":   testAliases,
 		"access key":     testAccessKey,
+		"of a user":      testAccessKeyOfUser,
+		"access key use": testAccessKeyUse,
+		"principal":      testPrincipal,
+		"gone principal": testRemovePrincipal,
+		"certificate":    testCertificate,
 		"service object": testServiceObject,
 		"serialisable":   testSerialisable,
 		"fresh reads":    testFreshReads,
@@ -284,8 +289,8 @@ func testAccessKey(t *testing.T, s service.Store) {
 		SealedSecret: []byte{0, 1, 255}, Enabled: true, CreatedAt: t0}
 	_, err := s.AccessKey(ctx, k.ID)
 	wantError(t, err, service.ErrNoRow)
-	must(t, s.InsertAccessKey(ctx, k))
-	wantError(t, s.InsertAccessKey(ctx, k), service.ErrExists)
+	must(t, s.InsertAccessKey(ctx, k, 2))
+	wantError(t, s.InsertAccessKey(ctx, k, 2), service.ErrExists)
 	got, err := s.AccessKey(ctx, k.ID)
 	must(t, err)
 	if !reflect.DeepEqual(got, k) {

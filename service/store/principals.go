@@ -79,8 +79,18 @@ func scanAccessKey(row scanner) (*service.AccessKey, error) {
 }
 
 // InsertAccessKey implements service.Store.
-func (d *DB) InsertAccessKey(ctx context.Context, k *service.AccessKey) error {
+func (d *DB) InsertAccessKey(ctx context.Context, k *service.AccessKey, maxPerUser int) error {
 	return d.change(ctx, "insert access key", func(tx *sql.Tx) error {
+		if k.PrincipalARN != "arn:aws:iam::"+k.Account+":root" {
+			var count int
+			err := tx.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM access_keys WHERE principal = p.arn) FROM principals p WHERE arn = ?", k.PrincipalARN).Scan(&count)
+			if _, err := one(count, err, "access keys of a principal"); err != nil {
+				return err
+			}
+			if count >= maxPerUser {
+				return service.ErrLimit
+			}
+		}
 		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+placeholders(accessKeyColumns),
 			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
 		return taken(err)
