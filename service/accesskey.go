@@ -54,6 +54,9 @@ func (s *Service) InitServiceObjects(ctx context.Context) error {
 // CreateAccessKey makes a SigV4 credential of a user, or of an account's root principal. Its secret is stored sealed by the
 // token, bound to its id, and returned this once.
 func (s *Service) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
+	if strings.Contains(principal, ":role/") {
+		return nil, fmt.Errorf("%s is a role, whose credentials are temporary: AssumeRole gives them", principal)
+	}
 	var random [40]byte // 10 for the id, 30 for the secret
 	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
 		return nil, fmt.Errorf("draw an access key: %w", err)

@@ -52,7 +52,7 @@ func (s *Service) standing(ctx context.Context, c *Caller) (*standing, error) {
 		arn = c.Session.RoleARN
 	}
 	p, err := s.store.Principal(ctx, arn)
-	if errors.Is(err, ErrNoRow) {
+	if errors.Is(err, ErrNoRow) || err == nil && c.Session != nil && c.Session.RoleID != "" && c.Session.RoleID != p.UniqueID {
 		return nil, refuse(CodeUnrecognizedClient, msgUnknownClient)
 	}
 	if err != nil {

@@ -30,6 +30,7 @@ const (
 // request.
 type Session struct {
 	RoleARN     string
+	RoleID      string // unique id: a role that is made anew under the same name does not revive old sessions
 	Name        string
 	AccessKeyID string
 	Policies    []string `json:",omitempty"` // session policies
@@ -96,7 +97,7 @@ func (s *Service) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReque
 	}
 	defer clear(random[:])
 	now := s.now()
-	issued := sealedSession{Session: Session{RoleARN: role.ARN, Name: in.RoleSessionName,
+	issued := sealedSession{Session: Session{RoleARN: role.ARN, RoleID: role.UniqueID, Name: in.RoleSessionName,
 		AccessKeyID: "ASIA" + base32.StdEncoding.EncodeToString(random[:10]), IssuedAt: now, ExpiresAt: now.Add(time.Duration(duration) * time.Second)},
 		Secret: base64.StdEncoding.AppendEncode(nil, random[10:])}
 	if in.Policy != "" {

@@ -429,3 +429,30 @@ func TestHostileForms(t *testing.T) {
 		})
 	}
 }
+
+// TestRevivedRole: a role that was deleted and made anew under its name does not revive the sessions of the old one.
+func TestRevivedRole(t *testing.T) {
+	s := newServer(t, options{})
+	key, _ := s.newKey(t)
+	alice := s.user(t, account, "alice")
+	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN),
+		Policies: map[string]string{"all": document(statement{Action: "kms:*", Resource: "*"})}})
+	c := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role}), region)
+	if err := describeWith(t, c, key); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := s.Store.Principal(t.Context(), role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anew := *stored
+	anew.UniqueID = "AROAANOTHER"
+	if err := errors.Join(s.Store.RemovePrincipal(t.Context(), role), s.Store.PutPrincipal(t.Context(), &anew)); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, describeWith(t, c, key), "UnrecognizedClientException", "*")
+	again := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role}), region)
+	if err := describeWith(t, again, key); err != nil {
+		t.Error(err)
+	}
+}
