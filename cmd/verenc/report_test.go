@@ -100,7 +100,7 @@ func reported(t *testing.T) *service.KeyReport {
 		{ID: "AKIAALICEALICEALICE2", PrincipalARN: "arn:aws:iam::111122223333:user/alice", CreatedAt: ago(10)},
 		{ID: "AKIABOBBOBBOBBOBBOB2", PrincipalARN: "arn:aws:iam::111122223333:user/bob", Enabled: true, CreatedAt: ago(10)}} {
 		k.Account, k.SealedSecret = account, []byte("sealed")
-		must(db.InsertAccessKey(ctx, k))
+		must(db.InsertAccessKey(ctx, k, 2))
 	}
 	must(db.RecordAccessKeyUses(ctx, []service.AccessKeyUse{{ID: "AKIABOBBOBBOBBOBBOB2", At: ago(1), Region: region, Service: "kms"}}))
 
