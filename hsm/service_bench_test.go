@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -31,6 +33,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/transport"
@@ -54,10 +57,26 @@ func BenchmarkService(b *testing.B) {
 	}
 }
 
-// workbench is a server, a bare handler, and the token below.
+// BenchmarkAudit compares a server that keeps an audit log, on the file system of the temporary folder, with the same one
+// that keeps none: in one run, in turns, at auditedClients clients.
+func BenchmarkAudit(b *testing.B) {
+	for b.Loop() {
+		w := newWorkbench(b)
+		w.runAudit(b)
+	}
+}
+
+const (
+	auditedClients = 16
+	auditRounds    = 7 // more than rounds, since the difference is small
+)
+
+// workbench is a server, the same one with an audit log, a bare handler, and the token below.
 type workbench struct {
 	token     *hsm.Token
 	url, bare string
+	audited   string
+	log       *audit.Log
 	creds     aws.Credentials
 	keys      hsm.Pair
 	rsa       hsm.ObjectID
@@ -87,7 +106,8 @@ func newWorkbench(b *testing.B) *workbench {
 	check(b, err)
 	b.Cleanup(func() { null.Close() })
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel))
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: w.token, Log: log, Can: service.CapabilitiesOf(w.token.SelfTest(b.Context()))})
+	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: w.token, Log: log, Can: can})
 	check(b, err)
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.CreateRootAccessKey(b.Context(), "111122223333")
@@ -96,11 +116,26 @@ func newWorkbench(b *testing.B) *workbench {
 	handler, err := transport.New(transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}})
 	check(b, err)
 	w.url, w.bare = w.serve(b, handler), w.serve(b, bareHandler(w.creds))
+	w.openLog(b, db)
+	recording, err := service.New(service.Config{Audit: w.log, Store: db, Token: w.token, Log: log, Can: can})
+	check(b, err)
+	handler, err = transport.New(transport.Config{Service: recording, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}})
+	check(b, err)
+	w.audited = w.serve(b, handler)
 	w.keyID, w.keys = w.newKey(b, db, `{}`)
 	var rsa hsm.Pair
 	w.rsaKeyID, rsa = w.newKey(b, db, `{"KeySpec":"RSA_2048","KeyUsage":"SIGN_VERIFY"}`)
 	w.rsa = rsa.Seal
 	return w
+}
+
+// openLog begins an audit log whose checkpoints the token signs.
+func (w *workbench) openLog(b *testing.B, db *store.DB) {
+	signers, err := service.AuditKeys{Store: db, Token: w.token, Now: time.Now, Rand: rand.Reader}.Signers(b.Context())
+	check(b, err)
+	w.log, err = audit.Open(b.Context(), audit.Config{Dir: filepath.Join(b.TempDir(), "audit"), Create: true, Origin: "kms.example.com/bench", Signers: signers})
+	check(b, err)
+	b.Cleanup(func() { check(b, w.log.Close(context.Background())) })
 }
 
 func (w *workbench) serve(b *testing.B, h http.Handler) string {
@@ -259,15 +294,50 @@ func (w *workbench) run(b *testing.B) {
 				raw[i] = w.onToken(b, clients, o)
 				bare[i] = w.overHTTP(b, clients, w.bare, o)
 			}
-			s, r, h := median(served), median(raw), median(bare)
+			s, r, h := median(served[:]), median(raw[:]), median(bare[:])
 			fmt.Fprintf(out, "%d\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t\n", clients, o.name, s, r, h, s/r, s/h)
 		}
 	}
 }
 
-func median(rates [rounds]float64) float64 {
-	slices.Sort(rates[:])
-	return rates[rounds/2]
+// runAudit prints the ratio of each pair of neighbours in time, by its median: both saw the same machine. On a machine that
+// others use too, the processor time that a request costs, client and token included, says more than the rate.
+func (w *workbench) runAudit(b *testing.B) {
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	defer out.Flush()
+	fmt.Fprintln(out, "clients\toperation\twithout/s\taudited/s\tratio\tfrom\tto\twithout CPU us\taudited CPU us\tratio\trecords a sync\t")
+	for _, o := range w.operations(b) {
+		var without, with, ratios, cpuWithout, cpuWith []float64
+		before := w.log.Stats()
+		for range auditRounds {
+			rate, cpu := w.costOverHTTP(b, w.url, o)
+			audited, auditedCPU := w.costOverHTTP(b, w.audited, o)
+			without, with, ratios = append(without, rate), append(with, audited), append(ratios, audited/rate)
+			cpuWithout, cpuWith = append(cpuWithout, cpu), append(cpuWith, auditedCPU)
+		}
+		after := w.log.Stats()
+		fmt.Fprintf(out, "%d\t%s\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.2f\t%.1f\t\n", auditedClients, o.name, median(without), median(with), median(ratios),
+			slices.Min(ratios), slices.Max(ratios), median(cpuWithout), median(cpuWith), median(cpuWithout)/median(cpuWith),
+			float64(after.Appended-before.Appended)/float64(after.Syncs-before.Syncs))
+	}
+}
+
+// costOverHTTP is overHTTP with the processor time that a request took in this process, in microseconds.
+func (w *workbench) costOverHTTP(b *testing.B, address string, o benchOperation) (rate, cpu float64) {
+	begun, spent := time.Now(), cpuTime(b)
+	rate = w.overHTTP(b, auditedClients, address, o)
+	return rate, float64((cpuTime(b) - spent).Microseconds()) / (rate * time.Since(begun).Seconds())
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func median(rates []float64) float64 {
+	slices.Sort(rates)
+	return rates[len(rates)/2]
 }
 
 func (w *workbench) overHTTP(b *testing.B, clients int, address string, o benchOperation) float64 {

@@ -120,6 +120,7 @@ func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string)
 	if err != nil {
 		return nil, nil, s.aliasError(err, a)
 	}
+	s.noteKey(ctx, k)
 	return a, k, s.authorise(ctx, c, keyUse{op: op}, k)
 }
 

@@ -139,11 +139,11 @@ func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
 // seal makes a blob of form 1.
 func (s *Service) seal(ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
 	m := k.current()
+	note(ctx, "ciphertextForm", formSealed)
+	note(ctx, "keyMaterialId", m.ID)
 	if err := s.spendIV(ctx, k, m); err != nil {
 		return nil, err
 	}
-	note(ctx, "ciphertextForm", formSealed)
-	note(ctx, "keyMaterialId", m.ID)
 	head := header{form: formSealed, keyID: k.ID, ordinal: m.Ordinal}.encode()
 	aad, err := additionalData(head, encryptionContext)
 	if err != nil {

@@ -101,6 +101,7 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 		return nil, internal(fmt.Errorf("draw a grant id: %w", err))
 	}
 	g.ID, g.Secret, g.CreatedAt = hex.EncodeToString(random[:grantIDSize]), random[grantIDSize:], s.now()
+	note(ctx, "grantId", g.ID)
 	switch err := s.store.InsertGrant(ctx, g, maxGrants); {
 	case errors.Is(err, ErrLimit):
 		return nil, refuse(CodeLimitExceeded, "The key has %d grants, the most that it can have.", maxGrants)
@@ -414,6 +415,8 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 	if err != nil {
 		return nil, err
 	}
+	s.noteKey(ctx, k)
+	note(ctx, "grantId", g.ID) // the token in the request is a secret
 	if err := s.mayRetire(ctx, c, g, k); err != nil {
 		return nil, err
 	}

@@ -3,11 +3,11 @@ package service
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/verenc/kms/service/audit"
@@ -42,6 +42,9 @@ func trailOf(ctx context.Context) *trail {
 // Audited runs an operation and keeps one record of it, whatever its outcome. A change is recorded before it is made
 // (see auditedStore), everything else before its answer is given: without a record there is no answer. Only a change that
 // fails after its record was written gets a second one, which corrects it.
+//
+// A request whose sender is not known, since its signature or certificate is none of ours, has no record, as in CloudTrail:
+// nothing that it says of itself is proven, and anybody could fill the log with it. It has a line in the server's log.
 func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in any, do func(context.Context) (any, error)) (any, error) {
 	if s.cfg.Audit == NoAudit {
 		return do(ctx)
@@ -51,8 +54,8 @@ func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in 
 		return nil, internal(err)
 	}
 	c.EventID = id
-	t := &trail{auditor: s.cfg.Audit, record: s.newRecord(c, source, op, in)}
-	out, err := do(context.WithValue(ctx, trailKey{}, t))
+	t := &trail{auditor: s.cfg.Audit, record: s.newRecord(ctx, c, source, op, in)}
+	out, err := t.run(ctx, do)
 	if failed := t.finish(ctx, err); failed != nil {
 		if secret, ok := out.(interface{ Wipe() }); ok {
 			secret.Wipe()
@@ -61,6 +64,21 @@ func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in 
 	}
 	return out, err
 }
+
+// run runs the operation. One that panics gets its record, and goes on to panic.
+func (t *trail) run(ctx context.Context, do func(context.Context) (any, error)) (out any, err error) {
+	panicked := true
+	defer func() {
+		if panicked {
+			_ = t.finish(ctx, errPanicked) // there is no answer in any case
+		}
+	}()
+	out, err = do(context.WithValue(ctx, trailKey{}, t))
+	panicked = false
+	return out, err
+}
+
+var errPanicked = errors.New("the operation panicked")
 
 // finish writes what has not been written yet.
 func (t *trail) finish(ctx context.Context, outcome error) error {
@@ -109,35 +127,62 @@ func (s *Service) noteKey(ctx context.Context, k *Key) {
 	t.record.RecipientAccountID = k.Account
 }
 
-// note adds a member to additionalEventData.
+// note adds a member to additionalEventData. Only ReEncrypt notes one twice: for its source, then for its destination.
 func note(ctx context.Context, name string, value any) {
-	if t := trailOf(ctx); t != nil {
-		t.record.AdditionalEventData = append(t.record.AdditionalEventData, audit.Member{Name: name, Value: value})
+	t := trailOf(ctx)
+	if t == nil {
+		return
 	}
+	for i := range t.record.AdditionalEventData {
+		if m := &t.record.AdditionalEventData[i]; m.Name == name {
+			suffix := strings.ToUpper(name[:1]) + name[1:]
+			m.Name, name = "source"+suffix, "destination"+suffix
+		}
+	}
+	t.record.AdditionalEventData = append(t.record.AdditionalEventData, audit.Member{Name: name, Value: value})
 }
 
-func (s *Service) newRecord(c *Caller, source, op string, in any) audit.Record {
+func (s *Service) newRecord(ctx context.Context, c *Caller, source, op string, in any) audit.Record {
 	r := audit.Record{
-		UserIdentity: audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID},
+		UserIdentity: s.userIdentity(ctx, c),
 		EventTime:    s.now(), EventSource: source, EventName: op, AWSRegion: c.Region, SourceIPAddress: c.SourceIP, UserAgent: c.UserAgent,
 		RequestParameters: parametersOf(in), RequestID: c.RequestID, EventID: c.EventID, ReadOnly: !changes[op],
 		ManagementEvent: true, RecipientAccountID: c.Account,
-	}
-	switch {
-	case c.Principal == rootARN(c.Account):
-		r.UserIdentity.Type = "Root"
-	case c.Session != nil:
-		r.UserIdentity.Type = "AssumedRole"
-		r.UserIdentity.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt,
-			Issuer: &audit.SessionIssuer{Type: "Role", ARN: c.Session.RoleARN, AccountID: c.Account}}
-	default:
-		r.UserIdentity.UserName = c.Principal[strings.LastIndex(c.Principal, "/")+1:]
 	}
 	if c.TLS != nil {
 		r.TLSDetails = &audit.TLSDetails{TLSVersion: tls.VersionName(c.TLS.Version), CipherSuite: tls.CipherSuiteName(c.TLS.CipherSuite),
 			ClientProvidedHostHeader: c.Host}
 	}
 	return r
+}
+
+// userIdentity says who called (AWS page "CloudTrail userIdentity element"). The unique id of a principal that can't be
+// looked up is left out: the record is more than it.
+func (s *Service) userIdentity(ctx context.Context, c *Caller) audit.UserIdentity {
+	u := audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID}
+	if c.Principal == rootARN(c.Account) {
+		u.Type, u.PrincipalID = "Root", c.Account
+		return u
+	}
+	arn := c.Principal
+	if c.Session != nil {
+		arn = c.Session.RoleARN
+	}
+	name, uniqueID := arn[strings.LastIndex(arn, "/")+1:], ""
+	if p, err := s.store.Principal(ctx, arn); err == nil {
+		uniqueID = p.UniqueID
+	}
+	if c.Session == nil {
+		u.UserName, u.PrincipalID = name, uniqueID
+		return u
+	}
+	u.Type = "AssumedRole"
+	if uniqueID != "" {
+		u.PrincipalID = uniqueID + ":" + c.Session.Name
+	}
+	u.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt,
+		Issuer: &audit.SessionIssuer{Type: "Role", PrincipalID: uniqueID, ARN: arn, AccountID: c.Account, UserName: name}}
+	return u
 }
 
 // changes are the operations that are not read-only.
@@ -150,8 +195,8 @@ var changes = map[string]bool{
 	"UpdateKeyDescription": true, "UpdatePrimaryRegion": true,
 }
 
-// parametersOf gives the members of a request that may be in a record: no blobs, but for ciphertexts' lengths, and nothing
-// that is marked as a secret.
+// parametersOf gives the members of a request that may be in a record: none whose shape is a secret's, nor one of a
+// plaintext or a ciphertext.
 func parametersOf(in any) audit.Object {
 	v := reflect.ValueOf(in)
 	if v.Kind() == reflect.Pointer {
@@ -161,32 +206,53 @@ func parametersOf(in any) audit.Object {
 		return nil
 	}
 	var o audit.Object
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if v.Field(i).IsZero() || secretMember(f) {
-			continue
+	for _, m := range recordedMembers(v.Type()) {
+		if f := v.Field(m.index); !f.IsZero() {
+			o = append(o, audit.Member{Name: m.name, Value: parameter(f)})
 		}
-		o = append(o, audit.Member{Name: strings.ToLower(f.Name[:1]) + f.Name[1:], Value: parameter(v.Field(i))})
 	}
 	return o
+}
+
+// recordedMember is a member of a request that may be in a record.
+type recordedMember struct {
+	index int
+	name  string // in CloudTrail's spelling
+}
+
+var membersOfTypes sync.Map // reflect.Type to []recordedMember
+
+func recordedMembers(t reflect.Type) []recordedMember {
+	if known, ok := membersOfTypes.Load(t); ok {
+		return known.([]recordedMember)
+	}
+	var members []recordedMember
+	for i := range t.NumField() {
+		if f := t.Field(i); !slices.Contains(secretShapes, f.Tag.Get("shape")) {
+			members = append(members, recordedMember{i, strings.ToLower(f.Name[:1]) + f.Name[1:]})
+		}
+	}
+	membersOfTypes.Store(t, members)
+	return members
 }
 
 // secretShapes are shapes of members that no record may have.
 var secretShapes = []string{"PlaintextType", "CiphertextType", "KeyStorePasswordType", "GrantTokenType", "GrantTokenList", "RecipientInfo",
 	"XksProxyAuthenticationCredentialType"}
 
-func secretMember(f reflect.StructField) bool {
-	return slices.Contains(secretShapes, f.Tag.Get("shape")) || f.Tag.Get("audit") == "-"
-}
-
 func parameter(v reflect.Value) any {
 	switch x := v.Interface().(type) {
 	case Timestamp:
 		return time.Time(x).UTC().Format(time.RFC3339)
-	case []byte:
-		return base64.StdEncoding.EncodeToString(x)
 	case *GrantConstraints:
 		return parametersOf(x)
+	case []Tag:
+		tags := make([]audit.Object, len(x))
+		for i := range x {
+			tags[i] = parametersOf(x[i])
+		}
+		return tags
+	default:
+		return x
 	}
-	return v.Interface()
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Lo
 	signers, err := keys.Signers(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if create {
+		slices.Reverse(signers) // a new log begins with the latest key
 	}
 	outputs, err := auditOutputs(c)
 	if err != nil {
@@ -123,26 +127,39 @@ func newAuditCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.
 		},
 		&cobra.Command{
 			Use: "keys", Args: cobra.NoArgs, Short: "Print the log's public keys, for verify; the current one last",
-			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return withAudit(cmd.Context(), c, false, func(p *parts, _ *audit.Log) error {
-					signers, err := auditKeys(p).Signers(cmd.Context())
-					if err != nil {
-						return err
-					}
-					for _, s := range signers {
-						key, err := audit.VerifierKey(c.Audit.Origin, s.Public())
-						if err != nil {
-							return err
-						}
-						fmt.Fprintln(cmd.OutOrStdout(), key)
-					}
-					return nil
-				})
-			}),
+			RunE: with(func(cmd *cobra.Command, c *Config) error { return printAuditKeys(cmd.Context(), c, cmd.OutOrStdout()) }),
 		},
 		newAuditVerify(), newAuditProve(), newAuditCheck(),
 	)
 	return root
+}
+
+// printAuditKeys does not open the log, which a server may be writing.
+func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
+	p, err := openParts(ctx, c, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	signers, err := auditKeys(p).Signers(ctx)
+	if err != nil {
+		return err
+	}
+	origin, current, err := audit.Current(os.DirFS(c.Audit.Dir), signers)
+	if err != nil {
+		return err
+	}
+	for _, s := range signers {
+		key, err := audit.VerifierKey(origin, s.Public())
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(out, key)
+		if s == current {
+			break // what follows was made by a rotate-key that did not end
+		}
+	}
+	return nil
 }
 
 // withAudit opens what signs the log, and the log.

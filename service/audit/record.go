@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -117,22 +119,55 @@ func (o Object) encode() ([]byte, error) {
 	if o == nil {
 		return []byte("null"), nil
 	}
-	b := []byte{'{'}
+	b := append(make([]byte, 0, 256), '{')
 	for i, m := range o {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		name, err := json.Marshal(m.Name)
-		if err != nil {
+		var err error
+		if b, err = appendJSON(b, m.Name); err != nil {
 			return nil, err
 		}
-		value, err := json.Marshal(m.Value)
-		if err != nil {
+		if b, err = appendJSON(append(b, ':'), m.Value); err != nil {
 			return nil, fmt.Errorf("member %s: %w", m.Name, err)
 		}
-		b = append(append(append(b, name...), ':'), value...)
 	}
 	return append(b, '}'), nil
+}
+
+// appendJSON appends a value as encoding/json writes it. Most are strings without escapes, or maps of such, as encryption
+// contexts are: they go the quick way.
+func appendJSON(b []byte, value any) ([]byte, error) {
+	switch v := value.(type) {
+	case string:
+		if !needsEscape(v) {
+			return append(append(append(b, '"'), v...), '"'), nil
+		}
+	case map[string]string:
+		if v == nil {
+			break
+		}
+		b = append(b, '{')
+		for i, name := range slices.Sorted(maps.Keys(v)) {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b, _ = appendJSON(b, name) // of a string, which has no error
+			b, _ = appendJSON(append(b, ':'), v[name])
+		}
+		return append(b, '}'), nil
+	}
+	text, err := json.Marshal(value)
+	return append(b, text...), err
+}
+
+func needsEscape(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return true
+		}
+	}
+	return false
 }
 
 // UnmarshalJSON implements json.Unmarshaler. Values become json.RawMessage.

@@ -64,7 +64,7 @@ func (l *Log) commit(batch []*request) error {
 		leaves = append(leaves, tlog.RecordHash(buffer[start:len(buffer)-1]))
 	}
 	if len(leaves) == 0 {
-		return nil
+		return l.ensureFile() // Ready asks after a failure, which may have been that of opening a file
 	}
 	if err := l.save(buffer); err != nil {
 		return err
@@ -108,10 +108,8 @@ func (l *Log) save(batch []byte) error {
 			return fmt.Errorf("close audit file: %w", err)
 		}
 	}
-	if l.file == nil {
-		if err := l.openSegment(segmentName(l.next), 0); err != nil {
-			return err
-		}
+	if err := l.ensureFile(); err != nil {
+		return err
 	}
 	if _, err := l.file.Write(batch); err != nil {
 		l.broken = fmt.Errorf("write audit file %s: %w", l.name, err)
@@ -124,6 +122,14 @@ func (l *Log) save(batch []byte) error {
 	}
 	l.size += int64(len(batch))
 	return nil
+}
+
+// ensureFile begins a file when none is open.
+func (l *Log) ensureFile() error {
+	if l.file != nil {
+		return nil
+	}
+	return l.openSegment(segmentName(l.next), 0)
 }
 
 // openSegment opens a file of records whose first size bytes count; what is behind them was never acknowledged.

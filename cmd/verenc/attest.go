@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
+)
+
+// newAttestCommand makes statements of keys, and checks them; checking needs no configuration, no token and no database.
+func newAttestCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
+	var region, file string
+	var keys []string
+	cmd := &cobra.Command{
+		Use: "attest KEY | --verify FILE --key PUBLICKEY", Args: cobra.MaximumNArgs(1),
+		Short: "Print a signed statement of a key's attributes, read from the token: made there, never readable; or check one",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file != "" {
+				return verifyAttestation(file, keys, cmd.OutOrStdout())
+			}
+			if len(args) != 1 {
+				return errors.New("attest: name a key by its id, ARN or alias, or a statement with --verify")
+			}
+			return with(func(cmd *cobra.Command, c *Config) error {
+				return attest(cmd.Context(), c, region, args[0], cmd.OutOrStdout())
+			})(cmd, args)
+		},
+	}
+	cmd.Flags().StringVar(&region, "region", "", "region of the key; default the first of the regions")
+	cmd.Flags().StringVar(&file, "verify", "", "check the statement in this file instead")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "public key of the audit log, as verenc audit keys prints it; may be repeated")
+	return cmd
+}
+
+// attest signs with the key of the audit log that is in force, which is known without opening the log.
+func attest(ctx context.Context, c *Config, region, name string, out io.Writer) (err error) {
+	if c.Audit.Dir == noAudit {
+		return errors.New("attest: audit.dir is none: name the folder of the audit log, whose key signs")
+	}
+	p, err := openForCommand(ctx, c, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	statement, err := p.service.Attest(ctx, c.Account, regionOf(c, region), name)
+	if err != nil {
+		return err
+	}
+	signers, err := auditKeys(p).Signers(ctx)
+	if err != nil {
+		return err
+	}
+	origin, signer, err := audit.Current(os.DirFS(c.Audit.Dir), signers)
+	if err != nil {
+		return err
+	}
+	signed, err := statement.Sign(ctx, origin, signer)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(signed)
+	return err
+}
+
+// regionOf is the region that was asked for, or the first that is served.
+func regionOf(c *Config, asked string) string {
+	switch {
+	case asked != "":
+		return asked
+	case c.Regions[0] != "*":
+		return c.Regions[0]
+	}
+	return "us-east-1"
+}
+
+func verifyAttestation(file string, keys []string, out io.Writer) error {
+	if len(keys) == 0 {
+		return errors.New("attest: --verify needs --key, a public key that verenc audit keys has printed")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read the statement: %w", err)
+	}
+	a, err := service.VerifyAttestation(text, keys...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "the statement of %s is signed by that key\n", a.Time.Format(time.RFC3339))
+	fmt.Fprintf(out, "key %s: %s, %s, origin %s, %s, created %s\n", a.Key.ARN, a.Key.Spec, a.Key.Usage, a.Key.Origin, a.Key.State, a.Key.CreatedAt.Format(time.RFC3339))
+	fmt.Fprintf(out, "token %q: %s %s, serial %s, firmware %s\n", a.Token.Label, a.Token.Manufacturer, a.Token.Model, a.Token.Serial, a.Token.Firmware)
+	for _, m := range a.Materials {
+		for _, o := range m.Objects {
+			fmt.Fprintf(out, "material %d, %s: LOCAL %t, NEVER_EXTRACTABLE %t, EXTRACTABLE %t, ALWAYS_SENSITIVE %t, SENSITIVE %t, mechanism %s, label %s\n",
+				m.Ordinal, o.Role, o.Local, o.NeverExtractable, o.Extractable, o.AlwaysSensitive, o.Sensitive, o.Mechanism, o.Label)
+		}
+	}
+	verdict := "the token does not say that all of its material was made in it and could never be read"
+	if a.BornInToken() {
+		verdict = "all of its material was made in the token and could never be read or taken out"
+	}
+	fmt.Fprintln(out, verdict)
+	return nil
+}

@@ -1,0 +1,61 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// SignNote signs a text that is no checkpoint with a key of the log, as a C2SP signed note. So that nobody takes one for the
+// other, its first line must not be what a checkpoint's may be: it has a space.
+func SignNote(ctx context.Context, origin string, s Signer, text string) ([]byte, error) {
+	if first, _, _ := strings.Cut(text, "\n"); validOrigin(first) {
+		return nil, errors.New("sign note: its first line may be that of a checkpoint")
+	}
+	k, err := newSigning(origin, s)
+	if err != nil {
+		return nil, err
+	}
+	return signNote(ctx, text, k)
+}
+
+// OpenNote gives the text of a note that one of the keys has signed.
+func OpenNote(signed []byte, keys ...string) (string, error) {
+	verifiers := make([]note.Verifier, len(keys))
+	for i, key := range keys {
+		var err error
+		if verifiers[i], err = NewVerifier(key); err != nil {
+			return "", err
+		}
+	}
+	n, err := note.Open(signed, note.VerifierList(verifiers...))
+	if err != nil {
+		return "", fmt.Errorf("open note: %w", err)
+	}
+	return n.Text, nil
+}
+
+// Current tells a log's origin, and which of the signers is in force: the last of those that have signed its latest
+// checkpoint. The log may be being written.
+func Current(fsys fs.FS, signers []Signer) (origin string, current Signer, err error) {
+	signed, err := fs.ReadFile(fsys, checkpointFile)
+	if err != nil {
+		return "", nil, fmt.Errorf("read checkpoint: %w", err)
+	}
+	origin, _, _ = strings.Cut(string(signed), "\n")
+	for _, s := range slices.Backward(signers) {
+		key, err := VerifierKey(origin, s.Public())
+		if err != nil {
+			return "", nil, err
+		}
+		if _, err := OpenNote(signed, key); err == nil {
+			return origin, s, nil
+		}
+	}
+	return "", nil, errors.New("none of the keys has signed the audit log's latest checkpoint")
+}
