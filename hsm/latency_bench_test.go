@@ -63,7 +63,7 @@ func measureFar(b *testing.B, token *hsm.Token, m *faults.Module) {
 		for _, r := range raws {
 			r.Close(token)
 		}
-		a, r, f := median(alone), median(bare), median(far)
+		a, r, f := median(alone[:]), median(bare[:]), median(far[:])
 		allowed := a * farSessions
 		fmt.Fprintf(out, "%s\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t\n", o.name, calls, 1e6/a/float64(calls), allowed, r, f, r/allowed, f/allowed, f/r)
 	}
