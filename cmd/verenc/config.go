@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 	"github.com/knadh/koanf/providers/structs"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/verenc/kms/hsm"
 )
 
 // Config is all that can be set, in one YAML file, by environment variables and by flags; the later ones win. The path
@@ -63,8 +66,11 @@ type TokenConfig struct {
 	Module      string        `koanf:"module" doc:"absolute path of the PKCS#11 module"`
 	Label       string        `koanf:"label" doc:"label of the token; label or serial is required"`
 	Serial      string        `koanf:"serial" doc:"serial number of the token"`
+	Replicas    []string      `koanf:"replicas" doc:"serial numbers of further tokens that hold the same keys, cloned by the HSM, with the same PIN; any one of them can serve"`
+	Profile     string        `koanf:"profile" doc:"ways of the token's make; empty takes what the token says of itself"`
 	PINFile     string        `koanf:"pin_file" doc:"file with the user PIN, readable by its owner only"`
 	Sessions    int           `koanf:"sessions" doc:"most sessions at once; a lower limit of the token wins"`
+	Connect     time.Duration `koanf:"connect_timeout" doc:"most time for a connection to the token"`
 	CallTimeout time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
 	MaxStuck    int           `koanf:"max_stuck" doc:"calls past call_timeout, still inside the module, before new ones are refused at once"`
 }
@@ -74,7 +80,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
-		Token: TokenConfig{Label: "verenc", Sessions: 64, CallTimeout: 5 * time.Second, MaxStuck: 16},
+		Token: TokenConfig{Label: "verenc", Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16},
 	}
 }
 
@@ -254,6 +260,9 @@ func (c *Config) check() error {
 	}
 	if c.ARNFormat != "verenc" && c.ARNFormat != "aws" {
 		complain("arn_format: %q is neither verenc nor aws", c.ARNFormat)
+	}
+	if c.Token.Profile != "" && !slices.Contains(hsm.Profiles(), c.Token.Profile) {
+		complain("token.profile: %q is none of %s", c.Token.Profile, strings.Join(hsm.Profiles(), ", "))
 	}
 	if c.Audit.Dir == "" || c.Audit.Origin == "" || c.Audit.CheckpointEvery < 1 || c.Audit.SegmentBytes < 1 {
 		complain("audit: dir, origin, checkpoint_every and segment_bytes must have values")

@@ -19,7 +19,7 @@ import (
 // parts are the things that a command opens, in the order they are opened.
 type parts struct {
 	log     *zap.Logger
-	token   *hsm.Token
+	token   token
 	store   *store.DB
 	audit   *audit.Log // nil when none is kept
 	service *service.Service
@@ -46,7 +46,7 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	pin, err := readPIN(c)
 	return hsm.Config{
 		Module: c.Token.Module, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
-		Sessions: c.Token.Sessions, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
+		Profile: c.Token.Profile, Sessions: c.Token.Sessions, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
 		OnChange: logToken(log),
 	}, err
 }
@@ -60,6 +60,45 @@ func logToken(log *zap.Logger) func(error) {
 			log.Info("token connected")
 		}
 	}
+}
+
+// token is one token, or a group of tokens that hold the same keys.
+type token interface {
+	service.Token
+	service.ObjectLister
+	Attributes(ctx context.Context, id hsm.ObjectID) (hsm.Attributes, error)
+	Info() (hsm.Info, error)
+	Ping(ctx context.Context) error
+	SelfTest(ctx context.Context) []hsm.Check
+	Stats() hsm.Stats
+	Close() error
+}
+
+// openToken opens a token with its replicas. One that can't be opened is done without: it is for the others to serve.
+func openToken(ctx context.Context, first hsm.Config, replicas []string, log *zap.Logger) (token, error) {
+	if len(replicas) == 0 {
+		return hsm.Open(ctx, first)
+	}
+	var members []*hsm.Token
+	var errs []error
+	for i, serial := range append([]string{first.Serial}, replicas...) {
+		member := first
+		if member.Serial = serial; i > 0 {
+			member.Label = ""
+		}
+		member.OnChange = logToken(log.With(zap.String("serial", serial)))
+		t, err := hsm.Open(ctx, member)
+		if err != nil {
+			log.Error("a token of the group can't be opened; the others serve without it until the next start", zap.String("serial", serial), zap.Error(err))
+			errs = append(errs, err)
+			continue
+		}
+		members = append(members, t)
+	}
+	if len(members) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return hsm.NewGroup(members...)
 }
 
 // openParts opens the token and the database. create makes the database; without it one must be there.
@@ -77,7 +116,8 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 	if err != nil {
 		return p, err
 	}
-	if p.token, err = hsm.Open(ctx, h); err != nil {
+	if p.token, err = openToken(ctx, h, c.Token.Replicas, p.log); err != nil {
+		p.token = nil // no typed nil
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
 	p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create})
