@@ -40,9 +40,9 @@ lint: ## gofmt, vet, staticcheck, govulncheck
 fuzz: ## every fuzz target for $(FUZZTIME)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## rates of the operations over HTTP, of the raw token and of a bare handler, and their ratios
+bench: ## rates of the operations over HTTP, of the raw token and of a bare handler, and their ratios; what the audit log costs
 	@scripts/setup.sh
-	@$(GO) test -run '^$$' -bench BenchmarkService -benchtime 1x -timeout 30m ./hsm
+	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./hsm
 
 cover: ## coverage by package
 	@scripts/setup.sh clients
