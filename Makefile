@@ -41,9 +41,9 @@ lint: ## gofmt, vet, staticcheck, govulncheck
 fuzz: ## every fuzz target for $(FUZZTIME)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## rates of the operations over HTTP, of the raw token, of a bare handler and of a far token, and their ratios
+bench: ## rates over HTTP, of the raw token, a bare handler and a far token, their ratios; what the audit log costs
 	@scripts/setup.sh
-	@$(GO) test -run '^$$' -bench BenchmarkService -benchtime 1x -timeout 30m ./hsm
+	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./hsm
 
 soak: ## hours of an HSM's bad days in $(SOAKTIME), and what became of the keys
 	@scripts/setup.sh

@@ -126,7 +126,8 @@ type AccessKeySummary struct {
 	LastUsed  time.Time `json:",omitzero"` // zero when it never signed a request
 }
 
-// Report looks at every key, principal and access key of an account. It is for whoever administers the service: no policy is asked.
+// Report looks at every key, principal and access key of an account. It is for whoever administers the service: no policy is
+// asked whether it may. Its time grows with keys times principals.
 func (s *Service) Report(ctx context.Context, account, region string) (*KeyReport, error) {
 	r := &reporter{s, &KeyReport{Account: account, Region: region, Time: s.now().UTC().Truncate(time.Second)}, nil}
 	if err := r.principals(ctx); err != nil {
@@ -332,7 +333,8 @@ func (r *reporter) judgeStatements(k *Key, statements []StatementSummary) {
 	}
 }
 
-// delegates tells whether a key policy lets an identity policy allow something: it is tried with a user whom nothing names.
+// delegates tells whether a key policy lets an identity policy allow something, without conditions: it is tried with a user
+// whom nothing names.
 func delegates(d *policy.Document, k *Key) bool {
 	all, err := policy.Parse(policy.IdentityPolicy, `{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`)
 	if err != nil {

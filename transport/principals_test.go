@@ -35,6 +35,15 @@ func (s *server) principal(t testing.TB, account, name string, d service.Princip
 	if err := s.Store.PutPrincipal(t.Context(), &service.Principal{ARN: arn, Account: account, Kind: service.KindUser, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
+	old, err := s.Store.AccessKeys(t.Context(), arn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range old { // a user has two at most
+		if err := s.Store.RemoveAccessKey(t.Context(), k.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return s.signing(t, account, arn)
 }
 
