@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/verenc/kms/service/policy"
 )
@@ -91,26 +92,28 @@ func (s *Service) identityPolicies(texts []string) ([]*policy.Document, error) {
 	return documents, nil
 }
 
-// documentID names a parsed policy.
-type documentID struct {
-	kind policy.Kind
-	text string
-}
-
 const documentCache = 10_000 // parsed policies
 
-// document parses a stored policy, or takes it from memory. One that does not parse was changed behind our back: nothing
-// is allowed then.
+// parsedPolicy is a policy with its text. It holds the text, so that no other text comes to stand at its address.
+type parsedPolicy struct {
+	kind     policy.Kind
+	text     string
+	document *policy.Document
+}
+
+// document parses a stored policy, or takes it from memory. Policies are found by where their text is, since rows are cached
+// and a long text takes longer to hash than to evaluate. One that does not parse was changed behind our back: nothing is
+// allowed then.
 func (s *Service) document(kind policy.Kind, text string) (*policy.Document, error) {
-	id := documentID{kind, text}
-	if d, ok := s.documents.Get(id); ok {
-		return d, nil
+	at := unsafe.StringData(text)
+	if p, ok := s.documents.Get(at); ok && p.kind == kind && len(p.text) == len(text) {
+		return p.document, nil
 	}
 	d, err := policy.Parse(kind, text)
 	if err != nil {
 		return nil, internal(fmt.Errorf("parse a stored policy: %w", err))
 	}
-	s.documents.Add(id, d)
+	s.documents.Add(at, parsedPolicy{kind, text, d})
 	return d, nil
 }
 

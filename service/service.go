@@ -26,7 +26,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service/policy"
 )
 
 // Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
@@ -88,7 +87,7 @@ type Service struct {
 
 	signingKeys *lru.Cache[signingKeyID, [32]byte]
 	sessions    *lru.Cache[[sha256.Size]byte, *Session]
-	documents   *lru.Cache[documentID, *policy.Document]
+	documents   *lru.Cache[*byte, parsedPolicy]
 	uses        uses
 	ivs         *ivBudget
 	keyStores   keyStores
@@ -122,7 +121,7 @@ func New(cfg Config) (*Service, error) {
 	var errs [3]error
 	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)
 	s.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](signingKeyCache)
-	s.documents, errs[2] = lru.New[documentID, *policy.Document](documentCache)
+	s.documents, errs[2] = lru.New[*byte, parsedPolicy](documentCache)
 	return s, errors.Join(errs[:]...)
 }
 

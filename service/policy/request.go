@@ -34,6 +34,7 @@ type evaluation struct {
 	unresolved bool
 
 	members    [families][]pair // of the families, once they were asked for
+	looked     []looked         // keys that Lookup was asked for
 	keySpace   [1]*Document
 	valueSpace [8]string
 }
@@ -147,10 +148,28 @@ func (k *key) appendValues(values []string, e *evaluation) []string {
 		}
 		return values
 	}
-	if e.Lookup == nil {
-		return values
+	return append(values, e.lookUp(k.name)...)
+}
+
+// lookUp asks Lookup once for each key: statements ask for the same ones again and again.
+func (e *evaluation) lookUp(name string) []string {
+	for i := range e.looked {
+		if e.looked[i].name == name {
+			return e.looked[i].values
+		}
 	}
-	return e.Lookup(values, k.name)
+	var values []string
+	if e.Lookup != nil {
+		values = e.Lookup(nil, name)
+	}
+	e.looked = append(e.looked, looked{name, values})
+	return values
+}
+
+// looked is a condition key with the values that Lookup gave.
+type looked struct {
+	name   string
+	values []string
 }
 
 func appendPresent(values []string, value string) []string {
