@@ -121,3 +121,50 @@ func TestGroupChangesOnce(t *testing.T) {
 		break
 	}
 }
+
+// TestGroupBeginsWithOneMember: a member that is not there at the start joins when it comes.
+func TestGroupBeginsWithOneMember(t *testing.T) {
+	soft := softhsm.New(t)
+	late := faults.New(t, soft)
+	late.Unplug()
+	connected := make(chan error, 10)
+	open := func(module string, later bool, onChange func(error)) (*hsm.Token, error) {
+		return hsm.Open(t.Context(), hsm.Config{Module: module, Serial: soft.Serial, PIN: soft.PIN, Sessions: 4, Later: later, OnChange: onChange})
+	}
+	if _, err := open(late.Path, false, nil); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Fatalf("opened without its token: %v", err)
+	}
+	second, err := open(late.Path, true, func(err error) { connected <- err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := open(soft.Module, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := hsm.NewGroup(first, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	key := newSeal(t, g, 1)
+	for range 10 {
+		if _, err := g.Encrypt(t.Context(), key, []byte("x"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := second.Stats(); s.Connected {
+		t.Fatal("an unplugged token is connected")
+	}
+	late.Plug()
+	if err := <-connected; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Encrypt(t.Context(), key, []byte("x"), nil); err != nil {
+		t.Errorf("the late member: %v", err)
+	}
+}

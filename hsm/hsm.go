@@ -41,6 +41,9 @@ type Config struct {
 	// generate at once; the others are left for everything else.
 	GenerateTimeout time.Duration
 
+	// Later lets Open succeed with a token that is not available: it is connected when it is back, as after a loss.
+	Later bool
+
 	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 10 s
 
 	MaxStuck int           // calls past their deadline, still inside the module, before new ones are refused; default 16
@@ -115,20 +118,27 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, fmt.Errorf("open token: %w", err)
 	}
 	t.done.Add(1)
-	t.install(c)
-	go t.supervise(supervised)
+	if c != nil {
+		t.install(c)
+	}
+	go t.supervise(supervised, c == nil)
 	return t, nil
 }
 
-// open loads the module and connects.
+// open loads the module and connects. It gives no connection, and no error, when that is left for later.
 func (t *Token) open() (c *conn, err error) {
 	if t.lib, err = loadLibrary(t.cfg.Module); err != nil {
 		return nil, err
 	}
-	if c, err = t.connect(); err != nil {
-		return nil, errors.Join(err, t.lib.release())
+	c, err = t.connect()
+	switch {
+	case err == nil:
+		return c, nil
+	case t.cfg.Later && errors.Is(err, ErrUnavailable):
+		t.setReason(err)
+		return nil, nil
 	}
-	return c, nil
+	return nil, errors.Join(err, t.lib.release())
 }
 
 // join counts a goroutine into done, unless the token is closed.

@@ -20,9 +20,12 @@ func (t *Token) report(c *conn, err error) {
 }
 
 // supervise makes a new connection whenever one is lost, with growing pauses. A refused PIN ends it: the PIN is
-// tried once, since tokens lock. In between it keeps the connection from falling asleep.
-func (t *Token) supervise(ctx context.Context) {
+// tried once, since tokens lock. In between it keeps the connection from falling asleep. absent tells that there is none yet.
+func (t *Token) supervise(ctx context.Context, absent bool) {
 	defer t.done.Done()
+	if absent && !t.reconnect(ctx) {
+		return
+	}
 	tick := time.NewTicker(t.cfg.KeepAlive)
 	defer tick.Stop()
 	var rest time.Duration // before the next attempt

@@ -74,7 +74,7 @@ type token interface {
 	Close() error
 }
 
-// openToken opens a token with its replicas. One that can't be opened is done without: it is for the others to serve.
+// openToken opens a token with its replicas. One that is not available joins when it is; the others serve without it.
 func openToken(ctx context.Context, first hsm.Config, replicas []string, log *zap.Logger) (token, error) {
 	if len(replicas) == 0 {
 		return hsm.Open(ctx, first)
@@ -86,19 +86,25 @@ func openToken(ctx context.Context, first hsm.Config, replicas []string, log *za
 		if member.Serial = serial; i > 0 {
 			member.Label = ""
 		}
-		member.OnChange = logToken(log.With(zap.String("serial", serial)))
+		member.OnChange, member.Later = logToken(log.With(zap.String("serial", serial))), true
 		t, err := hsm.Open(ctx, member)
 		if err != nil {
-			log.Error("a token of the group can't be opened; the others serve without it until the next start", zap.String("serial", serial), zap.Error(err))
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("token %s: %w", serial, err))
 			continue
 		}
 		members = append(members, t)
 	}
-	if len(members) == 0 {
+	if errs != nil {
+		for _, t := range members {
+			errs = append(errs, t.Close())
+		}
 		return nil, errors.Join(errs...)
 	}
-	return hsm.NewGroup(members...)
+	group, err := hsm.NewGroup(members...)
+	if err == nil && !group.Stats().Connected {
+		return nil, errors.Join(group.Ping(ctx), group.Close()) // Ping says why
+	}
+	return group, err
 }
 
 // openParts opens the token and the database. create makes the database; without it one must be there.
