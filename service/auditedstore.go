@@ -2,8 +2,8 @@ package service
 
 import "context"
 
-// auditedStore writes the record of a request before the first change that the request makes, so that no operation can
-// forget it. Changes that no request makes (of the reconciler, of commands) pass through.
+// auditedStore writes the record of a request, or of an event (recordEvent), before the first change that it makes, so that
+// no operation can forget it. Other changes (clearing away what a broken-off request left) pass through.
 type auditedStore struct{ Store }
 
 func (s auditedStore) InsertKey(ctx context.Context, k *Key) error {

@@ -153,7 +153,7 @@ func (s *Service) lease(ctx context.Context, a leaseAsk) error {
 		}
 	}
 	s.log.Info("key rotates: its material has done as many encryptions as it safely can", zap.String("key", now.ID), zap.Int64("encryptions", total))
-	return s.rotate(ctx, now, rotationAutomatic)
+	return s.rotateByItself(ctx, now)
 }
 
 // leaseIVs serves what requests ask for, until ctx ends.

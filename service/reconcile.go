@@ -64,11 +64,7 @@ func (s *Service) reconcileKeys(ctx context.Context) error {
 		}
 		done := 0
 		for _, k := range keys {
-			step := s.upkeep
-			if hidden(k) || k.State == StatePendingDeletion && !k.DeletionAt.After(now) {
-				step = s.finish
-			}
-			if err := step(ctx, k); err != nil {
+			if err := s.reconcileKey(ctx, k, now); err != nil {
 				failures = append(failures, fmt.Errorf("key %s: %w", k.ID, err))
 				continue
 			}
@@ -78,6 +74,16 @@ func (s *Service) reconcileKeys(ctx context.Context) error {
 			return errors.Join(failures...)
 		}
 	}
+}
+
+func (s *Service) reconcileKey(ctx context.Context, k *Key, now time.Time) error {
+	switch {
+	case k.State == StatePendingDeletion && !k.DeletionAt.After(now):
+		return s.recordEvent(ctx, eventDelete, k, func(ctx context.Context) error { return s.finish(ctx, k) })
+	case hidden(k): // a request that was broken off, or a deletion whose record is there
+		return s.finish(ctx, k)
+	}
+	return s.upkeep(ctx, k)
 }
 
 // finish brings a key to its end: marked, then destroyed in the token, then forgotten.
@@ -135,13 +141,17 @@ func (s *Service) upkeep(ctx context.Context, k *Key) error {
 			errs = append(errs, s.destroyScrap(ctx, k, m.Ordinal))
 		case !m.Scrap && m.present() && !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now):
 			s.log.Info("imported key material expired", zap.String("key", k.ID), zap.String("material", m.ID))
-			errs = append(errs, s.removeImported(ctx, k, m.ID))
+			errs = append(errs, s.recordEvent(ctx, eventExpire, k, func(ctx context.Context) error { return s.removeImported(ctx, k, m.ID) }))
 		}
 	}
 	if r := k.Rotation; r.PeriodDays > 0 && !r.NextAt.After(now) && k.State == StateEnabled && (!k.multiRegion() || k.primary()) {
-		errs = append(errs, s.rotate(ctx, k, rotationAutomatic))
+		errs = append(errs, s.rotateByItself(ctx, k))
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Service) rotateByItself(ctx context.Context, k *Key) error {
+	return s.recordEvent(ctx, eventRotate, k, func(ctx context.Context) error { return s.rotate(ctx, k, rotationAutomatic) })
 }
 
 // reconcileWrappingKeys destroys the key pairs of import tokens that have expired.

@@ -19,7 +19,7 @@ func (a *countingAuditor) Append(context.Context, *audit.Record) error {
 	return errors.New("not taken")
 }
 
-// unrequested are changes that no request of a client makes, or that are no change to what it asked about: of the reconciler, of
+// unrequested are changes that no request of a client makes, or that are no change to what it asked about: clearing away, of
 // commands, and notes on the side.
 var unrequested = []string{"EnableAccessKey", "InsertAccessKey", "InsertServiceObject", "LeaseIVs", "PutCertificate", "PutPrincipal", "PutServiceObjectPublic",
 	"RecordAccessKeyUses", "RecordUses", "RemoveAccessKey", "RemoveCertificate", "RemovePrincipal", "RemoveWrappingKey"}
