@@ -15,19 +15,28 @@ import (
 func TestServiceEventsAreRecorded(t *testing.T) {
 	a := newAudited(t)
 	for _, test := range []struct {
-		event string
-		later time.Duration
-		ask   func(id string) error
-		done  func(id string) bool
+		event  string
+		origin types.OriginType
+		later  time.Duration
+		ask    func(id string) error
+		done   func(id string) bool
 	}{
-		{"RotateKey", 91 * 24 * time.Hour, func(id string) error {
+		{"DeleteExpiredKeyMaterial", types.OriginTypeExternal, 2 * time.Hour, func(id string) error {
+			in := a.importInput(t, a.Client, id, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(32))
+			in.ExpirationModel, in.ValidTo = types.ExpirationModelTypeKeyMaterialExpires, aws.Time(time.Now().Add(time.Hour))
+			_, err := a.ImportKeyMaterial(t.Context(), in)
+			return err
+		}, func(id string) bool {
+			return len(ok(a.Token.Objects(t.Context(), "verenc/"+id+"/"))(t)) == 0
+		}},
+		{"RotateKey", types.OriginTypeAwsKms, 91 * 24 * time.Hour, func(id string) error {
 			_, err := a.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: &id, RotationPeriodInDays: aws.Int32(90)})
 			return err
 		}, func(id string) bool {
 			out, err := a.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &id})
 			return err == nil && len(out.Rotations) == 1 && out.Rotations[0].RotationType == types.RotationTypeAutomatic
 		}},
-		{"DeleteKey", 8 * 24 * time.Hour, func(id string) error {
+		{"DeleteKey", types.OriginTypeAwsKms, 8 * 24 * time.Hour, func(id string) error {
 			_, err := a.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)})
 			return err
 		}, func(id string) bool {
@@ -35,7 +44,8 @@ func TestServiceEventsAreRecorded(t *testing.T) {
 			return err != nil && strings.Contains(err.Error(), "NotFoundException")
 		}},
 	} {
-		id, arn := a.newKey(t)
+		made := ok(a.CreateKey(t.Context(), &kms.CreateKeyInput{Origin: test.origin}))(t).KeyMetadata
+		id, arn := *made.KeyId, *made.Arn
 		if err := test.ask(id); err != nil {
 			t.Fatal(err)
 		}
