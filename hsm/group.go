@@ -22,7 +22,7 @@ type Group struct {
 	stopped  context.Context
 	locating sync.WaitGroup // the goroutines that look for new keys on other members
 	mu       sync.Mutex
-	sought   map[seeking]bool // guarded by mu: what they look for
+	sought   map[seeking]chan struct{} // guarded by mu: what they look for; closed when the search ends
 }
 
 // seeking is a key that a member does not know.
@@ -36,7 +36,7 @@ func NewGroup(members ...*Token) (*Group, error) {
 	if len(members) == 0 {
 		return nil, errors.New("group tokens: there is none")
 	}
-	g := &Group{members: members, sought: map[seeking]bool{}}
+	g := &Group{members: members, sought: map[seeking]chan struct{}{}}
 	g.stopped, g.stop = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -60,9 +60,11 @@ func elsewhere(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrNoObject)
 }
 
-// use calls f with one member after the other, until one can serve. When none can, the error is that of the member that
-// had the key, if any.
+// use calls f with one member after the other, until one can serve. When none can, and one only has not got a key yet while
+// another is away, it waits for the search and asks that one again. The error is that of the member that had the key, if any.
 func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys ...ObjectID) (v T, err error) {
+	var without []*Token
+	var searches []<-chan struct{}
 	first := g.turn.Add(1)
 	for i := range g.members {
 		t := g.members[(first+uint64(i))%uint64(len(g.members))]
@@ -71,13 +73,28 @@ func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys .
 			return v, failed
 		}
 		if errors.Is(failed, ErrNoObject) {
-			g.seek(t, keys)
+			without, searches = append(without, t), append(searches, g.seek(t, keys)...)
 		}
 		if err == nil || errors.Is(err, ErrNoObject) {
 			err = failed
 		}
 		if ctx.Err() != nil {
-			break
+			return v, err
+		}
+	}
+	if errors.Is(err, ErrNoObject) {
+		return v, err
+	}
+	for _, ended := range searches {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return v, err
+		}
+	}
+	for _, t := range without {
+		if again, failed := f(t); failed == nil || !elsewhere(failed) {
+			return again, failed
 		}
 	}
 	return v, err
@@ -93,27 +110,30 @@ func change(g *Group, f func(*Token) error) error {
 	return fmt.Errorf("%w: no member of the group is connected", ErrUnavailable)
 }
 
-// seek has a member look for keys that it does not know: they were made on another member since it connected.
-func (g *Group) seek(t *Token, keys []ObjectID) {
-	for _, id := range keys {
-		g.mu.Lock()
-		begin := g.sought != nil && !g.sought[seeking{t, id}]
-		if begin {
-			g.sought[seeking{t, id}] = true
-			g.locating.Add(1)
-		}
-		g.mu.Unlock()
-		if !begin {
-			continue
-		}
-		go func() {
-			defer g.locating.Done()
-			_ = t.Locate(g.stopped, id) // it is sought again when it is needed again
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			delete(g.sought, seeking{t, id})
-		}()
+// seek has a member look for keys that it does not know: they were made on another member since it connected. The channels
+// are closed when the searches end.
+func (g *Group) seek(t *Token, keys []ObjectID) (searches []<-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sought == nil {
+		return nil
 	}
+	for _, id := range keys {
+		ended, begun := g.sought[seeking{t, id}]
+		if !begun {
+			ended = make(chan struct{})
+			g.sought[seeking{t, id}] = ended
+			g.locating.Go(func() {
+				_ = t.Locate(g.stopped, id) // it is sought again when it is needed again
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				delete(g.sought, seeking{t, id})
+				close(ended)
+			})
+		}
+		searches = append(searches, ended)
+	}
+	return searches
 }
 
 // Locate looks for an object that was made by somebody else since the connection began. It takes time linear in the number of

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,6 +37,11 @@ func OpenNote(signed []byte, keys ...string) (string, error) {
 	n, err := note.Open(signed, note.VerifierList(verifiers...))
 	if err != nil {
 		return "", fmt.Errorf("open note: %w", err)
+	}
+	for _, sig := range slices.Concat(n.Sigs, n.UnverifiedSigs) { // note.Open overlooks the unused bits of base64's last digit
+		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
+			return "", fmt.Errorf("open note: signature of %s: %w", sig.Name, err)
+		}
 	}
 	return n.Text, nil
 }
