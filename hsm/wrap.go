@@ -52,6 +52,13 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 	if len(box) != kwpSize(n)+Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes for a secret of %d", ErrAuthentication, len(box), n)
 	}
+	return t.openWrapped(ctx, keys, box, aad, func(s *session, unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
+		return s.unwrapSecret(unwrapping, wrapped, n)
+	})
+}
+
+// openWrapped opens a box of something wrapped, and unwraps that.
+func (t *Token) openWrapped(ctx context.Context, keys Pair, box, aad []byte, unwrap func(*session, pkcs11.ObjectHandle, []byte) ([]byte, error)) ([]byte, error) {
 	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return run(ctx, t, func(s *session) ([]byte, error) {
 		sealing, unwrapping, err := s.lookupPair(keys)
@@ -62,7 +69,7 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 		if err != nil {
 			return nil, err
 		}
-		return s.unwrapSecret(unwrapping, wrapped, n)
+		return unwrap(s, unwrapping, wrapped)
 	})
 }
 

@@ -56,18 +56,7 @@ func (t *Token) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []by
 	if len(box) > kwpSize(privateKeyBound)+Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes for a private key", ErrAuthentication, len(box))
 	}
-	box, aad = bytes.Clone(box), bytes.Clone(aad)
-	return run(ctx, t, func(s *session) ([]byte, error) {
-		sealing, unwrapping, err := s.lookupPair(keys)
-		if err != nil {
-			return nil, err
-		}
-		wrapped, err := s.unseal(sealing, box, aad)
-		if err != nil {
-			return nil, err
-		}
-		return s.unwrapDER(unwrapping, wrapped)
-	})
+	return t.openWrapped(ctx, keys, box, aad, (*session).unwrapDER)
 }
 
 // unwrapDER reads a secret that is one DER element through a session object.
