@@ -198,7 +198,7 @@ func VerifyProof(text []byte, keys ...string) (Proven, error) {
 			return Proven{}, err
 		}
 	}
-	n, err := note.Open(p.signed, note.VerifierList(known...))
+	n, err := openNote(p.signed, known...)
 	if err != nil {
 		return Proven{}, fmt.Errorf("verify proof: %w", err)
 	}
