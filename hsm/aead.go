@@ -23,7 +23,7 @@ type Sealed struct {
 //	IV (12) | ciphertext (as long as plaintext) | tag (16)
 //
 // The IV is random (section 8.2.2), drawn here or, on tokens that insist, there. So one key must not seal more than 2^32 times; the caller counts.
-func (t *Token) Encrypt(ctx context.Context, key ObjectID, plaintext, aad []byte) ([]byte, error) {
+func (t *Token) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]byte, error) {
 	plaintext, aad = bytes.Clone(plaintext), bytes.Clone(aad) // the call may outlive its caller: see run
 	return runSecret(ctx, t, plaintext, func(s *session) ([]byte, error) {
 		h, err := s.lookup(key)
@@ -35,7 +35,7 @@ func (t *Token) Encrypt(ctx context.Context, key ObjectID, plaintext, aad []byte
 }
 
 // Decrypt opens a box of Encrypt. The caller clears the plaintext.
-func (t *Token) Decrypt(ctx context.Context, key ObjectID, box, aad []byte) ([]byte, error) {
+func (t *Token) Decrypt(ctx context.Context, key Key, box, aad []byte) ([]byte, error) {
 	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return run(ctx, t, func(s *session) ([]byte, error) {
 		h, err := s.lookup(key)
@@ -47,7 +47,7 @@ func (t *Token) Decrypt(ctx context.Context, key ObjectID, box, aad []byte) ([]b
 }
 
 // GenerateSealed takes n bytes of the token's random number generator and seals them as Encrypt does.
-func (t *Token) GenerateSealed(ctx context.Context, key ObjectID, n int, aad []byte) (Sealed, error) {
+func (t *Token) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) (Sealed, error) {
 	aad = bytes.Clone(aad)
 	return run(ctx, t, func(s *session) (Sealed, error) {
 		h, err := s.lookup(key)

@@ -30,9 +30,9 @@ var (
 )
 
 // Attributes reads the attributes of a key.
-func (t *Token) Attributes(ctx context.Context, id ObjectID) (Attributes, error) {
+func (t *Token) Attributes(ctx context.Context, key Key) (Attributes, error) {
 	return run(ctx, t, func(s *session) (Attributes, error) {
-		h, err := s.lookup(id)
+		h, err := s.lookup(key)
 		if err != nil {
 			return Attributes{}, err
 		}

@@ -259,6 +259,11 @@ func (s *session) findFinal() error {
 	return failed("C_FindObjectsFinal", s.lib.ctx.FindObjectsFinal(s.handle))
 }
 
+// insideOnly is the CKA_UNWRAP_TEMPLATE of a wrapping key: what it unwraps is sensitive and not extractable.
+func insideOnly() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&C.ck_inside_only)), C.sizeof_ck_inside_only_t)
+}
+
 // loggedIn tells whether the session lives and its user is logged in.
 func (s *session) loggedIn() bool {
 	if s.step() != nil {

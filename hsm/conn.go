@@ -37,8 +37,9 @@ type conn struct {
 	unused   chan struct{}          // closed once dead is set and users is 0
 	closed   bool                   // guarded by mu: close was called
 
-	index  // handles by CKA_ID
-	probes // of the token
+	index        // handles by CKA_ID
+	probes       // of the token
+	held   *held // session objects of wrapped keys
 }
 
 // session is a PKCS#11 session in use by one call of run.
@@ -48,6 +49,7 @@ type session struct {
 	idled    bool        // it was idle before
 	steps    int         // C calls made
 	broken   bool        // must not be used again
+	uses     []*heldKey  // until release
 	watchdog *time.Timer // of the index, reset by every step
 }
 
@@ -61,8 +63,8 @@ var (
 // errLost is for calls of a connection that was lost under them.
 var errLost = fmt.Errorf("%w: the connection was lost", ErrUnavailable)
 
-func newConn(lib *library, slot uint, info pkcs11.TokenInfo, p *profile, limit int) *conn {
-	return &conn{lib: lib, slot: slot, info: info, profile: p, gone: make(chan struct{}), unused: make(chan struct{}),
+func newConn(lib *library, slot uint, info pkcs11.TokenInfo, p *profile, limit, heldKeys int) *conn {
+	return &conn{lib: lib, held: newHeld(heldKeys), slot: slot, info: info, profile: p, gone: make(chan struct{}), unused: make(chan struct{}),
 		places: make(chan struct{}, limit), generators: make(chan struct{}, max(1, limit/4)),
 		index: index{handles: map[ObjectID]pkcs11.ObjectHandle{}, complete: make(chan struct{})}}
 }

@@ -6,6 +6,8 @@
 
 #define CKM_AES_GCM 0x1087UL
 #define CKA_VALUE 0x11UL
+#define CKA_SENSITIVE 0x103UL
+#define CKA_EXTRACTABLE 0x162UL
 #define CKR_FUNCTION_NOT_SUPPORTED 0x54UL
 
 typedef void (*ck_function)(void);
@@ -27,6 +29,10 @@ struct ck_gcm_params {
 	unsigned char *aad;
 	ck_ulong aad_len, tag_bits;
 };
+
+static unsigned char no = 0, yes = 1;
+
+ck_inside_only_t ck_inside_only = { { CKA_SENSITIVE, &yes, 1 }, { CKA_EXTRACTABLE, &no, 1 } };
 
 struct ck_function_list *ck_load(const char *path, char **problem)
 {

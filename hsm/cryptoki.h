@@ -45,6 +45,10 @@ ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object,
 ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attribute *template, ck_ulong count,
 	ck_ulong *object);
 
+// ck_inside_only is a CKA_UNWRAP_TEMPLATE: CKA_SENSITIVE true, CKA_EXTRACTABLE false.
+typedef struct ck_attribute ck_inside_only_t[2];
+extern ck_inside_only_t ck_inside_only;
+
 // ck_random is C_GenerateRandom.
 ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len);
 

@@ -11,7 +11,7 @@ import (
 // Derive gives the shared secret Z of a DerivePair's private key and a peer's public key: ECC CDH, NIST SP 800-56A section
 // 5.7.1.2, the x-coordinate in 32, 48 or 66 bytes. peer is an uncompressed point, 04 | X | Y, on the key's curve. The
 // caller clears Z.
-func (t *Token) Derive(ctx context.Context, key ObjectID, kt KeyType, peer []byte) (z []byte, err error) {
+func (t *Token) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) (z []byte, err error) {
 	k, err := kt.known()
 	if err == nil && k.nist() == nil {
 		err = fmt.Errorf("%s keys agree on nothing", kt)

@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/miekg/pkcs11"
 )
@@ -18,7 +17,7 @@ type Raw struct {
 }
 
 // NewRaw takes a session of the token for good.
-func NewRaw(t *Token, keys Pair, rsa ObjectID) (*Raw, error) {
+func NewRaw(t *Token, keys Pair, rsa Key) (*Raw, error) {
 	c, err := t.begin(context.Background(), bounds{}, nil)
 	if err != nil {
 		return nil, err
@@ -28,16 +27,16 @@ func NewRaw(t *Token, keys Pair, rsa ObjectID) (*Raw, error) {
 		return nil, err
 	}
 	r := &Raw{s: s, pair: keys, template: dataKeyTemplate(32), digest: make([]byte, 51)}
-	for id, h := range map[ObjectID]*pkcs11.ObjectHandle{keys.Seal: &r.seal, keys.Wrap: &r.wrap, rsa: &r.rsa} {
-		if *h, err = s.lookup(id); err != nil {
-			return nil, fmt.Errorf("look up %s: %w", id, err)
-		}
+	r.seal, r.wrap, err = s.lookupPair(keys)
+	if err == nil {
+		r.rsa, err = s.lookup(rsa)
 	}
-	return r, nil
+	return r, err
 }
 
 // Close gives the session back.
 func (r *Raw) Close(t *Token) {
+	r.s.release()
 	r.s.put()
 	<-r.s.places
 	t.done.Done()

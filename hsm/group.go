@@ -8,11 +8,13 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// Group is several tokens that hold the same keys: the members of an HSM's high-availability group, cloned by the HSM
+// Group is one token or several that hold the same keys: the members of an HSM's high-availability group, cloned by the HSM
 // itself. Keys are used on any member, in turns; a member that is lost, too late, or has not got a key yet is passed over
-// for the next one. Keys are made and destroyed on the first member that is connected, once: a call that may have happened
+// for the next one. A key that no member knows may be another process's: members search for it, no more often than
+// seekPause, since a search takes time linear in the number of objects. Keys are made and destroyed on the first member that is connected, once: a call that may have happened
 // is not repeated elsewhere. Its methods are those of Token, and may be called concurrently.
 type Group struct {
 	members []*Token
@@ -23,7 +25,13 @@ type Group struct {
 	locating sync.WaitGroup // the goroutines that look for new keys on other members
 	mu       sync.Mutex
 	sought   map[seeking]chan struct{} // guarded by mu: what they look for; closed when the search ends
+	absent   map[seeking]time.Time     // guarded by mu: what they have looked for in vain, and when
 }
+
+const (
+	seekPause  = 5 * time.Second
+	mostAbsent = 10_000
+)
 
 // seeking is a key that a member does not know.
 type seeking struct {
@@ -36,7 +44,7 @@ func NewGroup(members ...*Token) (*Group, error) {
 	if len(members) == 0 {
 		return nil, errors.New("group tokens: there is none")
 	}
-	g := &Group{members: members, sought: map[seeking]chan struct{}{}}
+	g := &Group{members: members, sought: map[seeking]chan struct{}{}, absent: map[seeking]time.Time{}}
 	g.stopped, g.stop = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -60,9 +68,9 @@ func elsewhere(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrNoObject)
 }
 
-// use calls f with one member after the other, until one can serve. When none can, and one only has not got a key yet while
-// another is away, it waits for the search and asks that one again. The error is that of the member that had the key, if any.
-func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys ...ObjectID) (v T, err error) {
+// use calls f with one member after the other, until one can serve. When none can, and some only have not got a key yet, it
+// waits for their search and asks them again. The error is that of the member that had the key, if any.
+func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys ...Key) (v T, err error) {
 	var without []*Token
 	var searches []<-chan struct{}
 	first := g.turn.Add(1)
@@ -82,15 +90,15 @@ func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys .
 			return v, err
 		}
 	}
-	if errors.Is(err, ErrNoObject) {
-		return v, err
-	}
 	for _, ended := range searches {
 		select {
 		case <-ended:
 		case <-ctx.Done():
 			return v, err
 		}
+	}
+	if searches == nil {
+		return v, err
 	}
 	for _, t := range without {
 		if again, failed := f(t); failed == nil || !elsewhere(failed) {
@@ -102,6 +110,9 @@ func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys .
 
 // change calls f with the first member that is connected, once.
 func change(g *Group, f func(*Token) error) error {
+	if len(g.members) == 1 {
+		return f(g.members[0]) // which says what is wrong with it
+	}
 	for _, t := range g.members {
 		if t.Stats().Connected {
 			return f(t)
@@ -112,28 +123,41 @@ func change(g *Group, f func(*Token) error) error {
 
 // seek has a member look for keys that it does not know: they were made on another member since it connected. The channels
 // are closed when the searches end.
-func (g *Group) seek(t *Token, keys []ObjectID) (searches []<-chan struct{}) {
+func (g *Group) seek(t *Token, keys []Key) (searches []<-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.sought == nil {
 		return nil
 	}
-	for _, id := range keys {
-		ended, begun := g.sought[seeking{t, id}]
+	for _, k := range keys {
+		what := seeking{t, k.object()}
+		if since, known := g.absent[what]; known && time.Since(since) < seekPause {
+			continue
+		}
+		ended, begun := g.sought[what]
 		if !begun {
 			ended = make(chan struct{})
-			g.sought[seeking{t, id}] = ended
-			g.locating.Go(func() {
-				_ = t.Locate(g.stopped, id) // it is sought again when it is needed again
-				g.mu.Lock()
-				defer g.mu.Unlock()
-				delete(g.sought, seeking{t, id})
-				close(ended)
-			})
+			g.sought[what] = ended
+			g.locating.Go(func() { g.search(what, ended) })
 		}
 		searches = append(searches, ended)
 	}
 	return searches
+}
+
+func (g *Group) search(what seeking, ended chan struct{}) {
+	err := what.member.Locate(g.stopped, what.id)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.sought, what)
+	delete(g.absent, what)
+	if errors.Is(err, ErrNoObject) {
+		if len(g.absent) >= mostAbsent {
+			clear(g.absent)
+		}
+		g.absent[what] = time.Now()
+	}
+	close(ended)
 }
 
 // Locate looks for an object that was made by somebody else since the connection began. It takes time linear in the number of
@@ -160,6 +184,36 @@ func (g *Group) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, er
 	return spki, err
 }
 
+// GenerateWrappingKey is Token's, on one member.
+func (g *Group) GenerateWrappingKey(ctx context.Context, id ObjectID, label string) error {
+	return change(g, func(t *Token) error { return t.GenerateWrappingKey(ctx, id, label) })
+}
+
+// GenerateWrappedKey is Token's, on any member that has the wrapping key.
+func (g *Group) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, spki []byte, err error) {
+	both, err := use(ctx, g, func(t *Token) (both [2][]byte, err error) {
+		both[0], both[1], err = t.GenerateWrappedKey(ctx, k)
+		return both, err
+	}, k)
+	return both[0], both[1], err
+}
+
+// Settle is Token's, on one member.
+func (g *Group) Settle(ctx context.Context, k WrappedKey, id ObjectID, label string) error {
+	return change(g, func(t *Token) error { return t.Settle(ctx, k, id, label) })
+}
+
+// Forget is Token's, on every member that is connected.
+func (g *Group) Forget(ctx context.Context, k WrappedKey) error {
+	var errs []error
+	for _, t := range g.members {
+		if t.Stats().Connected {
+			errs = append(errs, t.Forget(ctx, k))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Import is Token's, on one member.
 func (g *Group) Import(ctx context.Context, in Import) (imported Imported, err error) {
 	err = change(g, func(t *Token) (err error) { imported, err = t.Import(ctx, in); return err })
@@ -177,6 +231,9 @@ func (g *Group) Destroy(ctx context.Context, ids ...ObjectID) error {
 			errs = append(errs, t.Destroy(ctx, ids...))
 		}
 	}
+	if len(g.members) == 1 {
+		return g.members[0].Destroy(ctx, ids...)
+	}
 	if connected == 0 {
 		return fmt.Errorf("destroy objects: %w: no member of the group is connected", ErrUnavailable)
 	}
@@ -189,17 +246,17 @@ func (g *Group) Random(ctx context.Context, n int) ([]byte, error) {
 }
 
 // Encrypt is Token's.
-func (g *Group) Encrypt(ctx context.Context, key ObjectID, plaintext, aad []byte) ([]byte, error) {
+func (g *Group) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Encrypt(ctx, key, plaintext, aad) }, key)
 }
 
 // Decrypt is Token's.
-func (g *Group) Decrypt(ctx context.Context, key ObjectID, box, aad []byte) ([]byte, error) {
+func (g *Group) Decrypt(ctx context.Context, key Key, box, aad []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Decrypt(ctx, key, box, aad) }, key)
 }
 
 // GenerateSealed is Token's.
-func (g *Group) GenerateSealed(ctx context.Context, key ObjectID, n int, aad []byte) (Sealed, error) {
+func (g *Group) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) (Sealed, error) {
 	return use(ctx, g, func(t *Token) (Sealed, error) { return t.GenerateSealed(ctx, key, n, aad) }, key)
 }
 
@@ -214,22 +271,22 @@ func (g *Group) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 }
 
 // Sign is Token's.
-func (g *Group) Sign(ctx context.Context, key ObjectID, kt KeyType, s Scheme, message []byte) ([]byte, error) {
+func (g *Group) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Sign(ctx, key, kt, s, message) }, key)
 }
 
 // DecryptOAEP is Token's.
-func (g *Group) DecryptOAEP(ctx context.Context, key ObjectID, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
+func (g *Group) DecryptOAEP(ctx context.Context, key Key, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptOAEP(ctx, key, kt, hash, ciphertext) }, key)
 }
 
 // MAC is Token's.
-func (g *Group) MAC(ctx context.Context, key ObjectID, hash crypto.Hash, message []byte) ([]byte, error) {
+func (g *Group) MAC(ctx context.Context, key Key, hash crypto.Hash, message []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.MAC(ctx, key, hash, message) }, key)
 }
 
 // Derive is Token's.
-func (g *Group) Derive(ctx context.Context, key ObjectID, kt KeyType, peer []byte) ([]byte, error) {
+func (g *Group) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Derive(ctx, key, kt, peer) }, key)
 }
 
@@ -288,8 +345,8 @@ func (g *Group) Objects(ctx context.Context, prefix string) (objects []Object, e
 }
 
 // Attributes is Token's.
-func (g *Group) Attributes(ctx context.Context, id ObjectID) (Attributes, error) {
-	return use(ctx, g, func(t *Token) (Attributes, error) { return t.Attributes(ctx, id) }, id)
+func (g *Group) Attributes(ctx context.Context, key Key) (Attributes, error) {
+	return use(ctx, g, func(t *Token) (Attributes, error) { return t.Attributes(ctx, key) }, key)
 }
 
 // MissingMechanisms is that of the first member that is connected.
@@ -313,6 +370,7 @@ func (g *Group) Stats() Stats {
 		sum.Busy += s.Busy
 		sum.Stuck += s.Stuck
 		sum.Waits += s.Waits
+		sum.Held += s.Held
 		sum.Timeouts += s.Timeouts
 		sum.Failures += s.Failures
 		sum.Connections += s.Connections

@@ -46,6 +46,8 @@ type Config struct {
 
 	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 10 s
 
+	HeldKeys int // wrapped keys whose session objects are held, default 10,000; SoftHSM takes 9 KB for each
+
 	MaxStuck int           // calls past their deadline, still inside the module, before new ones are refused; default 16
 	RetryMin time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
 	RetryMax time.Duration // default 1 s
@@ -89,6 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	setDefault(&cfg.CallTimeout, 5*time.Second)
 	setDefault(&cfg.GenerateTimeout, 30*time.Second)
 	setDefault(&cfg.ConnectTimeout, 10*time.Second)
+	setDefault(&cfg.HeldKeys, 10_000)
 	setDefault(&cfg.MaxStuck, 16)
 	setDefault(&cfg.RetryMin, 100*time.Millisecond)
 	setDefault(&cfg.RetryMax, time.Second)
@@ -218,6 +221,7 @@ func (t *Token) Random(ctx context.Context, n int) ([]byte, error) {
 type Stats struct {
 	Sessions    int    // open now
 	Busy        int    // in use now
+	Held        int    // wrapped keys with a session object now
 	Stuck       int    // calls past their deadline, still inside the module
 	Waits       uint64 // calls that had to wait for a session
 	Timeouts    uint64
@@ -239,6 +243,7 @@ func (t *Token) Stats() Stats {
 	if c := t.current.Load(); c != nil {
 		s.Connected = true
 		s.Sessions, s.Busy = c.usage()
+		s.Held = c.held.count()
 	}
 	return s
 }

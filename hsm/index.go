@@ -47,9 +47,12 @@ func (x *index) indexed() bool {
 	}
 }
 
-// lookup gives the handle of an object. It says ErrNoObject only of a connection that lives and whose objects are all
-// known; until then errIndexing, for which run waits. An operation looks up all it needs before it does anything.
-func (s *session) lookup(id ObjectID) (pkcs11.ObjectHandle, error) {
+// lookup gives the handle of a key, which stays valid until release. An operation looks up all it needs before it does anything.
+func (s *session) lookup(k Key) (pkcs11.ObjectHandle, error) { return k.find(s) }
+
+// lookupObject gives the handle of an object. It says ErrNoObject only of a connection that lives and whose objects are all
+// known; until then errIndexing, for which run waits.
+func (s *session) lookupObject(id ObjectID) (pkcs11.ObjectHandle, error) {
 	if h, ok := s.find(id); ok {
 		return h, nil
 	}

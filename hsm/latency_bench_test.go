@@ -77,8 +77,8 @@ type farOperation struct {
 
 func farKeys(b *testing.B, token *hsm.Token) (keys hsm.Pair, rsa hsm.ObjectID) {
 	keys, rsa = hsm.Pair{Seal: hsm.ObjectID{1}, Wrap: hsm.ObjectID{2}}, hsm.ObjectID{3}
-	check(b, token.GenerateSecretKey(b.Context(), hsm.SecretKey{ID: keys.Seal, Purpose: hsm.Seal}))
-	check(b, token.GenerateSecretKey(b.Context(), hsm.SecretKey{ID: keys.Wrap, Purpose: hsm.Wrap}))
+	check(b, token.GenerateSecretKey(b.Context(), hsm.SecretKey{ID: hsm.ObjectID{1}, Purpose: hsm.Seal}))
+	check(b, token.GenerateSecretKey(b.Context(), hsm.SecretKey{ID: hsm.ObjectID{2}, Purpose: hsm.Wrap}))
 	_, err := token.GenerateKeyPair(b.Context(), hsm.KeyPair{ID: rsa, Type: hsm.RSA2048, Purpose: hsm.SignPair})
 	check(b, err)
 	return keys, rsa

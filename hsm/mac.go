@@ -19,7 +19,7 @@ var macs = map[crypto.Hash]uint{
 
 // MAC gives the HMAC of a message, as long as the hash: SHA-224, SHA-256, SHA-384 or SHA-512. Whoever verifies one
 // compares in constant time.
-func (t *Token) MAC(ctx context.Context, key ObjectID, hash crypto.Hash, message []byte) ([]byte, error) {
+func (t *Token) MAC(ctx context.Context, key Key, hash crypto.Hash, message []byte) ([]byte, error) {
 	if macs[hash] == 0 {
 		return nil, fmt.Errorf("MAC: no HMAC with %v", hash)
 	}

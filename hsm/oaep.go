@@ -30,7 +30,7 @@ func oaepParams(hash crypto.Hash) []byte {
 //
 // A token that refuses SHA-256 there (SoftHSM 2.6.1 does, CKR_ARGUMENTS_BAD) does the RSA operation alone, CKM_RSA_X_509,
 // and the padding is taken off here in constant time. A probe of the connection decides it, never a failure.
-func (t *Token) DecryptOAEP(ctx context.Context, key ObjectID, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
+func (t *Token) DecryptOAEP(ctx context.Context, key Key, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	k, err := kt.known()
 	if err == nil && (!k.rsa() || oaepHashes[hash].mechanism == 0) {
 		err = fmt.Errorf("%s with %v", kt, hash)

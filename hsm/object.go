@@ -72,6 +72,13 @@ func (p Purpose) mechanism() uint {
 	return pkcs11.CKM_AES_KEY_GEN
 }
 
+func (p Purpose) keyType() uint {
+	if p.hash() != 0 {
+		return pkcs11.CKK_GENERIC_SECRET
+	}
+	return pkcs11.CKK_AES
+}
+
 // size is a key's, in bytes.
 func (p Purpose) size() int {
 	if hash := p.hash(); hash != 0 {
@@ -108,11 +115,7 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 
 // template is a token object's.
 func (k SecretKey) template() []*pkcs11.Attribute {
-	return append(k.Purpose.template(),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false)) // last: SoftHSM's C_UnwrapKey sets nothing after it
+	return append(k.Purpose.template(), tokenObject(k.ID, k.Label)...)
 }
 
 // secretTemplate has the attributes that every secret key here has.
@@ -127,11 +130,7 @@ func secretTemplate(keyType uint) []*pkcs11.Attribute {
 
 // template is a key of one purpose that never leaves the token.
 func (p Purpose) template() []*pkcs11.Attribute {
-	keyType := uint(pkcs11.CKK_AES)
-	if p.hash() != 0 {
-		keyType = pkcs11.CKK_GENERIC_SECRET
-	}
-	return append(secretTemplate(keyType),
+	return append(secretTemplate(p.keyType()),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, p == Seal),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, p == Seal),
@@ -158,7 +157,7 @@ func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 			if !s.indexed() { // or the index could remember the object after we have forgotten it
 				return struct{}{}, errIndexing
 			}
-			h, err := s.lookup(id)
+			h, err := s.lookupObject(id)
 			if errors.Is(err, ErrNoObject) {
 				h, err = s.locate(id) // somebody else may have made it
 			}

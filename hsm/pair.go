@@ -78,12 +78,8 @@ func (s *session) tokenTemplate(k KeyPair, kt *keyType) ([]*pkcs11.Attribute, er
 			return nil, err
 		}
 	}
-	return append(pairTemplate(kt, k.Purpose, decrypts),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, k.ID[:]),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, k.Label),
-		pkcs11.NewAttribute(pkcs11.CKA_MODIFIABLE, false)), nil // last: SoftHSM's C_UnwrapKey sets nothing after it
+	template := append(pairTemplate(kt, k.Purpose, decrypts), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false))
+	return append(template, tokenObject(k.ID, k.Label)...), nil
 }
 
 // pairTemplate has the attributes that every private key of a purpose has.

@@ -220,6 +220,7 @@ func inSession[T any](t *Token, c *conn, f func(s *session) (T, error)) (v T, er
 		return v, err
 	}
 	v, err = f(s)
+	s.release()
 	s.broken = s.broken || (err != nil && !harmless(err))
 	switch {
 	case !lost(err):

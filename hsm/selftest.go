@@ -22,6 +22,7 @@ const (
 	CheckTamper  = "CKM_AES_GCM refuses what was changed"
 	CheckWrapped = "CKM_AES_KEY_WRAP_PAD in the token"
 	CheckHidden  = "sensitive keys can't be read"
+	CheckInside  = "CKA_UNWRAP_TEMPLATE is kept to"
 
 	CheckMAC224 = "CKM_SHA224_HMAC"
 	CheckMAC256 = "CKM_SHA256_HMAC"

@@ -16,6 +16,7 @@ var secretTests = []selfTest{
 	{CheckTamper, "decryption", required, (*session).testTamper},
 	{CheckHidden, "everything", required, (*session).testHidden},
 	{CheckWrapped, "data keys that are born and wrapped in the token (ciphertext form 2)", optional, (*session).testWrapped},
+	{CheckInside, "keys that are kept outside of the token, wrapped (residency wrapped)", optional, (*session).testInside},
 	testMAC(CheckMAC224, MAC224),
 	testMAC(CheckMAC256, MAC256),
 	testMAC(CheckMAC384, MAC384),
@@ -128,6 +129,14 @@ func (s *session) testWrapped(k *testKeys) error {
 		}
 	}
 	return nil
+}
+
+func (s *session) testInside(*testKeys) error {
+	wrapping, err := s.generateWrapping(sessionObject())
+	if err != nil {
+		return err
+	}
+	return s.keepsInside(wrapping)
 }
 
 // testMAC compares with crypto/hmac, under a key that both know.

@@ -79,7 +79,7 @@ type workbench struct {
 	log       *audit.Log
 	creds     aws.Credentials
 	keys      hsm.Pair
-	rsa       hsm.ObjectID
+	rsa       hsm.Key
 	keyID     string
 	rsaKeyID  string
 	aad       []byte

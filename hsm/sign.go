@@ -46,7 +46,7 @@ var signHashes = map[crypto.Hash]struct {
 
 // Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for PureEdDSA the
 // message itself. The signature of RSA is as long as its modulus, that of Ed25519 has 64 bytes.
-func (t *Token) Sign(ctx context.Context, key ObjectID, kt KeyType, s Scheme, message []byte) ([]byte, error) {
+func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message []byte) ([]byte, error) {
 	call, err := s.call(kt, message)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)

@@ -161,7 +161,7 @@ func (t *Token) connect() (*conn, error) {
 	if p == nil {
 		p = profileOf(info)
 	}
-	c := newConn(t.lib, slot, info, p, limit)
+	c := newConn(t.lib, slot, info, p, limit, t.cfg.HeldKeys)
 	c.searchAlone, c.searchCall = t.cfg.CallTimeout/2, t.cfg.GenerateTimeout
 	// The first session carries the login, which lasts as long as any session does; it is used for nothing else.
 	if c.keeper, err = t.lib.openSession(c); err != nil {

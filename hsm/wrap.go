@@ -11,8 +11,8 @@ import (
 
 // Pair names the two keys of one symmetric key material.
 type Pair struct {
-	Seal ObjectID
-	Wrap ObjectID
+	Seal Key
+	Wrap Key
 }
 
 // kwpSize is the length of n bytes wrapped with AES-KWP (NIST SP 800-38F section 6.3): padded to a multiple of

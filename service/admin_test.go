@@ -22,7 +22,7 @@ import (
 // clearToken seals nothing: the tests here are of what is stored about access keys, not of how.
 type clearToken struct{ service.Token }
 
-func (clearToken) Encrypt(_ context.Context, _ hsm.ObjectID, plaintext, _ []byte) ([]byte, error) {
+func (clearToken) Encrypt(_ context.Context, _ hsm.Key, plaintext, _ []byte) ([]byte, error) {
 	return slices.Clone(plaintext), nil
 }
 

@@ -50,7 +50,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, c *Caller, in *DeriveS
 	if err != nil {
 		return nil, err
 	}
-	secret, err := token.Derive(ctx, k.current().Objects[RolePair], keySpecs[k.Spec].pair, peer)
+	secret, err := token.Derive(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, peer)
 	if err != nil {
 		return nil, tokenError(err)
 	}

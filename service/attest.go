@@ -55,6 +55,9 @@ type AttestedMaterial struct {
 	ExpiresAt    time.Time `json:",omitzero"`
 	// Objects are the material's objects in the token; none while imported material is not there.
 	Objects []AttestedObject
+	// WrappedUnder is, of a material that is kept outside of the token, the token object that wrapped it. Objects are then the
+	// session objects that it is used through.
+	WrappedUnder *AttestedObject `json:",omitempty"`
 }
 
 // AttestedObject is one object as the token describes it.
@@ -80,11 +83,9 @@ func (a *Attestation) BornInToken() bool {
 
 // inspector is a Token that tells of itself and its objects; *hsm.Token is one.
 type inspector interface {
-	Attributes(ctx context.Context, id hsm.ObjectID) (hsm.Attributes, error)
+	Attributes(ctx context.Context, key hsm.Key) (hsm.Attributes, error)
 	Info() (hsm.Info, error)
 }
-
-// BUG: verenc attest connects to no custom key store, so that it says nothing of their keys.
 
 // Attest reads a key's objects from its token. The key is named by its id, an alias or an ARN; what the name does not say is
 // taken from account and region. It is for whoever administers the service: no policy is asked.
@@ -93,8 +94,8 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 	if err != nil {
 		return nil, fmt.Errorf("find key %s: %w", name, err)
 	}
-	if k.CustomKeyStore != "" && !s.keyStores.connected(k.CustomKeyStore) {
-		return nil, fmt.Errorf("attest %s: it is in the custom key store %s, whose token is not connected here", name, k.CustomKeyStore)
+	if err := s.openHere(ctx, k); err != nil {
+		return nil, fmt.Errorf("attest %s: %w", name, err)
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
@@ -126,11 +127,18 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 			if !has {
 				continue
 			}
-			attributes, err := inspected.Attributes(ctx, id)
+			attributes, err := inspected.Attributes(ctx, m.key(k, role))
 			if err != nil {
 				return nil, fmt.Errorf("read the attributes of %s: %w", objectLabel(k, m, role), err)
 			}
 			attested.Objects = append(attested.Objects, AttestedObject{role, id, attributes})
+		}
+		if m.outside() {
+			attributes, err := inspected.Attributes(ctx, m.WrappedBy)
+			if err != nil {
+				return nil, fmt.Errorf("read the attributes of the object that wraps keys: %w", err)
+			}
+			attested.WrappedUnder = &AttestedObject{roleResidency, m.WrappedBy, attributes}
 		}
 		a.Materials = append(a.Materials, attested)
 	}

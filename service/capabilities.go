@@ -14,6 +14,8 @@ type Capabilities struct {
 	WrapDataKeys bool
 	// WrapPairs tells the same of private keys.
 	WrapPairs map[hsm.KeyType]bool
+	// KeepWrapped tells that keys can be kept outside of the token, wrapped (ResidencyWrapped).
+	KeepWrapped bool
 	// Missing has the reason for each KeySpec and each algorithm that the token can't do.
 	Missing map[string]string
 }
@@ -49,7 +51,7 @@ func CapabilitiesOf(checks []hsm.Check) Capabilities {
 		}
 		return errors.New("it was not tested")
 	}
-	can := Capabilities{WrapDataKeys: failed(hsm.CheckWrapped) == nil, WrapPairs: map[hsm.KeyType]bool{}, Missing: map[string]string{}}
+	can := Capabilities{WrapDataKeys: failed(hsm.CheckWrapped) == nil, KeepWrapped: failed(hsm.CheckInside) == nil, WrapPairs: map[hsm.KeyType]bool{}, Missing: map[string]string{}}
 	for t, check := range wrapChecks {
 		can.WrapPairs[t] = failed(check) == nil
 	}

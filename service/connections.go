@@ -34,6 +34,8 @@ type Cluster struct {
 	Open func(ctx context.Context, pin string) (ClosableToken, error)
 	// TrustAnchor is the certificate that CreateCustomKeyStore must be given, in PEM; empty takes any.
 	TrustAnchor string
+	// Residency is where new key material of custom key stores lives that use it; default ResidencyToken.
+	Residency Residency
 }
 
 // keyStores holds the connections to custom key stores.
@@ -172,6 +174,31 @@ func (s *Service) openKeyStore(ctx context.Context, store *KeyStore) (ClosableTo
 	defer clear(pin)
 	return cluster.Open(ctx, string(pin))
 }
+
+// openHere connects a key's custom key store for a command, as a server would: unless its owner has it disconnected.
+func (s *Service) openHere(ctx context.Context, k *Key) error {
+	id := k.CustomKeyStore
+	if id == "" || s.keyStores.connected(id) {
+		return nil
+	}
+	store, err := s.store.KeyStore(ctx, id)
+	if err != nil {
+		return fmt.Errorf("read custom key store %s: %w", id, err)
+	}
+	if !store.Connected {
+		return fmt.Errorf("the key is in the custom key store %s, which is disconnected: ConnectCustomKeyStore connects it", id)
+	}
+	if s.keyStores.begin(id) {
+		s.connect(ctx, store)
+	}
+	if status := s.keyStores.status(id); status.state != storeConnected {
+		return fmt.Errorf("connect the custom key store %s: %s %s", id, status.state, status.fault)
+	}
+	return nil
+}
+
+// Close ends the connections to custom key stores. A Service that Run has served is closed already.
+func (s *Service) Close() error { return s.keyStores.closeAll() }
 
 var errUnknownCluster = errors.New("the configuration names no such cluster")
 

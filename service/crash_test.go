@@ -31,7 +31,8 @@ type plan struct {
 	Database   string
 	Job        string // of jobs
 	Key        string // that the job works on
-	Stop       int    // at which step it stops dead
+	Residency  service.Residency
+	Stop       int // at which step it stops dead
 }
 
 // jobs are what may be interrupted. Their clock starts at the present and can be moved on.
@@ -45,6 +46,10 @@ var jobs = map[string]func(ctx context.Context, s *service.Service, p plan, adva
 	},
 	"rotate": func(ctx context.Context, s *service.Service, p plan, _ func(time.Duration)) error {
 		_, err := s.RotateKeyOnDemand(ctx, root, &service.RotateKeyOnDemandRequest{KeyId: p.Key})
+		return err
+	},
+	"settle": func(ctx context.Context, s *service.Service, p plan, _ func(time.Duration)) error {
+		_, err := s.MigrateKey(ctx, account, region, p.Key, service.ResidencyToken)
 		return err
 	},
 	"delete": func(ctx context.Context, s *service.Service, p plan, advance func(time.Duration)) error {
@@ -108,6 +113,14 @@ func (s stoppingStore) InsertServiceObject(ctx context.Context, purpose string, 
 	return s.around("InsertServiceObject", func() error { return s.Store.InsertServiceObject(ctx, purpose, id, at) })
 }
 
+func (s stoppingStore) InsertWrappingKey(ctx context.Context, k service.WrappingKey) error {
+	return s.around("InsertWrappingKey", func() error { return s.Store.InsertWrappingKey(ctx, k) })
+}
+
+func (s stoppingStore) AdoptServiceObject(ctx context.Context, purpose string, id service.ObjectID, at time.Time) error {
+	return s.around("AdoptServiceObject", func() error { return s.Store.AdoptServiceObject(ctx, purpose, id, at) })
+}
+
 // stoppingToken stops around each change that the jobs make.
 type stoppingToken struct {
 	service.Token
@@ -116,6 +129,23 @@ type stoppingToken struct {
 
 func (s stoppingToken) GenerateSecretKey(ctx context.Context, k hsm.SecretKey) error {
 	return s.around("GenerateSecretKey", func() error { return s.Token.GenerateSecretKey(ctx, k) })
+}
+
+func (s stoppingToken) GenerateWrappingKey(ctx context.Context, id service.ObjectID, label string) error {
+	return s.around("GenerateWrappingKey", func() error { return s.Token.GenerateWrappingKey(ctx, id, label) })
+}
+
+func (s stoppingToken) GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey) (wrapped, spki []byte, err error) {
+	err = s.around("GenerateWrappedKey", func() (err error) { wrapped, spki, err = s.Token.GenerateWrappedKey(ctx, k); return err })
+	return wrapped, spki, err
+}
+
+func (s stoppingToken) Settle(ctx context.Context, k hsm.WrappedKey, id service.ObjectID, label string) error {
+	return s.around("Settle", func() error { return s.Token.Settle(ctx, k, id, label) })
+}
+
+func (s stoppingToken) Forget(ctx context.Context, k hsm.WrappedKey) error {
+	return s.around("Forget", func() error { return s.Token.Forget(ctx, k) })
 }
 
 func (s stoppingToken) Destroy(ctx context.Context, ids ...service.ObjectID) error {
@@ -143,7 +173,7 @@ func runDoomed(text string) error {
 	}
 	var ahead time.Duration
 	steps := &stopper{left: p.Stop}
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Residency: p.Residency, Can: service.Capabilities{WrapDataKeys: true},
 		Now: func() time.Time { return time.Now().Add(ahead) }})
 	if err != nil {
 		return err
@@ -159,15 +189,20 @@ func runDoomed(text string) error {
 // next one does not put in order: every key that is there works, and every object in the token belongs to a row.
 func TestKilledAtEachStep(t *testing.T) {
 	for _, test := range []struct {
-		job   string
-		steps int // at least
-	}{{"init", 4}, {"create", 9}, {"rotate", 9}, {"delete", 12}} {
-		t.Run(test.job, func(t *testing.T) {
+		job       string
+		steps     int               // at least
+		before    service.Residency // of the keys that are there
+		residency service.Residency // of what the job makes
+	}{{"init", 4, "", ""}, {"create", 9, "", ""}, {"rotate", 9, "", ""}, {"delete", 12, "", ""},
+		{"create", 14, "", service.ResidencyWrapped}, {"rotate", 14, "", service.ResidencyWrapped}, {"rotate", 9, service.ResidencyWrapped, ""},
+		{"delete", 12, service.ResidencyWrapped, service.ResidencyWrapped}, {"settle", 12, service.ResidencyWrapped, ""}} {
+		t.Run(fmt.Sprintf("%s %s %s", test.job, test.before, test.residency), func(t *testing.T) {
 			disorder := 0
 			for step := 0; ; step++ {
 				w := newWorld(t)
+				w.residency = test.before
 				bystander, victim := w.createKey(t), w.createKey(t)
-				where := w.killed(t, plan{Job: test.job, Key: victim, Stop: step})
+				where := w.killed(t, plan{Job: test.job, Key: victim, Residency: test.residency, Stop: step})
 				was := w.inspect(t)
 				disorder += was.unfinished
 				now := w.recovered(t, where)
@@ -177,7 +212,7 @@ func TestKilledAtEachStep(t *testing.T) {
 				if where != "done" {
 					continue
 				}
-				if want := map[string]int{"init": 2, "create": 3, "rotate": 2, "delete": 1}[test.job]; len(now.usable) != want {
+				if want := map[string]int{"init": 2, "create": 3, "rotate": 2, "settle": 2, "delete": 1}[test.job]; len(now.usable) != want {
 					t.Errorf("a %s that nobody interrupts leaves %d keys, want %d", test.job, len(now.usable), want)
 				}
 				if step < test.steps {
@@ -196,6 +231,8 @@ func TestKilledAtEachStep(t *testing.T) {
 type world struct {
 	soft     softhsm.Token
 	database string
+
+	residency service.Residency // of new keys
 }
 
 func newWorld(t *testing.T) *world {
@@ -272,7 +309,7 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 			t.Error(err)
 		}
 	}()
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true},
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Residency: w.residency, Can: service.Capabilities{WrapDataKeys: true},
 		Now: func() time.Time { return time.Now().Add(window) }})
 	if err != nil {
 		t.Fatal(err)
@@ -337,13 +374,19 @@ func (w *world) recovered(t *testing.T, where string) (i inventory) {
 		if i.unfinished > 0 {
 			t.Errorf("killed %s: %d keys are left unfinished", where, i.unfinished)
 		}
-		sealer, err := db.ServiceObject(t.Context(), "self")
+		own, err := db.OwnObjects(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		named := map[service.ObjectID]bool{sealer: true}
+		named := map[service.ObjectID]bool{}
+		for _, id := range own {
+			named[id] = true
+		}
 		for _, k := range allKeys(t, db) {
 			for _, m := range k.Materials {
+				if len(m.Wrapped) > 0 {
+					continue
+				}
 				for _, id := range m.Objects {
 					named[id] = true
 				}

@@ -56,16 +56,20 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 	if err != nil {
 		return nil, err
 	}
+	s.noteKey(ctx, k)
 	if k.Origin == originExternal {
 		k.State = StatePendingImport
 	} else {
-		m, err := s.newMaterial(k)
+		wrapper, err := s.wrapperFor(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		m, err := s.newMaterial(k, wrapper)
 		if err != nil {
 			return nil, err
 		}
 		k.State, k.Materials = StateCreating, []Material{*m}
 	}
-	s.noteKey(ctx, k)
 	if err := s.store.InsertKey(ctx, k); err != nil {
 		return nil, storeError(err)
 	}
@@ -87,7 +91,8 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 
 // makeKey generates the material of a key in state Creating and enables it.
 func (s *Service) makeKey(ctx context.Context, k *Key) error {
-	public, err := s.generate(ctx, k, k.current())
+	m := k.current()
+	public, err := s.generate(ctx, k, m)
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,7 @@ func (s *Service) makeKey(ctx context.Context, k *Key) error {
 		if k.State != StateCreating {
 			return internal(errors.New("the key was undone while it was made"))
 		}
-		k.State, k.PublicKey = StateEnabled, public
+		k.State, k.PublicKey, k.current().Wrapped = StateEnabled, public, m.Wrapped
 		return nil
 	}))
 }

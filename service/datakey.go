@@ -69,7 +69,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDa
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
 	if err != nil {
 		return nil, tokenError(err)
 	}
@@ -115,9 +115,9 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller
 // generateHidden makes a data key whose plaintext nobody takes.
 func (d *dataKeyPlan) generateHidden(ctx context.Context) ([]byte, error) {
 	if d.header.form == formWrapped {
-		return d.token.GenerateWrapped(ctx, d.material.pair(), d.header.length, d.aad)
+		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.length, d.aad)
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.Objects[RoleSeal], d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
 	clear(sealed.Plaintext)
 	return sealed.Box, err
 }

@@ -44,7 +44,7 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, c *Caller, in *Genera
 	}
 	private := p.private
 	if private == nil {
-		if private, err = p.token.DecryptWrappedPair(ctx, p.material.pair(), p.box, p.aad); err != nil {
+		if private, err = p.token.DecryptWrappedPair(ctx, p.material.pair(p.key), p.box, p.aad); err != nil {
 			return nil, tokenError(err)
 		}
 	}
@@ -117,13 +117,13 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 	}
 	p := &dataKeyPair{dataKeyPlan: plan}
 	if plan.header.form == formWrappedPair {
-		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(), spec, plan.aad)
+		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(plan.key), spec, plan.aad)
 		return p, tokenError(err)
 	}
 	if p.private, p.public, err = s.openPair(ctx, plan.token, spec); err != nil {
 		return nil, err
 	}
-	p.box, err = plan.token.Encrypt(ctx, plan.material.Objects[RoleSeal], p.private, plan.aad)
+	p.box, err = plan.token.Encrypt(ctx, plan.material.key(plan.key, RoleSeal), p.private, plan.aad)
 	return p, tokenError(err)
 }
 

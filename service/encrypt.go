@@ -153,7 +153,7 @@ func (s *Service) seal(ctx context.Context, k *Key, plaintext []byte, encryption
 	if err != nil {
 		return nil, err
 	}
-	box, err := token.Encrypt(ctx, m.Objects[RoleSeal], plaintext, aad)
+	box, err := token.Encrypt(ctx, m.key(k, RoleSeal), plaintext, aad)
 	return append(head, box...), tokenError(err)
 }
 
@@ -277,7 +277,7 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 		if len(src.use.context) > 0 {
 			return nil, "", refuse(CodeValidation, msgContextWithRSA, src.use.algorithm)
 		}
-		plaintext, err = token.DecryptOAEP(ctx, k.current().Objects[RolePair], keySpecs[k.Spec].pair, hash, src.blob)
+		plaintext, err = token.DecryptOAEP(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, hash, src.blob)
 		return plaintext, "", tokenError(err)
 	}
 	m, ok := k.material(src.header.ordinal)
@@ -292,11 +292,11 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	note(ctx, "keyMaterialId", m.ID)
 	switch src.header.form {
 	case formWrapped:
-		plaintext, err = token.DecryptWrapped(ctx, m.pair(), src.box, src.header.length, aad)
+		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.length, aad)
 	case formWrappedPair:
-		plaintext, err = token.DecryptWrappedPair(ctx, m.pair(), src.box, aad)
+		plaintext, err = token.DecryptWrappedPair(ctx, m.pair(k), src.box, aad)
 	default:
-		plaintext, err = token.Decrypt(ctx, m.Objects[RoleSeal], src.box, aad)
+		plaintext, err = token.Decrypt(ctx, m.key(k, RoleSeal), src.box, aad)
 	}
 	return plaintext, m.ID, tokenError(err)
 }

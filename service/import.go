@@ -157,7 +157,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.addScrap(ctx, "ImportKeyMaterial", k)
+	m, err := s.addScrap(ctx, "ImportKeyMaterial", k, ObjectID{})
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,8 @@ func (s *Service) unwrap(ctx context.Context, k *Key, m *Material, t importToken
 	role := rolesOf(k)[0]
 	id, label := m.Objects[role], objectLabel(k, m, role)
 	if role == RolePair {
-		in.Pair = &hsm.KeyPair{ID: id, Label: label, Type: keySpecs[k.Spec].pair, Purpose: pairPurposes[k.Usage]}
+		pair := keyPair(k, id, label)
+		in.Pair = &pair
 	} else {
 		secret := secretKey(k, id, label, role)
 		in.Secret = &secret

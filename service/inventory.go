@@ -54,14 +54,17 @@ func TakeInventory(ctx context.Context, store Store, token ObjectLister) (*Inven
 		}
 		named[o.ID] = true
 	}
-	err = eachKey(ctx, store, func(k *Key) {
+	err = EachKey(ctx, store, func(k *Key) error {
 		inv.Keys++
 		if k.CustomKeyStore != "" {
-			return
+			return nil
 		}
 		for i := range k.Materials {
 			m := &k.Materials[i]
 			for role, id := range m.Objects {
+				if m.outside() {
+					continue // the object that wrapped it is among the service's own
+				}
 				if m.Scrap || k.State == StateCreating || k.State == StateDeleting {
 					named[id] = true // may be there or not: the reconciler knows
 					continue
@@ -69,6 +72,7 @@ func TakeInventory(ctx context.Context, store Store, token ObjectLister) (*Inven
 				look(LostObject{KeyID: k.ID, Region: k.Region, Role: role, ID: id})
 			}
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -92,8 +96,8 @@ func TakeInventory(ctx context.Context, store Store, token ObjectLister) (*Inven
 	return inv, nil
 }
 
-// eachKey calls f with every key, in order of region and id.
-func eachKey(ctx context.Context, store Store, f func(*Key)) error {
+// EachKey calls f with every key, in order of region and id, until it fails.
+func EachKey(ctx context.Context, store Store, f func(*Key) error) error {
 	region, id := "", ""
 	for {
 		keys, err := store.EveryKey(ctx, region, id, reconcileMany)
@@ -101,7 +105,9 @@ func eachKey(ctx context.Context, store Store, f func(*Key)) error {
 			return fmt.Errorf("read keys: %w", err)
 		}
 		for _, k := range keys {
-			f(k)
+			if err := f(k); err != nil {
+				return err
+			}
 			region, id = k.Region, k.ID
 		}
 		if len(keys) < reconcileMany {

@@ -46,7 +46,7 @@ func (s *Service) mac(ctx context.Context, c *Caller, use keyUse, message []byte
 	if err != nil {
 		return nil, nil, err
 	}
-	mac, err := token.MAC(ctx, k.current().Objects[RoleMAC], macHashes[use.algorithm], message)
+	mac, err := token.MAC(ctx, k.current().key(k, RoleMAC), macHashes[use.algorithm], message)
 	return k, mac, tokenError(err)
 }
 

@@ -32,13 +32,13 @@ var pairPurposes = map[string]hsm.PairPurpose{
 	usageEncryptDecrypt: hsm.DecryptPair, usageSignVerify: hsm.SignPair, usageKeyAgreement: hsm.DerivePair,
 }
 
-// newMaterial draws the identifiers of a material that is still to be made.
-func (s *Service) newMaterial(k *Key) (*Material, error) {
+// newMaterial draws the identifiers of a material that is still to be made; wrapper is that of wrapperFor.
+func (s *Service) newMaterial(k *Key, wrapper ObjectID) (*Material, error) {
 	var id [32]byte
 	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
 		return nil, internal(fmt.Errorf("draw a material id: %w", err))
 	}
-	m := &Material{Ordinal: 1, ID: hex.EncodeToString(id[:]), CreatedAt: s.now(), Objects: map[Role]ObjectID{}}
+	m := &Material{Ordinal: 1, ID: hex.EncodeToString(id[:]), CreatedAt: s.now(), Objects: map[Role]ObjectID{}, WrappedBy: wrapper}
 	if n := len(k.Materials); n > 0 {
 		m.Ordinal = k.Materials[n-1].Ordinal + 1
 	}
@@ -52,18 +52,23 @@ func (s *Service) newMaterial(k *Key) (*Material, error) {
 	return m, nil
 }
 
-// generate makes a material's objects in the key's token, and gives the public key of an asymmetric key.
+// generate makes a material's objects in the key's token, or the wrapped keys that it is then, and gives the public key of an
+// asymmetric key.
 func (s *Service) generate(ctx context.Context, k *Key, m *Material) (public []byte, err error) {
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return nil, err
 	}
-	spec := keySpecs[k.Spec]
 	for _, role := range rolesOf(k) {
 		id, label := m.Objects[role], objectLabel(k, m, role)
-		switch role {
-		case RolePair:
-			public, err = token.GenerateKeyPair(ctx, hsm.KeyPair{ID: id, Label: label, Type: spec.pair, Purpose: pairPurposes[k.Usage]})
+		switch {
+		case m.outside():
+			if m.Wrapped == nil {
+				m.Wrapped = map[Role][]byte{}
+			}
+			m.Wrapped[role], public, err = token.GenerateWrappedKey(ctx, m.wrappedKey(k, role))
+		case role == RolePair:
+			public, err = token.GenerateKeyPair(ctx, keyPair(k, id, label))
 		default:
 			err = token.GenerateSecretKey(ctx, secretKey(k, id, label, role))
 		}
@@ -79,16 +84,29 @@ func objectLabel(k *Key, m *Material, role Role) string {
 }
 
 func secretKey(k *Key, id ObjectID, label string, role Role) hsm.SecretKey {
-	purposes := map[Role]hsm.Purpose{RoleSeal: hsm.Seal, RoleWrap: hsm.Wrap, RoleMAC: keySpecs[k.Spec].mac}
-	return hsm.SecretKey{ID: id, Label: label, Purpose: purposes[role]}
+	return hsm.SecretKey{ID: id, Label: label, Purpose: purposeOf(k, role)}
+}
+
+func purposeOf(k *Key, role Role) hsm.Purpose {
+	switch role {
+	case RoleSeal:
+		return hsm.Seal
+	case RoleWrap:
+		return hsm.Wrap
+	}
+	return keySpecs[k.Spec].mac
+}
+
+func keyPair(k *Key, id ObjectID, label string) hsm.KeyPair {
+	return hsm.KeyPair{ID: id, Label: label, Type: keySpecs[k.Spec].pair, Purpose: pairPurposes[k.Usage]}
 }
 
 // addScrap records the material that is about to be made, as scrap until it is.
-func (s *Service) addScrap(ctx context.Context, op string, k *Key) (*Material, error) {
+func (s *Service) addScrap(ctx context.Context, op string, k *Key, wrapper ObjectID) (*Material, error) {
 	var m *Material
 	err := s.updateKey(ctx, op, k, func(k *Key) error {
 		var err error
-		if m, err = s.newMaterial(k); err != nil {
+		if m, err = s.newMaterial(k, wrapper); err != nil {
 			return err
 		}
 		m.Scrap = true
@@ -124,11 +142,11 @@ func (s *Service) destroyScrap(ctx context.Context, k *Key, ordinal uint32) erro
 		return nil
 	}
 	scrap := now.Materials[i]
-	if err := s.destroyObjects(ctx, now, scrap.Objects); err != nil {
+	if err := s.destroyObjects(ctx, now, &scrap); err != nil {
 		return err
 	}
 	err = s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
-		k.Materials = slices.DeleteFunc(k.Materials, func(m Material) bool { return m.Scrap && m.ID == scrap.ID && m.Ordinal == ordinal })
+		k.dropMaterial(&scrap)
 		return nil
 	})
 	if err != nil && !errors.Is(err, ErrNoRow) {
@@ -137,8 +155,16 @@ func (s *Service) destroyScrap(ctx context.Context, k *Key, ordinal uint32) erro
 	return nil
 }
 
-// destroyObjects destroys token objects of a key, all but those that a related key in another region uses, too.
-func (s *Service) destroyObjects(ctx context.Context, k *Key, objects map[Role]ObjectID) error {
+// dropMaterial takes a scrap material out of the key. It tells whether it was there.
+func (k *Key) dropMaterial(scrap *Material) bool {
+	before := len(k.Materials)
+	k.Materials = slices.DeleteFunc(k.Materials, func(m Material) bool { return m.Scrap && m.ID == scrap.ID && m.Ordinal == scrap.Ordinal })
+	return len(k.Materials) < before
+}
+
+// destroyObjects destroys the objects of a key's material, all but those that a related key in another region uses, too. Of a
+// material outside of the token it ends the session objects; the material ends with its row.
+func (s *Service) destroyObjects(ctx context.Context, k *Key, m *Material) error {
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return err
@@ -147,7 +173,10 @@ func (s *Service) destroyObjects(ctx context.Context, k *Key, objects map[Role]O
 	if err != nil {
 		return err
 	}
-	for role, id := range objects {
+	if m.outside() {
+		return s.forget(ctx, k, m)
+	}
+	for role, id := range m.Objects {
 		if shared[id] {
 			continue
 		}

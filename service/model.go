@@ -41,7 +41,7 @@ const (
 	RoleMAC  Role = "mac"  // an HMAC key
 )
 
-// Key is the metadata of one KMS key. It holds no key material: Objects name where that is in the token.
+// Key is the metadata of one KMS key. It holds no key material in clear: Objects name where that is in the token.
 type Key struct {
 	ID          string // UUID, or mrk- and 32 hex digits; unique in its region
 	Account     string // 12 digits
@@ -115,6 +115,11 @@ type Material struct {
 	// Objects is empty while imported material is not there: deleted, expired, or not yet imported into a replica.
 	Objects map[Role]ObjectID
 
+	// WrappedBy is, with residency wrapped, the token object under which the token has wrapped the material's keys. Wrapped are
+	// these, and Objects only name them.
+	WrappedBy ObjectID        `json:",omitzero"`
+	Wrapped   map[Role][]byte `json:",omitempty"`
+
 	// Scrap material is still being made, or no longer wanted: unless that changes, a reconciler destroys its objects
 	// and forgets it. It is how no crash leaves an object that nobody knows of.
 	Scrap bool `json:",omitempty"`
@@ -164,10 +169,6 @@ func (k *Key) material(ordinal uint32) (*Material, bool) {
 		}
 	}
 	return nil, false
-}
-
-func (m *Material) pair() hsm.Pair {
-	return hsm.Pair{Seal: m.Objects[RoleSeal], Wrap: m.Objects[RoleWrap]}
 }
 
 // Tag is a key's tag (AWS page "Tags in AWS KMS").
@@ -236,10 +237,12 @@ type KeyStore struct {
 	CreatedAt       time.Time
 }
 
-// WrappingKey is a token object that GetParametersForImport made: the key pair that a client wraps key material for.
+// WrappingKey is a token object for a time: the key pair that GetParametersForImport made, for which a client wraps key
+// material, or an object that is to be adopted as one of the service's own.
 type WrappingKey struct {
 	ObjectID  ObjectID
 	ExpiresAt time.Time
+	KeyStore  string // CustomKeyStoreId of its token; empty for the service's own
 }
 
 // KeyUse is the last successful cryptographic operation with a key.

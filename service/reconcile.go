@@ -101,9 +101,9 @@ func (s *Service) finish(ctx context.Context, k *Key) error {
 	case err != nil:
 		return fmt.Errorf("mark: %w", err)
 	}
-	for _, m := range k.Materials {
-		if err := s.destroyObjects(ctx, k, m.Objects); err != nil {
-			return fmt.Errorf("material %d: %w", m.Ordinal, err)
+	for i := range k.Materials {
+		if err := s.destroyObjects(ctx, k, &k.Materials[i]); err != nil {
+			return fmt.Errorf("material %d: %w", k.Materials[i].Ordinal, err)
 		}
 	}
 	if err := s.store.RemoveKey(ctx, k.Region, k.ID); err != nil {
@@ -154,22 +154,31 @@ func (s *Service) rotateByItself(ctx context.Context, k *Key) error {
 	return s.recordEvent(ctx, eventRotate, k, func(ctx context.Context) error { return s.rotate(ctx, k, rotationAutomatic) })
 }
 
-// reconcileWrappingKeys destroys the key pairs of import tokens that have expired.
+// reconcileWrappingKeys destroys the key pairs of import tokens that have expired, and objects that were not adopted. Those in a
+// custom key store that is not connected wait until it is.
 func (s *Service) reconcileWrappingKeys(ctx context.Context) error {
 	for {
 		expired, err := s.store.ExpiredWrappingKeys(ctx, s.now(), reconcileMany)
 		if err != nil {
 			return fmt.Errorf("read expired wrapping keys: %w", err)
 		}
+		done := 0
 		for _, w := range expired {
-			if err := s.token.Destroy(ctx, w.ObjectID); err != nil {
+			token := s.token
+			if w.KeyStore != "" {
+				if token, err = s.keyStores.token(w.KeyStore); err != nil {
+					continue
+				}
+			}
+			if err := token.Destroy(ctx, w.ObjectID); err != nil {
 				return fmt.Errorf("destroy wrapping key: %w", err)
 			}
 			if err := s.store.RemoveWrappingKey(ctx, w.ObjectID); err != nil {
 				return fmt.Errorf("forget wrapping key: %w", err)
 			}
+			done++
 		}
-		if len(expired) < reconcileMany {
+		if done == 0 || len(expired) < reconcileMany {
 			return nil
 		}
 	}

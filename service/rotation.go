@@ -156,7 +156,11 @@ func (s *Service) takePending(ctx context.Context, k *Key) error {
 
 // rotate makes new material in the token, and then makes it current in every region.
 func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
-	m, err := s.addScrap(ctx, "RotateKeyOnDemand", k)
+	wrapper, err := s.wrapperFor(ctx, k)
+	if err != nil {
+		return err
+	}
+	m, err := s.addScrap(ctx, "RotateKeyOnDemand", k, wrapper)
 	if err != nil {
 		return err
 	}
@@ -173,7 +177,7 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 			} else if own.ID != m.ID {
 				return internal(fmt.Errorf("material %d was undone while it was made", m.Ordinal))
 			}
-			own.Scrap, own.RotatedAt, own.RotationType = false, s.now(), kind
+			own.Scrap, own.Wrapped, own.RotatedAt, own.RotationType = false, m.Wrapped, s.now(), kind
 			if kind == rotationOnDemand {
 				k.Rotation.OnDemand++
 			}

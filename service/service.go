@@ -33,21 +33,26 @@ type Token interface {
 	GenerateSecretKey(ctx context.Context, k hsm.SecretKey) error
 	Destroy(ctx context.Context, ids ...hsm.ObjectID) error
 	Random(ctx context.Context, n int) ([]byte, error)
-	Encrypt(ctx context.Context, key hsm.ObjectID, plaintext, aad []byte) ([]byte, error)
-	Decrypt(ctx context.Context, key hsm.ObjectID, box, aad []byte) ([]byte, error)
-	GenerateSealed(ctx context.Context, key hsm.ObjectID, n int, aad []byte) (hsm.Sealed, error)
+	Encrypt(ctx context.Context, key hsm.Key, plaintext, aad []byte) ([]byte, error)
+	Decrypt(ctx context.Context, key hsm.Key, box, aad []byte) ([]byte, error)
+	GenerateSealed(ctx context.Context, key hsm.Key, n int, aad []byte) (hsm.Sealed, error)
 	GenerateWrapped(ctx context.Context, keys hsm.Pair, n int, aad []byte) ([]byte, error)
 	DecryptWrapped(ctx context.Context, keys hsm.Pair, box []byte, n int, aad []byte) ([]byte, error)
 
 	GenerateKeyPair(ctx context.Context, k hsm.KeyPair) (spki []byte, err error)
-	Sign(ctx context.Context, key hsm.ObjectID, t hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error)
-	DecryptOAEP(ctx context.Context, key hsm.ObjectID, t hsm.KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error)
-	MAC(ctx context.Context, key hsm.ObjectID, hash crypto.Hash, message []byte) ([]byte, error)
-	Derive(ctx context.Context, key hsm.ObjectID, t hsm.KeyType, peer []byte) ([]byte, error)
+	Sign(ctx context.Context, key hsm.Key, t hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error)
+	DecryptOAEP(ctx context.Context, key hsm.Key, t hsm.KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error)
+	MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error)
+	Derive(ctx context.Context, key hsm.Key, t hsm.KeyType, peer []byte) ([]byte, error)
 	GenerateWrappedPair(ctx context.Context, keys hsm.Pair, t hsm.KeyType, aad []byte) (spki, box []byte, err error)
 	DecryptWrappedPair(ctx context.Context, keys hsm.Pair, box, aad []byte) ([]byte, error)
 	GenerateExportedPair(ctx context.Context, t hsm.KeyType) (spki, pkcs8 []byte, err error)
 	Import(ctx context.Context, in hsm.Import) (hsm.Imported, error)
+
+	GenerateWrappingKey(ctx context.Context, id hsm.ObjectID, label string) error
+	GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey) (wrapped, spki []byte, err error)
+	Settle(ctx context.Context, k hsm.WrappedKey, id hsm.ObjectID, label string) error
+	Forget(ctx context.Context, k hsm.WrappedKey) error
 }
 
 // Config is what a Service is made of.
@@ -60,6 +65,8 @@ type Config struct {
 
 	// Can is what the token's self-test found.
 	Can Capabilities
+	// Residency is where new key material lives; default ResidencyToken.
+	Residency Residency
 	// Clusters are the tokens that custom key stores may use, by CloudHsmClusterId.
 	Clusters map[string]Cluster
 	// Regions are the regions served; "*" serves every region. Default us-east-1.

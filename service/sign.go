@@ -54,7 +54,7 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 	if err != nil {
 		return nil, err
 	}
-	signature, err := token.Sign(ctx, k.current().Objects[RolePair], keySpecs[k.Spec].pair, signingSchemes[in.SigningAlgorithm], input)
+	signature, err := token.Sign(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, signingSchemes[in.SigningAlgorithm], input)
 	if err != nil {
 		return nil, tokenError(err)
 	}

@@ -82,13 +82,15 @@ type Store interface {
 	KeyStores(ctx context.Context, account, region string) ([]*KeyStore, error)
 	// UpdateKeyStore is UpdateKey for a custom key store; ErrExists when another has the name.
 	UpdateKeyStore(ctx context.Context, id string, change func(*KeyStore) error) error
-	// RemoveKeyStore deletes a custom key store; ErrLimit when it has keys.
+	// RemoveKeyStore deletes a custom key store, and forgets its service object; ErrLimit when it has keys.
 	RemoveKeyStore(ctx context.Context, id string) error
 
 	// InsertWrappingKey records a token object before it is made.
 	InsertWrappingKey(ctx context.Context, k WrappingKey) error
 	// ExpiredWrappingKeys returns up to limit of those that expired before a time.
 	ExpiredWrappingKeys(ctx context.Context, before time.Time, limit int) ([]WrappingKey, error)
+	// AdoptServiceObject is InsertServiceObject of a wrapping key, which it forgets, at once; ErrNoRow when that is gone.
+	AdoptServiceObject(ctx context.Context, purpose string, id ObjectID, at time.Time) error
 	// RemoveWrappingKey forgets one; an absent one is no error.
 	RemoveWrappingKey(ctx context.Context, id ObjectID) error
 
@@ -145,7 +147,8 @@ type Store interface {
 	// ServiceObjectPublic returns it; ErrNoRow when there is none.
 	ServiceObjectPublic(ctx context.Context, purpose string) ([]byte, error)
 
-	// OwnObjects returns the token objects that serve the service itself, by purpose, wrapping keys included.
+	// OwnObjects returns the token objects that serve the service itself, by purpose, wrapping keys included. Those in the
+	// tokens of custom key stores are not.
 	OwnObjects(ctx context.Context) (map[string]ObjectID, error)
 
 	// Ping proves that the store answers and takes a transaction that may write.

@@ -30,6 +30,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/transport"
@@ -560,6 +561,6 @@ func panickingServer(t *testing.T, a *audited) string {
 type panickingToken struct{ service.Token }
 
 // Encrypt panics; Decrypt, which authentication needs, does not.
-func (panickingToken) Encrypt(context.Context, service.ObjectID, []byte, []byte) ([]byte, error) {
+func (panickingToken) Encrypt(context.Context, hsm.Key, []byte, []byte) ([]byte, error) {
 	panic("a bug")
 }

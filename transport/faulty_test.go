@@ -125,21 +125,21 @@ func (t faultyToken) Random(ctx context.Context, n int) ([]byte, error) {
 	return t.Token.Random(ctx, n)
 }
 
-func (t faultyToken) Encrypt(ctx context.Context, key hsm.ObjectID, plaintext, aad []byte) ([]byte, error) {
+func (t faultyToken) Encrypt(ctx context.Context, key hsm.Key, plaintext, aad []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}
 	return t.Token.Encrypt(ctx, key, plaintext, aad)
 }
 
-func (t faultyToken) Decrypt(ctx context.Context, key hsm.ObjectID, box, aad []byte) ([]byte, error) {
+func (t faultyToken) Decrypt(ctx context.Context, key hsm.Key, box, aad []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}
 	return t.Token.Decrypt(ctx, key, box, aad)
 }
 
-func (t faultyToken) GenerateSealed(ctx context.Context, key hsm.ObjectID, n int, aad []byte) (hsm.Sealed, error) {
+func (t faultyToken) GenerateSealed(ctx context.Context, key hsm.Key, n int, aad []byte) (hsm.Sealed, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return hsm.Sealed{}, err
 	}
@@ -160,21 +160,21 @@ func (t faultyToken) GenerateWrappedPair(ctx context.Context, keys hsm.Pair, kin
 	return t.Token.GenerateWrappedPair(ctx, keys, kind, aad)
 }
 
-func (t faultyToken) Sign(ctx context.Context, key hsm.ObjectID, kind hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error) {
+func (t faultyToken) Sign(ctx context.Context, key hsm.Key, kind hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}
 	return t.Token.Sign(ctx, key, kind, scheme, message)
 }
 
-func (t faultyToken) MAC(ctx context.Context, key hsm.ObjectID, hash crypto.Hash, message []byte) ([]byte, error) {
+func (t faultyToken) MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}
 	return t.Token.MAC(ctx, key, hash, message)
 }
 
-func (t faultyToken) Derive(ctx context.Context, key hsm.ObjectID, kind hsm.KeyType, peer []byte) ([]byte, error) {
+func (t faultyToken) Derive(ctx context.Context, key hsm.Key, kind hsm.KeyType, peer []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}

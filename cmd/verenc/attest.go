@@ -95,10 +95,17 @@ func verifyAttestation(file string, keys []string, out io.Writer) error {
 	fmt.Fprintf(out, "the statement of %s is signed by that key\n", a.Time.Format(time.RFC3339))
 	fmt.Fprintf(out, "key %s: %s, %s, origin %s, %s, created %s\n", a.Key.ARN, a.Key.Spec, a.Key.Usage, a.Key.Origin, a.Key.State, a.Key.CreatedAt.Format(time.RFC3339))
 	fmt.Fprintf(out, "token %q: %s %s, serial %s, firmware %s\n", a.Token.Label, a.Token.Manufacturer, a.Token.Model, a.Token.Serial, a.Token.Firmware)
+	describe := func(m service.AttestedMaterial, o service.AttestedObject) {
+		fmt.Fprintf(out, "material %d, %s: LOCAL %t, NEVER_EXTRACTABLE %t, EXTRACTABLE %t, ALWAYS_SENSITIVE %t, SENSITIVE %t, mechanism %s, label %s\n",
+			m.Ordinal, o.Role, o.Local, o.NeverExtractable, o.Extractable, o.AlwaysSensitive, o.Sensitive, o.Mechanism, o.Label)
+	}
 	for _, m := range a.Materials {
 		for _, o := range m.Objects {
-			fmt.Fprintf(out, "material %d, %s: LOCAL %t, NEVER_EXTRACTABLE %t, EXTRACTABLE %t, ALWAYS_SENSITIVE %t, SENSITIVE %t, mechanism %s, label %s\n",
-				m.Ordinal, o.Role, o.Local, o.NeverExtractable, o.Extractable, o.AlwaysSensitive, o.Sensitive, o.Mechanism, o.Label)
+			describe(m, o)
+		}
+		if m.WrappedUnder != nil {
+			fmt.Fprintf(out, "material %d is kept outside of the token, wrapped under:\n", m.Ordinal)
+			describe(m, *m.WrappedUnder)
 		}
 	}
 	verdict := "the token does not say that all of its material was made in it and could never be read"

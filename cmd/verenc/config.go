@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
 )
 
 // Config is all that can be set, in one YAML file, by environment variables and by flags; the later ones win. The path
@@ -43,7 +44,7 @@ type Config struct {
 	Token           TokenConfig   `koanf:"token"`
 	Audit           AuditConfig   `koanf:"audit"`
 	// KeyStores are the tokens of custom key stores. They have no flags and no variables of their own.
-	KeyStores []KeyStoreConfig `koanf:"key_stores" doc:"tokens that CreateCustomKeyStore can name: a list of {cluster_id: cluster-..., module, label, serial, trust_anchor_file, sessions}; only in the file"`
+	KeyStores []KeyStoreConfig `koanf:"key_stores" doc:"tokens that CreateCustomKeyStore can name: a list of {cluster_id: cluster-..., module, label, serial, trust_anchor_file, sessions, residency}; only in the file"`
 }
 
 // AuditConfig says where the audit log is, and where records go beside it.
@@ -69,6 +70,8 @@ type TokenConfig struct {
 	Replicas    []string      `koanf:"replicas" doc:"serial numbers of further tokens that hold the same keys, cloned by the HSM, with the same PIN; any one of them can serve"`
 	Profile     string        `koanf:"profile" doc:"ways of the token's make; empty takes what the token says of itself"`
 	PINFile     string        `koanf:"pin_file" doc:"file with the user PIN, readable by its owner only"`
+	Residency   string        `koanf:"residency" doc:"where the material of new keys lives: token (each is an object in it) or wrapped (outside, wrapped by the token, which may have millions then)"`
+	HeldKeys    int           `koanf:"held_keys" doc:"wrapped keys that are held unwrapped in the token at most, as session objects; SoftHSM2 takes 9 kB for each"`
 	Sessions    int           `koanf:"sessions" doc:"most sessions at once; a lower limit of the token wins"`
 	Connect     time.Duration `koanf:"connect_timeout" doc:"most time for a connection to the token"`
 	CallTimeout time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
@@ -80,7 +83,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
-		Token: TokenConfig{Label: "verenc", Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16},
+		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 10_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16},
 	}
 }
 
@@ -225,13 +228,17 @@ func (t *TokenConfig) check() error {
 	if t.Label == "" && t.Serial == "" {
 		problems = append(problems, errors.New("token.label: give the token's label or token.serial"))
 	}
-	if t.Sessions < 1 || t.MaxStuck < 1 {
-		problems = append(problems, errors.New("token.sessions and token.max_stuck: give at least 1"))
+	if t.Sessions < 1 || t.MaxStuck < 1 || t.HeldKeys < 1 {
+		problems = append(problems, errors.New("token.sessions, token.max_stuck and token.held_keys: give at least 1"))
 	}
 	return errors.Join(problems...)
 }
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
+
+func isResidency(s string) bool {
+	return s == string(service.ResidencyToken) || s == string(service.ResidencyWrapped)
+}
 
 // check finds what is wrong before anything is opened; every complaint names its setting.
 func (c *Config) check() error {
@@ -260,6 +267,9 @@ func (c *Config) check() error {
 	}
 	if c.ARNFormat != "verenc" && c.ARNFormat != "aws" {
 		complain("arn_format: %q is neither verenc nor aws", c.ARNFormat)
+	}
+	if !isResidency(c.Token.Residency) {
+		complain("token.residency: %q is neither %s nor %s", c.Token.Residency, service.ResidencyToken, service.ResidencyWrapped)
 	}
 	if c.Token.Profile != "" && !slices.Contains(hsm.Profiles(), c.Token.Profile) {
 		complain("token.profile: %q is none of %s", c.Token.Profile, strings.Join(hsm.Profiles(), ", "))

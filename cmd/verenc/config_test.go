@@ -39,7 +39,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333", Regions: []string{"us-east-1"},
 		ARNFormat: "verenc", TLSClientAuth: "optional", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
-		Token: TokenConfig{Module: anyModule, Label: "verenc", Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16}}
+		Token: TokenConfig{Module: anyModule, Label: "verenc", Residency: "token", HeldKeys: 10_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16}}
 	for _, s := range settings(c) { // a setting that is new here has a default to be thought of
 		for _, w := range settings(&want) {
 			if s.key == w.key && !reflect.DeepEqual(s.value.Interface(), w.value.Interface()) {
@@ -113,8 +113,10 @@ func TestConfigComplaints(t *testing.T) {
 		{"letters in the account", good + "account: 11112222333x\n", `account: "11112222333x" is not 12 digits`},
 		{"no regions", good + "regions: []\n", "regions: name at least one"},
 		{"ARN format", good + "arn_format: gcp\n", `arn_format: "gcp" is neither verenc nor aws`},
-		{"no sessions", "token: {module: " + anyModule + ", sessions: 0}\n", "token.sessions and token.max_stuck: give at least 1"},
-		{"max_stuck", "token: {module: " + anyModule + ", max_stuck: -1}\n", "token.sessions and token.max_stuck: give at least 1"},
+		{"no sessions", "token: {module: " + anyModule + ", sessions: 0}\n", "token.sessions, token.max_stuck and token.held_keys: give at least 1"},
+		{"residency", "token: {module: " + anyModule + ", residency: elsewhere}\n", "token.residency: \"elsewhere\" is neither token nor wrapped"},
+		{"residency of a key store", "token: {module: " + anyModule + "}\nkey_stores: [{cluster_id: a, label: b, residency: elsewhere}]\n", "key_stores: a: residency"},
+		{"max_stuck", "token: {module: " + anyModule + ", max_stuck: -1}\n", "token.sessions, token.max_stuck and token.held_keys: give at least 1"},
 		{"call timeout", "token: {module: " + anyModule + ", call_timeout: 0s}\n", "token.call_timeout: 0s is not a positive time"},
 		{"reconcile interval", good + "reconcile_interval: -1s\n", "reconcile_interval: -1s is not a positive time"},
 		{"shutdown timeout", good + "shutdown_timeout: 0s\n", "shutdown_timeout: 0s is not a positive time"},

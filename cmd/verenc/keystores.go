@@ -20,6 +20,7 @@ type KeyStoreConfig struct {
 	Serial      string `koanf:"serial"`
 	TrustAnchor string `koanf:"trust_anchor_file"`
 	Sessions    int    `koanf:"sessions"`
+	Residency   string `koanf:"residency"` // default token
 
 	trustAnchor string // text of the file
 }
@@ -28,8 +29,8 @@ type KeyStoreConfig struct {
 func clusters(c *Config, log *zap.Logger) map[string]service.Cluster {
 	all := map[string]service.Cluster{}
 	for _, k := range c.KeyStores {
-		all[k.ClusterID] = service.Cluster{TrustAnchor: k.trustAnchor, Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
-			token, err := hsm.Open(ctx, hsm.Config{Module: k.Module, Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions,
+		all[k.ClusterID] = service.Cluster{TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
+			token, err := openAlone(ctx, hsm.Config{Module: k.Module, Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
 				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)))})
 			if err != nil {
 				return nil, err // no typed nil
@@ -52,6 +53,12 @@ func (c *Config) checkKeyStores() error {
 			return fmt.Errorf("key_stores: %s: give the token's label or serial", k.ClusterID)
 		}
 		seen[k.ClusterID] = true
+		if k.Residency == "" {
+			k.Residency = string(service.ResidencyToken)
+		}
+		if !isResidency(k.Residency) {
+			return fmt.Errorf("key_stores: %s: residency: %q is neither %s nor %s", k.ClusterID, k.Residency, service.ResidencyToken, service.ResidencyWrapped)
+		}
 		if k.Module == "" {
 			k.Module = c.Token.Module
 		}

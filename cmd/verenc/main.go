@@ -67,7 +67,7 @@ func newRoot() *cobra.Command {
 		return doctor(cmd.Context(), c, cmd.OutOrStdout())
 	})
 	root.AddCommand(newBackupCommands(with)...)
-	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newReportCommand(with),
+	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newReportCommand(with), newKeyCommand(with),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",

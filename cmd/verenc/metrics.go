@@ -28,6 +28,7 @@ func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *promethe
 	})
 	add("verenc_token_sessions", "PKCS#11 sessions open.", false, func(s hsm.Stats) float64 { return float64(s.Sessions) })
 	add("verenc_token_sessions_busy", "PKCS#11 sessions in use.", false, func(s hsm.Stats) float64 { return float64(s.Busy) })
+	add("verenc_token_held_keys", "Wrapped keys held unwrapped in the token.", false, func(s hsm.Stats) float64 { return float64(s.Held) })
 	add("verenc_token_stuck_calls", "Token calls past their deadline, still inside the module.", false, func(s hsm.Stats) float64 { return float64(s.Stuck) })
 	add("verenc_token_refusing", "1 while new calls are refused at once, since too many are stuck.", false, func(s hsm.Stats) float64 {
 		if s.Refusing {

@@ -46,7 +46,7 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	pin, err := readPIN(c)
 	return hsm.Config{
 		Module: c.Token.Module, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
-		Profile: c.Token.Profile, Sessions: c.Token.Sessions, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
+		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
 		OnChange: logToken(log),
 	}, err
 }
@@ -62,11 +62,11 @@ func logToken(log *zap.Logger) func(error) {
 	}
 }
 
-// token is one token, or a group of tokens that hold the same keys.
+// token is a group of tokens that hold the same keys.
 type token interface {
 	service.Token
 	service.ObjectLister
-	Attributes(ctx context.Context, id hsm.ObjectID) (hsm.Attributes, error)
+	Attributes(ctx context.Context, key hsm.Key) (hsm.Attributes, error)
 	Info() (hsm.Info, error)
 	Ping(ctx context.Context) error
 	SelfTest(ctx context.Context) []hsm.Check
@@ -74,10 +74,23 @@ type token interface {
 	Close() error
 }
 
+// openAlone opens a token as a group of one, which learns of the objects that other processes make.
+func openAlone(ctx context.Context, c hsm.Config) (*hsm.Group, error) {
+	t, err := hsm.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return hsm.NewGroup(t)
+}
+
 // openToken opens a token with its replicas. One that is not available joins when it is; the others serve without it.
 func openToken(ctx context.Context, first hsm.Config, replicas []string, log *zap.Logger) (token, error) {
 	if len(replicas) == 0 {
-		return hsm.Open(ctx, first)
+		alone, err := openAlone(ctx, first)
+		if err != nil {
+			return nil, err // no typed nil
+		}
+		return alone, nil
 	}
 	var members []*hsm.Token
 	var errs []error
@@ -140,7 +153,7 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	can, err := selfTest(ctx, p)
+	can, err := selfTest(ctx, c, p)
 	if err != nil {
 		return p, err
 	}
@@ -154,7 +167,7 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 
 func (p *parts) newService(c *Config, can service.Capabilities) (err error) {
 	p.service, err = service.New(service.Config{Store: p.store, Token: p.token, Log: p.log, Audit: auditor(p.audit), Can: can,
-		Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
+		Residency: service.Residency(c.Token.Residency), Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
 	return err
 }
 
@@ -177,7 +190,7 @@ func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err 
 }
 
 // selfTest refuses a token that can't do what everything needs, and tells what it can do.
-func selfTest(ctx context.Context, p *parts) (service.Capabilities, error) {
+func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, error) {
 	checks := p.token.SelfTest(ctx)
 	var failures []string
 	for _, check := range checks {
@@ -192,11 +205,18 @@ func selfTest(ctx context.Context, p *parts) (service.Capabilities, error) {
 	if failures != nil {
 		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
 	}
-	return service.CapabilitiesOf(checks), nil
+	can := service.CapabilitiesOf(checks)
+	if c.Token.Residency == string(service.ResidencyWrapped) && !can.KeepWrapped {
+		return can, fmt.Errorf("token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", hsm.CheckInside)
+	}
+	return can, nil
 }
 
 func (p *parts) close() error {
 	var errs []error
+	if p.service != nil {
+		errs = append(errs, p.service.Close())
+	}
 	if p.audit != nil {
 		errs = append(errs, closeAudit(p.audit, p.shutdown))
 	}

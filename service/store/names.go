@@ -140,7 +140,8 @@ func (d *DB) OwnObjects(ctx context.Context) (map[string]service.ObjectID, error
 		purpose string
 		raw     []byte
 	}
-	rows, err := d.read.QueryContext(ctx, "SELECT purpose, cka_id FROM service_objects UNION ALL SELECT 'import/' || hex(cka_id), cka_id FROM wrapping_keys")
+	rows, err := d.read.QueryContext(ctx, `SELECT purpose, cka_id FROM service_objects WHERE key_store = ''
+		UNION ALL SELECT 'import/' || hex(cka_id), cka_id FROM wrapping_keys WHERE key_store = ''`)
 	objects, err := collect(rows, err, func(row scanner) (o object, err error) {
 		err = row.Scan(&o.purpose, &o.raw)
 		return o, err

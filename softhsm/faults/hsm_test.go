@@ -53,8 +53,9 @@ func newID(t testing.TB) (id hsm.ObjectID) {
 
 func newPair(t testing.TB, token *hsm.Token) hsm.Pair {
 	t.Helper()
-	p := hsm.Pair{Seal: newID(t), Wrap: newID(t)}
-	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{p.Seal: hsm.Seal, p.Wrap: hsm.Wrap} {
+	seal, wrap := newID(t), newID(t)
+	p := hsm.Pair{Seal: seal, Wrap: wrap}
+	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{seal: hsm.Seal, wrap: hsm.Wrap} {
 		if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +97,7 @@ func TestForwardingIsFaithful(t *testing.T) {
 	if objects, err := token.Objects(t.Context(), "verenc/test/"); err != nil || len(objects) != 2 {
 		t.Errorf("%v, %v", objects, err)
 	}
-	if err := token.Destroy(t.Context(), p.Seal, p.Wrap); err != nil {
+	if err := token.Destroy(t.Context(), p.Seal.(hsm.ObjectID), p.Wrap.(hsm.ObjectID)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); !errors.Is(err, hsm.ErrNoObject) {

@@ -69,7 +69,7 @@ func TestIndexOfALoggedOutToken(t *testing.T) {
 	}
 	results := make(chan error, 2)
 	go func() { _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); results <- err }()
-	go func() { results <- token.Destroy(t.Context(), p.Wrap) }()
+	go func() { results <- token.Destroy(t.Context(), p.Wrap.(hsm.ObjectID)) }()
 	m.LogOut()
 	m.Release()
 	for range cap(results) { // both either were refused, or waited for the next connection

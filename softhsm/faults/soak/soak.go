@@ -100,8 +100,9 @@ func newID(r *rand.Rand) (id hsm.ObjectID) {
 
 func (s *soak) makeKeys() (err error) {
 	ctx, r := context.Background(), rand.New(rand.NewPCG(s.cfg.seed, 0))
-	s.keys, s.mac, s.signer = hsm.Pair{Seal: newID(r), Wrap: newID(r)}, newID(r), newID(r)
-	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{s.keys.Seal: hsm.Seal, s.keys.Wrap: hsm.Wrap, s.mac: hsm.MAC256} {
+	seal, wrap := newID(r), newID(r)
+	s.keys, s.mac, s.signer = hsm.Pair{Seal: seal, Wrap: wrap}, newID(r), newID(r)
+	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{seal: hsm.Seal, wrap: hsm.Wrap, s.mac: hsm.MAC256} {
 		err = errors.Join(err, s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: purpose}))
 		s.objects[id] = true
 	}

@@ -1,0 +1,119 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/verenc/kms/hsm"
+)
+
+// Residency says where new key material lives. That of keys which are there already does not change with it.
+type Residency string
+
+// Residencies. Imported material, and pairs of a type that the token does not wrap, are token objects in any case.
+const (
+	// ResidencyToken: every key is a token object.
+	ResidencyToken Residency = "token"
+	// ResidencyWrapped: keys are generated in the token, wrapped there under a token object that never leaves it, and stored;
+	// to be used they are unwrapped into session objects. The token's room for objects does not limit their number.
+	ResidencyWrapped Residency = "wrapped"
+)
+
+// purposeResidency is the token object under which keys are wrapped: of the service's own token or, with a custom key store's
+// id behind it, of that one's.
+const (
+	purposeResidency = "residency"
+
+	roleResidency Role = "residency" // of that object, in statements
+)
+
+func residencyPurpose(keyStore string) string {
+	if keyStore == "" {
+		return purposeResidency
+	}
+	return purposeResidency + "/" + keyStore
+}
+
+// residency is where new material of a key is to live.
+func (s *Service) residency(ctx context.Context, k *Key) (Residency, error) {
+	residency := s.cfg.Residency
+	if k.CustomKeyStore != "" {
+		store, err := s.store.KeyStore(ctx, k.CustomKeyStore)
+		if err != nil {
+			return "", storeError(err)
+		}
+		residency = s.cfg.Clusters[store.ClusterID].Residency
+	}
+	pair := keySpecs[k.Spec].pair
+	if residency != ResidencyWrapped || k.Origin == originExternal || pair != 0 && !s.can.WrapPairs[pair] {
+		return ResidencyToken, nil
+	}
+	return ResidencyWrapped, nil
+}
+
+// wrapperFor gives the token object that new material of a key is to be wrapped under, none for residency token.
+func (s *Service) wrapperFor(ctx context.Context, k *Key) (none ObjectID, err error) {
+	residency, err := s.residency(ctx, k)
+	if err != nil || residency == ResidencyToken {
+		return none, err
+	}
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return none, err
+	}
+	purpose := residencyPurpose(k.CustomKeyStore)
+	id, err := s.store.ServiceObject(ctx, purpose)
+	if errors.Is(err, ErrNoRow) {
+		return s.makeWrapper(ctx, token, purpose, k.CustomKeyStore)
+	}
+	return id, storeError(err)
+}
+
+// makeWrapper makes the wrapping key of a token. It is recorded as one that a reconciler destroys before it is made, and adopted
+// after: there is never one under which two processes could wrap different things, nor an object that nobody knows of.
+func (s *Service) makeWrapper(ctx context.Context, token Token, purpose, keyStore string) (id ObjectID, err error) {
+	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
+		return id, internal(fmt.Errorf("draw an object id: %w", err))
+	}
+	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: id, ExpiresAt: s.now().Add(creationGrace), KeyStore: keyStore}); err != nil {
+		return id, storeError(err)
+	}
+	if err := token.GenerateWrappingKey(ctx, id, "verenc/service/"+purpose); err != nil {
+		if errors.Is(err, hsm.ErrUnsupported) {
+			return id, refuse(CodeUnsupportedOperation, msgTokenCannot, "Residency wrapped", "the token does not keep to CKA_UNWRAP_TEMPLATE").because(err)
+		}
+		return id, dependencyError(err)
+	}
+	err = s.store.AdoptServiceObject(ctx, purpose, id, s.now())
+	if errors.Is(err, ErrExists) { // another process was first; a reconciler destroys ours
+		id, err = s.store.ServiceObject(ctx, purpose)
+	}
+	return id, storeError(err)
+}
+
+// key gives what hsm needs to use the material's key of one role.
+func (m *Material) key(k *Key, role Role) hsm.Key {
+	if !m.outside() {
+		return m.Objects[role]
+	}
+	return m.wrappedKey(k, role)
+}
+
+// outside tells whether the material is kept outside of the token, wrapped.
+func (m *Material) outside() bool { return m.WrappedBy != ObjectID{} }
+
+func (m *Material) wrappedKey(k *Key, role Role) hsm.WrappedKey {
+	w := hsm.WrappedKey{Name: m.Objects[role], Under: m.WrappedBy, Wrapped: m.Wrapped[role]}
+	if role == RolePair {
+		w.Pair = keyPair(k, m.Objects[role], "")
+	} else {
+		w.Purpose = purposeOf(k, role)
+	}
+	return w
+}
+
+func (m *Material) pair(k *Key) hsm.Pair {
+	return hsm.Pair{Seal: m.key(k, RoleSeal), Wrap: m.key(k, RoleWrap)}
+}
