@@ -168,3 +168,45 @@ func TestGroupBeginsWithOneMember(t *testing.T) {
 		t.Errorf("the late member: %v", err)
 	}
 }
+
+// TestGroupFindsKeysOfOthers: what another process has made is found when it is needed first, and what is nowhere is not sought
+// again at once, since each search takes time linear in the number of objects.
+func TestGroupFindsKeysOfOthers(t *testing.T) {
+	soft := softhsm.New(t)
+	m := faults.New(t, soft)
+	var tokens [2]*hsm.Token
+	for i, module := range []string{m.Path, soft.Module} {
+		token, err := hsm.Open(t.Context(), hsm.Config{Module: module, Serial: soft.Serial, PIN: soft.PIN})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens[i] = token
+		if _, err := token.Encrypt(t.Context(), hsm.ObjectID{1}, []byte("x"), nil); !errors.Is(err, hsm.ErrNoObject) { // the index is complete
+			t.Fatal(err)
+		}
+	}
+	g, err := hsm.NewGroup(tokens[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(g.Close(), tokens[1].Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := tokens[1].GenerateSecretKey(t.Context(), hsm.SecretKey{ID: hsm.ObjectID{2}, Label: "verenc/test", Purpose: hsm.Seal}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Encrypt(t.Context(), hsm.ObjectID{2}, []byte("x"), nil); err != nil {
+		t.Errorf("the key of another: %v", err)
+	}
+	m.ResetCounts()
+	for range 10 {
+		if _, err := g.Encrypt(t.Context(), hsm.ObjectID{9}, []byte("x"), nil); !errors.Is(err, hsm.ErrNoObject) {
+			t.Errorf("a key that is nowhere: %v", err)
+		}
+	}
+	if n := m.Calls("C_FindObjectsInit"); n != 1 {
+		t.Errorf("%d searches for a key that is nowhere", n)
+	}
+}

@@ -64,6 +64,12 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
+	return newFixtureIn(t, service.ResidencyToken)
+}
+
+// newFixtureIn is newFixture with a residency, also of the custom key stores' tokens.
+func newFixtureIn(t testing.TB, residency service.Residency) *fixture {
+	t.Helper()
 	first, spare := softhsm.New(t), softhsm.New(t)
 	f := &fixture{t: t, failures: &failures{}, spareToken: spare}
 	f.server = newServer(t, options{service: func(c *service.Config) {
@@ -74,6 +80,11 @@ func newFixture(t testing.TB) *fixture {
 		other := openToken(spare)
 		other.TrustAnchor = "another anchor"
 		c.Clusters[clusterOfAnother] = other
+		c.Residency = residency
+		for id, cluster := range c.Clusters {
+			cluster.Residency = residency
+			c.Clusters[id] = cluster
+		}
 		f.failures.install(c)
 	}})
 	t.Cleanup(f.endKeyStores)
@@ -346,18 +357,33 @@ func keyMember(in any) string {
 	return ""
 }
 
-// TestEveryOperation calls each once, with success.
+// TestEveryOperation calls each once, with success, in both residencies.
 func TestEveryOperation(t *testing.T) {
-	f := newFixture(t)
-	for _, op := range operationNames() {
-		t.Run(op, func(t *testing.T) {
-			if noToken[op] {
-				return
-			}
-			if err := invoke(t.Context(), f.Client, op, f.request(op)); err != nil {
-				t.Error(err)
-			}
-		})
+	for _, residency := range []service.Residency{service.ResidencyToken, service.ResidencyWrapped} {
+		f := newFixtureIn(t, residency)
+		for _, op := range operationNames() {
+			t.Run(string(residency)+"/"+op, func(t *testing.T) {
+				if noToken[op] {
+					return
+				}
+				if err := invoke(t.Context(), f.Client, op, f.request(op)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		f.checkResidency(t, residency)
+	}
+}
+
+// checkResidency looks where the fixture's keys are: with residency wrapped, only imported ones are in the token.
+func (f *fixture) checkResidency(t *testing.T, residency service.Residency) {
+	t.Helper()
+	for name, id := range map[string]string{"symmetric": f.symmetric, "rsa": f.rsa, "signing": f.signing, "mac": f.mac, "agreeing": f.agreeing,
+		"primary": f.primary, "external": f.external} {
+		objects := len(ok(f.Token.Objects(t.Context(), "verenc/"+id+"/"))(t))
+		if (objects == 0) != (residency == service.ResidencyWrapped && id != f.external) {
+			t.Errorf("%s, residency %s: %d token objects", name, residency, objects)
+		}
 	}
 }
 

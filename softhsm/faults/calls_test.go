@@ -26,12 +26,22 @@ func TestCallsOfOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	under := newID(t)
+	if err := token.GenerateWrappingKey(t.Context(), under, "verenc/test"); err != nil {
+		t.Fatal(err)
+	}
+	outside := hsm.WrappedKey{Name: newID(t), Under: under, Purpose: hsm.Seal}
+	if outside.Wrapped, _, err = token.GenerateWrappedKey(t.Context(), outside); err != nil {
+		t.Fatal(err)
+	}
 	known(t, token)
 	for name, test := range map[string]struct {
 		operation func() error
 		calls     map[string]int
 	}{
 		"Encrypt": {func() error { _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); return err },
+			map[string]int{"C_EncryptInit": 1, "C_Encrypt": 1}},
+		"Encrypt with a key that is held": {func() error { _, err := token.Encrypt(t.Context(), outside, []byte("x"), nil); return err },
 			map[string]int{"C_EncryptInit": 1, "C_Encrypt": 1}},
 		"Decrypt": {func() error { _, err := token.Decrypt(t.Context(), p.Seal, sealed, nil); return err },
 			map[string]int{"C_DecryptInit": 1, "C_Decrypt": 1}},

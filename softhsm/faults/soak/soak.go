@@ -35,11 +35,12 @@ type soak struct {
 	report *report
 	begun  atomic.Int64 // operations
 
-	keys   hsm.Pair
-	mac    hsm.ObjectID
-	macOf  []byte // of message
-	signer hsm.ObjectID
-	public *ecdsa.PublicKey
+	keys    hsm.Pair
+	outside []hsm.WrappedKey // more than are held
+	mac     hsm.ObjectID
+	macOf   []byte // of message
+	signer  hsm.ObjectID
+	public  *ecdsa.PublicKey
 
 	mu      sync.Mutex
 	boxes   []box                 // guarded by mu: to be opened again and again
@@ -51,12 +52,15 @@ type soak struct {
 type box struct {
 	sealed, aad, plaintext []byte
 	wrapped                bool
+	outside                int // by this wrapped key, counted from 1; 0 by keys
 }
 
 const (
 	mostBoxes   = 200
 	mostKeys    = 100
 	wrappedSize = 32 // bytes
+	outsideKeys = 5
+	heldKeys    = 2
 )
 
 var message = []byte("message")
@@ -73,7 +77,7 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	}
 	m.SetSeed(cfg.seed)
 	s := &soak{cfg: cfg, module: m, report: newReport(), objects: map[hsm.ObjectID]bool{}}
-	s.token, err = hsm.Open(context.Background(), hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2,
+	s.token, err = hsm.Open(context.Background(), hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2, HeldKeys: heldKeys,
 		CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second, ConnectTimeout: 250 * time.Millisecond,
 		MaxStuck: 8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
 	if err != nil {
@@ -116,8 +120,28 @@ func (s *soak) makeKeys() (err error) {
 		return err
 	}
 	s.public = public.(*ecdsa.PublicKey)
-	s.macOf, err = s.token.MAC(ctx, s.mac, crypto.SHA256, message)
-	return err
+	if s.macOf, err = s.token.MAC(ctx, s.mac, crypto.SHA256, message); err != nil {
+		return err
+	}
+	return s.makeOutside(ctx, r)
+}
+
+// makeOutside makes keys that are no token objects.
+func (s *soak) makeOutside(ctx context.Context, r *rand.Rand) error {
+	under := newID(r)
+	if err := s.token.GenerateWrappingKey(ctx, under, ""); err != nil {
+		return err
+	}
+	s.objects[under] = true
+	for range outsideKeys {
+		k := hsm.WrappedKey{Name: newID(r), Under: under, Purpose: hsm.Seal}
+		var err error
+		if k.Wrapped, _, err = s.token.GenerateWrappedKey(ctx, k); err != nil {
+			return err
+		}
+		s.outside = append(s.outside, k)
+	}
+	return nil
 }
 
 // load lets the callers run, and the faults.
@@ -153,7 +177,7 @@ func (s *soak) load(ctx context.Context) {
 func (s *soak) operate(r *rand.Rand) bool {
 	ctx := context.Background()
 	aad := []byte{byte(r.Uint32())}
-	switch r.IntN(12) {
+	switch r.IntN(14) {
 	case 0:
 		plaintext := bytes.Repeat(aad, 1+r.IntN(64))
 		sealed, err := s.token.Encrypt(ctx, s.keys.Seal, plaintext, aad)
@@ -181,6 +205,10 @@ func (s *soak) operate(r *rand.Rand) bool {
 		return s.report.done("Sign", err)
 	case 7:
 		return s.createAndDestroy(r)
+	case 8, 9:
+		key := r.IntN(outsideKeys)
+		sealed, err := s.token.Encrypt(ctx, s.outside[key], aad, aad)
+		return s.keep("Encrypt outside", box{sealed: sealed, aad: aad, plaintext: aad, outside: key + 1}, err)
 	}
 	return s.openOne(r)
 }
@@ -214,7 +242,11 @@ func (s *soak) open(b box) (plaintext []byte, err error) {
 	if b.wrapped {
 		return s.token.DecryptWrapped(context.Background(), s.keys, b.sealed, wrappedSize, b.aad)
 	}
-	return s.token.Decrypt(context.Background(), s.keys.Seal, b.sealed, b.aad)
+	key := s.keys.Seal
+	if b.outside > 0 {
+		key = s.outside[b.outside-1]
+	}
+	return s.token.Decrypt(context.Background(), key, b.sealed, b.aad)
 }
 
 func (s *soak) openOne(r *rand.Rand) bool {
@@ -335,6 +367,11 @@ func (s *soak) inspect() {
 		}
 		if !exists && there[id] {
 			s.report.wrongAnswer("%s was destroyed and exists", id)
+		}
+	}
+	for _, k := range s.outside {
+		if err := s.token.Forget(context.Background(), k); err != nil {
+			s.report.wrongAnswer("forget a key that is held: %v", err)
 		}
 	}
 	s.report.stats = s.token.Stats()

@@ -22,7 +22,7 @@ func TestSoak(t *testing.T) {
 		if err := r.verdict(); err != nil {
 			t.Errorf("%v\n%s", err, &out)
 		}
-		if r.total() < 2500 || len(r.operations) != 10 || len(r.faults) == 0 {
+		if r.total() < 2500 || len(r.operations) != 11 || len(r.faults) == 0 {
 			t.Errorf("not much was tried:\n%s", &out)
 		}
 	}
