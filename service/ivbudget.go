@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
@@ -33,6 +35,7 @@ type ivBudget struct {
 type ivLease struct {
 	left   int64 // encryptions that may still be done
 	asking bool
+	first  bool // the first block, taken on trust, is not leased yet
 	over   bool // the limit is reached
 }
 
@@ -61,14 +64,14 @@ func (b *ivBudget) take(material string) (allowed, ask bool) {
 	defer b.mu.Unlock()
 	l, known := b.spent.Get(material)
 	if !known {
-		l = &ivLease{left: b.block} // the first block, which is being asked for
+		l = &ivLease{left: b.block, first: true}
 		b.spent.Add(material, l)
 	}
 	if l.left <= 0 {
 		return false, !l.asking
 	}
 	l.left--
-	ask = !l.asking && !l.over && (!known || l.left < b.block/2)
+	ask = !l.asking && !l.over && (l.first || l.left < b.block/2)
 	l.asking = l.asking || ask
 	return true, ask
 }
@@ -81,12 +84,26 @@ func (b *ivBudget) leased(material string, total int64) (over bool) {
 	if !known {
 		return total >= b.limit
 	}
-	l.asking = false
+	l.asking, l.first = false, false
 	if total > b.block || l.left <= 0 { // the first block was taken on trust
 		l.left += b.block
 	}
 	l.over = total >= b.limit
 	return l.over
+}
+
+// more adds what else is asked for, so that one write of the store serves all.
+func (b *ivBudget) more(first leaseAsk) []leaseAsk {
+	asks := []leaseAsk{first}
+	for len(asks) < ivAsks {
+		select {
+		case a := <-b.asks:
+			asks = append(asks, a)
+		default:
+			return asks
+		}
+	}
+	return asks
 }
 
 // failed lets the next encryption ask again.
@@ -124,7 +141,7 @@ func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 		return nil
 	}
 	// The block ended before the next one came: the request waits for it.
-	if err := s.lease(ctx, leaseAsk{k, m.ID}); err != nil {
+	if err := s.lease(ctx, []leaseAsk{{k, m.ID}}); err != nil {
 		return storeError(err)
 	}
 	if allowed, _ = s.ivs.take(m.ID); !allowed {
@@ -133,13 +150,29 @@ func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	return nil
 }
 
-// lease asks the store for a block, and has the key rotate when it has reached its limit.
-func (s *Service) lease(ctx context.Context, a leaseAsk) error {
-	total, err := s.store.LeaseIVs(ctx, a.material, s.ivs.block)
+// lease asks the store for a block of each material, and has the keys rotate that have reached their limit.
+func (s *Service) lease(ctx context.Context, asks []leaseAsk) error {
+	materials := make([]string, len(asks))
+	for i, a := range asks {
+		materials[i] = a.material
+	}
+	totals, err := s.store.LeaseIVs(ctx, materials, s.ivs.block)
 	if err != nil {
-		s.ivs.failed(a.material)
+		for _, m := range materials {
+			s.ivs.failed(m)
+		}
 		return err
 	}
+	var errs []error
+	for i, a := range asks {
+		if err := s.leased(ctx, a, totals[i]); err != nil {
+			errs = append(errs, fmt.Errorf("key %s: %w", a.key.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Service) leased(ctx context.Context, a leaseAsk, total int64) error {
 	if !s.ivs.leased(a.material, total) || a.key.Origin == originExternal || a.key.CustomKeyStore != "" {
 		return nil
 	}
@@ -163,8 +196,8 @@ func (s *Service) leaseIVs(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case a := <-s.ivs.asks:
-			if err := s.lease(ctx, a); err != nil && ctx.Err() == nil {
-				s.log.Error("lease initialisation vectors; it is tried again", zap.String("key", a.key.ID), zap.Error(err))
+			if err := s.lease(ctx, s.ivs.more(a)); err != nil && ctx.Err() == nil {
+				s.log.Error("lease initialisation vectors; it is tried again", zap.Error(err))
 			}
 		}
 	}

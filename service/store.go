@@ -99,8 +99,8 @@ type Store interface {
 	// LastUse returns a key's last use; ErrNoRow when there is none.
 	LastUse(ctx context.Context, region, keyID string) (*KeyUse, error)
 
-	// LeaseIVs adds n to the initialisation vectors that were leased for a key material, and returns their sum.
-	LeaseIVs(ctx context.Context, material string, n int64) (total int64, err error)
+	// LeaseIVs adds n to the initialisation vectors that were leased for each key material, and returns their sums.
+	LeaseIVs(ctx context.Context, materials []string, n int64) (totals []int64, err error)
 
 	// InsertAccessKey adds a credential; ErrExists when the id is taken, ErrLimit when its principal is not its account's
 	// root and has maxPerUser already, ErrNoRow when its principal is neither that nor stored.

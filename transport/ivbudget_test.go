@@ -78,8 +78,8 @@ func TestLeasesAreNotLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if total, err := s.Store.LeaseIVs(t.Context(), *described.KeyMetadata.CurrentKeyMaterialId, 1); err != nil || total != 5 {
-		t.Errorf("%d leased, %v", total, err)
+	if totals, err := s.Store.LeaseIVs(t.Context(), []string{*described.KeyMetadata.CurrentKeyMaterialId}, 1); err != nil || totals[0] != 5 {
+		t.Errorf("%d leased, %v", totals, err)
 	}
 }
 
@@ -89,9 +89,9 @@ type leaselessStore struct {
 	fail bool
 }
 
-func (s *leaselessStore) LeaseIVs(ctx context.Context, material string, n int64) (int64, error) {
+func (s *leaselessStore) LeaseIVs(ctx context.Context, materials []string, n int64) ([]int64, error) {
 	if s.fail {
-		return 0, errors.New("disk full")
+		return nil, errors.New("disk full")
 	}
-	return s.Store.LeaseIVs(ctx, material, n)
+	return s.Store.LeaseIVs(ctx, materials, n)
 }

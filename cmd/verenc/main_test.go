@@ -37,7 +37,7 @@ type site struct {
 	env  []string
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{soft: softhsm.New(t), dir: t.TempDir()}
 	return s.with("VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label, "VERENC_TOKEN_PIN_FILE="+s.soft.PINFile,
@@ -45,7 +45,7 @@ func newSite(t *testing.T) *site {
 }
 
 // initialised is a site where verenc init was run; its access key is in the file path("credentials").
-func initialised(t *testing.T) *site {
+func initialised(t testing.TB) *site {
 	t.Helper()
 	s := newSite(t)
 	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
@@ -64,7 +64,7 @@ func (s *site) with(env ...string) *site {
 }
 
 // write makes a file in the site's folder.
-func (s *site) write(t *testing.T, name, text string, mode os.FileMode) string {
+func (s *site) write(t testing.TB, name, text string, mode os.FileMode) string {
 	t.Helper()
 	if err := os.WriteFile(s.path(name), []byte(text), mode); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func (s *site) write(t *testing.T, name, text string, mode os.FileMode) string {
 }
 
 // command is verenc with nothing in its environment that the test did not put there.
-func (s *site) command(t *testing.T, args ...string) *exec.Cmd {
+func (s *site) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -98,12 +98,12 @@ type result struct {
 
 func (r result) String() string { return fmt.Sprintf("exit code %d\n%s%s", r.code, r.stdout, r.stderr) }
 
-func (s *site) run(t *testing.T, args ...string) result {
+func (s *site) run(t testing.TB, args ...string) result {
 	t.Helper()
 	return runCommand(t, s.command(t, args...))
 }
 
-func runCommand(t *testing.T, cmd *exec.Cmd) result {
+func runCommand(t testing.TB, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -130,7 +130,7 @@ type running struct {
 type logLine map[string]any
 
 // serve starts a server and ends it with the test, when it must exit with 0.
-func (s *site) serve(t *testing.T) *running {
+func (s *site) serve(t testing.TB) *running {
 	t.Helper()
 	r := &running{cmd: s.command(t, "serve"), ended: make(chan struct{}), more: make(chan struct{})}
 	stderr, err := r.cmd.StderrPipe()
@@ -158,7 +158,7 @@ func (s *site) serve(t *testing.T) *running {
 	return r
 }
 
-func (r *running) read(t *testing.T, stderr io.Reader) {
+func (r *running) read(t testing.TB, stderr io.Reader) {
 	defer close(r.ended)
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
@@ -182,7 +182,7 @@ func (r *running) log() []logLine {
 }
 
 // text is the log as text.
-func (r *running) text(t *testing.T) string {
+func (r *running) text(t testing.TB) string {
 	t.Helper()
 	var b bytes.Buffer
 	for _, line := range r.log() {
@@ -194,7 +194,7 @@ func (r *running) text(t *testing.T) string {
 }
 
 // await waits for a line with this message and field.
-func (r *running) await(t *testing.T, msg, field, value string) logLine {
+func (r *running) await(t testing.TB, msg, field, value string) logLine {
 	t.Helper()
 	for {
 		r.mu.Lock()
@@ -213,7 +213,7 @@ func (r *running) await(t *testing.T, msg, field, value string) logLine {
 	}
 }
 
-func (r *running) terminate(t *testing.T) {
+func (r *running) terminate(t testing.TB) {
 	t.Helper()
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
@@ -227,7 +227,7 @@ func (r *running) wait() int {
 	return r.cmd.ProcessState.ExitCode()
 }
 
-func (r *running) stop(t *testing.T) int {
+func (r *running) stop(t testing.TB) int {
 	t.Helper()
 	r.terminate(t)
 	return r.wait()

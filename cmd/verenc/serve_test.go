@@ -33,7 +33,7 @@ import (
 )
 
 // accessKey reads the file that verenc init wrote.
-func (s *site) accessKey(t *testing.T) aws.Credentials {
+func (s *site) accessKey(t testing.TB) aws.Credentials {
 	t.Helper()
 	key := credentials.FindStringSubmatch(read(t, s.path("credentials")))
 	if key == nil {
@@ -42,14 +42,14 @@ func (s *site) accessKey(t *testing.T) aws.Credentials {
 	return aws.Credentials{AccessKeyID: key[1], SecretAccessKey: key[2]}
 }
 
-func (s *site) sdk(t *testing.T, url string, client *http.Client) *kms.Client {
+func (s *site) sdk(t testing.TB, url string, client *http.Client) *kms.Client {
 	t.Helper()
 	c := s.accessKey(t)
 	return kms.New(kms.Options{BaseEndpoint: &url, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: client,
 		Credentials: credentialsprovider.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, "")})
 }
 
-func get(t *testing.T, client *http.Client, url string) (status int, body string) {
+func get(t testing.TB, client *http.Client, url string) (status int, body string) {
 	t.Helper()
 	resp, err := client.Get(url)
 	if err != nil {

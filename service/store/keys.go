@@ -222,10 +222,17 @@ func (d *DB) LastUse(ctx context.Context, region, keyID string) (*service.KeyUse
 }
 
 // LeaseIVs implements service.Store.
-func (d *DB) LeaseIVs(ctx context.Context, material string, n int64) (total int64, err error) {
+func (d *DB) LeaseIVs(ctx context.Context, materials []string, n int64) (totals []int64, err error) {
+	totals = make([]int64, len(materials))
 	err = d.change(ctx, "lease initialisation vectors", func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `INSERT INTO iv_leases (material, leased) VALUES (?, ?)
-			ON CONFLICT DO UPDATE SET leased = leased + excluded.leased RETURNING leased`, material, n).Scan(&total)
+		for i, material := range materials {
+			err := tx.QueryRowContext(ctx, `INSERT INTO iv_leases (material, leased) VALUES (?, ?)
+				ON CONFLICT DO UPDATE SET leased = leased + excluded.leased RETURNING leased`, material, n).Scan(&totals[i])
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	return total, err
+	return totals, err
 }
