@@ -5,7 +5,7 @@ FUZZTIME ?= 20s
 SOAKTIME ?= 10m
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench soak cover build setup clean
+.PHONY: help run demo test lint fuzz bench scale soak cover build setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ fuzz: ## every fuzz target for $(FUZZTIME)
 bench: ## rates over HTTP, of the raw token, a bare handler and a far token, their ratios; what the audit log costs
 	@scripts/setup.sh
 	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./hsm
+
+scale: ## what a request costs, the start and the memory, with 1,000,000 keys and with 10
+	@scripts/setup.sh
+	@$(GO) test -run '^$$' -bench BenchmarkManyKeys -benchtime 1x -timeout 30m ./cmd/verenc
 
 soak: ## hours of an HSM's bad days in $(SOAKTIME), and what became of the keys
 	@scripts/setup.sh

@@ -1,7 +1,9 @@
 // Package hsm holds the keys: everything that touches the PKCS#11 token is here, and nothing else is.
 //
 // What it protects: KMS keys are generated in the token, CKA_SENSITIVE and never CKA_EXTRACTABLE, so neither
-// this process nor whoever takes it over can read them, only use them while connected. A data key made by
+// this process nor whoever takes it over can read them, only use them while connected. A WrappedKey is kept outside of the token;
+// it was extractable in the moment between its generation and its wrapping, and whoever has it, and the PIN, can use it
+// but not read it, since the token unwraps it into nothing that can be read. A data key made by
 // GenerateWrapped, and a private key made by GenerateWrappedPair, is also born in the token and leaves it wrapped only.
 // Imported keys were outside before; Import tells which of them are in this process's memory once more.
 //

@@ -13,10 +13,11 @@ import (
 	"github.com/verenc/kms/service/store"
 )
 
-// newBackupCommands save and restore the metadata. Key material is in the token: its backup is the HSM's own matter.
+// newBackupCommands save and restore the metadata, and keys of residency wrapped. Other key material is in the token: its
+// backup is the HSM's own matter.
 func newBackupCommands(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) []*cobra.Command {
 	backup := &cobra.Command{
-		Use: "backup FILE", Args: cobra.ExactArgs(1), Short: "Copy the database to a file, while servers may run; keys stay in the token",
+		Use: "backup FILE", Args: cobra.ExactArgs(1), Short: "Copy the database to a file, while servers may run; keys stay in the token, or are in the database wrapped by it",
 	}
 	backup.RunE = func(cmd *cobra.Command, args []string) error {
 		return with(func(cmd *cobra.Command, c *Config) (err error) {

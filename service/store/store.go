@@ -3,7 +3,8 @@
 // What it protects: the truth about which keys exist and where their material is. A change is durable when its method
 // returns (write-ahead log, synced at each commit), whole or absent, and seen by every process that has the file
 // open within a second. It holds no key material and no secret in clear, so a copy of the file gives nothing
-// away but metadata; the file's mode is 0600 even so.
+// away but metadata; the file's mode is 0600 even so. Keys of residency wrapped are here, and nowhere else: wrapped by the
+// token, and lost with the file and its backups.
 //
 // What it trusts: the file system to sync when it says so, and whoever may write the file: a change of a row by other
 // means is believed, except for sealed secrets and ciphertexts, which the token proves.
