@@ -63,8 +63,8 @@ var (
 // errLost is for calls of a connection that was lost under them.
 var errLost = fmt.Errorf("%w: the connection was lost", ErrUnavailable)
 
-func newConn(lib *library, slot uint, info pkcs11.TokenInfo, p *profile, limit, heldKeys int) *conn {
-	return &conn{lib: lib, held: newHeld(heldKeys), slot: slot, info: info, profile: p, gone: make(chan struct{}), unused: make(chan struct{}),
+func newConn(lib *library, slot uint, info pkcs11.TokenInfo, p *profile, limit int) *conn {
+	return &conn{lib: lib, slot: slot, info: info, profile: p, gone: make(chan struct{}), unused: make(chan struct{}),
 		places: make(chan struct{}, limit), generators: make(chan struct{}, max(1, limit/4)),
 		index: index{handles: map[ObjectID]pkcs11.ObjectHandle{}, complete: make(chan struct{})}}
 }

@@ -14,8 +14,9 @@ import (
 // Group is one token or several that hold the same keys: the members of an HSM's high-availability group, cloned by the HSM
 // itself. Keys are used on any member, in turns; a member that is lost, too late, or has not got a key yet is passed over
 // for the next one. A key that no member knows may be another process's: members search for it, no more often than
-// seekPause, since a search takes time linear in the number of objects. Keys are made and destroyed on the first member that is connected, once: a call that may have happened
-// is not repeated elsewhere. Its methods are those of Token, and may be called concurrently.
+// seekPause, since a search takes time linear in the number of objects. Keys are made and destroyed on the first member that
+// is connected, once: a call that may have happened is not repeated elsewhere. Its methods are those of Token, and may be
+// called concurrently.
 type Group struct {
 	members []*Token
 	turn    atomic.Uint64
@@ -90,15 +91,15 @@ func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys .
 			return v, err
 		}
 	}
+	if searches == nil {
+		return v, err
+	}
 	for _, ended := range searches {
 		select {
 		case <-ended:
 		case <-ctx.Done():
 			return v, err
 		}
-	}
-	if searches == nil {
-		return v, err
 	}
 	for _, t := range without {
 		if again, failed := f(t); failed == nil || !elsewhere(failed) {
@@ -108,17 +109,36 @@ func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys .
 	return v, err
 }
 
-// change calls f with the first member that is connected, once.
-func change(g *Group, f func(*Token) error) error {
-	if len(g.members) == 1 {
-		return f(g.members[0]) // which says what is wrong with it
-	}
+// connected are the members that are.
+func (g *Group) connected() (members []*Token) {
 	for _, t := range g.members {
 		if t.Stats().Connected {
-			return f(t)
+			members = append(members, t)
 		}
 	}
-	return fmt.Errorf("%w: no member of the group is connected", ErrUnavailable)
+	return members
+}
+
+// changeable are the connected members, one at least. The only member of a group is asked in any case, since it says best
+// what is wrong with it.
+func (g *Group) changeable() ([]*Token, error) {
+	if len(g.members) == 1 {
+		return g.members, nil
+	}
+	members := g.connected()
+	if len(members) == 0 {
+		return nil, fmt.Errorf("%w: no member of the group is connected", ErrUnavailable)
+	}
+	return members, nil
+}
+
+// change calls f with the first member that is connected, once.
+func change(g *Group, f func(*Token) error) error {
+	members, err := g.changeable()
+	if err != nil {
+		return err
+	}
+	return f(members[0])
 }
 
 // seek has a member look for keys that it does not know: they were made on another member since it connected. The channels
@@ -206,10 +226,8 @@ func (g *Group) Settle(ctx context.Context, k WrappedKey, id ObjectID, label str
 // Forget is Token's, on every member that is connected.
 func (g *Group) Forget(ctx context.Context, k WrappedKey) error {
 	var errs []error
-	for _, t := range g.members {
-		if t.Stats().Connected {
-			errs = append(errs, t.Forget(ctx, k))
-		}
+	for _, t := range g.connected() {
+		errs = append(errs, t.Forget(ctx, k))
 	}
 	return errors.Join(errs...)
 }
@@ -223,19 +241,13 @@ func (g *Group) Import(ctx context.Context, in Import) (imported Imported, err e
 // Destroy is Token's, on every member that is connected: a clone may be there before its original's end is cloned. It
 // fails when no member is connected.
 func (g *Group) Destroy(ctx context.Context, ids ...ObjectID) error {
+	members, err := g.changeable()
+	if err != nil {
+		return fmt.Errorf("destroy objects: %w", err)
+	}
 	var errs []error
-	connected := 0
-	for _, t := range g.members {
-		if t.Stats().Connected {
-			connected++
-			errs = append(errs, t.Destroy(ctx, ids...))
-		}
-	}
-	if len(g.members) == 1 {
-		return g.members[0].Destroy(ctx, ids...)
-	}
-	if connected == 0 {
-		return fmt.Errorf("destroy objects: %w: no member of the group is connected", ErrUnavailable)
+	for _, t := range members {
+		errs = append(errs, t.Destroy(ctx, ids...))
 	}
 	return errors.Join(errs...)
 }
@@ -322,10 +334,8 @@ func (g *Group) Ping(ctx context.Context) error {
 // SelfTest is that of every connected member: a check is passed when all pass it.
 func (g *Group) SelfTest(ctx context.Context) []Check {
 	var checks []Check
-	for _, t := range g.members {
-		if !t.Stats().Connected && len(g.members) > 1 {
-			continue
-		}
+	members, _ := g.changeable() // with none there are no checks
+	for _, t := range members {
 		for _, c := range t.SelfTest(ctx) {
 			i := slices.IndexFunc(checks, func(other Check) bool { return other.Name == c.Name })
 			if i < 0 {

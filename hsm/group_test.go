@@ -209,4 +209,11 @@ func TestGroupFindsKeysOfOthers(t *testing.T) {
 	if n := m.Calls("C_FindObjectsInit"); n != 1 {
 		t.Errorf("%d searches for a key that is nowhere", n)
 	}
+	m.ResetCounts()
+	if err := g.Destroy(t.Context(), hsm.ObjectID{2}); err != nil {
+		t.Error(err)
+	}
+	if n, searches := m.Calls("C_DestroyObject"), m.Calls("C_FindObjectsInit"); n != 1 || searches != 0 {
+		t.Errorf("a key that is known was destroyed by %d calls, with %d searches", n, searches)
+	}
 }

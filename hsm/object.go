@@ -141,9 +141,14 @@ func (p Purpose) template() []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false))
 }
 
-// dataKeyTemplate is a session object that can be wrapped but not read.
+// dataKeyTemplate is wrappableTemplate of a generic secret.
 func dataKeyTemplate(size int) []*pkcs11.Attribute {
-	return append(secretTemplate(pkcs11.CKK_GENERIC_SECRET),
+	return wrappableTemplate(pkcs11.CKK_GENERIC_SECRET, size)
+}
+
+// wrappableTemplate is a session object that can be wrapped but not read.
+func wrappableTemplate(keyType uint, size int) []*pkcs11.Attribute {
+	return append(secretTemplate(keyType),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true))

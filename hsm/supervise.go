@@ -161,8 +161,9 @@ func (t *Token) connect() (*conn, error) {
 	if p == nil {
 		p = profileOf(info)
 	}
-	c := newConn(t.lib, slot, info, p, limit, t.cfg.HeldKeys)
+	c := newConn(t.lib, slot, info, p, limit)
 	c.searchAlone, c.searchCall = t.cfg.CallTimeout/2, t.cfg.GenerateTimeout
+	c.held = newHeld(t.cfg.HeldKeys)
 	// The first session carries the login, which lasts as long as any session does; it is used for nothing else.
 	if c.keeper, err = t.lib.openSession(c); err != nil {
 		return nil, err

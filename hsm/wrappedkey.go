@@ -126,10 +126,7 @@ func (s *session) keepsInside(wrapping pkcs11.ObjectHandle) error {
 
 // generateAndWrap makes a secret key that no object is left of.
 func (s *session) generateAndWrap(wrapping pkcs11.ObjectHandle, p Purpose) (wrapped []byte, err error) {
-	h, err := s.generate(p.mechanism(), append(secretTemplate(p.keyType()),
-		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.size()),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)))
+	h, err := s.generate(p.mechanism(), wrappableTemplate(p.keyType(), p.size()))
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +141,11 @@ func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, 
 	if _, err := k.template(); err != nil {
 		return nil, nil, fmt.Errorf("generate wrapped key: %w", err)
 	}
-	generate := func(s *session) (both [2][]byte, err error) {
+	inTime := run[[2][]byte]
+	if k.Purpose == 0 {
+		inTime = runGenerate[[2][]byte]
+	}
+	both, err := inTime(ctx, t, func(s *session) (both [2][]byte, err error) {
 		wrapping, err := s.lookupObject(k.Under)
 		if err != nil {
 			return both, err
@@ -160,13 +161,7 @@ func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, 
 		}
 		both[0] = k.Wrapped
 		return both, err
-	}
-	var both [2][]byte
-	if k.Purpose != 0 {
-		both, err = run(ctx, t, generate)
-	} else {
-		both, err = runGenerate(ctx, t, generate)
-	}
+	})
 	return both[0], both[1], err
 }
 

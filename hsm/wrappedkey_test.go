@@ -12,24 +12,10 @@ import (
 	"testing"
 
 	"github.com/miekg/pkcs11"
-
-	"github.com/verenc/kms/softhsm"
 )
 
-// connectHolding is connect with so few held keys.
-func connectHolding(t *testing.T, soft softhsm.Token, keys int) *Token {
-	t.Helper()
-	token, err := Open(t.Context(), Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN, HeldKeys: keys})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := token.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return token
-}
+// holding has a connection hold so many wrapped keys at most.
+func holding(keys int) func(*Config) { return func(c *Config) { c.HeldKeys = keys } }
 
 func newWrappingKey(t *testing.T, token *Token) ObjectID {
 	t.Helper()
@@ -53,8 +39,7 @@ func newWrapped(t *testing.T, token *Token, k WrappedKey) (_ WrappedKey, spki []
 // TestWrappedKeys uses keys of each kind that are no token objects, with room for two, so that each is unwrapped again and
 // again; and once more on another connection.
 func TestWrappedKeys(t *testing.T) {
-	soft := softhsm.New(t)
-	token := connectHolding(t, soft, 2)
+	token := connect(t, holding(2))
 	under := newWrappingKey(t, token)
 	seal, _ := newWrapped(t, token, WrappedKey{Under: under, Purpose: Seal})
 	wrap, _ := newWrapped(t, token, WrappedKey{Under: under, Purpose: Wrap})
@@ -79,7 +64,7 @@ func TestWrappedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	tags := map[Purpose][]byte{}
-	for i, token := range []*Token{token, connectHolding(t, soft, 2)} {
+	for i, token := range []*Token{token, connect(t, func(c *Config) { *c = token.cfg })} {
 		if again, err := token.DecryptWrapped(t.Context(), keys, box, 32, aad); err != nil || !bytes.Equal(again, secret) {
 			t.Errorf("decrypt: %v", err)
 		}
@@ -228,7 +213,7 @@ func TestSettle(t *testing.T) {
 // TestWrappedKeysUnderLoad has many callers use more keys than are held; an object that is destroyed under a call, or taken for
 // another, would show.
 func TestWrappedKeysUnderLoad(t *testing.T) {
-	token := connectHolding(t, softhsm.New(t), 3)
+	token := connect(t, holding(3))
 	under := newWrappingKey(t, token)
 	var keys []WrappedKey
 	for range 8 {

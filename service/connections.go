@@ -134,12 +134,17 @@ func (s *keyStores) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// tokenOf gives the token that a key's material is in.
-func (s *Service) tokenOf(k *Key) (Token, error) {
-	if k.CustomKeyStore == "" {
+// tokenIn gives the token of a custom key store that is connected, or the service's own.
+func (s *Service) tokenIn(keyStore string) (Token, error) {
+	if keyStore == "" {
 		return s.token, nil
 	}
-	t, err := s.keyStores.token(k.CustomKeyStore)
+	return s.keyStores.token(keyStore)
+}
+
+// tokenOf gives the token that a key's material is in.
+func (s *Service) tokenOf(k *Key) (Token, error) {
+	t, err := s.tokenIn(k.CustomKeyStore)
 	if err != nil {
 		return nil, refuse(CodeKeyUnavailable, msgUnavailable).because(err)
 	}

@@ -165,6 +165,9 @@ func (k *Key) dropMaterial(scrap *Material) bool {
 // destroyObjects destroys the objects of a key's material, all but those that a related key in another region uses, too. Of a
 // material outside of the token it ends the session objects; the material ends with its row.
 func (s *Service) destroyObjects(ctx context.Context, k *Key, m *Material) error {
+	if m.outside() {
+		return s.forget(ctx, k, m)
+	}
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return err
@@ -172,9 +175,6 @@ func (s *Service) destroyObjects(ctx context.Context, k *Key, m *Material) error
 	shared, err := s.sharedObjects(ctx, k)
 	if err != nil {
 		return err
-	}
-	if m.outside() {
-		return s.forget(ctx, k, m)
 	}
 	for role, id := range m.Objects {
 		if shared[id] {

@@ -106,10 +106,13 @@ func (s *Service) settle(ctx context.Context, k *Key, m *Material) error {
 // forget ends the session objects of a material that is kept outside.
 func (s *Service) forget(ctx context.Context, k *Key, m *Material) error {
 	token, err := s.tokenOf(k)
+	if err != nil {
+		return err
+	}
 	for role := range m.Objects {
-		if err == nil {
-			err = token.Forget(ctx, m.wrappedKey(k, role))
+		if err := token.Forget(ctx, m.wrappedKey(k, role)); err != nil {
+			return fmt.Errorf("forget the %s key: %w", role, err)
 		}
 	}
-	return err
+	return nil
 }

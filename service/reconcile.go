@@ -164,11 +164,9 @@ func (s *Service) reconcileWrappingKeys(ctx context.Context) error {
 		}
 		done := 0
 		for _, w := range expired {
-			token := s.token
-			if w.KeyStore != "" {
-				if token, err = s.keyStores.token(w.KeyStore); err != nil {
-					continue
-				}
+			token, err := s.tokenIn(w.KeyStore)
+			if err != nil {
+				continue
 			}
 			if err := token.Destroy(ctx, w.ObjectID); err != nil {
 				return fmt.Errorf("destroy wrapping key: %w", err)

@@ -27,7 +27,7 @@ func TestServiceEventsAreRecorded(t *testing.T) {
 			_, err := a.ImportKeyMaterial(t.Context(), in)
 			return err
 		}, func(id string) bool {
-			return len(ok(a.Token.Objects(t.Context(), "verenc/"+id+"/"))(t)) == 0
+			return len(a.objectsOf(t, id)) == 0
 		}},
 		{"RotateKey", types.OriginTypeAwsKms, 91 * 24 * time.Hour, func(id string) error {
 			_, err := a.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: &id, RotationPeriodInDays: aws.Int32(90)})

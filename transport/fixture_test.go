@@ -380,7 +380,7 @@ func (f *fixture) checkResidency(t *testing.T, residency service.Residency) {
 	t.Helper()
 	for name, id := range map[string]string{"symmetric": f.symmetric, "rsa": f.rsa, "signing": f.signing, "mac": f.mac, "agreeing": f.agreeing,
 		"primary": f.primary, "external": f.external} {
-		objects := len(ok(f.Token.Objects(t.Context(), "verenc/"+id+"/"))(t))
+		objects := len(f.objectsOf(t, id))
 		if (objects == 0) != (residency == service.ResidencyWrapped && id != f.external) {
 			t.Errorf("%s, residency %s: %d token objects", name, residency, objects)
 		}

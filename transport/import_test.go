@@ -282,7 +282,7 @@ func TestImportedMaterialExpires(t *testing.T) {
 	if got := state(); got != types.KeyStatePendingImport {
 		t.Error(got)
 	}
-	if objects := ok(s.Token.Objects(t.Context(), "verenc/"+*made.KeyId+"/"))(t); len(objects) != 0 {
+	if objects := s.objectsOf(t, *made.KeyId); len(objects) != 0 {
 		t.Errorf("the token still has %d objects", len(objects))
 	}
 	_, err = s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(32)))

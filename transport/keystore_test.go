@@ -56,7 +56,7 @@ func TestCustomKeyStores(t *testing.T) {
 	if *made.CustomKeyStoreId != *id || *made.CloudHsmClusterId != cluster(1) || made.Origin != types.OriginTypeAwsCloudhsm || made.CurrentKeyMaterialId != nil {
 		t.Errorf("%+v", made)
 	}
-	if objects := ok(s.Token.Objects(t.Context(), "verenc/"+*made.KeyId+"/"))(t); len(objects) != 0 {
+	if objects := s.objectsOf(t, *made.KeyId); len(objects) != 0 {
 		t.Errorf("the service's own token has %d objects of the key", len(objects))
 	}
 	sealed := s.sealedBy(t, made.KeyId)

@@ -164,7 +164,7 @@ func TestDeletionOfMultiRegionKeys(t *testing.T) {
 	id := here.makeKey(t, kms.CreateKeyInput{MultiRegion: aws.Bool(true)}).KeyId
 	ok(here.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion)}))(t)
 	sealed := here.sealedBy(t, id)
-	objects := func() int { return len(ok(here.Token.Objects(t.Context(), "verenc/"+*id+"/"))(t)) }
+	objects := func() int { return len(here.objectsOf(t, *id)) }
 
 	out := ok(here.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: aws.Int32(10)}))(t)
 	if *out.KeyId != home+*id || out.KeyState != types.KeyStatePendingReplicaDeletion || out.DeletionDate != nil || *out.PendingWindowInDays != 10 {

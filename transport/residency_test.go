@@ -43,9 +43,7 @@ func TestResidencyWrapped(t *testing.T) {
 	held := s.Token.Stats().Held
 	ok(s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)}))(t)
 	s.advance(8 * 24 * time.Hour)
-	if err := s.Service.Reconcile(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.reconcile(t)
 	if now := s.Token.Stats().Held; now >= held {
 		t.Errorf("%d keys are held, %d were", now, held)
 	}
@@ -63,9 +61,8 @@ func TestResidencyIsRemembered(t *testing.T) {
 	ok(s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &primary, ReplicaRegion: aws.String(otherRegion)}))(t)
 	signing := *s.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP384, KeyUsage: types.KeyUsageTypeSignVerify}).KeyId
 	sealed := map[string][]byte{symmetric: s.sealedBy(t, &symmetric), primary: s.sealedBy(t, &primary)}
-	objects := func(id string) int { return len(ok(s.Token.Objects(t.Context(), "verenc/"+id+"/"))(t)) }
 	for id, want := range map[string]service.Migration{symmetric: {Settled: 2}, primary: {Settled: 1}, signing: {Settled: 1}} {
-		if objects(id) != 0 {
+		if len(s.objectsOf(t, id)) != 0 {
 			t.Errorf("%s is in the token", id)
 		}
 		for range 2 { // the second time there is nothing left to do
@@ -74,7 +71,7 @@ func TestResidencyIsRemembered(t *testing.T) {
 			}
 			want = service.Migration{}
 		}
-		if objects(id) == 0 {
+		if len(s.objectsOf(t, id)) == 0 {
 			t.Errorf("%s is not in the token", id)
 		}
 		if k := ok(s.Store.Key(t.Context(), region, id))(t); len(k.Materials[0].Wrapped) > 0 {
@@ -89,7 +86,7 @@ func TestResidencyIsRemembered(t *testing.T) {
 	if done := ok(s.Service.MigrateKey(t.Context(), account, region, symmetric, service.ResidencyWrapped))(t); !done.Rotated {
 		t.Errorf("%+v", done)
 	}
-	if n := objects(symmetric); n != 4 {
+	if n := len(s.objectsOf(t, symmetric)); n != 4 {
 		t.Errorf("%d objects: those of the two old materials must stay", n)
 	}
 	opens(t, s.Client, sealed[symmetric])

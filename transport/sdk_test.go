@@ -420,28 +420,14 @@ func TestDeletionDestroysTheMaterial(t *testing.T) {
 	if _, err := s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)}); err != nil {
 		t.Fatal(err)
 	}
-	objects := func(id string) int {
-		t.Helper()
-		all, err := s.Token.Objects(t.Context(), "verenc/"+id+"/")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(all)
-	}
-	reconcile := func() {
-		t.Helper()
-		if err := s.Service.Reconcile(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
 	s.advance(7*24*time.Hour - time.Minute)
-	reconcile()
-	if n := objects(id); n != 2 {
+	s.reconcile(t)
+	if n := len(s.objectsOf(t, id)); n != 2 {
 		t.Errorf("a minute before its end the key has %d objects", n)
 	}
 	s.advance(2 * time.Minute)
-	reconcile()
-	if n, m := objects(id), objects(kept); n != 0 || m != 2 {
+	s.reconcile(t)
+	if n, m := len(s.objectsOf(t, id)), len(s.objectsOf(t, kept)); n != 0 || m != 2 {
 		t.Errorf("after its end the key has %d objects, the other key %d", n, m)
 	}
 	s.advance(-7*24*time.Hour - time.Minute) // the client's clock is that of its signatures

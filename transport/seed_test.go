@@ -145,9 +145,9 @@ func TestEveryDeclaredError(t *testing.T) {
 func keyWithoutObjects(t *testing.T, s *server) string {
 	t.Helper()
 	id, _ := s.newKey(t)
-	objects, err := s.Token.Objects(t.Context(), "verenc/"+id+"/")
-	if err != nil || len(objects) == 0 {
-		t.Fatalf("objects %v, %v", objects, err)
+	objects := s.objectsOf(t, id)
+	if len(objects) == 0 {
+		t.Fatal("it has none")
 	}
 	for _, o := range objects {
 		if err := s.Token.Destroy(t.Context(), o.ID); err != nil {

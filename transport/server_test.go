@@ -194,6 +194,12 @@ func (s *server) makeKey(t testing.TB, in kms.CreateKeyInput) *types.KeyMetadata
 	return ok(s.CreateKey(t.Context(), &in))(t).KeyMetadata
 }
 
+// objectsOf lists the token objects of a key.
+func (s *server) objectsOf(t testing.TB, id string) []hsm.Object {
+	t.Helper()
+	return ok(s.Token.Objects(t.Context(), "verenc/"+id+"/"))(t)
+}
+
 func (s *server) reconcile(t testing.TB) {
 	t.Helper()
 	if err := s.Service.Reconcile(t.Context()); err != nil {

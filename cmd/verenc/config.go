@@ -236,8 +236,12 @@ func (t *TokenConfig) check() error {
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
-func isResidency(s string) bool {
-	return s == string(service.ResidencyToken) || s == string(service.ResidencyWrapped)
+// checkResidency complains of a value, behind what it is the value of.
+func checkResidency(what, value string) error {
+	if value == string(service.ResidencyToken) || value == string(service.ResidencyWrapped) {
+		return nil
+	}
+	return fmt.Errorf("%s %q is neither %s nor %s", what, value, service.ResidencyToken, service.ResidencyWrapped)
 }
 
 // check finds what is wrong before anything is opened; every complaint names its setting.
@@ -268,8 +272,8 @@ func (c *Config) check() error {
 	if c.ARNFormat != "verenc" && c.ARNFormat != "aws" {
 		complain("arn_format: %q is neither verenc nor aws", c.ARNFormat)
 	}
-	if !isResidency(c.Token.Residency) {
-		complain("token.residency: %q is neither %s nor %s", c.Token.Residency, service.ResidencyToken, service.ResidencyWrapped)
+	if err := checkResidency("token.residency:", c.Token.Residency); err != nil {
+		problems = append(problems, err)
 	}
 	if c.Token.Profile != "" && !slices.Contains(hsm.Profiles(), c.Token.Profile) {
 		complain("token.profile: %q is none of %s", c.Token.Profile, strings.Join(hsm.Profiles(), ", "))

@@ -30,8 +30,8 @@ func clusters(c *Config, log *zap.Logger) map[string]service.Cluster {
 	all := map[string]service.Cluster{}
 	for _, k := range c.KeyStores {
 		all[k.ClusterID] = service.Cluster{TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
-			token, err := openAlone(ctx, hsm.Config{Module: k.Module, Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
-				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)))})
+			token, err := openToken(ctx, hsm.Config{Module: k.Module, Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
+				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)))}, nil, log)
 			if err != nil {
 				return nil, err // no typed nil
 			}
@@ -56,8 +56,8 @@ func (c *Config) checkKeyStores() error {
 		if k.Residency == "" {
 			k.Residency = string(service.ResidencyToken)
 		}
-		if !isResidency(k.Residency) {
-			return fmt.Errorf("key_stores: %s: residency: %q is neither %s nor %s", k.ClusterID, k.Residency, service.ResidencyToken, service.ResidencyWrapped)
+		if err := checkResidency(fmt.Sprintf("key_stores: %s: residency:", k.ClusterID), k.Residency); err != nil {
+			return err
 		}
 		if k.Module == "" {
 			k.Module = c.Token.Module

@@ -31,10 +31,10 @@ func newKeyCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Co
 	migrate.Flags().StringVar(&m.region, "region", "", "region of the keys; default the first of the regions")
 	migrate.RunE = func(cmd *cobra.Command, args []string) error {
 		m.keys = args
-		switch {
-		case !isResidency(m.to):
-			return fmt.Errorf("migrate: --to %q is neither %s nor %s", m.to, service.ResidencyToken, service.ResidencyWrapped)
-		case m.all == (len(args) > 0):
+		if err := checkResidency("migrate: --to", m.to); err != nil {
+			return err
+		}
+		if m.all == (len(args) > 0) {
 			return errors.New("migrate: name keys by their ids, ARNs or aliases, or give --all")
 		}
 		return with(func(cmd *cobra.Command, c *Config) error {

@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,7 +12,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,7 +19,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
@@ -90,8 +86,8 @@ func BenchmarkManyKeys(b *testing.B) {
 }
 
 func newCrowd(b *testing.B, keys int) *crowd {
-	s := initialised(b).with("VERENC_TOKEN_RESIDENCY=wrapped", "VERENC_AUDIT_DIR=none", "VERENC_LOG_LEVEL=warn")
-	first := s.with("VERENC_LOG_LEVEL=info").serve(b)
+	s := initialised(b).with("VERENC_TOKEN_RESIDENCY=wrapped", "VERENC_AUDIT_DIR=none")
+	first := s.serve(b)
 	made, err := s.sdk(b, "http://"+first.api, http.DefaultClient).CreateKey(b.Context(), &kms.CreateKeyInput{})
 	if err != nil {
 		b.Fatal(err)
@@ -102,7 +98,7 @@ func newCrowd(b *testing.B, keys int) *crowd {
 	}
 	c := &crowd{keys: keys, creds: s.accessKey(b), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: scaleClients}}}
 	begun := time.Now()
-	c.server = s.with("VERENC_LOG_LEVEL=info").serve(b)
+	c.server = s.serve(b)
 	c.url = "http://" + c.server.api
 	if status, text := get(b, c.client, c.url+"/readyz"); status != http.StatusOK {
 		b.Fatal(text)
@@ -150,14 +146,8 @@ func multiply(ctx context.Context, path, id string, keys int) (err error) {
 // generate makes a data key under the key of a number.
 func (c *crowd) generate(ctx context.Context, key int) error {
 	body := fmt.Sprintf(`{"KeyId":"00000000-0000-4000-8000-%012x","KeySpec":"AES_256"}`, key)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(body))
+	r, err := signed(ctx, c.creds, c.url, "GenerateDataKey", body)
 	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	r.Header.Set("X-Amz-Target", "TrentService.GenerateDataKey")
-	hash := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(ctx, c.creds, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now()); err != nil {
 		return err
 	}
 	answer, err := c.client.Do(r)

@@ -286,17 +286,23 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// signed is a request of an operation.
+func signed(ctx context.Context, by aws.Credentials, url, operation, body string) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("X-Amz-Target", "TrentService."+operation)
+	hash := sha256.Sum256([]byte(body))
+	return r, v4.NewSigner().SignHTTP(ctx, by, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now())
+}
+
 // halfRequest sends a signed request without the second half of its body, and returns once the server reads it.
 func (s *site) halfRequest(t *testing.T, address string) (conn net.Conn, answers *bufio.Reader, rest string) {
 	t.Helper()
 	body := `{"Limit":7` + strings.Repeat(" ", 20) + `}`
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/", strings.NewReader(body))
+	r, err := signed(t.Context(), s.accessKey(t), "http://"+address+"/", "ListKeys", body)
 	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("X-Amz-Target", "TrentService.ListKeys")
-	hash := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(t.Context(), s.accessKey(t), r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Expect", "100-continue") // which the server answers when it begins to read the body

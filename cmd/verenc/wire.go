@@ -19,7 +19,7 @@ import (
 // parts are the things that a command opens, in the order they are opened.
 type parts struct {
 	log     *zap.Logger
-	token   token
+	token   *hsm.Group
 	store   *store.DB
 	audit   *audit.Log // nil when none is kept
 	service *service.Service
@@ -62,35 +62,15 @@ func logToken(log *zap.Logger) func(error) {
 	}
 }
 
-// token is a group of tokens that hold the same keys.
-type token interface {
-	service.Token
-	service.ObjectLister
-	Attributes(ctx context.Context, key hsm.Key) (hsm.Attributes, error)
-	Info() (hsm.Info, error)
-	Ping(ctx context.Context) error
-	SelfTest(ctx context.Context) []hsm.Check
-	Stats() hsm.Stats
-	Close() error
-}
-
-// openAlone opens a token as a group of one, which learns of the objects that other processes make.
-func openAlone(ctx context.Context, c hsm.Config) (*hsm.Group, error) {
-	t, err := hsm.Open(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return hsm.NewGroup(t)
-}
-
-// openToken opens a token with its replicas. One that is not available joins when it is; the others serve without it.
-func openToken(ctx context.Context, first hsm.Config, replicas []string, log *zap.Logger) (token, error) {
+// openToken opens a token with its replicas. One that is not available joins when it is; the others serve without it. A token
+// without replicas is a group of one, which learns of the objects that other processes make.
+func openToken(ctx context.Context, first hsm.Config, replicas []string, log *zap.Logger) (*hsm.Group, error) {
 	if len(replicas) == 0 {
-		alone, err := openAlone(ctx, first)
+		alone, err := hsm.Open(ctx, first)
 		if err != nil {
-			return nil, err // no typed nil
+			return nil, err
 		}
-		return alone, nil
+		return hsm.NewGroup(alone)
 	}
 	var members []*hsm.Token
 	var errs []error
@@ -136,7 +116,6 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 		return p, err
 	}
 	if p.token, err = openToken(ctx, h, c.Token.Replicas, p.log); err != nil {
-		p.token = nil // no typed nil
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
 	p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create})
