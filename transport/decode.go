@@ -2,17 +2,20 @@ package transport
 
 import (
 	"bytes"
-	"encoding/json"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/verenc/kms/service"
 )
@@ -21,6 +24,7 @@ import (
 // Members that the type lacks are ignored, null is absent, and names are exact, as AWS has it.
 type decoder struct {
 	fields []field
+	named  map[string]int // indexes of fields by name
 }
 
 type field struct {
@@ -34,7 +38,7 @@ type field struct {
 
 // newDecoder panics when the type names a shape that is not there, so that a start shows it.
 func newDecoder(t reflect.Type) *decoder {
-	d := &decoder{}
+	d := &decoder{named: map[string]int{}}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		s, ok := shapes[f.Tag.Get("shape")]
@@ -45,6 +49,7 @@ func newDecoder(t reflect.Type) *decoder {
 		if e := structOf(f.Type); e != nil {
 			m.elem = newDecoder(e)
 		}
+		d.named[f.Name] = len(d.fields)
 		d.fields = append(d.fields, m)
 	}
 	return d
@@ -70,16 +75,13 @@ func malformed(format string, args ...any) error {
 }
 
 // decode fills the structure that into points to. It fails with an errSerialization, or with a ValidationException that
-// counts every violation.
+// counts every violation. It keeps nothing of body.
 func (d *decoder) decode(body []byte, into any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
 	}
 	if !utf8.Valid(body) {
 		return malformed("The request body is not UTF-8.")
-	}
-	if halfPair(body) {
-		return malformed("The request body has half of a surrogate pair.")
 	}
 	var found violations
 	if err := d.object(body, reflect.ValueOf(into).Elem(), "", &found); err != nil {
@@ -88,50 +90,103 @@ func (d *decoder) decode(body []byte, into any) error {
 	return found.err()
 }
 
-// escape matches an escape of JSON, or two that are a surrogate pair; half of one is its group.
-var escape = regexp.MustCompile(`\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)`)
+var errNotJSON = malformed("The request body is not valid JSON.")
 
-// halfPair tells whether a JSON text has the escape of half a surrogate pair, which is no character. encoding/json turns
-// each of them into the same U+FFFD, so that different encryption contexts would become one.
-func halfPair(body []byte) bool {
-	if !bytes.Contains(body, []byte(`\ud`)) && !bytes.Contains(body, []byte(`\uD`)) {
-		return false
-	}
-	for _, e := range escape.FindAllSubmatchIndex(body, -1) {
-		if e[2] >= 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func (d *decoder) object(raw json.RawMessage, into reflect.Value, prefix string, found *violations) error {
+func (d *decoder) object(raw jsontext.Value, into reflect.Value, prefix string, found *violations) error {
 	if jsonKind(raw) != "Start of structure or map" {
 		return unexpected(raw, "Structure")
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil {
-		return malformed("The request body is not valid JSON.")
+	given := make([]jsontext.Value, len(d.fields))
+	err := eachMember(raw, func(name []byte, value jsontext.Value) error {
+		if i, ours := d.named[string(name)]; ours {
+			given[i] = value // the last one of a name counts
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for i := range d.fields {
 		f := &d.fields[i]
-		value, given := members[f.name]
-		if !given || string(value) == "null" {
-			if f.required {
-				found.add("Value null at '%s' failed to satisfy constraint: Member must not be null", prefix+f.path)
+		if value := given[i]; value != nil && value.Kind() != 'n' {
+			if err := f.value(value, into.Field(f.index), prefix+f.path, found); err != nil {
+				return err
 			}
-			continue
-		}
-		err := f.value(value, into.Field(f.index), prefix+f.path, found)
-		clear(value) // it may hold a plaintext
-		if err != nil {
-			return err
+		} else if f.required {
+			found.add("Value null at '%s' failed to satisfy constraint: Member must not be null", prefix+f.path)
 		}
 	}
 	return nil
 }
 
-func (f *field) value(raw json.RawMessage, into reflect.Value, path string, found *violations) error {
+// readers are for texts of JSON. They refuse halves of surrogate pairs, which would make one of different encryption contexts.
+var readers = sync.Pool{New: func() any { return new(textReader) }}
+
+type textReader struct {
+	jsontext.Decoder
+	source bytes.Buffer
+}
+
+// read gives a function the pieces of an object or a list: of an object, names take turns with values. They are parts of
+// raw, which must hold nothing else.
+func read(raw jsontext.Value, piece func(jsontext.Value) error) error {
+	r := readers.Get().(*textReader)
+	r.source = *bytes.NewBuffer(raw) // of which the decoder makes no copy
+	r.Reset(&r.source, jsontext.AllowDuplicateNames(true))
+	defer func() {
+		r.source = bytes.Buffer{}
+		r.Reset(&r.source)
+		readers.Put(r)
+	}()
+	if _, err := r.ReadToken(); err != nil {
+		return errNotJSON
+	}
+	for kind := r.PeekKind(); kind != '}' && kind != ']'; kind = r.PeekKind() {
+		value, err := r.ReadValue()
+		if err != nil {
+			return errNotJSON
+		}
+		end := r.InputOffset() // value is lent for a moment only
+		if err := piece(raw[end-int64(len(value)) : end]); err != nil {
+			return err
+		}
+	}
+	if _, err := r.ReadToken(); err != nil {
+		return errNotJSON
+	}
+	if _, err := r.ReadToken(); err != io.EOF {
+		return errNotJSON
+	}
+	return nil
+}
+
+// eachMember reads an object.
+func eachMember(raw jsontext.Value, member func(name []byte, value jsontext.Value) error) error {
+	var name []byte
+	return read(raw, func(piece jsontext.Value) (err error) {
+		if name == nil {
+			name, err = unquote(piece)
+			return err
+		}
+		err = member(name, piece)
+		name = nil
+		return err
+	})
+}
+
+// unquote gives the characters of a valid string, which are a part of it unless some are escaped.
+func unquote(raw jsontext.Value) ([]byte, error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], nil
+	}
+	text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
+	if err != nil {
+		return nil, errNotJSON
+	}
+	return text, nil
+}
+
+func (f *field) value(raw jsontext.Value, into reflect.Value, path string, found *violations) error {
 	switch v := into.Addr().Interface().(type) {
 	case *string:
 		return readString(raw, v, f.shape, path, found)
@@ -160,10 +215,10 @@ func (f *field) value(raw json.RawMessage, into reflect.Value, path string, foun
 }
 
 // structures reads a list of structures.
-func (f *field) structures(raw json.RawMessage, into reflect.Value, path string, found *violations) error {
-	var elements []json.RawMessage
-	if jsonKind(raw) != "Start of list" || json.Unmarshal(raw, &elements) != nil {
-		return unexpected(raw, "List")
+func (f *field) structures(raw jsontext.Value, into reflect.Value, path string, found *violations) error {
+	elements, err := readElements(raw)
+	if err != nil {
+		return err
 	}
 	into.Set(reflect.MakeSlice(into.Type(), len(elements), len(elements)))
 	for i, e := range elements {
@@ -175,15 +230,35 @@ func (f *field) structures(raw json.RawMessage, into reflect.Value, path string,
 	return nil
 }
 
-func readString(raw json.RawMessage, v *string, s *shape, path string, found *violations) error {
-	if jsonKind(raw) != "STRING_VALUE" || json.Unmarshal(raw, v) != nil {
-		return unexpected(raw, "String")
+func readElements(raw jsontext.Value) (elements []jsontext.Value, err error) {
+	if jsonKind(raw) != "Start of list" {
+		return nil, unexpected(raw, "List")
+	}
+	err = read(raw, func(e jsontext.Value) error {
+		elements = append(elements, e)
+		return nil
+	})
+	return elements, err
+}
+
+func readString(raw jsontext.Value, v *string, s *shape, path string, found *violations) error {
+	if err := readText(raw, v); err != nil {
+		return err
 	}
 	found.checkString(s, path, *v)
 	return nil
 }
 
-func readNumber(raw json.RawMessage, v *int32, s *shape, path string, found *violations) error {
+func readText(raw jsontext.Value, v *string) error {
+	if jsonKind(raw) != "STRING_VALUE" {
+		return unexpected(raw, "String")
+	}
+	text, err := unquote(raw)
+	*v = string(text)
+	return err
+}
+
+func readNumber(raw jsontext.Value, v *int32, s *shape, path string, found *violations) error {
 	n, err := strconv.ParseFloat(string(raw), 64)
 	if jsonKind(raw) != "NUMBER_VALUE" || err != nil || n != math.Trunc(n) || math.Abs(n) > math.MaxInt32 {
 		return unexpected(raw, "Integer")
@@ -202,7 +277,7 @@ func readNumber(raw json.RawMessage, v *int32, s *shape, path string, found *vio
 const maxSeconds = 253402300799
 
 // readTimestamp reads seconds since 1970, with a fraction.
-func readTimestamp(raw json.RawMessage, v *service.Timestamp) error {
+func readTimestamp(raw jsontext.Value, v *service.Timestamp) error {
 	seconds, err := strconv.ParseFloat(string(raw), 64)
 	if jsonKind(raw) != "NUMBER_VALUE" || err != nil || math.Abs(seconds) > maxSeconds {
 		return unexpected(raw, "Timestamp")
@@ -211,22 +286,35 @@ func readTimestamp(raw json.RawMessage, v *service.Timestamp) error {
 	return nil
 }
 
-func readBlob(raw json.RawMessage, v *[]byte, s *shape, path string, found *violations) error {
+func readBlob(raw jsontext.Value, v *[]byte, s *shape, path string, found *violations) error {
 	if jsonKind(raw) != "STRING_VALUE" {
 		return unexpected(raw, "Blob")
 	}
-	if json.Unmarshal(raw, v) != nil {
+	text, err := unquote(raw)
+	if err != nil {
+		return err
+	}
+	blob := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(blob, text)
+	if len(text) != len(raw)-2 {
+		clear(text) // a copy, which may be of a plaintext
+	}
+	if err != nil {
+		clear(blob)
 		return malformed("Member '%s' is not valid Base64.", path)
 	}
-	n := len(*v)
+	*v = blob[:n]
+	if s.fits(n) {
+		return nil
+	}
 	found.length(s, path, fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%d]", n, n), n)
 	return nil
 }
 
-func readList(raw json.RawMessage, v *[]string, s *shape, path string, found *violations) error {
-	var elements []json.RawMessage
-	if jsonKind(raw) != "Start of list" || json.Unmarshal(raw, &elements) != nil {
-		return unexpected(raw, "List")
+func readList(raw jsontext.Value, v *[]string, s *shape, path string, found *violations) error {
+	elements, err := readElements(raw)
+	if err != nil {
+		return err
 	}
 	*v = make([]string, len(elements))
 	for i, e := range elements {
@@ -234,32 +322,38 @@ func readList(raw json.RawMessage, v *[]string, s *shape, path string, found *vi
 			return err
 		}
 	}
-	found.length(s, path, "["+strings.Join(*v, ", ")+"]", len(*v))
+	if !s.fits(len(*v)) {
+		found.length(s, path, "["+strings.Join(*v, ", ")+"]", len(*v))
+	}
 	return nil
 }
 
-func readMap(raw json.RawMessage, v *map[string]string, path string, found *violations) error {
-	var entries map[string]json.RawMessage
-	if jsonKind(raw) != "Start of structure or map" || json.Unmarshal(raw, &entries) != nil {
+func readMap(raw jsontext.Value, v *map[string]string, path string, found *violations) error {
+	if jsonKind(raw) != "Start of structure or map" {
 		return unexpected(raw, "Map")
 	}
-	*v = make(map[string]string, len(entries))
-	for _, k := range slices.Sorted(maps.Keys(entries)) {
-		if string(entries[k]) == "null" {
-			found.add("Value null at '%s.%s.member' failed to satisfy constraint: Member must not be null", path, k)
-			continue
+	*v = map[string]string{}
+	nulls := map[string]bool{}
+	err := eachMember(raw, func(name []byte, value jsontext.Value) error {
+		k, text := string(name), ""
+		delete(*v, k)
+		delete(nulls, k)
+		if value.Kind() == 'n' {
+			nulls[k] = true
+			return nil
 		}
-		var value string
-		if jsonKind(entries[k]) != "STRING_VALUE" || json.Unmarshal(entries[k], &value) != nil {
-			return unexpected(entries[k], "String")
-		}
-		(*v)[k] = value
+		err := readText(value, &text)
+		(*v)[k] = text
+		return err
+	})
+	for _, k := range slices.Sorted(maps.Keys(nulls)) {
+		found.add("Value null at '%s.%s.member' failed to satisfy constraint: Member must not be null", path, k)
 	}
-	return nil
+	return err
 }
 
 // jsonKind names the kind of a JSON value as AWS's messages do.
-func jsonKind(raw json.RawMessage) string {
+func jsonKind(raw jsontext.Value) string {
 	raw = bytes.TrimLeft(raw, " \t\r\n")
 	if len(raw) == 0 {
 		return "Nothing"
@@ -281,7 +375,7 @@ func jsonKind(raw json.RawMessage) string {
 	return "NUMBER_VALUE"
 }
 
-func unexpected(raw json.RawMessage, want string) error {
+func unexpected(raw jsontext.Value, want string) error {
 	switch kind := jsonKind(raw); {
 	case strings.HasPrefix(kind, "Start"):
 		return malformed("%s found where not expected.", kind)

@@ -70,3 +70,14 @@ func encoded(t *testing.T, request any) []byte {
 	}
 	return text
 }
+
+func BenchmarkDecode(b *testing.B) {
+	d := newDecoder(reflect.TypeFor[service.EncryptRequest]())
+	body := []byte(`{"KeyId":"11111111-2222-4333-8444-555555555555","Plaintext":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","EncryptionContext":{"tenant":"blue","purpose":"bench"}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := d.decode(body, new(service.EncryptRequest)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -476,7 +476,7 @@ func (f *fortress) attackByText(t *testing.T) {
 	encrypt := func(context string) string {
 		return fmt.Sprintf(`{"KeyId":%q,"Plaintext":"eA==","EncryptionContext":%s}`, f.id, context)
 	}
-	const notUTF8, half = "The request body is not UTF-8.", "The request body has half of a surrogate pair."
+	const notUTF8, half = "The request body is not UTF-8.", "The request body is not valid JSON."
 	bad := func(name, body, message string) attack {
 		return attack{name: name, target: "Encrypt", body: body, code: "SerializationException", message: message}
 	}
