@@ -1,6 +1,7 @@
 #include "cryptoki.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,8 +39,14 @@ struct ck_function_list *ck_load(const char *path, char **problem)
 {
 	struct ck_function_list *list = NULL;
 	ck_rv (*get)(struct ck_function_list **);
-	void *module = dlopen(path, RTLD_LAZY);
+	void *module;
 
+#ifdef M_ARENA_MAX
+	/* A token in this process makes an object in one thread and frees it in another: with an arena for each thread, the
+	   holes take more memory than the objects. */
+	mallopt(M_ARENA_MAX, 2);
+#endif
+	module = dlopen(path, RTLD_LAZY);
 	if (module == NULL) {
 		*problem = strdup(dlerror());
 		return NULL;

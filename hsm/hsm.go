@@ -48,7 +48,7 @@ type Config struct {
 
 	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 10 s
 
-	HeldKeys int // wrapped keys whose session objects are held, default 10,000; SoftHSM takes 9 KB for each
+	HeldKeys int // wrapped keys whose session objects are held, default 5,000; SoftHSM takes 9 KB for each
 
 	MaxStuck int           // calls past their deadline, still inside the module, before new ones are refused; default 16
 	RetryMin time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
@@ -73,9 +73,11 @@ type Token struct {
 	stuck   atomic.Int32         // calls past their deadline, still inside the module
 	stats   counters
 
-	lost chan *conn // to the supervisor
-	stop context.CancelFunc
-	done sync.WaitGroup // the supervisor, and every goroutine inside a C call
+	lost    chan *conn  // to the supervisor
+	workers chan func() // to a goroutine that waits for work: see apart
+	stop    context.CancelFunc
+	closing <-chan struct{} // closed by stop
+	done    sync.WaitGroup  // the supervisor, and every goroutine inside a C call
 
 	mu     sync.RWMutex
 	reason error // guarded by mu: why there is no connection
@@ -93,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	setDefault(&cfg.CallTimeout, 5*time.Second)
 	setDefault(&cfg.GenerateTimeout, 30*time.Second)
 	setDefault(&cfg.ConnectTimeout, 10*time.Second)
-	setDefault(&cfg.HeldKeys, 10_000)
+	setDefault(&cfg.HeldKeys, 5_000)
 	setDefault(&cfg.MaxStuck, 16)
 	setDefault(&cfg.RetryMin, 100*time.Millisecond)
 	setDefault(&cfg.RetryMax, time.Second)
@@ -109,9 +111,8 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open token: %w", err)
 	}
-	t := &Token{cfg: cfg, profile: profile, lost: make(chan *conn, 1)}
 	supervised, stop := context.WithCancel(context.WithoutCancel(ctx))
-	t.stop = stop
+	t := &Token{cfg: cfg, profile: profile, lost: make(chan *conn, 1), workers: make(chan func()), stop: stop, closing: supervised.Done()}
 	c, err := bounded(t, cfg.ConnectTimeout, ctx.Done(), t.open, func(c *conn) {
 		if c != nil {
 			c.close()

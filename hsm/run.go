@@ -122,7 +122,27 @@ const (
 	abandoned
 )
 
-// await does work in a goroutine of its own and waits for it until the deadline or cancel. Work that comes back later
+// apart runs work in another goroutine: one that waits for work, whose stack has the size that calls need, or a new one.
+// They end with the Token.
+func (t *Token) apart(work func()) {
+	select {
+	case t.workers <- work:
+		return
+	default:
+	}
+	go func() {
+		for {
+			work()
+			select {
+			case work = <-t.workers:
+			case <-t.closing:
+				return
+			}
+		}
+	}()
+}
+
+// await does work in another goroutine and waits for it until the deadline or cancel. Work that comes back later
 // counts as stuck until then, and its result is discarded. The caller has joined for it.
 func await[T any](t *Token, deadline <-chan time.Time, cancel <-chan struct{}, work func() (T, error), discard func(T)) (T, error) {
 	type outcome struct {
@@ -131,7 +151,7 @@ func await[T any](t *Token, deadline <-chan time.Time, cancel <-chan struct{}, w
 	}
 	var state atomic.Int32
 	result := make(chan outcome, 1)
-	go func() {
+	t.apart(func() {
 		defer t.done.Done()
 		v, err := work()
 		if state.CompareAndSwap(working, finished) {
@@ -140,7 +160,7 @@ func await[T any](t *Token, deadline <-chan time.Time, cancel <-chan struct{}, w
 		}
 		discard(v)
 		t.stuck.Add(-1)
-	}()
+	})
 	err := ErrTimeout
 	select {
 	case o := <-result:

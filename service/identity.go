@@ -101,7 +101,7 @@ type parsedPolicy struct {
 	document *policy.Document
 }
 
-// document parses a stored policy, or takes it from memory. Policies are found by where their text is, since rows are cached
+// document parses a stored policy, or takes it from memory. Policies are found by where their text is, since rows are cached, with one text for equal policies,
 // and a long text takes longer to hash than to evaluate. One that does not parse was changed behind our back: nothing is
 // allowed then.
 func (s *Service) document(kind policy.Kind, text string) (*policy.Document, error) {

@@ -18,7 +18,7 @@ import (
 const (
 	ivLimit = 1 << 31 // encryptions, after which a material is replaced
 	ivBlock = 1 << 20 // encryptions in a lease
-	ivKnown = 100_000 // materials that are counted at once; one that is forgotten has used its block up
+	ivKnown = 20_000  // materials that are counted at once; one that is forgotten has used its block up
 	ivAsks  = 1024    // leases that wait to be asked for
 )
 

@@ -114,27 +114,28 @@ var keyRules = map[string]keyRule{
 
 // checkOrigin refuses an operation that is not for keys like this one.
 func (s *Service) checkOrigin(op string, k *Key) error {
-	arn := s.arns.key(k)
-	wrongOrigin := refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", arn, k.Origin)
+	wrongOrigin := func() error {
+		return refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns.key(k), k.Origin)
+	}
 	switch keyRules[op].only {
 	case importable:
 		if k.Origin != originExternal {
-			return wrongOrigin
+			return wrongOrigin()
 		}
 	case autoRotates, rotatable:
 		if !k.symmetric() {
 			return &Error{Code: CodeUnsupportedOperation} // AWS sends no message
 		}
 		if k.Origin != originKMS && (k.Origin != originExternal || keyRules[op].only == autoRotates) {
-			return wrongOrigin
+			return wrongOrigin()
 		}
 	case keyPairs:
 		if keySpecs[k.Spec].pair == 0 {
-			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", arn, k.Spec, op)
+			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", s.arns.key(k), k.Spec, op)
 		}
 	case multiRegions:
 		if !k.multiRegion() || !k.primary() {
-			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", arn)
+			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns.key(k))
 		}
 	}
 	return nil

@@ -13,7 +13,11 @@ type uses struct {
 	mu         sync.Mutex
 	last       map[keyRef]KeyUse       // guarded by mu: not yet stored
 	accessKeys map[string]AccessKeyUse // guarded by mu: not yet stored
+	many       chan struct{}           // has an element when there are many to store
 }
+
+// manyUses are stored before it is time, for the sake of memory: each takes some 500 bytes.
+const manyUses = 10_000
 
 type keyRef struct{ region, id string }
 
@@ -22,6 +26,12 @@ func (s *Service) used(c *Caller, op string, k *Key) {
 	s.uses.mu.Lock()
 	defer s.uses.mu.Unlock()
 	s.uses.last[keyRef{k.Region, k.ID}] = KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
+	if len(s.uses.last) >= manyUses {
+		select {
+		case s.uses.many <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // flushUses stores what has been noted. What can't be stored is kept for the next time.

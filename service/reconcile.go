@@ -25,6 +25,7 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 	leasing.Go(func() { s.leaseIVs(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	many := s.uses.many
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,12 +35,19 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 				s.log.Error("end the service", zap.Error(err))
 			}
 			return
+		case <-many:
+			if err := s.flushUses(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("store last uses; it is tried again", zap.Duration("in", interval), zap.Error(err))
+				many = nil
+			}
+			continue
 		case <-timer.C:
 		}
 		if err := errors.Join(s.syncKeyStores(ctx), s.flushUses(ctx), s.Reconcile(ctx)); err != nil && ctx.Err() == nil {
 			s.log.Error("reconcile; it is tried again", zap.Duration("in", interval), zap.Error(err))
 		}
 		timer.Reset(interval)
+		many = s.uses.many
 	}
 }
 

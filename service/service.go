@@ -123,7 +123,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Regions = []string{"us-east-1"}
 	}
 	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
-		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}},
+		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)},
 		keyStores: keyStores{open: map[string]*connection{}}}
 	var errs [3]error
 	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)

@@ -21,6 +21,7 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/transport/sigv4"
@@ -61,8 +62,8 @@ func New(cfg Config) (http.Handler, error) {
 	h.kms = sigv4.New(sigv4.Config[*service.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
 	h.sts = sigv4.New(sigv4.Config[*service.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
 
-	r := mux.NewRouter().SkipClean(true) // no redirects: a signature is for one path
-	r.HandleFunc("/", h.serve).Methods(http.MethodPost)
+	r := mux.NewRouter().SkipClean(true)            // no redirects: a signature is for one path
+	r.Methods(http.MethodPost).HandlerFunc(h.serve) // which takes no path but /
 	health(r, cfg)
 	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like the others
 	r.MethodNotAllowedHandler = r.NotFoundHandler
@@ -118,6 +119,9 @@ func (h *handler) authenticate(v *sigv4.Verifier[*service.Identity], r *http.Req
 	h.cfg.Service.Authenticated(who, scope.Region, scope.Service)
 	return nil
 }
+
+// Request ids are not secret: they may come out of random bytes that were read ahead.
+func init() { uuid.EnableRandPool() }
 
 // exchange is one request and what is known of it so far.
 type exchange struct {
@@ -225,16 +229,34 @@ func (h *handler) log(x *exchange, code string, status int, took time.Duration, 
 	if status >= http.StatusInternalServerError {
 		level = zap.ErrorLevel
 	}
-	entry := h.cfg.Log.Check(level, "request")
-	if entry == nil {
-		return
+	if entry := h.cfg.Log.Check(level, "request"); entry != nil {
+		entry.Write(zap.Inline(&ending{x, code, status, took, cause}))
 	}
-	fields := append(make([]zap.Field, 0, 12), zap.String("request_id", x.caller.RequestID), zap.String("operation", x.name), zap.Int("status", status),
-		zap.String("error", code), zap.Float64("took_ms", float64(took.Microseconds())/1000), zap.String("principal", x.caller.Principal),
-		zap.String("access_key", x.caller.AccessKeyID), zap.String("region", x.caller.Region),
-		zap.String("source_ip", x.caller.SourceIP), zap.String("user_agent", x.caller.UserAgent))
-	if cause != nil {
-		fields = append(fields, zap.NamedError("cause", cause))
+}
+
+// ending is an exchange and how it ended.
+type ending struct {
+	*exchange
+	code   string
+	status int
+	took   time.Duration
+	cause  error
+}
+
+// MarshalLogObject makes the members of a line of the log.
+func (e *ending) MarshalLogObject(line zapcore.ObjectEncoder) error {
+	line.AddString("request_id", e.caller.RequestID)
+	line.AddString("operation", e.name)
+	line.AddInt("status", e.status)
+	line.AddString("error", e.code)
+	line.AddFloat64("took_ms", float64(e.took.Microseconds())/1000)
+	line.AddString("principal", e.caller.Principal)
+	line.AddString("access_key", e.caller.AccessKeyID)
+	line.AddString("region", e.caller.Region)
+	line.AddString("source_ip", e.caller.SourceIP)
+	line.AddString("user_agent", e.caller.UserAgent)
+	if e.cause != nil {
+		line.AddString("cause", e.cause.Error())
 	}
-	entry.Write(fields...)
+	return nil
 }

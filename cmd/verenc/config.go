@@ -83,7 +83,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
-		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 10_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16},
+		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16},
 	}
 }
 

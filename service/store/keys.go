@@ -89,7 +89,11 @@ const keyByName = " FROM keys WHERE region = ? AND id = ?"
 func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
 	return d.keys.get(keyName{region, id}, func() (*service.Key, error) {
 		k, err := scanKey(d.read.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
-		return one(k, err, "key")
+		if k, err = one(k, err, "key"); err != nil {
+			return nil, err
+		}
+		k.Policy = d.policies.shared(k.Policy)
+		return k, nil
 	})
 }
 

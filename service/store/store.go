@@ -58,6 +58,7 @@ type DB struct {
 	grants       *cache[keyName, []*service.Grant]
 	principals   *cache[string, *service.Principal]
 	certificates *cache[string, *service.Certificate]
+	policies     *texts // of keys
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -79,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
 		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
-		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize)}
+		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize), policies: newTexts(cfg.CacheSize)}
 	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/verenc/kms/service"
 )
@@ -232,4 +233,23 @@ func BenchmarkKey(b *testing.B) {
 	}
 	b.Run("file", func(b *testing.B) { read(b, d.forget) })
 	b.Run("memory", func(b *testing.B) { read(b, func() {}) })
+}
+
+// TestEqualPoliciesAreOneText: keys that have the same policy hold, and parse, one text.
+func TestEqualPoliciesAreOneText(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "kms.db"), true)
+	var at [2]*byte
+	for i, id := range []string{"a", "b"} {
+		if err := d.InsertKey(t.Context(), &service.Key{Region: "eu-central-1", ID: id, Account: "111122223333", State: service.StateEnabled, CreatedAt: time.Unix(1, 0), Policy: strings.Clone(`{"Statement":[]}`)}); err != nil {
+			t.Fatal(err)
+		}
+		k, err := d.Key(t.Context(), "eu-central-1", id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at[i] = unsafe.StringData(k.Policy)
+	}
+	if at[0] != at[1] {
+		t.Error("two keys of one policy have two texts of it")
+	}
 }
