@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -29,17 +30,31 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkSync is what the disk takes for one record written and synced, to compare with.
+// BenchmarkSync is what the disk takes for one record written and synced, to compare with: behind the end of a file, and over
+// blanks that are there.
 func BenchmarkSync(b *testing.B) {
 	d, err := openDisk(b.TempDir())
 	must(b, err)
-	f, err := d.openAppend("file")
-	must(b, err)
-	for b.Loop() {
-		_, err := f.Write(make([]byte, 1000))
-		must(b, errors.Join(err, f.Sync()))
+	blank := bytes.Repeat([]byte(" "), 1<<20)
+	for _, reserved := range []bool{false, true} {
+		b.Run(fmt.Sprintf("reserved=%t", reserved), func(b *testing.B) {
+			f, err := d.openData("file")
+			must(b, errors.Join(err, f.Truncate(0)))
+			var size, end int64
+			for b.Loop() {
+				if reserved && size+1000 > end {
+					_, err := f.WriteAt(blank, end)
+					must(b, err)
+					end += int64(len(blank))
+				}
+				_, err := f.WriteAt(make([]byte, 1000), size)
+				must(b, errors.Join(err, f.Sync()))
+				size += 1000
+			}
+			must(b, f.Close())
+		})
 	}
-	must(b, errors.Join(f.Close(), d.Close()))
+	must(b, d.Close())
 }
 
 // parallel runs f b.N times in a number of goroutines.

@@ -13,8 +13,8 @@ import (
 // disk is what the writer needs of the folder; rootDisk is the one outside tests.
 type disk interface {
 	fs.FS
-	// openAppend opens a file to append to, and makes it if it is not there.
-	openAppend(name string) (appendFile, error)
+	// openData opens a file to write, and makes it if it is not there.
+	openData(name string) (dataFile, error)
 	// replace makes a file hold data, whole or not at all, with the folders above it. It is on the disk when the folder is
 	// synced too.
 	replace(name string, data []byte) error
@@ -24,8 +24,8 @@ type disk interface {
 	Close() error
 }
 
-type appendFile interface {
-	io.Writer
+type dataFile interface {
+	io.WriterAt
 	Truncate(size int64) error
 	// Sync returns when what was written, and the file's size, is on the disk.
 	Sync() error
@@ -63,11 +63,11 @@ func openDisk(dir string) (_ *rootDisk, err error) {
 
 func (d *rootDisk) Close() error { return errors.Join(d.lock.Close(), d.root.Close()) }
 
-func (d *rootDisk) openAppend(name string) (appendFile, error) {
+func (d *rootDisk) openData(name string) (dataFile, error) {
 	if err := d.root.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return nil, err
 	}
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,8 @@
 //
 // A batch is written after the batch before it was synced. So only the last batch of the last file can be torn by a crash,
 // and logBatch tells whether a damaged line can be part of it: Open cuts such a line and what follows, and refuses the
-// folder for any other damage. Files that end in .tmp are writes that a crash broke off, or, in the folder cut, what Open
+// folder for any other damage. While a file is written it ends in blanks, for records to come (Config.Reserve); they are white space
+// to readers of JSON Lines, count for nothing, and are cut when the file is full or the log closed. Files that end in .tmp are writes that a crash broke off, or, in the folder cut, what Open
 // cut; they count for nothing.
 //
 // A log keeps every record: parts of it cannot be removed, and no mode prunes it. Where retention has an end, close the log

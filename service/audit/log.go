@@ -29,6 +29,7 @@ type Config struct {
 	Outputs []Output // where records go beside the folder
 
 	SegmentBytes    int64         // size at which a file of records is full; default 64 MiB
+	Reserve         int64         // blanks that are written ahead of records, in bytes; default 1 MiB
 	CheckpointEvery int64         // records; default 4096
 	MaxUnsealed     int64         // records that may wait for a checkpoint before Append refuses; default 100,000
 	OutputTimeout   time.Duration // for one batch to one output; default 5 s
@@ -46,7 +47,7 @@ func (c *Config) setDefaults() error {
 	for _, v := range []struct {
 		field *int64
 		value int64
-	}{{&c.SegmentBytes, 64 << 20}, {&c.CheckpointEvery, 4096}, {&c.MaxUnsealed, 100_000},
+	}{{&c.SegmentBytes, 64 << 20}, {&c.Reserve, 1 << 20}, {&c.CheckpointEvery, 4096}, {&c.MaxUnsealed, 100_000},
 		{(*int64)(&c.OutputTimeout), int64(5 * time.Second)}, {(*int64)(&c.SignTimeout), int64(30 * time.Second)}} {
 		if *v.field == 0 {
 			*v.field = v.value
@@ -73,13 +74,14 @@ type Log struct {
 	close   sync.Once
 
 	// Owned by the writer.
-	file   appendFile // nil until a batch needs it
-	name   string     // of the file
-	size   int64      // bytes of it that hold whole, synced batches
-	next   int64      // index of the next record
-	chain  chainHash  // of the last record
-	broken error      // why the file may hold more than size bytes, or less
-	sealAt int64      // size of the tree at which to ask for a checkpoint
+	file   dataFile  // nil until a batch needs it
+	name   string    // of the file
+	size   int64     // bytes of it that hold whole, synced batches
+	end    int64     // of the file: what is behind size is blank
+	next   int64     // index of the next record
+	chain  chainHash // of the last record
+	broken error     // why the file may hold more than size bytes, or less
+	sealAt int64     // size of the tree at which to ask for a checkpoint
 	buffer []byte
 
 	mu    sync.Mutex // guards the tree, which holds what is durable
@@ -202,11 +204,14 @@ func (l *Log) Close(ctx context.Context) error {
 	return err
 }
 
+// closeFile ends the file behind its last record.
 func (l *Log) closeFile() error {
 	if l.file == nil {
 		return nil
 	}
-	return l.file.Close()
+	f := l.file
+	l.file, l.name = nil, ""
+	return errors.Join(f.Truncate(l.size), f.Sync(), f.Close())
 }
 
 // Stats are numbers for metrics; counters begin at Open.

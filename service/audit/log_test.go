@@ -1,9 +1,12 @@
 package audit
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -284,5 +287,44 @@ func TestCallerThatGoesAway(t *testing.T) {
 	verify(t, cfg)
 	if seen := occurrences(t, cfg.Dir); seen["event-0"] != 1 || seen["event-3"] != 1 {
 		t.Errorf("%v", seen)
+	}
+}
+
+// TestBlanksCountForNothing: what is written ahead of records is seen by nobody, and is gone from files that are full or closed.
+func TestBlanksCountForNothing(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Reserve, cfg.SegmentBytes = 1<<20, 3000
+	l := open(t, cfg)
+	add(t, l, 0, 5)
+	files := load(t, cfg.Dir)
+	r, err := Verify(files, VerifyConfig{Keys: []string{keyOf(t, cfg.Signers[0])}})
+	must(t, err)
+	if r.Records != 5 || r.TornBytes != 0 {
+		t.Errorf("a log that is written has %d records and %d torn bytes", r.Records, r.TornBytes)
+	}
+	all, err := segments(files)
+	must(t, err)
+	if len(all) < 2 {
+		t.Fatal("one file only")
+	}
+	for i, s := range all {
+		data := files[s.name].Data
+		if blank := bytes.HasSuffix(data, []byte(" ")); blank != (i == len(all)-1) {
+			t.Errorf("file %d of %d ends in blanks: %t", i, len(all), blank)
+		}
+		for lines := json.NewDecoder(bytes.NewReader(data)); ; {
+			var v map[string]any
+			if err := lines.Decode(&v); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	must(t, l.Close(ctx))
+	for _, s := range all {
+		if data := load(t, cfg.Dir)[s.name].Data; !bytes.HasSuffix(data, []byte("}\n")) {
+			t.Errorf("%s does not end with a record", s.name)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func (t *tail) read(file string) error {
 		switch {
 		case t.next < t.sealed.size:
 			return tampered(at, "not record %d, which the checkpoint covers", t.next)
-		case damage == nil && whole && json.Valid(text):
+		case damage == nil && whole && bytes.HasPrefix(text, []byte("{")) && json.Valid(text):
 			return tampered(at, "not record %d, and no torn write either", t.next)
 		case err == nil && l.batch > t.next:
 			return tampered(at, "record %d was written after record %d, which is damaged", l.index, t.next)
@@ -170,7 +171,7 @@ func (t *tail) read(file string) error {
 	}
 	all, err := fs.ReadFile(t.fsys, file)
 	if err == nil {
-		t.torn = all[t.size:]
+		t.torn = bytes.TrimRight(all[t.size:], " ")
 	}
 	return err
 }

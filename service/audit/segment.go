@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -69,21 +70,25 @@ func newLineReader(name string, r io.Reader) *lineReader {
 }
 
 // next returns a line without its newline, valid until the next call, and whether it had one. A line that is too
-// long is cut; it does not parse. The error is io.EOF at the end.
+// long is cut; it does not parse. Blanks that end the file are none of it. The error is io.EOF at the end.
 func (r *lineReader) next() (text []byte, at place, whole bool, err error) {
 	at = r.at
 	text, err = r.r.ReadSlice('\n')
-	read := int64(len(text))
+	read, blanks := int64(len(text)), blanksBehind(text, 0)
 	if errors.Is(err, bufio.ErrBufferFull) {
 		text = append([]byte(nil), text...)
 		for errors.Is(err, bufio.ErrBufferFull) {
 			var more []byte
 			more, err = r.r.ReadSlice('\n')
-			read += int64(len(more))
+			read, blanks = read+int64(len(more)), blanksBehind(more, blanks)
 		}
 		whole = err == nil
 	} else if whole = err == nil; whole {
 		text = text[:len(text)-1]
+	}
+	if err == io.EOF {
+		read -= blanks
+		text = text[:min(int64(len(text)), read)]
 	}
 	if err != nil && (err != io.EOF || read == 0) {
 		return nil, at, false, err
@@ -91,6 +96,15 @@ func (r *lineReader) next() (text []byte, at place, whole bool, err error) {
 	r.at.line++
 	r.at.offset += read
 	return text, at, whole, nil
+}
+
+// blanksBehind counts the blanks at the end of what was read, of which more is the last part.
+func blanksBehind(more []byte, before int64) int64 {
+	n := int64(len(more) - len(bytes.TrimRight(more, " ")))
+	if n == int64(len(more)) {
+		n += before
+	}
+	return n
 }
 
 // readLines calls f with each line of a file, until f returns an error, and returns the place of the end.
