@@ -107,14 +107,34 @@ func blanksBehind(more []byte, before int64) int64 {
 	return n
 }
 
+// errReread is for readLines: the file is to be read again from this line on.
+var errReread = errors.New("read this line again")
+
 // readLines calls f with each line of a file, until f returns an error, and returns the place of the end.
 func readLines(fsys fs.FS, name string, f func(text []byte, at place, whole bool) error) (end place, err error) {
-	file, err := fsys.Open(name)
-	if err != nil {
-		return place{name, 1, 0}, fmt.Errorf("read records: %w", err)
+	end = place{name, 1, 0}
+	for {
+		if end, err = readLinesFrom(fsys, end, f); err != errReread {
+			return end, err
+		}
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	r := newLineReader(name, file)
+}
+
+func readLinesFrom(fsys fs.FS, from place, f func(text []byte, at place, whole bool) error) (end place, err error) {
+	file, err := fsys.Open(from.file)
+	if err != nil {
+		return from, fmt.Errorf("read records: %w", err)
+	}
+	defer func() {
+		if closed := file.Close(); closed != nil {
+			err = errors.Join(err, closed)
+		}
+	}()
+	if _, err := io.CopyN(io.Discard, file, from.offset); err != nil {
+		return from, fmt.Errorf("read records: %w", err)
+	}
+	r := newLineReader(from.file, file)
+	r.at = from
 	for {
 		text, at, whole, err := r.next()
 		if err == io.EOF {
@@ -123,7 +143,11 @@ func readLines(fsys fs.FS, name string, f func(text []byte, at place, whole bool
 		if err != nil {
 			return r.at, fmt.Errorf("read records: %w", err)
 		}
-		if err := f(text, at, whole); err != nil {
+		switch err := f(text, at, whole); err {
+		case nil:
+		case errReread:
+			return at, err
+		default:
 			return r.at, err
 		}
 	}

@@ -226,11 +226,17 @@ func (v *verification) readRecords() error {
 			v.jump(place{file: s.name}, s.first)
 			v.chained = false
 		}
-		last := i == len(files)-1
+		last, reread := i == len(files)-1, int64(-1)
 		at, err = readLines(v.fsys, s.name, func(text []byte, at place, whole bool) error {
-			if !whole && last && v.next >= v.Sealed {
-				v.TornBytes = int64(len(text))
-				return nil
+			if last && v.next >= v.Sealed {
+				if !whole {
+					v.TornBytes = int64(len(text))
+					return nil
+				}
+				if reread != at.offset && !v.follows(text) { // a part of it may have been read while it was still blank
+					reread = at.offset
+					return errReread
+				}
 			}
 			v.readLine(text, at, whole)
 			return nil
@@ -258,6 +264,12 @@ func (v *verification) jump(at place, index int64) {
 	}
 	v.aligned = false
 	v.next = index
+}
+
+// follows tells whether a line is the next one.
+func (v *verification) follows(text []byte) bool {
+	l, err := parseLine(text)
+	return err == nil && l.index == v.next && (!v.chained || l.hash == v.chain.next(l.head))
 }
 
 func (v *verification) readLine(text []byte, at place, whole bool) {
