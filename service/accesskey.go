@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/audit"
 )
 
 // purposeSelf is the token object under which the service seals secrets of its own: of access keys, passwords of custom
@@ -68,8 +69,10 @@ func (s *Service) CreateAccessKey(ctx context.Context, account, principal string
 	if err != nil {
 		return nil, fmt.Errorf("seal access key: %w", err)
 	}
-	err = s.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: sealed,
-		Enabled: true, CreatedAt: s.now()}, maxAccessKeys)
+	err = s.command(ctx, "CreateAccessKey", aboutPrincipal(principal, KindUser), audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
+		return s.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: sealed,
+			Enabled: true, CreatedAt: s.now()}, maxAccessKeys)
+	})
 	if err != nil {
 		clear(secret)
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -189,7 +190,9 @@ func (s *Service) CreatePrincipal(ctx context.Context, p *Principal) (*Principal
 	if old := namesakes(all)[p.name()]; old != nil {
 		return nil, fmt.Errorf("%s %s is there already, as %s: verenc apply changes it", p.Kind, p.Name, old.ARN)
 	}
-	return settled, s.insertPrincipal(ctx, settled)
+	return settled, s.command(ctx, "Create"+p.Kind.title(), aboutPrincipal(p.ARN, p.Kind), settled.parameters(), func(ctx context.Context) error {
+		return s.insertPrincipal(ctx, settled)
+	})
 }
 
 // nameOf is what must be unique of a principal.
@@ -236,7 +239,33 @@ func (s *Service) UpdatePrincipal(ctx context.Context, p *Principal) error {
 		return fmt.Errorf("find %s: %w", p.ARN, err)
 	}
 	settled.UniqueID, settled.CreatedAt = old.UniqueID, old.CreatedAt
-	return s.putPrincipal(ctx, settled)
+	return s.command(ctx, "Update"+p.Kind.title(), aboutPrincipal(p.ARN, p.Kind), settled.parameters(), func(ctx context.Context) error {
+		return s.putPrincipal(ctx, settled)
+	})
+}
+
+// title is the kind as names of IAM's operations have it.
+func (k PrincipalKind) title() string {
+	if k == KindRole {
+		return "Role"
+	}
+	return "User"
+}
+
+// parameters are what a record has of a principal: all that was asked for, under IAM's names.
+func (p *Principal) parameters() audit.Object {
+	o := audit.Object{{Name: "path", Value: p.Path()}}
+	add := func(name string, value any, given bool) {
+		if given {
+			o = append(o, audit.Member{Name: name, Value: value})
+		}
+	}
+	add("tags", p.Tags, len(p.Tags) > 0)
+	add("policies", p.Policies, len(p.Policies) > 0)
+	add("permissionsBoundary", p.Boundary, p.Boundary != "")
+	add("assumeRolePolicyDocument", p.Trust, p.Trust != "")
+	add("maxSessionDuration", p.MaxSession, p.MaxSession != 0)
+	return o
 }
 
 func (s *Service) putPrincipal(ctx context.Context, p *Principal) error {
@@ -248,7 +277,13 @@ func (s *Service) putPrincipal(ctx context.Context, p *Principal) error {
 
 // DeletePrincipal removes a user or a role, with its access keys and certificates.
 func (s *Service) DeletePrincipal(ctx context.Context, arn string) error {
-	err := s.store.RemovePrincipal(ctx, arn)
+	kind := KindUser
+	if strings.Contains(arn, ":role/") {
+		kind = KindRole
+	}
+	err := s.command(ctx, "Delete"+kind.title(), aboutPrincipal(arn, kind), nil, func(ctx context.Context) error {
+		return s.store.RemovePrincipal(ctx, arn)
+	})
 	if errors.Is(err, ErrNoRow) {
 		return fmt.Errorf("there is no %s (verenc user list and verenc role list show all)", arn)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/verenc/kms/service/audit"
 )
 
 // maxAccessKeys are of one user (AWS page "IAM and AWS STS quotas"), so that one can take the other's place.
@@ -54,12 +56,19 @@ func (s *Service) RotateAccessKey(ctx context.Context, user *Principal) (created
 
 // EnableAccessKey enables or disables an access key. Servers that run refuse, or take, its requests within a second.
 func (s *Service) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
-	return accessKeyError(id, s.store.EnableAccessKey(ctx, id, enabled))
+	status := map[bool]string{true: "Active", false: "Inactive"}[enabled]
+	err := s.command(ctx, "UpdateAccessKey", nil, audit.Object{{Name: "accessKeyId", Value: id}, {Name: "status", Value: status}}, func(ctx context.Context) error {
+		return s.store.EnableAccessKey(ctx, id, enabled)
+	})
+	return accessKeyError(id, err)
 }
 
 // DeleteAccessKey ends an access key for ever.
 func (s *Service) DeleteAccessKey(ctx context.Context, id string) error {
-	return accessKeyError(id, s.store.RemoveAccessKey(ctx, id))
+	err := s.command(ctx, "DeleteAccessKey", nil, audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
+		return s.store.RemoveAccessKey(ctx, id)
+	})
+	return accessKeyError(id, err)
 }
 
 func accessKeyError(id string, err error) error {
@@ -106,7 +115,9 @@ func (s *Service) MapCertificate(ctx context.Context, fingerprint string, user *
 }
 
 func (s *Service) putCertificate(ctx context.Context, fingerprint, principal string) error {
-	err := s.store.PutCertificate(ctx, &Certificate{Fingerprint: fingerprint, PrincipalARN: principal, CreatedAt: s.now()})
+	err := s.command(ctx, "MapCertificate", aboutPrincipal(principal, KindUser), audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
+		return s.store.PutCertificate(ctx, &Certificate{Fingerprint: fingerprint, PrincipalARN: principal, CreatedAt: s.now()})
+	})
 	if err != nil {
 		return fmt.Errorf("map certificate %s: %w", fingerprint, err)
 	}
@@ -115,7 +126,9 @@ func (s *Service) putCertificate(ctx context.Context, fingerprint, principal str
 
 // UnmapCertificate ends what a certificate proves.
 func (s *Service) UnmapCertificate(ctx context.Context, fingerprint string) error {
-	err := s.store.RemoveCertificate(ctx, fingerprint)
+	err := s.command(ctx, "UnmapCertificate", nil, audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
+		return s.store.RemoveCertificate(ctx, fingerprint)
+	})
 	if errors.Is(err, ErrNoRow) {
 		return fmt.Errorf("no principal has the certificate %s (verenc certificate list shows all)", fingerprint)
 	}

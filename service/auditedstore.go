@@ -2,7 +2,7 @@ package service
 
 import "context"
 
-// auditedStore writes the record of a request, or of an event (recordEvent), before the first change that it makes, so that
+// auditedStore writes the record of a request, of an event (recordEvent) or of a command (command), before the first change that it makes, so that
 // no operation can forget it. Other changes (clearing away what a broken-off request left) pass through.
 type auditedStore struct{ Store }
 
@@ -56,6 +56,34 @@ func (s auditedStore) RemoveKeyStore(ctx context.Context, id string) error {
 
 func (s auditedStore) InsertWrappingKey(ctx context.Context, k WrappingKey) error {
 	return recorded(ctx, func() error { return s.Store.InsertWrappingKey(ctx, k) })
+}
+
+func (s auditedStore) PutPrincipal(ctx context.Context, p *Principal) error {
+	return recorded(ctx, func() error { return s.Store.PutPrincipal(ctx, p) })
+}
+
+func (s auditedStore) RemovePrincipal(ctx context.Context, arn string) error {
+	return recorded(ctx, func() error { return s.Store.RemovePrincipal(ctx, arn) })
+}
+
+func (s auditedStore) InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error {
+	return recorded(ctx, func() error { return s.Store.InsertAccessKey(ctx, k, maxPerUser) })
+}
+
+func (s auditedStore) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
+	return recorded(ctx, func() error { return s.Store.EnableAccessKey(ctx, id, enabled) })
+}
+
+func (s auditedStore) RemoveAccessKey(ctx context.Context, id string) error {
+	return recorded(ctx, func() error { return s.Store.RemoveAccessKey(ctx, id) })
+}
+
+func (s auditedStore) PutCertificate(ctx context.Context, c *Certificate) error {
+	return recorded(ctx, func() error { return s.Store.PutCertificate(ctx, c) })
+}
+
+func (s auditedStore) RemoveCertificate(ctx context.Context, fingerprint string) error {
+	return recorded(ctx, func() error { return s.Store.RemoveCertificate(ctx, fingerprint) })
 }
 
 func recorded(ctx context.Context, change func() error) error {

@@ -25,14 +25,22 @@ func (s *Service) recordEvent(ctx context.Context, name string, k *Key, do func(
 	if err != nil {
 		return err
 	}
-	t := &trail{auditor: s.cfg.Audit, record: audit.Record{
+	return s.record(ctx, audit.Record{
 		UserIdentity: audit.UserIdentity{Type: "AWSService", AccountID: k.Account}, EventTime: s.now(), EventSource: "kms.amazonaws.com",
 		EventName: name, EventType: "AwsServiceEvent", AWSRegion: k.Region, SourceIPAddress: "kms.amazonaws.com", UserAgent: "kms.amazonaws.com",
 		EventID: id, ManagementEvent: true, RecipientAccountID: k.Account,
-	}}
+	}, func(ctx context.Context) error {
+		s.noteKey(ctx, k)
+		return do(ctx)
+	})
+}
+
+// record runs what no request asks for. Its record is written before its first change, or when it fails.
+func (s *Service) record(ctx context.Context, r audit.Record, do func(context.Context) error) error {
+	t := &trail{auditor: s.cfg.Audit, record: r}
 	ctx = context.WithValue(ctx, trailKey{}, t)
-	s.noteKey(ctx, k)
-	if err = do(ctx); err == nil {
+	err := do(ctx)
+	if err == nil {
 		return nil
 	}
 	return errors.Join(err, t.finish(ctx, err))

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"go.uber.org/zap"
+
+	"github.com/verenc/kms/service/audit"
 )
 
 // Migration is what MigrateKey has done.
@@ -33,10 +35,20 @@ func (s *Service) MigrateKey(ctx context.Context, account, region, name string, 
 	if err := s.openHere(ctx, k); err != nil {
 		return Migration{}, err
 	}
+	move := s.moveIn
 	if to == ResidencyWrapped {
-		return s.moveOut(ctx, k)
+		move = s.moveOut
 	}
 	var done Migration
+	err = s.command(ctx, "MigrateKey", nil, audit.Object{{Name: "residency", Value: to}}, func(ctx context.Context) (err error) {
+		s.noteKey(ctx, k)
+		done, err = move(ctx, k)
+		return err
+	})
+	return done, err
+}
+
+func (s *Service) moveIn(ctx context.Context, k *Key) (done Migration, err error) {
 	for i := range k.Materials {
 		if m := &k.Materials[i]; m.outside() && !m.Scrap {
 			if err := s.settle(ctx, k, m); err != nil {

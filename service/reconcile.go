@@ -20,9 +20,12 @@ const (
 // Run reconciles at once and then every interval, until ctx ends. It also keeps the last uses of keys, and the
 // connections to custom key stores.
 func (s *Service) Run(ctx context.Context, interval time.Duration) {
-	var leasing sync.WaitGroup
-	defer leasing.Wait()
-	leasing.Go(func() { s.leaseIVs(ctx) })
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { s.leaseIVs(ctx) })
+	if s.cfg.Audit != NoAudit {
+		others.Go(func() { s.keepDelivering(ctx) })
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	many := s.uses.many

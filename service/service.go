@@ -61,7 +61,9 @@ type Config struct {
 	Token Token       // required
 	Log   *zap.Logger // required; gets no secrets
 
-	Audit Auditor // required: *audit.Log, or NoAudit
+	Audit Auditor // required: *audit.Log, Outbox or NoAudit
+	// Operator runs the command that the Service is made for; nil in a server.
+	Operator *Operator
 
 	// Can is what the token's self-test found.
 	Can Capabilities

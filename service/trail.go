@@ -88,6 +88,9 @@ func (t *trail) finish(ctx context.Context, outcome error) error {
 	r := t.record
 	if e := new(Error); outcome != nil {
 		r.ErrorCode, r.ErrorMessage = string(CodeInternal), msgInternal
+		if r.EventType == commandType { // whose operator may know
+			r.ErrorMessage = outcome.Error()
+		}
 		if errors.As(outcome, &e) {
 			r.ErrorCode, r.ErrorMessage = string(e.Code), e.Message
 		}

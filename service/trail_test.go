@@ -19,10 +19,10 @@ func (a *countingAuditor) Append(context.Context, *audit.Record) error {
 	return errors.New("not taken")
 }
 
-// unrequested are changes that no request of a client makes, or that are no change to what it asked about: clearing away, of
-// commands, and notes on the side.
-var unrequested = []string{"AdoptServiceObject", "EnableAccessKey", "InsertAccessKey", "InsertServiceObject", "LeaseIVs", "PutCertificate", "PutPrincipal", "PutServiceObjectPublic",
-	"RecordAccessKeyUses", "RecordUses", "RemoveAccessKey", "RemoveCertificate", "RemovePrincipal", "RemoveWrappingKey"}
+// unrequested are changes that no request of a client makes, or that are no change to what it asked about: clearing away, and
+// notes on the side.
+var unrequested = []string{"AdoptServiceObject", "InsertPendingRecord", "InsertServiceObject", "LeaseIVs", "PutServiceObjectPublic",
+	"RecordAccessKeyUses", "RecordUses", "RemovePendingRecord", "RemoveWrappingKey"}
 
 // TestEveryChangeIsRecordedFirst: a method of the Store that changes something writes the request's record before, and does nothing
 // without it. A new one must be decided on here.

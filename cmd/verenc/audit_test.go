@@ -106,7 +106,7 @@ func TestAuditCommands(t *testing.T) {
 		}
 	}
 	key := s.auditKey(t) // while the server runs, like the next four
-	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, "6 records") || !strings.Contains(text, "the log is as it was written") {
+	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, "7 records") || !strings.Contains(text, "the log is as it was written") {
 		t.Error(text)
 	}
 	refused(t, s.run(t, "audit", "init"), "audit")
@@ -121,7 +121,7 @@ func TestAuditCommands(t *testing.T) {
 
 	proof := s.write(t, "proof", s.succeeds(t, "audit", "prove", s.path("audit"), a.ids[0]), 0o600)
 	text := s.succeeds(t, "audit", "check-proof", proof, "--key", key)
-	if !strings.Contains(text, "record 0 of 6 in log verenc-kms") || !strings.Contains(text, `"eventName":"CreateKey"`) || !strings.Contains(text, a.ids[0]) {
+	if !strings.Contains(text, "record 1 of 8 in log verenc-kms") || !strings.Contains(text, `"eventName":"CreateKey"`) || !strings.Contains(text, a.ids[0]) {
 		t.Error(text)
 	}
 	forged := []byte(read(t, proof))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -21,12 +22,7 @@ func newBackupCommands(with func(func(*cobra.Command, *Config) error) func(*cobr
 	}
 	backup.RunE = func(cmd *cobra.Command, args []string) error {
 		return with(func(cmd *cobra.Command, c *Config) (err error) {
-			db, err := store.Open(cmd.Context(), store.Config{Path: c.Database})
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, db.Close()) }()
-			return db.Backup(cmd.Context(), args[0])
+			return onDatabase(cmd.Context(), c, "Backup", args[0], func(db *store.DB) error { return db.Backup(cmd.Context(), args[0]) })
 		})(cmd, args)
 	}
 	restore := &cobra.Command{
@@ -37,11 +33,27 @@ func newBackupCommands(with func(func(*cobra.Command, *Config) error) func(*cobr
 			if err := store.Restore(cmd.Context(), args[0], c.Database); err != nil {
 				return err
 			}
+			if err := onDatabase(cmd.Context(), c, "Restore", args[0], func(*store.DB) error { return nil }); err != nil {
+				return err
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "restored %s\n", c.Database)
 			return reconcileReport(cmd.Context(), c, cmd.OutOrStdout())
 		})(cmd, args)
 	}
 	return []*cobra.Command{backup, restore}
+}
+
+// onDatabase records a command about a file, and runs it.
+func onDatabase(ctx context.Context, c *Config, name, file string, do func(*store.DB) error) (err error) {
+	p, err := openDatabase(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.service.RecordCommand(ctx, name, audit.Object{{Name: "file", Value: file}}); err != nil {
+		return err
+	}
+	return do(p.store)
 }
 
 // reconcileReport prints keys without objects and objects without keys. It fails when there are keys that can't be used.

@@ -80,9 +80,7 @@ func (m management) running(use, short string, open func(context.Context, *Confi
 	}}
 }
 
-// tokenless is the token of commands that only need the database. A call of it would be a mistake of ours, and panics.
-type tokenless struct{ service.Token }
-
+// openDatabase opens what commands need that do without the token.
 func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
 	p = &parts{}
 	if p.log, err = newLogger(c.LogLevel); err != nil {
@@ -91,8 +89,7 @@ func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
 	if p.store, err = store.Open(ctx, store.Config{Path: c.Database}); err != nil {
 		return nil, err
 	}
-	p.service, err = service.New(service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: service.NoAudit, ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
-	if err != nil {
+	if err = p.newService(c, service.Capabilities{}, operator()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/user"
+	"strconv"
 	"strings"
 	"time"
 
@@ -141,22 +144,46 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {
 		return p, err
 	}
-	return p, p.newService(c, can)
+	if err = p.newService(c, can, nil); err == nil && p.audit != nil {
+		err = p.service.DeliverRecords(ctx)
+	}
+	return p, err
 }
 
-func (p *parts) newService(c *Config, can service.Capabilities) (err error) {
-	p.service, err = service.New(service.Config{Store: p.store, Token: p.token, Log: p.log, Audit: auditor(p.audit), Can: can,
-		Residency: service.Residency(c.Token.Residency), Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions})
+// tokenless is the token of commands that only need the database. A call of it would be a mistake of ours, and panics.
+type tokenless struct{ service.Token }
+
+// newService makes the service of a server, or of an operator's command. Only one process writes an audit log, so that a command
+// leaves its records in the database.
+func (p *parts) newService(c *Config, can service.Capabilities, by *service.Operator) (err error) {
+	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: can,
+		Residency: service.Residency(c.Token.Residency), Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions}
+	if p.token != nil {
+		cfg.Token = p.token
+	}
+	if by != nil && c.Audit.Dir != noAudit {
+		cfg.Operator, cfg.Audit = by, service.Outbox{Store: p.store}
+	}
+	p.service, err = service.New(cfg)
 	return err
 }
 
-// openForCommand opens what commands need that change the database while a server may run. Only one process writes an
-// audit log, so that theirs is not open; create makes database and log.
+// operator is who runs this process.
+func operator() *service.Operator {
+	o := &service.Operator{UserID: strconv.Itoa(os.Getuid())}
+	if u, err := user.Current(); err == nil {
+		o.Name = u.Username
+	}
+	o.Host, _ = os.Hostname() // none is better than no record
+	return o
+}
+
+// openForCommand opens what commands need that change the database while a server may run. create makes database and log.
 func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err error) {
 	if p, err = openParts(ctx, c, create); err != nil {
 		return p, err
 	}
-	if err = p.newService(c, service.Capabilities{}); err == nil && create && c.Audit.Dir != noAudit {
+	if err = p.newService(c, service.Capabilities{}, operator()); err == nil && create && c.Audit.Dir != noAudit {
 		var log *audit.Log
 		if log, err = openAudit(ctx, c, p, true); err == nil {
 			err = closeAudit(log, c.ShutdownTimeout)

@@ -296,6 +296,7 @@ func TestBlanksCountForNothing(t *testing.T) {
 	cfg.Reserve, cfg.SegmentBytes = 1<<20, 3000
 	l := open(t, cfg)
 	add(t, l, 0, 5)
+	must(t, l.Checkpoint(ctx)) // full files ask for one, which is to be over
 	files := load(t, cfg.Dir)
 	r, err := Verify(files, VerifyConfig{Keys: []string{keyOf(t, cfg.Signers[0])}})
 	must(t, err)

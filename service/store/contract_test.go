@@ -56,6 +56,7 @@ func wantError(t testing.TB, got, want error) {
 func contract(t *testing.T, open func(*testing.T) service.Store) {
 	for name, test := range map[string]func(*testing.T, service.Store){
 		"key":            testKey,
+		"pending":        testPendingRecords,
 		"update":         testUpdateKey,
 		"remove":         testRemoveKey,
 		"list keys":      testKeys,
@@ -379,4 +380,28 @@ func testCancelled(t *testing.T, s service.Store) {
 	wantError(t, s.InsertKey(gone, newKey("k1")), context.Canceled)
 	_, err := s.Key(ctx, region, "k1")
 	wantError(t, err, service.ErrNoRow)
+}
+
+func testPendingRecords(t *testing.T, s service.Store) {
+	if all, err := s.PendingRecords(ctx, 10); err != nil || len(all) != 0 {
+		t.Errorf("%v, %v", all, err)
+	}
+	for i := range 3 {
+		must(t, s.InsertPendingRecord(ctx, fmt.Appendf(nil, `{"n":%d}`, i)))
+	}
+	first, err := s.PendingRecords(ctx, 2)
+	must(t, err)
+	if len(first) != 2 || string(first[0].Record) != `{"n":0}` || string(first[1].Record) != `{"n":1}` || first[0].Number >= first[1].Number {
+		t.Errorf("%+v", first)
+	}
+	must(t, s.RemovePendingRecord(ctx, first[0].Number))
+	must(t, s.RemovePendingRecord(ctx, first[0].Number))
+	rest, err := s.PendingRecords(ctx, 10)
+	must(t, err)
+	if len(rest) != 2 || rest[0].Number != first[1].Number || string(rest[1].Record) != `{"n":2}` {
+		t.Errorf("%+v", rest)
+	}
+	if err := s.InsertPendingRecord(ctx, []byte("{")); err == nil {
+		t.Error("a record that is no JSON is kept")
+	}
 }
