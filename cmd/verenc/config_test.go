@@ -38,7 +38,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := Config{Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333", Regions: []string{"us-east-1"},
 		ARNFormat: "verenc", TLSClientAuth: "optional", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
-		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20},
+		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Module: anyModule, Label: "verenc", Residency: "token", HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16}}
 	for _, s := range settings(c) { // a setting that is new here has a default to be thought of
 		for _, w := range settings(&want) {
@@ -118,6 +118,7 @@ func TestConfigComplaints(t *testing.T) {
 		{"residency of a key store", "token: {module: " + anyModule + "}\nkey_stores: [{cluster_id: a, label: b, residency: elsewhere}]\n", "key_stores: a: residency"},
 		{"max_stuck", "token: {module: " + anyModule + ", max_stuck: -1}\n", "token.sessions, token.max_stuck and token.held_keys: give at least 1"},
 		{"call timeout", "token: {module: " + anyModule + ", call_timeout: 0s}\n", "token.call_timeout: 0s is not a positive time"},
+		{"late records", good + "audit: {sync_within: 2s}\n", "audit.sync_within: 2s is not 0s to 1s"},
 		{"reconcile interval", good + "reconcile_interval: -1s\n", "reconcile_interval: -1s is not a positive time"},
 		{"shutdown timeout", good + "shutdown_timeout: 0s\n", "shutdown_timeout: 0s is not a positive time"},
 		{"unknown setting", good + "lisen: x\n", "lisen"},

@@ -13,8 +13,8 @@
 //
 // # What is proven when
 //
-//   - Append has returned nil: the record is on the disk, chained by hash to every record before it, and every required
-//     output has it.
+//   - Append has returned nil: the record is on the disk, or, if it tells of no change, in the operating system's hands and on the
+//     disk within Config.SyncWithin; it is chained by hash to every record before it, and every required output has it.
 //   - A checkpoint covers it: the record and its place are signed for. Checkpoints are made every
 //     Config.CheckpointEvery records, when a file is full, when Checkpoint is called (by a timer, say), and by
 //     Close, Rotate and by Open when it finds an unsealed tail.
@@ -34,12 +34,12 @@
 //
 //	"logIndex":7,"logBatch":5,"logHash":"<base64>"}
 //
-// logIndex is the record's number from 0; logBatch is the index of the first record that was written with the same sync;
+// logIndex is the record's number from 0; logBatch is the index of the first record that may not have been on the disk by then;
 // logHash is SHA-256(the logHash of the line before, 32 bytes | the bytes of this line before ,"logHash"), where the
 // line before the first is taken to hold SHA-256("verenc-audit/1" | origin). A line has at most 65,535 bytes, so that a server of
 // tlog-tiles entry bundles could be put before the folder; bundles are not stored, since they would say everything twice.
 //
-// A batch is written after the batch before it was synced. So only the last batch of the last file can be torn by a crash,
+// Of what is not synced there is never more than 1 MiB. So only that much of the last file can be torn by a crash,
 // and logBatch tells whether a damaged line can be part of it: Open cuts such a line and what follows, and refuses the
 // folder for any other damage. While a file is written it ends in blanks, for records to come (Config.Reserve); they are white space
 // to readers of JSON Lines, count for nothing, and are cut when the file is full or the log closed. Files that end in .tmp are writes that a crash broke off, or, in the folder cut, what Open

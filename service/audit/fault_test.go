@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // fault is how an operation of a disk fails.
@@ -136,7 +137,9 @@ type ledger struct {
 }
 
 func (l *ledger) append(log *Log, n int) error {
-	err := log.Append(ctx, record(n))
+	r := record(n)
+	r.ReadOnly = n%4 > 0
+	err := log.Append(ctx, r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.acked[record(n).EventID] = err == nil
@@ -211,7 +214,14 @@ func TestFailsClosedAndRecovers(t *testing.T) {
 // TestRandomFaults lets operations fail at random, also those of checkpoints and repairs, with several callers, and
 // ends some lives of the log in the middle.
 func TestRandomFaults(t *testing.T) {
+	for _, within := range []time.Duration{0, time.Microsecond, time.Hour} {
+		t.Run(within.String(), func(t *testing.T) { randomFaults(t, within) })
+	}
+}
+
+func randomFaults(t *testing.T, within time.Duration) {
 	cfg := testConfig(t)
+	cfg.SyncWithin = within
 	cfg.SegmentBytes, cfg.CheckpointEvery = 20_000, 7
 	book := &ledger{acked: map[string]bool{}}
 	for life := range 6 {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // A batch is what one write and one sync make durable.
@@ -28,8 +30,14 @@ type Config struct {
 
 	Outputs []Output // where records go beside the folder
 
-	SegmentBytes    int64         // size at which a file of records is full; default 64 MiB
-	Reserve         int64         // blanks that are written ahead of records, in bytes; default 1 MiB
+	SegmentBytes int64 // size at which a file of records is full; default 64 MiB
+	Reserve      int64 // blanks that are written ahead of records, in bytes; default 1 MiB
+
+	// SyncWithin, if it is not 0, is how long the record of something that changes nothing (Record.ReadOnly) may wait for its sync
+	// after it was acknowledged. The operating system has it by then: a process that is killed loses none, but a machine that loses its power
+	// may lose those of so long. All other records are synced first.
+	SyncWithin time.Duration
+
 	CheckpointEvery int64         // records; default 4096
 	MaxUnsealed     int64         // records that may wait for a checkpoint before Append refuses; default 100,000
 	OutputTimeout   time.Duration // for one batch to one output; default 5 s
@@ -74,14 +82,11 @@ type Log struct {
 	close   sync.Once
 
 	// Owned by the writer.
-	file   dataFile  // nil until a batch needs it
-	name   string    // of the file
-	size   int64     // bytes of it that hold whole, synced batches
-	end    int64     // of the file: what is behind size is blank
-	next   int64     // index of the next record
-	chain  chainHash // of the last record
-	broken error     // why the file may hold more than size bytes, or less
-	sealAt int64     // size of the tree at which to ask for a checkpoint
+	tail   tailFile
+	next   int64       // index of the next record
+	chain  chainHash   // of the last record
+	leaves []tlog.Hash // of the last records, which may not be durable
+	sealAt int64       // size of the tree at which to ask for a checkpoint
 	buffer []byte
 
 	mu    sync.Mutex // guards the tree, which holds what is durable
@@ -96,14 +101,14 @@ type Log struct {
 	signErr atomic.Pointer[error] // of the last checkpoint
 	sealed  atomic.Int64
 	records atomic.Int64
-	syncs   atomic.Int64
 	cut     int64
 }
 
 // request is a record that waits, or a question whether the log could take one.
 type request struct {
-	record []byte // nil for the question
-	done   chan error
+	record  []byte // nil for the question
+	durable bool   // it must be on the disk
+	done    chan error
 }
 
 // size is how many bytes of a batch the request may take.
@@ -133,7 +138,8 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 }
 
 func openOn(ctx context.Context, cfg Config, d disk) (*Log, error) {
-	l := &Log{cfg: cfg, disk: d, queue: make(chan *request), sealNow: make(chan struct{}, 1)}
+	l := &Log{cfg: cfg, disk: d, queue: make(chan *request), sealNow: make(chan struct{}, 1),
+		tail: tailFile{disk: d, limit: cfg.SegmentBytes, reserve: cfg.Reserve}}
 	if cfg.Create {
 		if err := l.begin(ctx); err != nil {
 			return nil, err
@@ -143,7 +149,7 @@ func openOn(ctx context.Context, cfg Config, d disk) (*Log, error) {
 		return nil, err
 	}
 	if err := l.Checkpoint(ctx); err != nil {
-		return nil, errors.Join(err, l.closeFile())
+		return nil, errors.Join(err, l.tail.finish())
 	}
 	l.outputs = startOutputs(cfg.Outputs, cfg.OutputTimeout)
 	life, stop := context.WithCancel(context.Background())
@@ -153,14 +159,14 @@ func openOn(ctx context.Context, cfg Config, d disk) (*Log, error) {
 	return l, nil
 }
 
-// Append adds a record and returns when it is durable and every required output has it. After an error the record may be in
+// Append adds a record and returns when it is durable (but see Config.SyncWithin) and every required output has it. After an error the record may be in
 // the log or not; an error of ctx does not stop it.
 func (l *Log) Append(ctx context.Context, r *Record) error {
 	record, err := r.encode()
 	if err != nil {
 		return err
 	}
-	return l.ask(ctx, &request{record, make(chan error, 1)})
+	return l.ask(ctx, &request{record, !r.ReadOnly, make(chan error, 1)})
 }
 
 // Ready returns nil when the log takes records. After a failure it tries whether the cause is gone.
@@ -173,7 +179,7 @@ func (l *Log) Ready(ctx context.Context) error {
 	if l.health.Load() == nil {
 		return nil
 	}
-	return l.ask(ctx, &request{nil, make(chan error, 1)})
+	return l.ask(ctx, &request{nil, false, make(chan error, 1)})
 }
 
 func (l *Log) ask(ctx context.Context, r *request) error {
@@ -199,19 +205,9 @@ func (l *Log) Close(ctx context.Context) error {
 	l.close.Do(func() {
 		l.stop()
 		l.owned.Wait()
-		err = errors.Join(l.repair(), l.Checkpoint(ctx), l.outputs.close(ctx), l.closeFile(), l.disk.Close())
+		err = errors.Join(l.tail.repair(), l.sync(), l.Checkpoint(ctx), l.outputs.close(ctx), l.tail.finish(), l.disk.Close())
 	})
 	return err
-}
-
-// closeFile ends the file behind its last record.
-func (l *Log) closeFile() error {
-	if l.file == nil {
-		return nil
-	}
-	f := l.file
-	l.file, l.name = nil, ""
-	return errors.Join(f.Truncate(l.size), f.Sync(), f.Close())
 }
 
 // Stats are numbers for metrics; counters begin at Open.
@@ -228,7 +224,7 @@ type Stats struct {
 
 // Stats returns the log's numbers.
 func (l *Log) Stats() Stats {
-	s := Stats{Sealed: l.sealed.Load(), Appended: l.records.Load(), Syncs: l.syncs.Load(), CutBytes: l.cut, Outputs: l.outputs.stats()}
+	s := Stats{Sealed: l.sealed.Load(), Appended: l.records.Load(), Syncs: l.tail.syncs.Load(), CutBytes: l.cut, Outputs: l.outputs.stats()}
 	if err := l.health.Load(); err != nil {
 		s.Failure = *err
 	}

@@ -59,7 +59,7 @@ func (l *Log) recover() error {
 			return err
 		}
 	}
-	return l.openSegment(t.file, t.size)
+	return l.tail.open(t.file, t.size)
 }
 
 // tail is where a log ends.

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"runtime"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -14,12 +14,22 @@ import (
 // write is the writer: it gathers the requests that wait, commits them as one batch, and answers. It never waits for more
 // requests to come: while it commits, they gather by themselves.
 func (l *Log) write() {
+	late := time.NewTimer(time.Hour) // to sync what waits for it
+	defer late.Stop()
 	for {
 		select {
+		case <-late.C:
+			if err := l.sync(); err != nil {
+				l.health.Store(&err)
+			}
 		case first := <-l.queue:
 			runtime.Gosched() // lets those that the last batch has woken come along: a third fewer syncs at 16 callers
 			batch := l.gather(first)
+			waiting := len(l.tail.unsynced) > 0
 			err := l.commit(batch)
+			if !waiting && len(l.tail.unsynced) > 0 {
+				late.Reset(l.cfg.SyncWithin)
+			}
 			if err != nil {
 				l.health.Store(&err)
 			} else {
@@ -48,30 +58,36 @@ func (l *Log) gather(first *request) []*request {
 	return batch
 }
 
-// commit makes a batch durable, then part of the tree, then known to the outputs. An error means for every record of it
-// that it is not acknowledged.
+// commit writes a batch, has it durable if one of its records must be, then part of the tree, then known to the outputs. An error means
+// for every record of it that it is not acknowledged.
 func (l *Log) commit(batch []*request) error {
-	if err := l.prepare(); err != nil {
+	size, durable := 0, l.cfg.SyncWithin == 0
+	for _, r := range batch {
+		size, durable = size+r.size(), durable || r.durable
+	}
+	if err := l.prepare(size); err != nil {
 		return err
 	}
-	buffer, leaves, chain := l.buffer[:0], make([]tlog.Hash, 0, len(batch)), l.chain
+	buffer, leaves, chain := l.buffer[:0], len(l.leaves), l.chain
+	next, synced := l.next, l.next-int64(len(l.leaves))
 	for _, r := range batch {
 		if r.record == nil {
 			continue
 		}
 		start := len(buffer)
-		buffer, chain = appendLine(buffer, r.record, l.next+int64(len(leaves)), l.next, chain)
-		leaves = append(leaves, tlog.RecordHash(buffer[start:len(buffer)-1]))
+		buffer, chain = appendLine(buffer, r.record, next, synced, chain)
+		l.leaves = append(l.leaves, tlog.RecordHash(buffer[start:len(buffer)-1]))
+		next++
 	}
-	if len(leaves) == 0 {
-		return l.ensureFile() // Ready asks after a failure, which may have been that of opening a file
+	if next == l.next {
+		return l.tail.ensure(l.next) // Ready asks after a failure, which may have been that of opening a file
 	}
-	if err := l.save(buffer); err != nil {
+	if err := l.save(buffer, durable); err != nil {
+		l.leaves = l.leaves[:leaves]
 		return err
 	}
-	l.chain = chain
-	l.next += int64(len(leaves))
-	l.grow(leaves)
+	l.chain, l.next = chain, next
+	l.grow()
 	if !l.outputs.any() {
 		l.buffer = buffer // no one keeps parts of it
 		return nil
@@ -79,10 +95,16 @@ func (l *Log) commit(batch []*request) error {
 	return l.outputs.deliver(bytes.Split(bytes.TrimSuffix(buffer, []byte("\n")), []byte("\n")))
 }
 
-// prepare checks that nothing of the past forbids another batch.
-func (l *Log) prepare() error {
-	if err := l.repair(); err != nil {
+// prepare checks that nothing of the past forbids another batch. What a loss of power can tear must not be more than a batch.
+func (l *Log) prepare(batch int) error {
+	if err := l.tail.repair(); err != nil {
 		return err
+	}
+	l.grow()
+	if len(l.tail.unsynced)+batch > maxBatchBytes {
+		if err := l.sync(); err != nil {
+			return err
+		}
 	}
 	if err := l.outputs.settle(); err != nil {
 		return err
@@ -98,118 +120,44 @@ func (l *Log) prepare() error {
 	return nil
 }
 
-// save writes and syncs a batch. After an error the file is broken until repair.
-func (l *Log) save(batch []byte) error {
-	if l.file != nil && l.size > 0 && l.size+int64(len(batch)) > l.cfg.SegmentBytes {
-		err := l.closeFile()
+// save writes a batch.
+func (l *Log) save(batch []byte, durable bool) error {
+	if l.tail.full(len(batch)) {
+		err := l.tail.finish()
 		l.askForSeal()
 		if err != nil {
-			return fmt.Errorf("close audit file: %w", err)
+			return err
 		}
 	}
-	if err := l.ensureFile(); err != nil {
+	if err := l.tail.ensure(l.next); err != nil {
 		return err
 	}
-	if err := l.reserve(int64(len(batch))); err != nil {
-		l.broken = fmt.Errorf("extend audit file %s: %w", l.name, err)
-		return l.broken
+	return l.tail.append(batch, durable)
+}
+
+// sync makes durable what has been acknowledged without.
+func (l *Log) sync() error {
+	if len(l.tail.unsynced) > 0 && l.tail.broken == nil {
+		if err := l.tail.sync(); err != nil {
+			return err
+		}
 	}
-	if _, err := l.file.WriteAt(batch, l.size); err != nil {
-		l.broken = fmt.Errorf("write audit file %s: %w", l.name, err)
-		return l.broken
-	}
-	l.syncs.Add(1)
-	if err := l.file.Sync(); err != nil {
-		l.broken = fmt.Errorf("sync audit file %s: %w", l.name, err)
-		return l.broken
-	}
-	l.size += int64(len(batch))
+	l.grow()
 	return nil
 }
 
-// reserve makes room in the file for a batch, and for more: to sync bytes that took the place of others leaves the file system
-// nothing to write but them, and costs half as much. The batch's sync is that of the blanks too.
-func (l *Log) reserve(batch int64) error {
-	if l.size+batch <= l.end {
-		return nil
+// grow adds records to the tree once they are durable, so that no checkpoint is ahead of the disk.
+func (l *Log) grow() {
+	if len(l.tail.unsynced) > 0 || len(l.leaves) == 0 {
+		return
 	}
-	blanks := bytes.Repeat([]byte(" "), int(batch+l.cfg.Reserve))
-	if _, err := l.file.WriteAt(blanks, l.size); err != nil {
-		return err
-	}
-	l.end = l.size + int64(len(blanks))
-	return nil
-}
-
-// ensureFile begins a file when none is open.
-func (l *Log) ensureFile() error {
-	if l.file != nil {
-		return nil
-	}
-	return l.openSegment(segmentName(l.next), 0)
-}
-
-// openSegment opens a file of records whose first size bytes count; what is behind them was never acknowledged.
-func (l *Log) openSegment(name string, size int64) error {
-	f, err := l.disk.openData(name)
-	if err != nil {
-		return fmt.Errorf("open audit file: %w", err)
-	}
-	err = errors.Join(f.Truncate(size), f.Sync(), l.disk.syncFolder(recordFolder), l.disk.syncFolder("."))
-	if err != nil {
-		return errors.Join(fmt.Errorf("open audit file %s: %w", name, err), f.Close())
-	}
-	l.file, l.name, l.size, l.end = f, name, size, size
-	return nil
-}
-
-const probeFile = "space" + temporary
-
-// repair brings a broken file back to its whole batches, once the disk can take another batch. What a failed sync
-// may have lost is of the batch that failed, and is cut.
-func (l *Log) repair() error {
-	if l.broken == nil {
-		return nil
-	}
-	info, err := fs.Stat(l.disk, l.name)
-	if err != nil {
-		return fmt.Errorf("repair audit file after: %w: %w", l.broken, err)
-	}
-	if info.Size() < l.size {
-		return fmt.Errorf("audit file %s has %d bytes, but %d were written: restore it: %w", l.name, info.Size(), l.size, l.broken)
-	}
-	if l.file != nil {
-		_ = l.file.Close() // what it has not written is not counted on
-		l.file = nil
-	}
-	if err := l.probe(); err != nil {
-		return fmt.Errorf("repair audit file after: %w: %w", l.broken, err)
-	}
-	if err := l.openSegment(l.name, l.size); err != nil {
-		return err
-	}
-	l.broken = nil
-	return nil
-}
-
-// probe tells whether there is room for a batch.
-func (l *Log) probe() error {
-	f, err := l.disk.openData(probeFile)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(make([]byte, maxBatchBytes+l.cfg.Reserve), 0)
-	return errors.Join(err, f.Sync(), f.Close(), l.disk.remove(probeFile))
-}
-
-// grow adds durable records to the tree.
-func (l *Log) grow(leaves []tlog.Hash) {
-	l.records.Add(int64(len(leaves)))
+	l.records.Add(int64(len(l.leaves)))
 	l.mu.Lock()
-	for _, leaf := range leaves {
+	for _, leaf := range l.leaves {
 		l.tree.add(leaf)
 	}
 	l.mu.Unlock()
+	l.leaves = l.leaves[:0]
 	if l.next >= l.sealAt {
 		l.askForSeal()
 	}
