@@ -8,6 +8,8 @@ import (
 	"os"
 	"path"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // disk is what the writer needs of the folder; rootDisk is the one outside tests.
@@ -102,13 +104,26 @@ func (d *rootDisk) syncFolder(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// replaceAll writes files and makes them and the folders above them durable.
+const atOnce = 32 // files that are written
+
+// replaceAll writes files and makes them and the folders above them durable. It writes many at once, so that their syncs share
+// what the file system does for each.
 func replaceAll(d disk, files ...namedData) error {
+	var writing errgroup.Group
+	writing.SetLimit(atOnce)
+	for _, f := range files {
+		writing.Go(func() error {
+			if err := d.replace(f.name, f.data); err != nil {
+				return fmt.Errorf("write %s: %w", f.name, err)
+			}
+			return nil
+		})
+	}
+	if err := writing.Wait(); err != nil {
+		return err
+	}
 	folders := map[string]bool{".": true}
 	for _, f := range files {
-		if err := d.replace(f.name, f.data); err != nil {
-			return fmt.Errorf("write %s: %w", f.name, err)
-		}
 		for folder := path.Dir(f.name); folder != "."; folder = path.Dir(folder) {
 			folders[folder] = true
 		}

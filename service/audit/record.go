@@ -25,6 +25,7 @@ const (
 	maxObject    = 40 << 10  // bytes of an Object as JSON; a key policy of 32 KiB fits
 	shortString  = 128       // bytes of such a member, in a record whose line would be too long
 	maxResources = 16
+	usualRecord  = 1536 // bytes that most records need
 )
 
 // Record is one request in CloudTrail's shape (AWS page "CloudTrail record contents"). It has no member for
@@ -108,28 +109,25 @@ type Member struct {
 
 // MarshalJSON implements json.Marshaler. An Object that is too large becomes a statement about it.
 func (o Object) MarshalJSON() ([]byte, error) {
-	b, err := o.encode()
+	b, err := o.appendTo(nil)
 	if err == nil && len(b) > maxObject {
-		return omitted(b).encode()
+		return omitted(b).appendTo(nil)
 	}
 	return b, err
 }
 
-func (o Object) encode() ([]byte, error) {
+func (o Object) appendTo(b []byte) ([]byte, error) {
 	if o == nil {
-		return []byte("null"), nil
+		return append(b, "null"...), nil
 	}
-	b := append(make([]byte, 0, 256), '{')
+	b = append(b, '{')
 	for i, m := range o {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		var err error
-		if b, err = appendJSON(b, m.Name); err != nil {
-			return nil, err
-		}
-		if b, err = appendJSON(append(b, ':'), m.Value); err != nil {
-			return nil, fmt.Errorf("member %s: %w", m.Name, err)
+		if b, err = appendJSON(append(appendString(b, m.Name), ':'), m.Value); err != nil {
+			return b, fmt.Errorf("member %s: %w", m.Name, err)
 		}
 	}
 	return append(b, '}'), nil
@@ -140,9 +138,7 @@ func (o Object) encode() ([]byte, error) {
 func appendJSON(b []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case string:
-		if !needsEscape(v) {
-			return append(append(append(b, '"'), v...), '"'), nil
-		}
+		return appendString(b, v), nil
 	case map[string]string:
 		if v == nil {
 			break
@@ -152,13 +148,20 @@ func appendJSON(b []byte, value any) ([]byte, error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b, _ = appendJSON(b, name) // of a string, which has no error
-			b, _ = appendJSON(append(b, ':'), v[name])
+			b = appendString(append(appendString(b, name), ':'), v[name])
 		}
 		return append(b, '}'), nil
 	}
 	text, err := json.Marshal(value)
 	return append(b, text...), err
+}
+
+func appendString(b []byte, s string) []byte {
+	if !needsEscape(s) {
+		return append(append(append(b, '"'), s...), '"')
+	}
+	text, _ := json.Marshal(s) // which has no error
+	return append(b, text...)
 }
 
 func needsEscape(s string) bool {
@@ -212,21 +215,21 @@ func (r Record) encode() ([]byte, error) {
 	setDefault(&r.EventType, "AwsApiCall")
 	setDefault(&r.EventCategory, "Management")
 	r.cut(maxString)
-	b, err := json.Marshal(&r)
-	if err == nil && len(b)+maxTrailer > maxLine {
+	b, err := r.appendTo(make([]byte, 0, usualRecord))
+	if err == nil && len(b)+maxTrailer >= maxLine {
 		r.cut(shortString)
 		err = r.omitObjects()
 		if err == nil {
-			b, err = json.Marshal(&r)
+			b, err = r.appendTo(b[:0])
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("encode audit record: %w", err)
 	}
-	if len(b)+maxTrailer > maxLine {
-		return nil, fmt.Errorf("encode audit record: %d bytes, at most %d can be recorded", len(b), maxLine-maxTrailer)
+	if len(b)+maxTrailer >= maxLine {
+		return nil, fmt.Errorf("encode audit record: %d bytes, fewer than %d can be recorded", len(b), maxLine-maxTrailer)
 	}
-	return bytes.TrimSuffix(b, []byte("}")), nil
+	return b, nil
 }
 
 func (r *Record) omitObjects() error {
@@ -234,7 +237,7 @@ func (r *Record) omitObjects() error {
 		if *o == nil {
 			continue
 		}
-		b, err := o.encode()
+		b, err := o.appendTo(nil)
 		if err != nil {
 			return err
 		}

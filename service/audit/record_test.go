@@ -66,7 +66,7 @@ func TestRecordIsBounded(t *testing.T) {
 	}
 	var back Record
 	must(t, json.Unmarshal([]byte(got), &back))
-	original, err := Object{{"policy", long}}.encode()
+	original, err := Object{{"policy", long}}.appendTo(nil)
 	must(t, err)
 	sum := fmt.Sprintf(`"%x"`, sha256.Sum256(original))
 	if string(back.RequestParameters[2].Value.(json.RawMessage)) != sum {

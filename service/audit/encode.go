@@ -1,0 +1,141 @@
+package audit
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// encoder appends the members of a JSON object. It does by hand what encoding/json would do with the types of this package,
+// since each request waits for it; those tell how a record is read.
+type encoder struct {
+	b   []byte
+	err error
+}
+
+// member begins a member.
+func (e *encoder) member(name string) {
+	if e.b[len(e.b)-1] != '{' {
+		e.b = append(e.b, ',')
+	}
+	e.b = append(append(append(e.b, '"'), name...), '"', ':')
+}
+
+func (e *encoder) value(name string, value any) {
+	e.member(name)
+	b, err := appendJSON(e.b, value)
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	e.b = b
+}
+
+// text is a member that is a string.
+func (e *encoder) text(name, value string) {
+	e.member(name)
+	e.b = appendString(e.b, value)
+}
+
+// some is a member that is a string, and left out when that is empty.
+func (e *encoder) some(name, value string) {
+	if value != "" {
+		e.text(name, value)
+	}
+}
+
+func (e *encoder) truth(name string, value bool) {
+	e.member(name)
+	if value {
+		e.b = append(e.b, "true"...)
+	} else {
+		e.b = append(e.b, "false"...)
+	}
+}
+
+// object is a member that is an object, whose members f appends.
+func (e *encoder) object(name string, f func()) {
+	e.member(name)
+	e.b = append(e.b, '{')
+	f()
+	e.b = append(e.b, '}')
+}
+
+// own is a member that is an Object, which may be too large.
+func (e *encoder) own(name string, o Object) {
+	e.member(name)
+	start := len(e.b)
+	b, err := o.appendTo(e.b)
+	if n := len(b) - start; err == nil && n > maxObject {
+		b, err = omitted(b[start:]).appendTo(b[:start])
+	}
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	e.b = b
+}
+
+// appendTo appends the record as JSON without its closing brace.
+func (r *Record) appendTo(b []byte) ([]byte, error) {
+	e := &encoder{b: append(b, '{')}
+	e.text("eventVersion", r.EventVersion)
+	e.object("userIdentity", func() { r.UserIdentity.appendTo(e) })
+	e.member("eventTime")
+	e.b = append(r.EventTime.AppendFormat(append(e.b, '"'), time.RFC3339), '"')
+	e.text("eventSource", r.EventSource)
+	e.text("eventName", r.EventName)
+	e.text("awsRegion", r.AWSRegion)
+	e.text("sourceIPAddress", r.SourceIPAddress)
+	e.text("userAgent", r.UserAgent)
+	e.some("errorCode", r.ErrorCode)
+	e.some("errorMessage", r.ErrorMessage)
+	e.own("requestParameters", r.RequestParameters)
+	e.own("responseElements", r.ResponseElements)
+	if len(r.AdditionalEventData) > 0 {
+		e.own("additionalEventData", r.AdditionalEventData)
+	}
+	e.text("requestID", r.RequestID)
+	e.text("eventID", r.EventID)
+	e.truth("readOnly", r.ReadOnly)
+	if len(r.Resources) > 0 {
+		e.member("resources")
+		e.b = append(e.b, '[')
+		for i := range r.Resources {
+			if i > 0 {
+				e.b = append(e.b, ',')
+			}
+			e.b = append(e.b, '{')
+			e.text("ARN", r.Resources[i].ARN)
+			e.some("accountId", r.Resources[i].AccountID)
+			e.text("type", r.Resources[i].Type)
+			e.b = append(e.b, '}')
+		}
+		e.b = append(e.b, ']')
+	}
+	e.text("eventType", r.EventType)
+	e.truth("managementEvent", r.ManagementEvent)
+	e.text("recipientAccountId", r.RecipientAccountID)
+	e.text("eventCategory", r.EventCategory)
+	if r.TLSDetails != nil {
+		e.value("tlsDetails", r.TLSDetails)
+	}
+	return e.b, e.err
+}
+
+func (u *UserIdentity) appendTo(e *encoder) {
+	e.text("type", u.Type)
+	e.some("principalId", u.PrincipalID)
+	e.some("arn", u.ARN)
+	e.some("accountId", u.AccountID)
+	e.some("accessKeyId", u.AccessKeyID)
+	e.some("userName", u.UserName)
+	if u.SessionContext != nil {
+		e.value("sessionContext", u.SessionContext)
+	}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (r *Record) MarshalJSON() ([]byte, error) {
+	b, err := r.appendTo(nil)
+	return append(b, '}'), err
+}
+
+var _ json.Marshaler = (*Record)(nil)
