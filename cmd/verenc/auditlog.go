@@ -39,7 +39,7 @@ func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Lo
 		return nil, err
 	}
 	log, err := audit.Open(ctx, audit.Config{Dir: c.Audit.Dir, Create: create, Origin: c.Audit.Origin, Signers: signers, Outputs: outputs,
-		CheckpointEvery: int64(c.Audit.CheckpointEvery), SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin})
+		CheckpointEvery: int64(c.Audit.CheckpointEvery), CheckpointWithin: c.Audit.CheckpointWithin, SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin})
 	if err != nil && !create {
 		err = fmt.Errorf("%w (verenc audit init makes a log; audit.dir: %s is for none)", err, noAudit)
 	}

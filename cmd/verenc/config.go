@@ -51,17 +51,18 @@ type Config struct {
 type AuditConfig struct {
 	SyncWithin time.Duration `koanf:"sync_within" doc:"longest time between the answer to a request that changes nothing and the sync of its record; 0s syncs it before the answer, like every change's: at full load that can halve the rate of uses"`
 
-	Dir                   string `koanf:"dir" doc:"folder of the audit log, which verenc init makes; none keeps no log"`
-	Origin                string `koanf:"origin" doc:"name of the log, part of its public keys"`
-	CheckpointEvery       int    `koanf:"checkpoint_every" doc:"records after which the token signs a checkpoint"`
-	SegmentBytes          int    `koanf:"segment_bytes" doc:"size at which a file of records is full"`
-	Stdout                bool   `koanf:"stdout" doc:"write records to standard output, too"`
-	StdoutRequired        bool   `koanf:"stdout_required" doc:"no request is served while standard output fails"`
-	Syslog                string `koanf:"syslog" doc:"send records to a syslog server, too (RFC 5424): udp://host:514, tcp://host:601, unixgram:///dev/log"`
-	SyslogRequired        bool   `koanf:"syslog_required" doc:"no request is served while syslog fails"`
-	HTTP                  string `koanf:"http" doc:"POST records to this URL, too, as JSON lines"`
-	HTTPRequired          bool   `koanf:"http_required" doc:"no request is served while that fails"`
-	HTTPAuthorizationFile string `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for it"`
+	Dir                   string        `koanf:"dir" doc:"folder of the audit log, which verenc init makes; none keeps no log"`
+	Origin                string        `koanf:"origin" doc:"name of the log, part of its public keys"`
+	CheckpointWithin      time.Duration `koanf:"checkpoint_within" doc:"longest time that records wait for a checkpoint"`
+	CheckpointEvery       int           `koanf:"checkpoint_every" doc:"records after which the token signs a checkpoint"`
+	SegmentBytes          int           `koanf:"segment_bytes" doc:"size at which a file of records is full"`
+	Stdout                bool          `koanf:"stdout" doc:"write records to standard output, too"`
+	StdoutRequired        bool          `koanf:"stdout_required" doc:"no request is served while standard output fails"`
+	Syslog                string        `koanf:"syslog" doc:"send records to a syslog server, too (RFC 5424): udp://host:514, tcp://host:601, unixgram:///dev/log"`
+	SyslogRequired        bool          `koanf:"syslog_required" doc:"no request is served while syslog fails"`
+	HTTP                  string        `koanf:"http" doc:"POST records to this URL, too, as JSON lines"`
+	HTTPRequired          bool          `koanf:"http_required" doc:"no request is served while that fails"`
+	HTTPAuthorizationFile string        `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for it"`
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -84,7 +85,7 @@ func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
-		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
+		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16},
 	}
 }

@@ -16,8 +16,8 @@
 //   - Append has returned nil: the record is on the disk, or, if it tells of no change, in the operating system's hands and on the
 //     disk within Config.SyncWithin; it is chained by hash to every record before it, and every required output has it.
 //   - A checkpoint covers it: the record and its place are signed for. Checkpoints are made every
-//     Config.CheckpointEvery records, when a file is full, when Checkpoint is called (by a timer, say), and by
-//     Close, Rotate and by Open when it finds an unsealed tail.
+//     Config.CheckpointEvery records, Config.CheckpointWithin the last one if there are new records, when a file is full, when Checkpoint
+//     is called, and by Close, Rotate and by Open when it finds an unsealed tail.
 //   - In between it belongs to the unsealed tail. A slip (a flipped bit, a line lost from the middle) shows in the
 //     chain; but the chain has no key, so whoever rewrites the tail with care, or cuts records off its end, is not seen by
 //     Verify, which reports the tail's length. Outputs to other machines close that gap.

@@ -38,10 +38,11 @@ type Config struct {
 	// may lose those of so long. All other records are synced first.
 	SyncWithin time.Duration
 
-	CheckpointEvery int64         // records; default 4096
-	MaxUnsealed     int64         // records that may wait for a checkpoint before Append refuses; default 100,000
-	OutputTimeout   time.Duration // for one batch to one output; default 5 s
-	SignTimeout     time.Duration // for checkpoints that nobody called for; default 30 s
+	CheckpointEvery  int64         // records after which a checkpoint is made; default 4096
+	CheckpointWithin time.Duration // longest time that records wait for one; default 10 s
+	MaxUnsealed      int64         // records that may wait for a checkpoint before Append refuses; default 100,000
+	OutputTimeout    time.Duration // for one batch to one output; default 5 s
+	SignTimeout      time.Duration // for checkpoints that nobody called for; default 30 s
 
 	// Checkpointed is called with each signed checkpoint, to be kept where the folder's owner cannot reach. It must
 	// not call the Log.
@@ -56,7 +57,7 @@ func (c *Config) setDefaults() error {
 		field *int64
 		value int64
 	}{{&c.SegmentBytes, 64 << 20}, {&c.Reserve, 1 << 20}, {&c.CheckpointEvery, 4096}, {&c.MaxUnsealed, 100_000},
-		{(*int64)(&c.OutputTimeout), int64(5 * time.Second)}, {(*int64)(&c.SignTimeout), int64(30 * time.Second)}} {
+		{(*int64)(&c.CheckpointWithin), int64(10 * time.Second)}, {(*int64)(&c.OutputTimeout), int64(5 * time.Second)}, {(*int64)(&c.SignTimeout), int64(30 * time.Second)}} {
 		if *v.field == 0 {
 			*v.field = v.value
 		}

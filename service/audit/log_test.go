@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -242,6 +243,21 @@ func TestCheckpointsComeByThemselves(t *testing.T) {
 	c, err := readCheckpoint(<-sealed)
 	if err != nil || c.size != 5 {
 		t.Errorf("checkpoint %+v, %v", c, err)
+	}
+}
+
+// TestCheckpointsAreDue: few records wait no longer than many.
+func TestCheckpointsAreDue(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.CheckpointWithin = time.Millisecond
+	sealed := make(chan []byte, 10)
+	cfg.Checkpointed = func(signed []byte) { sealed <- signed }
+	l := open(t, cfg)
+	for n := range 3 {
+		add(t, l, n, n+1)
+		if c, err := readCheckpoint(<-sealed); err != nil || c.size != int64(n+1) {
+			t.Errorf("checkpoint %+v, %v", c, err)
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ func wantError(t testing.TB, got, want error) {
 
 // testConfig makes a config for a new log whose checkpoints come only when a test calls for them.
 func testConfig(t testing.TB) Config {
-	return Config{Dir: filepath.Join(t.TempDir(), "log"), Create: true, Origin: origin, Signers: []Signer{ed25519Signer(1)}, CheckpointEvery: 1 << 40, Reserve: 100}
+	return Config{Dir: filepath.Join(t.TempDir(), "log"), Create: true, Origin: origin, Signers: []Signer{ed25519Signer(1)}, CheckpointEvery: 1 << 40, CheckpointWithin: time.Hour, Reserve: 100}
 }
 
 func open(t testing.TB, cfg Config) *Log {

@@ -172,16 +172,19 @@ func (l *Log) askForSeal() {
 	}
 }
 
-// seal is the sealer: it signs the checkpoints that the writer asks for.
+// seal is the sealer: it signs the checkpoints that the writer asks for, and those that are due.
 func (l *Log) seal(life context.Context) {
+	due := time.NewTicker(l.cfg.CheckpointWithin)
+	defer due.Stop()
 	for {
 		select {
 		case <-l.sealNow:
-			ctx, cancel := context.WithTimeout(life, l.cfg.SignTimeout)
-			_ = l.Checkpoint(ctx) // Stats and, in the end, Append tell its error
-			cancel()
+		case <-due.C:
 		case <-life.Done():
 			return
 		}
+		ctx, cancel := context.WithTimeout(life, l.cfg.SignTimeout)
+		_ = l.Checkpoint(ctx) // Stats and, in the end, Append tell its error
+		cancel()
 	}
 }
