@@ -3,6 +3,8 @@ package main
 import (
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +56,11 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("%+v, %v", opened, err)
 	}
 	again.stop(t)
+	for _, name := range []string{"Backup", "Restore"} {
+		if files, err := filepath.Glob(s.path("audit/records/*.jsonl")); err != nil || !slices.ContainsFunc(files, func(file string) bool { return strings.Contains(read(t, file), `"eventName":"`+name+`"`) }) {
+			t.Errorf("%s is not in the audit log (%v)", name, err)
+		}
+	}
 	if out := s.run(t, "doctor", "--reconcile"); out.code != 0 || !strings.Contains(out.stdout, "1 keys in the database") || strings.Count(out.stdout, "no key: ") != 2 {
 		t.Error(out)
 	}

@@ -144,10 +144,13 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {
 		return p, err
 	}
-	if err = p.newService(c, can, nil); err == nil && p.audit != nil {
-		err = p.service.DeliverRecords(ctx)
+	if err := p.newService(c, can, nil); err != nil || p.audit == nil {
+		return p, err
 	}
-	return p, err
+	if err := p.service.DeliverRecords(ctx); err != nil { // those of commands come before the first request's
+		p.log.Error("put the records of commands into the audit log; it is tried again", zap.Error(err))
+	}
+	return p, nil
 }
 
 // tokenless is the token of commands that only need the database. A call of it would be a mistake of ours, and panics.

@@ -160,8 +160,8 @@ func openOn(ctx context.Context, cfg Config, d disk) (*Log, error) {
 	return l, nil
 }
 
-// Append adds a record and returns when it is durable (but see Config.SyncWithin) and every required output has it. After an error the record may be in
-// the log or not; an error of ctx does not stop it.
+// Append adds a record and returns when it is durable (but see Config.SyncWithin) and every required output has it. After an
+// error the record may be in the log or not; an error of ctx does not stop it.
 func (l *Log) Append(ctx context.Context, r *Record) error {
 	record, err := r.encode()
 	if err != nil {
