@@ -110,22 +110,22 @@ func newWorkbench(b *testing.B) *workbench {
 	b.Cleanup(func() { null.Close() })
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel))
 	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: w.token, Log: log, Can: can})
-	check(b, err)
+	newServer := func(auditor service.Auditor) (*service.Service, string) {
+		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can})
+		check(b, err)
+		handler, err := transport.New(transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}})
+		check(b, err)
+		return s, w.serve(b, handler)
+	}
+	s, url := newServer(service.NoAudit)
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)
 	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	handler, err := transport.New(transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}})
-	check(b, err)
-	w.url, w.bare = w.serve(b, handler), w.serve(b, bareHandler(w.creds))
+	w.url, w.bare = url, w.serve(b, bareHandler(w.creds))
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
-		recording, err := service.New(service.Config{Audit: a.log, Store: db, Token: w.token, Log: log, Can: can})
-		check(b, err)
-		handler, err = transport.New(transport.Config{Service: recording, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}})
-		check(b, err)
-		a.url = w.serve(b, handler)
+		_, a.url = newServer(a.log)
 		w.audited = append(w.audited, a)
 	}
 	w.keyID, w.keys = w.newKey(b, db, `{}`)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/audit"
@@ -55,7 +54,7 @@ func (s *Service) InitServiceObjects(ctx context.Context) error {
 // CreateAccessKey makes a SigV4 credential of a user, or of an account's root principal. Its secret is stored sealed by the
 // token, bound to its id, and returned this once.
 func (s *Service) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
-	if strings.Contains(principal, ":role/") {
+	if kindOf(principal) == KindRole {
 		return nil, fmt.Errorf("%s is a role, whose credentials are temporary: AssumeRole gives them", principal)
 	}
 	var random [40]byte // 10 for the id, 30 for the secret
@@ -69,7 +68,7 @@ func (s *Service) CreateAccessKey(ctx context.Context, account, principal string
 	if err != nil {
 		return nil, fmt.Errorf("seal access key: %w", err)
 	}
-	err = s.command(ctx, "CreateAccessKey", aboutPrincipal(principal, KindUser), audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
+	err = s.command(ctx, "CreateAccessKey", aboutPrincipal(principal), audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
 		return s.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: sealed,
 			Enabled: true, CreatedAt: s.now()}, maxAccessKeys)
 	})
@@ -200,7 +199,7 @@ func (s *Service) CertificateIdentity(ctx context.Context, der []byte) (*Identit
 		return nil, storeError(err)
 	}
 	who := &Identity{Principal: c.PrincipalARN, Account: accountOf(c.PrincipalARN)}
-	if strings.Contains(c.PrincipalARN, ":role/") {
+	if kindOf(c.PrincipalARN) == KindRole {
 		who.Principal = sessionARN(c.PrincipalARN, c.Fingerprint)
 		who.Session = &Session{RoleARN: c.PrincipalARN, Name: c.Fingerprint, IssuedAt: s.now()}
 	}

@@ -46,6 +46,14 @@ func PrincipalARN(account string, kind PrincipalKind, path, name string) string 
 	return "arn:aws:iam::" + account + ":" + string(kind) + path + name
 }
 
+// kindOf is the kind of principal that an ARN is of; an account's root is taken for a user.
+func kindOf(arn string) PrincipalKind {
+	if strings.Contains(arn, ":role/") {
+		return KindRole
+	}
+	return KindUser
+}
+
 // Path is the part of the ARN before the name, with slashes around it.
 func (p *Principal) Path() string {
 	path := strings.TrimPrefix(p.ARN, PrincipalARN(p.Account, p.Kind, "", ""))
@@ -190,7 +198,7 @@ func (s *Service) CreatePrincipal(ctx context.Context, p *Principal) (*Principal
 	if old := namesakes(all)[p.name()]; old != nil {
 		return nil, fmt.Errorf("%s %s is there already, as %s: verenc apply changes it", p.Kind, p.Name, old.ARN)
 	}
-	return settled, s.command(ctx, "Create"+p.Kind.title(), aboutPrincipal(p.ARN, p.Kind), settled.parameters(), func(ctx context.Context) error {
+	return settled, s.command(ctx, "Create"+p.Kind.title(), aboutPrincipal(p.ARN), settled.parameters(), func(ctx context.Context) error {
 		return s.insertPrincipal(ctx, settled)
 	})
 }
@@ -239,7 +247,7 @@ func (s *Service) UpdatePrincipal(ctx context.Context, p *Principal) error {
 		return fmt.Errorf("find %s: %w", p.ARN, err)
 	}
 	settled.UniqueID, settled.CreatedAt = old.UniqueID, old.CreatedAt
-	return s.command(ctx, "Update"+p.Kind.title(), aboutPrincipal(p.ARN, p.Kind), settled.parameters(), func(ctx context.Context) error {
+	return s.command(ctx, "Update"+p.Kind.title(), aboutPrincipal(p.ARN), settled.parameters(), func(ctx context.Context) error {
 		return s.putPrincipal(ctx, settled)
 	})
 }
@@ -277,11 +285,7 @@ func (s *Service) putPrincipal(ctx context.Context, p *Principal) error {
 
 // DeletePrincipal removes a user or a role, with its access keys and certificates.
 func (s *Service) DeletePrincipal(ctx context.Context, arn string) error {
-	kind := KindUser
-	if strings.Contains(arn, ":role/") {
-		kind = KindRole
-	}
-	err := s.command(ctx, "Delete"+kind.title(), aboutPrincipal(arn, kind), nil, func(ctx context.Context) error {
+	err := s.command(ctx, "Delete"+kindOf(arn).title(), aboutPrincipal(arn), nil, func(ctx context.Context) error {
 		return s.store.RemovePrincipal(ctx, arn)
 	})
 	if errors.Is(err, ErrNoRow) {

@@ -115,7 +115,7 @@ func (s *Service) MapCertificate(ctx context.Context, fingerprint string, user *
 }
 
 func (s *Service) putCertificate(ctx context.Context, fingerprint, principal string) error {
-	err := s.command(ctx, "MapCertificate", aboutPrincipal(principal, KindUser), audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
+	err := s.command(ctx, "MapCertificate", aboutPrincipal(principal), audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
 		return s.store.PutCertificate(ctx, &Certificate{Fingerprint: fingerprint, PrincipalARN: principal, CreatedAt: s.now()})
 	})
 	if err != nil {

@@ -87,12 +87,8 @@ func (s *Service) commandRecord(name string, parameters audit.Object) (audit.Rec
 }
 
 // aboutPrincipal is the resource of a record about a user or a role.
-func aboutPrincipal(arn string, kind PrincipalKind) []audit.Resource {
-	r := audit.Resource{ARN: arn, AccountID: accountOf(arn), Type: "AWS::IAM::User"}
-	if kind == KindRole {
-		r.Type = "AWS::IAM::Role"
-	}
-	return []audit.Resource{r}
+func aboutPrincipal(arn string) []audit.Resource {
+	return []audit.Resource{{ARN: arn, AccountID: accountOf(arn), Type: "AWS::IAM::" + kindOf(arn).title()}}
 }
 
 // keepDelivering puts the records of commands into the log, until ctx ends.
@@ -105,16 +101,21 @@ func (s *Service) keepDelivering(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		if err := s.DeliverRecords(ending); err != nil {
-			s.log.Error("put the records of commands into the audit log; it is tried again", zap.Error(err))
-		}
+		s.DeliverRecords(ending)
 		cancel()
 	}
 }
 
-// DeliverRecords puts the records of commands into the log that wait for it. A crash between a record and its removal gives it a
-// second time, with the same eventID. Run goes on with it.
-func (s *Service) DeliverRecords(ctx context.Context) error {
+// DeliverRecords puts the records of commands into the log that wait for it. Run goes on with it, also when that fails.
+func (s *Service) DeliverRecords(ctx context.Context) {
+	if err := s.deliver(ctx); err != nil {
+		s.log.Error("put the records of commands into the audit log; it is tried again", zap.Error(err))
+	}
+}
+
+// deliver puts the records into the log. A crash between a record and its removal gives it a second time, with the same
+// eventID.
+func (s *Service) deliver(ctx context.Context) error {
 	for {
 		records, err := s.store.PendingRecords(ctx, deliverMany)
 		if err != nil || len(records) == 0 {

@@ -71,15 +71,15 @@ func TestDeliverRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.DeliverRecords(t.Context()); !errors.Is(err, errFull) || len(store.records) != 130 {
+	if err := s.deliver(t.Context()); !errors.Is(err, errFull) || len(store.records) != 130 {
 		t.Errorf("%v, %d are left", err, len(store.records))
 	}
 	log.takes, store.unstable = 1000, true
-	if err := s.DeliverRecords(t.Context()); !errors.Is(err, errStore) || len(log.taken) != 121 {
+	if err := s.deliver(t.Context()); !errors.Is(err, errStore) || len(log.taken) != 121 {
 		t.Errorf("%v, %d are taken", err, len(log.taken))
 	}
 	store.unstable = false
-	if err := s.DeliverRecords(t.Context()); err != nil || len(store.records) != 0 {
+	if err := s.deliver(t.Context()); err != nil || len(store.records) != 0 {
 		t.Errorf("%v, %d are left", err, len(store.records))
 	}
 	if twice := log.taken[121]; twice != want[120] || !slices.Equal(slices.Delete(log.taken, 121, 122), want) {

@@ -226,7 +226,7 @@ func (f *field) structures(raw jsontext.Value, into reflect.Value, path string, 
 			return err
 		}
 	}
-	found.length(f.shape, path, "", len(elements))
+	found.length(f.shape, path, len(elements), func() string { return "" })
 	return nil
 }
 
@@ -304,10 +304,7 @@ func readBlob(raw jsontext.Value, v *[]byte, s *shape, path string, found *viola
 		return malformed("Member '%s' is not valid Base64.", path)
 	}
 	*v = blob[:n]
-	if s.fits(n) {
-		return nil
-	}
-	found.length(s, path, fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%d]", n, n), n)
+	found.length(s, path, n, func() string { return fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%d]", n, n) })
 	return nil
 }
 
@@ -322,9 +319,7 @@ func readList(raw jsontext.Value, v *[]string, s *shape, path string, found *vio
 			return err
 		}
 	}
-	if !s.fits(len(*v)) {
-		found.length(s, path, "["+strings.Join(*v, ", ")+"]", len(*v))
-	}
+	found.length(s, path, len(*v), func() string { return "[" + strings.Join(*v, ", ") + "]" })
 	return nil
 }
 
@@ -406,7 +401,7 @@ func (v *violations) add(format string, args ...any) {
 
 func (v *violations) checkString(s *shape, path, value string) {
 	if s.min > 0 || s.max > 0 {
-		v.length(s, path, value, utf8.RuneCountInString(value))
+		v.length(s, path, utf8.RuneCountInString(value), func() string { return value })
 	}
 	if s.match != nil && !s.match.MatchString(value) {
 		v.add("%s failed to satisfy constraint: Member must satisfy regular expression pattern: %s", at(s, path, value), s.pattern)
@@ -416,12 +411,13 @@ func (v *violations) checkString(s *shape, path, value string) {
 	}
 }
 
-func (v *violations) length(s *shape, path, value string, n int) {
+// length checks a length; value gives what a message shows of the value.
+func (v *violations) length(s *shape, path string, n int, value func() string) {
 	switch {
 	case n < s.min:
-		v.add("%s failed to satisfy constraint: Member must have length greater than or equal to %d", at(s, path, value), s.min)
+		v.add("%s failed to satisfy constraint: Member must have length greater than or equal to %d", at(s, path, value()), s.min)
 	case s.max > 0 && n > s.max:
-		v.add("%s failed to satisfy constraint: Member must have length less than or equal to %d", at(s, path, value), s.max)
+		v.add("%s failed to satisfy constraint: Member must have length less than or equal to %d", at(s, path, value()), s.max)
 	}
 }
 

@@ -18,9 +18,6 @@ type shape struct {
 	values []string
 }
 
-// fits tells whether a length is within the limits.
-func (s *shape) fits(n int) bool { return n >= s.min && (s.max == 0 || n <= s.max) }
-
 // shapes has every shape of a request's members.
 var shapes = map[string]*shape{
 	"AccountIdType":                         {min: 12, max: 12, pattern: `[0-9]{12}`},

@@ -49,10 +49,9 @@ type Config struct {
 
 // AuditConfig says where the audit log is, and where records go beside it.
 type AuditConfig struct {
-	SyncWithin time.Duration `koanf:"sync_within" doc:"longest time between the answer to a request that changes nothing and the sync of its record; 0s syncs it before the answer, like every change's: at full load that can halve the rate of uses"`
-
 	Dir                   string        `koanf:"dir" doc:"folder of the audit log, which verenc init makes; none keeps no log"`
 	Origin                string        `koanf:"origin" doc:"name of the log, part of its public keys"`
+	SyncWithin            time.Duration `koanf:"sync_within" doc:"longest time between the answer to a request that changes nothing and the sync of its record; 0s syncs it before the answer, like every change's: at full load that can halve the rate of uses"`
 	CheckpointWithin      time.Duration `koanf:"checkpoint_within" doc:"longest time that records wait for a checkpoint"`
 	CheckpointEvery       int           `koanf:"checkpoint_every" doc:"records after which the token signs a checkpoint"`
 	SegmentBytes          int           `koanf:"segment_bytes" doc:"size at which a file of records is full"`

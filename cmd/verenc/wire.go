@@ -147,9 +147,7 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 	if err := p.newService(c, can, nil); err != nil || p.audit == nil {
 		return p, err
 	}
-	if err := p.service.DeliverRecords(ctx); err != nil { // those of commands come before the first request's
-		p.log.Error("put the records of commands into the audit log; it is tried again", zap.Error(err))
-	}
+	p.service.DeliverRecords(ctx) // those of commands come before the first request's
 	return p, nil
 }
 

@@ -1,9 +1,6 @@
 package audit
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // encoder appends the members of a JSON object. It does by hand what encoding/json would do with the types of this package,
 // since each request waits for it; those tell how a record is read.
@@ -20,13 +17,17 @@ func (e *encoder) member(name string) {
 	e.b = append(append(append(e.b, '"'), name...), '"', ':')
 }
 
-func (e *encoder) value(name string, value any) {
-	e.member(name)
-	b, err := appendJSON(e.b, value)
-	if err != nil && e.err == nil {
+// keep takes what was appended, and remembers the first error.
+func (e *encoder) keep(b []byte, err error) {
+	e.b = b
+	if e.err == nil {
 		e.err = err
 	}
-	e.b = b
+}
+
+func (e *encoder) value(name string, value any) {
+	e.member(name)
+	e.keep(appendJSON(e.b, value))
 }
 
 // text is a member that is a string.
@@ -62,15 +63,7 @@ func (e *encoder) object(name string, f func()) {
 // own is a member that is an Object, which may be too large.
 func (e *encoder) own(name string, o Object) {
 	e.member(name)
-	start := len(e.b)
-	b, err := o.appendTo(e.b)
-	if n := len(b) - start; err == nil && n > maxObject {
-		b, err = omitted(b[start:]).appendTo(b[:start])
-	}
-	if err != nil && e.err == nil {
-		e.err = err
-	}
-	e.b = b
+	e.keep(o.appendBounded(e.b))
 }
 
 // appendTo appends the record as JSON without its closing brace.
@@ -137,5 +130,3 @@ func (r *Record) MarshalJSON() ([]byte, error) {
 	b, err := r.appendTo(nil)
 	return append(b, '}'), err
 }
-
-var _ json.Marshaler = (*Record)(nil)

@@ -108,10 +108,14 @@ type Member struct {
 }
 
 // MarshalJSON implements json.Marshaler. An Object that is too large becomes a statement about it.
-func (o Object) MarshalJSON() ([]byte, error) {
-	b, err := o.appendTo(nil)
-	if err == nil && len(b) > maxObject {
-		return omitted(b).appendTo(nil)
+func (o Object) MarshalJSON() ([]byte, error) { return o.appendBounded(nil) }
+
+// appendBounded appends the object, or a statement about one that is too large.
+func (o Object) appendBounded(b []byte) ([]byte, error) {
+	start := len(b)
+	b, err := o.appendTo(b)
+	if err == nil && len(b)-start > maxObject {
+		return omitted(b[start:]).appendTo(b[:start])
 	}
 	return b, err
 }

@@ -58,23 +58,3 @@ func (c *cache[K, V]) forgetAll() {
 	c.epoch++
 	c.rows.Purge()
 }
-
-// texts gives equal texts one place in memory. Most keys of an account have the same policy; it is held, and parsed, once.
-type texts struct {
-	mu    sync.Mutex
-	known *lru.LRU[string, string]
-}
-
-func newTexts(size int) *texts {
-	return &texts{known: newCache[string, string](size).rows}
-}
-
-func (t *texts) shared(text string) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if first, ok := t.known.Get(text); ok {
-		return first
-	}
-	t.known.Add(text, text)
-	return text
-}

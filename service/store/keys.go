@@ -92,8 +92,8 @@ func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
 		if k, err = one(k, err, "key"); err != nil {
 			return nil, err
 		}
-		k.Policy = d.policies.shared(k.Policy)
-		return k, nil
+		k.Policy, err = d.policies.get(k.Policy, func() (string, error) { return k.Policy, nil })
+		return k, err
 	})
 }
 

@@ -58,7 +58,7 @@ type DB struct {
 	grants       *cache[keyName, []*service.Grant]
 	principals   *cache[string, *service.Principal]
 	certificates *cache[string, *service.Certificate]
-	policies     *texts // of keys
+	policies     *cache[string, string] // of keys, each to itself: most keys of an account have the same, which is held, and parsed, once
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -80,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
 		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
-		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize), policies: newTexts(cfg.CacheSize)}
+		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize), policies: newCache[string, string](cfg.CacheSize)}
 	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}
