@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -347,10 +348,31 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// occupy keeps sessions in use until they are released.
+func occupy(t *testing.T, token *Token, sessions int) (release func()) {
+	t.Helper()
+	hold := make(chan struct{})
+	var holders sync.WaitGroup
+	for range sessions {
+		held := make(chan struct{})
+		holders.Go(func() {
+			if _, err := run(context.Background(), token, func(*session) (int, error) { close(held); <-hold; return 0, nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		<-held
+	}
+	return func() {
+		close(hold)
+		holders.Wait()
+	}
+}
+
 func TestManyAtOnceOnFewSessions(t *testing.T) {
 	token := connect(t, func(c *Config) { c.Sessions = 3 })
 	p := newPair(t, token)
 	var all sync.WaitGroup
+	release := occupy(t, token, 3) // so that the others have to wait, however fast the calls are
 	for i := range 16 {
 		all.Go(func() {
 			for range 20 {
@@ -367,6 +389,10 @@ func TestManyAtOnceOnFewSessions(t *testing.T) {
 			}
 		})
 	}
+	for token.Stats().Waits == 0 {
+		runtime.Gosched()
+	}
+	release()
 	all.Wait()
 	if s := token.Stats(); s.Sessions > 3 || s.Busy != 0 || s.Failures != 0 || s.Waits == 0 {
 		t.Errorf("%+v", s)
@@ -375,21 +401,13 @@ func TestManyAtOnceOnFewSessions(t *testing.T) {
 
 func TestWaitForSessionEndsWithItsCaller(t *testing.T) {
 	token := connect(t, func(c *Config) { c.Sessions = 1 })
-	hold, held := make(chan struct{}), make(chan struct{})
-	var holder sync.WaitGroup
-	holder.Go(func() {
-		if _, err := run(context.Background(), token, func(*session) (int, error) { close(held); <-hold; return 0, nil }); err != nil {
-			t.Error(err)
-		}
-	})
-	<-held
+	release := occupy(t, token, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := token.Random(ctx, 1); !errors.Is(err, ErrTimeout) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	close(hold)
-	holder.Wait()
+	release()
 }
 
 // TestStuckCalls has calls that stay inside the module past their deadline: their callers get away, their results are
