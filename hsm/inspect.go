@@ -33,7 +33,7 @@ func infoOf(i pkcs11.TokenInfo) Info {
 	return Info{Label: i.Label, Manufacturer: i.ManufacturerID, Model: i.Model, Serial: i.SerialNumber, Firmware: version(i.FirmwareVersion)}
 }
 
-// Mechanism is a mechanism that this package uses.
+// Mechanism is a mechanism that a token is expected to have. ML-DSA's are not among them: few tokens have any, and SelfTest tells.
 type Mechanism struct {
 	Name string // as PKCS#11 has it
 	Need string // what it is for

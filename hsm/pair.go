@@ -110,6 +110,9 @@ func publicTemplate(kt *keyType) []*pkcs11.Attribute {
 			pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, 8*kt.size),
 			pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{rsaExponent >> 16, rsaExponent >> 8 & 0xff, rsaExponent & 0xff}))
 	}
+	if kt.mlDSA() {
+		return append(template, pkcs11.NewAttribute(ckaParameterSet, kt.parameterSet))
+	}
 	return append(template, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, kt.ecParams()))
 }
 

@@ -58,9 +58,12 @@ const (
 	CheckWrappedSecp256k1 = "CKM_AES_KEY_WRAP_PAD of secp256k1 keys"
 	CheckWrappedEd25519   = "CKM_AES_KEY_WRAP_PAD of Ed25519 keys"
 
-	// These two never pass: this package has neither. Their errors say what the token has.
-	CheckMLDSA = "CKM_ML_DSA"
-	CheckSM2   = "SM2"
+	CheckMLDSA44 = "CKM_ML_DSA of ML-DSA-44"
+	CheckMLDSA65 = "CKM_ML_DSA of ML-DSA-65"
+	CheckMLDSA87 = "CKM_ML_DSA of ML-DSA-87"
+
+	// CheckSM2 never passes, since PKCS#11 has no SM2. Its error says what the token makes of the curve.
+	CheckSM2 = "SM2"
 )
 
 // Whether a token must pass a self-test.

@@ -12,18 +12,19 @@ import (
 	"errors"
 	"fmt"
 
+	"filippo.io/mldsa"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	secp256k1ecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"github.com/miekg/pkcs11"
 )
 
-// curveTests are the self-tests of the curves, each with a key pair of its own.
+// curveTests are the self-tests of the curves and of ML-DSA, each with a key pair of its own.
 var curveTests = []selfTest{
-	testCurveSignature(CheckECDSAP256, P256, Scheme{ECDSA, crypto.SHA256}),
-	testCurveSignature(CheckECDSAP384, P384, Scheme{ECDSA, crypto.SHA384}),
-	testCurveSignature(CheckECDSAP521, P521, Scheme{ECDSA, crypto.SHA512}),
-	testCurveSignature(CheckECDSASecp256k1, Secp256k1, Scheme{ECDSA, crypto.SHA256}),
-	testCurveSignature(CheckEd25519, Ed25519, Scheme{Algorithm: PureEdDSA}),
+	testSignature(CheckECDSAP256, P256, Scheme{ECDSA, crypto.SHA256}),
+	testSignature(CheckECDSAP384, P384, Scheme{ECDSA, crypto.SHA384}),
+	testSignature(CheckECDSAP521, P521, Scheme{ECDSA, crypto.SHA512}),
+	testSignature(CheckECDSASecp256k1, Secp256k1, Scheme{ECDSA, crypto.SHA256}),
+	testSignature(CheckEd25519, Ed25519, Scheme{Algorithm: PureEdDSA}),
 	{CheckEd25519ph, "Ed25519ph signatures", optional, (*session).testEd25519ph},
 	testECDH(CheckECDHP256, P256, ecdh.P256()),
 	testECDH(CheckECDHP384, P384, ecdh.P384()),
@@ -33,11 +34,13 @@ var curveTests = []selfTest{
 	testWrappedCurve(CheckWrappedP521, P521),
 	testWrappedCurve(CheckWrappedSecp256k1, Secp256k1),
 	testWrappedCurve(CheckWrappedEd25519, Ed25519),
-	{CheckMLDSA, "ML-DSA key pairs", optional, (*session).testMLDSA},
+	testSignature(CheckMLDSA44, MLDSA44, Scheme{Algorithm: MLDSA}),
+	testSignature(CheckMLDSA65, MLDSA65, Scheme{Algorithm: MLDSA}),
+	testSignature(CheckMLDSA87, MLDSA87, Scheme{Algorithm: MLDSA}),
 	{CheckSM2, "SM2 key pairs", optional, (*session).testSM2},
 }
 
-func testCurveSignature(name string, kt KeyType, scheme Scheme) selfTest {
+func testSignature(name string, kt KeyType, scheme Scheme) selfTest {
 	return selfTest{name, kt.String() + " signatures", optional, func(s *session, _ *testKeys) error {
 		h, spki, err := s.generateTestPair(kt, SignPair)
 		if err != nil {
@@ -55,26 +58,20 @@ func testCurveSignature(name string, kt KeyType, scheme Scheme) selfTest {
 		if err != nil {
 			return err
 		}
-		if ok, err := verifyCurve(kt, spki, message, signature); err != nil || !ok {
+		if ok, err := verifySignature(kt, spki, message, signature); err != nil || !ok {
 			return errors.Join(errors.New("the host does not verify the signature"), err)
 		}
 		return nil
 	}}
 }
 
-// verifyCurve verifies on the host.
-func verifyCurve(kt KeyType, spki, message, signature []byte) (bool, error) {
+// verifySignature verifies on the host.
+func verifySignature(kt KeyType, spki, message, signature []byte) (bool, error) {
+	if set, ok := mldsaParameters[kt]; ok {
+		return verifyMLDSA(set, spki, message, signature)
+	}
 	if kt == Secp256k1 {
-		var info subjectPublicKeyInfo
-		if _, err := asn1.Unmarshal(spki, &info); err != nil {
-			return false, err
-		}
-		public, err := secp256k1.ParsePubKey(info.PublicKey.Bytes)
-		if err != nil {
-			return false, err
-		}
-		parsed, err := secp256k1ecdsa.ParseDERSignature(signature)
-		return err == nil && parsed.Verify(message, public), err
+		return verifySecp256k1(spki, message, signature)
 	}
 	key, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
@@ -84,6 +81,33 @@ func verifyCurve(kt KeyType, spki, message, signature []byte) (bool, error) {
 		return ed25519.Verify(key, message, signature), nil
 	}
 	return ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), message, signature), nil
+}
+
+func verifySecp256k1(spki, digest, signature []byte) (bool, error) {
+	var info subjectPublicKeyInfo
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return false, err
+	}
+	public, err := secp256k1.ParsePubKey(info.PublicKey.Bytes)
+	if err != nil {
+		return false, err
+	}
+	parsed, err := secp256k1ecdsa.ParseDERSignature(signature)
+	return err == nil && parsed.Verify(digest, public), err
+}
+
+var mldsaParameters = map[KeyType]mldsa.Parameters{MLDSA44: mldsa.MLDSA44(), MLDSA65: mldsa.MLDSA65(), MLDSA87: mldsa.MLDSA87()}
+
+func verifyMLDSA(set mldsa.Parameters, spki, message, signature []byte) (bool, error) {
+	var info subjectPublicKeyInfo
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return false, err
+	}
+	public, err := mldsa.NewPublicKey(set, info.PublicKey.Bytes)
+	if err != nil {
+		return false, err
+	}
+	return mldsa.Verify(public, message, signature, nil) == nil, nil
 }
 
 func (s *session) testEd25519ph(*testKeys) error {
@@ -144,20 +168,6 @@ func testWrappedCurve(name string, kt KeyType) selfTest {
 		}
 		return err
 	}}
-}
-
-const ckmMLDSAKeyPairGen = 0x1c // PKCS#11 v3.2
-
-// testMLDSA looks whether the token has ML-DSA (FIPS 204).
-func (s *session) testMLDSA(*testKeys) error {
-	if err := s.step(); err != nil {
-		return err
-	}
-	_, err := s.lib.ctx.GetMechanismInfo(s.slot, []*pkcs11.Mechanism{pkcs11.NewMechanism(ckmMLDSAKeyPairGen, nil)})
-	if err = failed("C_GetMechanismInfo", err); err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: the token has it, this program has not", ErrUnsupported)
 }
 
 // testSM2 looks what the token makes of SM2's curve (GB/T 32918.5). PKCS#11 has no mechanism of SM2, and CKM_ECDSA is another

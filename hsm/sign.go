@@ -23,10 +23,11 @@ const (
 	ECDSA                          // FIPS 186-5 section 6, as the DER of RFC 3279 section 2.2.3
 	PureEdDSA                      // Ed25519 of RFC 8032
 	HashEdDSA                      // Ed25519ph of RFC 8032; the token is asked first whether it can
+	MLDSA                          // ML-DSA of FIPS 204 section 5.2 with an empty context, hedged if the token does so
 )
 
 // Scheme is a signature algorithm with its hash: SHA-256, SHA-384 or SHA-512 for RSA and ECDSA, SHA-512 for
-// HashEdDSA, none for PureEdDSA.
+// HashEdDSA, none for PureEdDSA and MLDSA.
 type Scheme struct {
 	Algorithm Algorithm
 	Hash      crypto.Hash
@@ -44,8 +45,9 @@ var signHashes = map[crypto.Hash]struct {
 	crypto.SHA512: {[]byte("\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40"), pkcs11.CKM_SHA512, pkcs11.CKG_MGF1_SHA512},
 }
 
-// Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for PureEdDSA the
-// message itself. The signature of RSA is as long as its modulus, that of Ed25519 has 64 bytes.
+// Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for PureEdDSA
+// and MLDSA the message itself. The signature of RSA is as long as its modulus, that of Ed25519 has 64 bytes, that of ML-DSA
+// 2,420, 3,309 or 4,627.
 func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message []byte) ([]byte, error) {
 	call, err := s.call(kt, message)
 	if err != nil {
@@ -80,7 +82,7 @@ func (s Scheme) call(kt KeyType, message []byte) (signCall, error) {
 		return signCall{}, err
 	}
 	hash, hashed := signHashes[s.Hash]
-	if s.Algorithm == PureEdDSA {
+	if s.Algorithm == PureEdDSA || s.Algorithm == MLDSA {
 		hashed = s.Hash == 0
 	} else if hashed && len(message) != s.Hash.Size() {
 		return signCall{}, fmt.Errorf("a digest of %d bytes for %v", len(message), s.Hash)
@@ -96,6 +98,8 @@ func (s Scheme) call(kt KeyType, message []byte) (signCall, error) {
 			return signCall{pkcs11.CKM_ECDSA, nil, bytes.Clone(message), 2 * k.size, true}, nil
 		case s.Algorithm == PureEdDSA && k.kind == ckkECEdwards:
 			return signCall{ckmEdDSA, nil, bytes.Clone(message), 2 * k.size, false}, nil
+		case s.Algorithm == MLDSA && k.mlDSA():
+			return signCall{ckmMLDSA, nil, bytes.Clone(message), k.signature, false}, nil
 		case s.Algorithm == HashEdDSA && k.kind == ckkECEdwards && s.Hash == crypto.SHA512:
 			return signCall{ckmEdDSA, prehashed(), bytes.Clone(message), 2 * k.size, false}, nil
 		}

@@ -17,14 +17,14 @@ import (
 
 const rsaExponent = 65537 // NIST FIPS 186-5 appendix A.1.1: the smallest one allowed
 
-// subjectPublicKeyInfo is RFC 5280 section 4.1, for the curves: RFC 5480 section 2 and RFC 8410 section 4. It is made
-// here because crypto/x509 does not know secp256k1.
+// subjectPublicKeyInfo is RFC 5280 section 4.1, for the curves (RFC 5480 section 2, RFC 8410 section 4) and
+// ML-DSA (RFC 9881 section 4). It is made here because crypto/x509 does not know all of them.
 type subjectPublicKeyInfo struct {
 	Algorithm pkix.AlgorithmIdentifier
 	PublicKey asn1.BitString
 }
 
-// marshalPoint gives the SubjectPublicKeyInfo of a point in the curve's encoding.
+// marshalPoint gives the SubjectPublicKeyInfo of a point in the curve's encoding, or of an ML-DSA public key.
 func (k *keyType) marshalPoint(point []byte) ([]byte, error) {
 	if err := k.checkPoint(point); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (k *keyType) marshalPoint(point []byte) ([]byte, error) {
 }
 
 // checkPoint tells whether a public key is one: an uncompressed point 04 | X | Y on the curve (SEC 1 section 2.3.3), or
-// the 32 bytes of RFC 8032 section 5.1.5.
+// the bytes of RFC 8032 section 5.1.5 or FIPS 204 section 7.2, whose length is all there is to check.
 func (k *keyType) checkPoint(point []byte) error {
 	if k.curve == nil {
 		if len(point) != k.size {
@@ -84,6 +84,13 @@ func (s *session) publicKey(h pkcs11.ObjectHandle, k *keyType) ([]byte, error) {
 			return nil, err
 		}
 		return x509.MarshalPKIXPublicKey(public)
+	}
+	if k.mlDSA() {
+		public, err := s.value(h, k.size)
+		if err != nil {
+			return nil, err
+		}
+		return k.marshalPoint(public)
 	}
 	values, err := s.attributes(h, pkcs11.CKA_EC_POINT)
 	if err != nil {

@@ -39,6 +39,9 @@ func (t *Token) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, 
 }
 
 func (s *session) generateWrappedPair(wrapping pkcs11.ObjectHandle, k *keyType) (spki, wrapped []byte, err error) {
+	if k.mlDSA() { // AWS has no such data key pairs
+		return nil, nil, fmt.Errorf("%w: wrap an %s key", ErrUnsupported, k.name)
+	}
 	h, spki, err := s.generatePair(k, append(pairTemplate(k, SignPair, false),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)))

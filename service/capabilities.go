@@ -31,7 +31,7 @@ var needs = map[string][]string{
 	"ECC_NIST_P521": {hsm.CheckECDSAP521, hsm.CheckECDHP521}, "ECC_SECG_P256K1": {hsm.CheckECDSASecp256k1},
 	"ECC_NIST_EDWARDS25519": {hsm.CheckEd25519}, "ED25519_PH_SHA_512": {hsm.CheckEd25519ph},
 	"HMAC_224": {hsm.CheckMAC224}, "HMAC_256": {hsm.CheckMAC256}, "HMAC_384": {hsm.CheckMAC384}, "HMAC_512": {hsm.CheckMAC512},
-	"ML_DSA_44": {hsm.CheckMLDSA}, "ML_DSA_65": {hsm.CheckMLDSA}, "ML_DSA_87": {hsm.CheckMLDSA}, "SM2": {hsm.CheckSM2},
+	"ML_DSA_44": {hsm.CheckMLDSA44}, "ML_DSA_65": {hsm.CheckMLDSA65}, "ML_DSA_87": {hsm.CheckMLDSA87}, "SM2": {hsm.CheckSM2},
 }
 
 // wrapChecks are the self-tests of wrapping private keys.

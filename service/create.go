@@ -146,6 +146,9 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	if reason, cannot := s.can.Missing[k.Spec]; cannot {
 		return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
 	}
+	if k.Origin == originExternal && keySpecs[k.Spec].generatedOnly {
+		return nil, refuse(CodeUnsupportedOperation, "Key material of KeySpec %s can't be imported.", k.Spec)
+	}
 	if in.MultiRegion {
 		k.PrimaryRegion = c.Region
 	}

@@ -6,9 +6,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/x509"
-	"errors"
 	"fmt"
+
+	"filippo.io/mldsa"
 
 	"github.com/verenc/kms/hsm"
 )
@@ -62,7 +62,7 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 	return &SignResponse{KeyId: s.arns.key(k), Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
-// signatureInput finds the key and gives what its scheme signs: a digest, or the message itself for Ed25519.
+// signatureInput finds the key and gives what its scheme signs: a digest, or the message itself for Ed25519 and ML-DSA.
 func (s *Service) signatureInput(ctx context.Context, c *Caller, use keyUse, message []byte) (*Key, []byte, error) {
 	k, err := s.keyFor(ctx, c, use)
 	if err != nil {
@@ -78,8 +78,11 @@ func (s *Service) signatureInput(ctx context.Context, c *Caller, use keyUse, mes
 	scheme := signingSchemes[use.algorithm]
 	switch wrong := refuse(CodeValidation, "MessageType %s is not valid for algorithm %s.", messageType, use.algorithm); {
 	case messageType == messageExternalMu:
-		return nil, nil, wrong // for ML-DSA only
-	case scheme.Algorithm == hsm.PureEdDSA:
+		if scheme.Algorithm == hsm.MLDSA {
+			return nil, nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "MessageType "+messageExternalMu, "PKCS#11 v3.2 has no mechanism for it")
+		}
+		return nil, nil, wrong
+	case scheme.Algorithm == hsm.PureEdDSA, scheme.Algorithm == hsm.MLDSA:
 		if messageType != messageRaw {
 			return nil, nil, wrong
 		}
@@ -160,22 +163,10 @@ func verify(spki []byte, scheme hsm.Scheme, input, signature []byte) (bool, erro
 			o.Hash = crypto.SHA512
 		}
 		return ed25519.VerifyWithOptions(public, input, signature, o) == nil, nil
+	case *mldsa.PublicKey:
+		return mldsa.Verify(public, input, signature, nil) == nil, nil
 	}
 	return false, fmt.Errorf("verify signature: the public key is a %T", public)
-}
-
-// publicKey reads a SubjectPublicKeyInfo of any KeySpec.
-func publicKey(spki []byte) (crypto.PublicKey, error) {
-	if public, err := parseSecp256k1(spki); err == nil {
-		return public, nil
-	} else if !errors.Is(err, errNotSecp256k1) {
-		return nil, err
-	}
-	public, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil {
-		return nil, fmt.Errorf("read public key: %w", err)
-	}
-	return public, nil
 }
 
 // GetPublicKeyRequest is the input of GetPublicKey.

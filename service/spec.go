@@ -18,11 +18,13 @@ const (
 
 // keySpec is what a KeySpec can do (AWS page "Key spec reference").
 type keySpec struct {
-	// algorithms are those of each usage that the spec may have. One without an HSM algorithm of its own (SM2, ML-DSA)
+	// algorithms are those of each usage that the spec may have. One without an HSM algorithm of its own (SM2, ML-KEM)
 	// still has them, so that requests are validated as AWS does before the token's word counts.
 	algorithms map[string][]string
 	pair       hsm.KeyType // of asymmetric specs, zero for the others
 	mac        hsm.Purpose // of HMAC specs, zero for the others
+
+	generatedOnly bool // key material is not imported (AWS page "Importing key material")
 }
 
 var (
@@ -58,9 +60,9 @@ var keySpecs = map[string]keySpec{
 	"HMAC_256":              {algorithms: macUsages("HMAC_SHA_256"), mac: hsm.MAC256},
 	"HMAC_384":              {algorithms: macUsages("HMAC_SHA_384"), mac: hsm.MAC384},
 	"HMAC_512":              {algorithms: macUsages("HMAC_SHA_512"), mac: hsm.MAC512},
-	"ML_DSA_44":             {algorithms: mlDSAUsages},
-	"ML_DSA_65":             {algorithms: mlDSAUsages},
-	"ML_DSA_87":             {algorithms: mlDSAUsages},
+	"ML_DSA_44":             {algorithms: mlDSAUsages, pair: hsm.MLDSA44, generatedOnly: true},
+	"ML_DSA_65":             {algorithms: mlDSAUsages, pair: hsm.MLDSA65, generatedOnly: true},
+	"ML_DSA_87":             {algorithms: mlDSAUsages, pair: hsm.MLDSA87, generatedOnly: true},
 	"ML_KEM_512":            {algorithms: mlKEMUsages},
 	"ML_KEM_768":            {algorithms: mlKEMUsages},
 	"ML_KEM_1024":           {algorithms: mlKEMUsages},
@@ -102,6 +104,7 @@ var signingSchemes = map[string]hsm.Scheme{
 	"ECDSA_SHA_512":             {Algorithm: hsm.ECDSA, Hash: crypto.SHA512},
 	"ED25519_SHA_512":           {Algorithm: hsm.PureEdDSA},
 	"ED25519_PH_SHA_512":        {Algorithm: hsm.HashEdDSA, Hash: crypto.SHA512},
+	"ML_DSA_SHAKE_256":          {Algorithm: hsm.MLDSA},
 }
 
 // rsaSizes are bytes of the modulus.

@@ -3,6 +3,7 @@ package service_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 //     salt or MGF are refused, however valid; and one that a vector calls wrong for a salt of just that length is right.
 //   - RSASSA-PKCS1-v1_5 without the NULL of the hash's AlgorithmIdentifier is "acceptable" to the vectors; RFC 8017
 //     section 9.2 has the NULL, and it is refused.
+//   - ML-DSA has no context, and public keys have the length of their parameter set: vectors with another are outside.
 func TestVerifyVectors(t *testing.T) {
 	s := newVectorService(t)
 	for _, test := range []struct {
@@ -30,6 +32,10 @@ func TestVerifyVectors(t *testing.T) {
 		{"ecdsa_secp521r1_sha512", "ECC_NIST_P521", "ECDSA_SHA_512", tally{accepted: 232, refused: 310}},
 		{"ecdsa_secp256k1_sha256", "ECC_SECG_P256K1", "ECDSA_SHA_256", tally{accepted: 168, refused: 308}},
 		{"ed25519", "ECC_NIST_EDWARDS25519", "ED25519_SHA_512", tally{accepted: 88, refused: 63}},
+
+		{"mldsa_44_verify", "ML_DSA_44", "ML_DSA_SHAKE_256", tally{accepted: 75, refused: 94, outside: 11}},
+		{"mldsa_65_verify", "ML_DSA_65", "ML_DSA_SHAKE_256", tally{accepted: 77, refused: 122, outside: 11}},
+		{"mldsa_87_verify", "ML_DSA_87", "ML_DSA_SHAKE_256", tally{accepted: 69, refused: 161, outside: 11}},
 
 		{"rsa_signature_2048_sha256", "RSA_2048", "RSASSA_PKCS1_V1_5_SHA_256", tally{accepted: 9, refused: 250}},
 		{"rsa_signature_2048_sha384", "RSA_2048", "RSASSA_PKCS1_V1_5_SHA_384", tally{accepted: 7, refused: 251}},
@@ -68,6 +74,10 @@ func TestVerifyVectors(t *testing.T) {
 				}
 				key := s.insertPublicKey(t, test.spec, g.PublicKeyDER)
 				for _, v := range g.Tests {
+					if len(v.Ctx) > 0 || slices.Contains(v.Flags, "IncorrectPublicKeyLength") {
+						n.outside++
+						continue
+					}
 					good := v.Result == "valid"
 					if pss {
 						ourSalt := good && 8*g.SLen == size || v.Comment == fmt.Sprintf("s_len changed to %d", size/8)

@@ -51,7 +51,7 @@ type vector struct {
 	Flags   []string
 	Result  string // valid, invalid or acceptable
 
-	Msg, Sig                hexBytes // of a signature
+	Msg, Sig, Ctx           hexBytes // of a signature
 	Key, Tag                hexBytes // of a MAC
 	CT, Label               hexBytes // of a ciphertext
 	Public, Private, Shared hexBytes // of a key agreement

@@ -58,6 +58,7 @@ type server struct {
 // options change a server before it is made.
 type options struct {
 	faults  bool // put a module between that records, and fails when it is told to
+	mldsa   bool // and this one has ML-DSA
 	token   func(*hsm.Config)
 	service func(*service.Config)
 }
@@ -66,9 +67,12 @@ func newServer(t testing.TB, o options) *server {
 	t.Helper()
 	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t), Metrics: prometheus.NewRegistry()}
 	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN}
-	if o.faults {
+	if o.faults || o.mldsa {
 		s.Faults = faults.New(t, s.Soft)
 		hc.Module = s.Faults.Path
+	}
+	if o.mldsa {
+		s.Faults.AddMLDSA(t)
 	}
 	if o.token != nil {
 		o.token(&hc)
@@ -84,6 +88,9 @@ func newServer(t testing.TB, o options) *server {
 	closeAtEnd(t, s.Store.Close)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
 	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
+	if o.mldsa {
+		sc.Can = service.CapabilitiesOf(s.Token.SelfTest(t.Context()))
+	}
 	if o.service != nil {
 		o.service(&sc)
 	}

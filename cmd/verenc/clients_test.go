@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/verenc/kms/softhsm/faults"
 )
 
 // The distribution's clients, as scripts/setup.sh installs them.
@@ -115,4 +117,37 @@ func TestClients(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN)
+}
+
+// TestMLDSAByTheCLI: a server on a token that has ML-DSA, from init on, as the AWS CLI sees it.
+func TestMLDSAByTheCLI(t *testing.T) {
+	s := newSite(t)
+	module := faults.New(t, s.soft)
+	module.AddMLDSA(t)
+	s = s.with("VERENC_TOKEN_MODULE=" + module.Path)
+	s.succeeds(t, "init", "--credentials", s.path("credentials"))
+	url := "http://" + s.serve(t).api
+	kms := func(args ...string) map[string]any {
+		t.Helper()
+		got := runCommand(t, s.client(t, awsCLI, append([]string{"--endpoint-url", url, "--output", "json", "kms"}, args...)...))
+		var answer map[string]any
+		if err := json.Unmarshal([]byte(got.stdout), &answer); got.code != 0 || err != nil {
+			t.Fatalf("%v: %v", err, got)
+		}
+		return answer
+	}
+	id := kms("create-key", "--key-spec", "ML_DSA_65", "--key-usage", "SIGN_VERIFY")["KeyMetadata"].(map[string]any)["KeyId"].(string)
+	message := "fileb://" + s.write(t, "message", strings.Repeat("m", 4096), 0o600)
+	common := []string{"--key-id", id, "--message", message, "--signing-algorithm", "ML_DSA_SHAKE_256"}
+	signature, err := base64.StdEncoding.DecodeString(kms(append([]string{"sign"}, common...)...)["Signature"].(string))
+	if err != nil || len(signature) != 3309 {
+		t.Fatalf("%d bytes, %v", len(signature), err)
+	}
+	file := "fileb://" + s.write(t, "signature", string(signature), 0o600)
+	if got := kms(append([]string{"verify", "--signature", file}, common...)...); got["SignatureValid"] != true {
+		t.Errorf("%v", got)
+	}
+	if got := kms("get-public-key", "--key-id", id); got["KeySpec"] != "ML_DSA_65" {
+		t.Errorf("%v", got)
+	}
 }

@@ -30,6 +30,7 @@ type control struct {
 	sessionsLimit, objectsLimit atomic.Int64
 	sessionsTold                atomic.Int64
 	ownIVs                      atomic.Uint64
+	mldsaPort                   atomic.Uint64
 	refusedCount                atomic.Uint64
 	refused                     [mostRefused]atomic.Uint64
 

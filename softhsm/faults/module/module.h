@@ -39,6 +39,7 @@ struct control {
 	_Atomic int64_t sessions_limit, objects_limit; // negative: none
 	_Atomic int64_t sessions_told;                 // ulMaxRwSessionCount of C_GetTokenInfo; negative: the inner module's
 	_Atomic uint64_t own_ivs;                      // 1: CKM_AES_GCM makes its own; 2: and takes zeros only
+	_Atomic uint64_t mldsa_port;                   // on 127.0.0.1, of who computes ML-DSA; 0: the token has none
 	_Atomic uint64_t refused_count, refused[MOST_REFUSED];
 
 	_Atomic uint64_t released, hanging;
@@ -90,6 +91,21 @@ extern _Atomic int initialised;
 int logged_out(void);
 int refused(CK_MECHANISM_TYPE m);
 
+// mldsa.c: ML-DSA, see Module.AddMLDSA.
+
+#define CKK_ML_DSA 0x4aUL
+#define CKM_ML_DSA_KEY_PAIR_GEN 0x1cUL
+#define CKM_ML_DSA 0x1dUL
+#define CKA_PARAMETER_SET 0x61dUL
+
+int mldsa_mechanism(CK_MECHANISM_TYPE m);                             // whether the token has it, and it is one of these
+CK_ULONG mldsa_set(const struct call *c, CK_OBJECT_HANDLE inner_key); // its parameter set; 0: no ML-DSA key
+CK_RV mldsa_generate(struct call *c, CK_RV (*create)(struct call *));
+CK_RV mldsa_attributes(struct call *c);
+CK_RV mldsa_sign_init(struct call *c);
+CK_RV mldsa_sign(struct call *c);
+CK_RV mldsa_mechanism_info(struct call *c);
+
 // sessions.c: what this process has open.
 
 enum session_state { FREE, OPEN, ENDING, CLOSED }; // ending: the last call under way closes it
@@ -101,6 +117,9 @@ struct session {
 	CK_SESSION_HANDLE inner;
 	CK_SLOT_ID slot; // of the inner module
 	unsigned calls;  // under way
+
+	CK_ULONG mldsa_set; // of the key of a C_SignInit with CKM_ML_DSA; 0: there is none
+	CK_OBJECT_HANDLE mldsa_key;
 };
 
 CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation); // 0: no room

@@ -83,15 +83,18 @@ static CK_RV get_mechanism_list(struct call *c)
 {
 	enum { MOST_MECHANISMS = 1024 };
 	CK_MECHANISM_TYPE all[MOST_MECHANISMS], *out = (CK_MECHANISM_TYPE *)c->a[1];
-	CK_ULONG n = MOST_MECHANISMS, kept = 0, *count = (CK_ULONG *)c->a[2];
+	CK_ULONG n = MOST_MECHANISMS - 2, kept = 0, *count = (CK_ULONG *)c->a[2];
 
-	if (control->refused_count == 0 || count == NULL)
+	if ((control->refused_count == 0 && control->mldsa_port == 0) || count == NULL)
 		return forward(c);
 	c->inner[1] = (CK_ULONG)all;
 	c->inner[2] = (CK_ULONG)&n;
 	CK_RV rv = forward(c);
 	if (rv != CKR_OK)
 		return rv;
+	for (CK_MECHANISM_TYPE m = CKM_ML_DSA_KEY_PAIR_GEN; m <= CKM_ML_DSA; m++)
+		if (mldsa_mechanism(m))
+			all[n++] = m;
 	for (CK_ULONG i = 0; i < n; i++)
 		if (!refused(all[i]))
 			all[kept++] = all[i];
@@ -230,6 +233,16 @@ static CK_RV create(struct call *c)
 	return rv;
 }
 
+static CK_RV generate_key_pair(struct call *c)
+{
+	return c->a[1] != 0 && mldsa_mechanism(((CK_MECHANISM *)c->a[1])->mechanism) ? mldsa_generate(c, create) : create(c);
+}
+
+static CK_RV wrap_key(struct call *c)
+{
+	return mldsa_set(c, c->inner[3]) != 0 ? CKR_KEY_NOT_WRAPPABLE : forward(c);
+}
+
 static CK_RV destroy_object(struct call *c)
 {
 	CK_RV rv = forward(c);
@@ -250,12 +263,17 @@ CK_RV (*const special[FUNCTION_COUNT])(struct call *) = {
 	[C_CloseAllSessions_AT] = close_all_sessions,
 	[C_GetSessionInfo_AT] = get_session_info,
 	[C_Login_AT] = log_in,
+	[C_GetMechanismInfo_AT] = mldsa_mechanism_info,
+	[C_GetAttributeValue_AT] = mldsa_attributes,
+	[C_SignInit_AT] = mldsa_sign_init,
+	[C_Sign_AT] = mldsa_sign,
+	[C_WrapKey_AT] = wrap_key,
 	[C_FindObjects_AT] = find_objects,
 	[C_EncryptInit_AT] = encrypt_init,
 	[C_CreateObject_AT] = create,
 	[C_CopyObject_AT] = create,
 	[C_GenerateKey_AT] = create,
-	[C_GenerateKeyPair_AT] = create,
+	[C_GenerateKeyPair_AT] = generate_key_pair,
 	[C_UnwrapKey_AT] = create,
 	[C_DeriveKey_AT] = create,
 	[C_DestroyObject_AT] = destroy_object,

@@ -1,0 +1,179 @@
+package faults_test
+
+import (
+	"crypto"
+	"encoding/asn1"
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/cloudflare/circl/sign"
+	"github.com/cloudflare/circl/sign/schemes"
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+const ckmMLDSA = 0x1d // PKCS#11 v3.2
+
+var (
+	mldsaTypes  = []hsm.KeyType{hsm.MLDSA44, hsm.MLDSA65, hsm.MLDSA87}
+	mldsaScheme = hsm.Scheme{Algorithm: hsm.MLDSA}
+)
+
+// withMLDSA is a token that has it.
+func withMLDSA(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Module) {
+	t.Helper()
+	token, m := connect(t, change...)
+	m.AddMLDSA(t)
+	return token, m
+}
+
+// mldsaChecks are the self-tests of ML-DSA.
+func mldsaChecks(t *testing.T, token *hsm.Token) map[string]error {
+	t.Helper()
+	checks := map[string]error{}
+	for _, c := range token.SelfTest(t.Context()) {
+		if strings.Contains(c.Name, "ML_DSA") {
+			checks[c.Name] = c.Err
+		}
+	}
+	if len(checks) != 3 {
+		t.Fatalf("%v", checks)
+	}
+	return checks
+}
+
+// mldsaKey reads RFC 9881's SubjectPublicKeyInfo with another library than the token's and hsm's.
+func mldsaKey(t *testing.T, kt hsm.KeyType, spki []byte) (sign.Scheme, sign.PublicKey) {
+	t.Helper()
+	var info struct {
+		Algorithm struct{ Algorithm asn1.ObjectIdentifier }
+		Key       asn1.BitString
+	}
+	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
+		t.Fatalf("%x: %v", spki, err)
+	}
+	scheme := schemes.ByName(kt.String())
+	public, err := scheme.UnmarshalBinaryPublicKey(info.Key.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[hsm.KeyType]int{hsm.MLDSA44: 17, hsm.MLDSA65: 18, hsm.MLDSA87: 19}[kt]; info.Algorithm.Algorithm[8] != want {
+		t.Errorf("%s is %v", kt, info.Algorithm.Algorithm)
+	}
+	return scheme, public
+}
+
+func TestMLDSA(t *testing.T) {
+	changes, tell := telling()
+	token, m := withMLDSA(t, tell)
+	if err := <-changes; err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range mldsaChecks(t, token) {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	keys, spkis := map[hsm.KeyType]hsm.ObjectID{}, map[hsm.KeyType][]byte{}
+	for _, kt := range mldsaTypes {
+		id := newID(t)
+		spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Label: "verenc/test", Type: kt, Purpose: hsm.SignPair})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[kt], spkis[kt] = id, spki
+	}
+	check := func(when string) {
+		t.Helper()
+		for kt, id := range keys {
+			scheme, public := mldsaKey(t, kt, spkis[kt])
+			for _, message := range []string{"", "message", strings.Repeat("m", 4096)} {
+				signature, err := token.Sign(t.Context(), id, kt, mldsaScheme, []byte(message))
+				if err != nil {
+					t.Fatalf("%s: %s: %v", when, kt, err)
+				}
+				if !scheme.Verify(public, []byte(message), signature, nil) || scheme.Verify(public, []byte(message+"x"), signature, nil) {
+					t.Errorf("%s: %s: the signature of %d bytes is wrong", when, kt, len(message))
+				}
+			}
+			a, err := token.Attributes(t.Context(), id)
+			if want := (hsm.Attributes{Label: "verenc/test", KeyType: "CKK_ML_DSA", Mechanism: "CKM_ML_DSA_KEY_PAIR_GEN", Local: true, Sensitive: true,
+				AlwaysSensitive: true, NeverExtractable: true}); err != nil || a != want {
+				t.Errorf("%s: %s: %+v, %v", when, kt, a, err)
+			}
+		}
+	}
+	check("at first")
+	lose(t, token, m, changes)
+	m.Plug()
+	if err := <-changes; err != nil {
+		t.Fatal(err)
+	}
+	known(t, token)
+	check("after the token's return")
+
+	m.ResetCounts()
+	if _, err := token.Sign(t.Context(), keys[hsm.MLDSA44], hsm.MLDSA44, mldsaScheme, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := m.Counts(), map[string]int{"C_SignInit": 1, "C_Sign": 1}; !maps.Equal(got, want) {
+		t.Errorf("Sign: %v, not %v", got, want)
+	}
+}
+
+// TestMLDSARefused: hsm does nothing with an ML-DSA key that it has no test of, and the token nothing that would give it away.
+func TestMLDSARefused(t *testing.T) {
+	token, _ := withMLDSA(t)
+	p, id, wrapping := newPair(t, token), newID(t), newID(t)
+	if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.MLDSA65, Purpose: hsm.SignPair}); err != nil {
+		t.Fatal(err)
+	}
+	for name, scheme := range map[string]hsm.Scheme{"Ed25519": {Algorithm: hsm.PureEdDSA}, "a hash": {Algorithm: hsm.MLDSA, Hash: crypto.SHA256}} {
+		if _, err := token.Sign(t.Context(), id, hsm.MLDSA65, scheme, make([]byte, 32)); err == nil {
+			t.Errorf("signs with %s", name)
+		}
+	}
+	if _, err := token.Sign(t.Context(), id, hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}, []byte("x")); err == nil {
+		t.Error("the token signs with Ed25519")
+	}
+	for _, purpose := range []hsm.PairPurpose{hsm.DecryptPair, hsm.DerivePair, hsm.UnwrapPair} {
+		if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: newID(t), Type: hsm.MLDSA44, Purpose: purpose}); err == nil {
+			t.Errorf("purpose %d: generated", purpose)
+		}
+	}
+	if _, _, err := token.GenerateWrappedPair(t.Context(), p, hsm.MLDSA44, nil); !errors.Is(err, hsm.ErrUnsupported) {
+		t.Errorf("wrapped: %v", err)
+	}
+	if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: wrapping, Type: hsm.RSA2048, Purpose: hsm.UnwrapPair}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.Import(t.Context(), hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.RSAAESKeyWrapSHA256, Wrapped: make([]byte, 300),
+		Pair: &hsm.KeyPair{ID: newID(t), Type: hsm.MLDSA44, Purpose: hsm.SignPair}}); err == nil {
+		t.Error("imported")
+	}
+}
+
+// TestMLDSASelfTestFails: on tokens without ML-DSA, and on those that only say that they have it.
+func TestMLDSASelfTestFails(t *testing.T) {
+	without, _ := connect(t)
+	listed, m := withMLDSA(t)
+	m.RefuseMechanisms(ckmMLDSA)
+	for name, token := range map[string]*hsm.Token{"no ML-DSA": without, "no signatures": listed} {
+		for check, err := range mldsaChecks(t, token) {
+			if !errors.Is(err, hsm.ErrUnsupported) {
+				t.Errorf("%s: %s: %v", name, check, err)
+			}
+		}
+	}
+	m.RefuseMechanisms()
+	m.Fail("C_Sign", pkcs11.CKR_FUNCTION_FAILED)
+	for check, err := range mldsaChecks(t, listed) {
+		if err == nil || errors.Is(err, hsm.ErrUnsupported) {
+			t.Errorf("%s: %v", check, err)
+		}
+	}
+}
