@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/transport"
 )
 
@@ -57,6 +58,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 		return errors.Join(err, servers.closeListeners())
 	}
 
+	useProcessors(ctx, p.token, p.log)
 	metrics := newRegistry(p.token, p.audit)
 	cfg := transport.Config{
 		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions,
@@ -77,6 +79,26 @@ func serve(ctx context.Context, c *Config) (err error) {
 	stop()
 	reconciler.Wait()
 	return err
+}
+
+// useProcessors gives Go what suits the token's distance, unless the environment variable GOMAXPROCS says how many.
+func useProcessors(ctx context.Context, token *hsm.Group, log *zap.Logger) {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return
+	}
+	call := time.Hour
+	for range 10 { // the fastest one met nothing else
+		began := time.Now()
+		if token.Ping(ctx) != nil {
+			return // readiness tells
+		}
+		call = min(call, time.Since(began))
+	}
+	cores := runtime.GOMAXPROCS(0)
+	if n := hsm.Processors(call, cores); n != cores {
+		runtime.GOMAXPROCS(n)
+		log.Info("the token is far away", zap.Duration("call", call), zap.Int("processors", n))
+	}
 }
 
 func privateHandler(cfg transport.Config, metrics *prometheus.Registry) http.Handler {

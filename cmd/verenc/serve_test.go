@@ -30,6 +30,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/softhsm/faults"
 )
 
 // accessKey reads the file that verenc init wrote.
@@ -369,5 +370,34 @@ func TestShutdownGivesUp(t *testing.T) {
 	last := r.log()[len(r.log())-1]
 	if !strings.Contains(fmt.Sprint(last["not JSON"]), "shut down api: context deadline exceeded") {
 		t.Errorf("the last line is %v", last)
+	}
+}
+
+// TestFarToken: a token whose calls take long has the server use more of Go's processors, unless its operator has said how many.
+func TestFarToken(t *testing.T) {
+	s := initialised(t)
+	module := faults.New(t, s.soft)
+	module.SetLatency(2*time.Millisecond, "C_GenerateRandom")
+	for name, test := range map[string]struct {
+		site *site
+		told bool
+	}{
+		"near":     {s, false},
+		"far":      {s.with("VERENC_TOKEN_MODULE=" + module.Path), true},
+		"far, set": {s.with("VERENC_TOKEN_MODULE="+module.Path, "GOMAXPROCS=3"), false},
+	} {
+		r := test.site.serve(t)
+		told := false
+		for _, line := range r.log() {
+			if line["msg"] == "the token is far away" {
+				told = line["processors"].(float64) >= 4 && line["call"].(float64) >= 0.002
+			}
+		}
+		if told != test.told {
+			t.Errorf("%s: told %v:\n%v", name, told, r.log())
+		}
+		if code := r.stop(t); code != 0 {
+			t.Errorf("%s: exit code %d", name, code)
+		}
 	}
 }

@@ -34,6 +34,7 @@ type control struct {
 	refusedCount                atomic.Uint64
 	refused                     [mostRefused]atomic.Uint64
 
+	replay            atomic.Uint64
 	released, hanging atomic.Uint64
 	random            atomic.Uint64
 	recording         atomic.Uint64

@@ -236,9 +236,11 @@ static CK_RV answer(struct call *c)
 		return rules[FAIL_BEFORE].rv;
 	CK_RV rv = admit(c);
 	if (rv == CKR_OK)
-		rv = special[c->f] != NULL ? special[c->f](c) : forward(c);
-	if (rv == CKR_OK)
+		rv = replay_knows(c) ? replay(c) : special[c->f] != NULL ? special[c->f](c) : forward(c);
+	if (rv == CKR_OK) {
+		replay_learn(c);
 		hand_out(c);
+	}
 	hang(&rules[HANG_AFTER]);
 	int success = rv == CKR_OK;
 	if (removed(c)) {

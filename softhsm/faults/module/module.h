@@ -42,6 +42,7 @@ struct control {
 	_Atomic uint64_t mldsa_port;                   // on 127.0.0.1, of who computes ML-DSA; 0: the token has none
 	_Atomic uint64_t refused_count, refused[MOST_REFUSED];
 
+	_Atomic uint64_t replay; // see replay.c
 	_Atomic uint64_t released, hanging;
 	_Atomic uint64_t random; // state of the generator that chances draw from
 	_Atomic uint64_t recording;
@@ -105,6 +106,12 @@ CK_RV mldsa_attributes(struct call *c);
 CK_RV mldsa_sign_init(struct call *c);
 CK_RV mldsa_sign(struct call *c);
 CK_RV mldsa_mechanism_info(struct call *c);
+
+// replay.c: answers given again, see Module.Replay.
+
+void replay_learn(const struct call *c);
+int replay_knows(const struct call *c);
+CK_RV replay(struct call *c);
 
 // sessions.c: what this process has open.
 

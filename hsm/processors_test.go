@@ -1,0 +1,16 @@
+package hsm_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/verenc/kms/hsm"
+)
+
+func TestProcessors(t *testing.T) {
+	for call, want := range map[time.Duration]int{0: 2, 20 * time.Microsecond: 2, 200 * time.Microsecond: 8, time.Millisecond: 8} {
+		if got := hsm.Processors(call, 2); got != want {
+			t.Errorf("%v: %d, not %d", call, got, want)
+		}
+	}
+}
