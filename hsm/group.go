@@ -287,6 +287,11 @@ func (g *Group) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Sign(ctx, key, kt, s, message) }, key)
 }
 
+// VerifyMu is Token's.
+func (g *Group) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []byte) (bool, error) {
+	return use(ctx, g, func(t *Token) (bool, error) { return t.VerifyMu(ctx, kt, spki, mu, signature) })
+}
+
 // DecryptOAEP is Token's.
 func (g *Group) DecryptOAEP(ctx context.Context, key Key, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptOAEP(ctx, key, kt, hash, ciphertext) }, key)

@@ -26,7 +26,7 @@ const (
 	MLDSA87
 )
 
-// PKCS#11 values that the library has no names for: v3.0 for Ed25519, v3.2 for ML-DSA.
+// PKCS#11 values that the library has no names for: v3.0 for Ed25519, v3.2 for ML-DSA, and the working draft of v3.3 for its μ.
 const (
 	ckkECEdwards           = 0x40
 	ckmECEdwardsKeyPairGen = 0x1055
@@ -35,6 +35,7 @@ const (
 	ckkMLDSA           = 0x4a
 	ckmMLDSAKeyPairGen = 0x1c
 	ckmMLDSA           = 0x1d
+	ckmMLDSAExternalMu = 0x403c
 	ckaParameterSet    = 0x61d
 	ckpMLDSA44         = 1
 	ckpMLDSA65         = 2

@@ -61,6 +61,7 @@ const (
 	CheckMLDSA44 = "CKM_ML_DSA of ML-DSA-44"
 	CheckMLDSA65 = "CKM_ML_DSA of ML-DSA-65"
 	CheckMLDSA87 = "CKM_ML_DSA of ML-DSA-87"
+	CheckMLDSAMu = "CKM_ML_DSA_EXTERNAL_MU"
 
 	// CheckSM2 never passes, since PKCS#11 has no SM2. Its error says what the token makes of the curve.
 	CheckSM2 = "SM2"

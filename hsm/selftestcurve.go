@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 
-	"filippo.io/mldsa"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	secp256k1ecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"github.com/miekg/pkcs11"
@@ -37,6 +36,7 @@ var curveTests = []selfTest{
 	testSignature(CheckMLDSA44, MLDSA44, Scheme{Algorithm: MLDSA}),
 	testSignature(CheckMLDSA65, MLDSA65, Scheme{Algorithm: MLDSA}),
 	testSignature(CheckMLDSA87, MLDSA87, Scheme{Algorithm: MLDSA}),
+	{CheckMLDSAMu, "ML-DSA signatures of what is longer than 4,096 bytes", optional, (*session).testMLDSAMu},
 	{CheckSM2, "SM2 key pairs", optional, (*session).testSM2},
 }
 
@@ -94,20 +94,6 @@ func verifySecp256k1(spki, digest, signature []byte) (bool, error) {
 	}
 	parsed, err := secp256k1ecdsa.ParseDERSignature(signature)
 	return err == nil && parsed.Verify(digest, public), err
-}
-
-var mldsaParameters = map[KeyType]mldsa.Parameters{MLDSA44: mldsa.MLDSA44(), MLDSA65: mldsa.MLDSA65(), MLDSA87: mldsa.MLDSA87()}
-
-func verifyMLDSA(set mldsa.Parameters, spki, message, signature []byte) (bool, error) {
-	var info subjectPublicKeyInfo
-	if _, err := asn1.Unmarshal(spki, &info); err != nil {
-		return false, err
-	}
-	public, err := mldsa.NewPublicKey(set, info.PublicKey.Bytes)
-	if err != nil {
-		return false, err
-	}
-	return mldsa.Verify(public, message, signature, nil) == nil, nil
 }
 
 func (s *session) testEd25519ph(*testKeys) error {

@@ -24,10 +24,14 @@ const (
 	PureEdDSA                      // Ed25519 of RFC 8032
 	HashEdDSA                      // Ed25519ph of RFC 8032; the token is asked first whether it can
 	MLDSA                          // ML-DSA of FIPS 204 section 5.2 with an empty context, hedged if the token does so
+	MLDSAMu                        // the same signature, by the message's representative μ (FIPS 204 section 6.2)
 )
 
+// muSize is the size of μ in bytes.
+const muSize = 64
+
 // Scheme is a signature algorithm with its hash: SHA-256, SHA-384 or SHA-512 for RSA and ECDSA, SHA-512 for
-// HashEdDSA, none for PureEdDSA and MLDSA.
+// HashEdDSA, none for the others.
 type Scheme struct {
 	Algorithm Algorithm
 	Hash      crypto.Hash
@@ -46,7 +50,7 @@ var signHashes = map[crypto.Hash]struct {
 }
 
 // Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for PureEdDSA
-// and MLDSA the message itself. The signature of RSA is as long as its modulus, that of Ed25519 has 64 bytes, that of ML-DSA
+// and MLDSA the message itself, or μ. The signature of RSA is as long as its modulus, that of Ed25519 has 64 bytes, that of ML-DSA
 // 2,420, 3,309 or 4,627.
 func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message []byte) ([]byte, error) {
 	call, err := s.call(kt, message)
@@ -82,7 +86,7 @@ func (s Scheme) call(kt KeyType, message []byte) (signCall, error) {
 		return signCall{}, err
 	}
 	hash, hashed := signHashes[s.Hash]
-	if s.Algorithm == PureEdDSA || s.Algorithm == MLDSA {
+	if s.Algorithm == PureEdDSA || s.Algorithm == MLDSA || s.Algorithm == MLDSAMu && len(message) == muSize {
 		hashed = s.Hash == 0
 	} else if hashed && len(message) != s.Hash.Size() {
 		return signCall{}, fmt.Errorf("a digest of %d bytes for %v", len(message), s.Hash)
@@ -100,6 +104,8 @@ func (s Scheme) call(kt KeyType, message []byte) (signCall, error) {
 			return signCall{ckmEdDSA, nil, bytes.Clone(message), 2 * k.size, false}, nil
 		case s.Algorithm == MLDSA && k.mlDSA():
 			return signCall{ckmMLDSA, nil, bytes.Clone(message), k.signature, false}, nil
+		case s.Algorithm == MLDSAMu && k.mlDSA():
+			return signCall{ckmMLDSAExternalMu, nil, bytes.Clone(message), k.signature, false}, nil
 		case s.Algorithm == HashEdDSA && k.kind == ckkECEdwards && s.Hash == crypto.SHA512:
 			return signCall{ckmEdDSA, prehashed(), bytes.Clone(message), 2 * k.size, false}, nil
 		}

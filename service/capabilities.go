@@ -16,11 +16,11 @@ type Capabilities struct {
 	WrapPairs map[hsm.KeyType]bool
 	// KeepWrapped tells that keys can be kept outside of the token, wrapped (ResidencyWrapped).
 	KeepWrapped bool
-	// Missing has the reason for each KeySpec and each algorithm that the token can't do.
+	// Missing has the reason for each KeySpec, algorithm and MessageType that the token can't do.
 	Missing map[string]string
 }
 
-// needs are the self-tests that a KeySpec or an algorithm can't do without.
+// needs are the self-tests that a KeySpec, an algorithm or a MessageType can't do without.
 var needs = map[string][]string{
 	"RSA_2048": {hsm.CheckRSA}, "RSA_3072": {hsm.CheckRSA}, "RSA_4096": {hsm.CheckRSA},
 	"RSASSA_PKCS1_V1_5_SHA_256": {hsm.CheckPKCS1v15SHA256}, "RSASSA_PKCS1_V1_5_SHA_384": {hsm.CheckPKCS1v15SHA384},
@@ -32,6 +32,7 @@ var needs = map[string][]string{
 	"ECC_NIST_EDWARDS25519": {hsm.CheckEd25519}, "ED25519_PH_SHA_512": {hsm.CheckEd25519ph},
 	"HMAC_224": {hsm.CheckMAC224}, "HMAC_256": {hsm.CheckMAC256}, "HMAC_384": {hsm.CheckMAC384}, "HMAC_512": {hsm.CheckMAC512},
 	"ML_DSA_44": {hsm.CheckMLDSA44}, "ML_DSA_65": {hsm.CheckMLDSA65}, "ML_DSA_87": {hsm.CheckMLDSA87}, "SM2": {hsm.CheckSM2},
+	messageExternalMu: {hsm.CheckMLDSAMu},
 }
 
 // wrapChecks are the self-tests of wrapping private keys.

@@ -41,6 +41,7 @@ type Token interface {
 
 	GenerateKeyPair(ctx context.Context, k hsm.KeyPair) (spki []byte, err error)
 	Sign(ctx context.Context, key hsm.Key, t hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error)
+	VerifyMu(ctx context.Context, t hsm.KeyType, spki, mu, signature []byte) (bool, error)
 	DecryptOAEP(ctx context.Context, key hsm.Key, t hsm.KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error)
 	MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error)
 	Derive(ctx context.Context, key hsm.Key, t hsm.KeyType, peer []byte) ([]byte, error)

@@ -39,7 +39,7 @@ type SignResponse struct {
 
 // Sign signs a message, or its digest, with a private key in the token.
 func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignResponse, error) {
-	k, input, err := s.signatureInput(ctx, c, keyUse{op: "Sign", keyID: in.KeyId, grantTokens: in.GrantTokens,
+	k, scheme, input, err := s.signatureInput(ctx, c, keyUse{op: "Sign", keyID: in.KeyId, grantTokens: in.GrantTokens,
 		algorithm: in.SigningAlgorithm, messageType: in.MessageType}, in.Message)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 	if err != nil {
 		return nil, err
 	}
-	signature, err := token.Sign(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, signingSchemes[in.SigningAlgorithm], input)
+	signature, err := token.Sign(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, scheme, input)
 	if err != nil {
 		return nil, tokenError(err)
 	}
@@ -62,44 +62,55 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 	return &SignResponse{KeyId: s.arns.key(k), Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
-// signatureInput finds the key and gives what its scheme signs: a digest, or the message itself for Ed25519 and ML-DSA.
-func (s *Service) signatureInput(ctx context.Context, c *Caller, use keyUse, message []byte) (*Key, []byte, error) {
+// muSize is the size of ML-DSA's message representative in bytes (API Reference, Sign, MessageType).
+const muSize = 64
+
+// signatureInput finds the key and gives the scheme and what it signs: a digest, the message itself for Ed25519 and ML-DSA, or μ.
+func (s *Service) signatureInput(ctx context.Context, c *Caller, use keyUse, message []byte) (*Key, hsm.Scheme, []byte, error) {
 	k, err := s.keyFor(ctx, c, use)
+	if err == nil {
+		err = s.checkAlgorithm(use.algorithm, k)
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, hsm.Scheme{}, nil, err
 	}
-	if err := s.checkAlgorithm(use.algorithm, k); err != nil {
-		return nil, nil, err
+	if use.messageType == "" {
+		use.messageType = messageRaw
 	}
-	messageType := use.messageType
-	if messageType == "" {
-		messageType = messageRaw
-	}
-	scheme := signingSchemes[use.algorithm]
-	switch wrong := refuse(CodeValidation, "MessageType %s is not valid for algorithm %s.", messageType, use.algorithm); {
-	case messageType == messageExternalMu:
-		if scheme.Algorithm == hsm.MLDSA {
-			return nil, nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "MessageType "+messageExternalMu, "PKCS#11 v3.2 has no mechanism for it")
+	scheme, input, err := s.schemeInput(use, message)
+	return k, scheme, input, err
+}
+
+func (s *Service) schemeInput(use keyUse, message []byte) (hsm.Scheme, []byte, error) {
+	scheme, kind := signingSchemes[use.algorithm], use.messageType
+	wrong := refuse(CodeValidation, "MessageType %s is not valid for algorithm %s.", kind, use.algorithm)
+	wrongLength := refuse(CodeValidation, "Digest is invalid length for algorithm %s.", use.algorithm)
+	switch {
+	case kind == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
+		if reason, cannot := s.can.Missing[kind]; cannot {
+			return scheme, nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "MessageType "+kind, reason)
 		}
-		return nil, nil, wrong
-	case scheme.Algorithm == hsm.PureEdDSA, scheme.Algorithm == hsm.MLDSA:
-		if messageType != messageRaw {
-			return nil, nil, wrong
+		if len(message) != muSize {
+			return scheme, nil, wrongLength
 		}
-		return k, message, nil
-	case scheme.Algorithm == hsm.HashEdDSA && messageType != messageDigest:
-		return nil, nil, wrong
-	}
-	if messageType == messageDigest && len(message) != scheme.Hash.Size() {
-		return nil, nil, refuse(CodeValidation, "Digest is invalid length for algorithm %s.", use.algorithm)
-	}
-	// HashEdDSA hashes what is already a digest once more (API Reference, Sign, MessageType).
-	if messageType == messageRaw || scheme.Algorithm == hsm.HashEdDSA {
+		return hsm.Scheme{Algorithm: hsm.MLDSAMu}, message, nil
+	case kind == messageExternalMu:
+		return scheme, nil, wrong
+	case scheme.Hash == 0:
+		if kind != messageRaw {
+			return scheme, nil, wrong
+		}
+	case scheme.Algorithm == hsm.HashEdDSA && kind != messageDigest:
+		return scheme, nil, wrong
+	case kind == messageDigest && len(message) != scheme.Hash.Size():
+		return scheme, nil, wrongLength
+	case kind == messageRaw || scheme.Algorithm == hsm.HashEdDSA:
+		// HashEdDSA hashes what is already a digest once more (API Reference, Sign, MessageType).
 		h := scheme.Hash.New()
 		h.Write(message)
 		message = h.Sum(nil)
 	}
-	return k, message, nil
+	return scheme, message, nil
 }
 
 // VerifyRequest is the input of Verify.
@@ -120,9 +131,9 @@ type VerifyResponse struct {
 	SigningAlgorithm string
 }
 
-// Verify checks a signature with the public key, outside the token; a wrong one is a KMSInvalidSignatureException.
+// Verify checks a signature with the public key; a wrong one is a KMSInvalidSignatureException.
 func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*VerifyResponse, error) {
-	k, input, err := s.signatureInput(ctx, c, keyUse{op: "Verify", keyID: in.KeyId, grantTokens: in.GrantTokens,
+	k, scheme, input, err := s.signatureInput(ctx, c, keyUse{op: "Verify", keyID: in.KeyId, grantTokens: in.GrantTokens,
 		algorithm: in.SigningAlgorithm, messageType: in.MessageType}, in.Message)
 	if err != nil {
 		return nil, err
@@ -130,9 +141,9 @@ func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*Ve
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	valid, err := verify(k.PublicKey, signingSchemes[in.SigningAlgorithm], input, in.Signature)
+	valid, err := s.verify(ctx, k, scheme, input, in.Signature)
 	if err != nil {
-		return nil, internal(err)
+		return nil, err
 	}
 	if !valid {
 		return nil, &Error{Code: CodeInvalidSignature} // AWS sends no message
@@ -141,8 +152,28 @@ func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*Ve
 	return &VerifyResponse{KeyId: s.arns.key(k), SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
-// verify tells whether a signature is good. It fails when the public key can't be read.
-func verify(spki []byte, scheme hsm.Scheme, input, signature []byte) (bool, error) {
+// verify tells whether a signature is good. The host computes it, but for μ, which no library takes.
+func (s *Service) verify(ctx context.Context, k *Key, scheme hsm.Scheme, input, signature []byte) (bool, error) {
+	if scheme.Algorithm != hsm.MLDSAMu {
+		valid, err := verifyOnHost(k.PublicKey, scheme, input, signature)
+		if err != nil {
+			return false, internal(err)
+		}
+		return valid, nil
+	}
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return false, err
+	}
+	valid, err := token.VerifyMu(ctx, keySpecs[k.Spec].pair, k.PublicKey, input, signature)
+	if err != nil {
+		return false, tokenError(err)
+	}
+	return valid, nil
+}
+
+// verifyOnHost tells whether a signature is good. It fails when the public key can't be read.
+func verifyOnHost(spki []byte, scheme hsm.Scheme, input, signature []byte) (bool, error) {
 	public, err := publicKey(spki)
 	if err != nil {
 		return false, err

@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"bytes"
+	"crypto/sha3"
 	"encoding/asn1"
 	"slices"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/cloudflare/circl/sign/schemes"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
 )
 
 // verifiesMLDSA checks a signature with another library than the service and the token have.
@@ -59,6 +63,7 @@ func TestMLDSA(t *testing.T) {
 				}
 				s.checkVerify(t, kms.VerifyInput{KeyId: made.KeyId, Message: message, MessageType: kind, SigningAlgorithm: algorithms[0], Signature: out.Signature}, *made.Arn)
 			}
+			s.signsRepresentatives(t, made, public.PublicKey)
 			s.refusesMLDSA(t, made)
 		})
 	}
@@ -68,17 +73,56 @@ func TestMLDSA(t *testing.T) {
 	wantError(t, err, "ValidationException", "KeyUsage ENCRYPT_DECRYPT is not compatible with KeySpec ML_DSA_65")
 }
 
+// signsRepresentatives signs what is too long to be sent, as AWS's page "ML-DSA keys in AWS KMS" has it.
+func (s *server) signsRepresentatives(t *testing.T, made *types.KeyMetadata, spki []byte) {
+	t.Helper()
+	message := bytes.Repeat([]byte("m"), 1<<20)
+	mu := representative(t, spki, message)
+	out := ok(s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: mu, MessageType: types.MessageTypeExternalMu, SigningAlgorithm: "ML_DSA_SHAKE_256"}))(t)
+	if !verifiesMLDSA(t, made.KeySpec, spki, message, out.Signature) {
+		t.Error("the signature of a representative is none of the message")
+	}
+	s.checkVerify(t, kms.VerifyInput{KeyId: made.KeyId, Message: mu, MessageType: types.MessageTypeExternalMu, SigningAlgorithm: "ML_DSA_SHAKE_256", Signature: out.Signature}, *made.Arn)
+	short := ok(s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: message[:9], SigningAlgorithm: "ML_DSA_SHAKE_256"}))(t)
+	s.checkVerify(t, kms.VerifyInput{KeyId: made.KeyId, Message: representative(t, spki, message[:9]), MessageType: types.MessageTypeExternalMu,
+		SigningAlgorithm: "ML_DSA_SHAKE_256", Signature: short.Signature}, *made.Arn)
+}
+
+// representative is μ without a context: FIPS 204 algorithm 7 step 6, of algorithm 2's M'.
+func representative(t *testing.T, spki, message []byte) []byte {
+	t.Helper()
+	var info struct {
+		Algorithm struct{ Algorithm asn1.ObjectIdentifier }
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		t.Fatal(err)
+	}
+	tr := sha3.SumSHAKE256(info.Key.Bytes, 64)
+	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), 64)
+}
+
+// TestMLDSAWithoutRepresentatives: PKCS#11 v3.2 has ML-DSA without them.
+func TestMLDSAWithoutRepresentatives(t *testing.T) {
+	s := newServer(t, options{mldsa: true, service: func(c *service.Config) {
+		c.Can.Missing["EXTERNAL_MU"] = "the token fails the self-test " + hsm.CheckMLDSAMu
+	}})
+	made := s.makeKey(t, kms.CreateKeyInput{KeySpec: "ML_DSA_44", KeyUsage: types.KeyUsageTypeSignVerify})
+	_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: make([]byte, 64), MessageType: types.MessageTypeExternalMu, SigningAlgorithm: "ML_DSA_SHAKE_256"})
+	wantUnsupported(t, err, "MessageType EXTERNAL_MU is not supported: ")
+	_, err = s.Verify(t.Context(), &kms.VerifyInput{KeyId: made.KeyId, Message: make([]byte, 64), MessageType: types.MessageTypeExternalMu, Signature: []byte("x"), SigningAlgorithm: "ML_DSA_SHAKE_256"})
+	wantUnsupported(t, err, "MessageType EXTERNAL_MU is not supported: ")
+}
+
 // refusesMLDSA tries what an ML-DSA key is not for.
 func (s *server) refusesMLDSA(t *testing.T, made *types.KeyMetadata) {
 	t.Helper()
 	sign := kms.SignInput{KeyId: made.KeyId, Message: bytes.Repeat([]byte("m"), 64), MessageType: types.MessageTypeDigest, SigningAlgorithm: "ML_DSA_SHAKE_256"}
 	_, err := s.Sign(t.Context(), &sign)
 	wantError(t, err, "ValidationException", "MessageType DIGEST is not valid for algorithm ML_DSA_SHAKE_256.")
-	sign.MessageType = types.MessageTypeExternalMu
+	sign.MessageType, sign.Message = types.MessageTypeExternalMu, sign.Message[:63]
 	_, err = s.Sign(t.Context(), &sign)
-	wantUnsupported(t, err, "MessageType EXTERNAL_MU is not supported: ")
-	_, err = s.Verify(t.Context(), &kms.VerifyInput{KeyId: made.KeyId, Message: sign.Message, MessageType: sign.MessageType, Signature: []byte("x"), SigningAlgorithm: sign.SigningAlgorithm})
-	wantUnsupported(t, err, "MessageType EXTERNAL_MU is not supported: ")
+	wantError(t, err, "ValidationException", "Digest is invalid length for algorithm ML_DSA_SHAKE_256.")
 	sign.MessageType, sign.SigningAlgorithm = types.MessageTypeRaw, "ED25519_SHA_512"
 	_, err = s.Sign(t.Context(), &sign)
 	wantError(t, err, "InvalidKeyUsageException", "Algorithm ED25519_SHA_512 is incompatible with key spec "+string(made.KeySpec)+".")

@@ -1,10 +1,13 @@
 package faults_test
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/sha3"
 	"encoding/asn1"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,11 +19,16 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-const ckmMLDSA = 0x1d // PKCS#11 v3.2
+// PKCS#11 v3.2, and v3.3's working draft.
+const (
+	ckmMLDSA           = 0x1d
+	ckmMLDSAExternalMu = 0x403c
+)
 
 var (
 	mldsaTypes  = []hsm.KeyType{hsm.MLDSA44, hsm.MLDSA65, hsm.MLDSA87}
 	mldsaScheme = hsm.Scheme{Algorithm: hsm.MLDSA}
+	muScheme    = hsm.Scheme{Algorithm: hsm.MLDSAMu}
 )
 
 // withMLDSA is a token that has it.
@@ -40,7 +48,7 @@ func mldsaChecks(t *testing.T, token *hsm.Token) map[string]error {
 			checks[c.Name] = c.Err
 		}
 	}
-	if len(checks) != 3 {
+	if len(checks) != 4 {
 		t.Fatalf("%v", checks)
 	}
 	return checks
@@ -125,6 +133,80 @@ func TestMLDSA(t *testing.T) {
 	}
 }
 
+// TestMLDSAMu: a signature by the representative is one of the message, and the other way round.
+func TestMLDSAMu(t *testing.T) {
+	token, m := withMLDSA(t)
+	for _, kt := range mldsaTypes {
+		id := newID(t)
+		spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: kt, Purpose: hsm.SignPair})
+		if err != nil {
+			t.Fatal(err)
+		}
+		scheme, public := mldsaKey(t, kt, spki)
+		message := []byte(strings.Repeat("long", 100_000))
+		mu := representative(t, public, message)
+		signature, err := token.Sign(t.Context(), id, kt, muScheme, mu)
+		if err != nil || !scheme.Verify(public, message, signature, nil) {
+			t.Errorf("%s: the signature of a representative is none of the message, %v", kt, err)
+		}
+		whole, err := token.Sign(t.Context(), id, kt, mldsaScheme, message[:4096])
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := bytes.Clone(signature)
+		changed[0] ^= 1
+		for name, test := range map[string]struct {
+			mu, signature []byte
+			want          bool
+		}{
+			"by the representative": {mu, signature, true},
+			"by the message":        {representative(t, public, message[:4096]), whole, true},
+			"of another message":    {mu, whole, false},
+			"changed":               {mu, changed, false},
+			"short":                 {mu, signature[1:], false},
+		} {
+			if got, err := token.VerifyMu(t.Context(), kt, spki, test.mu, test.signature); err != nil || got != test.want {
+				t.Errorf("%s, %s: %v, %v", kt, name, got, err)
+			}
+		}
+		for name, mu := range map[string][]byte{"short": mu[1:], "long": append(mu, 0)} {
+			if _, err := token.Sign(t.Context(), id, kt, muScheme, mu); err == nil {
+				t.Errorf("%s: signs a %s representative", kt, name)
+			}
+			if _, err := token.VerifyMu(t.Context(), kt, spki, mu, signature); err == nil {
+				t.Errorf("%s: verifies a %s representative", kt, name)
+			}
+		}
+		if _, err := token.VerifyMu(t.Context(), hsm.P256, spki, mu, signature); err == nil {
+			t.Errorf("%s: verifies as another type", kt)
+		}
+		if _, err := token.VerifyMu(t.Context(), kt, []byte("x"), mu, signature); err == nil {
+			t.Errorf("%s: verifies with no key", kt)
+		}
+		m.ResetCounts()
+		if _, err := token.VerifyMu(t.Context(), kt, spki, mu, signature); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := m.Counts(), map[string]int{"C_CreateObject": 1, "C_VerifyInit": 1, "C_Verify": 1, "C_DestroyObject": 1}; !maps.Equal(got, want) {
+			t.Errorf("VerifyMu: %v, not %v", got, want)
+		}
+		if n := m.Usage().Objects; n != 0 {
+			t.Errorf("%d objects are left", n)
+		}
+	}
+}
+
+// representative is μ without a context: FIPS 204 algorithm 7 step 6, of algorithm 2's M'.
+func representative(t *testing.T, public sign.PublicKey, message []byte) []byte {
+	t.Helper()
+	encoded, err := public.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := sha3.SumSHAKE256(encoded, 64)
+	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), 64)
+}
+
 // TestMLDSARefused: hsm does nothing with an ML-DSA key that it has no test of, and the token nothing that would give it away.
 func TestMLDSARefused(t *testing.T) {
 	token, _ := withMLDSA(t)
@@ -161,12 +243,18 @@ func TestMLDSARefused(t *testing.T) {
 func TestMLDSASelfTestFails(t *testing.T) {
 	without, _ := connect(t)
 	listed, m := withMLDSA(t)
-	m.RefuseMechanisms(ckmMLDSA)
+	m.RefuseMechanisms(ckmMLDSA, ckmMLDSAExternalMu)
 	for name, token := range map[string]*hsm.Token{"no ML-DSA": without, "no signatures": listed} {
 		for check, err := range mldsaChecks(t, token) {
 			if !errors.Is(err, hsm.ErrUnsupported) {
 				t.Errorf("%s: %s: %v", name, check, err)
 			}
+		}
+	}
+	m.RefuseMechanisms(ckmMLDSAExternalMu)
+	for check, err := range mldsaChecks(t, listed) {
+		if errors.Is(err, hsm.ErrUnsupported) != (check == hsm.CheckMLDSAMu) || err != nil && check != hsm.CheckMLDSAMu {
+			t.Errorf("no representatives: %s: %v", check, err)
 		}
 	}
 	m.RefuseMechanisms()

@@ -1,7 +1,8 @@
 // ML-DSA of PKCS#11 v3.2 for an inner token that has none. The inner token has an Ed25519 key for each ML-DSA key: Ed25519
 // signatures are deterministic (RFC 8032), so one of a fixed message is the seed of FIPS 204 section 6.1, which only who may
 // use the key can have. The parameter set, and the public key of a public key object, are in CKA_SUBJECT. The arithmetic is
-// done by whoever drives the module, asked over a connection to this machine itself (mldsa.go).
+// done by whoever drives the module, asked over a connection to this machine itself (mldsa.go). Of the working draft of v3.3
+// there is CKM_ML_DSA_EXTERNAL_MU.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,7 +24,7 @@ static const CK_ULONG sizes[][2] = { { 0, 0 }, { 1312, 2420 }, { 1952, 3309 }, {
 
 int mldsa_mechanism(CK_MECHANISM_TYPE m)
 {
-	return control->mldsa_port != 0 && !refused(m) && (m == CKM_ML_DSA_KEY_PAIR_GEN || m == CKM_ML_DSA);
+	return control->mldsa_port != 0 && !refused(m) && (m == CKM_ML_DSA_KEY_PAIR_GEN || m == CKM_ML_DSA || m == CKM_ML_DSA_EXTERNAL_MU);
 }
 
 // subject reads CKA_SUBJECT, and tells the parameter set of an ML-DSA key object or 0.
@@ -60,7 +61,8 @@ static int all_of(ssize_t (*move)(int, void *, size_t), int fd, void *data, size
 
 static ssize_t send_some(int fd, void *data, size_t length) { return send(fd, data, length, MSG_NOSIGNAL); }
 
-// ask has the other end answer with exactly length bytes: the public key, or the signature of a message.
+// ask has the other end answer with exactly length bytes: the public key, the signature of a message or of its representative, or
+// whether one is good.
 static CK_RV ask(char what, CK_ULONG set, const CK_BYTE *seed, const void *message, CK_ULONG in, CK_BYTE *out, CK_ULONG length)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(control->mldsa_port),
@@ -113,9 +115,10 @@ static CK_ULONG inner_template(const CK_ATTRIBUTE *given, CK_ULONG count, CK_ATT
 	return n;
 }
 
+static CK_BYTE curve[] = { 0x06, 0x03, 0x2b, 0x65, 0x70 }; // 1.3.101.112, RFC 8410
+
 CK_RV mldsa_generate(struct call *c, CK_RV (*create)(struct call *))
 {
-	static CK_BYTE curve[] = { 0x06, 0x03, 0x2b, 0x65, 0x70 }; // 1.3.101.112, RFC 8410
 	CK_MECHANISM ed25519 = { CKM_EC_EDWARDS_KEY_PAIR_GEN_INNER, NULL, 0 };
 	CK_ATTRIBUTE public[MOST_ATTRIBUTES], private[MOST_ATTRIBUTES], *given = (CK_ATTRIBUTE *)c->a[2];
 	CK_BYTE is[MOST_SUBJECT];
@@ -155,6 +158,44 @@ CK_RV mldsa_generate(struct call *c, CK_RV (*create)(struct call *))
 	for (int i = 0; rv != CKR_OK && i < 2; i++)
 		inner->C_DestroyObject(c->session->inner, *made[i]);
 	return rv;
+}
+
+// mldsa_create makes a public key object of a value: that of an Ed25519 key that nobody uses, and the value in its CKA_SUBJECT.
+CK_RV mldsa_create(struct call *c, CK_RV (*create)(struct call *))
+{
+	static CK_BYTE point[34] = { 0x04, 0x20, 1 }; // any, in an OCTET STRING
+	const CK_ATTRIBUTE *given = (CK_ATTRIBUTE *)c->a[1];
+	CK_ATTRIBUTE public[MOST_ATTRIBUTES];
+	CK_BYTE is[MOST_SUBJECT];
+	CK_KEY_TYPE type = 0;
+	CK_ULONG set = 0, n = 0, length = 0;
+
+	if (control->mldsa_port == 0 || given == NULL || c->a[2] >= MOST_ATTRIBUTES - 2)
+		return create(c);
+	memcpy(is, mark, MARK);
+	for (CK_ULONG i = 0; i < c->a[2]; i++) {
+		if (given[i].type == CKA_KEY_TYPE && given[i].ulValueLen == sizeof type)
+			memcpy(&type, given[i].pValue, sizeof type);
+		if (given[i].type == CKA_PARAMETER_SET && given[i].ulValueLen == sizeof set)
+			memcpy(&set, given[i].pValue, sizeof set);
+		if (given[i].type == CKA_VALUE && given[i].ulValueLen <= MOST_SUBJECT - MARK)
+			memcpy(is + MARK, given[i].pValue, length = given[i].ulValueLen);
+	}
+	if (type != CKK_ML_DSA)
+		return create(c);
+	if (set == 0 || set >= sizeof sizes / sizeof *sizes || length != sizes[set][0])
+		return CKR_ATTRIBUTE_VALUE_INVALID;
+	is[MARK - 1] = set;
+	CK_ULONG all = inner_template(given, c->a[2], public);
+	for (CK_ULONG i = 0; i < all; i++)
+		if (public[i].type != CKA_VALUE)
+			public[n++] = public[i];
+	public[n++] = (CK_ATTRIBUTE){ CKA_EC_PARAMS, curve, sizeof curve };
+	public[n++] = (CK_ATTRIBUTE){ CKA_EC_POINT, point, sizeof point };
+	public[n++] = (CK_ATTRIBUTE){ CKA_SUBJECT, is, MARK + length };
+	c->inner[1] = (CK_ULONG)public;
+	c->inner[2] = n;
+	return create(c);
 }
 
 // fill gives an attribute that the inner object has not, or has otherwise. It tells whether this is one.
@@ -221,6 +262,7 @@ CK_RV mldsa_sign_init(struct call *c)
 		return CKR_MECHANISM_PARAM_INVALID; // a context, which is not made use of
 	c->session->mldsa_key = c->inner[2];
 	c->session->mldsa_set = set;
+	c->session->mldsa_what = m->mechanism == CKM_ML_DSA ? 'S' : 'M';
 	return CKR_OK;
 }
 
@@ -237,7 +279,45 @@ CK_RV mldsa_sign(struct call *c)
 	if (room < *length)
 		return CKR_BUFFER_TOO_SMALL;
 	c->session->mldsa_set = 0;
-	return with_key(c, c->session->mldsa_key, 'S', set, (void *)c->a[1], c->a[2], (CK_BYTE *)c->a[3], *length);
+	return with_key(c, c->session->mldsa_key, c->session->mldsa_what, set, (void *)c->a[1], c->a[2], (CK_BYTE *)c->a[3], *length);
+}
+
+CK_RV mldsa_verify_init(struct call *c)
+{
+	const CK_MECHANISM *m = (CK_MECHANISM *)c->a[1];
+	CK_ULONG set = mldsa_set(c, c->inner[2]);
+
+	c->session->mldsa_set = 0;
+	if (set == 0)
+		return forward(c);
+	if (m == NULL || m->mechanism != CKM_ML_DSA_EXTERNAL_MU || !mldsa_mechanism(m->mechanism))
+		return CKR_MECHANISM_INVALID;
+	c->session->mldsa_key = c->inner[2];
+	c->session->mldsa_set = set;
+	return CKR_OK;
+}
+
+CK_RV mldsa_verify(struct call *c)
+{
+	enum { MU = 64 };
+	CK_ULONG set = c->session->mldsa_set, length;
+	CK_BYTE value[MOST_SUBJECT], asked[MOST_SUBJECT + MU + 8192], good = 0, nobody[SEED] = { 0 };
+
+	if (set == 0)
+		return forward(c);
+	c->session->mldsa_set = 0;
+	if (c->a[2] != MU)
+		return CKR_DATA_LEN_RANGE;
+	if (c->a[4] != sizes[set][1])
+		return CKR_SIGNATURE_LEN_RANGE;
+	if (subject(c->session->inner, c->session->mldsa_key, value, &length) != set || length != MARK + sizes[set][0])
+		return CKR_KEY_HANDLE_INVALID;
+	CK_BYTE *end = asked;
+	end = (CK_BYTE *)memcpy(end, value + MARK, sizes[set][0]) + sizes[set][0];
+	end = (CK_BYTE *)memcpy(end, (void *)c->a[1], MU) + MU;
+	end = (CK_BYTE *)memcpy(end, (void *)c->a[3], c->a[4]) + c->a[4];
+	CK_RV rv = ask('V', set, nobody, asked, end - asked, &good, 1);
+	return rv != CKR_OK || good ? rv : CKR_SIGNATURE_INVALID;
 }
 
 CK_RV mldsa_mechanism_info(struct call *c)
@@ -247,6 +327,6 @@ CK_RV mldsa_mechanism_info(struct call *c)
 	if (!mldsa_mechanism(m))
 		return forward(c);
 	*(CK_MECHANISM_INFO *)c->a[2] = (CK_MECHANISM_INFO){ sizes[1][0], sizes[3][0],
-		m == CKM_ML_DSA ? CKF_SIGN : CKF_GENERATE_KEY_PAIR };
+		m == CKM_ML_DSA_KEY_PAIR_GEN ? CKF_GENERATE_KEY_PAIR : m == CKM_ML_DSA ? CKF_SIGN : CKF_SIGN | CKF_VERIFY };
 	return CKR_OK;
 }

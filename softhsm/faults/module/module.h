@@ -97,14 +97,18 @@ int refused(CK_MECHANISM_TYPE m);
 #define CKK_ML_DSA 0x4aUL
 #define CKM_ML_DSA_KEY_PAIR_GEN 0x1cUL
 #define CKM_ML_DSA 0x1dUL
+#define CKM_ML_DSA_EXTERNAL_MU 0x403cUL
 #define CKA_PARAMETER_SET 0x61dUL
 
 int mldsa_mechanism(CK_MECHANISM_TYPE m);                             // whether the token has it, and it is one of these
 CK_ULONG mldsa_set(const struct call *c, CK_OBJECT_HANDLE inner_key); // its parameter set; 0: no ML-DSA key
 CK_RV mldsa_generate(struct call *c, CK_RV (*create)(struct call *));
+CK_RV mldsa_create(struct call *c, CK_RV (*create)(struct call *));
 CK_RV mldsa_attributes(struct call *c);
 CK_RV mldsa_sign_init(struct call *c);
 CK_RV mldsa_sign(struct call *c);
+CK_RV mldsa_verify_init(struct call *c);
+CK_RV mldsa_verify(struct call *c);
 CK_RV mldsa_mechanism_info(struct call *c);
 
 // replay.c: answers given again, see Module.Replay.
@@ -125,8 +129,9 @@ struct session {
 	CK_SLOT_ID slot; // of the inner module
 	unsigned calls;  // under way
 
-	CK_ULONG mldsa_set; // of the key of a C_SignInit with CKM_ML_DSA; 0: there is none
+	CK_ULONG mldsa_set; // of the key of an ML-DSA operation that was begun; 0: there is none
 	CK_OBJECT_HANDLE mldsa_key;
+	char mldsa_what; // of a signature: what to ask for
 };
 
 CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation); // 0: no room

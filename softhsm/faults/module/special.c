@@ -83,7 +83,7 @@ static CK_RV get_mechanism_list(struct call *c)
 {
 	enum { MOST_MECHANISMS = 1024 };
 	CK_MECHANISM_TYPE all[MOST_MECHANISMS], *out = (CK_MECHANISM_TYPE *)c->a[1];
-	CK_ULONG n = MOST_MECHANISMS - 2, kept = 0, *count = (CK_ULONG *)c->a[2];
+	CK_ULONG n = MOST_MECHANISMS - 3, kept = 0, *count = (CK_ULONG *)c->a[2];
 
 	if ((control->refused_count == 0 && control->mldsa_port == 0) || count == NULL)
 		return forward(c);
@@ -92,9 +92,10 @@ static CK_RV get_mechanism_list(struct call *c)
 	CK_RV rv = forward(c);
 	if (rv != CKR_OK)
 		return rv;
-	for (CK_MECHANISM_TYPE m = CKM_ML_DSA_KEY_PAIR_GEN; m <= CKM_ML_DSA; m++)
-		if (mldsa_mechanism(m))
-			all[n++] = m;
+	const CK_MECHANISM_TYPE mldsa[] = { CKM_ML_DSA_KEY_PAIR_GEN, CKM_ML_DSA, CKM_ML_DSA_EXTERNAL_MU };
+	for (int i = 0; i < 3; i++)
+		if (mldsa_mechanism(mldsa[i]))
+			all[n++] = mldsa[i];
 	for (CK_ULONG i = 0; i < n; i++)
 		if (!refused(all[i]))
 			all[kept++] = all[i];
@@ -238,6 +239,8 @@ static CK_RV generate_key_pair(struct call *c)
 	return c->a[1] != 0 && mldsa_mechanism(((CK_MECHANISM *)c->a[1])->mechanism) ? mldsa_generate(c, create) : create(c);
 }
 
+static CK_RV create_object(struct call *c) { return mldsa_create(c, create); }
+
 static CK_RV wrap_key(struct call *c)
 {
 	return mldsa_set(c, c->inner[3]) != 0 ? CKR_KEY_NOT_WRAPPABLE : forward(c);
@@ -267,10 +270,12 @@ CK_RV (*const special[FUNCTION_COUNT])(struct call *) = {
 	[C_GetAttributeValue_AT] = mldsa_attributes,
 	[C_SignInit_AT] = mldsa_sign_init,
 	[C_Sign_AT] = mldsa_sign,
+	[C_VerifyInit_AT] = mldsa_verify_init,
+	[C_Verify_AT] = mldsa_verify,
 	[C_WrapKey_AT] = wrap_key,
 	[C_FindObjects_AT] = find_objects,
 	[C_EncryptInit_AT] = encrypt_init,
-	[C_CreateObject_AT] = create,
+	[C_CreateObject_AT] = create_object,
 	[C_CopyObject_AT] = create,
 	[C_GenerateKey_AT] = create,
 	[C_GenerateKeyPair_AT] = generate_key_pair,

@@ -1,0 +1,72 @@
+package hsm
+
+import (
+	"crypto/sha3"
+	"encoding/asn1"
+	"errors"
+	"slices"
+
+	"filippo.io/mldsa"
+)
+
+var mldsaParameters = map[KeyType]mldsa.Parameters{MLDSA44: mldsa.MLDSA44(), MLDSA65: mldsa.MLDSA65(), MLDSA87: mldsa.MLDSA87()}
+
+func verifyMLDSA(set mldsa.Parameters, spki, message, signature []byte) (bool, error) {
+	var info subjectPublicKeyInfo
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return false, err
+	}
+	public, err := mldsa.NewPublicKey(set, info.PublicKey.Bytes)
+	if err != nil {
+		return false, err
+	}
+	return mldsa.Verify(public, message, signature, nil) == nil, nil
+}
+
+// testMLDSAMu signs by a message's representative what the host verifies by the message, and has the token verify it too.
+func (s *session) testMLDSAMu(*testKeys) error {
+	h, spki, err := s.generateTestPair(MLDSA44, SignPair)
+	if err != nil {
+		return err
+	}
+	var info subjectPublicKeyInfo
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return err
+	}
+	message := []byte("ML-DSA")
+	mu := representative(info.PublicKey.Bytes, message)
+	call, err := Scheme{Algorithm: MLDSAMu}.call(MLDSA44, mu)
+	if err != nil {
+		return err
+	}
+	signature, err := s.sign(h, call)
+	if err != nil {
+		return err
+	}
+	if ok, err := verifyMLDSA(mldsaParameters[MLDSA44], spki, message, signature); err != nil || !ok {
+		return errors.Join(errors.New("the host does not verify the signature"), err)
+	}
+	public, err := s.create(verifierTemplate(keyTypes[MLDSA44], info.PublicKey.Bytes))
+	if err != nil {
+		return err
+	}
+	for _, good := range []bool{true, false} {
+		if !good {
+			mu[0] ^= 1
+		}
+		ok, err := s.verify(ckmMLDSAExternalMu, public, mu, signature)
+		if err != nil {
+			return err
+		}
+		if ok != good {
+			return errors.New("the token verifies what is wrong, or not what is right")
+		}
+	}
+	return nil
+}
+
+// representative is μ of a message without a context (FIPS 204 algorithm 7 step 6, of algorithm 2's M').
+func representative(public, message []byte) []byte {
+	tr := sha3.SumSHAKE256(public, muSize)
+	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), muSize)
+}
