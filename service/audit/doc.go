@@ -39,7 +39,7 @@
 // line before the first is taken to hold SHA-256("verenc-audit/1" | origin). A line has at most 65,535 bytes, so that a server of
 // tlog-tiles entry bundles could be put before the folder; bundles are not stored, since they would say everything twice.
 //
-// Of what is not synced there is never more than 1 MiB. So only that much of the last file can be torn by a crash,
+// Of what is not synced there is never more than 4 MiB. So only that much of the last file can be torn by a crash,
 // and logBatch tells whether a damaged line can be part of it: Open cuts such a line and what follows, and refuses the
 // folder for any other damage. While a file is written it ends in blanks, for records to come (Config.Reserve); they are white space
 // to readers of JSON Lines, count for nothing, and are cut when the file is full or the log closed. Files that end in .tmp are writes that a crash broke off, or, in the folder cut, what Open

@@ -21,6 +21,7 @@ const (
 	lost        // it fails and does nothing
 	half        // it fails and does half: only writing can
 	whole       // it fails and does all
+	hang        // it waits for the release, and succeeds
 )
 
 // faultyDisk is a disk whose operations fail as a test says.
@@ -28,6 +29,8 @@ type faultyDisk struct {
 	disk
 	mu   sync.Mutex
 	next func(operation, name string) fault
+
+	release chan struct{} // to be made before next says hang, and closed
 }
 
 func (d *faultyDisk) set(next func(operation, name string) fault) {
@@ -46,8 +49,12 @@ func (d *faultyDisk) do(operation, name string, run func(how fault) error) error
 		how = d.next(operation, name)
 	}
 	d.mu.Unlock()
-	if how == lost {
+	switch how {
+	case lost:
 		return errFault
+	case hang:
+		<-d.release
+		how = none
 	}
 	err := run(how)
 	if how != none {

@@ -16,6 +16,8 @@ import (
 const (
 	maxBatchBytes   = 1 << 20 // and then at most one line more
 	maxBatchRecords = 1024
+
+	maxUnsynced = 4 << 20 // bytes that may not be on the disk, a batch included
 )
 
 // Config is what a Log is made of.
@@ -88,6 +90,7 @@ type Log struct {
 	chain  chainHash   // of the last record
 	leaves []tlog.Hash // of the last records, which may not be durable
 	sealAt int64       // size of the tree at which to ask for a checkpoint
+	due    bool        // a sync is, since a record has waited for SyncWithin
 	buffer []byte
 
 	mu    sync.Mutex // guards the tree, which holds what is durable

@@ -166,7 +166,7 @@ func (t *tail) read(file string) error {
 		return nil
 	}
 	t.size = damage.offset
-	if end.offset-t.size > maxBatchBytes+maxLine+1 {
+	if end.offset-t.size > maxUnsynced+maxLine+1 {
 		return tampered(*damage, "a damaged line, with more behind it than one write has")
 	}
 	all, err := fs.ReadFile(t.fsys, file)

@@ -16,15 +16,24 @@ type tailFile struct {
 
 	file     dataFile // nil until a batch needs it
 	name     string
-	durable  int64  // bytes that hold whole batches and are on the disk
-	unsynced []byte // batches behind them that may not be
-	end      int64  // of the file: what is behind these is blank
-	broken   error  // why the file may not hold what it should
+	durable  int64    // bytes that hold whole batches and are on the disk
+	unsynced unsynced // batches behind them that may not be
+	end      int64    // of the file: what is behind these is blank
+	broken   error    // why the file may not hold what it should
+
+	flushing unsynced   // the part of unsynced that a sync is under way for
+	flushed  chan error // its outcome
 
 	syncs atomic.Int64
 }
 
-func (t *tailFile) size() int64 { return t.durable + int64(len(t.unsynced)) }
+// unsynced is what may not be on the disk.
+type unsynced struct {
+	data    []byte
+	records int
+}
+
+func (t *tailFile) size() int64 { return t.durable + int64(len(t.unsynced.data)) }
 
 // full tells whether a batch belongs into another file.
 func (t *tailFile) full(batch int) bool {
@@ -41,7 +50,7 @@ func (t *tailFile) ensure(first int64) error {
 
 // open opens a file whose first bytes are durable. Behind them is room for what is unsynced, and nothing else.
 func (t *tailFile) open(name string, durable int64) error {
-	size := durable + int64(len(t.unsynced))
+	size := durable + int64(len(t.unsynced.data))
 	f, err := t.disk.openData(name)
 	if err != nil {
 		return fmt.Errorf("open audit file: %w", err)
@@ -55,7 +64,7 @@ func (t *tailFile) open(name string, durable int64) error {
 }
 
 // append writes a batch, and syncs it if it must be durable. After an error the file is broken until repair.
-func (t *tailFile) append(batch []byte, durable bool) error {
+func (t *tailFile) append(batch []byte, records int, durable bool) error {
 	if err := t.extend(int64(len(batch))); err != nil {
 		return t.fail("extend", err)
 	}
@@ -63,7 +72,8 @@ func (t *tailFile) append(batch []byte, durable bool) error {
 		return t.fail("write", err)
 	}
 	if !durable {
-		t.unsynced = append(t.unsynced, batch...)
+		t.unsynced.data = append(t.unsynced.data, batch...)
+		t.unsynced.records += records
 		return nil
 	}
 	if err := t.sync(); err != nil {
@@ -75,12 +85,57 @@ func (t *tailFile) append(batch []byte, durable bool) error {
 
 // sync makes all durable that was written.
 func (t *tailFile) sync() error {
+	if err := t.settle(); err != nil {
+		return err
+	}
 	t.syncs.Add(1)
 	if err := t.file.Sync(); err != nil {
 		return t.fail("sync", err)
 	}
-	t.durable, t.unsynced = t.size(), t.unsynced[:0]
+	t.durable, t.unsynced = t.size(), unsynced{data: t.unsynced.data[:0]}
 	return nil
+}
+
+// fresh is how many bytes wait for a sync that is not under way yet.
+func (t *tailFile) fresh() int { return len(t.unsynced.data) - len(t.flushing.data) }
+
+// flush begins a sync of what is unsynced, beside which batches are written on. Its outcome comes from flushed, and is for landed.
+// There is one sync at a time: of two, only one might be told that something was not written. It tells whether there is nothing
+// left to begin.
+func (t *tailFile) flush() bool {
+	if t.broken != nil || len(t.unsynced.data) == 0 {
+		return true // repair syncs
+	}
+	if t.flushed != nil {
+		return false
+	}
+	t.flushing = t.unsynced
+	t.syncs.Add(1)
+	file, flushed := t.file, make(chan error, 1)
+	t.flushed = flushed
+	go func() { flushed <- file.Sync() }() // settle waits for it before the file is closed
+	return true
+}
+
+// landed takes the outcome of flush.
+func (t *tailFile) landed(err error) error {
+	n, records := len(t.flushing.data), t.flushing.records
+	t.flushing, t.flushed = unsynced{}, nil
+	if err != nil {
+		return t.fail("sync", err)
+	}
+	t.durable += int64(n)
+	rest := copy(t.unsynced.data, t.unsynced.data[n:])
+	t.unsynced = unsynced{t.unsynced.data[:rest], t.unsynced.records - records}
+	return nil
+}
+
+// settle waits for a sync that is under way.
+func (t *tailFile) settle() error {
+	if t.flushed == nil {
+		return nil
+	}
+	return t.landed(<-t.flushed)
 }
 
 func (t *tailFile) fail(what string, err error) error {
@@ -123,6 +178,7 @@ func (t *tailFile) repair() error {
 	if t.broken == nil {
 		return nil
 	}
+	_ = t.settle() // it may have had more to do than what failed
 	info, err := fs.Stat(t.disk, t.name)
 	if err != nil {
 		return fmt.Errorf("repair audit file after: %w: %w", t.broken, err)
@@ -140,8 +196,8 @@ func (t *tailFile) repair() error {
 	if err := t.open(t.name, t.durable); err != nil {
 		return err
 	}
-	if len(t.unsynced) > 0 {
-		if _, err := t.file.WriteAt(t.unsynced, t.durable); err != nil {
+	if len(t.unsynced.data) > 0 {
+		if _, err := t.file.WriteAt(t.unsynced.data, t.durable); err != nil {
 			return t.fail("write", err)
 		}
 		if err := t.sync(); err != nil {

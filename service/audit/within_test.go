@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -41,9 +43,7 @@ func TestSyncWithin(t *testing.T) {
 	if r := verify(t, cfg); r.Records != 3 || r.Sealed != 0 {
 		t.Errorf("a checkpoint covers what may be lost: %+v", r)
 	}
-	change := record(3)
-	change.ReadOnly = false
-	must(t, l.Append(ctx, change))
+	changed(t, l, 3)
 	if s := l.Stats(); s.Syncs != syncs+1 || s.Records != 4 {
 		t.Errorf("%+v", s)
 	}
@@ -71,49 +71,109 @@ func TestSyncComesInTime(t *testing.T) {
 	<-synced
 }
 
+// changed makes a record that must be durable.
+func changed(t *testing.T, l *Log, n int) {
+	t.Helper()
+	r := record(n)
+	r.ReadOnly = false
+	must(t, l.Append(ctx, r))
+}
+
 // TestLateSyncFails: after it nothing is acknowledged until what was is on the disk.
 func TestLateSyncFails(t *testing.T) {
 	for _, how := range []fault{lost, whole} {
 		cfg := testConfig(t)
 		cfg.SyncWithin = time.Millisecond
 		l, disk := openFaulty(t, cfg)
+		changed(t, l, 0)
 		failed := make(chan struct{}, 10)
 		disk.set(func(operation, name string) fault {
-			if operation != "sync" || !strings.HasPrefix(name, recordFolder) || l.tail.file == nil {
+			if operation != "sync" || !strings.HasPrefix(name, recordFolder) {
 				return none
 			}
 			failed <- struct{}{}
 			return how
 		})
-		reads(t, l, 0, 2)
+		reads(t, l, 1, 3)
 		<-failed
-		r := record(2)
+		r := record(3)
+		r.ReadOnly = false
 		wantError(t, l.Append(ctx, r), errFault)
 		wantError(t, l.Ready(ctx), errFault)
 		disk.set(nil)
 		must(t, l.Ready(ctx))
-		reads(t, l, 3, 5)
+		reads(t, l, 4, 6)
 		must(t, l.Close(ctx))
-		if r := verify(t, cfg); r.Sealed != 4 {
+		if r := verify(t, cfg); r.Sealed != 5 {
 			t.Errorf("%+v", r)
 		}
 	}
 }
 
-// TestPowerIsLost: whatever part of the records that were not synced is gone, the others are there and the log goes on; no more
-// than a batch can be gone.
+// TestWritesBesideASync: while a sync is under way, what changes nothing is acknowledged, and no checkpoint covers it; what is a
+// change waits, and so does what would leave more than the bound unsynced.
+func TestWritesBesideASync(t *testing.T) {
+	for _, readOnly := range []bool{true, false} {
+		cfg := testConfig(t)
+		cfg.SyncWithin = time.Millisecond
+		l, disk := openFaulty(t, cfg)
+		changed(t, l, 0)
+		disk.release = make(chan struct{})
+		hangs := make(chan struct{}, 1)
+		disk.set(func(operation, name string) fault {
+			if operation == "sync" && strings.HasPrefix(name, recordFolder) && len(hangs) == 0 {
+				hangs <- struct{}{}
+				return hang
+			}
+			return none
+		})
+		reads(t, l, 1, 2)
+		for len(hangs) == 0 {
+			runtime.Gosched()
+		}
+		reads(t, l, 2, 10)
+		must(t, l.Checkpoint(ctx))
+		if s := l.Stats(); s.Records != 1 || s.Sealed != 1 {
+			t.Errorf("%+v", s)
+		}
+		n, size := 10, 0
+		for {
+			r := record(n)
+			r.ReadOnly = readOnly
+			encoded, err := r.encode()
+			must(t, err)
+			patience, cancel := context.WithTimeout(ctx, time.Second)
+			err = l.Append(patience, r)
+			cancel()
+			if err != nil {
+				wantError(t, err, context.DeadlineExceeded)
+				break
+			}
+			n++
+			size += len(encoded)
+		}
+		if !readOnly && n != 10 || readOnly && (size > maxUnsynced || size < maxUnsynced/2) {
+			t.Errorf("read-only %v: %d bytes were acknowledged", readOnly, size)
+		}
+		close(disk.release)
+		must(t, l.Close(ctx))
+		if r := verify(t, cfg); r.Sealed != int64(n)+1 {
+			t.Errorf("%+v of %d", r, n)
+		}
+	}
+}
+
+// TestPowerIsLost: whatever part of the records that were not synced is gone, the others are there and the log goes on.
 func TestPowerIsLost(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.SyncWithin = time.Hour
 	l := open(t, cfg)
-	change := record(0)
-	change.ReadOnly = false
-	must(t, l.Append(ctx, change))
+	changed(t, l, 0)
 	durable := l.tail.durable
 	reads(t, l, 1, 4)
 	files := load(t, cfg.Dir)
 	written := files[segmentName(0)].Data
-	for end := durable; end < durable+int64(len(l.tail.unsynced)); end++ {
+	for end := durable; end < durable+int64(len(l.tail.unsynced.data)); end++ {
 		for _, left := range []string{" ", "\x00"} {
 			now := clone(files)
 			now[segmentName(0)].Data = append(append(append([]byte(nil), written[:durable]...), strings.Repeat(left, int(end-durable))...), written[end:]...)
@@ -122,16 +182,6 @@ func TestPowerIsLost(t *testing.T) {
 				t.Fatalf("%q up to byte %d: %v", left, end, err)
 			}
 		}
-	}
-	most := 0
-	for n := range 3 * maxBatchBytes / 1000 {
-		r := record(n + 4)
-		r.ReadOnly = true
-		must(t, l.Append(ctx, r))
-		most = max(most, len(l.tail.unsynced))
-	}
-	if most > maxBatchBytes || most < maxBatchBytes/2 {
-		t.Errorf("up to %d bytes were not synced", most)
 	}
 	if err := l.Close(ctx); err != nil && !errors.Is(err, ErrClosed) {
 		t.Error(err)

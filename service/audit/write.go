@@ -19,15 +19,18 @@ func (l *Log) write() {
 	for {
 		select {
 		case <-late.C:
-			if err := l.sync(); err != nil {
+			l.due = true
+		case err := <-l.tail.flushed:
+			if err = l.tail.landed(err); err != nil {
 				l.health.Store(&err)
 			}
+			l.grow()
 		case first := <-l.queue:
 			runtime.Gosched() // lets those that the last batch has woken come along: a third fewer syncs at 16 callers
 			batch := l.gather(first)
-			waiting := len(l.tail.unsynced) > 0
+			waiting := l.tail.fresh() > 0
 			err := l.commit(batch)
-			if !waiting && len(l.tail.unsynced) > 0 {
+			if !waiting && l.tail.fresh() > 0 {
 				late.Reset(l.cfg.SyncWithin)
 			}
 			if err != nil {
@@ -40,6 +43,9 @@ func (l *Log) write() {
 			}
 		case <-l.closing:
 			return
+		}
+		if l.due || l.tail.fresh() >= maxBatchBytes {
+			l.due = !l.tail.flush()
 		}
 	}
 }
@@ -82,7 +88,7 @@ func (l *Log) commit(batch []*request) error {
 	if next == l.next {
 		return l.tail.ensure(l.next) // Ready asks after a failure, which may have been that of opening a file
 	}
-	if err := l.save(buffer, durable); err != nil {
+	if err := l.save(buffer, int(next-l.next), durable); err != nil {
 		l.leaves = l.leaves[:leaves]
 		return err
 	}
@@ -100,12 +106,12 @@ func (l *Log) prepare(batch int) error {
 	if err := l.tail.repair(); err != nil {
 		return err
 	}
-	l.grow()
-	if len(l.tail.unsynced)+batch > maxBatchBytes {
-		if err := l.sync(); err != nil {
+	if len(l.tail.unsynced.data)+batch > maxUnsynced {
+		if err := l.tail.sync(); err != nil {
 			return err
 		}
 	}
+	l.grow()
 	if err := l.outputs.settle(); err != nil {
 		return err
 	}
@@ -121,7 +127,7 @@ func (l *Log) prepare(batch int) error {
 }
 
 // save writes a batch.
-func (l *Log) save(batch []byte, durable bool) error {
+func (l *Log) save(batch []byte, records int, durable bool) error {
 	if l.tail.full(len(batch)) {
 		err := l.tail.finish()
 		l.askForSeal()
@@ -132,12 +138,12 @@ func (l *Log) save(batch []byte, durable bool) error {
 	if err := l.tail.ensure(l.next); err != nil {
 		return err
 	}
-	return l.tail.append(batch, durable)
+	return l.tail.append(batch, records, durable)
 }
 
 // sync makes durable what has been acknowledged without.
 func (l *Log) sync() error {
-	if len(l.tail.unsynced) > 0 && l.tail.broken == nil {
+	if len(l.tail.unsynced.data) > 0 && l.tail.broken == nil {
 		if err := l.tail.sync(); err != nil {
 			return err
 		}
@@ -148,16 +154,17 @@ func (l *Log) sync() error {
 
 // grow adds records to the tree once they are durable, so that no checkpoint is ahead of the disk.
 func (l *Log) grow() {
-	if len(l.tail.unsynced) > 0 || len(l.leaves) == 0 {
+	durable := len(l.leaves) - l.tail.unsynced.records
+	if durable <= 0 {
 		return
 	}
-	l.records.Add(int64(len(l.leaves)))
+	l.records.Add(int64(durable))
 	l.mu.Lock()
-	for _, leaf := range l.leaves {
+	for _, leaf := range l.leaves[:durable] {
 		l.tree.add(leaf)
 	}
 	l.mu.Unlock()
-	l.leaves = l.leaves[:0]
+	l.leaves = l.leaves[:copy(l.leaves, l.leaves[durable:])]
 	if l.next >= l.sealAt {
 		l.askForSeal()
 	}
