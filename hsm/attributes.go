@@ -22,11 +22,13 @@ type Attributes struct {
 // Names of key types, and of the mechanisms that generate keys.
 var (
 	keyTypeNames = map[uint]string{pkcs11.CKK_AES: "CKK_AES", pkcs11.CKK_GENERIC_SECRET: "CKK_GENERIC_SECRET",
-		pkcs11.CKK_RSA: "CKK_RSA", pkcs11.CKK_EC: "CKK_EC", ckkECEdwards: "CKK_EC_EDWARDS", ckkMLDSA: "CKK_ML_DSA"}
+		pkcs11.CKK_RSA: "CKK_RSA", pkcs11.CKK_EC: "CKK_EC", ckkECEdwards: "CKK_EC_EDWARDS", ckkMLDSA: "CKK_ML_DSA",
+		ckkMLKEM: "CKK_ML_KEM"}
 	mechanismNames = map[uint]string{pkcs11.CKM_AES_KEY_GEN: "CKM_AES_KEY_GEN",
 		pkcs11.CKM_GENERIC_SECRET_KEY_GEN: "CKM_GENERIC_SECRET_KEY_GEN", pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN: "CKM_RSA_PKCS_KEY_PAIR_GEN",
 		pkcs11.CKM_EC_KEY_PAIR_GEN: "CKM_EC_KEY_PAIR_GEN", ckmECEdwardsKeyPairGen: "CKM_EC_EDWARDS_KEY_PAIR_GEN",
 		ckmMLDSAKeyPairGen:                "CKM_ML_DSA_KEY_PAIR_GEN",
+		ckmMLKEMKeyPairGen:                "CKM_ML_KEM_KEY_PAIR_GEN",
 		pkcs11.CK_UNAVAILABLE_INFORMATION: ""}
 )
 

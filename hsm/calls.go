@@ -11,6 +11,8 @@ package hsm
 #cgo nocallback ck_value
 #cgo noescape ck_create
 #cgo nocallback ck_create
+#cgo noescape ck_decapsulate
+#cgo nocallback ck_decapsulate
 #cgo noescape ck_random
 #cgo nocallback ck_random
 #include "cryptoki.h"
@@ -136,10 +138,19 @@ func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, err
 	if err := s.step(); err != nil {
 		return 0, err
 	}
-	template = s.profile.allowed(template)
-	var values runtime.Pinner
-	defer values.Unpin()
-	attributes := make([]C.struct_ck_attribute, len(template))
+	attributes, unpin := pinned(s.profile.allowed(template))
+	defer unpin()
+	var object C.ck_ulong
+	if rv := C.ck_create(s.lib.list, C.ck_ulong(s.handle), unsafe.SliceData(attributes), C.ck_ulong(len(attributes)), &object); rv != 0 {
+		return 0, failed("C_CreateObject", pkcs11.Error(rv))
+	}
+	return pkcs11.ObjectHandle(object), nil
+}
+
+// pinned is a template whose values stay where they are until unpin.
+func pinned(template []*pkcs11.Attribute) (attributes []C.struct_ck_attribute, unpin func()) {
+	values := &runtime.Pinner{}
+	attributes = make([]C.struct_ck_attribute, len(template))
 	for i, a := range template {
 		attributes[i]._type = C.ck_ulong(a.Type)
 		if len(a.Value) > 0 {
@@ -147,9 +158,21 @@ func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, err
 			attributes[i].value, attributes[i].value_len = unsafe.Pointer(&a.Value[0]), C.ck_ulong(len(a.Value))
 		}
 	}
+	return attributes, values.Unpin
+}
+
+// decapsulate is C_DecapsulateKey of PKCS#11 v3.2.
+func (s *session) decapsulate(mechanism uint, key pkcs11.ObjectHandle, ciphertext []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	defer keepOut(s.lib.objects)()
+	if err := s.step(); err != nil {
+		return 0, err
+	}
+	attributes, unpin := pinned(s.profile.allowed(template))
+	defer unpin()
 	var object C.ck_ulong
-	if rv := C.ck_create(s.lib.list, C.ck_ulong(s.handle), unsafe.SliceData(attributes), C.ck_ulong(len(attributes)), &object); rv != 0 {
-		return 0, failed("C_CreateObject", pkcs11.Error(rv))
+	if rv := C.ck_decapsulate(s.lib.v32, C.ck_ulong(s.handle), C.ck_ulong(mechanism), C.ck_ulong(key), unsafe.SliceData(attributes), C.ck_ulong(len(attributes)),
+		bytePtr(ciphertext), C.ck_ulong(len(ciphertext)), &object); rv != 0 {
+		return 0, failed("C_DecapsulateKey", pkcs11.Error(rv))
 	}
 	return pkcs11.ObjectHandle(object), nil
 }

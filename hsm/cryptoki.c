@@ -59,6 +59,25 @@ struct ck_function_list *ck_load(const char *path, char **problem)
 	return list;
 }
 
+struct ck_function_list *ck_load_v32(const char *path)
+{
+	struct {
+		const char *name;
+		struct ck_function_list *list;
+		ck_ulong flags;
+	} *interface = NULL;
+	unsigned char version[2] = { 3, 2 };
+	ck_rv (*get)(const char *, unsigned char *, void *, ck_ulong);
+	void *module = dlopen(path, RTLD_LAZY);
+
+	if (module == NULL)
+		return NULL;
+	*(void **)&get = dlsym(module, "C_GetInterface");
+	if (get == NULL || get("PKCS 11", version, &interface, 0) != 0 || interface == NULL || interface->list == NULL)
+		return NULL;
+	return interface->list;
+}
+
 static ck_rv init_and_do(struct ck_function_list *list, int init, ck_ulong session, struct ck_mechanism *mechanism,
 	ck_ulong key, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen, int *started)
 {
@@ -126,6 +145,19 @@ ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attri
 
 	create = (ck_rv (*)(ck_ulong, struct ck_attribute *, ck_ulong, ck_ulong *))list->function[C_CREATE_OBJECT];
 	return create == NULL ? CKR_FUNCTION_NOT_SUPPORTED : create(session, template, count, object);
+}
+
+ck_rv ck_decapsulate(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong key,
+	struct ck_attribute *template, ck_ulong count, unsigned char *ciphertext, ck_ulong length, ck_ulong *object)
+{
+	struct ck_mechanism m = { mechanism, NULL, 0 };
+	ck_rv (*decapsulate)(ck_ulong, struct ck_mechanism *, ck_ulong, struct ck_attribute *, ck_ulong, unsigned char *, ck_ulong, ck_ulong *);
+
+	if (list == NULL || list->function[C_DECAPSULATE_KEY] == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	decapsulate = (ck_rv (*)(ck_ulong, struct ck_mechanism *, ck_ulong, struct ck_attribute *, ck_ulong, unsigned char *, ck_ulong, ck_ulong *))
+		list->function[C_DECAPSULATE_KEY];
+	return decapsulate(session, &m, key, template, count, ciphertext, length, object);
 }
 
 ck_rv ck_random(struct ck_function_list *list, ck_ulong session, unsigned char *out, ck_ulong len)

@@ -292,6 +292,11 @@ func (g *Group) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []
 	return use(ctx, g, func(t *Token) (bool, error) { return t.VerifyMu(ctx, kt, spki, mu, signature) })
 }
 
+// Decapsulate is Token's.
+func (g *Group) Decapsulate(ctx context.Context, key Key, kt KeyType, ciphertext []byte) ([]byte, error) {
+	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Decapsulate(ctx, key, kt, ciphertext) }, key)
+}
+
 // DecryptOAEP is Token's.
 func (g *Group) DecryptOAEP(ctx context.Context, key Key, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptOAEP(ctx, key, kt, hash, ciphertext) }, key)

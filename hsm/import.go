@@ -74,7 +74,7 @@ func (in Import) check() (wrapping, kt *keyType, err error) {
 			err = fmt.Errorf("purpose %d is not imported with algorithm %d", in.Secret.Purpose, in.Algorithm)
 		}
 	default:
-		if kt, err = in.Pair.check(); err == nil && (in.Pair.Purpose == UnwrapPair || kt.mlDSA() || kt.rsa() && !in.Algorithm.hybrid()) {
+		if kt, err = in.Pair.check(); err == nil && (in.Pair.Purpose == UnwrapPair || kt.parameterSet != 0 || kt.rsa() && !in.Algorithm.hybrid()) {
 			err = fmt.Errorf("a %s pair for purpose %d is not imported with algorithm %d", kt.name, in.Pair.Purpose, in.Algorithm)
 		}
 	}

@@ -30,8 +30,9 @@ type library struct {
 	path string
 	ctx  *pkcs11.Ctx
 	list *C.struct_ck_function_list
-	refs int  // guarded by libraries.mu
-	ours bool // this package has initialised it, and so finalises it
+	v32  *C.struct_ck_function_list // nil in most modules
+	refs int                        // guarded by libraries.mu
+	ours bool                       // this package has initialised it, and so finalises it
 
 	strays strays
 
@@ -83,7 +84,7 @@ func loadLibrary(path string) (*library, error) {
 		ctx.Destroy()
 		return nil, fmt.Errorf("initialise PKCS#11 module %s: %w (check the module's own configuration)", path, err)
 	}
-	l := &library{path: path, ctx: ctx, list: list, refs: 1, ours: err == nil,
+	l := &library{path: path, ctx: ctx, list: list, v32: C.ck_load_v32(cpath), refs: 1, ours: err == nil,
 		strays:  strays{owners: map[pkcs11.SessionHandle]*conn{}},
 		objects: semaphore.NewWeighted(everyone), generators: semaphore.NewWeighted(everyone)}
 	libraries.byPath[path] = l

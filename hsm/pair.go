@@ -13,10 +13,11 @@ type PairPurpose int
 
 // Purposes of a key pair.
 const (
-	SignPair    PairPurpose = iota + 1 // CKA_SIGN
-	DecryptPair                        // RSA only, CKA_DECRYPT
-	DerivePair                         // NIST curves only, CKA_DERIVE
-	UnwrapPair                         // RSA only, CKA_UNWRAP; and CKA_DECRYPT on tokens that need it for Import
+	SignPair        PairPurpose = iota + 1 // CKA_SIGN
+	DecryptPair                            // RSA only, CKA_DECRYPT
+	DerivePair                             // NIST curves only, CKA_DERIVE
+	UnwrapPair                             // RSA only, CKA_UNWRAP; and CKA_DECRYPT on tokens that need it for Import
+	DecapsulatePair                        // ML-KEM only, CKA_DECAPSULATE
 )
 
 // KeyPair describes a key pair. Its token object is the private key alone; the public key is the caller's to keep.
@@ -35,7 +36,13 @@ func (k KeyPair) check() (*keyType, error) {
 	}
 	switch k.Purpose {
 	case SignPair:
-		return kt, nil
+		if !kt.mlKEM() {
+			return kt, nil
+		}
+	case DecapsulatePair:
+		if kt.mlKEM() {
+			return kt, nil
+		}
 	case DecryptPair, UnwrapPair:
 		if kt.rsa() {
 			return kt, nil
@@ -84,7 +91,7 @@ func (s *session) tokenTemplate(k KeyPair, kt *keyType) ([]*pkcs11.Attribute, er
 
 // pairTemplate has the attributes that every private key of a purpose has.
 func pairTemplate(kt *keyType, p PairPurpose, decrypts bool) []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{
+	template := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, kt.kind),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
@@ -95,6 +102,10 @@ func pairTemplate(kt *keyType, p PairPurpose, decrypts bool) []*pkcs11.Attribute
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, p == DerivePair),
 		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, p == UnwrapPair),
 	}
+	if p == DecapsulatePair { // older tokens do not know it
+		template = append(template, pkcs11.NewAttribute(ckaDecapsulate, true))
+	}
+	return template
 }
 
 // publicTemplate is a public key that is only there to be read.
@@ -110,7 +121,7 @@ func publicTemplate(kt *keyType) []*pkcs11.Attribute {
 			pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, 8*kt.size),
 			pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{rsaExponent >> 16, rsaExponent >> 8 & 0xff, rsaExponent & 0xff}))
 	}
-	if kt.mlDSA() {
+	if kt.parameterSet != 0 {
 		return append(template, pkcs11.NewAttribute(ckaParameterSet, kt.parameterSet))
 	}
 	return append(template, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, kt.ecParams()))

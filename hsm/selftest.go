@@ -63,6 +63,10 @@ const (
 	CheckMLDSA87 = "CKM_ML_DSA of ML-DSA-87"
 	CheckMLDSAMu = "CKM_ML_DSA_EXTERNAL_MU"
 
+	CheckMLKEM512  = "CKM_ML_KEM of ML-KEM-512"
+	CheckMLKEM768  = "CKM_ML_KEM of ML-KEM-768"
+	CheckMLKEM1024 = "CKM_ML_KEM of ML-KEM-1024"
+
 	// CheckSM2 never passes, since PKCS#11 has no SM2. Its error says what the token makes of the curve.
 	CheckSM2 = "SM2"
 )

@@ -17,7 +17,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// curveTests are the self-tests of the curves and of ML-DSA, each with a key pair of its own.
+// curveTests are the self-tests of the curves, ML-DSA and ML-KEM, each with a key pair of its own.
 var curveTests = []selfTest{
 	testSignature(CheckECDSAP256, P256, Scheme{ECDSA, crypto.SHA256}),
 	testSignature(CheckECDSAP384, P384, Scheme{ECDSA, crypto.SHA384}),
@@ -37,6 +37,9 @@ var curveTests = []selfTest{
 	testSignature(CheckMLDSA65, MLDSA65, Scheme{Algorithm: MLDSA}),
 	testSignature(CheckMLDSA87, MLDSA87, Scheme{Algorithm: MLDSA}),
 	{CheckMLDSAMu, "ML-DSA signatures of what is longer than 4,096 bytes", optional, (*session).testMLDSAMu},
+	testDecapsulation(CheckMLKEM512, MLKEM512),
+	testDecapsulation(CheckMLKEM768, MLKEM768),
+	testDecapsulation(CheckMLKEM1024, MLKEM1024),
 	{CheckSM2, "SM2 key pairs", optional, (*session).testSM2},
 }
 

@@ -103,9 +103,9 @@ func (s Scheme) call(kt KeyType, message []byte) (signCall, error) {
 		case s.Algorithm == PureEdDSA && k.kind == ckkECEdwards:
 			return signCall{ckmEdDSA, nil, bytes.Clone(message), 2 * k.size, false}, nil
 		case s.Algorithm == MLDSA && k.mlDSA():
-			return signCall{ckmMLDSA, nil, bytes.Clone(message), k.signature, false}, nil
+			return signCall{ckmMLDSA, nil, bytes.Clone(message), k.output, false}, nil
 		case s.Algorithm == MLDSAMu && k.mlDSA():
-			return signCall{ckmMLDSAExternalMu, nil, bytes.Clone(message), k.signature, false}, nil
+			return signCall{ckmMLDSAExternalMu, nil, bytes.Clone(message), k.output, false}, nil
 		case s.Algorithm == HashEdDSA && k.kind == ckkECEdwards && s.Hash == crypto.SHA512:
 			return signCall{ckmEdDSA, prehashed(), bytes.Clone(message), 2 * k.size, false}, nil
 		}

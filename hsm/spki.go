@@ -18,13 +18,13 @@ import (
 const rsaExponent = 65537 // NIST FIPS 186-5 appendix A.1.1: the smallest one allowed
 
 // subjectPublicKeyInfo is RFC 5280 section 4.1, for the curves (RFC 5480 section 2, RFC 8410 section 4) and
-// ML-DSA (RFC 9881 section 4). It is made here because crypto/x509 does not know all of them.
+// ML-DSA and ML-KEM (RFC 9881 and RFC 9935, section 4). It is made here because crypto/x509 does not know all of them.
 type subjectPublicKeyInfo struct {
 	Algorithm pkix.AlgorithmIdentifier
 	PublicKey asn1.BitString
 }
 
-// marshalPoint gives the SubjectPublicKeyInfo of a point in the curve's encoding, or of an ML-DSA public key.
+// marshalPoint gives the SubjectPublicKeyInfo of a point in the curve's encoding, or of a public key of ML-DSA or ML-KEM.
 func (k *keyType) marshalPoint(point []byte) ([]byte, error) {
 	if err := k.checkPoint(point); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (k *keyType) marshalPoint(point []byte) ([]byte, error) {
 }
 
 // checkPoint tells whether a public key is one: an uncompressed point 04 | X | Y on the curve (SEC 1 section 2.3.3), or
-// the bytes of RFC 8032 section 5.1.5 or FIPS 204 section 7.2, whose length is all there is to check.
+// the bytes of RFC 8032 section 5.1.5, FIPS 204 section 7.2 or FIPS 203 section 7.1, whose length is all that is checked.
 func (k *keyType) checkPoint(point []byte) error {
 	if k.curve == nil {
 		if len(point) != k.size {
@@ -85,7 +85,7 @@ func (s *session) publicKey(h pkcs11.ObjectHandle, k *keyType) ([]byte, error) {
 		}
 		return x509.MarshalPKIXPublicKey(public)
 	}
-	if k.mlDSA() {
+	if k.parameterSet != 0 {
 		public, err := s.value(h, k.size)
 		if err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ func (t *Token) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []
 	if err != nil {
 		return false, fmt.Errorf("verify: %w", err)
 	}
-	if len(signature) != k.signature {
+	if len(signature) != k.output {
 		return false, nil
 	}
 	public := verifierTemplate(k, bytes.Clone(info.PublicKey.Bytes))

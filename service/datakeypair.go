@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 
 	"github.com/verenc/kms/hsm"
@@ -92,7 +94,8 @@ type dataKeyPair struct {
 
 func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bool) (*dataKeyPair, error) {
 	spec := keySpecs[use.pairSpec].pair
-	if reason, cannot := s.can.Missing[use.pairSpec]; spec == 0 || cannot {
+	reason, cannot := s.can.Missing[use.pairSpec]
+	if spec == 0 || cannot && mlkemSchemes[use.pairSpec] == nil { // which are made outside the token
 		if reason == "" {
 			reason = "the token has no such keys"
 		}
@@ -120,7 +123,7 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(plan.key), spec, plan.aad)
 		return p, tokenError(err)
 	}
-	if p.private, p.public, err = s.openPair(ctx, plan.token, spec); err != nil {
+	if p.private, p.public, err = s.openPair(ctx, plan.token, use.pairSpec); err != nil {
 		return nil, err
 	}
 	p.box, err = plan.token.Encrypt(ctx, plan.material.key(plan.key, RoleSeal), p.private, plan.aad)
@@ -128,27 +131,66 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 }
 
 // openPair makes a key pair whose private key leaves the token at once, for keys without a wrap key (imported material)
-// and key types that the token can't wrap (SoftHSM: Ed25519, made here of the token's random bytes).
-func (s *Service) openPair(ctx context.Context, token Token, spec hsm.KeyType) (private, public []byte, err error) {
+// and key types that the token can't wrap: ML-KEM and, with SoftHSM, Ed25519 are made here of the token's random bytes.
+func (s *Service) openPair(ctx context.Context, token Token, pairSpec string) (private, public []byte, err error) {
+	spec, scheme := keySpecs[pairSpec].pair, mlkemSchemes[pairSpec]
 	if s.can.WrapPairs[spec] {
 		public, private, err = token.GenerateExportedPair(ctx, spec)
 		return private, public, tokenError(err)
 	}
-	if spec != hsm.Ed25519 {
+	size := ed25519.SeedSize
+	if scheme != nil {
+		size = scheme.SeedSize()
+	} else if spec != hsm.Ed25519 {
 		return nil, nil, refuse(CodeUnsupportedOperation, "The token cannot wrap a private key of type %s.", spec)
 	}
-	seed, err := token.Random(ctx, ed25519.SeedSize)
+	seed, err := token.Random(ctx, size)
 	if err != nil {
 		return nil, nil, tokenError(err)
 	}
+	defer clear(seed)
+	if scheme != nil {
+		private, public, err = mlkemPair(pairSpec, seed)
+	} else {
+		private, public, err = ed25519Pair(seed)
+	}
+	if err != nil {
+		return nil, nil, internal(err)
+	}
+	return private, public, nil
+}
+
+func ed25519Pair(seed []byte) (private, public []byte, err error) {
 	key := ed25519.NewKeyFromSeed(seed)
 	defer clear(key)
-	defer clear(seed)
 	if private, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
-		return nil, nil, internal(fmt.Errorf("encode private key: %w", err))
+		return nil, nil, fmt.Errorf("encode private key: %w", err)
 	}
 	if public, err = x509.MarshalPKIXPublicKey(key.Public()); err != nil {
-		return nil, nil, internal(fmt.Errorf("encode public key: %w", err))
+		return nil, nil, fmt.Errorf("encode public key: %w", err)
+	}
+	return private, public, nil
+}
+
+// mlkemPair gives the private key as its seed (RFC 9935 section 6), as AWS does.
+func mlkemPair(spec string, seed []byte) (private, public []byte, err error) {
+	key, _ := mlkemSchemes[spec].DeriveKeyPair(seed)
+	encoded, err := key.MarshalBinary()
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode public key: %w", err)
+	}
+	algorithm := pkix.AlgorithmIdentifier{Algorithm: mlkemOIDs[spec]}
+	if public, err = asn1.Marshal(subjectPublicKeyInfo{algorithm, asn1.BitString{Bytes: encoded, BitLength: 8 * len(encoded)}}); err != nil {
+		return nil, nil, fmt.Errorf("encode public key: %w", err)
+	}
+	choice := append([]byte{0x80, byte(len(seed))}, seed...) // [0] IMPLICIT OCTET STRING
+	defer clear(choice)
+	if private, err = asn1.Marshal(struct { // RFC 5958 section 2
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}{0, algorithm, choice}); err != nil {
+		return nil, nil, fmt.Errorf("encode private key: %w", err)
 	}
 	return private, public, nil
 }

@@ -1,6 +1,16 @@
 package service
 
-import "context"
+import (
+	"context"
+	"fmt"
+
+	"github.com/cloudflare/circl/kem"
+	"github.com/cloudflare/circl/kem/mlkem/mlkem1024"
+	"github.com/cloudflare/circl/kem/mlkem/mlkem512"
+	"github.com/cloudflare/circl/kem/mlkem/mlkem768"
+)
+
+var mlkemSchemes = map[string]kem.Scheme{"ML_KEM_512": mlkem512.Scheme(), "ML_KEM_768": mlkem768.Scheme(), "ML_KEM_1024": mlkem1024.Scheme()}
 
 // EncapsulateRequest is the input of Encapsulate.
 type EncapsulateRequest struct {
@@ -18,10 +28,53 @@ type EncapsulateResponse struct {
 	SharedSecretCiphertextBlob []byte
 }
 
-// Encapsulate is for ML-KEM keys (FIPS 203). No token has them yet (PKCS#11 v3.2), so that it refuses every key: those
-// of other usages as AWS does.
+// Wipe clears the secret once the answer is written.
+func (r *EncapsulateResponse) Wipe() { clear(r.SharedSecret) }
+
+// Encapsulate makes a shared secret of the token's random bytes and gives it in clear, and as a ciphertext under the public key of
+// an ML-KEM key (FIPS 203 section 7.2), which is computed outside the token.
 func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateRequest) (*EncapsulateResponse, error) {
-	return nil, s.refuseMLKEM(ctx, c, keyUse{op: "Encapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.EncapsulationAlgorithm})
+	k, scheme, err := s.encapsulation(ctx, c, keyUse{op: "Encapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.EncapsulationAlgorithm})
+	if err != nil {
+		return nil, err
+	}
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
+	public, err := publicKey(k.PublicKey)
+	if err != nil {
+		return nil, internal(err)
+	}
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return nil, err
+	}
+	random, err := token.Random(ctx, scheme.EncapsulationSeedSize())
+	if err != nil {
+		return nil, tokenError(err)
+	}
+	defer clear(random)
+	ciphertext, secret, err := scheme.EncapsulateDeterministically(public.(kem.PublicKey), random)
+	if err != nil {
+		return nil, internal(fmt.Errorf("encapsulate: %w", err))
+	}
+	s.used(c, "Encapsulate", k)
+	return &EncapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns.key(k), SharedSecret: secret, SharedSecretCiphertextBlob: ciphertext}, nil
+}
+
+// encapsulation finds the key and its scheme.
+func (s *Service) encapsulation(ctx context.Context, c *Caller, use keyUse) (*Key, kem.Scheme, error) {
+	k, err := s.keyFor(ctx, c, use)
+	if err == nil {
+		err = s.checkAlgorithm(use.algorithm, k)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if reason, cannot := s.can.Missing[k.Spec]; cannot {
+		return nil, nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
+	}
+	return k, mlkemSchemes[k.Spec], nil
 }
 
 // DecapsulateRequest is the input of Decapsulate.
@@ -40,15 +93,30 @@ type DecapsulateResponse struct {
 	SharedSecret           Secret
 }
 
-// Decapsulate is the other half of Encapsulate, and refuses as it does.
-func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateRequest) (*DecapsulateResponse, error) {
-	return nil, s.refuseMLKEM(ctx, c, keyUse{op: "Decapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.EncapsulationAlgorithm})
-}
+// Wipe clears the secret once the answer is written.
+func (r *DecapsulateResponse) Wipe() { clear(r.SharedSecret) }
 
-func (s *Service) refuseMLKEM(ctx context.Context, c *Caller, use keyUse) error {
-	k, err := s.keyFor(ctx, c, use)
+// Decapsulate recovers a shared secret in the token. A ciphertext of the right length always gives 32 bytes, those of no
+// Encapsulate if it is none of this key's (FIPS 203 section 7.3).
+func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateRequest) (*DecapsulateResponse, error) {
+	k, scheme, err := s.encapsulation(ctx, c, keyUse{op: "Decapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.EncapsulationAlgorithm})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, s.can.Missing[k.Spec])
+	if len(in.SharedSecretCiphertextBlob) != scheme.CiphertextSize() {
+		return nil, &Error{Code: CodeInvalidCiphertext}
+	}
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
+	token, err := s.tokenOf(k)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := token.Decapsulate(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, in.SharedSecretCiphertextBlob)
+	if err != nil {
+		return nil, tokenError(err)
+	}
+	s.used(c, "Decapsulate", k)
+	return &DecapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns.key(k), SharedSecret: secret}, nil
 }

@@ -30,6 +30,7 @@ func rolesOf(k *Key) []Role {
 // pairPurposes gives what a private key may do.
 var pairPurposes = map[string]hsm.PairPurpose{
 	usageEncryptDecrypt: hsm.DecryptPair, usageSignVerify: hsm.SignPair, usageKeyAgreement: hsm.DerivePair,
+	usageEncapsulate: hsm.DecapsulatePair,
 }
 
 // newMaterial draws the identifiers of a material that is still to be made; wrapper is that of wrapperFor.

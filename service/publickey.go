@@ -9,11 +9,12 @@ import (
 	"fmt"
 
 	"filippo.io/mldsa"
+	"github.com/cloudflare/circl/kem"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
-// What crypto/x509 does not know: secp256k1 (SEC 2 section 2.4.1), and ML-DSA (RFC 9881 section 2).
+// What crypto/x509 does not know: secp256k1 (SEC 2 section 2.4.1), ML-DSA (RFC 9881 section 2) and ML-KEM (RFC 9935 section 3).
 var (
 	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // RFC 5480
 	oidSecp256k1   = asn1.ObjectIdentifier{1, 3, 132, 0, 10}
@@ -21,14 +22,20 @@ var (
 	mldsaParameters = map[string]mldsa.Parameters{
 		"2.16.840.1.101.3.4.3.17": mldsa.MLDSA44(), "2.16.840.1.101.3.4.3.18": mldsa.MLDSA65(), "2.16.840.1.101.3.4.3.19": mldsa.MLDSA87(),
 	}
+	mlkemOIDs = map[string]asn1.ObjectIdentifier{
+		"ML_KEM_512": {2, 16, 840, 1, 101, 3, 4, 4, 1}, "ML_KEM_768": {2, 16, 840, 1, 101, 3, 4, 4, 2}, "ML_KEM_1024": {2, 16, 840, 1, 101, 3, 4, 4, 3},
+	}
 )
+
+// subjectPublicKeyInfo is RFC 5280 section 4.1.
+type subjectPublicKeyInfo struct {
+	Algorithm pkix.AlgorithmIdentifier
+	Key       asn1.BitString
+}
 
 // publicKey reads a SubjectPublicKeyInfo of any KeySpec.
 func publicKey(spki []byte) (crypto.PublicKey, error) {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
+	var info subjectPublicKeyInfo
 	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
 		return nil, errors.New("read public key: not a SubjectPublicKeyInfo")
 	}
@@ -36,6 +43,8 @@ func publicKey(spki []byte) (crypto.PublicKey, error) {
 	var err error
 	if set, ok := mldsaParameters[info.Algorithm.Algorithm.String()]; ok {
 		public, err = mldsa.NewPublicKey(set, info.Key.RightAlign())
+	} else if scheme := mlkemScheme(info.Algorithm.Algorithm); scheme != nil {
+		public, err = scheme.UnmarshalBinaryPublicKey(info.Key.RightAlign())
 	} else if onSecp256k1(info.Algorithm) {
 		var key *secp256k1.PublicKey
 		key, err = secp256k1.ParsePubKey(info.Key.RightAlign())
@@ -47,6 +56,16 @@ func publicKey(spki []byte) (crypto.PublicKey, error) {
 		return nil, fmt.Errorf("read public key: %w", err)
 	}
 	return public, nil
+}
+
+// mlkemScheme is nil for what is not ML-KEM.
+func mlkemScheme(algorithm asn1.ObjectIdentifier) kem.Scheme {
+	for spec, oid := range mlkemOIDs {
+		if oid.Equal(algorithm) {
+			return mlkemSchemes[spec]
+		}
+	}
+	return nil
 }
 
 func onSecp256k1(a pkix.AlgorithmIdentifier) bool {

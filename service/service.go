@@ -45,6 +45,7 @@ type Token interface {
 	DecryptOAEP(ctx context.Context, key hsm.Key, t hsm.KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error)
 	MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error)
 	Derive(ctx context.Context, key hsm.Key, t hsm.KeyType, peer []byte) ([]byte, error)
+	Decapsulate(ctx context.Context, key hsm.Key, t hsm.KeyType, ciphertext []byte) ([]byte, error)
 	GenerateWrappedPair(ctx context.Context, keys hsm.Pair, t hsm.KeyType, aad []byte) (spki, box []byte, err error)
 	DecryptWrappedPair(ctx context.Context, keys hsm.Pair, box, aad []byte) ([]byte, error)
 	GenerateExportedPair(ctx context.Context, t hsm.KeyType) (spki, pkcs8 []byte, err error)

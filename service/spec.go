@@ -18,7 +18,7 @@ const (
 
 // keySpec is what a KeySpec can do (AWS page "Key spec reference").
 type keySpec struct {
-	// algorithms are those of each usage that the spec may have. One without an HSM algorithm of its own (SM2, ML-KEM)
+	// algorithms are those of each usage that the spec may have. SM2, which no HSM has for us,
 	// still has them, so that requests are validated as AWS does before the token's word counts.
 	algorithms map[string][]string
 	pair       hsm.KeyType // of asymmetric specs, zero for the others
@@ -63,9 +63,9 @@ var keySpecs = map[string]keySpec{
 	"ML_DSA_44":             {algorithms: mlDSAUsages, pair: hsm.MLDSA44, generatedOnly: true},
 	"ML_DSA_65":             {algorithms: mlDSAUsages, pair: hsm.MLDSA65, generatedOnly: true},
 	"ML_DSA_87":             {algorithms: mlDSAUsages, pair: hsm.MLDSA87, generatedOnly: true},
-	"ML_KEM_512":            {algorithms: mlKEMUsages},
-	"ML_KEM_768":            {algorithms: mlKEMUsages},
-	"ML_KEM_1024":           {algorithms: mlKEMUsages},
+	"ML_KEM_512":            {algorithms: mlKEMUsages, pair: hsm.MLKEM512, generatedOnly: true},
+	"ML_KEM_768":            {algorithms: mlKEMUsages, pair: hsm.MLKEM768, generatedOnly: true},
+	"ML_KEM_1024":           {algorithms: mlKEMUsages, pair: hsm.MLKEM1024, generatedOnly: true},
 	"SM2": {algorithms: map[string][]string{usageEncryptDecrypt: {"SM2PKE"}, usageSignVerify: {"SM2DSA"},
 		usageKeyAgreement: {agreementECDH}}},
 }

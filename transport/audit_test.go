@@ -545,7 +545,7 @@ func TestPanicsAreRecorded(t *testing.T) {
 // panickingServer is a server with the log of another, whose token panics.
 func panickingServer(t *testing.T, a *audited) string {
 	t.Helper()
-	s, err := service.New(service.Config{Audit: a, Store: a.Store, Token: panickingToken{a.Token}, Log: zap.NewNop(), Can: canOf(a.Token)})
+	s, err := service.New(service.Config{Audit: a, Store: a.Store, Token: panickingToken{a.Token}, Log: zap.NewNop(), Can: canOf(a.Token, false)})
 	if err != nil {
 		t.Fatal(err)
 	}

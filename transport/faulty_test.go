@@ -174,6 +174,13 @@ func (t faultyToken) MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, mes
 	return t.Token.MAC(ctx, key, hash, message)
 }
 
+func (t faultyToken) Decapsulate(ctx context.Context, key hsm.Key, kind hsm.KeyType, ciphertext []byte) ([]byte, error) {
+	if err := raised(&t.failures.token); err != nil {
+		return nil, err
+	}
+	return t.Token.Decapsulate(ctx, key, kind, ciphertext)
+}
+
 func (t faultyToken) Derive(ctx context.Context, key hsm.Key, kind hsm.KeyType, peer []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err

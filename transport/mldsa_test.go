@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha3"
 	"encoding/asn1"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func verifiesMLDSA(t *testing.T, spec types.KeySpec, spki, message, signature []
 }
 
 func TestMLDSA(t *testing.T) {
-	s := newServer(t, options{mldsa: true})
+	s := newServer(t, options{quantum: true})
 	algorithms := []types.SigningAlgorithmSpec{types.SigningAlgorithmSpecMlDsaShake256}
 	for spec, size := range map[types.KeySpec]int{"ML_DSA_44": 2420, "ML_DSA_65": 3309, "ML_DSA_87": 4627} {
 		t.Run(string(spec), func(t *testing.T) {
@@ -104,7 +105,8 @@ func representative(t *testing.T, spki, message []byte) []byte {
 
 // TestMLDSAWithoutRepresentatives: PKCS#11 v3.2 has ML-DSA without them.
 func TestMLDSAWithoutRepresentatives(t *testing.T) {
-	s := newServer(t, options{mldsa: true, service: func(c *service.Config) {
+	s := newServer(t, options{quantum: true, service: func(c *service.Config) {
+		c.Can.Missing = maps.Clone(c.Can.Missing)
 		c.Can.Missing["EXTERNAL_MU"] = "the token fails the self-test " + hsm.CheckMLDSAMu
 	}})
 	made := s.makeKey(t, kms.CreateKeyInput{KeySpec: "ML_DSA_44", KeyUsage: types.KeyUsageTypeSignVerify})

@@ -58,7 +58,7 @@ type server struct {
 // options change a server before it is made.
 type options struct {
 	faults  bool // put a module between that records, and fails when it is told to
-	mldsa   bool // and this one has ML-DSA
+	quantum bool // and this one has ML-DSA and ML-KEM
 	token   func(*hsm.Config)
 	service func(*service.Config)
 }
@@ -67,12 +67,12 @@ func newServer(t testing.TB, o options) *server {
 	t.Helper()
 	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t), Metrics: prometheus.NewRegistry()}
 	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN}
-	if o.faults || o.mldsa {
+	if o.faults || o.quantum {
 		s.Faults = faults.New(t, s.Soft)
 		hc.Module = s.Faults.Path
 	}
-	if o.mldsa {
-		s.Faults.AddMLDSA(t)
+	if o.quantum {
+		s.Faults.AddPostQuantum(t)
 	}
 	if o.token != nil {
 		o.token(&hc)
@@ -87,10 +87,7 @@ func newServer(t testing.TB, o options) *server {
 	}
 	closeAtEnd(t, s.Store.Close)
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
-	if o.mldsa {
-		sc.Can = service.CapabilitiesOf(s.Token.SelfTest(t.Context()))
-	}
+	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token, o.quantum), Now: s.serviceNow, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}
@@ -120,16 +117,20 @@ func newServer(t testing.TB, o options) *server {
 	return s
 }
 
-// canOf is what the token of the tests can do. Its self-test takes a second, so it runs once for all servers.
-func canOf(token *hsm.Token) service.Capabilities {
-	can.Do(func() { found = service.CapabilitiesOf(token.SelfTest(context.Background())) })
-	return found
+// canOf is what the token of the tests can do. Its self-test takes a second, so it runs once for all servers of a kind.
+func canOf(token *hsm.Token, quantum bool) service.Capabilities {
+	of := &can[0]
+	if quantum {
+		of = &can[1]
+	}
+	of.Do(func() { of.found = service.CapabilitiesOf(token.SelfTest(context.Background())) })
+	return of.found
 }
 
-var (
-	can   sync.Once
+var can [2]struct {
+	sync.Once
 	found service.Capabilities
-)
+}
 
 func closeAtEnd(t testing.TB, f func() error) {
 	t.Cleanup(func() {

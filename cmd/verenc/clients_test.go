@@ -123,7 +123,7 @@ func TestClients(t *testing.T) {
 func TestMLDSAByTheCLI(t *testing.T) {
 	s := newSite(t)
 	module := faults.New(t, s.soft)
-	module.AddMLDSA(t)
+	module.AddPostQuantum(t)
 	s = s.with("VERENC_TOKEN_MODULE=" + module.Path)
 	s.succeeds(t, "init", "--credentials", s.path("credentials"))
 	url := "http://" + s.serve(t).api

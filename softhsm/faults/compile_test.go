@@ -18,7 +18,7 @@ func TestCompileSaysWhatIsMissing(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	if len(names) != functionCount || names[0] != "C_Initialize" || names[functionCount-1] != "C_WaitForSlotEvent" {
+	if len(names) != functionCount || names[0] != "C_Initialize" || names[functionCount-2] != "C_WaitForSlotEvent" || names[functionCount-1] != "C_DecapsulateKey" {
 		t.Errorf("%d functions: %v", len(names), names)
 	}
 	if n := unsafe.Sizeof(control{}); n%8 != 0 {

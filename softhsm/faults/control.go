@@ -12,7 +12,7 @@ import (
 
 const (
 	controlSuffix = ".control"
-	functionCount = 68 // of PKCS#11 v2.40
+	functionCount = 69 // 68 of PKCS#11 v2.40, C_DecapsulateKey of v3.2
 	mostRefused   = 32
 )
 
@@ -30,7 +30,7 @@ type control struct {
 	sessionsLimit, objectsLimit atomic.Int64
 	sessionsTold                atomic.Int64
 	ownIVs                      atomic.Uint64
-	mldsaPort                   atomic.Uint64
+	pqPort                      atomic.Uint64
 	refusedCount                atomic.Uint64
 	refused                     [mostRefused]atomic.Uint64
 

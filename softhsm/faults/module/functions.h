@@ -80,3 +80,7 @@
 	F(C_GetFunctionStatus, 1, "s") \
 	F(C_CancelFunction, 1, "s") \
 	F(C_WaitForSlotEvent, 3, "...")
+
+// Those of PKCS#11 v3.2 that there are besides.
+#define FUNCTIONS_3_2(F) \
+	F(C_DecapsulateKey, 8, "smkt#d#O")

@@ -15,8 +15,8 @@
 
 #define NAME(name, arity, letters) #name,
 #define LETTERS(name, arity, letters) letters,
-const char *const names[] = { FUNCTIONS(NAME) };
-const char *const letters[] = { FUNCTIONS(LETTERS) };
+const char *const names[] = { FUNCTIONS(NAME) FUNCTIONS_3_2(NAME) };
+const char *const letters[] = { FUNCTIONS(LETTERS) FUNCTIONS_3_2(LETTERS) };
 
 #define CHECK(name, arity, letters) \
 	_Static_assert(offsetof(CK_FUNCTION_LIST, name) == \
@@ -285,6 +285,7 @@ static CK_RV call(int f, CK_ULONG *a)
 #define DEFINE(name, arity, letters) \
 	static CK_RV call_##name(ARGUMENTS_##arity) { return call(name##_AT, (CK_ULONG[MOST_ARGUMENTS]){ ARRAY_##arity }); }
 FUNCTIONS(DEFINE)
+FUNCTIONS_3_2(DEFINE)
 
 #define MEMBER(name, arity, letters) .name = (CK_##name)(void (*)(void))call_##name,
 CK_FUNCTION_LIST function_list = { .version = { 2, 40 }, FUNCTIONS(MEMBER) };
@@ -348,5 +349,41 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST 
 	if (out == NULL)
 		return CKR_ARGUMENTS_BAD;
 	*out = &function_list;
+	return CKR_OK;
+}
+
+static CK_RV not_supported(void) { return CKR_FUNCTION_NOT_SUPPORTED; }
+
+// C_GetInterface gives the functions of PKCS#11 v3.2: those of v2.40, and of the others what is in FUNCTIONS_3_2.
+__attribute__((visibility("default"))) CK_RV C_GetInterface(const char *name, const CK_VERSION *version, void **out, CK_FLAGS flags)
+{
+	enum { DECAPSULATE_KEY = 93, COUNT = 105 }; // pkcs11f.h of v3.2
+	static struct {
+		CK_VERSION version;
+		void (*function[COUNT])(void);
+	} list = { .version = { 3, 2 } };
+	static struct {
+		const char *name;
+		void *list;
+		CK_FLAGS flags;
+	} interface = { "PKCS 11", &list, 0 };
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	CK_FUNCTION_LIST *old;
+	CK_RV rv = C_GetFunctionList(&old);
+
+	if (rv != CKR_OK)
+		return rv;
+	if (out == NULL)
+		return CKR_ARGUMENTS_BAD;
+	if (flags != 0 || (name != NULL && strcmp(name, interface.name) != 0) ||
+		(version != NULL && (version->major != 3 || version->minor != 2)))
+		return CKR_FUNCTION_FAILED;
+	pthread_mutex_lock(&mutex);
+	for (int i = 0; i < COUNT; i++)
+		list.function[i] = (void (*)(void))not_supported;
+	memcpy(list.function, &function_list.C_Initialize, sizeof(void *) * (C_WaitForSlotEvent_AT + 1));
+	list.function[DECAPSULATE_KEY] = (void (*)(void))call_C_DecapsulateKey;
+	pthread_mutex_unlock(&mutex);
+	*out = &interface;
 	return CKR_OK;
 }

@@ -9,7 +9,7 @@
 #include "functions.h"
 
 #define POSITION(name, arity, letters) name##_AT,
-enum { FUNCTIONS(POSITION) FUNCTION_COUNT };
+enum { FUNCTIONS(POSITION) FUNCTIONS_3_2(POSITION) FUNCTION_COUNT };
 
 enum { MOST_ARGUMENTS = 8, MOST_REFUSED = 32 };
 
@@ -39,7 +39,7 @@ struct control {
 	_Atomic int64_t sessions_limit, objects_limit; // negative: none
 	_Atomic int64_t sessions_told;                 // ulMaxRwSessionCount of C_GetTokenInfo; negative: the inner module's
 	_Atomic uint64_t own_ivs;                      // 1: CKM_AES_GCM makes its own; 2: and takes zeros only
-	_Atomic uint64_t mldsa_port;                   // on 127.0.0.1, of who computes ML-DSA; 0: the token has none
+	_Atomic uint64_t pq_port;                      // on 127.0.0.1, of who computes ML-DSA and ML-KEM; 0: the token has neither
 	_Atomic uint64_t refused_count, refused[MOST_REFUSED];
 
 	_Atomic uint64_t replay; // see replay.c
@@ -92,24 +92,33 @@ extern _Atomic int initialised;
 int logged_out(void);
 int refused(CK_MECHANISM_TYPE m);
 
-// mldsa.c: ML-DSA, see Module.AddMLDSA.
+// postquantum.c: ML-DSA and ML-KEM, see Module.AddPostQuantum.
 
 #define CKK_ML_DSA 0x4aUL
 #define CKM_ML_DSA_KEY_PAIR_GEN 0x1cUL
 #define CKM_ML_DSA 0x1dUL
 #define CKM_ML_DSA_EXTERNAL_MU 0x403cUL
+#define CKK_ML_KEM 0x49UL
+#define CKM_ML_KEM_KEY_PAIR_GEN 0xfUL
+#define CKM_ML_KEM 0x17UL
 #define CKA_PARAMETER_SET 0x61dUL
+#define CKA_DECAPSULATE 0x634UL
+#define CKF_DECAPSULATE 0x20000000UL
 
-int mldsa_mechanism(CK_MECHANISM_TYPE m);                             // whether the token has it, and it is one of these
-CK_ULONG mldsa_set(const struct call *c, CK_OBJECT_HANDLE inner_key); // its parameter set; 0: no ML-DSA key
-CK_RV mldsa_generate(struct call *c, CK_RV (*create)(struct call *));
-CK_RV mldsa_create(struct call *c, CK_RV (*create)(struct call *));
-CK_RV mldsa_attributes(struct call *c);
-CK_RV mldsa_sign_init(struct call *c);
-CK_RV mldsa_sign(struct call *c);
-CK_RV mldsa_verify_init(struct call *c);
-CK_RV mldsa_verify(struct call *c);
-CK_RV mldsa_mechanism_info(struct call *c);
+enum { PQ_MECHANISMS = 5 };
+
+int pq_mechanism(CK_MECHANISM_TYPE m);              // whether the token has it, and it is one of these
+CK_ULONG pq_mechanism_list(CK_MECHANISM_TYPE *out); // those that it has
+int pq_key(const struct call *c, CK_OBJECT_HANDLE inner_key);
+CK_RV pq_generate(struct call *c, CK_RV (*create)(struct call *));
+CK_RV pq_create(struct call *c, CK_RV (*create)(struct call *));
+CK_RV pq_attributes(struct call *c);
+CK_RV pq_sign_init(struct call *c);
+CK_RV pq_sign(struct call *c);
+CK_RV pq_verify_init(struct call *c);
+CK_RV pq_verify(struct call *c);
+CK_RV pq_decapsulate(struct call *c);
+CK_RV pq_mechanism_info(struct call *c);
 
 // replay.c: answers given again, see Module.Replay.
 
@@ -129,9 +138,9 @@ struct session {
 	CK_SLOT_ID slot; // of the inner module
 	unsigned calls;  // under way
 
-	CK_ULONG mldsa_set; // of the key of an ML-DSA operation that was begun; 0: there is none
-	CK_OBJECT_HANDLE mldsa_key;
-	char mldsa_what; // of a signature: what to ask for
+	CK_ULONG pq_set; // of the key of an ML-DSA operation that was begun; 0: there is none
+	CK_OBJECT_HANDLE pq_key;
+	char pq_what; // of a signature: what to ask for
 };
 
 CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation); // 0: no room

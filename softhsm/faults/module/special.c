@@ -83,19 +83,16 @@ static CK_RV get_mechanism_list(struct call *c)
 {
 	enum { MOST_MECHANISMS = 1024 };
 	CK_MECHANISM_TYPE all[MOST_MECHANISMS], *out = (CK_MECHANISM_TYPE *)c->a[1];
-	CK_ULONG n = MOST_MECHANISMS - 3, kept = 0, *count = (CK_ULONG *)c->a[2];
+	CK_ULONG n = MOST_MECHANISMS - PQ_MECHANISMS, kept = 0, *count = (CK_ULONG *)c->a[2];
 
-	if ((control->refused_count == 0 && control->mldsa_port == 0) || count == NULL)
+	if ((control->refused_count == 0 && control->pq_port == 0) || count == NULL)
 		return forward(c);
 	c->inner[1] = (CK_ULONG)all;
 	c->inner[2] = (CK_ULONG)&n;
 	CK_RV rv = forward(c);
 	if (rv != CKR_OK)
 		return rv;
-	const CK_MECHANISM_TYPE mldsa[] = { CKM_ML_DSA_KEY_PAIR_GEN, CKM_ML_DSA, CKM_ML_DSA_EXTERNAL_MU };
-	for (int i = 0; i < 3; i++)
-		if (mldsa_mechanism(mldsa[i]))
-			all[n++] = mldsa[i];
+	n += pq_mechanism_list(all + n);
 	for (CK_ULONG i = 0; i < n; i++)
 		if (!refused(all[i]))
 			all[kept++] = all[i];
@@ -236,14 +233,14 @@ static CK_RV create(struct call *c)
 
 static CK_RV generate_key_pair(struct call *c)
 {
-	return c->a[1] != 0 && mldsa_mechanism(((CK_MECHANISM *)c->a[1])->mechanism) ? mldsa_generate(c, create) : create(c);
+	return c->a[1] != 0 && pq_mechanism(((CK_MECHANISM *)c->a[1])->mechanism) ? pq_generate(c, create) : create(c);
 }
 
-static CK_RV create_object(struct call *c) { return mldsa_create(c, create); }
+static CK_RV create_object(struct call *c) { return pq_create(c, create); }
 
 static CK_RV wrap_key(struct call *c)
 {
-	return mldsa_set(c, c->inner[3]) != 0 ? CKR_KEY_NOT_WRAPPABLE : forward(c);
+	return pq_key(c, c->inner[3]) ? CKR_KEY_NOT_WRAPPABLE : forward(c);
 }
 
 static CK_RV destroy_object(struct call *c)
@@ -266,12 +263,13 @@ CK_RV (*const special[FUNCTION_COUNT])(struct call *) = {
 	[C_CloseAllSessions_AT] = close_all_sessions,
 	[C_GetSessionInfo_AT] = get_session_info,
 	[C_Login_AT] = log_in,
-	[C_GetMechanismInfo_AT] = mldsa_mechanism_info,
-	[C_GetAttributeValue_AT] = mldsa_attributes,
-	[C_SignInit_AT] = mldsa_sign_init,
-	[C_Sign_AT] = mldsa_sign,
-	[C_VerifyInit_AT] = mldsa_verify_init,
-	[C_Verify_AT] = mldsa_verify,
+	[C_GetMechanismInfo_AT] = pq_mechanism_info,
+	[C_GetAttributeValue_AT] = pq_attributes,
+	[C_SignInit_AT] = pq_sign_init,
+	[C_Sign_AT] = pq_sign,
+	[C_VerifyInit_AT] = pq_verify_init,
+	[C_Verify_AT] = pq_verify,
+	[C_DecapsulateKey_AT] = pq_decapsulate,
 	[C_WrapKey_AT] = wrap_key,
 	[C_FindObjects_AT] = find_objects,
 	[C_EncryptInit_AT] = encrypt_init,

@@ -3,6 +3,7 @@ package faults_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/mlkem"
 	"crypto/sha3"
 	"encoding/asn1"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cloudflare/circl/kem/mlkem/mlkem512"
 	"github.com/cloudflare/circl/sign"
 	"github.com/cloudflare/circl/sign/schemes"
 	"github.com/miekg/pkcs11"
@@ -31,27 +33,32 @@ var (
 	muScheme    = hsm.Scheme{Algorithm: hsm.MLDSAMu}
 )
 
-// withMLDSA is a token that has it.
-func withMLDSA(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Module) {
+// withPostQuantum is a token that has ML-DSA and ML-KEM.
+func withPostQuantum(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Module) {
 	t.Helper()
 	token, m := connect(t, change...)
-	m.AddMLDSA(t)
+	m.AddPostQuantum(t)
 	return token, m
 }
 
-// mldsaChecks are the self-tests of ML-DSA.
-func mldsaChecks(t *testing.T, token *hsm.Token) map[string]error {
+// checksOf are the self-tests of a family.
+func checksOf(t *testing.T, token *hsm.Token, family string, want int) map[string]error {
 	t.Helper()
 	checks := map[string]error{}
 	for _, c := range token.SelfTest(t.Context()) {
-		if strings.Contains(c.Name, "ML_DSA") {
+		if strings.Contains(c.Name, family) {
 			checks[c.Name] = c.Err
 		}
 	}
-	if len(checks) != 4 {
+	if len(checks) != want {
 		t.Fatalf("%v", checks)
 	}
 	return checks
+}
+
+func mldsaChecks(t *testing.T, token *hsm.Token) map[string]error {
+	t.Helper()
+	return checksOf(t, token, "ML_DSA", 4)
 }
 
 // mldsaKey reads RFC 9881's SubjectPublicKeyInfo with another library than the token's and hsm's.
@@ -77,7 +84,7 @@ func mldsaKey(t *testing.T, kt hsm.KeyType, spki []byte) (sign.Scheme, sign.Publ
 
 func TestMLDSA(t *testing.T) {
 	changes, tell := telling()
-	token, m := withMLDSA(t, tell)
+	token, m := withPostQuantum(t, tell)
 	if err := <-changes; err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +142,7 @@ func TestMLDSA(t *testing.T) {
 
 // TestMLDSAMu: a signature by the representative is one of the message, and the other way round.
 func TestMLDSAMu(t *testing.T) {
-	token, m := withMLDSA(t)
+	token, m := withPostQuantum(t)
 	for _, kt := range mldsaTypes {
 		id := newID(t)
 		spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: kt, Purpose: hsm.SignPair})
@@ -209,7 +216,7 @@ func representative(t *testing.T, public sign.PublicKey, message []byte) []byte 
 
 // TestMLDSARefused: hsm does nothing with an ML-DSA key that it has no test of, and the token nothing that would give it away.
 func TestMLDSARefused(t *testing.T) {
-	token, _ := withMLDSA(t)
+	token, _ := withPostQuantum(t)
 	p, id, wrapping := newPair(t, token), newID(t), newID(t)
 	if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.MLDSA65, Purpose: hsm.SignPair}); err != nil {
 		t.Fatal(err)
@@ -242,7 +249,7 @@ func TestMLDSARefused(t *testing.T) {
 // TestMLDSASelfTestFails: on tokens without ML-DSA, and on those that only say that they have it.
 func TestMLDSASelfTestFails(t *testing.T) {
 	without, _ := connect(t)
-	listed, m := withMLDSA(t)
+	listed, m := withPostQuantum(t)
 	m.RefuseMechanisms(ckmMLDSA, ckmMLDSAExternalMu)
 	for name, token := range map[string]*hsm.Token{"no ML-DSA": without, "no signatures": listed} {
 		for check, err := range mldsaChecks(t, token) {
@@ -262,6 +269,97 @@ func TestMLDSASelfTestFails(t *testing.T) {
 	for check, err := range mldsaChecks(t, listed) {
 		if err == nil || errors.Is(err, hsm.ErrUnsupported) {
 			t.Errorf("%s: %v", check, err)
+		}
+	}
+}
+
+// TestMLKEM has another library than the token's and hsm's encapsulate, where there is one.
+func TestMLKEM(t *testing.T) {
+	token, m := withPostQuantum(t)
+	for check, err := range checksOf(t, token, "ML_KEM", 3) {
+		if err != nil {
+			t.Errorf("%s: %v", check, err)
+		}
+	}
+	encapsulate := map[hsm.KeyType]func(public []byte) (secret, ciphertext []byte){
+		hsm.MLKEM512: func(public []byte) (secret, ciphertext []byte) {
+			key, err := mlkem512.Scheme().UnmarshalBinaryPublicKey(public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ciphertext, secret, err = mlkem512.Scheme().Encapsulate(key); err != nil {
+				t.Fatal(err)
+			}
+			return secret, ciphertext
+		},
+		hsm.MLKEM768: func(public []byte) (secret, ciphertext []byte) {
+			key, err := mlkem.NewEncapsulationKey768(public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return key.Encapsulate()
+		},
+		hsm.MLKEM1024: func(public []byte) (secret, ciphertext []byte) {
+			key, err := mlkem.NewEncapsulationKey1024(public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return key.Encapsulate()
+		},
+	}
+	for kt, peer := range encapsulate {
+		id := newID(t)
+		spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Label: "verenc/test", Type: kt, Purpose: hsm.DecapsulatePair})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var info struct {
+			Algorithm struct{ Algorithm asn1.ObjectIdentifier }
+			Key       asn1.BitString
+		}
+		if _, err := asn1.Unmarshal(spki, &info); err != nil {
+			t.Fatal(err)
+		}
+		secret, ciphertext := peer(info.Key.Bytes)
+		m.ResetCounts()
+		got, err := token.Decapsulate(t.Context(), id, kt, ciphertext)
+		if err != nil || !bytes.Equal(got, secret) {
+			t.Errorf("%s: another secret, %v", kt, err)
+		}
+		if got, want := m.Counts(), map[string]int{"C_DecapsulateKey": 1, "C_GetAttributeValue": 1, "C_DestroyObject": 1}; !maps.Equal(got, want) {
+			t.Errorf("%s: %v, not %v", kt, got, want)
+		}
+		changed := bytes.Clone(ciphertext)
+		changed[len(changed)-1] ^= 1
+		if got, err := token.Decapsulate(t.Context(), id, kt, changed); err != nil || len(got) != 32 || bytes.Equal(got, secret) {
+			t.Errorf("%s: a changed ciphertext gives %d bytes, %v", kt, len(got), err)
+		}
+		if _, err := token.Decapsulate(t.Context(), id, kt, ciphertext[1:]); !errors.Is(err, hsm.ErrAuthentication) {
+			t.Errorf("%s: a short ciphertext: %v", kt, err)
+		}
+		if _, err := token.Decapsulate(t.Context(), id, hsm.P256, ciphertext); err == nil {
+			t.Errorf("%s: decapsulates as another type", kt)
+		}
+		if _, err := token.Sign(t.Context(), id, hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}, []byte("x")); err == nil {
+			t.Errorf("%s: signs", kt)
+		}
+		if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: newID(t), Type: kt, Purpose: hsm.SignPair}); err == nil {
+			t.Errorf("%s: made to sign", kt)
+		}
+		a, err := token.Attributes(t.Context(), id)
+		if want := (hsm.Attributes{Label: "verenc/test", KeyType: "CKK_ML_KEM", Mechanism: "CKM_ML_KEM_KEY_PAIR_GEN", Local: true, Sensitive: true,
+			AlwaysSensitive: true, NeverExtractable: true}); err != nil || a != want {
+			t.Errorf("%s: %+v, %v", kt, a, err)
+		}
+	}
+	if n := m.Usage().Objects; n != 0 {
+		t.Errorf("%d objects are left", n)
+	}
+	const ckmMLKEM = 0x17
+	m.RefuseMechanisms(ckmMLKEM)
+	for check, err := range checksOf(t, token, "ML_KEM", 3) {
+		if !errors.Is(err, hsm.ErrUnsupported) {
+			t.Errorf("only key pairs: %s: %v", check, err)
 		}
 	}
 }

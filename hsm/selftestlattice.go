@@ -1,12 +1,17 @@
 package hsm
 
 import (
+	"bytes"
 	"crypto/sha3"
 	"encoding/asn1"
 	"errors"
 	"slices"
 
 	"filippo.io/mldsa"
+	"github.com/cloudflare/circl/kem"
+	"github.com/cloudflare/circl/kem/mlkem/mlkem1024"
+	"github.com/cloudflare/circl/kem/mlkem/mlkem512"
+	"github.com/cloudflare/circl/kem/mlkem/mlkem768"
 )
 
 var mldsaParameters = map[KeyType]mldsa.Parameters{MLDSA44: mldsa.MLDSA44(), MLDSA65: mldsa.MLDSA65(), MLDSA87: mldsa.MLDSA87()}
@@ -69,4 +74,42 @@ func (s *session) testMLDSAMu(*testKeys) error {
 func representative(public, message []byte) []byte {
 	tr := sha3.SumSHAKE256(public, muSize)
 	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), muSize)
+}
+
+var mlkemSchemes = map[KeyType]kem.Scheme{MLKEM512: mlkem512.Scheme(), MLKEM768: mlkem768.Scheme(), MLKEM1024: mlkem1024.Scheme()}
+
+// testDecapsulation has the host encapsulate. What was changed must give another secret, and no error (FIPS 203 section 6.3).
+func testDecapsulation(name string, kt KeyType) selfTest {
+	return selfTest{name, kt.String() + " key encapsulation", optional, func(s *session, _ *testKeys) error {
+		h, spki, err := s.generateTestPair(kt, DecapsulatePair)
+		if err != nil {
+			return err
+		}
+		var info subjectPublicKeyInfo
+		if _, err := asn1.Unmarshal(spki, &info); err != nil {
+			return err
+		}
+		scheme := mlkemSchemes[kt]
+		public, err := scheme.UnmarshalBinaryPublicKey(info.PublicKey.Bytes)
+		if err != nil {
+			return err
+		}
+		ciphertext, want, err := scheme.Encapsulate(public)
+		if err != nil {
+			return err
+		}
+		for _, same := range []bool{true, false} {
+			if !same {
+				ciphertext[0] ^= 1
+			}
+			got, err := s.decapsulated(h, ciphertext)
+			if err != nil {
+				return err
+			}
+			if bytes.Equal(got, want) != same {
+				return errors.New("another secret than the host's, or the same for another ciphertext")
+			}
+		}
+		return nil
+	}}
 }
