@@ -75,6 +75,8 @@ struct ck_function_list *ck_load_v32(const char *path)
 	*(void **)&get = dlsym(module, "C_GetInterface");
 	if (get == NULL || get("PKCS 11", version, &interface, 0) != 0 || interface == NULL || interface->list == NULL)
 		return NULL;
+	if (interface->list->version[0] != 3 || interface->list->version[1] < 2)
+		return NULL; // a shorter list
 	return interface->list;
 }
 

@@ -33,7 +33,8 @@ func infoOf(i pkcs11.TokenInfo) Info {
 	return Info{Label: i.Label, Manufacturer: i.ManufacturerID, Model: i.Model, Serial: i.SerialNumber, Firmware: version(i.FirmwareVersion)}
 }
 
-// Mechanism is a mechanism that a token is expected to have. ML-DSA's are not among them: few tokens have any, and SelfTest tells.
+// Mechanism is a mechanism that a token is expected to have. Those of PKCS#11 v3.2 are not among them: few tokens have any, and SelfTest
+// tells.
 type Mechanism struct {
 	Name string // as PKCS#11 has it
 	Need string // what it is for
