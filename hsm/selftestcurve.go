@@ -87,8 +87,8 @@ func verifySignature(kt KeyType, spki, message, signature []byte) (bool, error) 
 }
 
 func verifySecp256k1(spki, digest, signature []byte) (bool, error) {
-	var info subjectPublicKeyInfo
-	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+	info, err := parsePublicKeyInfo(spki)
+	if err != nil {
 		return false, err
 	}
 	public, err := secp256k1.ParsePubKey(info.PublicKey.Bytes)

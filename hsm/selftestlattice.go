@@ -3,7 +3,6 @@ package hsm
 import (
 	"bytes"
 	"crypto/sha3"
-	"encoding/asn1"
 	"errors"
 	"slices"
 
@@ -17,8 +16,8 @@ import (
 var mldsaParameters = map[KeyType]mldsa.Parameters{MLDSA44: mldsa.MLDSA44(), MLDSA65: mldsa.MLDSA65(), MLDSA87: mldsa.MLDSA87()}
 
 func verifyMLDSA(set mldsa.Parameters, spki, message, signature []byte) (bool, error) {
-	var info subjectPublicKeyInfo
-	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+	info, err := parsePublicKeyInfo(spki)
+	if err != nil {
 		return false, err
 	}
 	public, err := mldsa.NewPublicKey(set, info.PublicKey.Bytes)
@@ -34,8 +33,8 @@ func (s *session) testMLDSAMu(*testKeys) error {
 	if err != nil {
 		return err
 	}
-	var info subjectPublicKeyInfo
-	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+	info, err := parsePublicKeyInfo(spki)
+	if err != nil {
 		return err
 	}
 	message := []byte("ML-DSA")
@@ -85,8 +84,8 @@ func testDecapsulation(name string, kt KeyType) selfTest {
 		if err != nil {
 			return err
 		}
-		var info subjectPublicKeyInfo
-		if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		info, err := parsePublicKeyInfo(spki)
+		if err != nil {
 			return err
 		}
 		scheme := mlkemSchemes[kt]

@@ -24,6 +24,13 @@ type subjectPublicKeyInfo struct {
 	PublicKey asn1.BitString
 }
 
+func parsePublicKeyInfo(spki []byte) (info subjectPublicKeyInfo, err error) {
+	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
+		return info, errors.New("not a SubjectPublicKeyInfo")
+	}
+	return info, nil
+}
+
 // marshalPoint gives the SubjectPublicKeyInfo of a point in the curve's encoding, or of a public key of ML-DSA or ML-KEM.
 func (k *keyType) marshalPoint(point []byte) ([]byte, error) {
 	if err := k.checkPoint(point); err != nil {

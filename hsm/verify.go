@@ -3,7 +3,6 @@ package hsm
 import (
 	"bytes"
 	"context"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 
@@ -17,7 +16,7 @@ func (t *Token) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []
 	k, err := kt.known()
 	var info subjectPublicKeyInfo
 	if err == nil {
-		_, err = asn1.Unmarshal(spki, &info)
+		info, err = parsePublicKeyInfo(spki)
 	}
 	switch {
 	case err != nil:

@@ -18,8 +18,8 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// verifiesMLDSA checks a signature with another library than the service and the token have.
-func verifiesMLDSA(t *testing.T, spec types.KeySpec, spki, message, signature []byte) bool {
+// publicBits takes a SubjectPublicKeyInfo apart whose algorithm has no parameters.
+func publicBits(t *testing.T, spki []byte) (algorithm string, public []byte) {
 	t.Helper()
 	var info struct {
 		Algorithm struct{ Algorithm asn1.ObjectIdentifier }
@@ -28,12 +28,19 @@ func verifiesMLDSA(t *testing.T, spec types.KeySpec, spki, message, signature []
 	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
 		t.Fatalf("%x: %v", spki, err)
 	}
+	return info.Algorithm.Algorithm.String(), info.Key.Bytes
+}
+
+// verifiesMLDSA checks a signature with another library than the service and the token have.
+func verifiesMLDSA(t *testing.T, spec types.KeySpec, spki, message, signature []byte) bool {
+	t.Helper()
+	algorithm, key := publicBits(t, spki)
 	// RFC 9881 section 2.
-	if want := map[types.KeySpec]string{"ML_DSA_44": "17", "ML_DSA_65": "18", "ML_DSA_87": "19"}[spec]; info.Algorithm.Algorithm.String() != "2.16.840.1.101.3.4.3."+want {
-		t.Errorf("%s is %v", spec, info.Algorithm.Algorithm)
+	if want := map[types.KeySpec]string{"ML_DSA_44": "17", "ML_DSA_65": "18", "ML_DSA_87": "19"}[spec]; algorithm != "2.16.840.1.101.3.4.3."+want {
+		t.Errorf("%s is %s", spec, algorithm)
 	}
 	scheme := schemes.ByName(strings.ReplaceAll(string(spec), "_", "-"))
-	public, err := scheme.UnmarshalBinaryPublicKey(info.Key.Bytes)
+	public, err := scheme.UnmarshalBinaryPublicKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,14 +99,8 @@ func (s *server) signsRepresentatives(t *testing.T, made *types.KeyMetadata, spk
 // representative is μ without a context: FIPS 204 algorithm 7 step 6, of algorithm 2's M'.
 func representative(t *testing.T, spki, message []byte) []byte {
 	t.Helper()
-	var info struct {
-		Algorithm struct{ Algorithm asn1.ObjectIdentifier }
-		Key       asn1.BitString
-	}
-	if _, err := asn1.Unmarshal(spki, &info); err != nil {
-		t.Fatal(err)
-	}
-	tr := sha3.SumSHAKE256(info.Key.Bytes, 64)
+	_, public := publicBits(t, spki)
+	tr := sha3.SumSHAKE256(public, 64)
 	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), 64)
 }
 
