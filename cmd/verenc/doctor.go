@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -93,6 +94,11 @@ func (e *examination) examineToken(ctx context.Context, c *Config) {
 		}
 	}()
 	e.ok("login", "the token accepts the PIN")
+	if call, err := callTime(ctx, token); err != nil {
+		e.bad("latency", err, "check the network to the HSM, and its own log")
+	} else {
+		e.ok("latency", "a call takes %s", call.Round(time.Microsecond))
+	}
 	e.examineAlgorithms(ctx, token)
 }
 

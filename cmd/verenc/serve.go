@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -82,23 +83,36 @@ func serve(ctx context.Context, c *Config) (err error) {
 }
 
 // useProcessors gives Go what suits the token's distance, unless the environment variable GOMAXPROCS says how many.
-func useProcessors(ctx context.Context, token *hsm.Group, log *zap.Logger) {
+func useProcessors(ctx context.Context, token pinger, log *zap.Logger) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return
 	}
-	call := time.Hour
-	for range 10 { // the fastest one met nothing else
-		began := time.Now()
-		if token.Ping(ctx) != nil {
-			return // readiness tells
-		}
-		call = min(call, time.Since(began))
+	call, err := callTime(ctx, token)
+	if err != nil {
+		return // readiness tells
 	}
 	cores := runtime.GOMAXPROCS(0)
 	if n := hsm.Processors(call, cores); n != cores {
 		runtime.GOMAXPROCS(n)
 		log.Info("the token is far away", zap.Duration("call", call), zap.Int("processors", n))
 	}
+}
+
+type pinger interface {
+	Ping(ctx context.Context) error
+}
+
+// callTime is what a call of the token takes: the fastest of ten met nothing else.
+func callTime(ctx context.Context, token pinger) (time.Duration, error) {
+	fastest := time.Duration(math.MaxInt64)
+	for range 10 {
+		began := time.Now()
+		if err := token.Ping(ctx); err != nil {
+			return 0, err
+		}
+		fastest = min(fastest, time.Since(began))
+	}
+	return fastest, nil
 }
 
 func privateHandler(cfg transport.Config, metrics *prometheus.Registry) http.Handler {
