@@ -1,6 +1,6 @@
 // Package faults makes a PKCS#11 module that stands before SoftHSM2 and behaves like a network HSM on a bad day: it is
 // slow, hangs, fails, loses answers, is unplugged, runs full. It also counts and records the calls that reach it,
-// and can have ML-DSA and ML-KEM, which SoftHSM2 2.6 has not.
+// can answer them from memory, and can have ML-DSA and ML-KEM, which SoftHSM2 2.6 has not.
 //
 // It protects nothing and is for tests and benchmarks only. What it records includes secrets.
 //
