@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
@@ -41,6 +42,24 @@ func (s *session) step() error {
 		s.watchdog.Reset(s.searchCall)
 	}
 	return nil
+}
+
+// stepObject is step before a call that makes an object. One that makes a token object is never made again, whatever became of it;
+// so an idle session, which the token may have closed, is asked first whether it is still there.
+func (s *session) stepObject(template []*pkcs11.Attribute) error {
+	if s.idled && s.steps == 0 && ofToken(template) {
+		if err := s.step(); err != nil {
+			return err
+		}
+		if _, err := s.lib.ctx.GetSessionInfo(s.handle); err != nil {
+			return failed("C_GetSessionInfo", err)
+		}
+	}
+	return s.step()
+}
+
+func ofToken(template []*pkcs11.Attribute) bool {
+	return slices.ContainsFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN && truth(a.Value) })
 }
 
 // operation is a pair of calls: an Init call and the one that does all the work.
@@ -135,7 +154,7 @@ func (s *session) value(object pkcs11.ObjectHandle, size int) ([]byte, error) {
 // create is C_CreateObject, without a copy of any value in C memory.
 func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	defer keepOut(s.lib.objects)()
-	if err := s.step(); err != nil {
+	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
 	attributes, unpin := pinned(s.profile.allowed(template))
@@ -191,7 +210,7 @@ func (s *session) random(n int) ([]byte, error) {
 
 func (s *session) generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	defer keepOut(s.lib.objects)()
-	if err := s.step(); err != nil {
+	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
 	h, err := s.lib.ctx.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, s.profile.allowed(template))
@@ -211,7 +230,7 @@ func (s *session) destroy(h pkcs11.ObjectHandle) error {
 
 func (s *session) unwrap(mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	defer keepOut(s.lib.objects)()
-	if err := s.step(); err != nil {
+	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
 	h, err := s.lib.ctx.UnwrapKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, params)}, unwrapping, wrapped, s.profile.allowed(template))
@@ -230,7 +249,7 @@ func (s *session) deriveKey(m *pkcs11.Mechanism, base pkcs11.ObjectHandle, templ
 func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
 	defer keepOut(s.lib.generators)()
 	defer keepOut(s.lib.objects)()
-	if err := s.step(); err != nil {
+	if err := s.stepObject(private); err != nil {
 		return 0, 0, err
 	}
 	pub, priv, err := s.lib.ctx.GenerateKeyPair(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, s.profile.allowed(public), s.profile.allowed(private))
@@ -293,7 +312,7 @@ func (s *session) loggedIn() bool {
 		return false
 	}
 	info, err := s.lib.ctx.GetSessionInfo(s.handle)
-	return err == nil && info.State == pkcs11.CKS_RW_USER_FUNCTIONS
+	return err == nil && info.State == pkcs11.CKS_RW_USER_FUNCTIONS && !s.dead.Load() // or it may be the next connection's login
 }
 
 // keepOut keeps searches out until what it returns is called.

@@ -1,0 +1,145 @@
+package faults_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+// TestCreationIsNotRepeated loses the answer of what makes a token object, with errors that mean no more than that an idle
+// session was closed: to begin again would make a second object, which nobody destroys.
+func TestCreationIsNotRepeated(t *testing.T) {
+	token, m := connect(t)
+	known(t, token)
+	under, unwrapping := newID(t), newID(t)
+	if err := token.GenerateWrappingKey(t.Context(), under, "verenc/test"); err != nil {
+		t.Fatal(err)
+	}
+	outside := hsm.WrappedKey{Name: newID(t), Under: under, Purpose: hsm.Seal}
+	var err error
+	if outside.Wrapped, _, err = token.GenerateWrappedKey(t.Context(), outside); err != nil {
+		t.Fatal(err)
+	}
+	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: unwrapping, Type: hsm.RSA2048, Purpose: hsm.UnwrapPair})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	material, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), make([]byte, 32), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, create := range map[string]func(hsm.ObjectID) error{
+		"secret key": func(id hsm.ObjectID) error {
+			return token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Purpose: hsm.Seal})
+		},
+		"wrapping key": func(id hsm.ObjectID) error { return token.GenerateWrappingKey(t.Context(), id, "verenc/test") },
+		"key pair": func(id hsm.ObjectID) error {
+			_, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.P256, Purpose: hsm.SignPair})
+			return err
+		},
+		"settled key": func(id hsm.ObjectID) error { return token.Settle(t.Context(), outside, id, "verenc/test") },
+		"imported key": func(id hsm.ObjectID) error {
+			_, err := token.Import(t.Context(), hsm.Import{Wrapping: unwrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: material,
+				Secret: &hsm.SecretKey{ID: id, Purpose: hsm.Seal}})
+			return err
+		},
+	} {
+		m.ResetCounts()
+		if err := create(newID(t)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		before := objects(t, token)
+		for function := range m.Counts() {
+			for _, rv := range []uint{pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED} {
+				if err := token.Ping(t.Context()); err != nil { // leaves an idle session
+					t.Fatal(err)
+				}
+				id := newID(t)
+				m.Fail(function, rv, faults.Times(1), faults.AfterCall())
+				created := create(id)
+				m.Clear()
+				if err := token.Destroy(t.Context(), id); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				if after := objects(t, token); len(after) != len(before) {
+					t.Errorf("%s, %s lost, %#x: %v; when it is destroyed there are %d objects, not %d", name, function, rv, created, len(after), len(before))
+				}
+			}
+		}
+	}
+}
+
+func objects(t *testing.T, token *hsm.Token) []hsm.Object {
+	t.Helper()
+	all, err := token.Objects(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestSearchMeetsTheNextLogin: a search that found nothing since the login was lost says nothing of an object, even if there is a
+// login again when it asks for that.
+func TestSearchMeetsTheNextLogin(t *testing.T) {
+	soft := softhsm.New(t)
+	m := faults.New(t, soft)
+	changes, tell := telling()
+	open := func(tell func(*hsm.Config)) *hsm.Token {
+		cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
+		tell(&cfg)
+		token, err := hsm.Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			m.Clear()
+			if err := token.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		known(t, token)
+		return token
+	}
+	token, other := open(tell), open(func(*hsm.Config) {})
+	next(t, changes, false)
+	id := newID(t)
+	if err := other.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Purpose: hsm.Seal}); err != nil {
+		t.Fatal(err)
+	}
+	m.Hang("C_GetSessionInfo", faults.Times(1))
+	m.LogOut()
+	done := make(chan error)
+	go func() { done <- token.Destroy(t.Context(), id) }()
+	if err := m.WaitHanging(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	next(t, changes, true)
+	next(t, changes, false)
+	m.Release()
+	if err := <-done; !errors.Is(err, hsm.ErrUnavailable) {
+		t.Errorf("the object is said to be destroyed: %v", err)
+	}
+	if err := token.Destroy(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if all := objects(t, token); len(all) != 0 {
+		t.Errorf("%v", all)
+	}
+}
