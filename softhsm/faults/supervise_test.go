@@ -124,7 +124,7 @@ func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	}
 	defer token.Close()
 	next(t, changes, false)
-	known(t, token) // or the straggler's session may have a number that no new session takes
+	known(t, token)
 	p := newPair(t, token)
 	m.Hang("C_GenerateKey", faults.AfterCall()) // the calls that follow it in the operation would meet new handles
 	done := make(chan error)
@@ -142,7 +142,9 @@ func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	if err := <-done; !errors.Is(err, hsm.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
-	if n := m.Counts(); len(n) != 0 || m.Sessions() != before {
+	n := m.Counts()
+	delete(n, "C_CloseSession") // of a number that no new session has: it may still be the old one's
+	if len(n) != 0 || m.Sessions() != before {
 		t.Errorf("%d sessions, then %d; %v", before, m.Sessions(), n)
 	}
 }
