@@ -132,11 +132,27 @@ func (s *session) unwrapHeld(k WrappedKey) (pkcs11.ObjectHandle, error) {
 	s.held.unwrapping.Lock()
 	defer s.held.unwrapping.Unlock()
 	keeper := session{conn: s.conn, handle: s.keeper}
-	h, err := keeper.unwrap(s.profile.wrap, nil, wrapping, k.Wrapped, append(template, sessionObject()...))
+	named := append(template, pkcs11.NewAttribute(pkcs11.CKA_ID, k.Name[:]))
+	h, err := keeper.unwrap(s.profile.wrap, nil, wrapping, k.Wrapped, append(named, sessionObject()...))
 	if err != nil {
+		if hasCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED) {
+			_ = s.destroyUntold(k.Name) // these do not say that nothing was made; if it fails, the object goes with the connection
+		}
 		return 0, k.spoilt(err)
 	}
 	return h, nil
+}
+
+// destroyUntold ends the session objects of a key that the token has made without telling so.
+func (s *session) destroyUntold(name ObjectID) error {
+	handles, err := s.search([]*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, name[:]),
+	})
+	if err != nil {
+		return err
+	}
+	return s.destroyAll(handles)
 }
 
 // release ends the uses of held keys.

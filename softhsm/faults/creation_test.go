@@ -143,3 +143,39 @@ func TestSearchMeetsTheNextLogin(t *testing.T) {
 		t.Errorf("%v", all)
 	}
 }
+
+// TestUntoldSessionObjects: a wrapped key that was unwrapped without an answer leaves no object behind, although the session that
+// it is in goes on.
+func TestUntoldSessionObjects(t *testing.T) {
+	token, m := connect(t)
+	under := newID(t)
+	if err := token.GenerateWrappingKey(t.Context(), under, "verenc/test"); err != nil {
+		t.Fatal(err)
+	}
+	key := hsm.WrappedKey{Name: newID(t), Under: under, Purpose: hsm.Seal}
+	var err error
+	if key.Wrapped, _, err = token.GenerateWrappedKey(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY} {
+		if err := token.Forget(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		m.Fail("C_UnwrapKey", rv, faults.Times(1), faults.AfterCall())
+		if _, err := token.Encrypt(t.Context(), key, []byte("x"), nil); err == nil {
+			t.Errorf("%#x: used without an answer", rv)
+		}
+		if n := m.Usage().Objects; n != 0 {
+			t.Errorf("%#x: %d objects are left", rv, n)
+		}
+		if _, err := token.Encrypt(t.Context(), key, []byte("x"), nil); err != nil {
+			t.Errorf("%#x: afterwards: %v", rv, err)
+		}
+	}
+	if err := token.Forget(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if s := token.Stats(); s.Connections != 1 {
+		t.Errorf("%+v", s)
+	}
+}
