@@ -1,10 +1,6 @@
 package faults_test
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/x509"
 	"errors"
 	"testing"
 	"time"
@@ -30,18 +26,7 @@ func TestCreationIsNotRepeated(t *testing.T) {
 	if outside.Wrapped, _, err = token.GenerateWrappedKey(t.Context(), outside); err != nil {
 		t.Fatal(err)
 	}
-	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: unwrapping, Type: hsm.RSA2048, Purpose: hsm.UnwrapPair})
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil {
-		t.Fatal(err)
-	}
-	material, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), make([]byte, 32), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	material := newWrapping(t, token, unwrapping)(make([]byte, 32))
 	for name, create := range map[string]func(hsm.ObjectID) error{
 		"secret key": func(id hsm.ObjectID) error {
 			return token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Purpose: hsm.Seal})

@@ -55,12 +55,10 @@ func TestTokensOwnIVs(t *testing.T) {
 	}
 }
 
-// TestCheckValueUnderTokensIVs imports the same material twice.
-func TestCheckValueUnderTokensIVs(t *testing.T) {
-	token, m := connect(t, func(c *hsm.Config) { c.Profile = "cloudhsm" })
-	m.OwnIVs(faults.TokenIVsOnly)
-	wrapping := newID(t)
-	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: wrapping, Type: hsm.RSA2048, Purpose: hsm.UnwrapPair})
+// newWrapping makes a key pair for imports, and gives what encrypts to it with OAEP and SHA-1.
+func newWrapping(t *testing.T, token *hsm.Token, id hsm.ObjectID) (wrap func(material []byte) []byte) {
+	t.Helper()
+	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.RSA2048, Purpose: hsm.UnwrapPair})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,12 +66,25 @@ func TestCheckValueUnderTokensIVs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var values [][]byte
-	for range 2 {
-		wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), bytes.Repeat([]byte{7}, 32), nil)
+	return func(material []byte) []byte {
+		t.Helper()
+		wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), material, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
+		return wrapped
+	}
+}
+
+// TestCheckValueUnderTokensIVs imports the same material twice.
+func TestCheckValueUnderTokensIVs(t *testing.T) {
+	token, m := connect(t, func(c *hsm.Config) { c.Profile = "cloudhsm" })
+	m.OwnIVs(faults.TokenIVsOnly)
+	wrapping := newID(t)
+	var values [][]byte
+	wrap := newWrapping(t, token, wrapping)
+	for range 2 {
+		wrapped := wrap(bytes.Repeat([]byte{7}, 32))
 		done, err := token.Import(t.Context(), hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: wrapped,
 			Secret: &hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}})
 		if err != nil {
