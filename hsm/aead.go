@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // Overhead is how many bytes longer than its plaintext a box of Encrypt is: IV and tag.
@@ -74,7 +76,7 @@ func (s *session) seal(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad []b
 			return nil, fmt.Errorf("draw an initialisation vector: %w", err)
 		}
 	}
-	out, _, err := s.gcm(cEncrypt, h, iv, plaintext, aad)
+	out, _, err := s.gcm(cryptoki.Encrypt, h, iv, plaintext, aad)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +115,7 @@ func (s *session) unseal(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error)
 // tryBox decrypts. It is unsure of errors that a bad box and a bad token have in common.
 func (s *session) tryBox(h pkcs11.ObjectHandle, box, aad []byte) (plaintext []byte, unsure bool, err error) {
 	iv := [ivSize]byte(box)
-	plaintext, started, err := s.gcm(cDecrypt, h, &iv, box[ivSize:], aad)
+	plaintext, started, err := s.gcm(cryptoki.Decrypt, h, &iv, box[ivSize:], aad)
 	if err == nil && len(plaintext) != len(box)-Overhead {
 		clear(plaintext)
 		return nil, false, fmt.Errorf("C_Decrypt: %d bytes instead of %d", len(plaintext), len(box)-Overhead)

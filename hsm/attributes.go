@@ -7,7 +7,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Attributes is what the token itself says of a key, for whoever attests it.
+// Attributes is what the token itself says of a key, for whoever attests it. What it does not say is empty or false.
 type Attributes struct {
 	Label            string
 	KeyType          string // CKA_KEY_TYPE by its name in PKCS#11, "CKK_AES"
@@ -39,7 +39,7 @@ func (t *Token) Attributes(ctx context.Context, key Key) (Attributes, error) {
 		if err != nil {
 			return Attributes{}, err
 		}
-		v, err := s.attributes(h, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_KEY_GEN_MECHANISM, pkcs11.CKA_LOCAL,
+		v, err := s.attributesIfAny(h, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_KEY_GEN_MECHANISM, pkcs11.CKA_LOCAL,
 			pkcs11.CKA_SENSITIVE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_EXTRACTABLE, pkcs11.CKA_NEVER_EXTRACTABLE)
 		if err != nil {
 			return Attributes{}, err
@@ -50,7 +50,10 @@ func (t *Token) Attributes(ctx context.Context, key Key) (Attributes, error) {
 }
 
 func name(names map[uint]string, value []byte) string {
-	if known, ok := names[ulong(value)]; ok && len(value) == len(ulongs(0)) {
+	if value == nil {
+		return ""
+	}
+	if known, ok := names[ulong(value)]; ok && len(value) == ulongSize {
 		return known
 	}
 	return fmt.Sprintf("%#x", ulong(value))

@@ -34,8 +34,7 @@ func (t *Token) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) (z
 
 // derive reads Z through a session object.
 func (s *session) derive(private pkcs11.ObjectHandle, k *keyType, peer []byte) ([]byte, error) {
-	params := pkcs11.NewECDH1DeriveParams(pkcs11.CKD_NULL, nil, peer)
-	h, err := s.deriveKey(pkcs11.NewMechanism(pkcs11.CKM_ECDH1_DERIVE, params), private,
+	h, err := s.deriveECDH(private, pkcs11.CKD_NULL, peer,
 		append(readableSecret(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.size)))
 	if err != nil {
 		return nil, err

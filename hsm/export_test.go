@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // Raw is a session of a token and keys in it, for benchmarks: the C calls of an operation and nothing around them.
@@ -44,14 +46,14 @@ func (r *Raw) Close(t *Token) {
 
 // Encrypt is C_EncryptInit and C_Encrypt of 32 bytes.
 func (r *Raw) Encrypt(aad []byte) error {
-	_, _, err := r.s.gcm(cEncrypt, r.seal, &[ivSize]byte{}, make([]byte, 32), aad)
+	_, _, err := r.s.gcm(cryptoki.Encrypt, r.seal, &[ivSize]byte{}, make([]byte, 32), aad)
 	return err
 }
 
 // Decrypt is C_DecryptInit and C_Decrypt of a box.
 func (r *Raw) Decrypt(box, aad []byte) error {
 	iv := [ivSize]byte(box)
-	_, _, err := r.s.gcm(cDecrypt, r.seal, &iv, box[ivSize:], aad)
+	_, _, err := r.s.gcm(cryptoki.Decrypt, r.seal, &iv, box[ivSize:], aad)
 	return err
 }
 
@@ -73,7 +75,7 @@ func (r *Raw) GenerateWrapped(aad []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := r.s.gcm(cEncrypt, r.seal, &[ivSize]byte{}, wrapped, aad); err != nil {
+	if _, _, err := r.s.gcm(cryptoki.Encrypt, r.seal, &[ivSize]byte{}, wrapped, aad); err != nil {
 		return err
 	}
 	return r.s.destroy(h)
@@ -82,7 +84,7 @@ func (r *Raw) GenerateWrapped(aad []byte) error {
 // DecryptWrapped is C_DecryptInit, C_Decrypt, C_UnwrapKey, C_GetAttributeValue and C_DestroyObject.
 func (r *Raw) DecryptWrapped(box, aad []byte) error {
 	iv := [ivSize]byte(box)
-	wrapped, _, err := r.s.gcm(cDecrypt, r.seal, &iv, box[ivSize:], aad)
+	wrapped, _, err := r.s.gcm(cryptoki.Decrypt, r.seal, &iv, box[ivSize:], aad)
 	if err != nil {
 		return err
 	}
@@ -92,6 +94,6 @@ func (r *Raw) DecryptWrapped(box, aad []byte) error {
 
 // SignRSA is C_SignInit and C_Sign with CKM_RSA_PKCS.
 func (r *Raw) SignRSA() error {
-	_, _, err := r.s.once(cSign, pkcs11.CKM_RSA_PKCS, nil, r.rsa, r.digest, 256)
+	_, _, err := r.s.once(cryptoki.Sign, pkcs11.CKM_RSA_PKCS, nil, r.rsa, r.digest, 256)
 	return err
 }

@@ -31,6 +31,10 @@ import (
 // Config says which token to use and how hard.
 type Config struct {
 	Module string // absolute path of the PKCS#11 module
+	// InitArguments is C_INITIALIZE_ARGS.pReserved, which some modules want: NSS softokn its configdir
+	// string, for one. Empty for NULL.
+	InitArguments string
+
 	Label  string // CKA_LABEL of the token; Label or Serial is required
 	Serial string // serial number of the token; tells tokens of one label apart
 	PIN    string // user PIN; tried once
@@ -133,7 +137,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 
 // open loads the module and connects. It gives no connection, and no error, when that is left for later.
 func (t *Token) open() (c *conn, err error) {
-	if t.lib, err = loadLibrary(t.cfg.Module); err != nil {
+	if t.lib, err = loadLibrary(moduleSource{path: t.cfg.Module, initArguments: t.cfg.InitArguments}); err != nil {
 		return nil, err
 	}
 	c, err = t.connect()

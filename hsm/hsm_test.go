@@ -98,17 +98,15 @@ func TestKeysNeverLeave(t *testing.T) {
 			if err != nil {
 				return struct{}{}, err
 			}
-			attributes, err := s.lib.ctx.GetAttributeValue(s.handle, h, []*pkcs11.Attribute{
-				pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, nil), pkcs11.NewAttribute(pkcs11.CKA_ALWAYS_SENSITIVE, nil),
-				pkcs11.NewAttribute(pkcs11.CKA_NEVER_EXTRACTABLE, nil), pkcs11.NewAttribute(pkcs11.CKA_LOCAL, nil),
-				pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, nil), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, nil),
-				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, nil)})
+			types := []uint{pkcs11.CKA_SENSITIVE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_NEVER_EXTRACTABLE, pkcs11.CKA_LOCAL,
+				pkcs11.CKA_PRIVATE, pkcs11.CKA_TOKEN, pkcs11.CKA_EXTRACTABLE}
+			values, err := s.attributes(h, types...)
 			if err != nil {
 				return struct{}{}, err
 			}
 			for i, want := range []byte{1, 1, 1, 1, 1, 1, 0} {
-				if got := attributes[i].Value; len(got) != 1 || got[0] != want {
-					t.Errorf("%s: attribute %#x is %v, not %d", id, attributes[i].Type, got, want)
+				if got := values[i]; len(got) != 1 || got[0] != want {
+					t.Errorf("%s: attribute %#x is %v, not %d", id, types[i], got, want)
 				}
 			}
 			if _, err := s.value(h, 64); err == nil {
@@ -160,11 +158,11 @@ func TestAgainstAnotherGCM(t *testing.T) {
 	key := bytes.Repeat([]byte{9}, aesKeySize)
 	id := newID(t)
 	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		_, err := s.lib.ctx.CreateObject(s.handle, Seal.template())
+		_, err := s.lib.module.CreateObject(s.handle, Seal.template())
 		if err == nil {
 			t.Error("a key without a value was made")
 		}
-		h, err := s.lib.ctx.CreateObject(s.handle, append(Seal.template(),
+		h, err := s.lib.module.CreateObject(s.handle, append(Seal.template(),
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, key), pkcs11.NewAttribute(pkcs11.CKA_ID, id[:])))
 		s.remember(id, h)
 		return struct{}{}, err

@@ -10,6 +10,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // ImportAlgorithm says how key material is wrapped under an UnwrapPair's public key.
@@ -176,13 +178,13 @@ func (s *session) checkValue(h pkcs11.ObjectHandle, p Purpose) ([]byte, error) {
 		out, err = s.mac(h, hash, constant)
 	} else if s.profile.iv == callersIV {
 		iv := [ivSize]byte{}
-		out, _, err = s.gcm(cEncrypt, h, &iv, constant, nil)
+		out, _, err = s.gcm(cryptoki.Encrypt, h, &iv, constant, nil)
 		if err == nil && iv != [ivSize]byte{} {
 			err = fmt.Errorf("import: %w: the token draws its own initialisation vectors: set its profile", ErrUnsupported)
 		}
 	} else {
 		block := sha256.Sum256(constant)
-		out, _, err = s.once(cEncrypt, pkcs11.CKM_AES_ECB, nil, h, block[:aes.BlockSize], aes.BlockSize)
+		out, _, err = s.once(cryptoki.Encrypt, pkcs11.CKM_AES_ECB, nil, h, block[:aes.BlockSize], aes.BlockSize)
 	}
 	if err != nil {
 		return nil, err

@@ -86,10 +86,10 @@ func (s *session) visit(f func(pkcs11.ObjectHandle, Object)) error {
 		return err
 	}
 	for _, h := range handles {
-		values, err := s.attributes(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
+		values, err := s.attributesIfAny(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL) // not all objects are ours
 		switch {
-		case hasCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE):
-			continue // one just destroyed, or somebody else's
+		case hasCode(err, pkcs11.CKR_OBJECT_HANDLE_INVALID):
+			continue // one just destroyed
 		case err != nil:
 			return err
 		case len(values[0]) == len(ObjectID{}):
@@ -171,6 +171,9 @@ func (s *session) alone() (release func()) {
 	}
 }
 
+// mostObjects is far more than tokens have room for: a search that goes on is one that never ends.
+const mostObjects = 1 << 22
+
 // search is C_FindObjects.
 func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	if s.profile.searchAlone {
@@ -188,7 +191,9 @@ func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, e
 		if len(some) == 0 {
 			return all, s.findFinal()
 		}
-		all = append(all, some...)
+		if all = append(all, some...); len(all) > mostObjects {
+			return nil, fmt.Errorf("C_FindObjects: the token lists more than %d objects", mostObjects)
+		}
 	}
 }
 

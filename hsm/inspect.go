@@ -2,13 +2,14 @@ package hsm
 
 import (
 	"context"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 )
 
 // Tokens lists the initialised tokens that a module offers, without logging in.
-func Tokens(module string) (tokens []Info, err error) {
-	lib, err := loadLibrary(module)
+func Tokens(module, initArguments string) (tokens []Info, err error) {
+	lib, err := loadLibrary(moduleSource{path: module, initArguments: initArguments})
 	if err != nil {
 		return nil, err
 	}
@@ -17,12 +18,12 @@ func Tokens(module string) (tokens []Info, err error) {
 			err = released
 		}
 	}()
-	slots, err := lib.ctx.GetSlotList(true)
+	slots, err := lib.module.Slots()
 	if err != nil {
 		return nil, failed("C_GetSlotList", err)
 	}
 	for _, slot := range slots {
-		if info, err := lib.ctx.GetTokenInfo(slot); err == nil && info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
+		if info, err := lib.module.TokenInfo(slot); err == nil && info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
 			tokens = append(tokens, infoOf(info))
 		}
 	}
@@ -68,17 +69,13 @@ func (t *Token) MissingMechanisms(ctx context.Context) ([]Mechanism, error) {
 		if err := s.step(); err != nil {
 			return nil, err
 		}
-		listed, err := s.lib.ctx.GetMechanismList(s.slot)
+		listed, err := s.lib.module.Mechanisms(s.slot)
 		if err != nil {
 			return nil, failed("C_GetMechanismList", err)
 		}
-		has := map[uint]bool{}
-		for _, m := range listed {
-			has[m.Mechanism] = true
-		}
 		var missing []Mechanism
 		for _, m := range mechanisms {
-			if !has[m.id] {
+			if !slices.Contains(listed, m.id) {
 				missing = append(missing, m)
 			}
 		}

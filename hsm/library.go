@@ -1,22 +1,16 @@
 package hsm
 
-/*
-#cgo LDFLAGS: -ldl
-#include <stdlib.h>
-#include "cryptoki.h"
-*/
-import "C"
-
 import (
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
-	"unsafe"
 
 	"github.com/miekg/pkcs11"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 const (
@@ -27,12 +21,9 @@ const (
 // library is one loaded and initialised PKCS#11 module. C_Initialize and C_Finalize act on the whole process,
 // so there is one library a path, counted.
 type library struct {
-	path string
-	ctx  *pkcs11.Ctx
-	list *C.struct_ck_function_list
-	v32  *C.struct_ck_function_list // nil in most modules
-	refs int                        // guarded by libraries.mu
-	ours bool                       // this package has initialised it, and so finalises it
+	source moduleSource
+	module cryptoki.Module
+	refs   int // guarded by libraries.mu
 
 	strays strays
 
@@ -45,6 +36,11 @@ type library struct {
 	generators *semaphore.Weighted
 }
 
+// moduleSource says where a module comes from, and is how two connections know that they share it.
+type moduleSource struct {
+	path, initArguments string
+}
+
 // everyone is all of a semaphore.
 const everyone = math.MaxInt32
 
@@ -53,41 +49,23 @@ var libraries = struct {
 	byPath map[string]*library
 }{byPath: map[string]*library{}}
 
-func loadLibrary(path string) (*library, error) {
-	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("load PKCS#11 module %q: give its absolute path", path)
-	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("load PKCS#11 module: %w (install the HSM's client, or scripts/setup.sh for SoftHSM)", err)
-	}
+func loadLibrary(source moduleSource) (*library, error) {
 	libraries.mu.Lock()
 	defer libraries.mu.Unlock()
-	if l := libraries.byPath[path]; l != nil {
+	if l := libraries.byPath[source.path]; l != nil {
+		if l.source != source {
+			return nil, fmt.Errorf("load PKCS#11 module %s: it is loaded with other settings: all tokens of a module need the same token.init_arguments and token.isolate", source.path)
+		}
 		l.refs++
 		return l, nil
 	}
-
-	cpath := C.CString(path)
-	defer C.free(unsafe.Pointer(cpath))
-	var problem *C.char
-	list := C.ck_load(cpath, &problem)
-	if list == nil {
-		defer C.free(unsafe.Pointer(problem))
-		return nil, fmt.Errorf("load PKCS#11 module %s: %s", path, C.GoString(problem))
+	module, err := cryptoki.Load(cryptoki.Config{Path: source.path, InitArguments: source.initArguments})
+	if err != nil {
+		return nil, err
 	}
-	ctx := pkcs11.New(path)
-	if ctx == nil {
-		return nil, fmt.Errorf("load PKCS#11 module %s: it cannot be opened", path)
-	}
-	err := failed("C_Initialize", ctx.Initialize())
-	if err != nil && !hasCode(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
-		ctx.Destroy()
-		return nil, fmt.Errorf("initialise PKCS#11 module %s: %w (check the module's own configuration)", path, err)
-	}
-	l := &library{path: path, ctx: ctx, list: list, v32: C.ck_load_v32(cpath), refs: 1, ours: err == nil,
-		strays:  strays{owners: map[pkcs11.SessionHandle]*conn{}},
+	l := &library{source: source, module: module, refs: 1, strays: strays{owners: map[pkcs11.SessionHandle]*conn{}},
 		objects: semaphore.NewWeighted(everyone), generators: semaphore.NewWeighted(everyone)}
-	libraries.byPath[path] = l
+	libraries.byPath[source.path] = l
 	return l, nil
 }
 
@@ -99,29 +77,28 @@ func (l *library) release() error {
 	if l.refs > 0 {
 		return nil
 	}
-	delete(libraries.byPath, l.path)
-	defer l.ctx.Destroy()
-	if !l.ours {
-		return nil
-	}
-	return failed("C_Finalize", l.ctx.Finalize())
+	delete(libraries.byPath, l.source.path)
+	return l.module.Close()
 }
 
 // findSlot gives the slot of the token with this label and serial number; an empty one matches all. Slots are
-// numbered anew by reboots and failovers, so they are never remembered.
+// numbered anew by reboots and failovers, so they are never remembered. Blanks behind a label are padding.
 func (l *library) findSlot(label, serial string) (uint, pkcs11.TokenInfo, error) {
-	slots, err := l.ctx.GetSlotList(true)
+	label, serial = strings.TrimRight(label, " "), strings.TrimRight(serial, " ")
+	slots, err := l.module.Slots()
 	if err != nil {
 		return 0, pkcs11.TokenInfo{}, failed("C_GetSlotList", err)
 	}
 	var matches []uint
 	var found pkcs11.TokenInfo
 	for _, slot := range slots {
-		info, err := l.ctx.GetTokenInfo(slot)
+		info, err := l.module.TokenInfo(slot)
 		if err != nil || (label != "" && info.Label != label) || (serial != "" && info.SerialNumber != serial) {
 			continue
 		}
-		matches, found = append(matches, slot), info
+		if !slices.Contains(matches, slot) { // a module may list a slot twice
+			matches, found = append(matches, slot), info
+		}
 	}
 	switch {
 	case len(matches) == 0:

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // macs are the mechanisms of HMAC (RFC 2104) by hash.
@@ -34,7 +36,7 @@ func (t *Token) MAC(ctx context.Context, key Key, hash crypto.Hash, message []by
 }
 
 func (s *session) mac(h pkcs11.ObjectHandle, hash crypto.Hash, message []byte) ([]byte, error) {
-	mac, _, err := s.once(cSign, macs[hash], nil, h, message, hash.Size())
+	mac, _, err := s.once(cryptoki.Sign, macs[hash], nil, h, message, hash.Size())
 	if err == nil && len(mac) != hash.Size() {
 		err = fmt.Errorf("C_Sign: a MAC of %d bytes instead of %d", len(mac), hash.Size())
 	}

@@ -11,6 +11,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // oaepHashes are the hashes of RSAES-OAEP with the mechanisms of hash and MGF1.
@@ -74,13 +76,13 @@ func (s *session) oaepDecrypter(hash crypto.Hash) (oaepDecrypter, error) {
 
 // decryptOAEP has the token do it all.
 func (s *session) decryptOAEP(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	plaintext, _, err := s.once(cDecrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(hash), h, ciphertext, len(ciphertext))
+	plaintext, _, err := s.once(cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(hash), h, ciphertext, len(ciphertext))
 	return plaintext, err
 }
 
 // decryptRaw has the token do the RSA operation.
 func (s *session) decryptRaw(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	em, _, err := s.once(cDecrypt, pkcs11.CKM_RSA_X_509, nil, h, ciphertext, len(ciphertext))
+	em, _, err := s.once(cryptoki.Decrypt, pkcs11.CKM_RSA_X_509, nil, h, ciphertext, len(ciphertext))
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +160,7 @@ func (s *session) refusesOAEP(h pkcs11.ObjectHandle) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	got, started, err := s.once(cDecrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(crypto.SHA256), h, ciphertext, len(ciphertext))
+	got, started, err := s.once(cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(crypto.SHA256), h, ciphertext, len(ciphertext))
 	if !started && hasCode(err, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_MECHANISM_INVALID) {
 		return true, nil
 	}

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // Algorithm is a signature algorithm.
@@ -121,7 +123,7 @@ func prehashed() []byte {
 }
 
 func (s *session) sign(h pkcs11.ObjectHandle, c signCall) ([]byte, error) {
-	signature, _, err := s.once(cSign, c.mechanism, c.params, h, c.in, c.size)
+	signature, _, err := s.once(cryptoki.Sign, c.mechanism, c.params, h, c.in, c.size)
 	if err != nil {
 		return nil, err
 	}

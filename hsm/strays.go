@@ -89,7 +89,7 @@ func (l *library) sweep() {
 		if closing == nil {
 			return
 		}
-		_ = l.ctx.CloseSession(h) // one that can't be closed is already gone
+		_ = l.module.CloseSession(h) // one that can't be closed is already gone
 		close(closing)
 		l.strays.closed(closing)
 	}
@@ -97,7 +97,7 @@ func (l *library) sweep() {
 
 func (l *library) openSession(c *conn) (pkcs11.SessionHandle, error) {
 	l.strays.beginOpening()
-	h, err := l.ctx.OpenSession(c.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	h, err := l.module.OpenSession(c.slot)
 	if err != nil {
 		l.strays.endOpening(0, nil)
 	} else {
@@ -112,5 +112,5 @@ func (l *library) closeSession(h pkcs11.SessionHandle) {
 	l.strays.mu.Lock()
 	delete(l.strays.owners, h)
 	l.strays.mu.Unlock()
-	_ = l.ctx.CloseSession(h) // one that can't be closed is already gone
+	_ = l.module.CloseSession(h) // one that can't be closed is already gone
 }

@@ -154,7 +154,8 @@ func (t *Token) connect() (*conn, error) {
 		return nil, err
 	}
 	limit := t.cfg.Sessions
-	if most := info.MaxRwSessionCount; most > 1 && most != pkcs11.CK_UNAVAILABLE_INFORMATION && int(most)-1 < limit {
+	// The number is the token's word: 0 and CK_UNAVAILABLE_INFORMATION mean that it says nothing.
+	if most := info.MaxRwSessionCount; most > 1 && most <= uint(limit) {
 		limit = int(most) - 1
 	}
 	p := t.profile
@@ -180,7 +181,7 @@ func (t *Token) logIn(c *conn) error {
 	if err := t.pin.begin(); err != nil {
 		return err
 	}
-	err := failed("C_Login", t.lib.ctx.Login(c.keeper, pkcs11.CKU_USER, t.cfg.PIN))
+	err := failed("C_Login", t.lib.module.Login(c.keeper, t.cfg.PIN))
 	if hasCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		err = nil
 	}

@@ -53,13 +53,7 @@ func (s *session) verify(mechanism uint, key pkcs11.ObjectHandle, message, signa
 	if err := s.step(); err != nil {
 		return false, err
 	}
-	if err := s.lib.ctx.VerifyInit(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, key); err != nil {
-		return false, failed("C_VerifyInit", err)
-	}
-	if err := s.step(); err != nil {
-		return false, err
-	}
-	err := failed("C_Verify", s.lib.ctx.Verify(s.handle, message, signature))
+	err := failed("C_Verify", s.lib.module.Verify(s.handle, mechanism, key, message, signature))
 	if hasCode(err, pkcs11.CKR_SIGNATURE_INVALID, pkcs11.CKR_SIGNATURE_LEN_RANGE) {
 		return false, nil
 	}

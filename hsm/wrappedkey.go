@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // Key is a key to be used: an ObjectID, which is that of a token object, or a WrappedKey.
@@ -97,7 +99,7 @@ func (t *Token) GenerateWrappingKey(ctx context.Context, id ObjectID, label stri
 func (s *session) generateWrapping(end []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	template := append(Wrap.template(),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, aesKeySize),
-		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP_TEMPLATE, insideOnly()))
+		cryptoki.UnwrapTemplate())
 	return s.generate(pkcs11.CKM_AES_KEY_GEN, append(template, end...))
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // holding has a connection hold so many wrapped keys at most.
@@ -144,7 +146,7 @@ func TestWrappedKeysStayInside(t *testing.T) {
 				t.Errorf("the stored bytes were unwrapped into a key that is %s", name)
 			}
 		}
-		if _, _, err := s.once(cDecrypt, pkcs11.CKM_AES_ECB, nil, wrapping, k.Wrapped, 64); err == nil {
+		if _, _, err := s.once(cryptoki.Decrypt, pkcs11.CKM_AES_ECB, nil, wrapping, k.Wrapped, 64); err == nil {
 			t.Error("the wrapping key decrypts")
 		}
 		return struct{}{}, nil

@@ -12,7 +12,8 @@ const module = "github.com/verenc/kms/"
 // test.
 func TestImportsHaveOneDirection(t *testing.T) {
 	forbidden := map[string][]string{
-		"hsm":             {module, "net/http", "database/sql", "go.uber.org/zap"},
+		"hsm":             {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C"},
+		"hsm/cryptoki":    {module, "net/http", "database/sql", "go.uber.org/zap"},
 		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
 		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
 		"service/audit":   {module, "database/sql", "github.com/miekg"},

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/verenc/kms/service"
 )
@@ -32,15 +32,15 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	}
 	p, err := openForCommand(ctx, c, !o.addAccessKey)
 	if err != nil {
-		return errors.Join(err, keep.discard())
+		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
 	if err := p.service.InitServiceObjects(ctx); err != nil {
-		return errors.Join(err, keep.discard())
+		return err
 	}
 	cred, err := p.service.CreateRootAccessKey(ctx, c.Account)
 	if err != nil {
-		return errors.Join(err, keep.discard())
+		return err
 	}
 	defer clear(cred.SecretAccessKey)
 	if err := keep.write(cred); err != nil {
@@ -49,43 +49,55 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	return nil
 }
 
-// credentialFile is where an access key goes. It is made before the key, so that no key is lost to a bad path.
+// credentialFile is where an access key goes: a file with a path, or w.
 type credentialFile struct {
 	path string
 	w    io.Writer
-	file *os.File // nil for standard output
 }
 
+// newCredentialFile tries whether the file can be made, so that no key is lost to a bad path. The file
+// itself is made when there is something to write: whatever goes wrong before leaves none behind.
 func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 	if path == "" {
 		return &credentialFile{w: out}, nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("%s is there already: move it away, or name another file", path)
+	}
+	probe, err := os.CreateTemp(filepath.Dir(path), ".verenc-*")
+	if err == nil {
+		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create the credentials file: %w", err)
 	}
-	return &credentialFile{path: path, w: f, file: f}, nil
-}
-
-func (f *credentialFile) discard() error {
-	if f.file == nil {
-		return nil
-	}
-	return errors.Join(f.file.Close(), os.Remove(f.path))
+	return &credentialFile{path: path}, nil
 }
 
 func (f *credentialFile) write(cred *service.Credential) error {
 	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", cred.AccessKeyID, []byte(cred.SecretAccessKey))
 	defer clear(text)
-	_, err := f.w.Write(text)
-	if f.file != nil {
-		err = errors.Join(err, f.file.Sync(), f.file.Close())
+	var err error
+	if f.path == "" {
+		_, err = f.w.Write(text)
+	} else {
+		err = writeNew(f.path, text)
 	}
 	if err != nil {
 		return fmt.Errorf("write the access key %s: %w", cred.AccessKeyID, err)
 	}
 	return nil
+}
+
+// writeNew writes a file of mode 600 that must not be there yet.
+func writeNew(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }

@@ -14,13 +14,14 @@ import (
 // KeyStoreConfig is a token that custom key stores may use, by its cluster id. Its PIN is the KeyStorePassword of
 // CreateCustomKeyStore.
 type KeyStoreConfig struct {
-	ClusterID   string `koanf:"cluster_id"`
-	Module      string `koanf:"module"`
-	Label       string `koanf:"label"`
-	Serial      string `koanf:"serial"`
-	TrustAnchor string `koanf:"trust_anchor_file"`
-	Sessions    int    `koanf:"sessions"`
-	Residency   string `koanf:"residency"` // default token
+	ClusterID     string `koanf:"cluster_id"`
+	Module        string `koanf:"module"` // default token.module, with token.init_arguments
+	InitArguments string `koanf:"init_arguments"`
+	Label         string `koanf:"label"`
+	Serial        string `koanf:"serial"`
+	TrustAnchor   string `koanf:"trust_anchor_file"`
+	Sessions      int    `koanf:"sessions"`
+	Residency     string `koanf:"residency"` // default token
 
 	trustAnchor string // text of the file
 }
@@ -30,7 +31,7 @@ func clusters(c *Config, log *zap.Logger) map[string]service.Cluster {
 	all := map[string]service.Cluster{}
 	for _, k := range c.KeyStores {
 		all[k.ClusterID] = service.Cluster{TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
-			token, err := openToken(ctx, hsm.Config{Module: k.Module, Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
+			token, err := openToken(ctx, hsm.Config{Module: k.Module, InitArguments: k.InitArguments, Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
 				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)))}, nil, log)
 			if err != nil {
 				return nil, err // no typed nil
@@ -61,6 +62,9 @@ func (c *Config) checkKeyStores() error {
 		}
 		if k.Module == "" {
 			k.Module = c.Token.Module
+		}
+		if k.Module == c.Token.Module && k.InitArguments == "" { // one module is initialised once
+			k.InitArguments = c.Token.InitArguments
 		}
 		if k.TrustAnchor != "" {
 			text, err := os.ReadFile(k.TrustAnchor)

@@ -233,7 +233,7 @@ func (j *job) keepCredential(path string, create func() (*service.Credential, er
 	}
 	cred, err := create()
 	if err != nil {
-		return errors.Join(err, file.discard())
+		return err
 	}
 	defer clear(cred.SecretAccessKey)
 	if err := file.write(cred); err != nil {

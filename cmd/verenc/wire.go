@@ -48,7 +48,7 @@ func newLogger(level string) (*zap.Logger, error) {
 func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	pin, err := readPIN(c)
 	return hsm.Config{
-		Module: c.Token.Module, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
+		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
 		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
 		OnChange: logToken(log),
 	}, err

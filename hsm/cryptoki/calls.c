@@ -1,4 +1,4 @@
-#include "cryptoki.h"
+#include "calls.h"
 
 #include <dlfcn.h>
 #include <malloc.h>
@@ -10,6 +10,8 @@
 #define CKA_SENSITIVE 0x103UL
 #define CKA_EXTRACTABLE 0x162UL
 #define CKR_FUNCTION_NOT_SUPPORTED 0x54UL
+#define CKR_ARGUMENTS_BAD 0x7UL
+#define CK_UNAVAILABLE_INFORMATION (~0UL)
 
 typedef void (*ck_function)(void);
 
@@ -35,28 +37,23 @@ static unsigned char no = 0, yes = 1;
 
 ck_inside_only_t ck_inside_only = { { CKA_SENSITIVE, &yes, 1 }, { CKA_EXTRACTABLE, &no, 1 } };
 
-struct ck_function_list *ck_load(const char *path, char **problem)
+void *ck_handle(const char *path)
 {
-	struct ck_function_list *list = NULL;
-	ck_rv (*get)(struct ck_function_list **);
-	void *module;
+	void *module = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
 
 #ifdef M_ARENA_MAX
-	/* A token in this process makes an object in one thread and frees it in another: with an arena for each thread, the
-	   holes take more memory than the objects. */
+	/* A token in this process makes an object in one thread and frees it in another: with an arena for
+	   each thread, the holes take more memory than the objects. */
 	mallopt(M_ARENA_MAX, 2);
 #endif
-	module = dlopen(path, RTLD_LAZY);
-	if (module == NULL) {
-		*problem = strdup(dlerror());
-		return NULL;
-	}
-	*(void **)&get = dlsym(module, "C_GetFunctionList");
-	if (get == NULL || get(&list) != 0 || list == NULL) {
-		*problem = strdup("it has no working C_GetFunctionList");
-		return NULL;
-	}
-	return list;
+	if (module != NULL)
+		dlclose(module); // whoever has loaded it keeps it
+	return module;
+}
+
+unsigned ck_version(struct ck_function_list *list)
+{
+	return list->version[0] << 8 | list->version[1];
 }
 
 struct ck_function_list *ck_load_v32(const char *path)
@@ -66,18 +63,71 @@ struct ck_function_list *ck_load_v32(const char *path)
 		struct ck_function_list *list;
 		ck_ulong flags;
 	} *interface = NULL;
-	unsigned char version[2] = { 3, 2 };
+	unsigned char version[2] = { 3, 2 }, info[256]; // CK_INFO has 88
 	ck_rv (*get)(const char *, unsigned char *, void *, ck_ulong);
-	void *module = dlopen(path, RTLD_LAZY);
+	ck_rv (*get_info)(unsigned char *);
+	void *module = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
 
 	if (module == NULL)
 		return NULL;
 	*(void **)&get = dlsym(module, "C_GetInterface");
+	dlclose(module);
 	if (get == NULL || get("PKCS 11", version, &interface, 0) != 0 || interface == NULL || interface->list == NULL)
 		return NULL;
 	if (interface->list->version[0] != 3 || interface->list->version[1] < 2)
 		return NULL; // a shorter list
-	return interface->list;
+	get_info = (ck_rv (*)(unsigned char *))interface->list->function[C_GET_INFO];
+	return get_info != NULL && get_info(info) == 0 ? interface->list : NULL;
+}
+
+ck_rv ck_slots(struct ck_function_list *list, ck_ulong *slots, ck_ulong *count)
+{
+	ck_rv (*get)(unsigned char, ck_ulong *, ck_ulong *);
+	ck_ulong room = *count;
+
+	get = (ck_rv (*)(unsigned char, ck_ulong *, ck_ulong *))list->function[C_GET_SLOT_LIST];
+	if (get == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	ck_rv rv = get(1, NULL, count); // has the module look for slots; the number is not needed
+	if (rv != 0)
+		return rv;
+	*count = room;
+	return get(1, slots, count);
+}
+
+ck_rv ck_mechanisms(struct ck_function_list *list, ck_ulong slot, ck_ulong *mechanisms, ck_ulong *count)
+{
+	ck_rv (*get)(ck_ulong, ck_ulong *, ck_ulong *);
+
+	get = (ck_rv (*)(ck_ulong, ck_ulong *, ck_ulong *))list->function[C_GET_MECHANISM_LIST];
+	return get == NULL ? CKR_FUNCTION_NOT_SUPPORTED : get(slot, mechanisms, count);
+}
+
+ck_rv ck_find(struct ck_function_list *list, ck_ulong session, ck_ulong *objects, ck_ulong max, ck_ulong *count)
+{
+	ck_rv (*find)(ck_ulong, ck_ulong *, ck_ulong, ck_ulong *);
+
+	find = (ck_rv (*)(ck_ulong, ck_ulong *, ck_ulong, ck_ulong *))list->function[C_FIND_OBJECTS];
+	return find == NULL ? CKR_FUNCTION_NOT_SUPPORTED : find(session, objects, max, count);
+}
+
+ck_rv ck_attributes(struct ck_function_list *list, ck_ulong session, ck_ulong object, ck_ulong *types,
+	ck_ulong count, unsigned char *values, ck_ulong room, ck_ulong *lengths)
+{
+	struct ck_attribute template[MOST_ATTRIBUTES];
+	ck_rv (*get)(ck_ulong, ck_ulong, struct ck_attribute *, ck_ulong);
+
+	get = (ck_rv (*)(ck_ulong, ck_ulong, struct ck_attribute *, ck_ulong))list->function[C_GET_ATTRIBUTE_VALUE];
+	if (get == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	if (count > MOST_ATTRIBUTES)
+		return CKR_ARGUMENTS_BAD;
+	for (ck_ulong i = 0; i < count; i++)
+		template[i] = (struct ck_attribute){ types[i], values + i * room, room };
+	ck_rv rv = get(session, object, template, count);
+	for (ck_ulong i = 0; i < count; i++)
+		lengths[i] = template[i].value_len <= room ? template[i].value_len : CK_UNAVAILABLE_INFORMATION;
+	return rv;
 }
 
 static ck_rv init_and_do(struct ck_function_list *list, int init, ck_ulong session, struct ck_mechanism *mechanism,
