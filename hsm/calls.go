@@ -75,12 +75,12 @@ func (s *session) once(o cryptoki.Operation, mechanism uint, params []byte, key 
 	return operated(o, out, started, err)
 }
 
-// wrapKey is C_WrapKey with a mechanism that has no parameter. size is an upper bound of the output in bytes.
-func (s *session) wrapKey(mechanism uint, wrapping, key pkcs11.ObjectHandle, size int) ([]byte, error) {
+// wrapKey is C_WrapKey. The mechanism's parameter holds no pointers. size is an upper bound of the output in bytes.
+func (s *session) wrapKey(mechanism uint, params []byte, wrapping, key pkcs11.ObjectHandle, size int) ([]byte, error) {
 	if err := s.step(); err != nil {
 		return nil, err
 	}
-	out, err := s.lib.module.WrapKey(s.handle, mechanism, wrapping, key, size)
+	out, err := s.lib.module.WrapKey(s.handle, mechanism, params, wrapping, key, size)
 	return out, failed("C_WrapKey", err)
 }
 
@@ -101,6 +101,14 @@ func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, err
 	}
 	h, err := s.lib.module.CreateObject(s.handle, s.profile.allowed(template))
 	return h, failed("C_CreateObject", err)
+}
+
+// setAttributes is C_SetAttributeValue.
+func (s *session) setAttributes(h pkcs11.ObjectHandle, template []*pkcs11.Attribute) error {
+	if err := s.step(); err != nil {
+		return err
+	}
+	return failed("C_SetAttributeValue", s.lib.module.SetAttributes(s.handle, h, template))
 }
 
 // copyObject is C_CopyObject.

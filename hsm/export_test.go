@@ -71,7 +71,7 @@ func (r *Raw) GenerateWrapped(aad []byte) error {
 	if err != nil {
 		return err
 	}
-	wrapped, err := r.s.wrapKey(r.s.profile.wrap, r.wrap, h, kwpSize(32))
+	wrapped, err := r.s.wrapKey(ckmAESKeyWrapPad, nil, r.wrap, h, kwpSize(32))
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (r *Raw) DecryptWrapped(box, aad []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.s.unwrapSecret(r.wrap, wrapped, 32)
+	_, err = r.s.unwrapSecret([]uint{ckmAESKeyWrapPad}, r.wrap, wrapped, 32)
 	return err
 }
 

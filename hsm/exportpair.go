@@ -33,7 +33,11 @@ func (t *Token) GenerateExportedPair(ctx context.Context, kt KeyType) (spki, pkc
 		if err != nil {
 			return p, err
 		}
-		private, err := s.unwrapDER(wrapping, wrapped)
+		mechanism, err := s.kwp() // that wrapped it
+		if err != nil {
+			return p, err
+		}
+		private, err := s.unwrapDER([]uint{mechanism}, wrapping, wrapped)
 		return exportedPair{spki, private}, err
 	})
 	return p.spki, p.private, err

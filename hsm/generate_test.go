@@ -59,7 +59,7 @@ func TestGenerateTimeout(t *testing.T) {
 
 // TestProbesAreRepeatedUntilTheySucceed, and not after.
 func TestProbesAreRepeatedUntilTheySucceed(t *testing.T) {
-	var p probe
+	var p probe[bool]
 	if _, err := p.get(func() (bool, error) { return true, ErrUnavailable }); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}

@@ -252,6 +252,24 @@ func (g *Group) Destroy(ctx context.Context, ids ...ObjectID) error {
 	return errors.Join(errs...)
 }
 
+// KWPMechanism is Token's.
+func (g *Group) KWPMechanism(ctx context.Context) (uint, error) {
+	return use(ctx, g, func(t *Token) (uint, error) { return t.KWPMechanism(ctx) })
+}
+
+// CanGenerateWrapped tells whether every member that is connected can.
+func (g *Group) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
+	for _, t := range g.members {
+		if len(g.members) > 1 && t.current.Load() == nil {
+			continue
+		}
+		if can, err := t.CanGenerateWrapped(ctx, n); err != nil || !can {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // Random is Token's.
 func (g *Group) Random(ctx context.Context, n int) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Random(ctx, n) })

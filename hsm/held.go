@@ -129,11 +129,15 @@ func (s *session) unwrapHeld(k WrappedKey) (pkcs11.ObjectHandle, error) {
 	if err != nil {
 		return 0, err
 	}
+	mechanisms, err := s.unwrapMechanisms(k.Mechanism)
+	if err != nil {
+		return 0, err
+	}
 	s.held.unwrapping.Lock()
 	defer s.held.unwrapping.Unlock()
 	keeper := session{conn: s.conn, handle: s.keeper}
 	named := append(template, pkcs11.NewAttribute(pkcs11.CKA_ID, k.Name[:]))
-	h, err := keeper.unwrap(s.profile.wrap, nil, wrapping, k.Wrapped, append(named, sessionObject()...))
+	h, err := keeper.unwrapAny(mechanisms, wrapping, k.Wrapped, append(named, sessionObject()...))
 	if err != nil {
 		if hasCode(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED) {
 			_ = s.destroyUntold(k.Name) // these do not say that nothing was made; if it fails, the object goes with the connection

@@ -15,18 +15,20 @@ import (
 // probes are what must be known of a token before it can be used right, found out once a connection: by SelfTest, or
 // when they are needed first.
 type probes struct {
-	refusesSHA256  probe // CKM_RSA_PKCS_OAEP does not take SHA-256
-	ignoresPrehash probe // CKM_EDDSA signs Ed25519 when it is asked for Ed25519ph
+	refusesSHA256  probe[bool] // CKM_RSA_PKCS_OAEP does not take SHA-256
+	ignoresPrehash probe[bool] // CKM_EDDSA signs Ed25519 when it is asked for Ed25519ph
+	kwp            probe[kwpMechanism]
+	secretSizes    secretSizes
 }
 
 // probe is one fact. An attempt that fails leaves it unknown.
-type probe struct {
+type probe[T any] struct {
 	mu    sync.Mutex
 	known bool // guarded by mu
-	value bool // guarded by mu
+	value T    // guarded by mu
 }
 
-func (p *probe) get(find func() (bool, error)) (bool, error) {
+func (p *probe[T]) get(find func() (T, error)) (T, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.known {
@@ -34,10 +36,19 @@ func (p *probe) get(find func() (bool, error)) (bool, error) {
 	}
 	value, err := find()
 	if err != nil {
-		return false, err
+		return value, err
 	}
 	p.known, p.value = true, value
 	return value, nil
+}
+
+// now gives the fact if it is known.
+func (p *probe[T]) now() (value T, known bool) {
+	if !p.mu.TryLock() { // somebody is finding out
+		return value, false
+	}
+	defer p.mu.Unlock()
+	return p.value, p.known
 }
 
 // supportsEd25519ph gives ErrUnsupported on a token that signs something else.

@@ -19,7 +19,7 @@ type profile struct {
 	manufacturers, models []string
 
 	iv          ivSource
-	wrap        uint   // mechanism of AES-KWP (NIST SP 800-38F section 6.3)
+	vendorKWP   []uint // mechanisms of the vendor's own that may be AES-KWP, to be proved as all others
 	omit        []uint // attributes that no template may have; their defaults must do
 	searchAlone bool   // a search must not meet a creation
 }
@@ -34,37 +34,30 @@ const (
 	appendedIV          // the token's, behind ciphertext and tag, when there is none in CK_GCM_PARAMS
 )
 
-// Mechanisms of AES-KWP.
-const (
-	ckmAESKeyWrapKWP      = 0x210B // CKM_AES_KEY_WRAP_KWP of PKCS#11 v3.0; v2.40's CKM_AES_KEY_WRAP_PAD is 0x210A
-	ckmLunaAESKWP         = pkcs11.CKM_VENDOR_DEFINED + 0x171
-	ckmCloudHSMKeyWrapPad = pkcs11.CKM_VENDOR_DEFINED + 0x216F // CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD of AWS's header
-)
-
 // profiles: the last one is for tokens that are not recognised.
 var profiles = []*profile{
-	{name: "softhsm", manufacturers: []string{"SoftHSM"}, wrap: pkcs11.CKM_AES_KEY_WRAP_PAD, searchAlone: true},
+	{name: "softhsm", manufacturers: []string{"SoftHSM"}, searchAlone: true},
 
 	// Thales, Luna 7 SDK Reference, CKM_AES_GCM and CKM_AES_KWP. The two differ by HSM policy 12. In FIPS mode an IV of 96 bits can
 	// be had from firmware 7.9.3 on; before, it has 128, which is none of ours.
-	{name: "luna", models: []string{"Luna"}, wrap: ckmLunaAESKWP},
-	{name: "luna-fips", wrap: ckmLunaAESKWP, iv: appendedIV},
+	{name: "luna", models: []string{"Luna"}, vendorKWP: []uint{ckmLunaAESKWP}},
+	{name: "luna-fips", vendorKWP: []uint{ckmLunaAESKWP}, iv: appendedIV},
 
 	// Entrust, nShield PKCS#11 Reference, Mechanisms.
-	{name: "nshield", manufacturers: []string{"nCipher"}, wrap: ckmAESKeyWrapKWP},
+	{name: "nshield", manufacturers: []string{"nCipher"}},
 
 	// AWS CloudHSM User Guide, PKCS#11 library, mechanisms and attributes table: the HSM's IV overwrites a zeroed buffer;
 	// CKA_MODIFIABLE may have its default only, and CKA_SIGN_RECOVER is none of private EC keys.
-	{name: "cloudhsm", manufacturers: []string{"Marvell", "Cavium"}, wrap: ckmCloudHSMKeyWrapPad, iv: returnedIV,
+	{name: "cloudhsm", manufacturers: []string{"Marvell", "Cavium"}, vendorKWP: []uint{ckmCloudHSMKeyWrapPad}, iv: returnedIV,
 		omit: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_SIGN_RECOVER}},
 
 	// No difference is known that its documentation states. It has no CKM_AES_GCM (YubiHSM 2 User Guide, Device
 	// Specifications): RSA, ECDSA, Ed25519 and HMAC keys only.
-	{name: "yubihsm2", models: []string{"YubiHSM"}, wrap: pkcs11.CKM_AES_KEY_WRAP_PAD},
+	{name: "yubihsm2", models: []string{"YubiHSM"}},
 
 	// No difference is known.
-	{name: "utimaco", manufacturers: []string{"Utimaco"}, wrap: pkcs11.CKM_AES_KEY_WRAP_PAD},
-	{name: "standard", wrap: pkcs11.CKM_AES_KEY_WRAP_PAD},
+	{name: "utimaco", manufacturers: []string{"Utimaco"}},
+	{name: "standard"},
 }
 
 // Profiles gives the names for Config.Profile.

@@ -31,7 +31,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	for _, p := range profiles {
-		if named, err := profileNamed(p.name); err != nil || named != p || p.wrap == 0 {
+		if named, err := profileNamed(p.name); err != nil || named != p {
 			t.Errorf("%s: %v, %v", p.name, named, err)
 		}
 	}

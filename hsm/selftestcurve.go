@@ -138,12 +138,20 @@ func testECDH(name string, kt KeyType, curve ecdh.Curve) selfTest {
 }
 
 func testWrappedCurve(name string, kt KeyType) selfTest {
-	return selfTest{name, kt.String() + " data key pairs that are born and wrapped in the token", optional, func(s *session, k *testKeys) error {
-		spki, wrapped, err := s.generateWrappedPair(k.wrap, keyTypes[kt])
+	return selfTest{name, kt.String() + " data key pairs that are born and wrapped in the token", optional, func(s *session, _ *testKeys) error {
+		mechanism, err := s.kwp()
 		if err != nil {
 			return err
 		}
-		pkcs8, err := s.unwrapDER(k.wrap, wrapped)
+		wrapping, err := s.generateTestKey(Wrap)
+		if err != nil {
+			return err
+		}
+		spki, wrapped, err := s.generateWrappedPair(wrapping, keyTypes[kt])
+		if err != nil {
+			return err
+		}
+		pkcs8, err := s.unwrapDER([]uint{mechanism}, wrapping, wrapped)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package hsm
 import (
 	"bytes"
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -12,9 +11,9 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// rsaTests are the self-tests of RSA, with the one key pair of makeTestRSA.
+// rsaTests are the self-tests of RSA.
 var rsaTests = []selfTest{
-	{CheckRSA, "RSA key pairs", optional, func(*session, *testKeys) error { return nil }},
+	{CheckRSA, "RSA key pairs", optional, withRSA(func(*session, pkcs11.ObjectHandle, *rsa.PublicKey) error { return nil })},
 	testRSASignature(CheckPKCS1v15SHA256, Scheme{PKCS1v15, crypto.SHA256}),
 	testRSASignature(CheckPKCS1v15SHA384, Scheme{PKCS1v15, crypto.SHA384}),
 	testRSASignature(CheckPKCS1v15SHA512, Scheme{PKCS1v15, crypto.SHA512}),
@@ -22,19 +21,21 @@ var rsaTests = []selfTest{
 	testRSASignature(CheckPSSSHA384, Scheme{PSS, crypto.SHA384}),
 	testRSASignature(CheckPSSSHA512, Scheme{PSS, crypto.SHA512}),
 	{CheckOAEPSHA1, "RSA decryption with SHA-1", optional, testOAEP(crypto.SHA1)},
-	{CheckOAEPInToken, "OAEP of SHA-256 all in the token", optional, (*session).testOAEPInToken},
+	{CheckOAEPInToken, "OAEP of SHA-256 all in the token", optional, withRSA((*session).testOAEPInToken)},
 	{CheckOAEPSHA256, "RSA decryption with SHA-256", optional, testOAEP(crypto.SHA256)},
-	{CheckWrappedRSA, "RSA data key pairs that are born and wrapped in the token", optional, (*session).testWrappedRSA},
-	{CheckImport, "import of RSA keys", optional, (*session).testImport},
+	{CheckWrappedRSA, "RSA data key pairs that are born and wrapped in the token", optional, withRSA((*session).testWrappedRSA)},
+	testImportSecret(CheckImportAESSHA1, Seal, crypto.SHA1),
+	testImportSecret(CheckImportAESSHA256, Seal, crypto.SHA256),
+	testImportSecret(CheckImportMACSHA1, MAC256, crypto.SHA1),
+	testImportSecret(CheckImportMACSHA256, MAC256, crypto.SHA256),
+	{CheckImportRSA, "import of RSA keys", optional, withRSA((*session).testImportRSA)},
+	testImportCurve(CheckImportCurve, P256),
+	testImportCurve(CheckImportEd25519, Ed25519),
 }
 
-// makeTestRSA makes one key pair for all tests, since it takes long. It has every permission, and ends with the session.
-func (s *session) makeTestRSA(k *testKeys) error {
-	if err := s.makeTestKeys(k); err != nil {
-		return err
-	}
-	var err error
-	k.rsa, k.rsaPublic, err = s.generatePair(keyTypes[RSA2048], []*pkcs11.Attribute{
+// testRSATemplate is a private key with every permission that ends with its session.
+func testRSATemplate() []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
@@ -44,30 +45,32 @@ func (s *session) makeTestRSA(k *testKeys) error {
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, true),
 		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, true),
-	})
-	return err
-}
-
-func (k *testKeys) public() (*rsa.PublicKey, error) {
-	key, err := x509.ParsePKIXPublicKey(k.rsaPublic)
-	if err != nil {
-		return nil, err
 	}
-	return key.(*rsa.PublicKey), nil
 }
 
-func testRSASignature(name string, scheme Scheme) selfTest {
-	return selfTest{name, "RSA signatures of this kind", optional, func(s *session, k *testKeys) error {
-		public, err := k.public()
+// withRSA is a self-test with the shared pair.
+func withRSA(f func(s *session, private pkcs11.ObjectHandle, public *rsa.PublicKey) error) func(*session, *testKeys) error {
+	return func(s *session, k *testKeys) error {
+		private, spki, err := k.rsa(s)
 		if err != nil {
 			return err
 		}
+		key, err := x509.ParsePKIXPublicKey(spki)
+		if err != nil {
+			return err
+		}
+		return f(s, private, key.(*rsa.PublicKey))
+	}
+}
+
+func testRSASignature(name string, scheme Scheme) selfTest {
+	return selfTest{name, "RSA signatures of this kind", optional, withRSA(func(s *session, private pkcs11.ObjectHandle, public *rsa.PublicKey) error {
 		digest := bytes.Repeat([]byte{0x5a}, scheme.Hash.Size())
 		call, err := scheme.call(RSA2048, digest)
 		if err != nil {
 			return err
 		}
-		signature, err := s.sign(k.rsa, call)
+		signature, err := s.sign(private, call)
 		if err != nil {
 			return err
 		}
@@ -75,11 +78,11 @@ func testRSASignature(name string, scheme Scheme) selfTest {
 			return rsa.VerifyPSS(public, scheme.Hash, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 		}
 		return rsa.VerifyPKCS1v15(public, scheme.Hash, digest, signature)
-	}}
+	})}
 }
 
-func (s *session) testOAEPInToken(k *testKeys) error {
-	refused, err := s.refusesSHA256.get(func() (bool, error) { return s.refusesOAEP(k.rsa) })
+func (s *session) testOAEPInToken(private pkcs11.ObjectHandle, _ *rsa.PublicKey) error {
+	refused, err := s.refusesSHA256.get(func() (bool, error) { return s.refusesOAEP(private) })
 	if err == nil && refused {
 		err = fmt.Errorf("%w: the padding is taken off outside of it", ErrUnsupported)
 	}
@@ -87,17 +90,17 @@ func (s *session) testOAEPInToken(k *testKeys) error {
 }
 
 func testOAEP(hash crypto.Hash) func(*session, *testKeys) error {
-	return func(s *session, k *testKeys) error {
+	return withRSA(func(s *session, private pkcs11.ObjectHandle, _ *rsa.PublicKey) error {
 		decrypt, err := s.oaepDecrypter(hash)
 		if err != nil {
 			return err
 		}
 		want := []byte("RSAES-OAEP")
-		ciphertext, err := s.encryptOAEP(k.rsa, keyTypes[RSA2048], hash, want)
+		ciphertext, err := s.encryptOAEP(private, keyTypes[RSA2048], hash, want)
 		if err != nil {
 			return err
 		}
-		got, err := s.checkedOAEP(k.rsa, keyTypes[RSA2048], hash, ciphertext, decrypt)
+		got, err := s.checkedOAEP(private, keyTypes[RSA2048], hash, ciphertext, decrypt)
 		if err != nil {
 			return err
 		}
@@ -105,68 +108,37 @@ func testOAEP(hash crypto.Hash) func(*session, *testKeys) error {
 			return errors.New("another plaintext came back")
 		}
 		ciphertext[len(ciphertext)-1] ^= 1
-		if _, err := s.checkedOAEP(k.rsa, keyTypes[RSA2048], hash, ciphertext, decrypt); !errors.Is(err, ErrAuthentication) {
+		if _, err := s.checkedOAEP(private, keyTypes[RSA2048], hash, ciphertext, decrypt); !errors.Is(err, ErrAuthentication) {
 			return fmt.Errorf("a changed ciphertext: %w", accepted(err))
 		}
 		return nil
-	}
+	})
 }
 
-func (s *session) testWrappedRSA(k *testKeys) error {
-	wrapped, err := s.wrapKey(s.profile.wrap, k.wrap, k.rsa, kwpSize(privateKeyBound))
+func (s *session) testWrappedRSA(private pkcs11.ObjectHandle, public *rsa.PublicKey) error {
+	mechanism, err := s.kwp()
 	if err != nil {
 		return err
 	}
-	pkcs8, err := s.unwrapDER(k.wrap, wrapped)
+	wrapping, err := s.generateTestKey(Wrap)
 	if err != nil {
 		return err
 	}
+	wrapped, err := s.wrapKey(mechanism, nil, wrapping, private, kwpSize(privateKeyBound))
+	if err != nil {
+		return err
+	}
+	pkcs8, err := s.unwrapDER([]uint{mechanism}, wrapping, wrapped)
+	if err != nil {
+		return err
+	}
+	defer clear(pkcs8)
 	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if err != nil {
 		return err
 	}
-	public, err := k.public()
-	if private, ok := key.(*rsa.PrivateKey); err == nil && (!ok || !private.PublicKey.Equal(public)) {
-		err = errors.New("another key was wrapped")
-	}
-	return err
-}
-
-// testImport brings the test key in once more, wrapped in the token under an AES key that the host has made.
-func (s *session) testImport(k *testKeys) error {
-	for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
-		u, err := s.unwrapper(k.rsa, keyTypes[RSA2048], hash)
-		if err != nil {
-			return err
-		}
-		aes := make([]byte, aesKeySize)
-		if _, err := rand.Read(aes); err != nil {
-			return err
-		}
-		front, err := s.encryptOAEP(k.rsa, keyTypes[RSA2048], hash, aes)
-		if err != nil {
-			return err
-		}
-		wrapping, err := u.secret(append(Wrap.template(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)), aesKeySize, front)
-		if err != nil {
-			return fmt.Errorf("%v: %w", hash, err)
-		}
-		wrapped, err := s.wrapKey(s.profile.wrap, wrapping, k.rsa, kwpSize(privateKeyBound))
-		if err != nil {
-			return err
-		}
-		h, spki, err := u.rsaPair(KeyPair{Type: RSA2048, Purpose: SignPair}, keyTypes[RSA2048],
-			append(pairTemplate(keyTypes[RSA2048], SignPair, false), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false)), append(front, wrapped...))
-		if err != nil {
-			return fmt.Errorf("%v: %w", hash, err)
-		}
-		if !bytes.Equal(spki, k.rsaPublic) {
-			return errors.New("another key came out")
-		}
-		if err := s.staysInside(h); err != nil {
-			return err
-		}
+	if unwrapped, ok := key.(*rsa.PrivateKey); !ok || !unwrapped.PublicKey.Equal(public) {
+		return errors.New("another key was wrapped")
 	}
 	return nil
 }

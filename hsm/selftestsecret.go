@@ -9,27 +9,24 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// secretTests are the self-tests of secret keys, with the keys of makeTestKeys.
+// secretTests are the self-tests of secret keys.
 var secretTests = []selfTest{
 	{CheckRandom, "everything", required, (*session).testRandom},
 	{CheckSeal, "encryption, data keys", required, (*session).testSeal},
 	{CheckTamper, "decryption", required, (*session).testTamper},
 	{CheckHidden, "everything", required, (*session).testHidden},
-	{CheckWrapped, "data keys that are born and wrapped in the token (ciphertext form 2)", optional, (*session).testWrapped},
+	{CheckKWP, "whatever is wrapped: data keys, key pairs, keys that are kept outside, import of private keys", optional, func(s *session, _ *testKeys) error {
+		_, err := s.kwp()
+		return err
+	}},
+	testDataKey(CheckDataKey16, 16),
+	testDataKey(CheckDataKey32, 32),
+	testDataKey(CheckDataKey64, 64),
 	{CheckInside, "keys that are kept outside of the token, wrapped (residency wrapped)", optional, (*session).testInside},
 	testMAC(CheckMAC224, MAC224),
 	testMAC(CheckMAC256, MAC256),
 	testMAC(CheckMAC384, MAC384),
 	testMAC(CheckMAC512, MAC512),
-}
-
-func (s *session) makeTestKeys(k *testKeys) (err error) {
-	k.seal, err = s.generateTestKey(Seal)
-	if err != nil {
-		return err
-	}
-	k.wrap, err = s.generateTestKey(Wrap)
-	return err
 }
 
 func (s *session) testRandom(*testKeys) error {
@@ -45,16 +42,20 @@ func (s *session) testRandom(*testKeys) error {
 }
 
 func (s *session) testSeal(k *testKeys) error {
+	key, err := s.generateTestKey(Seal)
+	if err != nil {
+		return err
+	}
 	for _, size := range []int{1, 32, 4096} {
 		want, aad := bytes.Repeat([]byte{0x5a}, size), bytes.Repeat([]byte{0xa5}, 100)
-		box, err := s.seal(k.rand, k.seal, want, aad)
+		box, err := s.seal(k.rand, key, want, aad)
 		if err != nil {
 			return err
 		}
 		if bytes.Contains(box, want[:min(size, 16)]) && size > 1 {
 			return errors.New("the ciphertext contains the plaintext")
 		}
-		got, err := s.unseal(k.seal, box, aad)
+		got, err := s.unseal(key, box, aad)
 		if err != nil {
 			return err
 		}
@@ -66,19 +67,23 @@ func (s *session) testSeal(k *testKeys) error {
 }
 
 func (s *session) testTamper(k *testKeys) error {
+	key, err := s.generateTestKey(Seal)
+	if err != nil {
+		return err
+	}
 	aad := []byte("aad")
-	box, err := s.seal(k.rand, k.seal, []byte("plaintext"), aad)
+	box, err := s.seal(k.rand, key, []byte("plaintext"), aad)
 	if err != nil {
 		return err
 	}
 	for at := range box {
 		changed := bytes.Clone(box)
 		changed[at] ^= 1
-		if _, err := s.unseal(k.seal, changed, aad); !errors.Is(err, ErrAuthentication) {
+		if _, err := s.unseal(key, changed, aad); !errors.Is(err, ErrAuthentication) {
 			return fmt.Errorf("byte %d changed: %w", at, accepted(err))
 		}
 	}
-	if _, err := s.unseal(k.seal, box, []byte("other")); !errors.Is(err, ErrAuthentication) {
+	if _, err := s.unseal(key, box, []byte("other")); !errors.Is(err, ErrAuthentication) {
 		return fmt.Errorf("other additional data: %w", accepted(err))
 	}
 	return nil
@@ -92,43 +97,12 @@ func accepted(err error) error {
 	return err
 }
 
-func (s *session) testHidden(k *testKeys) error {
-	for _, h := range []pkcs11.ObjectHandle{k.seal, k.wrap} {
-		if value, err := s.value(h, aesKeySize); err == nil {
-			clear(value)
-			return errors.New("CKA_VALUE of a sensitive key was given out: this token protects nothing")
-		}
-	}
-	if _, err := s.wrapKey(s.profile.wrap, k.wrap, k.seal, kwpSize(aesKeySize)); err == nil {
-		return errors.New("a key that is not extractable was wrapped")
-	}
-	return nil
-}
-
-func (s *session) testWrapped(k *testKeys) error {
-	for _, size := range []int{1, 16, 31, 32, 1024} {
-		secret, err := s.generate(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, dataKeyTemplate(size))
-		if err != nil {
-			return fmt.Errorf("generate a secret of %d bytes: %w", size, err)
-		}
-		wrapped, err := s.wrapKey(s.profile.wrap, k.wrap, secret, kwpSize(size))
-		if err != nil {
-			return fmt.Errorf("wrap a secret of %d bytes: %w", size, err)
-		}
-		first, err := s.unwrapSecret(k.wrap, wrapped, size)
-		if err != nil {
-			return fmt.Errorf("unwrap a secret of %d bytes: %w", size, err)
-		}
-		again, err := s.unwrapSecret(k.wrap, wrapped, size)
-		if err != nil || !bytes.Equal(first, again) {
-			return fmt.Errorf("a secret of %d bytes came back changed", size)
-		}
-		wrapped[len(wrapped)-1] ^= 1
-		if _, err := s.unwrapSecret(k.wrap, wrapped, size); err == nil {
-			return errors.New("a changed wrapped secret was accepted")
-		}
-	}
-	return nil
+// testDataKey tries one size of form 2, and has CanGenerateWrapped know it.
+func testDataKey(name string, size int) selfTest {
+	need := fmt.Sprintf("GenerateDataKeyWithoutPlaintext of %d bytes whose plaintext is in no memory but the token's", size)
+	return selfTest{name, need, optional, func(s *session, _ *testKeys) error {
+		return s.trySecretSize(size)
+	}}
 }
 
 func (s *session) testInside(*testKeys) error {

@@ -88,12 +88,16 @@ func (u *unwrapper) read(wrapped []byte) ([]byte, error) {
 
 // hybrid unwraps what RSAAESKeyWrap has wrapped into an object, through a session object of the AES key in front.
 func (u *unwrapper) hybrid(wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	mechanism, err := u.kwp()
+	if err != nil {
+		return 0, err
+	}
 	ephemeral := append(Wrap.template(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
 	aes, err := u.secret(ephemeral, aesKeySize, wrapped[:u.keyType.size])
 	if err != nil {
 		return 0, err
 	}
-	h, err := u.unwrapOrExplain(u.kwp(aes, wrapped[u.keyType.size:]), template)
+	h, err := u.unwrapOrExplain(u.aesKWP(mechanism, aes, wrapped[u.keyType.size:]), template)
 	if left := u.destroy(aes); left != nil {
 		if err == nil {
 			err = u.destroy(h)
@@ -218,9 +222,9 @@ func (u *unwrapper) oaep(wrapped []byte) unwrapping {
 	}
 }
 
-func (u *unwrapper) kwp(aes pkcs11.ObjectHandle, wrapped []byte) unwrapping {
+func (u *unwrapper) aesKWP(mechanism uint, aes pkcs11.ObjectHandle, wrapped []byte) unwrapping {
 	return func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-		return u.unwrap(u.profile.wrap, nil, aes, wrapped, template)
+		return u.unwrap(mechanism, nil, aes, wrapped, template)
 	}
 }
 
@@ -269,7 +273,10 @@ func (u *unwrapper) reads(wrapped, want []byte) error {
 	if u.outside {
 		got, err = u.decryptRaw(u.key, u.hash, wrapped)
 	} else {
-		got, err = u.unwrapReadable(pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(u.hash), u.key, wrapped)
+		var h pkcs11.ObjectHandle
+		if h, err = u.oaep(wrapped)(readableSecret()); err == nil {
+			got, err = u.readOnce(h, len(wrapped))
+		}
 	}
 	if err == nil && !bytes.Equal(got, want) {
 		err = errors.New("the wrapping key gives another value than was wrapped")

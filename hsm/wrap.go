@@ -13,6 +13,8 @@ import (
 type Pair struct {
 	Seal Key
 	Wrap Key
+	// Mechanism is the KWPMechanism of the token when the material was made, 0 if it was not recorded.
+	Mechanism uint
 }
 
 // kwpSize is the length of n bytes wrapped with AES-KWP (NIST SP 800-38F section 6.3): padded to a multiple of
@@ -24,26 +26,35 @@ func kwpSize(n int) int { return (n+7)/8*8 + 8 }
 // no memory but the token's. The box is that of Encrypt over kwpSize(n) bytes.
 func (t *Token) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byte) ([]byte, error) {
 	aad = bytes.Clone(aad)
-	template := dataKeyTemplate(n)
-	return run(ctx, t, func(s *session) (box []byte, err error) {
+	return run(ctx, t, func(s *session) ([]byte, error) {
 		sealing, wrapping, err := s.lookupPair(keys)
 		if err != nil {
 			return nil, err
 		}
-		secret, err := s.generate(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, template)
+		mechanism, err := s.kwp()
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, s.destroy(secret)) }()
-		wrapped, err := s.wrapKey(s.profile.wrap, wrapping, secret, kwpSize(n))
+		wrapped, err := s.generateWrappedSecret(mechanism, wrapping, n)
 		if err != nil {
 			return nil, err
-		}
-		if len(wrapped) != kwpSize(n) {
-			return nil, fmt.Errorf("C_WrapKey: %d bytes instead of %d", len(wrapped), kwpSize(n))
 		}
 		return s.seal(t.cfg.Rand, sealing, wrapped, aad)
 	})
+}
+
+// generateWrappedSecret generates a secret of n bytes, wraps it and destroys it.
+func (s *session) generateWrappedSecret(mechanism uint, wrapping pkcs11.ObjectHandle, n int) (wrapped []byte, err error) {
+	secret, err := s.generate(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, dataKeyTemplate(n))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.destroy(secret)) }()
+	wrapped, err = s.wrapKey(mechanism, nil, wrapping, secret, kwpSize(n))
+	if err == nil && len(wrapped) != kwpSize(n) {
+		err = fmt.Errorf("C_WrapKey: %d bytes instead of %d", len(wrapped), kwpSize(n))
+	}
+	return wrapped, err
 }
 
 // DecryptWrapped opens a box of GenerateWrapped and gives its secret of n bytes. The box is authenticated before
@@ -52,16 +63,20 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 	if len(box) != kwpSize(n)+Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes for a secret of %d", ErrAuthentication, len(box), n)
 	}
-	return t.openWrapped(ctx, keys, box, aad, func(s *session, unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
-		return s.unwrapSecret(unwrapping, wrapped, n)
+	return t.openWrapped(ctx, keys, box, aad, func(s *session, mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
+		return s.unwrapSecret(mechanisms, unwrapping, wrapped, n)
 	})
 }
 
 // openWrapped opens a box of something wrapped, and unwraps that.
-func (t *Token) openWrapped(ctx context.Context, keys Pair, box, aad []byte, unwrap func(*session, pkcs11.ObjectHandle, []byte) ([]byte, error)) ([]byte, error) {
+func (t *Token) openWrapped(ctx context.Context, keys Pair, box, aad []byte, unwrap func(*session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error)) ([]byte, error) {
 	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return run(ctx, t, func(s *session) ([]byte, error) {
 		sealing, unwrapping, err := s.lookupPair(keys)
+		if err != nil {
+			return nil, err
+		}
+		mechanisms, err := s.unwrapMechanisms(keys.Mechanism)
 		if err != nil {
 			return nil, err
 		}
@@ -69,13 +84,13 @@ func (t *Token) openWrapped(ctx context.Context, keys Pair, box, aad []byte, unw
 		if err != nil {
 			return nil, err
 		}
-		return unwrap(s, unwrapping, wrapped)
+		return unwrap(s, mechanisms, unwrapping, wrapped)
 	})
 }
 
 // unwrapSecret reads a secret of n bytes through a session object.
-func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) ([]byte, error) {
-	value, err := s.unwrapReadable(s.profile.wrap, nil, unwrapping, wrapped)
+func (s *session) unwrapSecret(mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) ([]byte, error) {
+	value, err := s.unwrapReadable(mechanisms, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +104,8 @@ func (s *session) unwrapSecret(unwrapping pkcs11.ObjectHandle, wrapped []byte, n
 }
 
 // unwrapReadable reads what is wrapped, as generic secret, through a session object.
-func (s *session) unwrapReadable(mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte) (value []byte, err error) {
-	h, err := s.unwrap(mechanism, params, unwrapping, wrapped, readableSecret())
+func (s *session) unwrapReadable(mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte) (value []byte, err error) {
+	h, err := s.unwrapAny(mechanisms, unwrapping, wrapped, readableSecret())
 	if err != nil {
 		return nil, err
 	}

@@ -38,9 +38,14 @@ func (t *Token) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, 
 	return both[0], both[1], err
 }
 
+// generateWrappedPair generates a pair, wraps its private key with the token's AES-KWP, and destroys it.
 func (s *session) generateWrappedPair(wrapping pkcs11.ObjectHandle, k *keyType) (spki, wrapped []byte, err error) {
 	if k.parameterSet != 0 { // what PKCS#8 of it a token wraps is not agreed on yet
 		return nil, nil, fmt.Errorf("%w: wrap an %s key", ErrUnsupported, k.name)
+	}
+	mechanism, err := s.kwp()
+	if err != nil {
+		return nil, nil, err
 	}
 	h, spki, err := s.generatePair(k, append(pairTemplate(k, SignPair, false),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
@@ -49,7 +54,7 @@ func (s *session) generateWrappedPair(wrapping pkcs11.ObjectHandle, k *keyType) 
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, s.destroy(h)) }()
-	wrapped, err = s.wrapKey(s.profile.wrap, wrapping, h, kwpSize(privateKeyBound))
+	wrapped, err = s.wrapKey(mechanism, nil, wrapping, h, kwpSize(privateKeyBound))
 	return spki, wrapped, err
 }
 
@@ -63,8 +68,8 @@ func (t *Token) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []by
 }
 
 // unwrapDER reads a secret that is one DER element through a session object.
-func (s *session) unwrapDER(unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
-	value, err := s.unwrapReadable(s.profile.wrap, nil, unwrapping, wrapped)
+func (s *session) unwrapDER(mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
+	value, err := s.unwrapReadable(mechanisms, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
 	}

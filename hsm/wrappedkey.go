@@ -27,6 +27,8 @@ type WrappedKey struct {
 	Name    ObjectID // 16 random bytes that no other key has
 	Under   ObjectID // of the wrapping key
 	Wrapped []byte
+	// Mechanism is the KWPMechanism of the token when the key was wrapped, 0 if it was not recorded.
+	Mechanism uint
 
 	Purpose Purpose // of a secret key; 0 for a private key,
 	Pair    KeyPair // whose Type and Purpose are here
@@ -109,14 +111,18 @@ func (s *session) keepsInside(wrapping pkcs11.ObjectHandle) error {
 	if err != nil {
 		return err
 	}
-	h, err := s.unwrap(s.profile.wrap, nil, wrapping, wrapped, append(Seal.template(), sessionObject()...))
+	mechanism, err := s.kwp()
+	if err != nil {
+		return err
+	}
+	h, err := s.unwrap(mechanism, nil, wrapping, wrapped, append(Seal.template(), sessionObject()...))
 	if err != nil {
 		return fmt.Errorf("%w: unwrap under a CKA_UNWRAP_TEMPLATE: %w", ErrUnsupported, err)
 	}
 	if err := errors.Join(s.staysInside(h), s.destroy(h)); err != nil {
 		return err
 	}
-	h, err = s.unwrap(s.profile.wrap, nil, wrapping, wrapped, readableSecret())
+	h, err = s.unwrap(mechanism, nil, wrapping, wrapped, readableSecret())
 	switch {
 	case lost(err):
 		return err
@@ -128,12 +134,16 @@ func (s *session) keepsInside(wrapping pkcs11.ObjectHandle) error {
 
 // generateAndWrap makes a secret key that no object is left of.
 func (s *session) generateAndWrap(wrapping pkcs11.ObjectHandle, p Purpose) (wrapped []byte, err error) {
+	mechanism, err := s.kwp()
+	if err != nil {
+		return nil, err
+	}
 	h, err := s.generate(p.mechanism(), wrappableTemplate(p.keyType(), p.size()))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.destroy(h)) }()
-	return s.wrapKey(s.profile.wrap, wrapping, h, kwpSize(p.size()))
+	return s.wrapKey(mechanism, nil, wrapping, h, kwpSize(p.size()))
 }
 
 // GenerateWrappedKey generates a key in the token and wraps it there. Name, Under and Purpose or Pair say which. It is seen to
@@ -179,7 +189,11 @@ func (t *Token) Settle(ctx context.Context, k WrappedKey, id ObjectID, label str
 		if err != nil {
 			return struct{}{}, err
 		}
-		h, err := s.unwrap(s.profile.wrap, nil, wrapping, k.Wrapped, append(template, tokenObject(id, label)...))
+		mechanisms, err := s.unwrapMechanisms(k.Mechanism)
+		if err != nil {
+			return struct{}{}, err
+		}
+		h, err := s.unwrapAny(mechanisms, wrapping, k.Wrapped, append(template, tokenObject(id, label)...))
 		if err != nil {
 			return struct{}{}, k.spoilt(err)
 		}

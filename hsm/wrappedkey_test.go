@@ -135,14 +135,14 @@ func TestWrappedKeysStayInside(t *testing.T) {
 		if value, err := s.value(h, 32); err == nil {
 			t.Errorf("the session object gives out %x", value)
 		}
-		if _, err := s.wrapKey(s.profile.wrap, wrapping, h, 64); err == nil {
+		if _, err := s.wrapKey(ckmAESKeyWrapPad, nil, wrapping, h, 64); err == nil {
 			t.Error("the session object was wrapped")
 		}
 		for name, template := range map[string][]*pkcs11.Attribute{
 			"readable":    readableSecret(),
 			"extractable": append(secretTemplate(pkcs11.CKK_AES), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)),
 		} {
-			if _, err := s.unwrap(s.profile.wrap, nil, wrapping, k.Wrapped, template); err == nil {
+			if _, err := s.unwrap(ckmAESKeyWrapPad, nil, wrapping, k.Wrapped, template); err == nil {
 				t.Errorf("the stored bytes were unwrapped into a key that is %s", name)
 			}
 		}

@@ -199,7 +199,7 @@ func TestWycheproofKWP(t *testing.T) {
 			if err != nil {
 				return struct{}{}, err
 			}
-			got, err := s.unwrapSecret(h, v.CT, len(v.Msg))
+			got, err := s.unwrapSecret([]uint{ckmAESKeyWrapPad}, h, v.CT, len(v.Msg))
 			if v.Result == "valid" && (err != nil || !bytes.Equal(got, v.Msg)) || v.Result == "invalid" && err == nil {
 				t.Errorf("%v: %x, %v", v, got, err)
 			}

@@ -2,23 +2,29 @@ package service
 
 import (
 	"errors"
-	"fmt"
+	"strings"
 
 	"github.com/verenc/kms/hsm"
 )
 
 // Capabilities is what the token can do, as its self-test found.
 type Capabilities struct {
-	// WrapDataKeys tells that data keys can be born and wrapped in the token. Without it
-	// GenerateDataKeyWithoutPlaintext makes ciphertexts of form 1, whose data keys pass through this process.
-	WrapDataKeys bool
-	// WrapPairs tells the same of private keys.
+	// WrapDataKeys tells, for the sizes in bytes that clients ask for most, whether data keys are born and wrapped in the
+	// token. Without that, GenerateDataKeyWithoutPlaintext makes ciphertexts of form 1, whose data keys pass through
+	// this process. Other sizes are tried when they are asked for.
+	WrapDataKeys map[int]bool
+	// WrapPairs tells whether private keys are born and wrapped in the token.
 	WrapPairs map[hsm.KeyType]bool
 	// KeepWrapped tells that keys can be kept outside of the token, wrapped (ResidencyWrapped).
 	KeepWrapped bool
 	// Missing has the reason for each KeySpec, algorithm and MessageType that the token can't do.
 	Missing map[string]string
+	// NoImport has the reason for each pair of KeySpec and WrappingAlgorithm whose material can't be imported.
+	NoImport map[[2]string]string
 }
+
+// DataKeyChecks are the self-tests of the sizes in WrapDataKeys.
+var DataKeyChecks = map[int]string{16: hsm.CheckDataKey16, 32: hsm.CheckDataKey32, 64: hsm.CheckDataKey64}
 
 // needs are the self-tests that a KeySpec, an algorithm or a MessageType can't do without.
 var needs = map[string][]string{
@@ -53,16 +59,71 @@ func CapabilitiesOf(checks []hsm.Check) Capabilities {
 		}
 		return errors.New("it was not tested")
 	}
-	can := Capabilities{WrapDataKeys: failed(hsm.CheckWrapped) == nil, KeepWrapped: failed(hsm.CheckInside) == nil, WrapPairs: map[hsm.KeyType]bool{}, Missing: map[string]string{}}
+	can := Capabilities{KeepWrapped: failed(hsm.CheckInside) == nil, WrapDataKeys: map[int]bool{},
+		WrapPairs: map[hsm.KeyType]bool{}, Missing: map[string]string{}, NoImport: map[[2]string]string{}}
+	for size, check := range DataKeyChecks {
+		can.WrapDataKeys[size] = failed(check) == nil
+	}
 	for t, check := range wrapChecks {
 		can.WrapPairs[t] = failed(check) == nil
 	}
 	for name, tests := range needs {
 		for _, check := range tests {
 			if err := failed(check); err != nil {
-				can.Missing[name] = fmt.Sprintf("the token fails the self-test %s", check)
+				can.Missing[name] = failsTest(check)
+			}
+		}
+	}
+	for spec := range keySpecs {
+		for algorithm := range importAlgorithms {
+			for _, check := range importChecks(spec, algorithm) {
+				if failed(check) != nil {
+					can.NoImport[[2]string{spec, algorithm}] = failsTest(check)
+				}
 			}
 		}
 	}
 	return can
+}
+
+func failsTest(check string) string { return "the token fails the self-test " + check }
+
+// importChecks are the self-tests that the import of a key's material can't do without.
+func importChecks(spec, algorithm string) []string {
+	sha256 := strings.HasSuffix(algorithm, "SHA_256")
+	switch k := keySpecs[spec]; {
+	case rsaSizes[spec] != 0:
+		return []string{hsm.CheckImportRSA}
+	case k.pair == hsm.Ed25519:
+		return []string{hsm.CheckImportEd25519}
+	case k.pair != 0:
+		return []string{hsm.CheckImportCurve}
+	case k.mac != 0 && sha256:
+		return []string{hsm.CheckImportMACSHA256}
+	case k.mac != 0:
+		return []string{hsm.CheckImportMACSHA1}
+	case sha256:
+		return []string{hsm.CheckImportAESSHA256}
+	}
+	return []string{hsm.CheckImportAESSHA1}
+}
+
+// canImport refuses a key whose material the token can't take, with any WrappingAlgorithm of AWS's for its KeySpec or, if
+// it is not empty, with this one.
+func (s *Service) canImport(spec, algorithm string) error {
+	reason := ""
+	for a := range importAlgorithms {
+		if !wraps(a, spec) || algorithm != "" && a != algorithm {
+			continue
+		}
+		why, refused := s.can.NoImport[[2]string{spec, a}]
+		if !refused {
+			return nil
+		}
+		reason = why
+	}
+	if reason == "" {
+		return nil // it is no matter of the token
+	}
+	return refuse(CodeUnsupportedOperation, msgTokenCannot, "Import of key material of KeySpec "+spec, reason)
 }

@@ -60,11 +60,11 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 	if k.Origin == originExternal {
 		k.State = StatePendingImport
 	} else {
-		wrapper, err := s.wrapperFor(ctx, k)
+		w, err := s.wrappingFor(ctx, k)
 		if err != nil {
 			return nil, err
 		}
-		m, err := s.newMaterial(k, wrapper)
+		m, err := s.newMaterial(k, w)
 		if err != nil {
 			return nil, err
 		}
@@ -148,6 +148,11 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	}
 	if k.Origin == originExternal && keySpecs[k.Spec].generatedOnly {
 		return nil, refuse(CodeUnsupportedOperation, "Key material of KeySpec %s can't be imported.", k.Spec)
+	}
+	if k.Origin == originExternal {
+		if err := s.canImport(k.Spec, ""); err != nil {
+			return nil, err
+		}
 	}
 	if in.MultiRegion {
 		k.PrimaryRegion = c.Region

@@ -169,9 +169,11 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 		return nil, err
 	}
 	m := k.current()
-	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
-	if _, wraps := m.Objects[RoleWrap]; !wraps || !s.can.WrapDataKeys {
-		h.form = formSealed
+	if h.form, err = s.bestForm(ctx, token, m, h); err != nil {
+		return nil, err
+	}
+	if err := s.checkHidden(ctx, k, use.op, h.form); err != nil {
+		return nil, err
 	}
 	h.keyID, h.ordinal = k.ID, m.Ordinal
 	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
@@ -179,6 +181,36 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 	note(ctx, "keyMaterialId", m.ID)
 	d.aad, err = additionalData(d.head, use.context)
 	return d, err
+}
+
+// bestForm gives the form of a blob that is asked for, or formSealed where the key's material or its token can't.
+func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h header) (byte, error) {
+	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
+	if _, wraps := m.Objects[RoleWrap]; !wraps || h.form == formSealed {
+		return formSealed, nil
+	}
+	if h.form == formWrapped {
+		if can, err := token.CanGenerateWrapped(ctx, h.length); err != nil || !can {
+			return formSealed, tokenError(err)
+		}
+	}
+	return h.form, nil
+}
+
+// hiddenOperations are those whose plaintext should be in no memory but the token's.
+var hiddenOperations = map[string]bool{"GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPairWithoutPlaintext": true}
+
+// checkHidden records that the plaintext of a data key passes through this process although nobody takes it, or refuses.
+func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form byte) error {
+	if !hiddenOperations[op] || form != formSealed {
+		return nil
+	}
+	note(ctx, "plaintextInServerMemory", true)
+	if s.cfg.RequireHiddenDataKeys {
+		return refuse(CodeUnsupportedOperation, msgTokenCannot, op+" with "+s.arns.key(k),
+			"the plaintext would pass through the server's memory, which token.require_hidden_data_keys forbids")
+	}
+	return nil
 }
 
 // GenerateRandomRequest is the input of GenerateRandom.

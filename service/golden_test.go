@@ -142,7 +142,7 @@ func goldenService(t *testing.T) *service.Service {
 			t.Fatal(err)
 		}
 	}
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Can: service.Capabilities{WrapDataKeys: true}})
+	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,13 +37,20 @@ func (s *Service) checkWrapping(algorithm, wrappingSpec string, k *Key) error {
 	if !known || keySpecs[wrappingSpec].pair == 0 {
 		return wrong
 	}
-	pair := keySpecs[k.Spec].pair
-	_, rsa := rsaSizes[k.Spec]
-	oaep := a == hsm.OAEPSHA1 || a == hsm.OAEPSHA256
-	if oaep && (rsa || k.Spec == "ECC_NIST_P521" && wrappingSpec == "RSA_2048") || !oaep && pair == 0 {
+	if !wraps(algorithm, k.Spec) || isOAEP(a) && k.Spec == "ECC_NIST_P521" && wrappingSpec == "RSA_2048" {
 		return wrong
 	}
-	return nil
+	return s.canImport(k.Spec, algorithm)
+}
+
+func isOAEP(a hsm.ImportAlgorithm) bool { return a == hsm.OAEPSHA1 || a == hsm.OAEPSHA256 }
+
+// wraps tells whether AWS wraps key material of a KeySpec with an algorithm.
+func wraps(algorithm, spec string) bool {
+	if isOAEP(importAlgorithms[algorithm]) {
+		return rsaSizes[spec] == 0
+	}
+	return keySpecs[spec].pair != 0
 }
 
 // GetParametersForImportRequest is the input of GetParametersForImport.
@@ -153,11 +160,14 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	if err != nil {
 		return nil, err
 	}
+	if err := s.canImport(k.Spec, t.Algorithm); err != nil { // the token may be another one by now
+		return nil, err
+	}
 	isNew, err := s.importType(in, k)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.addScrap(ctx, "ImportKeyMaterial", k, ObjectID{})
+	m, err := s.addScrap(ctx, "ImportKeyMaterial", k, wrapping{})
 	if err != nil {
 		return nil, err
 	}

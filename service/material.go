@@ -33,13 +33,13 @@ var pairPurposes = map[string]hsm.PairPurpose{
 	usageEncapsulate: hsm.DecapsulatePair,
 }
 
-// newMaterial draws the identifiers of a material that is still to be made; wrapper is that of wrapperFor.
-func (s *Service) newMaterial(k *Key, wrapper ObjectID) (*Material, error) {
+// newMaterial draws the identifiers of a material that is still to be made; w is that of wrappingFor.
+func (s *Service) newMaterial(k *Key, w wrapping) (*Material, error) {
 	var id [32]byte
 	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
 		return nil, internal(fmt.Errorf("draw a material id: %w", err))
 	}
-	m := &Material{Ordinal: 1, ID: hex.EncodeToString(id[:]), CreatedAt: s.now(), Objects: map[Role]ObjectID{}, WrappedBy: wrapper}
+	m := &Material{Ordinal: 1, ID: hex.EncodeToString(id[:]), CreatedAt: s.now(), Objects: map[Role]ObjectID{}, WrappedBy: w.by, WrapMechanism: w.mechanism}
 	if n := len(k.Materials); n > 0 {
 		m.Ordinal = k.Materials[n-1].Ordinal + 1
 	}
@@ -103,11 +103,11 @@ func keyPair(k *Key, id ObjectID, label string) hsm.KeyPair {
 }
 
 // addScrap records the material that is about to be made, as scrap until it is.
-func (s *Service) addScrap(ctx context.Context, op string, k *Key, wrapper ObjectID) (*Material, error) {
+func (s *Service) addScrap(ctx context.Context, op string, k *Key, w wrapping) (*Material, error) {
 	var m *Material
 	err := s.updateKey(ctx, op, k, func(k *Key) error {
 		var err error
-		if m, err = s.newMaterial(k, wrapper); err != nil {
+		if m, err = s.newMaterial(k, w); err != nil {
 			return err
 		}
 		m.Scrap = true

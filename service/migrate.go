@@ -84,7 +84,7 @@ func (s *Service) settle(ctx context.Context, k *Key, m *Material) error {
 	if err != nil {
 		return err
 	}
-	scrap, err := s.addScrap(ctx, opInAnyState, k, ObjectID{})
+	scrap, err := s.addScrap(ctx, opInAnyState, k, wrapping{})
 	if err != nil {
 		return err
 	}

@@ -119,6 +119,9 @@ type Material struct {
 	// these, and Objects only name them.
 	WrappedBy ObjectID        `json:",omitzero"`
 	Wrapped   map[Role][]byte `json:",omitempty"`
+	// WrapMechanism is the CKM_ number of AES-KWP (RFC 5649) that the token had when the material was made, and wraps the
+	// material's data keys and its own keys with. 0: it was not recorded, or the token has none.
+	WrapMechanism uint `json:",omitempty"`
 
 	// Scrap material is still being made, or no longer wanted: unless that changes, a reconciler destroys its objects
 	// and forgets it. It is how no crash leaves an object that nobody knows of.

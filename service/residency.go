@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/verenc/kms/hsm"
 )
@@ -53,22 +54,41 @@ func (s *Service) residency(ctx context.Context, k *Key) (Residency, error) {
 	return ResidencyWrapped, nil
 }
 
-// wrapperFor gives the token object that new material of a key is to be wrapped under, none for residency token.
-func (s *Service) wrapperFor(ctx context.Context, k *Key) (none ObjectID, err error) {
+// wrapping is how new material wraps, and is wrapped.
+type wrapping struct {
+	by        ObjectID // the token object that it is wrapped under, none for residency token
+	mechanism uint     // see Material.WrapMechanism
+}
+
+// wrappingFor gives the wrapping of new material of a key.
+func (s *Service) wrappingFor(ctx context.Context, k *Key) (w wrapping, err error) {
 	residency, err := s.residency(ctx, k)
-	if err != nil || residency == ResidencyToken {
-		return none, err
+	if err != nil {
+		return w, err
+	}
+	if residency == ResidencyToken && !slices.Contains(rolesOf(k), RoleWrap) {
+		return w, nil
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
-		return none, err
+		return w, err
+	}
+	w.mechanism, err = token.KWPMechanism(ctx)
+	switch {
+	case errors.Is(err, hsm.ErrUnsupported) && residency == ResidencyToken: // its data keys are sealed only
+		return w, nil
+	case err != nil:
+		return w, dependencyError(err)
+	case residency == ResidencyToken:
+		return w, nil
 	}
 	purpose := residencyPurpose(k.CustomKeyStore)
-	id, err := s.store.ServiceObject(ctx, purpose)
+	w.by, err = s.store.ServiceObject(ctx, purpose)
 	if errors.Is(err, ErrNoRow) {
-		return s.makeWrapper(ctx, token, purpose, k.CustomKeyStore)
+		w.by, err = s.makeWrapper(ctx, token, purpose, k.CustomKeyStore)
+		return w, err
 	}
-	return id, storeError(err)
+	return w, storeError(err)
 }
 
 // makeWrapper makes the wrapping key of a token. It is recorded as one that a reconciler destroys before it is made, and adopted
@@ -105,7 +125,7 @@ func (m *Material) key(k *Key, role Role) hsm.Key {
 func (m *Material) outside() bool { return m.WrappedBy != ObjectID{} }
 
 func (m *Material) wrappedKey(k *Key, role Role) hsm.WrappedKey {
-	w := hsm.WrappedKey{Name: m.Objects[role], Under: m.WrappedBy, Wrapped: m.Wrapped[role]}
+	w := hsm.WrappedKey{Name: m.Objects[role], Under: m.WrappedBy, Wrapped: m.Wrapped[role], Mechanism: m.WrapMechanism}
 	if role == RolePair {
 		w.Pair = keyPair(k, m.Objects[role], "")
 	} else {
@@ -115,5 +135,5 @@ func (m *Material) wrappedKey(k *Key, role Role) hsm.WrappedKey {
 }
 
 func (m *Material) pair(k *Key) hsm.Pair {
-	return hsm.Pair{Seal: m.key(k, RoleSeal), Wrap: m.key(k, RoleWrap)}
+	return hsm.Pair{Seal: m.key(k, RoleSeal), Wrap: m.key(k, RoleWrap), Mechanism: m.WrapMechanism}
 }

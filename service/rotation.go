@@ -156,11 +156,11 @@ func (s *Service) takePending(ctx context.Context, k *Key) error {
 
 // rotate makes new material in the token, and then makes it current in every region.
 func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
-	wrapper, err := s.wrapperFor(ctx, k)
+	w, err := s.wrappingFor(ctx, k)
 	if err != nil {
 		return err
 	}
-	m, err := s.addScrap(ctx, "RotateKeyOnDemand", k, wrapper)
+	m, err := s.addScrap(ctx, "RotateKeyOnDemand", k, w)
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,9 @@ type Token interface {
 	GenerateExportedPair(ctx context.Context, t hsm.KeyType) (spki, pkcs8 []byte, err error)
 	Import(ctx context.Context, in hsm.Import) (hsm.Imported, error)
 
+	CanGenerateWrapped(ctx context.Context, n int) (bool, error)
+	KWPMechanism(ctx context.Context) (uint, error)
+
 	GenerateWrappingKey(ctx context.Context, id hsm.ObjectID, label string) error
 	GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey) (wrapped, spki []byte, err error)
 	Settle(ctx context.Context, k hsm.WrappedKey, id hsm.ObjectID, label string) error
@@ -71,6 +74,9 @@ type Config struct {
 	Can Capabilities
 	// Residency is where new key material lives; default ResidencyToken.
 	Residency Residency
+	// RequireHiddenDataKeys refuses GenerateDataKeyWithoutPlaintext and GenerateDataKeyPairWithoutPlaintext where the
+	// plaintext would pass through this process.
+	RequireHiddenDataKeys bool
 	// Clusters are the tokens that custom key stores may use, by CloudHsmClusterId.
 	Clusters map[string]Cluster
 	// Regions are the regions served; "*" serves every region. Default us-east-1.

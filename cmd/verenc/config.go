@@ -66,19 +66,20 @@ type AuditConfig struct {
 
 // TokenConfig says which PKCS#11 token holds the keys.
 type TokenConfig struct {
-	Module        string        `koanf:"module" doc:"absolute path of the PKCS#11 module"`
-	InitArguments string        `koanf:"init_arguments" doc:"string that the module gets in C_Initialize, as pReserved of C_INITIALIZE_ARGS; most modules want none"`
-	Label         string        `koanf:"label" doc:"label of the token; label or serial is required"`
-	Serial        string        `koanf:"serial" doc:"serial number of the token"`
-	Replicas      []string      `koanf:"replicas" doc:"serial numbers of further tokens that hold the same keys, cloned by the HSM, with the same PIN; any one of them can serve"`
-	Profile       string        `koanf:"profile" doc:"ways of the token's make; empty takes what the token says of itself"`
-	PINFile       string        `koanf:"pin_file" doc:"file with the user PIN, readable by its owner only"`
-	Residency     string        `koanf:"residency" doc:"where the material of new keys lives: token (each is an object in it) or wrapped (outside, wrapped by the token, which may have millions then)"`
-	HeldKeys      int           `koanf:"held_keys" doc:"wrapped keys that are held unwrapped in the token at most, as session objects; SoftHSM2 takes 9 kB for each"`
-	Sessions      int           `koanf:"sessions" doc:"most sessions at once; a lower limit of the token wins"`
-	Connect       time.Duration `koanf:"connect_timeout" doc:"most time for a connection to the token"`
-	CallTimeout   time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
-	MaxStuck      int           `koanf:"max_stuck" doc:"calls past call_timeout, still inside the module, before new ones are refused at once"`
+	Module                string        `koanf:"module" doc:"absolute path of the PKCS#11 module"`
+	InitArguments         string        `koanf:"init_arguments" doc:"string that the module gets in C_Initialize, as pReserved of C_INITIALIZE_ARGS; most modules want none"`
+	Label                 string        `koanf:"label" doc:"label of the token; label or serial is required"`
+	Serial                string        `koanf:"serial" doc:"serial number of the token"`
+	Replicas              []string      `koanf:"replicas" doc:"serial numbers of further tokens that hold the same keys, cloned by the HSM, with the same PIN; any one of them can serve"`
+	Profile               string        `koanf:"profile" doc:"ways of the token's make; empty takes what the token says of itself"`
+	PINFile               string        `koanf:"pin_file" doc:"file with the user PIN, readable by its owner only"`
+	Residency             string        `koanf:"residency" doc:"where the material of new keys lives: token (each is an object in it) or wrapped (outside, wrapped by the token, which may have millions then)"`
+	RequireHiddenDataKeys bool          `koanf:"require_hidden_data_keys" doc:"refuse GenerateDataKeyWithoutPlaintext and GenerateDataKeyPairWithoutPlaintext where the token can't keep the plaintext to itself, instead of making it in the server's memory"`
+	HeldKeys              int           `koanf:"held_keys" doc:"wrapped keys that are held unwrapped in the token at most, as session objects; SoftHSM2 takes 9 kB for each"`
+	Sessions              int           `koanf:"sessions" doc:"most sessions at once; a lower limit of the token wins"`
+	Connect               time.Duration `koanf:"connect_timeout" doc:"most time for a connection to the token"`
+	CallTimeout           time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
+	MaxStuck              int           `koanf:"max_stuck" doc:"calls past call_timeout, still inside the module, before new ones are refused at once"`
 }
 
 func defaults() Config {

@@ -1,12 +1,28 @@
 package main
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 )
+
+// addHiddenDataKeys tells whether the token keeps to the main promise.
+func addHiddenDataKeys(r *prometheus.Registry, can service.Capabilities) {
+	for size, hidden := range can.WrapDataKeys {
+		value := 0.0
+		if hidden {
+			value = 1
+		}
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_token_hides_data_keys",
+			Help:        "1 when data keys of this size of GenerateDataKeyWithoutPlaintext are in no memory but the token's.",
+			ConstLabels: prometheus.Labels{"bytes": strconv.Itoa(size)}}, func() float64 { return value }))
+	}
+}
 
 // newRegistry holds the process's metrics and the token's; transport adds the requests'.
 func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *prometheus.Registry {

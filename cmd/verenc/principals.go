@@ -89,7 +89,7 @@ func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
 	if p.store, err = store.Open(ctx, store.Config{Path: c.Database}); err != nil {
 		return nil, err
 	}
-	if err = p.newService(c, service.Capabilities{}, operator()); err != nil {
+	if err = p.newService(c, operator()); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil

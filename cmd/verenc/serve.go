@@ -61,6 +61,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 
 	useProcessors(ctx, p.token, p.log)
 	metrics := newRegistry(p.token, p.audit)
+	addHiddenDataKeys(metrics, p.can)
 	cfg := transport.Config{
 		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions,
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping},

@@ -27,6 +27,7 @@ type parts struct {
 	audit   *audit.Log // nil when none is kept
 	service *service.Service
 
+	can      service.Capabilities // of the token, in a server
 	shutdown time.Duration
 }
 
@@ -135,8 +136,7 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	can, err := selfTest(ctx, c, p)
-	if err != nil {
+	if p.can, err = selfTest(ctx, c, p); err != nil {
 		return p, err
 	}
 	if c.Audit.Dir == noAudit {
@@ -144,7 +144,7 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {
 		return p, err
 	}
-	if err := p.newService(c, can, nil); err != nil || p.audit == nil {
+	if err := p.newService(c, nil); err != nil || p.audit == nil {
 		return p, err
 	}
 	p.service.DeliverRecords(ctx) // those of commands come before the first request's
@@ -156,9 +156,9 @@ type tokenless struct{ service.Token }
 
 // newService makes the service of a server, or of an operator's command. Only one process writes an audit log, so that a command
 // leaves its records in the database.
-func (p *parts) newService(c *Config, can service.Capabilities, by *service.Operator) (err error) {
-	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: can,
-		Residency: service.Residency(c.Token.Residency), Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions}
+func (p *parts) newService(c *Config, by *service.Operator) (err error) {
+	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
+		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys, Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions}
 	if p.token != nil {
 		cfg.Token = p.token
 	}
@@ -184,7 +184,7 @@ func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err 
 	if p, err = openParts(ctx, c, create); err != nil {
 		return p, err
 	}
-	if err = p.newService(c, service.Capabilities{}, operator()); err == nil && create && c.Audit.Dir != noAudit {
+	if err = p.newService(c, operator()); err == nil && create && c.Audit.Dir != noAudit {
 		var log *audit.Log
 		if log, err = openAudit(ctx, c, p, true); err == nil {
 			err = closeAudit(log, c.ShutdownTimeout)
@@ -213,6 +213,12 @@ func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, e
 		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
 	}
 	can := service.CapabilitiesOf(checks)
+	for size, hidden := range can.WrapDataKeys {
+		if !hidden {
+			p.log.Warn("the token can't keep data keys to itself: GenerateDataKeyWithoutPlaintext makes them in this process's memory, or is refused with token.require_hidden_data_keys",
+				zap.Int("bytes", size))
+		}
+	}
 	if c.Token.Residency == string(service.ResidencyWrapped) && !can.KeepWrapped {
 		return can, fmt.Errorf("token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", hsm.CheckInside)
 	}

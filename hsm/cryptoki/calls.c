@@ -166,10 +166,10 @@ ck_rv ck_once(struct ck_function_list *list, int init, ck_ulong session, ck_ulon
 	return init_and_do(list, init, session, &m, key, in, inlen, out, outlen, started);
 }
 
-ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong wrapping, ck_ulong key,
-	unsigned char *out, ck_ulong *outlen)
+ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, void *params, ck_ulong paramslen,
+	ck_ulong wrapping, ck_ulong key, unsigned char *out, ck_ulong *outlen)
 {
-	struct ck_mechanism m = { mechanism, NULL, 0 };
+	struct ck_mechanism m = { mechanism, paramslen ? params : NULL, paramslen };
 	ck_rv (*wrap)(ck_ulong, struct ck_mechanism *, ck_ulong, ck_ulong, unsigned char *, ck_ulong *);
 
 	wrap = (ck_rv (*)(ck_ulong, struct ck_mechanism *, ck_ulong, ck_ulong, unsigned char *, ck_ulong *))

@@ -107,6 +107,16 @@ func (m *InProcess) Mechanisms(slot uint) ([]uint, error) {
 	return bounded("C_GetMechanismList", rv, mechanisms, n)
 }
 
+// MechanismFlags implements Module.
+func (m *InProcess) MechanismFlags(slot, mechanism uint) (uint, error) {
+	if err := m.enter(); err != nil {
+		return 0, err
+	}
+	defer m.leave()
+	info, err := m.ctx.GetMechanismInfo(slot, only(mechanism, nil))
+	return info.Flags, err
+}
+
 // OpenSession implements Module.
 func (m *InProcess) OpenSession(slot uint) (Session, error) {
 	if err := m.enter(); err != nil {
@@ -247,6 +257,15 @@ func (m *InProcess) CopyObject(s Session, o Object, template []*Attribute) (Obje
 	return m.ctx.CopyObject(s, o, template)
 }
 
+// SetAttributes implements Module.
+func (m *InProcess) SetAttributes(s Session, o Object, template []*Attribute) error {
+	if err := m.enter(); err != nil {
+		return err
+	}
+	defer m.leave()
+	return m.ctx.SetAttributeValue(s, o, template)
+}
+
 // GenerateKey implements Module.
 func (m *InProcess) GenerateKey(s Session, mechanism uint, template []*Attribute) (Object, error) {
 	if err := m.enter(); err != nil {
@@ -266,14 +285,15 @@ func (m *InProcess) GenerateKeyPair(s Session, mechanism uint, public, private [
 }
 
 // WrapKey implements Module.
-func (m *InProcess) WrapKey(s Session, mechanism uint, wrapping, key Object, n int) ([]byte, error) {
+func (m *InProcess) WrapKey(s Session, mechanism uint, parameter []byte, wrapping, key Object, n int) ([]byte, error) {
 	if err := m.enter(); err != nil {
 		return nil, err
 	}
 	defer m.leave()
 	out := make([]byte, n)
 	length := C.ck_ulong(n)
-	rv := C.ck_wrap(m.list, C.ck_ulong(s), C.ck_ulong(mechanism), C.ck_ulong(wrapping), C.ck_ulong(key), bytePtr(out), &length)
+	rv := C.ck_wrap(m.list, C.ck_ulong(s), C.ck_ulong(mechanism), unsafe.Pointer(bytePtr(parameter)),
+		C.ck_ulong(len(parameter)), C.ck_ulong(wrapping), C.ck_ulong(key), bytePtr(out), &length)
 	return bounded("C_WrapKey", rv, out, length)
 }
 

@@ -61,9 +61,9 @@ ck_rv ck_once(struct ck_function_list *list, int init, ck_ulong session, ck_ulon
 	ck_ulong paramslen, ck_ulong key, unsigned char *in, ck_ulong inlen, unsigned char *out, ck_ulong *outlen,
 	int *started);
 
-// ck_wrap is C_WrapKey with a mechanism that takes no parameter.
-ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong wrapping, ck_ulong key,
-	unsigned char *out, ck_ulong *outlen);
+// ck_wrap is C_WrapKey. params holds no pointers.
+ck_rv ck_wrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, void *params, ck_ulong paramslen,
+	ck_ulong wrapping, ck_ulong key, unsigned char *out, ck_ulong *outlen);
 
 // ck_value is C_GetAttributeValue for CKA_VALUE.
 ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object, unsigned char *out, ck_ulong *outlen);

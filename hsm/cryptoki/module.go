@@ -28,19 +28,20 @@ import (
 //
 // Secrets in results are cleared by whoever takes them. Arguments are not kept after the call.
 type Module interface {
-	Slots() ([]uint, error)                           // C_GetSlotList: the slots with a token
-	TokenInfo(slot uint) (pkcs11.TokenInfo, error)    // C_GetTokenInfo
-	Mechanisms(slot uint) ([]uint, error)             // C_GetMechanismList
-	OpenSession(slot uint) (Session, error)           // C_OpenSession, for reading and writing
-	CloseSession(s Session) error                     // C_CloseSession
-	SessionState(s Session) (uint, error)             // C_GetSessionInfo: its CK_STATE
-	Login(s Session, pin string) error                // C_Login as CKU_USER
-	Random(s Session, n int) ([]byte, error)          // C_GenerateRandom
-	FindInit(s Session, template []*Attribute) error  // C_FindObjectsInit
-	FindNext(s Session) ([]Object, error)             // C_FindObjects; an empty slice ends the search
-	FindFinal(s Session) error                        // C_FindObjectsFinal
-	DestroyObject(s Session, o Object) error          // C_DestroyObject
-	Value(s Session, o Object, n int) ([]byte, error) // C_GetAttributeValue of CKA_VALUE, at most n bytes
+	Slots() ([]uint, error)                            // C_GetSlotList: the slots with a token
+	TokenInfo(slot uint) (pkcs11.TokenInfo, error)     // C_GetTokenInfo
+	Mechanisms(slot uint) ([]uint, error)              // C_GetMechanismList
+	MechanismFlags(slot, mechanism uint) (uint, error) // C_GetMechanismInfo: its flags
+	OpenSession(slot uint) (Session, error)            // C_OpenSession, for reading and writing
+	CloseSession(s Session) error                      // C_CloseSession
+	SessionState(s Session) (uint, error)              // C_GetSessionInfo: its CK_STATE
+	Login(s Session, pin string) error                 // C_Login as CKU_USER
+	Random(s Session, n int) ([]byte, error)           // C_GenerateRandom
+	FindInit(s Session, template []*Attribute) error   // C_FindObjectsInit
+	FindNext(s Session) ([]Object, error)              // C_FindObjects; an empty slice ends the search
+	FindFinal(s Session) error                         // C_FindObjectsFinal
+	DestroyObject(s Session, o Object) error           // C_DestroyObject
+	Value(s Session, o Object, n int) ([]byte, error)  // C_GetAttributeValue of CKA_VALUE, at most n bytes
 
 	// Attributes is C_GetAttributeValue of up to MostAttributes types, in their order. A value that the
 	// token does not give, or that is longer than AttributeRoom, is nil; whatever the token said of it is
@@ -49,6 +50,8 @@ type Module interface {
 
 	// CreateObject is C_CreateObject, without a copy of any value in C memory.
 	CreateObject(s Session, template []*Attribute) (Object, error)
+	// SetAttributes is C_SetAttributeValue.
+	SetAttributes(s Session, o Object, template []*Attribute) error
 	// CopyObject is C_CopyObject.
 	CopyObject(s Session, o Object, template []*Attribute) (Object, error)
 	// GenerateKey is C_GenerateKey with a mechanism that has no parameter.
@@ -56,8 +59,8 @@ type Module interface {
 	// GenerateKeyPair is C_GenerateKeyPair with a mechanism that has no parameter.
 	GenerateKeyPair(s Session, mechanism uint, public, private []*Attribute) (publicKey, privateKey Object, err error)
 
-	// WrapKey is C_WrapKey with a mechanism that has no parameter, for at most n bytes.
-	WrapKey(s Session, mechanism uint, wrapping, key Object, n int) ([]byte, error)
+	// WrapKey is C_WrapKey, for at most n bytes. The mechanism's parameter holds no pointers.
+	WrapKey(s Session, mechanism uint, parameter []byte, wrapping, key Object, n int) ([]byte, error)
 	// UnwrapKey is C_UnwrapKey. The mechanism's parameter holds no pointers.
 	UnwrapKey(s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute) (Object, error)
 	// DeriveECDH is C_DeriveKey with CKM_ECDH1_DERIVE, a CKD_ number, no shared info, and a peer's point.
