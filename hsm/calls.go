@@ -39,6 +39,16 @@ func (s *session) stepObject(template []*pkcs11.Attribute) error {
 	return s.step()
 }
 
+// createdObject gives the error of a call that makes an object. A token without room for another one may answer
+// CKR_HOST_MEMORY (opencryptoki): it does when it is well otherwise, and the object was to be a token object.
+func (s *session) createdObject(call string, err error, template []*pkcs11.Attribute) error {
+	err = failed(call, err)
+	if hasCode(err, pkcs11.CKR_HOST_MEMORY) && ofToken(template) && s.well() {
+		err = &callError{call: call, rv: pkcs11.CKR_HOST_MEMORY, kind: ErrFull}
+	}
+	return err
+}
+
 func ofToken(template []*pkcs11.Attribute) bool {
 	return slices.ContainsFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN && truth(a.Value) })
 }
@@ -100,7 +110,7 @@ func (s *session) create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, err
 		return 0, err
 	}
 	h, err := s.lib.module.CreateObject(s.handle, s.profile.allowed(template))
-	return h, failed("C_CreateObject", err)
+	return h, s.createdObject("C_CreateObject", err, template)
 }
 
 // setAttributes is C_SetAttributeValue.
@@ -146,7 +156,7 @@ func (s *session) generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11
 		return 0, err
 	}
 	h, err := s.lib.module.GenerateKey(s.handle, mechanism, s.profile.allowed(template))
-	return h, failed("C_GenerateKey", err)
+	return h, s.createdObject("C_GenerateKey", err, template)
 }
 
 // destroy ends an object. A session object that can't be destroyed marks the session broken: closing it ends the object.
@@ -166,7 +176,7 @@ func (s *session) unwrap(mechanism uint, params []byte, unwrapping pkcs11.Object
 		return 0, err
 	}
 	h, err := s.lib.module.UnwrapKey(s.handle, mechanism, params, unwrapping, wrapped, s.profile.allowed(template))
-	return h, failed("C_UnwrapKey", err)
+	return h, s.createdObject("C_UnwrapKey", err, template)
 }
 
 // deriveECDH is C_DeriveKey with CKM_ECDH1_DERIVE.
@@ -186,7 +196,7 @@ func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attr
 		return 0, 0, err
 	}
 	pub, priv, err := s.lib.module.GenerateKeyPair(s.handle, mechanism, s.profile.allowed(public), s.profile.allowed(private))
-	return pub, priv, failed("C_GenerateKeyPair", err)
+	return pub, priv, s.createdObject("C_GenerateKeyPair", err, private)
 }
 
 // attributes reads attributes of an object, in their order. All of them must be there.

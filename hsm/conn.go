@@ -22,6 +22,10 @@ type conn struct {
 	searchAlone time.Duration // a search keeps creations waiting so long
 	searchCall  time.Duration // a call of the index that takes longer means a loss
 
+	freeMemory, totalMemory atomic.Uint64 // of CK_TOKEN_INFO, 0 for unknown
+
+	doubts atomic.Int32 // errors in a row that may have meant the connection, see mostDoubts
+
 	dead atomic.Bool
 	gone chan struct{} // closed once dead is set
 
@@ -178,10 +182,14 @@ func (c *conn) withhold() bool {
 	return true
 }
 
-// well tells whether the connection lives apart from one session.
+// well tells whether the connection lives apart from one session: its login is there, and the token itself answers.
 func (c *conn) well() bool {
 	keeper := session{conn: c, handle: c.keeper}
-	return keeper.loggedIn()
+	if !keeper.loggedIn() {
+		return false
+	}
+	_, err := keeper.random(1)
+	return err == nil
 }
 
 // close ends a lost connection's sessions but leaves those of others on the same token alone. Users that are still inside the

@@ -20,7 +20,7 @@ var (
 	ErrTimeout = errors.New("token did not answer in time")
 	// ErrUnsupported: the token cannot do this.
 	ErrUnsupported = errors.New("token does not support this")
-	// ErrFull: the token has no room for another object.
+	// ErrFull: the token has no room for another object. Keys of residency wrapped need none.
 	ErrFull = errors.New("token is full")
 	// ErrMaterial: what is to be imported is of the wrong size, type or curve.
 	ErrMaterial = errors.New("key material does not fit")
@@ -86,7 +86,7 @@ func kindOf(rv pkcs11.Error) error {
 		pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_CURVE_NOT_SUPPORTED:
 		return ErrUnsupported
 	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED,
-		pkcs11.CKR_PIN_LOCKED:
+		pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
 		return ErrPIN
 	}
 	return nil

@@ -270,6 +270,20 @@ func (g *Group) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 	return true, nil
 }
 
+// Missing gives those of some objects that a member which is connected does not have.
+func (g *Group) Missing(ctx context.Context, ids ...ObjectID) ([]ObjectID, error) {
+	members, err := g.changeable()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range members {
+		if missing, err := t.Missing(ctx, ids...); err != nil || len(missing) > 0 {
+			return missing, err
+		}
+	}
+	return nil, nil
+}
+
 // Random is Token's.
 func (g *Group) Random(ctx context.Context, n int) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.Random(ctx, n) })
@@ -412,6 +426,9 @@ func (g *Group) Stats() Stats {
 		sum.Timeouts += s.Timeouts
 		sum.Failures += s.Failures
 		sum.Connections += s.Connections
+		sum.Reinitializations += s.Reinitializations
+		sum.Objects = max(sum.Objects, s.Objects) // they are clones
+		sum.FreeMemory, sum.TotalMemory = max(sum.FreeMemory, s.FreeMemory), max(sum.TotalMemory, s.TotalMemory)
 		sum.Connected = sum.Connected || s.Connected
 	}
 	return sum

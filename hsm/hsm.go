@@ -38,6 +38,8 @@ type Config struct {
 	Label  string // CKA_LABEL of the token; Label or Serial is required
 	Serial string // serial number of the token; tells tokens of one label apart
 	PIN    string // user PIN; tried once
+	// ForcePIN tries the PIN although the token says that one more wrong one locks it.
+	ForcePIN bool
 
 	Profile string // one of Profiles; default by what the token says of its make
 
@@ -61,6 +63,10 @@ type Config struct {
 	KeepAlive time.Duration // an idle connection is used so often; default 30 s
 
 	Rand io.Reader // for initialisation vectors; default crypto/rand.Reader
+
+	// OnNotice, if set, is told what an operator should know of the token: that a few more wrong PINs lock it, that the
+	// module was initialised anew. It must not block.
+	OnNotice func(notice string)
 
 	// OnChange, if set, is told of every loss (err is why) and every connection (err is nil). It must not block.
 	OnChange func(err error)
@@ -107,11 +113,17 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
+	if cfg.OnNotice == nil {
+		cfg.OnNotice = func(string) {}
+	}
 	if cfg.OnChange == nil {
 		cfg.OnChange = func(error) {}
 	}
 
 	profile, err := profileNamed(cfg.Profile)
+	if err == nil {
+		err = checkPIN(cfg.PIN)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open token: %w", err)
 	}
@@ -226,16 +238,21 @@ func (t *Token) Random(ctx context.Context, n int) ([]byte, error) {
 
 // Stats are counters since Open, and gauges.
 type Stats struct {
-	Sessions    int    // open now
-	Busy        int    // in use now
-	Held        int    // wrapped keys with a session object now
-	Stuck       int    // calls past their deadline, still inside the module
-	Waits       uint64 // calls that had to wait for a session
-	Timeouts    uint64
-	Failures    uint64 // calls that ended in an error other than ErrAuthentication and ErrMaterial
-	Connections uint64
-	Connected   bool
-	Refusing    bool // new calls are refused at once, since MaxStuck are stuck
+	Sessions int // open now
+	Busy     int // in use now
+	Held     int // wrapped keys with a session object now
+	Objects  int // token objects with a CKA_ID like ours
+	// FreeMemory and TotalMemory are the token's own word of its room for private objects in bytes, 0 when it does not say.
+	FreeMemory, TotalMemory uint64
+	Stuck                   int    // calls past their deadline, still inside the module
+	Waits                   uint64 // calls that had to wait for a session
+	Timeouts                uint64
+	Failures                uint64 // calls that ended in an error other than ErrAuthentication, ErrMaterial and ErrUnsupported
+	Connections             uint64
+	// Reinitializations are those of the module: C_Finalize and C_Initialize, or a new process.
+	Reinitializations uint64
+	Connected         bool
+	Refusing          bool // new calls are refused at once, since MaxStuck are stuck
 }
 
 type counters struct {
@@ -250,7 +267,8 @@ func (t *Token) Stats() Stats {
 	if c := t.current.Load(); c != nil {
 		s.Connected = true
 		s.Sessions, s.Busy = c.usage()
-		s.Held = c.held.count()
+		s.Held, s.Objects = c.held.count(), c.count()
+		s.FreeMemory, s.TotalMemory = c.freeMemory.Load(), c.totalMemory.Load()
 	}
 	return s
 }

@@ -66,7 +66,7 @@ var lacking = map[string]bool{CheckOAEPInToken: true, CheckEd25519ph: true, Chec
 func TestSelfTest(t *testing.T) {
 	token := connect(t)
 	checks := token.SelfTest(t.Context())
-	if len(checks) != 53 {
+	if len(checks) != 54 {
 		t.Errorf("%d checks", len(checks))
 	}
 	names := map[string]bool{}

@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -36,6 +37,12 @@ func (x *index) forget(id ObjectID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.handles, id)
+}
+
+func (x *index) count() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.handles)
 }
 
 func (x *index) indexed() bool {
@@ -195,6 +202,27 @@ func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, e
 			return nil, fmt.Errorf("C_FindObjects: the token lists more than %d objects", mostObjects)
 		}
 	}
+}
+
+// Missing gives those of some objects that the token does not have. The token itself is asked for each that is not known,
+// which takes time linear in the number of its objects.
+func (t *Token) Missing(ctx context.Context, ids ...ObjectID) (missing []ObjectID, err error) {
+	for _, id := range ids {
+		_, err := run(ctx, t, func(s *session) (struct{}, error) {
+			_, err := s.lookupObject(id)
+			if errors.Is(err, ErrNoObject) {
+				_, err = s.locate(id)
+			}
+			return struct{}{}, err
+		})
+		switch {
+		case errors.Is(err, ErrNoObject):
+			missing = append(missing, id)
+		case err != nil:
+			return nil, fmt.Errorf("look for object %s: %w", id, err)
+		}
+	}
+	return missing, nil
 }
 
 // Object is a token object as a reconciler or a doctor sees it.

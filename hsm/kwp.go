@@ -54,9 +54,10 @@ func (s *session) findKWP() (found kwpMechanism, err error) {
 	if err != nil {
 		return found, err
 	}
-	wrapping, err := s.importTestKey(kek)
+	var wrapping pkcs11.ObjectHandle
+	err = s.twice(func() (err error) { wrapping, err = s.importTestKey(kek); return err })
 	if err != nil {
-		if lost(err) {
+		if !s.refusal(err) {
 			return found, err
 		}
 		found.refusal = fmt.Errorf("%w: AES-KWP can't be proved, since the token takes no key from the host: %v", ErrUnsupported, err)
@@ -65,11 +66,11 @@ func (s *session) findKWP() (found kwpMechanism, err error) {
 	defer func() { err = errors.Join(err, s.destroy(wrapping)) }()
 	found.refusal = fmt.Errorf("%w: AES-KWP (RFC 5649)", ErrUnsupported)
 	for _, mechanism := range s.profile.kwpCandidates() {
-		refusal := s.provesKWP(mechanism, wrapping, host)
+		refusal := s.twice(func() error { return s.provesKWP(mechanism, wrapping, host) })
 		switch {
 		case refusal == nil:
 			return kwpMechanism{mechanism: mechanism}, nil
-		case lost(refusal) && !s.well():
+		case !s.refusal(refusal):
 			return found, refusal
 		}
 		found.refusal = fmt.Errorf("%w; mechanism %#x: %v", found.refusal, mechanism, refusal)
@@ -77,24 +78,41 @@ func (s *session) findKWP() (found kwpMechanism, err error) {
 	return found, nil
 }
 
+// twice tries once more what has failed for a reason that may pass.
+func (s *session) twice(try func() error) error {
+	err := try()
+	if err != nil && (ambiguous(err) || hasCode(err, pkcs11.CKR_DEVICE_ERROR)) {
+		err = try()
+	}
+	return err
+}
+
+// refusal tells whether an error is the token's last word on what was tried, and no loss of the session or the connection.
+func (s *session) refusal(err error) bool {
+	if hasCode(err, pkcs11.CKR_DEVICE_ERROR) {
+		return s.well()
+	}
+	return !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrTimeout)
+}
+
 // importTestKey makes a session object of a Wrap key that the host knows. A token that takes no key
 // value in clear gets it under RSAES-OAEP.
 func (s *session) importTestKey(kek []byte) (pkcs11.ObjectHandle, error) {
 	template := append(Wrap.template(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
 	h, refusal := s.create(append(slices.Clone(template), pkcs11.NewAttribute(pkcs11.CKA_VALUE, kek)))
-	if refusal == nil {
-		return h, nil
+	if refusal == nil || !s.refusal(refusal) {
+		return h, refusal
 	}
 	private, _, err := s.generateTestPair(RSA2048, UnwrapPair)
 	if err != nil {
-		return 0, errors.Join(refusal, err)
+		return 0, fmt.Errorf("%w (after %v)", err, refusal)
 	}
 	wrapped, err := s.encryptOAEP(private, keyTypes[RSA2048], crypto.SHA1, kek)
 	if err == nil {
 		h, err = s.unwrap(pkcs11.CKM_RSA_PKCS_OAEP, oaepParams(crypto.SHA1), private, wrapped, template)
 	}
 	if err = errors.Join(err, s.destroy(private)); err != nil {
-		return 0, errors.Join(refusal, err)
+		return 0, fmt.Errorf("%w (after %v)", err, refusal)
 	}
 	return h, nil
 }
@@ -154,7 +172,7 @@ func (s *session) unwrapMechanisms(recorded uint) ([]uint, error) {
 	switch {
 	case err == nil && proved != recorded:
 		mechanisms = append(mechanisms, proved)
-	case err != nil && (recorded == 0 && !errors.Is(err, ErrUnsupported) || lost(err)):
+	case err != nil && !errors.Is(err, ErrUnsupported):
 		return nil, err
 	}
 	if recorded == 0 {
@@ -232,11 +250,11 @@ func (t *Token) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 
 // trySecretSize is testSecretSize, and remembers the result unless the connection is lost.
 func (s *session) trySecretSize(n int) error {
-	err := s.testSecretSize(n)
+	err := s.twice(func() error { return s.testSecretSize(n) })
 	switch {
 	case err == nil:
 		s.secretSizes[n].Store(sizeWorks)
-	case !lost(err) || s.well():
+	case s.refusal(err):
 		s.secretSizes[n].Store(sizeRefused)
 	}
 	return err

@@ -109,7 +109,7 @@ func (t *Token) prepare(ctx context.Context, c *conn, why error, deadline <-chan
 
 // counted counts a failure that is the token's.
 func (t *Token) counted(err error) error {
-	if err != nil && !errors.Is(err, ErrAuthentication) && !errors.Is(err, ErrMaterial) {
+	if err != nil && !errors.Is(err, ErrAuthentication) && !errors.Is(err, ErrMaterial) && !errors.Is(err, ErrUnsupported) {
 		t.stats.failures.Add(1)
 	}
 	return err
@@ -243,11 +243,13 @@ func inSession[T any](t *Token, c *conn, f func(s *session) (T, error)) (v T, er
 	s.release()
 	s.broken = s.broken || (err != nil && !harmless(err))
 	switch {
+	case err == nil:
+		c.doubts.Store(0)
 	case !lost(err):
-	case !oneSession(err) || !c.well():
+	case !oneSession(err) || !c.well() || c.doubts.Add(1) >= mostDoubts:
 		t.report(c, err)
-	case s.idled && s.steps == 1: // the token has closed it meanwhile
-		err = errIdleGone
+	case s.idled && s.steps == 1 && hasCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED):
+		err = errIdleGone // the token has closed it meanwhile
 	}
 	s.put()
 	return v, err
@@ -258,10 +260,14 @@ func harmless(err error) bool {
 	return errors.Is(err, ErrAuthentication) || errors.Is(err, ErrMaterial) || errors.Is(err, ErrNoObject) || again(err)
 }
 
-// oneSession tells of errors that may mean one session only, and not the whole connection.
+// oneSession tells of errors that may mean one session, or one call, and not the whole connection: a token may answer
+// CKR_DEVICE_ERROR for a mechanism that it does not like.
 func oneSession(err error) bool {
-	return hasCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED)
+	return hasCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_DEVICE_ERROR)
 }
+
+// mostDoubts is how many such errors in a row, without a success, mean the connection nevertheless.
+const mostDoubts = 8
 
 // wipe clears a result that nobody takes.
 func wipe(v any) {

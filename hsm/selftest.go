@@ -18,12 +18,13 @@ type Check struct {
 
 // Checks of SelfTest, by name.
 const (
-	CheckRandom = "C_GenerateRandom"
-	CheckSeal   = "CKM_AES_GCM seals and opens"
-	CheckTamper = "CKM_AES_GCM refuses what was changed"
-	CheckHidden = "sensitive keys can't be read"
-	CheckKWP    = "AES-KWP (RFC 5649), against the host"
-	CheckInside = "CKA_UNWRAP_TEMPLATE is kept to"
+	CheckRandom  = "C_GenerateRandom"
+	CheckObjects = "token objects are made and destroyed"
+	CheckSeal    = "CKM_AES_GCM seals and opens"
+	CheckTamper  = "CKM_AES_GCM refuses what was changed"
+	CheckHidden  = "sensitive keys can't be read"
+	CheckKWP     = "AES-KWP (RFC 5649), against the host"
+	CheckInside  = "CKA_UNWRAP_TEMPLATE is kept to"
 
 	CheckDataKey16 = "data keys of 16 bytes are born and wrapped in the token"
 	CheckDataKey32 = "data keys of 32 bytes are born and wrapped in the token"

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/miekg/pkcs11"
 )
@@ -12,6 +13,7 @@ import (
 // secretTests are the self-tests of secret keys.
 var secretTests = []selfTest{
 	{CheckRandom, "everything", required, (*session).testRandom},
+	{CheckObjects, "CreateKey, rotation, import", optional, (*session).testObjects},
 	{CheckSeal, "encryption, data keys", required, (*session).testSeal},
 	{CheckTamper, "decryption", required, (*session).testTamper},
 	{CheckHidden, "everything", required, (*session).testHidden},
@@ -39,6 +41,20 @@ func (s *session) testRandom(*testKeys) error {
 		err = errors.New("it returned the same 32 bytes twice")
 	}
 	return err
+}
+
+// testObjects makes a token object, which a token without room, or one that is read-only, does not.
+func (s *session) testObjects(k *testKeys) error {
+	var id ObjectID
+	if _, err := io.ReadFull(k.rand, id[:]); err != nil {
+		return fmt.Errorf("draw an object id: %w", err)
+	}
+	h, err := s.generate(Seal.mechanism(), append(SecretKey{ID: id, Label: "verenc/self-test", Purpose: Seal}.template(),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, aesKeySize)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.staysInside(h), s.destroy(h))
 }
 
 func (s *session) testSeal(k *testKeys) error {

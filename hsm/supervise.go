@@ -2,8 +2,8 @@ package hsm
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -84,6 +84,13 @@ func (t *Token) touch(c *conn) {
 	_, err := bounded(t, t.cfg.CallTimeout, c.gone, func() (struct{}, error) {
 		keeper := session{conn: c, handle: c.keeper}
 		_, err := keeper.random(1)
+		if err == nil {
+			var info pkcs11.TokenInfo
+			if info, err = t.lib.module.TokenInfo(c.slot); err == nil {
+				c.noteMemory(info)
+			}
+			err = failed("C_GetTokenInfo", err)
+		}
 		return struct{}{}, err
 	}, ignore)
 	if lost(err) {
@@ -101,7 +108,7 @@ func (t *Token) reconnect(ctx context.Context) bool {
 			return true
 		}
 		t.setReason(err)
-		if errors.Is(err, ErrPIN) {
+		if t.pin.usable() != nil { // what the token only says of its PINs may change, and costs no try
 			t.cfg.OnChange(err)
 			return false
 		}
@@ -153,6 +160,13 @@ func (t *Token) connect() (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	notice, err := checkPINFlags(info, t.cfg.ForcePIN && t.stats.connections.Load() == 0)
+	if err != nil {
+		return nil, err
+	}
+	if notice != "" {
+		t.cfg.OnNotice(notice)
+	}
 	limit := t.cfg.Sessions
 	// The number is the token's word: 0 and CK_UNAVAILABLE_INFORMATION mean that it says nothing.
 	if most := info.MaxRwSessionCount; most > 1 && most <= uint(limit) {
@@ -163,6 +177,7 @@ func (t *Token) connect() (*conn, error) {
 		p = profileOf(info)
 	}
 	c := newConn(t.lib, slot, info, p, limit)
+	c.noteMemory(info)
 	c.searchAlone, c.searchCall = t.cfg.CallTimeout/2, t.cfg.GenerateTimeout
 	c.held = newHeld(t.cfg.HeldKeys)
 	// The first session carries the login, which lasts as long as any session does; it is used for nothing else.
@@ -171,10 +186,20 @@ func (t *Token) connect() (*conn, error) {
 	}
 	if err := t.logIn(c); err != nil {
 		c.close()
-		return nil, fmt.Errorf("log in: %w", err)
+		return nil, explainLogin(err)
 	}
 	t.stats.connections.Add(1)
 	return c, nil
+}
+
+// noteMemory keeps what the token says of its room.
+func (c *conn) noteMemory(info pkcs11.TokenInfo) {
+	for to, said := range map[*atomic.Uint64]uint{&c.freeMemory: info.FreePrivateMemory, &c.totalMemory: info.TotalPrivateMemory} {
+		if said == pkcs11.CK_UNAVAILABLE_INFORMATION {
+			said = 0
+		}
+		to.Store(uint64(said))
+	}
 }
 
 func (t *Token) logIn(c *conn) error {

@@ -63,6 +63,14 @@ func newPair(t testing.TB, token *hsm.Token) hsm.Pair {
 	return p
 }
 
+// prove has the token prove what a test does not want to see.
+func prove(t *testing.T, token *hsm.Token) {
+	t.Helper()
+	if _, err := token.KWPMechanism(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestForwardingIsFaithful(t *testing.T) {
 	token, m := connect(t)
 	for _, c := range token.SelfTest(t.Context()) {
@@ -113,6 +121,7 @@ func TestForwardingIsFaithful(t *testing.T) {
 func TestWrappedSecretCrossesNoCall(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
+	prove(t, token)
 	if err := m.Record(); err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +198,8 @@ func TestUnplugThroughHSM(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	token, m := connect(t, func(c *hsm.Config) { c.Sessions = 40 })
 	p := newPair(t, token)
+	prove(t, token)
+	m.ResetCounts()
 	m.SetLatency(200 * time.Microsecond)
 	var all sync.WaitGroup
 	for i := range 40 {
@@ -254,7 +265,7 @@ func TestHSMSurvivesEachFailure(t *testing.T) {
 					at := fmt.Sprintf("%s: %s, lost %v, options %d", name, function, lost, len(options))
 					rv := uint(pkcs11.CKR_GENERAL_ERROR)
 					if lost {
-						rv = pkcs11.CKR_DEVICE_ERROR
+						rv = pkcs11.CKR_DEVICE_REMOVED
 					}
 					m.Fail(function, rv, options...)
 					repeated := function == "C_Decrypt" && !lost && len(options) == 2
@@ -280,6 +291,19 @@ func TestHSMSurvivesEachFailure(t *testing.T) {
 						t.Errorf("%s: %d objects are left", at, n)
 					}
 				}
+			}
+			// A token that answers CKR_DEVICE_ERROR for one call, and is well, is not lost.
+			m.Fail(function, pkcs11.CKR_DEVICE_ERROR, faults.Times(1))
+			if _, err := operation(); err == nil {
+				t.Errorf("%s: %s: CKR_DEVICE_ERROR is no error", name, function)
+			}
+			if _, err := operation(); err != nil {
+				t.Errorf("%s: %s: after CKR_DEVICE_ERROR: %v", name, function, err)
+			}
+			select {
+			case err := <-changes:
+				t.Errorf("%s: %s: CKR_DEVICE_ERROR meant the connection: %v", name, function, err)
+			default:
 			}
 		}
 	}

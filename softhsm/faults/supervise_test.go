@@ -354,6 +354,7 @@ func TestIdleSessionsEnd(t *testing.T) {
 	token, m := connect(t, tell)
 	next(t, changes, false)
 	p := newPair(t, token)
+	prove(t, token)
 	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -408,6 +409,7 @@ func TestKeepAlive(t *testing.T) {
 func TestFewSessions(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
+	prove(t, token)
 	limit := m.Sessions() + 2
 	m.LimitSessions(limit)
 	m.Hang("C_GenerateKey")
@@ -533,6 +535,36 @@ func TestUnplugUnderLoad(t *testing.T) {
 	stop()
 	all.Wait()
 	if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeviceErrorsInARow has a token whose keeper is well and which does nothing else: after a few errors without a
+// success that is a lost connection.
+func TestDeviceErrorsInARow(t *testing.T) {
+	changes, tell := telling()
+	token, m := connect(t, tell)
+	next(t, changes, false)
+	p := newPair(t, token)
+	m.Fail("C_EncryptInit", pkcs11.CKR_DEVICE_ERROR)
+	lost := false
+	for range 20 {
+		if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); !errors.Is(err, hsm.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		if !token.Stats().Connected {
+			lost = true
+			break
+		}
+	}
+	if !lost {
+		t.Fatal("20 errors in a row are no loss")
+	}
+	m.Clear()
+	next(t, changes, true)
+	next(t, changes, false)
+	known(t, token)
+	if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
 		t.Error(err)
 	}
 }
