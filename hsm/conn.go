@@ -13,11 +13,13 @@ import (
 // conn is one generation of the connection: a login, its sessions and its object handles. All of them die
 // together; after a loss a new conn is made and nothing of the old one is used again.
 type conn struct {
-	lib     *library
-	slot    uint
-	info    pkcs11.TokenInfo
-	keeper  pkcs11.SessionHandle
-	profile *profile
+	lib  *library
+	slot uint
+	// generation is the module's when the connection began: handles mean nothing to another one.
+	generation uint64
+	info       pkcs11.TokenInfo
+	keeper     pkcs11.SessionHandle
+	profile    *profile
 
 	searchAlone time.Duration // a search keeps creations waiting so long
 	searchCall  time.Duration // a call of the index that takes longer means a loss
@@ -68,7 +70,7 @@ var (
 var errLost = fmt.Errorf("%w: the connection was lost", ErrUnavailable)
 
 func newConn(lib *library, slot uint, info pkcs11.TokenInfo, p *profile, limit int) *conn {
-	return &conn{lib: lib, slot: slot, info: info, profile: p, gone: make(chan struct{}), unused: make(chan struct{}),
+	return &conn{lib: lib, slot: slot, generation: lib.module.Generation(), info: info, profile: p, gone: make(chan struct{}), unused: make(chan struct{}),
 		places: make(chan struct{}, limit), generators: make(chan struct{}, max(1, limit/4)),
 		index: index{handles: map[ObjectID]pkcs11.ObjectHandle{}, complete: make(chan struct{})}}
 }
@@ -87,6 +89,7 @@ func (c *conn) end() bool {
 		return false
 	}
 	c.dead.Store(true)
+	c.lib.left(c)
 	close(c.gone)
 	if c.users == 0 {
 		close(c.unused)

@@ -29,6 +29,9 @@ var (
 	ErrPIN = errors.New("token refused the PIN")
 )
 
+// ErrGivenUp: the module can't be brought back within this process.
+var ErrGivenUp = errors.New("the PKCS#11 module can't be used any more in this process")
+
 // callError is a failed C call: which, with what return value, and of what kind.
 type callError struct {
 	call string

@@ -60,6 +60,11 @@ type Config struct {
 	RetryMin time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
 	RetryMax time.Duration // default 1 s
 
+	// GiveUpAfter is how long calls may keep the module from being initialised anew, with no connection, until OnGiveUp is
+	// told: nothing but another process helps then. 0: never.
+	GiveUpAfter time.Duration
+	OnGiveUp    func(error) // of ErrGivenUp; required with GiveUpAfter
+
 	KeepAlive time.Duration // an idle connection is used so often; default 30 s
 
 	Rand io.Reader // for initialisation vectors; default crypto/rand.Reader
@@ -256,13 +261,14 @@ type Stats struct {
 }
 
 type counters struct {
-	waits, timeouts, failures, connections atomic.Uint64
+	waits, timeouts, failures, connections, reinitializations atomic.Uint64
 }
 
 // Stats returns the counters.
 func (t *Token) Stats() Stats {
 	s := Stats{Stuck: int(t.stuck.Load()), Waits: t.stats.waits.Load(), Timeouts: t.stats.timeouts.Load(),
-		Failures: t.stats.failures.Load(), Connections: t.stats.connections.Load()}
+		Failures: t.stats.failures.Load(), Connections: t.stats.connections.Load(),
+		Reinitializations: t.stats.reinitializations.Load()}
 	s.Refusing = s.Stuck >= t.cfg.MaxStuck
 	if c := t.current.Load(); c != nil {
 		s.Connected = true

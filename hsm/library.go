@@ -27,6 +27,9 @@ type library struct {
 
 	strays strays
 
+	mu   sync.Mutex
+	live map[*conn]struct{} // guarded by mu: connections that are installed and not lost
+
 	// objects keeps C_FindObjects and the creation or destruction of objects apart: on SoftHSM before 2.7.0
 	// they disturb each other. Creators hold one of it, searches all.
 	objects *semaphore.Weighted
@@ -63,7 +66,7 @@ func loadLibrary(source moduleSource) (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &library{source: source, module: module, refs: 1, strays: strays{owners: map[pkcs11.SessionHandle]*conn{}},
+	l := &library{source: source, module: module, refs: 1, live: map[*conn]struct{}{}, strays: strays{owners: map[pkcs11.SessionHandle]*conn{}},
 		objects: semaphore.NewWeighted(everyone), generators: semaphore.NewWeighted(everyone)}
 	libraries.byPath[source.path] = l
 	return l, nil
@@ -79,6 +82,28 @@ func (l *library) release() error {
 	}
 	delete(libraries.byPath, l.source.path)
 	return l.module.Close()
+}
+
+// joined and left count the connections that live.
+func (l *library) joined(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !c.dead.Load() {
+		l.live[c] = struct{}{}
+	}
+}
+
+func (l *library) left(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.live, c)
+}
+
+// unused tells whether no token of the module is connected.
+func (l *library) unused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.live) == 0
 }
 
 // findSlot gives the slot of the token with this label and serial number; an empty one matches all. Slots are

@@ -73,6 +73,9 @@ func (x *strays) next() (h pkcs11.SessionHandle, closing chan struct{}) {
 	for x.opening == 0 && x.closing == nil && len(x.waiting) > 0 {
 		s := x.waiting[len(x.waiting)-1]
 		x.waiting = x.waiting[:len(x.waiting)-1]
+		if s.conn.generation != s.conn.lib.module.Generation() {
+			continue // it ended when the module was finalised
+		}
 		if x.owners[s.handle] == s.conn { // or the number is another session's now
 			delete(x.owners, s.handle)
 			x.closing = make(chan struct{})

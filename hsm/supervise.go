@@ -2,11 +2,14 @@ package hsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // report tells the supervisor that a connection is lost. Only the first report of a connection counts.
@@ -99,9 +102,12 @@ func (t *Token) touch(c *conn) {
 }
 
 // reconnect tries until there is a connection, the PIN is refused, or ctx ends. An attempt that hangs is left behind; there
-// are no more than MaxStuck of them.
+// are no more than MaxStuck of them. After an attempt that failed the module is initialised anew: many modules of network
+// HSMs find back to them in no other way.
 func (t *Token) reconnect(ctx context.Context) bool {
+	var trusted time.Time // when the module could last be initialised, or need not be
 	for rest := t.cfg.RetryMin; ; rest = t.longer(rest) {
+		seen := t.lib.module.Generation()
 		c, err := t.attempt(ctx)
 		if err == nil {
 			t.install(c)
@@ -112,10 +118,46 @@ func (t *Token) reconnect(ctx context.Context) bool {
 			t.cfg.OnChange(err)
 			return false
 		}
+		if err := t.restart(ctx, seen, err); err == nil || trusted.IsZero() {
+			trusted = time.Now()
+		} else if t.cfg.GiveUpAfter > 0 && time.Since(trusted) >= t.cfg.GiveUpAfter {
+			t.cfg.OnGiveUp(fmt.Errorf("%w: %w", ErrGivenUp, err))
+			trusted = time.Now()
+		}
 		if !pause(ctx, rest) {
 			return false
 		}
 	}
+}
+
+// restartWait is how long restart waits for calls inside the module: bury has waited for them already.
+const restartWait = 20 * time.Millisecond
+
+// restart initialises the module anew, unless other tokens of it are connected and it says that it is initialised. Its
+// error means that the module can't be brought back within this process.
+func (t *Token) restart(ctx context.Context, seen uint64, why error) error {
+	if !t.lib.unused() && !hasCode(why, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
+		return nil
+	}
+	if n := t.stuck.Load(); int(n) >= t.cfg.MaxStuck && !t.lib.module.Abort() {
+		return stuckError(n)
+	}
+	_, err := bounded(t, t.cfg.ConnectTimeout, ctx.Done(), func() (struct{}, error) {
+		return struct{}{}, t.lib.module.Restart(seen, restartWait)
+	}, ignore)
+	switch {
+	case err == nil:
+		t.stats.reinitializations.Add(1)
+		t.cfg.OnNotice("the PKCS#11 module was initialised anew")
+	case errors.Is(err, cryptoki.ErrShared):
+		err = nil
+	case errors.Is(err, cryptoki.ErrBusy), errors.Is(err, ErrTimeout):
+		t.cfg.OnNotice("the PKCS#11 module can't be initialised anew: " + err.Error())
+	default: // it may work the next time
+		t.cfg.OnNotice(err.Error())
+		err = nil
+	}
+	return err
 }
 
 // longer is the pause after a pause.
@@ -216,6 +258,7 @@ func (t *Token) logIn(c *conn) error {
 
 // install makes c the connection and has its objects indexed, unless it is lost already.
 func (t *Token) install(c *conn) {
+	t.lib.joined(c)
 	t.current.Store(c)
 	t.done.Add(1)
 	go func() {
