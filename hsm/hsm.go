@@ -34,6 +34,9 @@ type Config struct {
 	// InitArguments is C_INITIALIZE_ARGS.pReserved, which some modules want: NSS softokn its configdir
 	// string, for one. Empty for NULL.
 	InitArguments string
+	// ModuleCommand runs the module in a process of its own: a program and its arguments, which calls HostModule. When the
+	// module crashes there, or a call is stuck past its deadline, that process ends and another begins. Empty: this process.
+	ModuleCommand []string
 
 	Label  string // CKA_LABEL of the token; Label or Serial is required
 	Serial string // serial number of the token; tells tokens of one label apart
@@ -154,7 +157,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 
 // open loads the module and connects. It gives no connection, and no error, when that is left for later.
 func (t *Token) open() (c *conn, err error) {
-	if t.lib, err = loadLibrary(moduleSource{path: t.cfg.Module, initArguments: t.cfg.InitArguments}); err != nil {
+	if t.lib, err = loadLibrary(t.cfg.Module, t.cfg.InitArguments, t.cfg.ModuleCommand); err != nil {
 		return nil, err
 	}
 	c, err = t.connect()

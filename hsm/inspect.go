@@ -7,9 +7,9 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Tokens lists the initialised tokens that a module offers, without logging in.
-func Tokens(module, initArguments string) (tokens []Info, err error) {
-	lib, err := loadLibrary(moduleSource{path: module, initArguments: initArguments})
+// Tokens lists the initialised tokens that a module offers, without logging in. The arguments are those of Config.
+func Tokens(module, initArguments string, command []string) (tokens []Info, err error) {
+	lib, err := loadLibrary(module, initArguments, command)
 	if err != nil {
 		return nil, err
 	}

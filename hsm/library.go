@@ -19,7 +19,7 @@ const (
 )
 
 // library is one loaded and initialised PKCS#11 module. C_Initialize and C_Finalize act on the whole process,
-// so there is one library a path, counted.
+// so there is one library a path and process, counted.
 type library struct {
 	source moduleSource
 	module cryptoki.Module
@@ -42,33 +42,57 @@ type library struct {
 // moduleSource says where a module comes from, and is how two connections know that they share it.
 type moduleSource struct {
 	path, initArguments string
+	command             string // of the module's own process, joined; empty for this process
 }
+
+// load loads the module, into a process of its own when there is a command for that.
+func (s moduleSource) load(command []string) (cryptoki.Module, error) {
+	cfg := cryptoki.Config{Path: s.path, InitArguments: s.initArguments}
+	if len(command) > 0 {
+		p, err := cryptoki.LoadInProcess(cfg, command)
+		if err != nil {
+			return nil, err // no typed nil
+		}
+		return p, nil
+	}
+	m, err := cryptoki.Load(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// HostModule serves a PKCS#11 module to the process that has started this one with Config.ModuleCommand, and ends with it.
+func HostModule() error { return cryptoki.Host() }
 
 // everyone is all of a semaphore.
 const everyone = math.MaxInt32
 
 var libraries = struct {
 	mu     sync.Mutex
-	byPath map[string]*library
-}{byPath: map[string]*library{}}
+	loaded map[moduleSource]*library
+}{loaded: map[moduleSource]*library{}}
 
-func loadLibrary(source moduleSource) (*library, error) {
+func loadLibrary(path, initArguments string, command []string) (*library, error) {
+	source := moduleSource{path, initArguments, strings.Join(command, "\x00")}
 	libraries.mu.Lock()
 	defer libraries.mu.Unlock()
-	if l := libraries.byPath[source.path]; l != nil {
-		if l.source != source {
-			return nil, fmt.Errorf("load PKCS#11 module %s: it is loaded with other settings: all tokens of a module need the same token.init_arguments and token.isolate", source.path)
-		}
+	if l := libraries.loaded[source]; l != nil {
 		l.refs++
 		return l, nil
 	}
-	module, err := cryptoki.Load(cryptoki.Config{Path: source.path, InitArguments: source.initArguments})
+	for other := range libraries.loaded {
+		if source.command == "" && other.command == "" && source.path == other.path {
+			return nil, fmt.Errorf("load PKCS#11 module %s: it was initialised with other arguments: all tokens of a module need the same init_arguments", source.path)
+		}
+	}
+	module, err := source.load(command)
 	if err != nil {
 		return nil, err
 	}
 	l := &library{source: source, module: module, refs: 1, live: map[*conn]struct{}{}, strays: strays{owners: map[pkcs11.SessionHandle]*conn{}},
 		objects: semaphore.NewWeighted(everyone), generators: semaphore.NewWeighted(everyone)}
-	libraries.byPath[source.path] = l
+	libraries.loaded[source] = l
 	return l, nil
 }
 
@@ -80,7 +104,7 @@ func (l *library) release() error {
 	if l.refs > 0 {
 		return nil
 	}
-	delete(libraries.byPath, l.source.path)
+	delete(libraries.loaded, l.source)
 	return l.module.Close()
 }
 

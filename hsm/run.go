@@ -159,6 +159,7 @@ func await[T any](t *Token, deadline <-chan time.Time, cancel <-chan struct{}, w
 			return
 		}
 		discard(v)
+		state.Store(finished)
 		t.stuck.Add(-1)
 	})
 	err := ErrTimeout
@@ -170,6 +171,13 @@ func await[T any](t *Token, deadline <-chan time.Time, cancel <-chan struct{}, w
 		err = fmt.Errorf("%w: %w", ErrTimeout, context.Canceled)
 	}
 	t.stuck.Add(1)
+	if err == ErrTimeout && len(t.cfg.ModuleCommand) > 0 {
+		time.AfterFunc(drain, func() { // a call in a process of its own need not stay stuck
+			if state.Load() == abandoned {
+				t.lib.module.Abort()
+			}
+		})
+	}
 	if !state.CompareAndSwap(working, abandoned) { // it came back at the last moment
 		t.stuck.Add(-1)
 		o := <-result

@@ -136,7 +136,7 @@ const restartWait = 20 * time.Millisecond
 // restart initialises the module anew, unless other tokens of it are connected and it says that it is initialised. Its
 // error means that the module can't be brought back within this process.
 func (t *Token) restart(ctx context.Context, seen uint64, why error) error {
-	if !t.lib.unused() && !hasCode(why, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
+	if !t.lib.unused() && !hasCode(why, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) && !t.lib.module.Gone() {
 		return nil
 	}
 	if n := t.stuck.Load(); int(n) >= t.cfg.MaxStuck && !t.lib.module.Abort() {

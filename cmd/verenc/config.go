@@ -45,6 +45,8 @@ type Config struct {
 	Audit           AuditConfig   `koanf:"audit"`
 	// KeyStores are the tokens of custom key stores. They have no flags and no variables of their own.
 	KeyStores []KeyStoreConfig `koanf:"key_stores" doc:"tokens that CreateCustomKeyStore can name: a list of {cluster_id: cluster-..., module, label, serial, trust_anchor_file, sessions, residency}; only in the file"`
+
+	run runOptions // not settings
 }
 
 // AuditConfig says where the audit log is, and where records go beside it.
@@ -64,6 +66,12 @@ type AuditConfig struct {
 	HTTPAuthorizationFile string        `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for it"`
 }
 
+// runOptions are what one run of the program is told beside the settings.
+type runOptions struct {
+	forcePIN bool        // --force-pin
+	giveUp   func(error) // ends a server whose PKCS#11 module can't be used any more; nil in commands
+}
+
 // TokenConfig says which PKCS#11 token holds the keys.
 type TokenConfig struct {
 	Module                string        `koanf:"module" doc:"absolute path of the PKCS#11 module"`
@@ -80,6 +88,8 @@ type TokenConfig struct {
 	Connect               time.Duration `koanf:"connect_timeout" doc:"most time for a connection to the token"`
 	CallTimeout           time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
 	MaxStuck              int           `koanf:"max_stuck" doc:"calls past call_timeout, still inside the module, before new ones are refused at once"`
+	Isolate               bool          `koanf:"isolate" doc:"run the PKCS#11 modules in processes of their own, so that one that crashes or is stuck is started anew; a call then takes some tens of microseconds more"`
+	RestartAfter          time.Duration `koanf:"restart_after" doc:"how long stuck calls may keep the module from being initialised anew, with no connection, until the server ends with status 3 for its supervisor to start another process; 0s: never"`
 }
 
 func defaults() Config {
@@ -87,7 +97,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
-		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16},
+		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16, RestartAfter: time.Minute},
 	}
 }
 
@@ -118,6 +128,9 @@ func settings(c *Config) []setting { return leaves("", reflect.ValueOf(c).Elem()
 func leaves(prefix string, v reflect.Value) (all []setting) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
 		key := prefix + f.Tag.Get("koanf")
 		if f.Type.Kind() == reflect.Struct {
 			all = append(all, leaves(key+".", v.Field(i))...)
@@ -131,8 +144,11 @@ func leaves(prefix string, v reflect.Value) (all []setting) {
 	return all
 }
 
+const forcePINFlag = "force-pin"
+
 // addFlags declares a flag for every setting.
 func addFlags(flags *pflag.FlagSet) {
+	flags.Bool(forcePINFlag, false, "try the PIN although the token says that one more wrong one locks it")
 	c := defaults()
 	for _, s := range settings(&c) {
 		doc := fmt.Sprintf("%s [%s]", s.doc, s.env())
@@ -206,6 +222,9 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	if len(c.KeyStores) == 0 {
 		c.KeyStores = nil
 	}
+	if f := flags.Lookup(forcePINFlag); f != nil {
+		c.run.forcePIN = f.Value.String() == "true"
+	}
 	return &c, nil
 }
 
@@ -237,6 +256,9 @@ func (t *TokenConfig) check() error {
 	}
 	return errors.Join(problems...)
 }
+
+// mayBeZero has the times that may be 0s.
+var mayBeZero = map[string]bool{"audit.sync_within": true, "token.restart_after": true}
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
@@ -289,7 +311,7 @@ func (c *Config) check() error {
 		complain("audit.sync_within: %v is not 0s to 1s", c.Audit.SyncWithin)
 	}
 	for _, s := range settings(c) {
-		if d, ok := s.value.Interface().(time.Duration); ok && d <= 0 && s.key != "audit.sync_within" {
+		if d, ok := s.value.Interface().(time.Duration); ok && d <= 0 && !mayBeZero[s.key] || ok && d < 0 {
 			complain("%s: %v is not a positive time", s.key, d)
 		}
 	}

@@ -58,7 +58,7 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 }
 
 func (e *examination) examineToken(ctx context.Context, c *Config) {
-	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments)
+	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments, moduleCommand(c))
 	if err != nil {
 		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library")
 		return

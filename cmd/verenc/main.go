@@ -7,12 +7,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/verenc/kms/hsm"
 )
 
 func main() {
@@ -21,8 +24,19 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "verenc:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// exitRestart is the exit status of a server that another process can stand in for, and that says so to its supervisor:
+// its PKCS#11 module can't be used any more in this one.
+const exitRestart = 3
+
+func exitStatus(err error) int {
+	if errors.Is(err, hsm.ErrGivenUp) {
+		return exitRestart
+	}
+	return 1
 }
 
 func newRoot() *cobra.Command {
@@ -67,6 +81,10 @@ func newRoot() *cobra.Command {
 		return doctor(cmd.Context(), c, cmd.OutOrStdout())
 	})
 	root.AddCommand(newBackupCommands(with)...)
+	root.AddCommand(&cobra.Command{ // started by a server with token.isolate
+		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
+		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },
+	})
 	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newReportCommand(with), newKeyCommand(with),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,

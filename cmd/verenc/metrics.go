@@ -56,6 +56,10 @@ func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *promethe
 	add("verenc_token_timeouts_total", "Token calls that reached their deadline.", true, func(s hsm.Stats) float64 { return float64(s.Timeouts) })
 	add("verenc_token_failures_total", "Token calls that failed.", true, func(s hsm.Stats) float64 { return float64(s.Failures) })
 	add("verenc_token_connections_total", "Connections made to the token.", true, func(s hsm.Stats) float64 { return float64(s.Connections) })
+	add("verenc_token_reinitializations_total", "Times that the PKCS#11 module was initialised anew.", true, func(s hsm.Stats) float64 { return float64(s.Reinitializations) })
+	add("verenc_token_objects", "Token objects with a CKA_ID like the service's.", false, func(s hsm.Stats) float64 { return float64(s.Objects) })
+	add("verenc_token_free_memory_bytes", "Room for private objects that the token says it has; 0 when it does not say.", false, func(s hsm.Stats) float64 { return float64(s.FreeMemory) })
+	add("verenc_token_memory_bytes", "All of that room; 0 when the token does not say.", false, func(s hsm.Stats) float64 { return float64(s.TotalMemory) })
 	if log != nil {
 		addAudit(r, log)
 	}

@@ -37,6 +37,9 @@ const heapFloor = 8 << 20 // bytes
 
 // serve runs until ctx ends, then lets the requests under way finish.
 func serve(ctx context.Context, c *Config) (err error) {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	c.run.giveUp = end
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 	var servers serverGroup // first: a taken port is the commonest mistake
@@ -80,6 +83,9 @@ func serve(ctx context.Context, c *Config) (err error) {
 	err = servers.run(ctx, c.ShutdownTimeout, p.log)
 	stop()
 	reconciler.Wait()
+	if cause := context.Cause(ctx); errors.Is(cause, hsm.ErrGivenUp) {
+		err = errors.Join(cause, err)
+	}
 	return err
 }
 

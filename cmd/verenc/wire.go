@@ -51,8 +51,31 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	return hsm.Config{
 		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
 		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
-		OnChange: logToken(log),
+		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log), OnNotice: func(notice string) { log.Warn(notice) },
+		GiveUpAfter: giveUpAfter(c), OnGiveUp: c.run.giveUp,
 	}, err
+}
+
+// moduleCommand runs the PKCS#11 module in a process of its own, if the configuration says so.
+func moduleCommand(c *Config) []string {
+	if !c.Token.Isolate {
+		return nil
+	}
+	program, err := os.Executable()
+	if err != nil {
+		program = os.Args[0]
+	}
+	return []string{program, moduleHost}
+}
+
+// moduleHost is the hidden command of that process.
+const moduleHost = "pkcs11-module"
+
+func giveUpAfter(c *Config) time.Duration {
+	if c.run.giveUp == nil { // a command ends by itself
+		return 0
+	}
+	return c.Token.RestartAfter
 }
 
 // logToken says when a token is lost, and when it is back.

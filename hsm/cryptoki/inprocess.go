@@ -180,6 +180,9 @@ func (m *InProcess) empty(timeout time.Duration) bool {
 	return true
 }
 
+// Gone implements Module.
+func (m *InProcess) Gone() bool { return false }
+
 // Abort implements Module: a call in this process can't be ended.
 func (m *InProcess) Abort() bool { return false }
 

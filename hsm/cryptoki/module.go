@@ -84,6 +84,8 @@ type Module interface {
 	// C_Initialize, or a new process. It waits up to timeout for the calls that are inside the module,
 	// and gives ErrBusy when they stay; every call meanwhile gives CKR_CRYPTOKI_NOT_INITIALIZED.
 	Restart(seen uint64, timeout time.Duration) error
+	// Gone tells that the module's process has ended, so that nothing works before Restart.
+	Gone() bool
 	// Abort ends every call that is inside the module, and tells whether it could.
 	Abort() bool
 	// Close finalises the module. No call may be made after it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/softhsm/faults"
 )
@@ -24,6 +25,12 @@ const (
 
 // TestMain is also the other process of the tests: it makes a token object and says its handle.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == moduleHost {
+		if err := hsm.HostModule(); err != nil {
+			panic(err)
+		}
+		return
+	}
 	if path := os.Getenv(childModule); path != "" {
 		if err := child(path); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -1,0 +1,118 @@
+package hsm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/verenc/kms/softhsm"
+)
+
+// isolated runs the module in a process of its own.
+func isolated(t testing.TB) func(*Config) {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *Config) { c.ModuleCommand = []string{program, testHost} }
+}
+
+// TestIsolatedDoesTheSame has the self-test say of a module in a process of its own what it says of one in this process.
+func TestIsolatedDoesTheSame(t *testing.T) {
+	token := connect(t, isolated(t))
+	for _, c := range token.SelfTest(t.Context()) {
+		if (c.Err != nil) != lacking[c.Name] {
+			t.Errorf("%s: %v", c.Name, c.Err)
+		}
+	}
+	p := newPair(t, token)
+	box, err := token.GenerateWrapped(t.Context(), p, 32, []byte("aad"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := token.DecryptWrapped(t.Context(), p, box, 32, []byte("aad"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.DecryptWrapped(t.Context(), p, box, 32, []byte("other")); !errors.Is(err, ErrAuthentication) {
+		t.Errorf("other additional data: %v", err)
+	}
+	second, err := token.DecryptWrapped(t.Context(), p, box, 32, []byte("aad"))
+	if err != nil || !bytes.Equal(first, second) {
+		t.Errorf("%x, then %x, %v", first, second, err)
+	}
+}
+
+// TestIsolatedIsKilled ends the module's process under load, again and again: calls fail in a way that may be tried again,
+// the next process serves, and no key is lost.
+func TestIsolatedIsKilled(t *testing.T) {
+	changes := make(chan error, 100)
+	token := connect(t, isolated(t), func(c *Config) { c.OnChange = func(err error) { changes <- err } })
+	if err := <-changes; err != nil {
+		t.Fatal(err)
+	}
+	p := newPair(t, token)
+	box, err := token.Encrypt(t.Context(), p.Seal, []byte("plaintext"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				got, err := token.Decrypt(context.Background(), p.Seal, box, nil)
+				if err == nil && string(got) != "plaintext" || err != nil && !errors.Is(err, ErrUnavailable) {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+	for range 5 {
+		token.lib.module.Abort()
+		if err := <-changes; err == nil {
+			t.Error("connected before it was lost")
+		}
+		if err := <-changes; err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	all.Wait()
+	if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "plaintext" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if n := token.Stats().Reinitializations; n < 5 {
+		t.Errorf("%d processes after the first", n)
+	}
+}
+
+// TestIsolatedCommandThatIsNone: what can't be started, or says nothing of what it should, is an error of Open.
+func TestIsolatedCommandThatIsNone(t *testing.T) {
+	soft := softhsm.New(t)
+	for _, command := range [][]string{{"/no/such/program"}, {"/bin/true"}, {"/bin/echo", "hello"}} {
+		token, err := Open(t.Context(), Config{Module: soft.Module, Serial: soft.Serial, PIN: soft.PIN, ModuleCommand: command})
+		if err == nil {
+			t.Errorf("%v: opened", command)
+			_ = token.Close()
+		}
+	}
+}
+
+// BenchmarkIsolated compares the same call in this process and in another.
+func BenchmarkIsolated(b *testing.B) {
+	for name, change := range map[string]func(*Config){"here": func(*Config) {}, "isolated": isolated(b)} {
+		token := connect(b, change)
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := token.Ping(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
