@@ -270,18 +270,18 @@ func (g *Group) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 	return true, nil
 }
 
-// Missing gives those of some objects that a member which is connected does not have.
+// Missing gives those of some objects that no member which is connected has: a new one is cloned a little later.
 func (g *Group) Missing(ctx context.Context, ids ...ObjectID) ([]ObjectID, error) {
 	members, err := g.changeable()
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range members {
-		if missing, err := t.Missing(ctx, ids...); err != nil || len(missing) > 0 {
-			return missing, err
+		if ids, err = t.Missing(ctx, ids...); err != nil || len(ids) == 0 {
+			return nil, err
 		}
 	}
-	return nil, nil
+	return ids, nil
 }
 
 // Random is Token's.
@@ -399,12 +399,6 @@ func (g *Group) Objects(ctx context.Context, prefix string) (objects []Object, e
 // Attributes is Token's.
 func (g *Group) Attributes(ctx context.Context, key Key) (Attributes, error) {
 	return use(ctx, g, func(t *Token) (Attributes, error) { return t.Attributes(ctx, key) }, key)
-}
-
-// MissingMechanisms is that of the first member that is connected.
-func (g *Group) MissingMechanisms(ctx context.Context) (missing []Mechanism, err error) {
-	err = change(g, func(t *Token) (err error) { missing, err = t.MissingMechanisms(ctx); return err })
-	return missing, err
 }
 
 // Info is that of the first member that is connected.

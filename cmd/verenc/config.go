@@ -68,8 +68,9 @@ type AuditConfig struct {
 
 // runOptions are what one run of the program is told beside the settings.
 type runOptions struct {
-	forcePIN bool        // --force-pin
-	giveUp   func(error) // ends a server whose PKCS#11 module can't be used any more; nil in commands
+	forcePIN  bool          // --force-pin
+	connected chan struct{} // is told of each connection to the token; nil in commands
+	giveUp    func(error)   // ends a server whose PKCS#11 module can't be used any more; nil in commands
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.

@@ -23,16 +23,19 @@ type finding struct {
 	advice        string
 }
 
-// Marks of findings.
-const (
-	markOK   = "ok"
-	markNote = "note" // the server can do without
-	markBad  = "BAD"
-)
+// verdict says in a line whether a server can start with this token.
+func (e *examination) verdict(out io.Writer) error {
+	if e.cannot == nil {
+		return nil
+	}
+	_, err := fmt.Fprintf(out, "\nThis token can't be used: %s.\n", strings.Join(e.cannot, "; "))
+	return err
+}
 
 // examination collects findings.
 type examination struct {
 	findings []finding
+	cannot   []string // why a server does not start with this token
 }
 
 func (e *examination) ok(check, format string, args ...any) {
@@ -52,16 +55,20 @@ func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", ";
 // doctor checks what a server needs, step by step, and prints what it found and how to cure it. It tries the PIN once.
 func doctor(ctx context.Context, c *Config, out io.Writer) error {
 	e := &examination{}
-	e.examineToken(ctx, c)
-	e.examineDatabase(ctx, c)
+	token := e.examineToken(ctx, c)
+	if token != nil {
+		defer func() { _ = token.Close() }() // what it could say is in the HSM's own log
+	}
+	e.examineDatabase(ctx, c, token)
 	return e.print(out)
 }
 
-func (e *examination) examineToken(ctx context.Context, c *Config) {
+// examineToken gives the token if it could be opened.
+func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments, moduleCommand(c))
 	if err != nil {
-		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library")
-		return
+		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library"+moduleHint(c.Token.Module))
+		return nil
 	}
 	e.ok("module", "%s", c.Token.Module)
 	var names []string
@@ -69,64 +76,58 @@ func (e *examination) examineToken(ctx context.Context, c *Config) {
 		names = append(names, fmt.Sprintf("%q (serial %s, %s)", t.Label, t.Serial, t.Model))
 	}
 	if len(tokens) == 0 {
-		e.bad("tokens", errors.New("none"), "initialise a token with the HSM's own tools; for SoftHSM: go run ./softhsm/token")
-		return
+		e.bad("tokens", errors.New("none"), "initialise a token with the HSM's own tools; for SoftHSM: go run ./softhsm/token"+moduleHint(c.Token.Module))
+		return nil
 	}
 	e.ok("tokens", "%s", strings.Join(names, ", "))
 
 	h, err := hsmConfig(c, zap.NewNop())
 	if err != nil {
 		e.bad("PIN", err, "put the user PIN into a file of mode 600 and set token.pin_file")
-		return
+		return nil
 	}
+	h.OnNotice = func(notice string) { e.note("PIN", errors.New(notice), "every start tries the PIN once") }
 	token, err := hsm.Open(ctx, h)
 	switch {
 	case errors.Is(err, hsm.ErrPIN):
-		e.bad("login", err, "correct the PIN; it was tried once, and a few wrong ones lock the token")
-		return
+		e.bad("login", err, "correct the PIN; it was tried once at most, and a few wrong ones lock the token")
+		return nil
 	case err != nil:
 		e.bad("login", err, "set token.label or token.serial to one of the tokens above; check the HSM's own log")
-		return
+		return nil
 	}
-	defer func() {
-		if err := token.Close(); err != nil {
-			e.bad("logout", err, "check the HSM's own log")
-		}
-	}()
 	e.ok("login", "the token accepts the PIN")
 	if call, err := callTime(ctx, token); err != nil {
 		e.bad("latency", err, "check the network to the HSM, and its own log")
 	} else {
 		e.ok("latency", "a call takes %s", call.Round(time.Microsecond))
 	}
-	e.examineAlgorithms(ctx, token)
-}
-
-func (e *examination) examineAlgorithms(ctx context.Context, token *hsm.Token) {
-	missing, err := token.MissingMechanisms(ctx)
-	if err != nil {
-		e.bad("mechanisms", err, "check the HSM's own log")
-	}
-	for _, m := range missing {
-		e.bad("mechanisms", fmt.Errorf("%s is not listed", m.Name), "enable it in the token's policy; needed for: "+m.Need)
-	}
-	if err == nil && len(missing) == 0 {
-		e.ok("mechanisms", "all that are needed are listed")
-	}
+	e.examineRoom(ctx, token)
 	for _, check := range token.SelfTest(ctx) {
-		if check.Err != nil && check.Optional {
-			e.note("self-test", fmt.Errorf("%s: %w", check.Name, check.Err), check.Need)
-			continue
+		v := judge(check)
+		e.findings = append(e.findings, finding{v.mark, "self-test", v.text, v.advice})
+		if !v.starts {
+			e.cannot = append(e.cannot, v.text)
 		}
-		if check.Err != nil {
-			e.bad("self-test", fmt.Errorf("%s: %w", check.Name, check.Err), "allow it in the token's policy or firmware; needed for: "+check.Need)
-			continue
-		}
-		e.ok("self-test", "%s", check.Name)
 	}
+	return token
 }
 
-func (e *examination) examineDatabase(ctx context.Context, c *Config) {
+// examineRoom tells how full the token is.
+func (e *examination) examineRoom(ctx context.Context, token *hsm.Token) {
+	objects, err := token.Objects(ctx, "")
+	if err != nil {
+		e.bad("objects", err, "check the HSM's own log")
+		return
+	}
+	free := "it does not say how much room is left"
+	if s := token.Stats(); s.TotalMemory > 0 {
+		free = fmt.Sprintf("%d of %d bytes of its room are free", s.FreeMemory, s.TotalMemory)
+	}
+	e.ok("objects", "%d private objects are in the token; %s", len(objects), free)
+}
+
+func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm.Token) {
 	if _, err := os.Stat(c.Database); err != nil {
 		e.bad("database", err, "run verenc init")
 		return
@@ -136,12 +137,24 @@ func (e *examination) examineDatabase(ctx context.Context, c *Config) {
 		e.bad("database", err, "check the file's owner and the free space; restore it from a backup")
 		return
 	}
-	err = errors.Join(db.Ping(ctx), db.Close())
-	if err != nil {
+	defer func() {
+		if err := db.Close(); err != nil {
+			e.bad("database", err, "check the file's owner and the free space")
+		}
+	}()
+	if err := db.Ping(ctx); err != nil {
 		e.bad("database", err, "check the file's owner and the free space")
 		return
 	}
 	e.ok("database", "%s answers and can be written", c.Database)
+	if token == nil {
+		return
+	}
+	if err := checkToken(ctx, db, token); err != nil {
+		e.bad("keys", err, "connect the token that holds the keys; verenc doctor --reconcile lists what differs")
+		return
+	}
+	e.ok("keys", "the token holds the service's own keys and the newest ones of the database")
 }
 
 // print writes the table; it fails when something is bad.
@@ -158,6 +171,9 @@ func (e *examination) print(out io.Writer) error {
 		}
 	}
 	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := e.verdict(out); err != nil {
 		return err
 	}
 	if bad > 0 {

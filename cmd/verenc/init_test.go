@@ -147,7 +147,7 @@ func TestDoctor(t *testing.T) {
 		if r.code != 0 || strings.Contains(r.stdout, "BAD") || strings.Contains(r.stdout, "cure") {
 			t.Error(r)
 		}
-		for _, check := range []string{"module", "tokens", "login", "latency", "mechanisms", "self-test", "database"} {
+		for _, check := range []string{"module", "tokens", "login", "latency", "objects", "self-test", "database", "keys"} {
 			if !regexp.MustCompile(`(?m)^ok +` + check).MatchString(r.stdout) {
 				t.Errorf("%s is not ok: %v", check, r)
 			}

@@ -32,7 +32,7 @@ func clusters(c *Config, log *zap.Logger) map[string]service.Cluster {
 	for _, k := range c.KeyStores {
 		all[k.ClusterID] = service.Cluster{TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
 			token, err := openToken(ctx, hsm.Config{Module: k.Module, InitArguments: k.InitArguments, ModuleCommand: moduleCommand(c), Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
-				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)))}, nil, log)
+				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)), nil)}, nil, nil, log)
 			if err != nil {
 				return nil, err // no typed nil
 			}

@@ -39,7 +39,7 @@ const heapFloor = 8 << 20 // bytes
 func serve(ctx context.Context, c *Config) (err error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	c.run.giveUp = end
+	c.run.giveUp, c.run.connected = end, make(chan struct{}, 1)
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 	var servers serverGroup // first: a taken port is the commonest mistake
@@ -65,9 +65,11 @@ func serve(ctx context.Context, c *Config) (err error) {
 	useProcessors(ctx, p.token, p.log)
 	metrics := newRegistry(p.token, p.audit)
 	addHiddenDataKeys(metrics, p.can)
+	watch := &tokenWatch{connected: c.run.connected, log: p.log,
+		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	cfg := transport.Config{
 		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions,
-		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping},
+		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping, "keys": watch.ready},
 	}
 	if p.audit != nil {
 		cfg.Ready["audit"] = p.audit.Ready
@@ -78,11 +80,12 @@ func serve(ctx context.Context, c *Config) (err error) {
 	private.Handler = privateHandler(cfg, metrics)
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var reconciler sync.WaitGroup
-	reconciler.Go(func() { p.service.Run(background, c.Reconcile) })
+	var workers sync.WaitGroup
+	workers.Go(func() { p.service.Run(background, c.Reconcile) })
+	workers.Go(func() { watch.run(background) })
 	err = servers.run(ctx, c.ShutdownTimeout, p.log)
 	stop()
-	reconciler.Wait()
+	workers.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, hsm.ErrGivenUp) {
 		err = errors.Join(cause, err)
 	}

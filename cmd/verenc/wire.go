@@ -51,7 +51,7 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	return hsm.Config{
 		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
 		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
-		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log), OnNotice: func(notice string) { log.Warn(notice) },
+		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected), OnNotice: func(notice string) { log.Warn(notice) },
 		GiveUpAfter: giveUpAfter(c), OnGiveUp: c.run.giveUp,
 	}, err
 }
@@ -78,20 +78,24 @@ func giveUpAfter(c *Config) time.Duration {
 	return c.Token.RestartAfter
 }
 
-// logToken says when a token is lost, and when it is back.
-func logToken(log *zap.Logger) func(error) {
+// logToken says when a token is lost, and when it is back, which it tells connected, too.
+func logToken(log *zap.Logger, connected chan<- struct{}) func(error) {
 	return func(err error) {
 		if err != nil {
 			log.Error("token lost; reconnecting", zap.Error(err))
-		} else {
-			log.Info("token connected")
+			return
+		}
+		log.Info("token connected")
+		select {
+		case connected <- struct{}{}:
+		default: // it is known already, or nobody wants to know
 		}
 	}
 }
 
 // openToken opens a token with its replicas. One that is not available joins when it is; the others serve without it. A token
 // without replicas is a group of one, which learns of the objects that other processes make.
-func openToken(ctx context.Context, first hsm.Config, replicas []string, log *zap.Logger) (*hsm.Group, error) {
+func openToken(ctx context.Context, first hsm.Config, replicas []string, connected chan<- struct{}, log *zap.Logger) (*hsm.Group, error) {
 	if len(replicas) == 0 {
 		alone, err := hsm.Open(ctx, first)
 		if err != nil {
@@ -106,7 +110,7 @@ func openToken(ctx context.Context, first hsm.Config, replicas []string, log *za
 		if member.Serial = serial; i > 0 {
 			member.Label = ""
 		}
-		member.OnChange, member.Later = logToken(log.With(zap.String("serial", serial))), true
+		member.OnChange, member.Later = logToken(log.With(zap.String("serial", serial)), connected), true
 		t, err := hsm.Open(ctx, member)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("token %s: %w", serial, err))
@@ -142,7 +146,7 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 	if err != nil {
 		return p, err
 	}
-	if p.token, err = openToken(ctx, h, c.Token.Replicas, p.log); err != nil {
+	if p.token, err = openToken(ctx, h, c.Token.Replicas, c.run.connected, p.log); err != nil {
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
 	p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create})
@@ -160,6 +164,9 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 		}
 	}()
 	if p.can, err = selfTest(ctx, c, p); err != nil {
+		return p, err
+	}
+	if err = checkToken(ctx, p.store, p.token); err != nil {
 		return p, err
 	}
 	if c.Audit.Dir == noAudit {
@@ -224,11 +231,12 @@ func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, e
 	checks := p.token.SelfTest(ctx)
 	var failures []string
 	for _, check := range checks {
-		switch {
-		case check.Err == nil:
-		case !check.Optional:
-			failures = append(failures, check.Name+": "+check.Err.Error())
-		default:
+		switch v := judge(check); {
+		case !v.starts:
+			failures = append(failures, v.text)
+		case v.mark == markBad, v.mark == markWarn:
+			p.log.Warn("the token does less than is promised", zap.String("check", check.Name), zap.String("advice", v.advice), zap.Error(check.Err))
+		case v.mark == markNote:
 			p.log.Info("the token can't do everything", zap.String("check", check.Name), zap.String("needed_for", check.Need), zap.Error(check.Err))
 		}
 	}
@@ -236,12 +244,6 @@ func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, e
 		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
 	}
 	can := service.CapabilitiesOf(checks)
-	for size, hidden := range can.WrapDataKeys {
-		if !hidden {
-			p.log.Warn("the token can't keep data keys to itself: GenerateDataKeyWithoutPlaintext makes them in this process's memory, or is refused with token.require_hidden_data_keys",
-				zap.Int("bytes", size))
-		}
-	}
 	if c.Token.Residency == string(service.ResidencyWrapped) && !can.KeepWrapped {
 		return can, fmt.Errorf("token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", hsm.CheckInside)
 	}

@@ -16,7 +16,7 @@ type keyName struct{ region, id string }
 
 func nameOf(k *service.Key) keyName { return keyName{k.Region, k.ID} }
 
-// keyColumns is the order of scanKey and keyValues.
+// keyColumns is the order of scanKey, and of keyValues, behind which is changed_at.
 const keyColumns = "region, id, account, spec, usage, origin, state, description, policy, created_at, deletion_at, " +
 	"materials, tags, details, due_at, key_store"
 
@@ -47,7 +47,7 @@ func keyValues(k *service.Key) ([]any, error) {
 		documents[i] = string(text)
 	}
 	return []any{k.Region, k.ID, k.Account, k.Spec, k.Usage, k.Origin, k.State, k.Description, k.Policy,
-		nanos(k.CreatedAt), nanos(k.DeletionAt), documents[0], documents[1], documents[2], nanos(k.DueAt()), k.CustomKeyStore}, nil
+		nanos(k.CreatedAt), nanos(k.DeletionAt), documents[0], documents[1], documents[2], nanos(k.DueAt()), k.CustomKeyStore, time.Now().UnixNano()}, nil
 }
 
 // placeholders is one question mark for each column.
@@ -55,11 +55,14 @@ func placeholders(columns string) string {
 	return "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
 }
 
-var insertKey = "INSERT INTO keys (" + keyColumns + ") VALUES " + placeholders(keyColumns)
+// writtenColumns are those of keyColumns, and when they were written.
+const writtenColumns = keyColumns + ", changed_at"
+
+var insertKey = "INSERT INTO keys (" + writtenColumns + ") VALUES " + placeholders(writtenColumns)
 
 // updateKey sets all columns behind the primary key's.
-var updateKey = "UPDATE keys SET (" + strings.TrimPrefix(keyColumns, "region, id, ") + ") = " +
-	placeholders(strings.TrimPrefix(keyColumns, "region, id, ")) + " WHERE region = ? AND id = ?"
+var updateKey = "UPDATE keys SET (" + strings.TrimPrefix(writtenColumns, "region, id, ") + ") = " +
+	placeholders(strings.TrimPrefix(writtenColumns, "region, id, ")) + " WHERE region = ? AND id = ?"
 
 func writeNewKey(ctx context.Context, tx *sql.Tx, k *service.Key) error {
 	values, err := keyValues(k)

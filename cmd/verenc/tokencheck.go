@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store"
+)
+
+// tokenHolder is a token whose objects can be looked up.
+type tokenHolder interface {
+	Missing(ctx context.Context, ids ...hsm.ObjectID) ([]hsm.ObjectID, error)
+	Info() (hsm.Info, error)
+}
+
+// checkToken tells whether the token is the one that holds the database's keys.
+func checkToken(ctx context.Context, db *store.DB, token tokenHolder) error {
+	info, err := token.Info()
+	if err != nil {
+		return err
+	}
+	return service.TokenCheck{Store: db, Missing: token.Missing, Serial: info.Serial, Now: time.Now}.Run(ctx)
+}
+
+// tokenWatch checks the token again whenever it is connected. A server whose token is another one is not ready.
+type tokenWatch struct {
+	check     func(ctx context.Context) error
+	connected <-chan struct{}
+	log       *zap.Logger
+	problem   atomic.Pointer[error] // of the last check
+}
+
+// run serves until ctx ends.
+func (w *tokenWatch) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.connected:
+		}
+		err := w.check(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		w.problem.Store(&err)
+		if err != nil {
+			w.log.Error("not ready: the token was checked against the database", zap.Error(err))
+		}
+	}
+}
+
+// ready gives what the last check found.
+func (w *tokenWatch) ready(context.Context) error {
+	if err := w.problem.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"go.uber.org/zap"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+)
+
+// TestAnotherToken has a token under the database that is not its own, as after it was initialised again.
+func TestAnotherToken(t *testing.T) {
+	s, other := initialised(t), newSite(t)
+	s.succeeds(t, "doctor")
+	s = s.with("VERENC_TOKEN_LABEL="+other.soft.Label, "VERENC_TOKEN_PIN_FILE="+other.soft.PINFile)
+	r := s.run(t, "serve")
+	refused(t, r, service.ErrWrongToken.Error(), `the service's key "self"`, `"audit/1"`, "serial "+other.soft.Serial)
+	if strings.Contains(r.stderr, "audit init") {
+		t.Errorf("it hints at another audit log: %v", r)
+	}
+	if r := s.run(t, "doctor"); r.code != 1 || !strings.Contains(r.stdout, "BAD   keys") || !strings.Contains(r.stdout, `"audit/1"`) {
+		t.Error(r)
+	}
+}
+
+// TestAnOlderToken has a token that lacks the newest key, as after it was restored from a backup.
+func TestAnOlderToken(t *testing.T) {
+	s := initialised(t)
+	running := s.serve(t)
+	client := s.sdk(t, "http://"+running.api, http.DefaultClient)
+	var newest string
+	for range 3 {
+		made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		newest = *made.KeyMetadata.KeyId
+	}
+	running.stop(t)
+	s.succeeds(t, "doctor")
+	token, err := hsm.Open(t.Context(), hsm.Config{Module: s.soft.Module, Serial: s.soft.Serial, PIN: s.soft.PIN})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	objects, err := token.Objects(t.Context(), "verenc/"+newest)
+	if err != nil || len(objects) == 0 {
+		t.Fatal(objects, err)
+	}
+	if err := token.Destroy(t.Context(), objects[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, s.run(t, "serve"), service.ErrWrongToken.Error(), newest, objects[0].ID.String())
+	if r := s.run(t, "doctor"); r.code != 1 || !strings.Contains(r.stdout, newest) {
+		t.Error(r)
+	}
+}
+
+// TestTokenWatch checks the token at each connection, and not ready is what the last check found.
+func TestTokenWatch(t *testing.T) {
+	connected, results := make(chan struct{}), make(chan error)
+	w := &tokenWatch{connected: connected, log: zap.NewNop(), check: func(context.Context) error { return <-results }}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { w.run(ctx); close(ended) }()
+	if err := w.ready(ctx); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []error{service.ErrWrongToken, nil} {
+		connected <- struct{}{}
+		results <- want
+		for !errors.Is(w.ready(ctx), want) {
+			runtime.Gosched()
+		}
+	}
+	stop()
+	<-ended
+}
+
+// TestJudgement: what must be there keeps a server from starting, what may be missing does not, and doctor says the same.
+func TestJudgement(t *testing.T) {
+	broken := errors.New("two\nlines")
+	for _, test := range []struct {
+		check  hsm.Check
+		mark   string
+		starts bool
+	}{
+		{hsm.Check{Name: hsm.CheckSeal}, markOK, true},
+		{hsm.Check{Name: hsm.CheckSeal, Err: broken}, markBad, false},
+		{hsm.Check{Name: hsm.CheckObjects, Optional: true, Err: broken}, markBad, true},
+		{hsm.Check{Name: hsm.CheckDataKey32, Optional: true, Err: broken}, markWarn, true},
+		{hsm.Check{Name: hsm.CheckEd25519, Optional: true, Err: broken}, markNote, true},
+	} {
+		v := judge(test.check)
+		if v.mark != test.mark || v.starts != test.starts || strings.Contains(v.text, "\n") {
+			t.Errorf("%+v: %+v", test.check, v)
+		}
+	}
+}
