@@ -3,6 +3,7 @@ package hsm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -70,24 +71,25 @@ func (t *Token) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) 
 }
 
 func (s *session) seal(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad []byte) ([]byte, error) {
-	iv := s.profile.newIV()
-	if s.profile.iv == callersIV {
-		if _, err := io.ReadFull(rand, iv[:]); err != nil {
-			return nil, fmt.Errorf("draw an initialisation vector: %w", err)
-		}
-	}
-	out, _, err := s.gcm(cryptoki.Encrypt, h, iv, plaintext, aad)
+	source, err := s.ivs()
 	if err != nil {
 		return nil, err
 	}
-	if n := len(out) - ivSize; iv == nil && n >= 0 {
-		iv, out = (*[ivSize]byte)(out[n:]), out[:n]
+	var ours [ivSize]byte
+	if source == callersIV {
+		if _, err := io.ReadFull(rand, ours[:]); err != nil {
+			return nil, fmt.Errorf("draw an initialisation vector: %w", err)
+		}
+	}
+	iv, out, err := s.encryptUnder(source, ours, h, plaintext, aad)
+	if err != nil {
+		return nil, err
 	}
 	if len(out) != len(plaintext)+tagSize {
 		return nil, fmt.Errorf("C_Encrypt: %d bytes instead of %d", len(out), len(plaintext)+tagSize)
 	}
-	if s.profile.iv != callersIV && *iv == [ivSize]byte{} {
-		return nil, fmt.Errorf("C_Encrypt: %w: no initialisation vector came back (is the token's profile right?)", ErrUnsupported)
+	if iv == [ivSize]byte{} && source != callersIV {
+		return nil, errors.New("C_Encrypt: no initialisation vector came back")
 	}
 	return append(append(make([]byte, 0, ivSize+len(out)), iv[:]...), out...), nil
 }

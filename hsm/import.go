@@ -176,11 +176,13 @@ func (s *session) checkValue(h pkcs11.ObjectHandle, p Purpose) ([]byte, error) {
 	var err error
 	if hash := p.hash(); hash != 0 {
 		out, err = s.mac(h, hash, constant)
-	} else if s.profile.iv == callersIV {
+	} else if source, failed := s.ivs(); failed != nil {
+		err = failed
+	} else if source == callersIV {
 		iv := [ivSize]byte{}
 		out, _, err = s.gcm(cryptoki.Encrypt, h, &iv, constant, nil)
 		if err == nil && iv != [ivSize]byte{} {
-			err = fmt.Errorf("import: %w: the token draws its own initialisation vectors: set its profile", ErrUnsupported)
+			err = fmt.Errorf("import: %w: the token has changed the initialisation vector", ErrUnsupported)
 		}
 	} else {
 		block := sha256.Sum256(constant)

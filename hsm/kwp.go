@@ -207,7 +207,7 @@ func (s *session) unwrapAny(mechanisms []uint, unwrapping pkcs11.ObjectHandle, w
 // wrapped; ErrUnsupported when the token has none.
 func (t *Token) KWPMechanism(ctx context.Context) (uint, error) {
 	if c := t.current.Load(); c != nil { // without a session, when it is known
-		if found, known := c.probes.kwp.now(); known {
+		if found := c.probes.kwp.known.Load(); found != nil {
 			return found.mechanism, found.refusal
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/pkcs11"
 )
@@ -18,37 +19,29 @@ type probes struct {
 	refusesSHA256  probe[bool] // CKM_RSA_PKCS_OAEP does not take SHA-256
 	ignoresPrehash probe[bool] // CKM_EDDSA signs Ed25519 when it is asked for Ed25519ph
 	kwp            probe[kwpMechanism]
+	ivSource       probe[ivSource]
 	secretSizes    secretSizes
 }
 
 // probe is one fact. An attempt that fails leaves it unknown.
 type probe[T any] struct {
-	mu    sync.Mutex
-	known bool // guarded by mu
-	value T    // guarded by mu
+	finding sync.Mutex
+	known   atomic.Pointer[T] // changed under finding
 }
 
-func (p *probe[T]) get(find func() (T, error)) (T, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.known {
-		return p.value, nil
+func (p *probe[T]) get(find func() (T, error)) (value T, err error) {
+	if known := p.known.Load(); known != nil {
+		return *known, nil
 	}
-	value, err := find()
-	if err != nil {
-		return value, err
+	p.finding.Lock()
+	defer p.finding.Unlock()
+	if known := p.known.Load(); known != nil {
+		return *known, nil
 	}
-	p.known, p.value = true, value
-	return value, nil
-}
-
-// now gives the fact if it is known.
-func (p *probe[T]) now() (value T, known bool) {
-	if !p.mu.TryLock() { // somebody is finding out
-		return value, false
+	if value, err = find(); err == nil {
+		p.known.Store(&value)
 	}
-	defer p.mu.Unlock()
-	return p.value, p.known
+	return value, err
 }
 
 // supportsEd25519ph gives ErrUnsupported on a token that signs something else.

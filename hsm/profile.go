@@ -11,44 +11,35 @@ import (
 // profile is how a family of tokens differs from PKCS#11 v2.40 as this package uses it. What is not declared here is the same
 // for all; what a token can and can't do is for SelfTest to find out.
 //
-// Tested here are softhsm, and cloudhsm's IVs and omitted attributes. All else is as the vendors' documentation has it, named
-// beside each.
+// All but softhsm is as the vendors' documentation has it, named beside each; softhsm/faults imitates the restrictions.
+// Mechanisms of AES-KWP and sources of initialisation vectors are proved, not declared.
 type profile struct {
 	name string
 	// A token is recognised by how its manufacturer or its model begins (CK_TOKEN_INFO). None: only by Config.Profile.
 	manufacturers, models []string
 
-	iv          ivSource
 	vendorKWP   []uint // mechanisms of the vendor's own that may be AES-KWP, to be proved as all others
+	allPrivate  bool   // CKA_PRIVATE is true for every object, public keys included
 	omit        []uint // attributes that no template may have; their defaults must do
 	searchAlone bool   // a search must not meet a creation
 }
-
-// ivSource is where the 12-byte initialisation vectors of CKM_AES_GCM come from. A token that overwrites the caller's in
-// CK_GCM_PARAMS is always taken at its word.
-type ivSource int
-
-const (
-	callersIV  ivSource = iota
-	returnedIV          // the token's, into the caller's zeros in CK_GCM_PARAMS
-	appendedIV          // the token's, behind ciphertext and tag, when there is none in CK_GCM_PARAMS
-)
 
 // profiles: the last one is for tokens that are not recognised.
 var profiles = []*profile{
 	{name: "softhsm", manufacturers: []string{"SoftHSM"}, searchAlone: true},
 
-	// Thales, Luna 7 SDK Reference, CKM_AES_GCM and CKM_AES_KWP. The two differ by HSM policy 12. In FIPS mode an IV of 96 bits can
-	// be had from firmware 7.9.3 on; before, it has 128, which is none of ours.
+	// Thales, Luna 7 SDK Reference, CKM_AES_GCM and CKM_AES_KWP. FIPS mode (HSM policy 12) is recognised by where the
+	// initialisation vectors come from. There one of 96 bits can be had from firmware 7.9.3 on; before, it has 128, which is
+	// none of ours. The second name is for configurations that have it.
 	{name: "luna", models: []string{"Luna"}, vendorKWP: []uint{ckmLunaAESKWP}},
-	{name: "luna-fips", vendorKWP: []uint{ckmLunaAESKWP}, iv: appendedIV},
+	{name: "luna-fips", vendorKWP: []uint{ckmLunaAESKWP}},
 
 	// Entrust, nShield PKCS#11 Reference, Mechanisms.
 	{name: "nshield", manufacturers: []string{"nCipher"}},
 
-	// AWS CloudHSM User Guide, PKCS#11 library, mechanisms and attributes table: the HSM's IV overwrites a zeroed buffer;
-	// CKA_MODIFIABLE may have its default only, and CKA_SIGN_RECOVER is none of private EC keys.
-	{name: "cloudhsm", manufacturers: []string{"Marvell", "Cavium"}, vendorKWP: []uint{ckmCloudHSMKeyWrapPad}, iv: returnedIV,
+	// AWS CloudHSM User Guide, PKCS#11 library, mechanisms and attributes table: CKA_PRIVATE is
+	// true for every key, CKA_MODIFIABLE may have its default only, and CKA_SIGN_RECOVER is none of private EC keys.
+	{name: "cloudhsm", manufacturers: []string{"Marvell", "Cavium"}, vendorKWP: []uint{ckmCloudHSMKeyWrapPad}, allPrivate: true,
 		omit: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_SIGN_RECOVER}},
 
 	// No difference is known that its documentation states. It has no CKM_AES_GCM (YubiHSM 2 User Guide, Device
@@ -95,18 +86,16 @@ func begins(s string, with []string) bool {
 	return slices.ContainsFunc(with, func(prefix string) bool { return strings.HasPrefix(s, prefix) })
 }
 
-// newIV is what goes into CK_GCM_PARAMS to encrypt, a caller's own IV apart.
-func (p *profile) newIV() *[ivSize]byte {
-	if p.iv == appendedIV {
-		return nil
-	}
-	return &[ivSize]byte{}
-}
-
-// allowed is a template without what must not be in it.
+// allowed is a template as the token takes it.
 func (p *profile) allowed(template []*pkcs11.Attribute) []*pkcs11.Attribute {
-	if len(p.omit) == 0 {
+	if len(p.omit) == 0 && !p.allPrivate {
 		return template
 	}
-	return slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return slices.Contains(p.omit, a.Type) })
+	template = slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return slices.Contains(p.omit, a.Type) })
+	for i, a := range template {
+		if p.allPrivate && a.Type == pkcs11.CKA_PRIVATE {
+			template[i] = pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true)
+		}
+	}
+	return template
 }

@@ -64,9 +64,9 @@ func newPair(t testing.TB, token *hsm.Token) hsm.Pair {
 }
 
 // prove has the token prove what a test does not want to see.
-func prove(t *testing.T, token *hsm.Token) {
+func prove(t *testing.T, token *hsm.Token, p hsm.Pair) {
 	t.Helper()
-	if _, err := token.KWPMechanism(t.Context()); err != nil {
+	if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -118,7 +118,7 @@ func TestForwardingIsFaithful(t *testing.T) {
 func TestWrappedSecretCrossesNoCall(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
-	prove(t, token)
+	prove(t, token, p)
 	if err := m.Record(); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestUnplugThroughHSM(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	token, m := connect(t, func(c *hsm.Config) { c.Sessions = 40 })
 	p := newPair(t, token)
-	prove(t, token)
+	prove(t, token, p)
 	m.ResetCounts()
 	m.SetLatency(200 * time.Microsecond)
 	var all sync.WaitGroup

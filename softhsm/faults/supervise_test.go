@@ -354,7 +354,7 @@ func TestIdleSessionsEnd(t *testing.T) {
 	token, m := connect(t, tell)
 	next(t, changes, false)
 	p := newPair(t, token)
-	prove(t, token)
+	prove(t, token, p)
 	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -409,7 +409,7 @@ func TestKeepAlive(t *testing.T) {
 func TestFewSessions(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
-	prove(t, token)
+	prove(t, token, p)
 	limit := m.Sessions() + 2
 	m.LimitSessions(limit)
 	m.Hang("C_GenerateKey")
