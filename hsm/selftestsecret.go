@@ -126,7 +126,32 @@ func (s *session) testInside(*testKeys) error {
 	if err != nil {
 		return err
 	}
-	return s.keepsInside(wrapping)
+	if err := s.keepsInside(wrapping); err != nil {
+		return err
+	}
+	return s.sharesSessionObjects(wrapping)
+}
+
+// sharesSessionObjects uses a key from another session than the one that unwrapped it, as wrapped keys are. PKCS#11 v2.40
+// section 2.4 has that; a token in a strict session mode (IBM EP11) does not.
+func (s *session) sharesSessionObjects(wrapping pkcs11.ObjectHandle) error {
+	wrapped, err := s.generateAndWrap(wrapping, Seal)
+	if err != nil {
+		return err
+	}
+	mechanism, err := s.kwp()
+	if err != nil {
+		return err
+	}
+	s.held.unwrapping.Lock()
+	defer s.held.unwrapping.Unlock()
+	keeper := session{conn: s.conn, handle: s.keeper}
+	h, err := keeper.unwrap(mechanism, nil, wrapping, wrapped, append(Seal.template(), sessionObject()...))
+	if err != nil {
+		return fmt.Errorf("%w: use a session object in another session: %w", ErrUnsupported, err)
+	}
+	_, err = s.seal(constantIV{1}, h, []byte{0}, nil)
+	return errors.Join(err, keeper.destroy(h))
 }
 
 // testMAC compares with crypto/hmac, under a key that both know.

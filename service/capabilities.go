@@ -17,7 +17,7 @@ type Capabilities struct {
 	WrapPairs map[hsm.KeyType]bool
 	// KeepWrapped tells that keys can be kept outside of the token, wrapped (ResidencyWrapped).
 	KeepWrapped bool
-	// Missing has the reason for each KeySpec, algorithm and MessageType that the token can't do.
+	// Missing has the reason for each name of needs that the token can't do.
 	Missing map[string]string
 	// NoImport has the reason for each pair of KeySpec and WrappingAlgorithm whose material can't be imported.
 	NoImport map[[2]string]string
@@ -26,15 +26,18 @@ type Capabilities struct {
 // DataKeyChecks are the self-tests of the sizes in WrapDataKeys.
 var DataKeyChecks = map[int]string{16: hsm.CheckDataKey16, 32: hsm.CheckDataKey32, 64: hsm.CheckDataKey64}
 
-// needs are the self-tests that a KeySpec, an algorithm or a MessageType can't do without.
+// needs are the self-tests that a KeySpec (with a KeyUsage behind it where that matters), an algorithm or a MessageType
+// can't do without.
 var needs = map[string][]string{
 	"RSA_2048": {hsm.CheckRSA}, "RSA_3072": {hsm.CheckRSA}, "RSA_4096": {hsm.CheckRSA},
 	"RSASSA_PKCS1_V1_5_SHA_256": {hsm.CheckPKCS1v15SHA256}, "RSASSA_PKCS1_V1_5_SHA_384": {hsm.CheckPKCS1v15SHA384},
 	"RSASSA_PKCS1_V1_5_SHA_512": {hsm.CheckPKCS1v15SHA512}, "RSASSA_PSS_SHA_256": {hsm.CheckPSSSHA256},
 	"RSASSA_PSS_SHA_384": {hsm.CheckPSSSHA384}, "RSASSA_PSS_SHA_512": {hsm.CheckPSSSHA512},
 	"RSAES_OAEP_SHA_1": {hsm.CheckOAEPSHA1}, "RSAES_OAEP_SHA_256": {hsm.CheckOAEPSHA256},
-	"ECC_NIST_P256": {hsm.CheckECDSAP256, hsm.CheckECDHP256}, "ECC_NIST_P384": {hsm.CheckECDSAP384, hsm.CheckECDHP384},
-	"ECC_NIST_P521": {hsm.CheckECDSAP521, hsm.CheckECDHP521}, "ECC_SECG_P256K1": {hsm.CheckECDSASecp256k1},
+	"ECC_NIST_P256/SIGN_VERIFY": {hsm.CheckECDSAP256}, "ECC_NIST_P256/KEY_AGREEMENT": {hsm.CheckECDHP256},
+	"ECC_NIST_P384/SIGN_VERIFY": {hsm.CheckECDSAP384}, "ECC_NIST_P384/KEY_AGREEMENT": {hsm.CheckECDHP384},
+	"ECC_NIST_P521/SIGN_VERIFY": {hsm.CheckECDSAP521}, "ECC_NIST_P521/KEY_AGREEMENT": {hsm.CheckECDHP521},
+	"ECC_SECG_P256K1":       {hsm.CheckECDSASecp256k1},
 	"ECC_NIST_EDWARDS25519": {hsm.CheckEd25519}, "ED25519_PH_SHA_512": {hsm.CheckEd25519ph},
 	"HMAC_224": {hsm.CheckMAC224}, "HMAC_256": {hsm.CheckMAC256}, "HMAC_384": {hsm.CheckMAC384}, "HMAC_512": {hsm.CheckMAC512},
 	"ML_DSA_44": {hsm.CheckMLDSA44}, "ML_DSA_65": {hsm.CheckMLDSA65}, "ML_DSA_87": {hsm.CheckMLDSA87}, "SM2": {hsm.CheckSM2},

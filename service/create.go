@@ -143,8 +143,10 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	if err := s.checkCustomKeyStore(ctx, c, in, k); err != nil {
 		return nil, err
 	}
-	if reason, cannot := s.can.Missing[k.Spec]; cannot {
-		return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
+	for _, name := range []string{k.Spec, k.Spec + "/" + k.Usage} {
+		if reason, cannot := s.can.Missing[name]; cannot {
+			return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
+		}
 	}
 	if k.Origin == originExternal && keySpecs[k.Spec].generatedOnly {
 		return nil, refuse(CodeUnsupportedOperation, "Key material of KeySpec %s can't be imported.", k.Spec)
