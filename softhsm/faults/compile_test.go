@@ -25,3 +25,16 @@ func TestNames(t *testing.T) {
 		t.Errorf("control has %d bytes", n)
 	}
 }
+
+// TestFields compares the numbers of the fields with the module's.
+func TestFields(t *testing.T) {
+	for field, name := range map[Field]string{Count: "COUNT", Sensitive: "SENSITIVE", Flags: "FLAGS", DeviceError: "DEVICEERROR", FreePrivate: "FREEPRIVATE",
+		Label: "LABEL", Clock: "CLOCK", CryptokiVersion: "CRYPTOKIVERSION", FirmwareVersion: "FIRMWAREVERSION", MinKey: "MINKEY", MaxKey: "MAXKEY"} {
+		if field.String() != name {
+			t.Errorf("%v is not %s", field, name)
+		}
+	}
+	if len(fields) != int(MaxKey) {
+		t.Errorf("%d fields: %v", len(fields), fields)
+	}
+}

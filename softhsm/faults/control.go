@@ -13,7 +13,10 @@ import (
 const (
 	controlSuffix = ".control"
 	functionCount = 69 // 68 of PKCS#11 v2.40, C_DecapsulateKey of v3.2
-	mostRefused   = 32
+	mostNumbers   = 32
+	mostMapped    = 16
+	mostLies      = 64
+	mostLieBytes  = 1 << 16
 )
 
 // control is the control file: struct control of module/module.h.
@@ -29,10 +32,26 @@ type control struct {
 	slotOffset, reuseHandles    atomic.Uint64
 	sessionsLimit, objectsLimit atomic.Int64
 	sessionsTold                atomic.Int64
+	objectsRV                   atomic.Uint64
 	ownIVs                      atomic.Uint64
 	pqPort                      atomic.Uint64
-	refusedCount                atomic.Uint64
-	refused                     [mostRefused]atomic.Uint64
+	refused                     numbers
+
+	privateInstances          atomic.Uint64
+	wedges, wedgeRV, healOnly atomic.Uint64
+	flagsSet, flagsCleared    atomic.Uint64
+	pinsMost, pinsWrong       atomic.Int64
+	mappedCount               atomic.Uint64
+	mapped                    [mostMapped]struct{ number, inner atomic.Uint64 }
+
+	weakCopies, forceExtractable                atomic.Uint64
+	wrapsAll, secretSizes, wrapSizes            numbers
+	privateOnly, tokenOnly, strictSessions, kdf atomic.Uint64
+	initArgument                                [256]byte
+
+	liesCount atomic.Uint64
+	lies      [mostLies]lie
+	lieBytes  [mostLieBytes]byte
 
 	replay            atomic.Uint64
 	released, hanging atomic.Uint64
@@ -45,7 +64,7 @@ type control struct {
 type function struct {
 	calls   atomic.Uint64
 	latency atomic.Uint64 // ns
-	rules   [4]rule       // failBefore to hangAfter
+	rules   [6]rule       // failBefore to crashAfter
 }
 
 const (
@@ -53,12 +72,38 @@ const (
 	failAfter
 	hangBefore
 	hangAfter
+	crashBefore
+	crashAfter
 )
 
 type rule struct {
 	rv         atomic.Uint64
 	skip, left atomic.Int64
 	chance     atomic.Uint64
+	of         atomic.Uint64
+}
+
+type lie struct {
+	rule                  rule
+	function, field, when atomic.Uint64
+	value                 atomic.Uint64
+	offset, length        atomic.Uint64
+}
+
+type numbers struct {
+	count  atomic.Uint64
+	values [mostNumbers]atomic.Uint64
+}
+
+func (n *numbers) set(what string, values []uint) {
+	if len(values) > mostNumbers {
+		panic(fmt.Sprintf("faults: at most %d %s", mostNumbers, what))
+	}
+	n.count.Store(0)
+	for i, value := range values {
+		n.values[i].Store(uint64(value))
+	}
+	n.count.Store(uint64(len(values)))
 }
 
 // gauge is the token's generation in the upper half and a number in the lower one.

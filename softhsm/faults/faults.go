@@ -1,5 +1,6 @@
 // Package faults makes a PKCS#11 module that stands before SoftHSM2 and behaves like a network HSM on a bad day: it is
-// slow, hangs, fails, loses answers, is unplugged, runs full. It also counts and records the calls that reach it,
+// slow, hangs, fails, loses answers, is unplugged, runs full, crashes, lies about lengths and limits, and has the restrictions of
+// vendors' tokens. It also counts and records the calls that reach it,
 // can answer them from memory, and can have ML-DSA and ML-KEM, which SoftHSM2 2.6 has not.
 //
 // It protects nothing and is for tests and benchmarks only. What it records includes secrets.
@@ -29,6 +30,8 @@ type Module struct {
 
 	control *control
 	mapping []byte
+
+	mu sync.Mutex // guards the changes of the control's lies and mapped mechanisms
 }
 
 // New makes a module before the token's own, in a folder of the test's. The rest of the token's data is as before.

@@ -234,7 +234,10 @@ func TestHang(t *testing.T) {
 	c, m := call(t)
 	other := &client{Ctx: load(t, faults.New(t, c.soft).Path), TB: t, soft: c.soft}
 	other.slot, other.session = c.slot, 0
-	other.session = other.open() // the login is the process's, in SoftHSM2
+	other.session = other.open()
+	if err := other.Login(other.session, pkcs11.CKU_USER, c.soft.PIN); err != nil { // each module has a login of its own
+		t.Fatal(err)
+	}
 	for label, options := range map[string][]faults.Option{"before": nil, "after": {faults.AfterCall()}} {
 		m.Hang("C_GenerateKey", options...)
 		var hanging sync.WaitGroup
@@ -398,6 +401,9 @@ func TestLimits(t *testing.T) {
 	m.LimitObjects(0)
 	_, err = c.generate(true, "x")
 	c.is(err, pkcs11.CKR_DEVICE_MEMORY)
+	m.LimitObjects(0, pkcs11.CKR_HOST_MEMORY)
+	_, err = c.generate(true, "x")
+	c.is(err, pkcs11.CKR_HOST_MEMORY)
 	m.LimitObjects(-1)
 	c.key(true, "x")
 }

@@ -136,3 +136,34 @@ func TestAnotherProcess(t *testing.T) {
 		t.Errorf("%v, %s", p.err, p.said.String())
 	}
 }
+
+// TestCrash has a process killed by the module, before and after it has made an object, and the next one spared.
+func TestCrash(t *testing.T) {
+	c, _ := call(t)
+	m := faults.New(t, c.soft)
+	for made, options := range [][]faults.Option{{faults.Times(1)}, {faults.Times(1), faults.AfterCall(), faults.Of(pkcs11.CKM_AES_KEY_GEN)}} {
+		before := c.count("child")
+		m.Crash("C_GenerateKey", options...)
+		if p := start(c, m.Path); p.end() == nil || !strings.Contains(p.said.String(), "SIGSEGV") {
+			t.Errorf("%v, %s", p.err, p.said.String())
+		}
+		if n := c.count("child") - before; n != made {
+			t.Errorf("it has made %d objects, not %d", n, made)
+		}
+		m.Forget()
+		if p := start(c, m.Path); p.end() != nil {
+			t.Errorf("%v, %s", p.err, p.said.String())
+		}
+	}
+	m.Crash("C_GenerateKey", faults.Of(pkcs11.CKM_DES3_KEY_GEN))
+	if p := start(c, m.Path); p.end() != nil {
+		t.Errorf("%v, %s", p.err, p.said.String())
+	}
+	m.Crash("C_Login", faults.Skip(1))
+	m.Clear()
+	for range 2 {
+		if p := start(c, m.Path); p.end() != nil {
+			t.Errorf("%v, %s", p.err, p.said.String())
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/miekg/pkcs11"
 )
 
 // An Option says which calls Fail and Hang mean. Without any, it is every call from now on, before it happens.
@@ -14,6 +16,8 @@ type what struct {
 	times  int64
 	skip   int64
 	chance uint64
+	of     uint64
+	when   uint64
 }
 
 // Times means the next n calls.
@@ -25,6 +29,10 @@ func Skip(n int) Option { return func(w *what) { w.skip = int64(n) } }
 // Chance means a random part of the calls, of a million; see SetSeed. A Skip and Times count only these.
 func Chance(perMillion int) Option { return func(w *what) { w.chance = uint64(perMillion) } }
 
+// Of means the calls with this mechanism (a CKM_ constant), of a function that takes one; of a lie about attributes, the attribute
+// (a CKA_ constant). The other calls and attributes are let alone, and a Skip and Times count only these.
+func Of(number uint) Option { return func(w *what) { w.of = uint64(number) + 1 } }
+
 // AfterCall means after the call has happened in the token: of a failing one, which must have succeeded there, the answer
 // is lost; a hanging one has done its work.
 func AfterCall() Option { return func(w *what) { w.after = true } }
@@ -35,6 +43,7 @@ func (r *rule) set(rv uint, options []Option) {
 	r.rv.Store(uint64(rv))
 	r.skip.Store(w.skip)
 	r.chance.Store(w.chance)
+	r.of.Store(w.of)
 	r.left.Store(w.times)
 }
 
@@ -57,6 +66,13 @@ func (m *Module) Hang(function string, options ...Option) {
 	m.function(function).rules[choose(options, hangBefore, hangAfter)].set(0, options)
 }
 
+// Crash has the call raise SIGSEGV in the process that makes it, before or after it has happened in the token. The rule is
+// spent first: with Times(1), the process that is started next does not crash. What the dead one had open stays in Usage, see
+// Forget.
+func (m *Module) Crash(function string, options ...Option) {
+	m.function(function).rules[choose(options, crashBefore, crashAfter)].set(0, options)
+}
+
 func choose(options []Option, before, after int) int {
 	if decide(options).after {
 		return after
@@ -73,11 +89,13 @@ func (m *Module) Release() {
 	m.control.released.Add(1)
 }
 
-// Clear ends what Fail and Hang have begun.
+// Clear ends what Fail, Hang and Crash have begun.
 func (m *Module) Clear() {
 	for _, f := range m.each(nil) {
 		f.rules[failBefore].left.Store(0)
 		f.rules[failAfter].left.Store(0)
+		f.rules[crashBefore].left.Store(0)
+		f.rules[crashAfter].left.Store(0)
 	}
 	m.Release()
 }
@@ -116,20 +134,20 @@ func (m *Module) LimitSessions(n int) { m.control.sessionsLimit.Store(int64(n)) 
 // TellSessions makes C_GetTokenInfo tell n as ulMaxRwSessionCount, whatever the limit is; a negative n, the token's own.
 func (m *Module) TellSessions(n int) { m.control.sessionsTold.Store(int64(n)) }
 
-// LimitObjects makes calls that would leave more than n token objects in the token say CKR_DEVICE_MEMORY. A negative n
-// lifts the limit. It counts the objects at each creation, which is slow with many.
-func (m *Module) LimitObjects(n int) { m.control.objectsLimit.Store(int64(n)) }
+// LimitObjects makes calls that would leave more than n token objects in the token say CKR_DEVICE_MEMORY, or another rv:
+// opencryptoki says CKR_HOST_MEMORY. A negative n lifts the limit. It counts the objects at each creation, which is slow with many.
+func (m *Module) LimitObjects(n int, rv ...uint) {
+	said := uint(pkcs11.CKR_DEVICE_MEMORY)
+	if len(rv) > 0 {
+		said = rv[0]
+	}
+	m.control.objectsRV.Store(uint64(said))
+	m.control.objectsLimit.Store(int64(n))
+}
 
 // RefuseMechanisms makes these mechanisms (CKM_ constants) unknown to the token, and all others known.
 func (m *Module) RefuseMechanisms(mechanisms ...uint) {
-	if len(mechanisms) > mostRefused {
-		panic(fmt.Sprintf("faults: at most %d mechanisms can be refused", mostRefused))
-	}
-	m.control.refusedCount.Store(0)
-	for i, mechanism := range mechanisms {
-		m.control.refused[i].Store(uint64(mechanism))
-	}
-	m.control.refusedCount.Store(uint64(len(mechanisms)))
+	m.control.refused.set("mechanisms can be refused", mechanisms)
 }
 
 // IVs says where the initialisation vectors of CKM_AES_GCM come from when encrypting.
@@ -140,14 +158,26 @@ const (
 	CallersIVs   IVs = iota // the caller's, as PKCS#11 v2.40 has it
 	TokenIVs                // C_EncryptInit overwrites the caller's 12 bytes, as AWS CloudHSM does
 	TokenIVsOnly            // and refuses a caller's that are not all zero, with CKR_MECHANISM_PARAM_INVALID
+
+	// C_Encrypt appends the IV that it has made, behind the tag. One of the caller's, of 1 to 16 bytes, must be there and is not
+	// used: this is ProtectServer 3 in FIPS mode with ProtectToolkit 7.0, or CKM_AES_GCM_OLD of later ones (Thales,
+	// ProtectToolkit-C Programming Guide, CKM_AES_GCM_OLD).
+	AppendedIVs
+	// The same with an IV of 16 bytes, whatever the caller gives, and be it none: this is Luna in FIPS mode (Thales, Luna SDK
+	// Reference, CKM_AES_GCM; a pIv of NULL: github.com/PeculiarVentures/pkcs11js, issue 107). Decryption takes the caller's IV,
+	// and ciphertext and tag without it.
+	OwnAppendedIVs
 )
 
 // OwnIVs sets where initialisation vectors come from.
 func (m *Module) OwnIVs(from IVs) { m.control.ownIVs.Store(uint64(from)) }
 
 // Unplug takes the token away: every call says CKR_DEVICE_REMOVED, those under way too, and the slots are empty. The
-// login, the sessions, their objects and all handles are gone for ever.
+// login, the sessions, their objects and all handles are gone for ever. See HealOnlyByFinalize.
 func (m *Module) Unplug() {
+	if rv := m.control.healOnly.Load(); rv != 0 {
+		m.Wedge(uint(rv))
+	}
 	m.control.unplugged.Store(1)
 	m.LogOut()
 	m.forget(m.control.sessions.generation() + 1)

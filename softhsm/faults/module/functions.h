@@ -7,6 +7,7 @@
 //	t  template, then its length     v  template whose values are filled in, then its length
 //	d  data, then its length         D  place for data, then a place for its length
 //	R  place for data, then its length
+//	N  places for numbers, then a place for how many there are
 //	l  slot                          .  anything else
 //
 // A # is the length that belongs to the letter before. All arguments are as wide as a CK_ULONG, but for the CK_BBOOL of
@@ -16,10 +17,10 @@
 	F(C_Finalize, 1, ".") \
 	F(C_GetInfo, 1, ".") \
 	F(C_GetFunctionList, 1, ".") \
-	F(C_GetSlotList, 3, "...") \
+	F(C_GetSlotList, 3, ".N#") \
 	F(C_GetSlotInfo, 2, "l.") \
 	F(C_GetTokenInfo, 2, "l.") \
-	F(C_GetMechanismList, 3, "l..") \
+	F(C_GetMechanismList, 3, "lN#") \
 	F(C_GetMechanismInfo, 3, "lM.") \
 	F(C_InitToken, 4, "l...") \
 	F(C_InitPIN, 3, "s..") \

@@ -1,14 +1,6 @@
-#define _GNU_SOURCE // dladdr
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "module.h"
@@ -24,10 +16,13 @@ const char *const letters[] = { FUNCTIONS(LETTERS) FUNCTIONS_3_2(LETTERS) };
 	_Static_assert(sizeof letters == arity + 1, #name " lacks a letter");
 FUNCTIONS(CHECK)
 
-struct control *control;
-CK_FUNCTION_LIST *inner;
-
-static char trace_path[1100];
+int has_number(const struct numbers *n, CK_ULONG number)
+{
+	for (uint64_t i = 0; i < n->count && i < MOST_NUMBERS; i++)
+		if (n->value[i] == number)
+			return 1;
+	return 0;
+}
 
 CK_RV forward(struct call *c)
 {
@@ -65,11 +60,11 @@ static uint64_t draw(void)
 	return x ^ x >> 31;
 }
 
-static int takes(struct rule *r)
+int takes(struct rule *r, uint64_t of)
 {
 	int64_t left = r->left, skip;
 
-	if (left == 0 || (r->chance != 0 && draw() % 1000000 >= r->chance))
+	if (left == 0 || (r->of != 0 && r->of != of) || (r->chance != 0 && draw() % 1000000 >= r->chance))
 		return 0;
 	for (skip = r->skip; skip > 0;)
 		if (atomic_compare_exchange_weak(&r->skip, &skip, skip - 1))
@@ -80,16 +75,50 @@ static int takes(struct rule *r)
 	return left < 0;
 }
 
-static void hang(struct rule *r)
+// mechanism_of is the caller's mechanism and 1, or 0.
+uint64_t mechanism_of(const struct call *c)
+{
+	for (int i = 0; letters[c->f][i] != 0; i++) {
+		if (letters[c->f][i] == 'm' && c->a[i] != 0)
+			return ((CK_MECHANISM *)c->a[i])->mechanism + 1;
+		if (letters[c->f][i] == 'M')
+			return c->a[i] + 1;
+	}
+	return 0;
+}
+
+static int rule_takes(struct rule *r, const struct call *c)
+{
+	return r->left != 0 && takes(r, r->of != 0 ? mechanism_of(c) : 0);
+}
+
+static void hang(struct rule *r, const struct call *c)
 {
 	uint64_t released = control->released; // read first: a release takes the rule away and then is counted
 
-	if (!takes(r))
+	if (!rule_takes(r, c))
 		return;
 	atomic_fetch_add(&control->hanging, 1);
 	while (control->released == released)
 		pause_ns(200000);
 	atomic_fetch_sub(&control->hanging, 1);
+}
+
+// crash is what a vendor's wild pointer does.
+static void crash(struct rule *r, const struct call *c)
+{
+	volatile int *volatile nowhere = NULL;
+
+	if (rule_takes(r, c))
+		*nowhere = 0;
+}
+
+const CK_MECHANISM *inner_mechanism(const struct call *c)
+{
+	for (int i = 0; letters[c->f][i] != 0; i++)
+		if (letters[c->f][i] == 'm')
+			return (CK_MECHANISM *)c->inner[i];
+	return NULL;
 }
 
 // admit gives the call the inner module's handles, or refuses it.
@@ -100,17 +129,17 @@ static CK_RV admit(struct call *c)
 		CK_ULONG a = c->inner[i] = c->a[i];
 		switch (letter) {
 		case 's':
-			c->session = session_enter(a, c->generation);
+			c->session = session_enter(c, a);
 			if (c->session == NULL)
 				return CKR_SESSION_HANDLE_INVALID;
 			c->inner[i] = c->session->inner;
 			break;
 		case 'o': case 'k': case 'w': case 'u': case 'O':
-			if (logged_out())
+			if (logged_out(c))
 				return CKR_USER_NOT_LOGGED_IN;
 			if (letter == 'O' || a == 0)
 				break;
-			if (a != handle_of(c->generation, a))
+			if (a != handle_of(c->generation, a) || (control->strict_sessions && object_foreign((uint32_t)a, c->session)))
 				return letter == 'o' ? CKR_OBJECT_HANDLE_INVALID : letter == 'k' ? CKR_KEY_HANDLE_INVALID :
 					letter == 'w' ? CKR_WRAPPING_KEY_HANDLE_INVALID : CKR_UNWRAPPING_KEY_HANDLE_INVALID;
 			c->inner[i] = (uint32_t)a;
@@ -118,15 +147,21 @@ static CK_RV admit(struct call *c)
 		case 'm':
 			if (a != 0 && refused(((CK_MECHANISM *)a)->mechanism))
 				return CKR_MECHANISM_INVALID;
+			if (a != 0 && control->mapped_count != 0) {
+				c->mechanism = *(CK_MECHANISM *)a;
+				c->mechanism.mechanism = mapped(c->mechanism.mechanism);
+				c->inner[i] = (CK_ULONG)&c->mechanism;
+			}
 			break;
 		case 'M':
 			if (refused(a))
 				return CKR_MECHANISM_INVALID;
+			c->inner[i] = mapped(a) == PADDED_KEY_WRAP ? CKM_AES_KEY_WRAP : mapped(a);
 			break;
 		case 'l':
 			c->inner[i] = a - control->slot_offset;
 			break;
-		case 'D':
+		case 'D': case 'N':
 			c->room = c->a[i + 1] != 0 ? *(CK_ULONG *)c->a[i + 1] : 0;
 			break;
 		}
@@ -134,17 +169,30 @@ static CK_RV admit(struct call *c)
 	return CKR_OK;
 }
 
-int makes_token_object(struct call *c, int nth)
+const CK_ATTRIBUTE *attribute(const struct call *c, int nth, CK_ATTRIBUTE_TYPE type)
 {
 	for (int i = 0; letters[c->f][i] != 0; i++) {
 		if (letters[c->f][i] != 't' || nth-- > 0)
 			continue;
 		const CK_ATTRIBUTE *t = (CK_ATTRIBUTE *)c->a[i];
 		for (CK_ULONG n = 0; t != NULL && n < c->a[i + 1]; n++)
-			if (t[n].type == CKA_TOKEN && t[n].pValue != NULL && t[n].ulValueLen == sizeof(CK_BBOOL))
-				return *(CK_BBOOL *)t[n].pValue;
+			if (t[n].type == type)
+				return &t[n];
+		return NULL;
 	}
-	return c->f == C_CopyObject_AT && !object_known(c->inner[1]); // a copy is what its original is
+	return NULL;
+}
+
+int attribute_bool(const struct call *c, int nth, CK_ATTRIBUTE_TYPE type)
+{
+	const CK_ATTRIBUTE *t = attribute(c, nth, type);
+	return t != NULL && t->pValue != NULL && t->ulValueLen == sizeof(CK_BBOOL) ? *(CK_BBOOL *)t->pValue != 0 : -1;
+}
+
+int makes_token_object(struct call *c, int nth)
+{
+	int token = attribute_bool(c, nth, CKA_TOKEN);
+	return token >= 0 ? token : c->f == C_CopyObject_AT && !object_known(c->inner[1]); // a copy is what its original is
 }
 
 // hand_out gives the caller this module's handles of new objects.
@@ -206,7 +254,13 @@ static int removed(struct call *c)
 	return !is_local(c->f) && (control->unplugged || generation() != c->generation);
 }
 
-static int session_before(const struct session *s, CK_ULONG generation) { return s->generation < generation; }
+// blocked is what every call says before it happens, and one that was under way then.
+static CK_RV blocked(struct call *c)
+{
+	return removed(c) ? CKR_DEVICE_REMOVED : wedged(c) ? control->wedge_rv : CKR_OK;
+}
+
+static int session_before_now(const struct session *s, const struct call *c) { return (void)c, s->generation < generation(); }
 
 // end_old_sessions closes, inside, what an unplug has ended.
 static void end_old_sessions(uint32_t now)
@@ -216,7 +270,7 @@ static void end_old_sessions(uint32_t now)
 
 	while (last < now)
 		if (atomic_compare_exchange_weak(&seen, &last, now)) {
-			sessions_end(session_before, now);
+			sessions_end(session_before_now, NULL);
 			return;
 		}
 }
@@ -225,165 +279,50 @@ static CK_RV answer(struct call *c)
 {
 	struct rule *rules = control->functions[c->f].rules;
 
-	hang(&rules[HANG_BEFORE]);
+	hang(&rules[HANG_BEFORE], c);
 	c->generation = generation();
 	end_old_sessions(c->generation);
-	if (!initialised && c->f != C_Initialize_AT && c->f != C_GetFunctionList_AT)
+	if (!instances[c->instance].initialised && c->f != C_Initialize_AT && c->f != C_GetFunctionList_AT)
 		return CKR_CRYPTOKI_NOT_INITIALIZED;
-	if (removed(c))
-		return CKR_DEVICE_REMOVED;
-	if (takes(&rules[FAIL_BEFORE]))
+	CK_RV rv = blocked(c);
+	if (rv != CKR_OK)
+		return rv;
+	crash(&rules[CRASH_BEFORE], c);
+	if (rule_takes(&rules[FAIL_BEFORE], c))
 		return rules[FAIL_BEFORE].rv;
-	CK_RV rv = admit(c);
+	rv = admit(c);
 	if (rv == CKR_OK)
 		rv = replay_knows(c) ? replay(c) : special[c->f] != NULL ? special[c->f](c) : forward(c);
 	if (rv == CKR_OK) {
 		replay_learn(c);
 		hand_out(c);
 	}
-	hang(&rules[HANG_AFTER]);
+	hang(&rules[HANG_AFTER], c);
+	crash(&rules[CRASH_AFTER], c);
 	int success = rv == CKR_OK;
-	if (removed(c)) {
-		rv = CKR_DEVICE_REMOVED;
-		sessions_end(session_before, generation()); // the one just opened
-	} else if (success && takes(&rules[FAIL_AFTER]))
+	CK_RV now = blocked(c);
+	if (now != CKR_OK) {
+		rv = now;
+		sessions_end(session_before_now, NULL); // the one just opened
+	} else if (success && rule_takes(&rules[FAIL_AFTER], c))
 		rv = rules[FAIL_AFTER].rv;
 	if (success && rv != CKR_OK)
 		lose(c);
+	else if (control->lies_count != 0)
+		lie(c, &rv);
 	return rv;
 }
 
-static CK_RV call(int f, CK_ULONG *a)
+CK_RV call(int instance, int f, CK_ULONG *a)
 {
-	struct call c = { .f = f, .a = a };
+	struct call c = { .f = f, .instance = instance, .a = a };
 
 	atomic_fetch_add(&control->functions[f].calls, 1);
 	pause_ns(control->functions[f].latency);
 	CK_RV rv = answer(&c);
 	if (control->recording)
-		trace(trace_path, f, a, rv);
+		trace(trace_path, &c, rv);
 	if (c.session != NULL)
 		session_leave(c.session);
 	return rv;
-}
-
-// The functions of the list: each puts its arguments into an array and makes a call of them.
-#define ARGUMENTS_1 CK_ULONG a
-#define ARGUMENTS_2 ARGUMENTS_1, CK_ULONG b
-#define ARGUMENTS_3 ARGUMENTS_2, CK_ULONG c
-#define ARGUMENTS_4 ARGUMENTS_3, CK_ULONG d
-#define ARGUMENTS_5 ARGUMENTS_4, CK_ULONG e
-#define ARGUMENTS_6 ARGUMENTS_5, CK_ULONG g
-#define ARGUMENTS_8 ARGUMENTS_6, CK_ULONG h, CK_ULONG i
-#define ARRAY_1 a
-#define ARRAY_2 ARRAY_1, b
-#define ARRAY_3 ARRAY_2, c
-#define ARRAY_4 ARRAY_3, d
-#define ARRAY_5 ARRAY_4, e
-#define ARRAY_6 ARRAY_5, g
-#define ARRAY_8 ARRAY_6, h, i
-#define DEFINE(name, arity, letters) \
-	static CK_RV call_##name(ARGUMENTS_##arity) { return call(name##_AT, (CK_ULONG[MOST_ARGUMENTS]){ ARRAY_##arity }); }
-FUNCTIONS(DEFINE)
-FUNCTIONS_3_2(DEFINE)
-
-#define MEMBER(name, arity, letters) .name = (CK_##name)(void (*)(void))call_##name,
-CK_FUNCTION_LIST function_list = { .version = { 2, 40 }, FUNCTIONS(MEMBER) };
-
-static const char *map_control(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	struct stat status;
-
-	if (fd < 0)
-		return strerror(errno);
-	if (fstat(fd, &status) != 0 || status.st_size < (off_t)sizeof *control)
-		return close(fd), "the control file is too short";
-	void *p = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	if (p == MAP_FAILED)
-		return strerror(errno);
-	control = p;
-	return control->size == sizeof *control ? NULL : "the control file is of another version";
-}
-
-static const char *load(void)
-{
-	Dl_info self;
-	char path[1100];
-	CK_RV (*get)(CK_FUNCTION_LIST **);
-	void *module;
-	const char *problem;
-
-	if (dladdr(&function_list, &self) == 0)
-		return "it does not find itself";
-	snprintf(path, sizeof path, "%s.control", self.dli_fname);
-	snprintf(trace_path, sizeof trace_path, "%s.trace", self.dli_fname);
-	problem = map_control(path);
-	if (problem != NULL)
-		return problem;
-	// A call may hang inside while its caller closes the library: it stays loaded.
-	if (dlopen(self.dli_fname, RTLD_NOW | RTLD_LOCAL) == NULL)
-		return dlerror();
-	module = dlopen(control->inner, RTLD_NOW | RTLD_LOCAL);
-	if (module == NULL)
-		return dlerror();
-	*(void **)&get = dlsym(module, "C_GetFunctionList");
-	if (get == NULL || get(&inner) != CKR_OK)
-		return "the inner module has no working C_GetFunctionList";
-	return NULL;
-}
-
-static const char *problem = "not loaded";
-static void load_once(void) { problem = load(); }
-
-__attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **out)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, load_once);
-	if (problem != NULL) {
-		fprintf(stderr, "faults module: %s\n", problem);
-		return CKR_GENERAL_ERROR;
-	}
-	if (out == NULL)
-		return CKR_ARGUMENTS_BAD;
-	*out = &function_list;
-	return CKR_OK;
-}
-
-static CK_RV not_supported(void) { return CKR_FUNCTION_NOT_SUPPORTED; }
-
-// C_GetInterface gives the functions of PKCS#11 v3.2: those of v2.40, and of the others what is in FUNCTIONS_3_2.
-__attribute__((visibility("default"))) CK_RV C_GetInterface(const char *name, const CK_VERSION *version, void **out, CK_FLAGS flags)
-{
-	enum { DECAPSULATE_KEY = 93, COUNT = 105 }; // pkcs11f.h of v3.2
-	static struct {
-		CK_VERSION version;
-		void (*function[COUNT])(void);
-	} list = { .version = { 3, 2 } };
-	static struct {
-		const char *name;
-		void *list;
-		CK_FLAGS flags;
-	} interface = { "PKCS 11", &list, 0 };
-	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-	CK_FUNCTION_LIST *old;
-	CK_RV rv = C_GetFunctionList(&old);
-
-	if (rv != CKR_OK)
-		return rv;
-	if (out == NULL)
-		return CKR_ARGUMENTS_BAD;
-	if (flags != 0 || (name != NULL && strcmp(name, interface.name) != 0) ||
-		(version != NULL && (version->major != 3 || version->minor != 2)))
-		return CKR_FUNCTION_FAILED;
-	pthread_mutex_lock(&mutex);
-	for (int i = 0; i < COUNT; i++)
-		list.function[i] = (void (*)(void))not_supported;
-	memcpy(list.function, &function_list.C_Initialize, sizeof(void *) * (C_WaitForSlotEvent_AT + 1));
-	list.function[DECAPSULATE_KEY] = (void (*)(void))call_C_DecapsulateKey;
-	pthread_mutex_unlock(&mutex);
-	*out = &interface;
-	return CKR_OK;
 }

@@ -7,21 +7,40 @@
 
 #include "pkcs11go.h"
 #include "functions.h"
+#include "lies.h"
 
 #define POSITION(name, arity, letters) name##_AT,
 enum { FUNCTIONS(POSITION) FUNCTIONS_3_2(POSITION) FUNCTION_COUNT };
 
-enum { MOST_ARGUMENTS = 8, MOST_REFUSED = 32 };
+#define FIELD(name) name,
+enum { NO_FIELD, FIELDS(FIELD) FIELD_COUNT };
+
+enum { MOST_ARGUMENTS = 8, MOST_NUMBERS = 32, MOST_MAPPED = 16, MOST_LIES = 64, MOST_LIE_BYTES = 1 << 16, MOST_INSTANCES = 32 };
 
 // A rule applies to the calls of one function: it lets the first skip of them alone, then takes left of them, or all when
 // left is negative; of these, chance out of a million when chance is not 0.
 struct rule {
-	_Atomic uint64_t rv; // not used by hangs
+	_Atomic uint64_t rv; // of a failure
 	_Atomic int64_t skip, left;
 	_Atomic uint64_t chance;
+	_Atomic uint64_t of; // a mechanism or an attribute, and 1: the others are let alone; 0: it is for all
 };
 
-enum { FAIL_BEFORE, FAIL_AFTER, HANG_BEFORE, HANG_AFTER, RULES };
+enum { FAIL_BEFORE, FAIL_AFTER, HANG_BEFORE, HANG_AFTER, CRASH_BEFORE, CRASH_AFTER, RULES };
+
+enum { WHEN_ASKED_FOR_LENGTH = 1, WHEN_FILLED = 2 }; // of a lie; 0: both
+
+// A lie is what a function says in place of the truth, see lies.c.
+struct lie {
+	struct rule rule;
+	_Atomic uint64_t function, field, when;
+	_Atomic uint64_t value;
+	_Atomic uint64_t offset, length; // of bytes in lie_bytes
+};
+
+struct numbers {
+	_Atomic uint64_t count, value[MOST_NUMBERS];
+};
 
 // The control file, mapped here and by whoever drives the module. control.go has the same layout.
 struct control {
@@ -38,9 +57,30 @@ struct control {
 	_Atomic uint64_t slot_offset, reuse_handles;
 	_Atomic int64_t sessions_limit, objects_limit; // negative: none
 	_Atomic int64_t sessions_told;                 // ulMaxRwSessionCount of C_GetTokenInfo; negative: the inner module's
-	_Atomic uint64_t own_ivs;                      // 1: CKM_AES_GCM makes its own; 2: and takes zeros only
+	_Atomic uint64_t objects_rv;                   // of a call that would pass the limit
+	_Atomic uint64_t own_ivs;                      // see gcm.c
 	_Atomic uint64_t pq_port;                      // on 127.0.0.1, of who computes ML-DSA and ML-KEM; 0: the token has neither
-	_Atomic uint64_t refused_count, refused[MOST_REFUSED];
+	struct numbers refused;                        // mechanisms
+
+	_Atomic uint64_t private_instances;
+	_Atomic uint64_t wedges;                   // raised to make the module useless until C_Finalize and C_Initialize
+	_Atomic uint64_t wedge_rv;                 // what it says then
+	_Atomic uint64_t heal_only;                // an unplug is a wedge too
+	_Atomic uint64_t flags_set, flags_cleared; // of CK_TOKEN_INFO
+	_Atomic int64_t pins_most, pins_wrong;     // wrong PINs in a row that lock, 0: none do; that there were
+	_Atomic uint64_t mapped_count;
+	struct {
+		_Atomic uint64_t number, inner;
+	} mapped[MOST_MAPPED]; // mechanisms
+	_Atomic uint64_t weak_copies, force_extractable;
+	struct numbers wraps_all;                // mechanisms that wrap keys that are not extractable
+	struct numbers secret_sizes, wrap_sizes; // lengths that C_GenerateKey and C_WrapKey refuse
+	_Atomic uint64_t private_only, token_only, strict_sessions, kdfs;
+	char init_argument[256]; // the pReserved that C_Initialize insists on; empty: none
+
+	_Atomic uint64_t lies_count;
+	struct lie lies[MOST_LIES];
+	unsigned char lie_bytes[MOST_LIE_BYTES];
 
 	_Atomic uint64_t replay; // see replay.c
 	_Atomic uint64_t released, hanging;
@@ -56,7 +96,7 @@ struct control {
 
 extern struct control *control;
 extern const char *const names[], *const letters[];
-extern CK_FUNCTION_LIST *inner, function_list; // of the module behind, and of this one
+extern CK_FUNCTION_LIST *inner; // of the module behind
 
 static inline uint32_t generation(void) { return control->sessions >> 32; }
 
@@ -73,23 +113,83 @@ int tally(_Atomic uint64_t *gauge, uint32_t generation, int change, int64_t limi
 // module.c: the way of every call.
 
 struct call {
-	int f;
+	int f, instance;
 	CK_ULONG *a;                    // the caller's arguments
 	CK_ULONG inner[MOST_ARGUMENTS]; // the same, with the inner module's handles
 	struct session *session;        // or NULL
 	uint32_t generation;
-	CK_ULONG room; // of a D, as the caller gave it
+	CK_ULONG room;          // of a D or an N, as the caller gave it
+	CK_MECHANISM mechanism; // the inner one, of a mechanism that is mapped
 };
 
-CK_RV forward(struct call *c);                   // to the inner module
-int makes_token_object(struct call *c, int nth); // by CKA_TOKEN of the nth template
+CK_RV call(int instance, int f, CK_ULONG *a);
+CK_RV forward(struct call *c); // to the inner module
+int has_number(const struct numbers *n, CK_ULONG number);
+int takes(struct rule *r, uint64_t of);                    // whether it applies, to a call of what rule.of says
+uint64_t mechanism_of(const struct call *c);               // the caller's and 1, or 0
+const CK_MECHANISM *inner_mechanism(const struct call *c); // of a function with a mechanism; or NULL
+
+// attribute finds one in the nth template of a call. NULL: it is not there.
+const CK_ATTRIBUTE *attribute(const struct call *c, int nth, CK_ATTRIBUTE_TYPE type);
+int attribute_bool(const struct call *c, int nth, CK_ATTRIBUTE_TYPE type); // -1: it is not there
+int makes_token_object(struct call *c, int nth);                           // by CKA_TOKEN of the nth template
+
+// instances.c: the function lists that are handed out.
+
+extern const char *trace_path;
+CK_FUNCTION_LIST *list_of(int instance);
+
+// lifecycle.c: initialisation, logins and PINs.
+
+extern struct instance {
+	_Atomic int initialised;
+	_Atomic uint64_t login;  // control->logins at the last C_Login, or that there was none
+	_Atomic uint64_t wedges; // control->wedges at C_Initialize
+} instances[MOST_INSTANCES];
+
+int wedged(const struct call *c);
+int logged_out(const struct call *c);
+void pin_flags(CK_FLAGS *flags);
+CK_RV initialize(struct call *c);
+CK_RV finalize(struct call *c);
+CK_RV log_in(struct call *c);
+CK_RV change_pin(struct call *c);
+
+// restrictions.c: what vendors' tokens refuse, and what they call their mechanisms.
+
+CK_RV restricted(struct call *c); // of a creation
+int refused_size(const struct numbers *sizes, const CK_ATTRIBUTE *length);
+CK_MECHANISM_TYPE mapped(CK_MECHANISM_TYPE m);            // to the inner one
+CK_ULONG mapped_list(CK_MECHANISM_TYPE *all, CK_ULONG n); // adds them to the n that there are
+
+// keys.c: keys that are made, wrapped, copied and read otherwise than by the inner module.
+
+#define PADDED_KEY_WRAP 0xffffffff80f00001UL // an inner mechanism: CKM_AES_KEY_WRAP of the key with PKCS#7 padding
+
+CK_RV make(struct call *c); // what creates objects
+CK_RV wrap_key(struct call *c);
+extern _Atomic int weak_count;
+int weak_attribute(struct call *c, CK_ATTRIBUTE *t, CK_RV *rv); // of a weak copy; 0: it is as the inner module says
+
+// derive.c
+
+CK_RV derive(struct call *c);
+
+// gcm.c: initialisation vectors of the token's.
+
+CK_RV encrypt_init(struct call *c);
+CK_RV encrypt(struct call *c);
+
+// lies.c
+
+void lie(struct call *c, CK_RV *rv); // the call has its true answer already
+CK_RV get_attributes(struct call *c);
+CK_RV generate_random(struct call *c);
 
 // special.c: the functions that do more than forward.
 
 extern CK_RV (*const special[FUNCTION_COUNT])(struct call *); // NULL: the others
-extern _Atomic int initialised;
 
-int logged_out(void);
 int refused(CK_MECHANISM_TYPE m);
 
 // postquantum.c: ML-DSA and ML-KEM, see Module.AddPostQuantum.
@@ -136,28 +236,33 @@ struct session {
 	uint32_t generation;
 	CK_SESSION_HANDLE inner;
 	CK_SLOT_ID slot; // of the inner module
-	unsigned calls;  // under way
+	int instance;
+	unsigned calls; // under way
+
+	CK_ULONG iv_length, tag_length; // of an encryption whose IV is to be appended; 0: there is none
+	CK_BYTE iv[16];
 
 	CK_ULONG pq_set; // of the key of an ML-DSA operation that was begun; 0: there is none
 	CK_OBJECT_HANDLE pq_key;
 	char pq_what; // of a signature: what to ask for
 };
 
-CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation); // 0: no room
-struct session *session_enter(CK_SESSION_HANDLE handle, uint32_t generation);                 // NULL: there is none
+CK_SESSION_HANDLE session_add(const struct call *c, CK_SESSION_HANDLE inner, CK_SLOT_ID slot); // 0: no room
+struct session *session_enter(const struct call *c, CK_SESSION_HANDLE handle);                 // NULL: there is none
 void session_leave(struct session *s);
 void session_closed(struct session *s); // its caller has closed it inside
 
 // sessions_end closes the sessions of which this is true.
-void sessions_end(int (*ends)(const struct session *, CK_ULONG), CK_ULONG argument);
+void sessions_end(int (*ends)(const struct session *, const struct call *), const struct call *c);
 
 void object_add(CK_OBJECT_HANDLE inner, const struct session *s);
 int object_known(CK_OBJECT_HANDLE inner);
+int object_foreign(CK_OBJECT_HANDLE inner, const struct session *s); // a session object of another session
 void object_remove(CK_OBJECT_HANDLE inner);
 
 // trace.c
 
 // trace appends a call, as its caller sees it, to the trace file: a JSON object a line.
-void trace(const char *path, int f, const CK_ULONG *a, CK_RV rv);
+void trace(const char *path, const struct call *c, CK_RV rv);
 
 #endif

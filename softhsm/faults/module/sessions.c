@@ -68,8 +68,9 @@ static void finish(struct session *s)
 	s->state = FREE;
 }
 
-CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t generation)
+CK_SESSION_HANDLE session_add(const struct call *c, CK_SESSION_HANDLE inner, CK_SLOT_ID slot)
 {
+	uint32_t generation = c->generation;
 	static uint32_t newest, last; // guarded by mutex
 	CK_SESSION_HANDLE handle = 0;
 
@@ -82,18 +83,19 @@ CK_SESSION_HANDLE session_add(CK_SESSION_HANDLE inner, CK_SLOT_ID slot, uint32_t
 		if (s->state != FREE || last == 0)
 			continue;
 		handle = handle_of(generation, last);
-		*s = (struct session){ .state = OPEN, .handle = handle, .generation = generation, .inner = inner, .slot = slot };
+		*s = (struct session){ .state = OPEN, .handle = handle, .generation = generation, .inner = inner, .slot = slot,
+			.instance = c->instance };
 	}
 	pthread_mutex_unlock(&mutex);
 	return handle;
 }
 
-struct session *session_enter(CK_SESSION_HANDLE handle, uint32_t generation)
+struct session *session_enter(const struct call *c, CK_SESSION_HANDLE handle)
 {
-	struct session *s = at(generation, handle);
+	struct session *s = at(c->generation, handle);
 
 	pthread_mutex_lock(&mutex);
-	if (s->state == OPEN && s->handle == handle && s->generation == generation)
+	if (s->state == OPEN && s->handle == handle && s->generation == c->generation && s->instance == c->instance)
 		s->calls++;
 	else
 		s = NULL;
@@ -118,11 +120,11 @@ void session_closed(struct session *s)
 	pthread_mutex_unlock(&mutex);
 }
 
-void sessions_end(int (*ends)(const struct session *, CK_ULONG), CK_ULONG argument)
+void sessions_end(int (*ends)(const struct session *, const struct call *), const struct call *c)
 {
 	pthread_mutex_lock(&mutex);
 	for (struct session *s = sessions; s < sessions + MOST_SESSIONS; s++)
-		if (s->state == OPEN && ends(s, argument)) {
+		if (s->state == OPEN && ends(s, c)) {
 			gone(s, ENDING);
 			finish(s);
 		}
@@ -158,6 +160,15 @@ int object_known(CK_OBJECT_HANDLE inner)
 	int known = object_at(inner) < objects_count;
 	pthread_mutex_unlock(&mutex);
 	return known;
+}
+
+int object_foreign(CK_OBJECT_HANDLE inner, const struct session *s)
+{
+	pthread_mutex_lock(&mutex);
+	size_t i = object_at(inner);
+	int foreign = i < objects_count && objects[i].session != s->handle;
+	pthread_mutex_unlock(&mutex);
+	return foreign;
 }
 
 void object_remove(CK_OBJECT_HANDLE inner)

@@ -3,57 +3,16 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
-#ifdef __APPLE__
-#include <sys/random.h> // getentropy
-#endif
 
 #include "module.h"
 
-_Atomic int initialised;
-static _Atomic uint64_t login; // control->logins at the last C_Login
-
-int logged_out(void) { return login != control->logins; }
-
-int refused(CK_MECHANISM_TYPE m)
-{
-	for (uint64_t i = 0; i < control->refused_count && i < MOST_REFUSED; i++)
-		if (control->refused[i] == m)
-			return 1;
-	return 0;
-}
-
-static CK_RV initialize(struct call *c)
-{
-	int no = 0;
-	if (!atomic_compare_exchange_strong(&initialised, &no, 1))
-		return CKR_CRYPTOKI_ALREADY_INITIALIZED;
-	CK_RV rv = forward(c);
-	if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED)
-		rv = CKR_OK; // by somebody else in this process
-	if (rv != CKR_OK)
-		initialised = 0;
-	login = control->logins;
-	return rv;
-}
-
-static int any_session(const struct session *s, CK_ULONG nothing) { return (void)s, (void)nothing, 1; }
-static int session_of_slot(const struct session *s, CK_ULONG slot) { return s->slot == slot; }
-
-// finalize leaves the inner module to others.
-static CK_RV finalize(struct call *c)
-{
-	if (c->a[0] != 0)
-		return CKR_ARGUMENTS_BAD;
-	sessions_end(any_session, 0);
-	initialised = 0;
-	return CKR_OK;
-}
+int refused(CK_MECHANISM_TYPE m) { return control->refused.count != 0 && has_number(&control->refused, m); }
 
 static CK_RV get_function_list(struct call *c)
 {
 	if (c->a[0] == 0)
 		return CKR_ARGUMENTS_BAD;
-	*(CK_FUNCTION_LIST **)c->a[0] = &function_list;
+	*(CK_FUNCTION_LIST **)c->a[0] = list_of(c->instance);
 	return CKR_OK;
 }
 
@@ -74,18 +33,23 @@ static CK_RV get_slot_list(struct call *c)
 static CK_RV get_token_info(struct call *c)
 {
 	CK_RV rv = forward(c);
-	if (rv == CKR_OK && control->sessions_told >= 0)
-		((CK_TOKEN_INFO *)c->a[1])->ulMaxRwSessionCount = control->sessions_told;
-	return rv;
+	CK_TOKEN_INFO *info = (CK_TOKEN_INFO *)c->a[1];
+	if (rv != CKR_OK)
+		return rv;
+	if (control->sessions_told >= 0)
+		info->ulMaxRwSessionCount = control->sessions_told;
+	pin_flags(&info->flags);
+	info->flags = (info->flags | control->flags_set) & ~control->flags_cleared;
+	return CKR_OK;
 }
 
 static CK_RV get_mechanism_list(struct call *c)
 {
 	enum { MOST_MECHANISMS = 1024 };
 	CK_MECHANISM_TYPE all[MOST_MECHANISMS], *out = (CK_MECHANISM_TYPE *)c->a[1];
-	CK_ULONG n = MOST_MECHANISMS - PQ_MECHANISMS, kept = 0, *count = (CK_ULONG *)c->a[2];
+	CK_ULONG n = MOST_MECHANISMS - PQ_MECHANISMS - MOST_MAPPED, kept = 0, *count = (CK_ULONG *)c->a[2];
 
-	if ((control->refused_count == 0 && control->pq_port == 0) || count == NULL)
+	if ((control->refused.count == 0 && control->pq_port == 0 && control->mapped_count == 0) || count == NULL)
 		return forward(c);
 	c->inner[1] = (CK_ULONG)all;
 	c->inner[2] = (CK_ULONG)&n;
@@ -93,6 +57,7 @@ static CK_RV get_mechanism_list(struct call *c)
 	if (rv != CKR_OK)
 		return rv;
 	n += pq_mechanism_list(all + n);
+	n = mapped_list(all, n);
 	for (CK_ULONG i = 0; i < n; i++)
 		if (!refused(all[i]))
 			all[kept++] = all[i];
@@ -115,7 +80,7 @@ static CK_RV open_session(struct call *c)
 	CK_RV rv = forward(c);
 	if (rv == CKR_OK) {
 		CK_SESSION_HANDLE opened = *handle;
-		*handle = session_add(opened, c->inner[0], c->generation);
+		*handle = session_add(c, opened, c->inner[0]);
 		if (*handle != 0)
 			return CKR_OK;
 		inner->C_CloseSession(opened);
@@ -133,9 +98,14 @@ static CK_RV close_session(struct call *c)
 	return rv;
 }
 
+static int session_of_slot(const struct session *s, const struct call *c)
+{
+	return s->slot == c->inner[0] && s->instance == c->instance;
+}
+
 static CK_RV close_all_sessions(struct call *c)
 {
-	sessions_end(session_of_slot, c->inner[0]);
+	sessions_end(session_of_slot, c);
 	return CKR_OK;
 }
 
@@ -146,21 +116,10 @@ static CK_RV get_session_info(struct call *c)
 	if (rv != CKR_OK)
 		return rv;
 	info->slotID += control->slot_offset;
-	if (logged_out() && info->state == CKS_RW_USER_FUNCTIONS)
+	if (logged_out(c) && info->state == CKS_RW_USER_FUNCTIONS)
 		info->state = CKS_RW_PUBLIC_SESSION;
-	if (logged_out() && info->state == CKS_RO_USER_FUNCTIONS)
+	if (logged_out(c) && info->state == CKS_RO_USER_FUNCTIONS)
 		info->state = CKS_RO_PUBLIC_SESSION;
-	return rv;
-}
-
-static CK_RV log_in(struct call *c)
-{
-	uint64_t logins = control->logins;
-	CK_RV rv = forward(c);
-	if (rv == CKR_USER_ALREADY_LOGGED_IN && logged_out())
-		rv = CKR_OK; // inside, this process is still logged in
-	if (rv == CKR_OK)
-		login = logins;
 	return rv;
 }
 
@@ -169,27 +128,11 @@ static CK_RV find_objects(struct call *c)
 	CK_OBJECT_HANDLE *found = (CK_OBJECT_HANDLE *)c->a[1];
 	CK_ULONG *count = (CK_ULONG *)c->a[3];
 	CK_RV rv = forward(c);
-	if (rv == CKR_OK && logged_out())
+	if (rv == CKR_OK && logged_out(c))
 		*count = 0; // private objects are not seen
 	for (CK_ULONG i = 0; rv == CKR_OK && i < *count; i++)
 		found[i] = handle_of(c->generation, found[i]);
 	return rv;
-}
-
-static CK_RV encrypt_init(struct call *c)
-{
-	const CK_MECHANISM *m = (CK_MECHANISM *)c->a[1];
-
-	if (control->own_ivs == 0 || m == NULL || m->mechanism != CKM_AES_GCM)
-		return forward(c);
-	CK_GCM_PARAMS *gcm = m->pParameter;
-	if (gcm == NULL || m->ulParameterLen != sizeof *gcm || gcm->pIv == NULL || gcm->ulIvLen != 12)
-		return CKR_MECHANISM_PARAM_INVALID;
-	if (control->own_ivs == 2 && memcmp(gcm->pIv, (CK_BYTE[12]){ 0 }, 12) != 0)
-		return CKR_MECHANISM_PARAM_INVALID;
-	if (getentropy(gcm->pIv, 12) != 0)
-		return CKR_FUNCTION_FAILED;
-	return forward(c);
 }
 
 // token_objects counts them, in a session of its own.
@@ -221,12 +164,13 @@ static CK_RV create(struct call *c)
 	int64_t limit = control->objects_limit, count = 0;
 	int more = makes_token_object(c, 0) + (c->f == C_GenerateKeyPair_AT && makes_token_object(c, 1));
 
-	if (limit < 0 || more == 0)
-		return forward(c);
+	CK_RV rv = restricted(c);
+	if (rv != CKR_OK || limit < 0 || more == 0)
+		return rv != CKR_OK ? rv : make(c);
 	pthread_mutex_lock(&counting);
-	CK_RV rv = token_objects(c->session->slot, &count);
+	rv = token_objects(c->session->slot, &count);
 	if (rv == CKR_OK)
-		rv = count + more > limit ? CKR_DEVICE_MEMORY : forward(c);
+		rv = count + more > limit ? control->objects_rv : make(c);
 	pthread_mutex_unlock(&counting);
 	return rv;
 }
@@ -237,11 +181,6 @@ static CK_RV generate_key_pair(struct call *c)
 }
 
 static CK_RV create_object(struct call *c) { return pq_create(c, create); }
-
-static CK_RV wrap_key(struct call *c)
-{
-	return pq_key(c, c->inner[3]) ? CKR_KEY_NOT_WRAPPABLE : forward(c);
-}
 
 static CK_RV destroy_object(struct call *c)
 {
@@ -263,8 +202,10 @@ CK_RV (*const special[FUNCTION_COUNT])(struct call *) = {
 	[C_CloseAllSessions_AT] = close_all_sessions,
 	[C_GetSessionInfo_AT] = get_session_info,
 	[C_Login_AT] = log_in,
+	[C_InitPIN_AT] = change_pin,
+	[C_SetPIN_AT] = change_pin,
 	[C_GetMechanismInfo_AT] = pq_mechanism_info,
-	[C_GetAttributeValue_AT] = pq_attributes,
+	[C_GetAttributeValue_AT] = get_attributes,
 	[C_SignInit_AT] = pq_sign_init,
 	[C_Sign_AT] = pq_sign,
 	[C_VerifyInit_AT] = pq_verify_init,
@@ -273,6 +214,8 @@ CK_RV (*const special[FUNCTION_COUNT])(struct call *) = {
 	[C_WrapKey_AT] = wrap_key,
 	[C_FindObjects_AT] = find_objects,
 	[C_EncryptInit_AT] = encrypt_init,
+	[C_Encrypt_AT] = encrypt,
+	[C_GenerateRandom_AT] = generate_random,
 	[C_CreateObject_AT] = create_object,
 	[C_CopyObject_AT] = create,
 	[C_GenerateKey_AT] = create,

@@ -39,8 +39,14 @@ static void template(FILE *out, const char *name, const CK_ATTRIBUTE *attributes
 	fputc('}', out);
 }
 
-static void argument(FILE *out, int f, const CK_ULONG *a, int i, CK_RV rv)
+static CK_ULONG least(CK_ULONG a, CK_ULONG b) { return a < b ? a : b; }
+
+// argument writes the ith. Lengths may be lies: no more is read than the caller's memory holds.
+static void argument(FILE *out, const struct call *c, int i, CK_RV rv)
 {
+	const CK_ULONG *a = c->a;
+	int f = c->f;
+
 	switch (letters[f][i]) {
 	case 's':
 		fprintf(out, ",\"session\":%lu", a[i]);
@@ -60,7 +66,7 @@ static void argument(FILE *out, int f, const CK_ULONG *a, int i, CK_RV rv)
 		template(out, letters[f][i + 2] == 't' ? "public" : "template", (CK_ATTRIBUTE *)a[i], a[i + 1]);
 		break;
 	case 'v':
-		if (rv == CKR_OK || rv == CKR_ATTRIBUTE_SENSITIVE || rv == CKR_ATTRIBUTE_TYPE_INVALID)
+		if (control->lies_count == 0 && (rv == CKR_OK || rv == CKR_ATTRIBUTE_SENSITIVE || rv == CKR_ATTRIBUTE_TYPE_INVALID))
 			template(out, "template", (CK_ATTRIBUTE *)a[i], a[i + 1]);
 		break;
 	case 'd':
@@ -68,7 +74,7 @@ static void argument(FILE *out, int f, const CK_ULONG *a, int i, CK_RV rv)
 		break;
 	case 'D':
 		if (rv == CKR_OK && a[i + 1] != 0)
-			hex(out, ",", "output", (void *)a[i], *(CK_ULONG *)a[i + 1]);
+			hex(out, ",", "output", (void *)a[i], least(*(CK_ULONG *)a[i + 1], c->room));
 		break;
 	case 'R':
 		if (rv == CKR_OK)
@@ -94,7 +100,7 @@ static void handles(FILE *out, int f, const CK_ULONG *a, CK_RV rv)
 			break;
 		case 'F':
 			handle = (CK_ULONG *)(rv == CKR_OK ? a[i] : 0);
-			count = rv == CKR_OK ? *(CK_ULONG *)a[i + 2] : 0;
+			count = rv == CKR_OK ? least(*(CK_ULONG *)a[i + 2], a[i + 1]) : 0;
 			break;
 		}
 		for (CK_ULONG n = 0; handle != NULL && n < count; n++, comma = ",")
@@ -103,8 +109,10 @@ static void handles(FILE *out, int f, const CK_ULONG *a, CK_RV rv)
 	fputs("]", out);
 }
 
-void trace(const char *path, int f, const CK_ULONG *a, CK_RV rv)
+void trace(const char *path, const struct call *c, CK_RV rv)
 {
+	const CK_ULONG *a = c->a;
+	int f = c->f;
 	char *text = NULL;
 	size_t length = 0;
 	FILE *out = open_memstream(&text, &length);
@@ -113,7 +121,7 @@ void trace(const char *path, int f, const CK_ULONG *a, CK_RV rv)
 		abort();
 	fprintf(out, "{\"function\":\"%s\",\"rv\":%lu", names[f], rv);
 	for (int i = 0; letters[f][i] != 0; i++)
-		argument(out, f, a, i, rv);
+		argument(out, c, i, rv);
 	handles(out, f, a, rv);
 	fputs("}\n", out);
 	fclose(out);
