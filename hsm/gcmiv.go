@@ -46,7 +46,9 @@ func (s *session) findIVs() (ivSource, error) {
 			return 0, refused
 		}
 		if refusals == nil {
-			refusals = refused // the others only differ from what PKCS#11 says first
+			refusals = refused
+		} else if refusals.Error() != refused.Error() {
+			refusals = fmt.Errorf("%w; %v", refusals, refused)
 		}
 	}
 	if errors.Is(refusals, ErrUnavailable) { // CKR_DEVICE_ERROR of a token that is well otherwise
@@ -102,8 +104,11 @@ func (s *session) encryptUnder(source ivSource, ours [ivSize]byte, key pkcs11.Ob
 	}
 	if source == appendedIV || source == behindIV {
 		n := len(out) - ivSize
-		if n < 0 {
+		switch {
+		case n < 0:
 			return iv, nil, errors.New("C_Encrypt: no initialisation vector came back")
+		case n == len(plaintext)+2*tagSize-ivSize:
+			return iv, nil, errors.New("C_Encrypt: the token's initialisation vectors have 16 bytes, and 12 are needed (Luna in FIPS mode has these from firmware 7.9.3 on)")
 		}
 		iv, out = [ivSize]byte(out[n:]), out[:n]
 	}

@@ -190,6 +190,7 @@ func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, e
 		return nil, err
 	}
 	var all []pkcs11.ObjectHandle
+	seen := map[pkcs11.ObjectHandle]bool{}
 	for {
 		some, err := s.findNext()
 		if err != nil {
@@ -197,6 +198,12 @@ func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, e
 		}
 		if len(some) == 0 {
 			return all, s.findFinal()
+		}
+		for _, h := range some {
+			if seen[h] {
+				return nil, fmt.Errorf("C_FindObjects: the token lists object %d twice", h)
+			}
+			seen[h] = true
 		}
 		if all = append(all, some...); len(all) > mostObjects {
 			return nil, fmt.Errorf("C_FindObjects: the token lists more than %d objects", mostObjects)

@@ -14,18 +14,27 @@ import (
 // token lists. What can't be decided is not passed.
 func (s *session) testHidden(*testKeys) error {
 	for _, p := range []Purpose{Seal, Wrap} {
-		// As the service's own keys are, but for the session.
-		h, err := s.generate(p.mechanism(), append(append(p.template(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.size())), sessionObject()...))
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(s.refusesRead(h), s.refusesWeakening(h), s.refusesWeakCopy(h)); err != nil {
-			return err
-		}
-		if p == Seal {
-			if err := s.refusesWrap(h); err != nil {
+		template := append(p.template(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.size()))
+		// As the service's own keys are, but for the session; and modifiable, since a token may refuse any change
+		// of one that is not.
+		for _, end := range [][]*pkcs11.Attribute{sessionObject(), {pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}} {
+			h, err := s.generate(p.mechanism(), append(slices.Clone(template), end...))
+			if err != nil {
 				return err
 			}
+			if err := s.staysPut(h); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// staysPut tries all ways out on one key.
+func (s *session) staysPut(h pkcs11.ObjectHandle) error {
+	for _, try := range []func(pkcs11.ObjectHandle) error{s.refusesRead, s.refusesWeakening, s.refusesWeakCopy, s.refusesWrap} {
+		if err := try(h); err != nil {
+			return err
 		}
 	}
 	return nil

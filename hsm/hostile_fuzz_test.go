@@ -1,0 +1,104 @@
+package hsm
+
+import (
+	"crypto"
+	"encoding/binary"
+	"math"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+// lies are what a hostile module can tell: everything that hsm reads of an answer.
+var lies = []struct {
+	function string
+	field    faults.Field
+	of       uint // an attribute; 0: all calls
+}{
+	{"C_GetSlotList", faults.Count, 0}, {"C_GetTokenInfo", faults.Flags, 0}, {"C_GetTokenInfo", faults.MaxRWSessions, 0},
+	{"C_GetTokenInfo", faults.FreePrivate, 0}, {"C_GetTokenInfo", faults.TotalPrivate, 0}, {"C_GetMechanismList", faults.Count, 0},
+	{"C_GetMechanismInfo", faults.Flags, 0}, {"C_OpenSession", faults.Handle, 0}, {"C_GetSessionInfo", faults.State, 0},
+	{"C_FindObjects", faults.Count, 0}, {"C_FindObjects", faults.Handle, 0}, {"C_GenerateKey", faults.Handle, 0},
+	{"C_GenerateKeyPair", faults.Handle, 0}, {"C_UnwrapKey", faults.Handle, 0}, {"C_CreateObject", faults.Handle, 0},
+	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_ID}, {"C_GetAttributeValue", faults.Length, pkcs11.CKA_LABEL},
+	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_EC_POINT}, {"C_GetAttributeValue", faults.Length, pkcs11.CKA_VALUE},
+	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_MODULUS}, {"C_GetAttributeValue", faults.Length, pkcs11.CKA_SENSITIVE},
+	{"C_GetAttributeValue", faults.Absent, pkcs11.CKA_KEY_TYPE}, {"C_GetAttributeValue", faults.Sensitive, pkcs11.CKA_EC_POINT},
+	{"C_Encrypt", faults.Length, 0}, {"C_Decrypt", faults.Length, 0}, {"C_Sign", faults.Length, 0}, {"C_WrapKey", faults.Length, 0},
+}
+
+// FuzzHostileModule has a module tell anything. Whatever it is, hsm neither panics nor allocates without bound, and every
+// operation ends.
+func FuzzHostileModule(f *testing.F) {
+	soft := softhsm.New(f)
+	m := faults.New(f, soft)
+	for i := range lies {
+		for _, value := range []uint64{0, 1, 16, 1 << 31, 1 << 62, math.MaxInt64, math.MaxUint64 - 1, math.MaxUint64} {
+			f.Add(binary.LittleEndian.AppendUint64([]byte{byte(i)}, value))
+		}
+	}
+	f.Fuzz(func(t *testing.T, script []byte) {
+		m.Honest()
+		defer m.Honest()
+		for range 4 {
+			if len(script) < 9 {
+				break
+			}
+			l, value := lies[int(script[0])%len(lies)], binary.LittleEndian.Uint64(script[1:])
+			script = script[9:]
+			var options []faults.Option
+			if l.of != 0 {
+				options = append(options, faults.Of(l.of))
+			}
+			m.Lie(l.function, l.field, value, options...)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		useHostile(t, Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, Sessions: 4, CallTimeout: time.Second,
+			GenerateTimeout: 2 * time.Second, RetryMin: time.Millisecond})
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 512<<20 {
+			t.Errorf("%d MB were allocated", used>>20)
+		}
+	})
+}
+
+// useHostile uses all that hsm reads. Errors are as they may be.
+func useHostile(t *testing.T, cfg Config) {
+	token, err := Open(t.Context(), cfg)
+	if err != nil {
+		return
+	}
+	defer func() { _ = token.Close() }()
+	ctx := t.Context()
+	p := Pair{Seal: newID(t), Wrap: newID(t)}
+	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Seal.object(), Label: "verenc/fuzz", Purpose: Seal})
+	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Wrap.object(), Label: "verenc/fuzz", Purpose: Wrap})
+	defer func() { _ = token.Destroy(ctx, p.Seal.object(), p.Wrap.object()) }()
+	if box, err := token.Encrypt(ctx, p.Seal, []byte("plaintext"), nil); err == nil {
+		_, _ = token.Decrypt(ctx, p.Seal, box, nil)
+	}
+	if box, err := token.GenerateWrapped(ctx, p, 32, nil); err == nil {
+		_, _ = token.DecryptWrapped(ctx, p, box, 32, nil)
+	}
+	pair, mac := newID(t), newID(t)
+	defer func() { _ = token.Destroy(ctx, pair, mac) }()
+	if _, err := token.GenerateKeyPair(ctx, KeyPair{ID: pair, Type: P256, Purpose: SignPair}); err == nil {
+		_, _ = token.Sign(ctx, pair, P256, Scheme{ECDSA, crypto.SHA256}, make([]byte, 32))
+	}
+	if err := token.GenerateSecretKey(ctx, SecretKey{ID: mac, Purpose: MAC256}); err == nil {
+		_, _ = token.MAC(ctx, mac, crypto.SHA256, []byte("message"))
+	}
+	_, _, _ = token.GenerateExportedPair(ctx, P256)
+	_, _ = token.Attributes(ctx, p.Seal)
+	_, _ = token.Objects(ctx, "")
+	_, _ = token.Missing(ctx, pair)
+	_, _ = token.Info()
+	token.Stats()
+	_, _ = run(ctx, token, func(s *session) (struct{}, error) { return struct{}{}, s.testHidden(nil) })
+}
