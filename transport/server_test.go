@@ -60,6 +60,7 @@ type options struct {
 	faults  bool // put a module between that records, and fails when it is told to
 	quantum bool // and this one has ML-DSA and ML-KEM
 	token   func(*hsm.Config)
+	can     func(*hsm.Token) service.Capabilities // default what SoftHSM can
 	service func(*service.Config)
 }
 
@@ -86,8 +87,11 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, s.Store.Close)
+	if o.can == nil {
+		o.can = func(token *hsm.Token) service.Capabilities { return canOf(token, o.quantum) }
+	}
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: canOf(s.Token, o.quantum), Now: s.serviceNow, Regions: []string{region, otherRegion}}
+	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: o.can(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}

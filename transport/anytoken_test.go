@@ -1,0 +1,92 @@
+package transport_test
+
+import (
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+// limited is a server on a token that can do less, which its self-test finds.
+func limited(t *testing.T, tell func(*faults.Module), change func(*service.Config)) *server {
+	t.Helper()
+	return newServer(t, options{faults: true,
+		token: func(c *hsm.Config) {
+			m, err := faults.Open(c.Module)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tell(m)
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		can: func(token *hsm.Token) service.Capabilities {
+			return service.CapabilitiesOf(token.SelfTest(t.Context()))
+		},
+		service: change})
+}
+
+// TestImportsThatTheTokenCannotTake are refused before anybody prepares key material.
+func TestImportsThatTheTokenCannotTake(t *testing.T) {
+	s := limited(t, (*faults.Module).ForceExtractable, nil)
+	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify, Origin: types.OriginTypeExternal})
+	wantError(t, err, "UnsupportedOperationException", "*")
+	// SoftHSM refuses OAEP with SHA-256, so that such imports go another way, which works.
+	for spec, usage := range map[types.KeySpec]types.KeyUsageType{
+		types.KeySpecSymmetricDefault: types.KeyUsageTypeEncryptDecrypt, types.KeySpecHmac256: types.KeyUsageTypeGenerateVerifyMac,
+	} {
+		made := ok(s.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: spec, KeyUsage: usage, Origin: types.OriginTypeExternal}))(t)
+		for algorithm, works := range map[types.AlgorithmSpec]bool{types.AlgorithmSpecRsaesOaepSha1: false, types.AlgorithmSpecRsaesOaepSha256: true} {
+			_, err := s.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: made.KeyMetadata.KeyId,
+				WrappingAlgorithm: algorithm, WrappingKeySpec: types.WrappingKeySpecRsa2048})
+			if works && err != nil {
+				t.Errorf("%s with %s: %v", spec, algorithm, err)
+			} else if !works {
+				wantError(t, err, "UnsupportedOperationException", "*")
+			}
+		}
+	}
+	ok(s.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify, Origin: types.OriginTypeExternal}))(t)
+	ok(s.CreateKey(t.Context(), &kms.CreateKeyInput{}))(t)
+}
+
+// TestFormBySize: a token that can't wrap data keys of one size keeps the promise for the others, and says where it does not.
+func TestFormBySize(t *testing.T) {
+	refuse32 := func(m *faults.Module) { m.RefuseWrapSizes(32) }
+	s := limited(t, refuse32, nil)
+	id, _ := s.newKey(t)
+	for spec, form := range map[types.DataKeySpec]byte{types.DataKeySpecAes128: 2, types.DataKeySpecAes256: 1} {
+		made := ok(s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: spec}))(t)
+		if got := made.CiphertextBlob[1]; got != form {
+			t.Errorf("%s: a ciphertext of form %d, want %d", spec, got, form)
+		}
+		if opened := ok(s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob}))(t); len(opened.Plaintext) != map[types.DataKeySpec]int{types.DataKeySpecAes128: 16, types.DataKeySpecAes256: 32}[spec] {
+			t.Errorf("%s: %d bytes", spec, len(opened.Plaintext))
+		}
+	}
+	s = limited(t, refuse32, func(c *service.Config) { c.RequireHiddenDataKeys = true })
+	id, _ = s.newKey(t)
+	_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
+	wantError(t, err, "UnsupportedOperationException", "*")
+	ok(s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes128}))(t)
+	ok(s.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: &id, KeySpec: types.DataKeySpecAes256}))(t)
+	_, err = s.GenerateDataKeyPairWithoutPlaintext(t.Context(), &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: &id, KeyPairSpec: types.DataKeyPairSpecEccNistEdwards25519})
+	wantError(t, err, "UnsupportedOperationException", "*") // SoftHSM does not wrap it
+}
+
+// TestFullTokenIsTold: a token without room is no passing trouble.
+func TestFullTokenIsTold(t *testing.T) {
+	s := newServer(t, options{faults: true})
+	id, _ := s.newKey(t)
+	s.Faults.LimitObjects(3, pkcs11.CKR_HOST_MEMORY) // as there are: the service's own and the key's
+	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	wantError(t, err, "LimitExceededException", "*")
+	ok(s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(32)}))(t)
+}
