@@ -102,6 +102,9 @@ func (s *session) encryptUnder(source ivSource, ours [ivSize]byte, key pkcs11.Ob
 	if err != nil {
 		return iv, nil, err
 	}
+	if n := len(out) - ivSize; source == callersIV && n == len(plaintext)+tagSize && bytes.Equal(out[n:], iv[:]) {
+		out = out[:n] // ProtectToolkit 7.0 outside of FIPS mode appends the caller's own
+	}
 	if source == appendedIV || source == behindIV {
 		n := len(out) - ivSize
 		switch {

@@ -18,10 +18,11 @@ type profile struct {
 	// A token is recognised by how its manufacturer or its model begins (CK_TOKEN_INFO). None: only by Config.Profile.
 	manufacturers, models []string
 
-	vendorKWP   []uint // mechanisms of the vendor's own that may be AES-KWP, to be proved as all others
-	allPrivate  bool   // CKA_PRIVATE is true for every object, public keys included
-	omit        []uint // attributes that no template may have; their defaults must do
-	searchAlone bool   // a search must not meet a creation
+	vendorKWP   []uint          // mechanisms of the vendor's own that may be AES-KWP, to be proved as all others
+	allPrivate  bool            // CKA_PRIVATE is true for every object, public keys included
+	omit        []uint          // attributes that no template may have; their defaults must do
+	omitOf      map[uint][]uint // the same for templates of one CKA_KEY_TYPE
+	searchAlone bool            // a search must not meet a creation
 }
 
 // profiles: the last one is for tokens that are not recognised.
@@ -37,10 +38,16 @@ var profiles = []*profile{
 	// Entrust, nShield PKCS#11 Reference, Mechanisms.
 	{name: "nshield", manufacturers: []string{"nCipher"}},
 
-	// AWS CloudHSM User Guide, PKCS#11 library, mechanisms and attributes table: CKA_PRIVATE is
-	// true for every key, CKA_MODIFIABLE may have its default only, and CKA_SIGN_RECOVER is none of private EC keys.
+	// AWS CloudHSM User Guide, Supported key attributes for the PKCS #11 library (SDK 5): CKA_PRIVATE is true for every key;
+	// CKA_SIGN_RECOVER is supported of none, and each type of keys has attributes that it does not take. Client SDK 3 took
+	// CKA_MODIFIABLE with its default only.
 	{name: "cloudhsm", manufacturers: []string{"Marvell", "Cavium"}, vendorKWP: []uint{ckmCloudHSMKeyWrapPad}, allPrivate: true,
-		omit: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_SIGN_RECOVER}},
+		omit: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_SIGN_RECOVER},
+		omitOf: map[uint][]uint{
+			pkcs11.CKK_GENERIC_SECRET: {pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT, pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP},
+			pkcs11.CKK_EC:             {pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP},
+			ckkMLDSA:                  {pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE},
+		}},
 
 	// No difference is known that its documentation states. It has no CKM_AES_GCM (YubiHSM 2 User Guide, Device
 	// Specifications): RSA, ECDSA, Ed25519 and HMAC keys only.
@@ -88,10 +95,16 @@ func begins(s string, with []string) bool {
 
 // allowed is a template as the token takes it.
 func (p *profile) allowed(template []*pkcs11.Attribute) []*pkcs11.Attribute {
-	if len(p.omit) == 0 && !p.allPrivate {
+	if len(p.omit) == 0 && len(p.omitOf) == 0 && !p.allPrivate {
 		return template
 	}
-	template = slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return slices.Contains(p.omit, a.Type) })
+	omit := p.omit
+	for _, a := range template {
+		if a.Type == pkcs11.CKA_KEY_TYPE {
+			omit = slices.Concat(omit, p.omitOf[ulong(a.Value)])
+		}
+	}
+	template = slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return slices.Contains(omit, a.Type) })
 	for i, a := range template {
 		if p.allPrivate && a.Type == pkcs11.CKA_PRIVATE {
 			template[i] = pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true)

@@ -2,8 +2,10 @@ package hsm
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
@@ -132,11 +134,32 @@ func (t *Token) selfTest(ctx context.Context) (checks []Check) {
 			return struct{}{}, test.f(s, &testKeys{rand: t.cfg.Rand, shared: shared})
 		})
 		checks = append(checks, Check{Name: test.name, Need: test.need, Optional: test.optional, Err: err})
+		if errors.Is(err, ErrUnavailable) {
+			t.awaitConnection(ctx)
+		}
 	}
 	if shared.conn != nil {
 		_, _ = run(ctx, t, func(s *session) (struct{}, error) { return struct{}{}, shared.destroy(s) }) // else it ends with the connection
 	}
 	return checks
+}
+
+// awaitConnection waits for the next connection after a test that has ended the last one, so that the tests behind it have
+// one. A module may crash the process that it has of its own.
+func (t *Token) awaitConnection(ctx context.Context) {
+	deadline := time.NewTimer(t.cfg.ConnectTimeout)
+	defer deadline.Stop()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for t.current.Load() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline.C:
+			return
+		case <-poll.C:
+		}
+	}
 }
 
 // rsa gives the shared pair. A token may let only the session use an object that made it; there the test

@@ -65,7 +65,7 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 
 // examineToken gives the token if it could be opened.
 func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
-	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments, moduleCommand(c))
+	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments, hostCommand())
 	if err != nil {
 		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library"+moduleHint(c.Token.Module))
 		return nil
@@ -86,6 +86,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 		e.bad("PIN", err, "put the user PIN into a file of mode 600 and set token.pin_file")
 		return nil
 	}
+	h.ModuleCommand = hostCommand() // a module that crashes is to be told, not to end the doctor
 	h.OnNotice = func(notice string) { e.note("PIN", errors.New(notice), "every start tries the PIN once") }
 	token, err := hsm.Open(ctx, h)
 	switch {
@@ -100,7 +101,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	if call, err := callTime(ctx, token); err != nil {
 		e.bad("latency", err, "check the network to the HSM, and its own log")
 	} else {
-		e.ok("latency", "a call takes %s", call.Round(time.Microsecond))
+		e.ok("latency", "a call takes %s, out of a process of its own", call.Round(time.Microsecond))
 	}
 	e.examineRoom(ctx, token)
 	for _, check := range token.SelfTest(ctx) {

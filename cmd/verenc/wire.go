@@ -61,6 +61,11 @@ func moduleCommand(c *Config) []string {
 	if !c.Token.Isolate {
 		return nil
 	}
+	return hostCommand()
+}
+
+// hostCommand runs this program as the process of a module.
+func hostCommand() []string {
 	program, err := os.Executable()
 	if err != nil {
 		program = os.Args[0]

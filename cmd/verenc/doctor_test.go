@@ -1,0 +1,86 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/softhsm/faults"
+)
+
+// TestDoctorOnOtherTokens: it says of a token that is not what it should be whether a server starts, and what to do.
+func TestDoctorOnOtherTokens(t *testing.T) {
+	for name, test := range map[string]struct {
+		tell  func(*faults.Module)
+		code  int
+		words []string
+	}{
+		"a module that crashes": {func(m *faults.Module) { m.Crash("C_DeriveKey") }, 0,
+			[]string{"note  self-test  " + hsm.CheckECDHP256 + ": C_DeriveKey", "ok    self-test  " + hsm.CheckSeal, "ok    self-test  " + hsm.CheckWrappedP521}},
+		"no AES-GCM": {func(m *faults.Module) { m.Imitate(faults.YubiHSM) }, 1,
+			[]string{"BAD   self-test  " + hsm.CheckSeal, "\nThis token can't be used: "}},
+		"read-only": {func(m *faults.Module) { m.Fail("C_GenerateKey", pkcs11.CKR_TOKEN_WRITE_PROTECTED, faults.Times(1)) }, 1,
+			[]string{"BAD   self-test  " + hsm.CheckObjects, "let it be written to", "CKR_TOKEN_WRITE_PROTECTED"}},
+		"many sessions": {func(m *faults.Module) { m.Lie("C_GetTokenInfo", faults.MaxRWSessions, 1<<64-2) }, 0, []string{"ok    login"}},
+		"the last try": {func(m *faults.Module) { m.TokenFlags(pkcs11.CKF_USER_PIN_FINAL_TRY, 0) }, 1,
+			[]string{"BAD  login", "--force-pin"}},
+		"few tries": {func(m *faults.Module) { m.TokenFlags(pkcs11.CKF_USER_PIN_COUNT_LOW, 0) }, 0,
+			[]string{"note  PIN", "a few more lock it"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := initialised(t)
+			m := faults.New(t, s.soft)
+			test.tell(m)
+			r := s.with("VERENC_TOKEN_MODULE="+m.Path).run(t, "doctor")
+			if r.code != test.code {
+				t.Errorf("exit code %d: %v", r.code, r)
+			}
+			for _, w := range test.words {
+				if !strings.Contains(r.stdout, w) {
+					t.Errorf("no %q in: %v", w, r)
+				}
+			}
+		})
+	}
+}
+
+// TestServeIsolated kills nothing here: the module's own process serves what the server's does (hsm tests its end).
+func TestServeIsolated(t *testing.T) {
+	s := initialised(t).with("VERENC_TOKEN_ISOLATE=true")
+	r := s.serve(t)
+	client := s.sdk(t, "http://"+r.api, http.DefaultClient)
+	made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opened, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob}); err != nil || len(opened.Plaintext) != 32 {
+		t.Errorf("%v", err)
+	}
+	if code := r.stop(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestServeEndsWithStatus3 has a call that never comes back keep the module from being initialised anew.
+func TestServeEndsWithStatus3(t *testing.T) {
+	s := initialised(t)
+	m := faults.New(t, s.soft)
+	m.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR)
+	r := s.with("VERENC_TOKEN_MODULE="+m.Path, "VERENC_TOKEN_RESTART_AFTER=1ms", "VERENC_TOKEN_CALL_TIMEOUT=300ms").serve(t)
+	m.Hang("C_GenerateRandom", faults.Times(1))
+	get(t, http.DefaultClient, "http://"+r.api+"/readyz") // it is stuck
+	m.Unplug()
+	get(t, http.DefaultClient, "http://"+r.api+"/readyz")
+	if code := r.wait(); code != exitRestart {
+		t.Errorf("exit code %d", code)
+	}
+}
