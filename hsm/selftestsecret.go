@@ -45,6 +45,9 @@ func (s *session) testRandom(*testKeys) error {
 
 // testObjects makes a token object, which a token without room, or one that is read-only, does not.
 func (s *session) testObjects(k *testKeys) error {
+	if !s.indexed() { // the index might meet the object just when it is destroyed
+		return errIndexing
+	}
 	var id ObjectID
 	if _, err := io.ReadFull(k.rand, id[:]); err != nil {
 		return fmt.Errorf("draw an object id: %w", err)

@@ -89,32 +89,35 @@ var lying = func() map[string]map[string]bool {
 	return all
 }()
 
-// WhenAsked means, of a lie, the calls that ask how long or how many, with NULL for the place; WhenFilled the others. A lie without
-// either is for both.
+// WhenAsked means, of a lie, the calls that ask for a length or a count only, with NULL for the
+// place. A lie without it and WhenFilled is for all calls.
 func WhenAsked() Option { return func(w *what) { w.when = 1 } }
 
-// WhenFilled is the other one.
+// WhenFilled means, of a lie, the calls that give a place.
 func WhenFilled() Option { return func(w *what) { w.when = 2 } }
 
-// Lie has a function that succeeds tell a value of the module's making, until Honest. A new lie about the same replaces the old one;
-// Times, Skip, Chance and Of are as for Fail. It panics for a function that can't lie about that, and at the 65th lie.
+// Lie has a function that succeeds tell a value of the module's making, until Honest. A new lie
+// about the same replaces the old one; Times, Skip, Chance and Of are as for Fail. It panics for a
+// function that can't lie about that, and at the 65th lie.
 //
 //	m.Lie("C_GetTokenInfo", faults.MaxRWSessions, math.MaxUint64-1)
 //	m.Lie("C_GetAttributeValue", faults.Length, 1<<63, faults.Of(pkcs11.CKA_EC_POINT))
 //	m.Lie("C_GetAttributeValue", faults.Absent, 0, faults.Of(pkcs11.CKA_KEY_GEN_MECHANISM))
 //	m.Lie("C_Encrypt", faults.Length, 1<<40, faults.WhenFilled())
 //
-// The module never writes past its caller's memory. A Length or Count that is told does not change what is there; of
-// C_GenerateRandom, which tells none, it is how many bytes are filled at most. A session or object whose Handle is a lie is closed
-// or destroyed inside, since nobody could. Lengths and counts that ask for more room than is given (CKR_BUFFER_TOO_SMALL) are lied
-// about too. A recording (see Record) has no attributes' values while there are lies.
+// The module never writes past its caller's memory. A Length or Count that is told does not change
+// what is there; of C_GenerateRandom, which tells none, it is how many bytes are filled at most. A
+// session or object whose Handle is a lie is closed or destroyed inside, since nobody could.
+// Lengths and counts that ask for more room than is given (CKR_BUFFER_TOO_SMALL) are lied about
+// too. A recording (see Record) has no attributes' values while there are lies.
 func (m *Module) Lie(function string, what Field, value uint64, options ...Option) {
 	m.lie(function, what, value, nil, options)
 }
 
-// LieBytes is Lie for texts, versions and a Value. Of a text, only the first bytes are replaced if there are fewer. A Value has its
-// length told honestly, unless there is a lie about it too, and CKR_BUFFER_TOO_SMALL where it has no room. No bytes are the
-// empty Value. All lies together can have 64 KiB.
+// LieBytes is Lie for texts, versions and a Value. Of a text, only the first bytes are replaced if
+// there are fewer. A Value has its length told honestly, unless there is a lie about it too, and
+// CKR_BUFFER_TOO_SMALL where it has no room. No bytes are the empty Value. All lies together can
+// have 64 KiB.
 func (m *Module) LieBytes(function string, what Field, value []byte, options ...Option) {
 	m.lie(function, what, 0, value, options)
 }

@@ -87,7 +87,8 @@ func changed(t *testing.T, answer string) (n int) {
 	return n
 }
 
-// TestLiesNeverWritePastTheEnd has the module lie about every length and count to a program that would be killed.
+// TestLiesNeverWritePastTheEnd has the module lie about every length and count to a program that
+// would be killed.
 func TestLiesNeverWritePastTheEnd(t *testing.T) {
 	c, m := call(t)
 	r := startRaw(c, m)
@@ -160,7 +161,8 @@ func TestLiesNeverWritePastTheEnd(t *testing.T) {
 	r.call("attribute 8 0x161", fmt.Sprintf("0x11 %d 0", uint64(math.MaxUint64)))
 	m.Honest()
 
-	// Bytes of an output that do not fit are not written; and a recording reads no further than the memory goes.
+	// Bytes of an output that do not fit are not written; and a recording reads no further than the
+	// memory goes.
 	if err := m.Record(); err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,16 @@ func TestPrivateInstances(t *testing.T) {
 	}
 }
 
+// TestInterfaces gets the functions of v3.2, which are another instance's.
+func TestInterfaces(t *testing.T) {
+	c, m := call(t)
+	r := startRaw(c, m)
+	r.call("interface -1", "0x0")
+	m.PrivateInstances()
+	r.call("interface -1", "0x190")
+	r.call("slots -1", "0x0")
+}
+
 func TestOneInstance(t *testing.T) {
 	a, m := call(t)
 	other := pkcs11.New(m.Path)
@@ -121,7 +131,8 @@ func TestWedge(t *testing.T) {
 	}
 }
 
-// TestFinalizeEndsTheLogin has another client of the token, behind whose session the login lives on inside.
+// TestFinalizeEndsTheLogin has another client of the token, behind whose session the login lives on
+// inside.
 func TestFinalizeEndsTheLogin(t *testing.T) {
 	c, _ := call(t)
 	beside := &client{Ctx: load(t, faults.New(t, c.soft).Path), TB: t, soft: c.soft}
@@ -147,7 +158,8 @@ func TestFinalizeEndsTheLogin(t *testing.T) {
 	c.key(false, "new")
 }
 
-// TestWrongPINOfAnUnknownLogin logs in where another module has before, whose PIN this one has not seen.
+// TestWrongPINOfAnUnknownLogin logs in where another module has before, whose PIN this one has not
+// seen.
 func TestWrongPINOfAnUnknownLogin(t *testing.T) {
 	beside, _ := call(t)
 	m := faults.New(t, beside.soft)

@@ -103,6 +103,26 @@ func TestMapMechanism(t *testing.T) {
 			}
 		}
 	}
+
+	// Private keys, too: what was unwrapped signs for the public key.
+	session := pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)
+	public, private, err := c.GenerateKeyPair(c.session, mechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil),
+		[]*pkcs11.Attribute{session, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)},
+		append(readable(), session, pkcs11.NewAttribute(pkcs11.CKA_SIGN, true)))
+	c.is(err, pkcs11.CKR_OK)
+	for _, number := range []uint{faults.CKM_AES_KEY_WRAP_KWP, pkcs11.CKM_AES_KEY_WRAP_PAD} {
+		wrapped, err := c.WrapKey(c.session, mechanism(number, nil), key, private)
+		c.is(err, pkcs11.CKR_OK)
+		got, err := c.UnwrapKey(c.session, mechanism(number, nil), key, wrapped, []*pkcs11.Attribute{session,
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC),
+			pkcs11.NewAttribute(pkcs11.CKA_SIGN, true)})
+		c.is(err, pkcs11.CKR_OK)
+		c.is(c.SignInit(c.session, mechanism(pkcs11.CKM_ECDSA, nil), got), pkcs11.CKR_OK)
+		signature, err := c.Sign(c.session, make([]byte, 32))
+		c.is(err, pkcs11.CKR_OK)
+		c.is(c.VerifyInit(c.session, mechanism(pkcs11.CKM_ECDSA, nil), public), pkcs11.CKR_OK)
+		c.is(c.Verify(c.session, make([]byte, 32), signature), pkcs11.CKR_OK)
+	}
 	m.UnmapMechanisms()
 	_, err = c.WrapKey(c.session, mechanism(faults.CKM_AES_KEY_WRAP_KWP, nil), key, values[16])
 	c.is(err, pkcs11.CKR_MECHANISM_INVALID)

@@ -1,4 +1,5 @@
-// CKM_ECDH1_DERIVE with the key derivation functions of ANSI X9.63, for an inner token that has CKD_NULL only. See Module.SetKDFs.
+// CKM_ECDH1_DERIVE with the key derivation functions of ANSI X9.63, for an inner token that has
+// CKD_NULL only. See Module.SetKDFs.
 
 #include <string.h>
 
@@ -15,8 +16,10 @@ static const struct kdf {
 	{ CKD_SHA384_KDF, CKM_SHA384, 48 }, { CKD_SHA512_KDF, CKM_SHA512, 64 },
 };
 
-// shared_secret gives the x-coordinate that the parties have in common. It stays in a session of the caller's.
-static CK_RV shared_secret(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key, CK_ECDH1_DERIVE_PARAMS p, CK_BYTE *out, CK_ULONG *length)
+// shared_secret gives the x-coordinate that the parties have in common. It stays in a session of
+// the caller's.
+static CK_RV shared_secret(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key, CK_ECDH1_DERIVE_PARAMS p,
+	CK_BYTE *out, CK_ULONG *length)
 {
 	CK_OBJECT_CLASS class = CKO_SECRET_KEY;
 	CK_KEY_TYPE type = CKK_GENERIC_SECRET;

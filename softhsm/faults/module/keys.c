@@ -11,8 +11,10 @@ static CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
 static CK_KEY_TYPE generic = CKK_GENERIC_SECRET, aes = CKK_AES;
 static CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
 
-// without copies a template and leaves out up to two types. The result has room for another attribute.
-static CK_RV without(const CK_ATTRIBUTE *given, CK_ULONG count, CK_ATTRIBUTE_TYPE a, CK_ATTRIBUTE_TYPE b, CK_ATTRIBUTE *out, CK_ULONG *n)
+// without copies a template and leaves out up to two types. The result has room for another
+// attribute.
+static CK_RV without(const CK_ATTRIBUTE *given, CK_ULONG count, CK_ATTRIBUTE_TYPE a, CK_ATTRIBUTE_TYPE b,
+	CK_ATTRIBUTE *out, CK_ULONG *n)
 {
 	*n = 0;
 	if (count >= MOST_TEMPLATE)
@@ -35,8 +37,8 @@ static CK_RV plain_object(CK_SESSION_HANDLE session, CK_BYTE *value, CK_ULONG le
 }
 
 // unwrap_plainly unwraps a key into bytes.
-static CK_RV unwrap_plainly(CK_SESSION_HANDLE session, CK_MECHANISM_TYPE m, CK_OBJECT_HANDLE key, CK_BYTE *wrapped, CK_ULONG length,
-	CK_BYTE *out, CK_ULONG *n)
+static CK_RV unwrap_plainly(CK_SESSION_HANDLE session, CK_MECHANISM_TYPE m, CK_OBJECT_HANDLE key, CK_BYTE *wrapped,
+	CK_ULONG length, CK_BYTE *out, CK_ULONG *n)
 {
 	CK_ATTRIBUTE template[] = {
 		{ CKA_CLASS, &secret_key, sizeof secret_key }, { CKA_KEY_TYPE, &generic, sizeof generic }, { CKA_TOKEN, &no, 1 },
@@ -135,7 +137,8 @@ static CK_RV write_key(struct call *c, CK_BYTE *value, CK_ULONG n)
 	return rv;
 }
 
-// padded_wrap pads a key with PKCS#7's bytes to whole blocks, which RFC 5649 does not, and wraps it as in RFC 3394.
+// padded_wrap pads a key with PKCS#7's bytes to whole blocks, which RFC 5649 does not, and wraps it
+// as in RFC 3394.
 static CK_RV padded_wrap(struct call *c)
 {
 	CK_MECHANISM wrap = { CKM_AES_KEY_WRAP, NULL, 0 };

@@ -1,5 +1,5 @@
-// Lies of a module, see Module.Lie. It lies about lengths and counts, but it never writes past its caller's memory, nor does it
-// read there.
+// Lies of a module, see Module.Lie. It lies about lengths and counts, but it never writes past its
+// caller's memory, nor does it read there.
 
 #include <stddef.h>
 #include <string.h>
@@ -182,7 +182,8 @@ CK_RV get_attributes(struct call *c)
 	return rv;
 }
 
-// generate_random fills only so many bytes, if there is a lie about the length: the rest is as the caller left it.
+// generate_random fills only so many bytes, if there is a lie about the length: the rest is as the
+// caller left it.
 CK_RV generate_random(struct call *c)
 {
 	const struct lie *l = control->lies_count != 0 ? told(c->f, LENGTH, 0, (void *)c->a[1]) : NULL;

@@ -8,8 +8,9 @@
 	F(CRYPTOKI_VERSION) F(HARDWARE_VERSION) F(FIRMWARE_VERSION) \
 	F(MIN_KEY) F(MAX_KEY)
 
-// What functions can lie about: a function, the field, and for one of a structure that its caller gives the number of the
-// argument, the structure, and the member. The Go side takes the pairs from here.
+// What functions can lie about: a function, the field, and for one of a structure that its caller
+// gives the number of the argument, the structure, and the member. The Go side takes the pairs from
+// here.
 #define MEMBERS(M) \
 	M(C_GetInfo, CRYPTOKI_VERSION, 0, CK_INFO, cryptokiVersion) \
 	M(C_GetInfo, MANUFACTURER, 0, CK_INFO, manufacturerID) \

@@ -111,8 +111,8 @@ static int known_pin(CK_SLOT_ID slot, const void *text, CK_ULONG length)
 	return right;
 }
 
-// check_pin is C_Login where this process is still logged in inside, so that the inner module looks at no PIN. It does when
-// the PIN is changed, to itself.
+// check_pin is C_Login where this process is still logged in inside, so that the inner module looks
+// at no PIN. It does when the PIN is changed, to itself.
 static CK_RV check_pin(const struct call *c)
 {
 	CK_SESSION_HANDLE session;

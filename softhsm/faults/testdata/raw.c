@@ -1,6 +1,7 @@
-// Calls a module with memory that ends where it says, so that whoever writes or reads past it is killed. Its arguments are the
-// module, the token's serial number and its PIN; each line of its input is a call and the room that it gives, -1 for NULL. It answers
-// with the return value, the length or count, and how many bytes were changed.
+// Calls a module with memory that ends where it says, so that whoever writes or reads past it is
+// killed. Its arguments are the module, the token's serial number and its PIN; each line of its
+// input is a call and the room that it gives, -1 for NULL. It answers with the return value, the
+// length or count, and how many bytes were changed.
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -77,6 +78,18 @@ int main(int argc, char **argv)
 		void *place = room < 0 ? NULL : pages + PAGE - size;
 		memset(pages, 0xaa, PAGE);
 		CK_RV rv = CKR_FUNCTION_NOT_SUPPORTED;
+		if (strcmp(call, "interface") == 0) {
+			struct {
+				const char *name;
+				CK_FUNCTION_LIST *list; // those of v2.40 come first
+				CK_FLAGS flags;
+			} *interface;
+			CK_RV (*get_interface)(const char *, CK_VERSION *, void *, CK_FLAGS);
+			if ((*(void **)&get_interface = dlsym(library, "C_GetInterface")) == NULL)
+				return fprintf(stderr, "%s\n", dlerror()), 1;
+			must(get_interface("PKCS 11", NULL, &interface, 0), "C_GetInterface");
+			rv = interface->list->C_GetSlotList(CK_TRUE, place, &n);
+		}
 		if (strcmp(call, "slots") == 0)
 			rv = p11->C_GetSlotList(CK_TRUE, place, &n);
 		else if (strcmp(call, "mechanisms") == 0)
