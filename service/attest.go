@@ -16,8 +16,12 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// attestationHead is the first line of an attestation: its format and version.
-const attestationHead = "verenc-kms attestation v1\n"
+// The first line of an attestation is its format and version. One with a Witness is of version 2, so that readers of version 1 say
+// that they don't know it; one without is what it always was.
+const (
+	attestationHead  = "verenc-kms attestation v1\n"
+	attestationHead2 = "verenc-kms attestation v2\n"
+)
 
 // Attestation is a statement of where a key's material is and what can be done with it, as the token itself says at the
 // time of the statement. Who believes it trusts the token, this program's reading of it, and the signing key.
@@ -27,6 +31,11 @@ type Attestation struct {
 	Token hsm.Info
 	// Materials are all generations that the key has, oldest first.
 	Materials []AttestedMaterial
+	// Witness is what a second implementation says of the objects, if it was asked.
+	Witness *AttestedWitness `json:",omitempty"`
+
+	publicKey []byte // see PublicKey
+	keyStore  string // see KeyStore
 }
 
 // AttestedKey is what the database says of the key.
@@ -107,7 +116,8 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 	}
 	policySum := sha256.Sum256([]byte(k.Policy))
 	a := &Attestation{Time: s.now().UTC().Truncate(time.Second), Key: AttestedKey{ARN: s.arns.key(k), ID: k.ID, Account: k.Account, Region: k.Region,
-		Spec: k.Spec, Usage: k.Usage, Origin: k.Origin, State: k.State, CreatedAt: k.CreatedAt.UTC(), PolicySHA256: hex.EncodeToString(policySum[:])}}
+		Spec: k.Spec, Usage: k.Usage, Origin: k.Origin, State: k.State, CreatedAt: k.CreatedAt.UTC(), PolicySHA256: hex.EncodeToString(policySum[:])},
+		publicKey: k.PublicKey, keyStore: k.CustomKeyStore}
 	if k.PublicKey != nil {
 		sum := sha256.Sum256(k.PublicKey)
 		a.Key.PublicKeySHA256 = hex.EncodeToString(sum[:])
@@ -183,7 +193,11 @@ func (a *Attestation) text() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("write attestation: %w", err)
 	}
-	return attestationHead + string(text) + "\n", nil
+	head := attestationHead
+	if a.Witness != nil {
+		head = attestationHead2
+	}
+	return head + string(text) + "\n", nil
 }
 
 // VerifyAttestation gives the statement of an attestation that one of the verifier keys has signed. It is offline.
@@ -193,6 +207,9 @@ func VerifyAttestation(signed []byte, keys ...string) (*Attestation, error) {
 		return nil, fmt.Errorf("verify attestation: %w", err)
 	}
 	body, ok := strings.CutPrefix(text, attestationHead)
+	if !ok {
+		body, ok = strings.CutPrefix(text, attestationHead2)
+	}
 	if !ok {
 		return nil, errors.New("verify attestation: what is signed is no attestation of this version")
 	}
@@ -207,6 +224,9 @@ func VerifyAttestation(signed []byte, keys ...string) (*Attestation, error) {
 	}
 	if again, err := a.text(); err != nil || again != text {
 		return nil, errors.Join(errors.New("verify attestation: it is not spelled as it would be written"), err)
+	}
+	if err := a.checkWitness(); err != nil {
+		return nil, fmt.Errorf("verify attestation: %w", err)
 	}
 	return a, nil
 }

@@ -45,6 +45,28 @@ func (a AuditKeys) Signers(ctx context.Context) ([]audit.Signer, error) {
 	return []audit.Signer{first}, err
 }
 
+// Newest gives the object and the public key (SubjectPublicKeyInfo) of the last key there is, without the token; ErrNoRow when
+// there is none.
+func (a AuditKeys) Newest(ctx context.Context) (id ObjectID, spki []byte, err error) {
+	for n := 1; n <= maxAuditKeys; n++ {
+		next, err := a.Store.ServiceObjectPublic(ctx, auditPurpose(n))
+		if errors.Is(err, ErrNoRow) {
+			break
+		}
+		if err == nil {
+			id, err = a.Store.ServiceObject(ctx, auditPurpose(n))
+		}
+		if err != nil {
+			return id, nil, fmt.Errorf("find the audit log's signing key: %w", err)
+		}
+		spki = next
+	}
+	if spki == nil {
+		return id, nil, fmt.Errorf("find the audit log's signing key: %w", ErrNoRow)
+	}
+	return id, spki, nil
+}
+
 // Next makes one more key, for the log's Rotate. An attempt that was broken off before is finished.
 func (a AuditKeys) Next(ctx context.Context) (audit.Signer, error) {
 	for n := 1; n <= maxAuditKeys; n++ {

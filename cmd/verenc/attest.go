@@ -18,6 +18,7 @@ import (
 func newAttestCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
 	var region, file string
 	var keys []string
+	var second bool
 	cmd := &cobra.Command{
 		Use: "attest KEY | --verify FILE --key PUBLICKEY", Args: cobra.MaximumNArgs(1),
 		Short: "Print a signed statement of a key's attributes, read from the token: made there, never readable; or check one",
@@ -29,18 +30,20 @@ func newAttestCommand(with func(func(*cobra.Command, *Config) error) func(*cobra
 				return errors.New("attest: name a key by its id, ARN or alias, or a statement with --verify")
 			}
 			return with(func(cmd *cobra.Command, c *Config) error {
-				return attest(cmd.Context(), c, region, args[0], cmd.OutOrStdout())
+				return attest(cmd.Context(), c, region, args[0], second, cmd.OutOrStdout())
 			})(cmd, args)
 		},
 	}
 	cmd.Flags().StringVar(&region, "region", "", "region of the key; default the first of the regions")
+	cmd.Flags().BoolVar(&second, "witness", false, "have a second PKCS#11 implementation read the attributes and use the key, and say so in the statement")
 	cmd.Flags().StringVar(&file, "verify", "", "check the statement in this file instead")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "public key of the audit log, as verenc audit keys prints it; may be repeated")
 	return cmd
 }
 
-// attest signs with the key of the audit log that is in force, which is known without opening the log.
-func attest(ctx context.Context, c *Config, region, name string, out io.Writer) (err error) {
+// attest signs with the key of the audit log that is in force, which is known without opening the log. It fails after it has
+// written a statement with which the witness does not agree.
+func attest(ctx context.Context, c *Config, region, name string, second bool, out io.Writer) (err error) {
 	if c.Audit.Dir == noAudit {
 		return errors.New("attest: audit.dir is none: name the folder of the audit log, whose key signs")
 	}
@@ -52,6 +55,9 @@ func attest(ctx context.Context, c *Config, region, name string, out io.Writer) 
 	statement, err := p.service.Attest(ctx, c.Account, regionOf(c, region), name)
 	if err != nil {
 		return err
+	}
+	if second {
+		addWitness(ctx, c, p.token, statement)
 	}
 	signers, err := auditKeys(p).Signers(ctx)
 	if err != nil {
@@ -65,8 +71,44 @@ func attest(ctx context.Context, c *Config, region, name string, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	_, err = out.Write(signed)
-	return err
+	if _, err = out.Write(signed); err != nil {
+		return err
+	}
+	return disagreement(statement)
+}
+
+// disagreement is an error when the witness disagrees.
+func disagreement(a *service.Attestation) error {
+	if a.WitnessVerdict() == service.WitnessDisagrees {
+		return errors.New("attest: the witness disagrees with the statement: don't rely on it; ask the HSM's vendor, and compare the versions of its module")
+	}
+	return nil
+}
+
+// describeWitness prints what the witness says.
+func describeWitness(out io.Writer, a *service.Attestation) {
+	if a.Witness == nil {
+		return
+	}
+	fmt.Fprintf(out, "witness %s %s\n", a.Witness.Implementation, a.Witness.Version)
+	if a.Witness.Failure != "" {
+		fmt.Fprintf(out, "%q\n", a.Witness.Failure)
+	}
+	for _, o := range a.Witness.Objects {
+		fmt.Fprintf(out, "object %s, %s: the witness %s; challenge %s: %s", o.ID, o.Role, o.Verdict, o.Challenge, o.Result)
+		if o.Reason != "" {
+			fmt.Fprintf(out, "; %q", o.Reason)
+		}
+		fmt.Fprintln(out)
+	}
+	switch a.WitnessVerdict() {
+	case service.WitnessAgrees:
+		fmt.Fprintln(out, "two implementations agree on all objects")
+	case service.WitnessDisagrees:
+		fmt.Fprintln(out, "the witness DISAGREES")
+	default:
+		fmt.Fprintln(out, "the witness could not say of all objects")
+	}
 }
 
 // regionOf is the region that was asked for, or the first that is served.
@@ -113,5 +155,6 @@ func verifyAttestation(file string, keys []string, out io.Writer) error {
 		verdict = "all of its material was made in the token and could never be read or taken out"
 	}
 	fmt.Fprintln(out, verdict)
-	return nil
+	describeWitness(out, a)
+	return disagreement(a)
 }

@@ -98,6 +98,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 		return nil
 	}
 	e.ok("login", "the token accepts the PIN")
+	e.examineWitness(ctx, c, token)
 	if call, err := callTime(ctx, token); err != nil {
 		e.bad("latency", err, "check the network to the HSM, and its own log")
 	} else {

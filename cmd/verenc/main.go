@@ -85,7 +85,7 @@ func newRoot() *cobra.Command {
 		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },
 	})
-	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newReportCommand(with), newKeyCommand(with),
+	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newWitnessCommand(), newReportCommand(with), newKeyCommand(with),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",
