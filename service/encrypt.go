@@ -90,7 +90,7 @@ func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*
 		return nil, err
 	}
 	s.used(c, "Encrypt", k)
-	return &EncryptResponse{CiphertextBlob: blob, KeyId: s.arns.key(k), EncryptionAlgorithm: algorithm}, nil
+	return &EncryptResponse{CiphertextBlob: blob, KeyId: s.arns(ctx).key(k), EncryptionAlgorithm: algorithm}, nil
 }
 
 // checkPlaintext refuses what is too long for RSAES-OAEP (RFC 8017 section 7.1.1: modulus - 2 * hash - 2).
@@ -196,7 +196,7 @@ func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*
 		return nil, err
 	}
 	s.used(c, "Decrypt", k)
-	return &DecryptResponse{KeyId: s.arns.key(k), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
+	return &DecryptResponse{KeyId: s.arns(ctx).key(k), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
 }
 
 // ciphertext is what Decrypt and ReEncrypt are asked to open.
@@ -365,7 +365,7 @@ func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest
 	}
 	s.used(c, "ReEncrypt", from)
 	s.used(c, "ReEncrypt", to)
-	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: s.arns.key(from), KeyId: s.arns.key(to),
+	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: s.arns(ctx).key(from), KeyId: s.arns(ctx).key(to),
 		SourceEncryptionAlgorithm: source.use.algorithm, DestinationEncryptionAlgorithm: algorithm,
 		SourceKeyMaterialId: sourceMaterial, DestinationKeyMaterialId: to.materialID()}, nil
 }

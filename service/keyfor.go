@@ -56,14 +56,14 @@ func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) err
 	if err := s.authorise(ctx, c, use, k); err != nil {
 		return err
 	}
-	if err := s.checkOrigin(use.op, k); err != nil {
+	if err := s.checkOrigin(ctx, use.op, k); err != nil {
 		return err
 	}
-	if err := s.checkState(use.op, k); err != nil {
+	if err := s.checkState(ctx, use.op, k); err != nil {
 		return err
 	}
 	if usages := keyRules[use.op].usages; usages != nil && !slices.Contains(usages, k.Usage) {
-		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns.key(k), k.Usage, use.op)
+		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns(ctx).key(k), k.Usage, use.op)
 	}
 	return nil
 }
@@ -116,13 +116,13 @@ func (s *Service) resolveAlias(ctx context.Context, c *Caller, use keyUse, accou
 		return nil, s.unknown(ctx, c, use, account, name)
 	}
 	if errors.Is(err, ErrNoRow) {
-		return nil, s.noAlias(account, c.Region, name)
+		return nil, s.noAlias(ctx, account, c.Region, name)
 	}
 	return nil, storeError(err)
 }
 
-func (s *Service) noAlias(account, region, name string) error {
-	return refuse(CodeNotFound, "Alias %s is not found.", s.arns.of(account, region, name))
+func (s *Service) noAlias(ctx context.Context, account, region, name string) error {
+	return refuse(CodeNotFound, "Alias %s is not found.", s.arns(ctx).of(account, region, name))
 }
 
 // key is Store.Key for what clients may see.
@@ -142,13 +142,13 @@ func (s *Service) updateKey(ctx context.Context, op string, k *Key, change func(
 		if hidden(k) {
 			return ErrNoRow
 		}
-		if err := s.checkState(op, k); err != nil {
+		if err := s.checkState(ctx, op, k); err != nil {
 			return err
 		}
 		return change(k)
 	})
 	if errors.Is(err, ErrNoRow) {
-		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
 	}
 	return storeError(err)
 }

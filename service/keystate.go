@@ -1,5 +1,7 @@
 package service
 
+import "context"
+
 // keyRule says what an operation needs of its key.
 type keyRule struct {
 	byAlias bool     // an alias may name the key
@@ -113,9 +115,9 @@ var keyRules = map[string]keyRule{
 }
 
 // checkOrigin refuses an operation that is not for keys like this one.
-func (s *Service) checkOrigin(op string, k *Key) error {
+func (s *Service) checkOrigin(ctx context.Context, op string, k *Key) error {
 	wrongOrigin := func() error {
-		return refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns.key(k), k.Origin)
+		return refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns(ctx).key(k), k.Origin)
 	}
 	switch keyRules[op].only {
 	case importable:
@@ -131,11 +133,11 @@ func (s *Service) checkOrigin(op string, k *Key) error {
 		}
 	case keyPairs:
 		if keySpecs[k.Spec].pair == 0 {
-			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", s.arns.key(k), k.Spec, op)
+			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", s.arns(ctx).key(k), k.Spec, op)
 		}
 	case multiRegions:
 		if !k.multiRegion() || !k.primary() {
-			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns.key(k))
+			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns(ctx).key(k))
 		}
 	}
 	return nil
@@ -156,8 +158,8 @@ func (s *Service) stateOf(k *Key) KeyState {
 	return k.State
 }
 
-func (s *Service) checkState(op string, k *Key) error {
-	arn := s.arns.key(k)
+func (s *Service) checkState(ctx context.Context, op string, k *Key) error {
+	arn := s.arns(ctx).key(k)
 	state := s.stateOf(k)
 	switch keyRules[op].states[state] {
 	case disabled:

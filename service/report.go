@@ -218,7 +218,7 @@ func (r *reporter) accessKey(ctx context.Context, k *AccessKey) error {
 }
 
 func (r *reporter) key(ctx context.Context, k *Key) error {
-	summary := KeySummary{ID: k.ID, ARN: r.s.arns.key(k), Description: k.Description, State: k.State, Spec: k.Spec, Usage: k.Usage, Origin: k.Origin,
+	summary := KeySummary{ID: k.ID, ARN: r.s.canonical.key(k), Description: k.Description, State: k.State, Spec: k.Spec, Usage: k.Usage, Origin: k.Origin,
 		CreatedAt: k.CreatedAt.UTC(), DeletionAt: k.DeletionAt.UTC(), Rotation: r.rotation(k)}
 	aliases, err := r.s.store.Aliases(ctx, k.Account, k.Region, k.ID, "", maxAliases)
 	if err != nil {
@@ -342,7 +342,7 @@ func delegates(d *policy.Document, k *Key) bool {
 	}
 	nobody := &policy.Principal{Type: policy.User, ARN: "arn:aws:iam::" + k.Account + ":user/-", Account: k.Account}
 	for _, op := range reportedOperations {
-		r := &policy.Request{Action: "kms:" + op, Resources: []string{ARNVerenc.key(k), ARNAWS.key(k)}, ResourceAccount: k.Account, Principal: nobody}
+		r := &policy.Request{Action: "kms:" + op, Resources: []string{ARNVerenc.form().key(k), ARNAWS.form().key(k)}, ResourceAccount: k.Account, Principal: nobody}
 		if policy.Evaluate(&policy.Policies{Key: d, Identity: []*policy.Document{all}}, r).Allowed && !policy.Evaluate(&policy.Policies{Key: d}, r).Allowed {
 			return true
 		}
@@ -358,7 +358,7 @@ func (r *reporter) operations(ctx context.Context, k *Key, p *Principal) (allowe
 		c.Principal = sessionARN(p.ARN, c.Session.Name)
 	}
 	for _, op := range reportedOperations {
-		a := access{action: "kms:" + op, account: k.Account, arns: r.s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k, use: keyUse{op: op}}
+		a := access{action: "kms:" + op, account: k.Account, arns: r.s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: keyUse{op: op}}
 		d, _, err := r.s.evaluate(ctx, c, a, policy.Evaluate)
 		if err != nil {
 			return nil, err
