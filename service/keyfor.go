@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 )
@@ -14,6 +13,7 @@ type keyUse struct {
 	action      string   // permission without "kms:", when it is not the operation's name
 	keyID       string   // as the client gave it
 	grantTokens []string // as the client gave them
+	embedded    bool     // the ciphertext names the key, and not the client
 	tokenGrants []*Grant // that grantTokens belong to; readTokens sets it
 
 	context           map[string]string // EncryptionContext
@@ -56,14 +56,10 @@ func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) err
 	if err := s.authorise(ctx, c, use, k); err != nil {
 		return err
 	}
-	if err := s.checkOrigin(ctx, use.op, k); err != nil {
-		return err
-	}
-	if err := s.checkState(ctx, use.op, k); err != nil {
-		return err
-	}
-	if usages := keyRules[use.op].usages; usages != nil && !slices.Contains(usages, k.Usage) {
-		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns(ctx).key(k), k.Usage, use.op)
+	for _, check := range keyRules[use.op].order() {
+		if err := check(s, ctx, use.op, k); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -87,7 +87,8 @@ type GetKeyRotationStatusResponse struct {
 	NextRotationDate     *Timestamp `json:",omitempty"`
 }
 
-// GetKeyRotationStatus tells whether and when a key rotates by itself. On-demand rotations are done when
+// GetKeyRotationStatus tells whether and when a key rotates by itself, which asymmetric and HMAC keys, and those with imported
+// material, never do (AWS page "Key type reference"). On-demand rotations are done when
 // RotateKeyOnDemand answers, so that none is ever in progress.
 func (s *Service) GetKeyRotationStatus(ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
 	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyRotationStatus", keyID: in.KeyId})
