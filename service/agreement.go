@@ -63,7 +63,7 @@ func peerPoint(spki []byte, k *Key) ([]byte, error) {
 	wrong := refuse(CodeValidation, "PublicKey is not a valid public key for key spec %s.", k.Spec)
 	peer, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, wrong.because(err)
+		return nil, &Error{Code: CodeValidation, cause: err} // AWS sends no message
 	}
 	own, err := x509.ParsePKIXPublicKey(k.PublicKey)
 	if err != nil {

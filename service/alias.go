@@ -21,7 +21,9 @@ func checkAliasName(name string) error {
 	case !strings.HasPrefix(name, aliasPrefix):
 		return refuse(CodeValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case strings.HasPrefix(name, aliasReserved):
-		return refuse(CodeInvalidAliasName, "The prefix %s is reserved.", aliasReserved)
+		return &Error{Code: CodeNotAuthorized} // AWS sends no message
+	case strings.Contains(name, ":"): // which AliasNameType has, and no alias
+		return refuse(CodeValidation, "%s contains invalid characters for an alias", name)
 	case !aliasPattern.MatchString(name):
 		return refuse(CodeInvalidAliasName, "%s contains invalid characters for an alias", name)
 	}
@@ -85,7 +87,7 @@ type UpdateAliasRequest struct {
 	TargetKeyId string `shape:"KeyIdType" required:"true"`
 }
 
-// UpdateAlias points an alias at another key of the same spec and usage.
+// UpdateAlias points an alias at another key of the same kind and usage (API Reference, UpdateAlias, TargetKeyId).
 func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasRequest) (*Empty, error) {
 	a, old, err := s.aliasOfCaller(ctx, c, "UpdateAlias", in.AliasName)
 	if err != nil {
@@ -95,9 +97,9 @@ func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasReq
 	if err != nil {
 		return nil, err
 	}
-	if k.Spec != old.Spec || k.Usage != old.Usage {
-		return nil, refuse(CodeValidation, "The alias %s can be associated only with a key of KeySpec %s and KeyUsage %s.",
-			s.arns(ctx).alias(a), old.Spec, old.Usage)
+	if k.kind() != old.kind() || k.Usage != old.Usage {
+		return nil, refuse(CodeValidation, "The alias %s can be associated only with another %s key of KeyUsage %s.",
+			s.arns(ctx).alias(a), old.kind(), old.Usage)
 	}
 	changed := *a
 	changed.KeyID, changed.UpdatedAt = k.ID, s.now()

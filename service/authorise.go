@@ -53,6 +53,9 @@ func (s *Service) evaluate(ctx context.Context, c *Caller, a access, evaluator f
 	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
 	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
 		EncryptionContext: a.use.encryptionContext(), RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
+	if a.use.embedded {
+		r.Shown = "the resource associated with this ciphertext"
+	}
 	if a.key != nil {
 		r.ResourceTags = tagMap(a.key.Tags)
 		if p.Key, err = s.document(policy.KeyPolicy, a.key.Policy); err != nil {
@@ -145,8 +148,8 @@ func (u keyUse) permission() string {
 	return "kms:" + u.op
 }
 
-// unknown is the answer for a key, or an alias, that is not there. In another account it is the same as for one that the
-// caller may not use, so that nobody learns which keys others have.
+// unknown is the answer for a key, or an alias, that is not there. In another account (also in "", for the key of a ciphertext) it is
+// the same as for one that the caller may not use, so that nobody learns which keys others have.
 func (s *Service) unknown(ctx context.Context, c *Caller, use keyUse, account, resource string) error {
 	if account == c.Account {
 		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).of(account, c.Region, resource))

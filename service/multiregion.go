@@ -92,7 +92,7 @@ type ReplicateKeyRequest struct {
 type ReplicateKeyResponse struct {
 	ReplicaKeyMetadata KeyMetadata
 	ReplicaPolicy      string
-	ReplicaTags        []Tag
+	ReplicaTags        []Tag `json:",omitempty"`
 }
 
 // ReplicateKey makes a key of the same id and material in another region. Both name the same token objects, so that
@@ -146,7 +146,8 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	if err != nil {
 		return nil, err
 	}
-	return &ReplicateKeyResponse{ReplicaKeyMetadata: m, ReplicaPolicy: replica.Policy, ReplicaTags: append([]Tag{}, in.Tags...)}, nil
+	m.KeyState, m.Enabled = string(StateCreating), false // as AWS says, where it takes a moment
+	return &ReplicateKeyResponse{ReplicaKeyMetadata: m, ReplicaPolicy: replica.Policy, ReplicaTags: in.Tags}, nil
 }
 
 func replicaMaterials(primary *Key) []Material {
