@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -139,13 +140,16 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	out, err := h.guarded(w, r, x)
 	code, status := "", http.StatusOK
 	var cause error
-	if err != nil {
-		p := problemOf(err)
-		out, code, status, cause = p, p.Type, p.status, p.cause
-	}
 	send := answer
 	if x.sts {
 		send = x.answerXML
+	}
+	if err != nil {
+		p := problemOf(err)
+		out, code, status, cause = p, p.Type, p.status, p.cause
+		if p == errContentType {
+			send = answerContentType
+		}
 	}
 	if sent := send(w, status, out); sent != nil {
 		cause = errors.Join(cause, sent)
@@ -168,11 +172,15 @@ func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (
 }
 
 func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
+	x.sts = isSTS(r)
+	if !x.sts && !isJSON(r) {
+		return nil, errContentType
+	}
 	if r.Method != http.MethodPost || r.URL.Path != "/" {
+		x.sts = false
 		return nil, errNotPost
 	}
-	if isSTS(r) {
-		x.sts = true
+	if x.sts {
 		return h.processSTS(w, r, x)
 	}
 	name, ours := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
@@ -190,6 +198,18 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	}
 	return op.call(r.Context(), h.cfg.Service, &x.caller, body)
 }
+
+// isJSON tells whether a request may be one in JSON 1.1. One that does not name its type may.
+func isJSON(r *http.Request) bool {
+	types := r.Header["Content-Type"]
+	if len(types) == 0 {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(types[0])
+	return err == nil && len(types) == 1 && jsonTypes[kind]
+}
+
+var jsonTypes = map[string]bool{contentType: true, "application/x-amz-json-1.0": true, "application/json": true}
 
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
