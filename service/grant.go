@@ -89,6 +89,13 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 	if (len(g.Equals) > 0 || len(g.Subset) > 0) && !k.symmetric() {
 		return nil, refuse(CodeValidation, "Encryption context constraints are valid only in grants for symmetric encryption keys.")
 	}
+	for _, principal := range []string{g.Grantee, g.Retiring} {
+		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
+			return nil, err
+		} else if gone {
+			return nil, refuse(CodeInvalidArn, "ARN does not refer to a valid principal: %s", principal)
+		}
+	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}

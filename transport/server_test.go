@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,6 +56,9 @@ type server struct {
 	aged   time.Duration // guarded by mu: how much farther the service's is
 }
 
+// grantees are principals that policies and grants of the tests name; they have no access keys.
+var grantees = []string{"role/worker", "role/worker0", "role/worker1", "role/worker2", "role/worker3", "user/bob", "user/carol"}
+
 // options change a server before it is made.
 type options struct {
 	faults  bool // put a module between that records, and fails when it is told to
@@ -96,6 +100,13 @@ func newServer(t testing.TB, o options) *server {
 	}
 	if err := s.Service.InitServiceObjects(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	for _, p := range grantees {
+		name := p[strings.LastIndex(p, "/")+1:]
+		principal := &service.Principal{ARN: iamARN(account, p), Account: account, Kind: service.PrincipalKind(p[:4]), CreatedAt: s.Now(), PrincipalDetails: service.PrincipalDetails{Name: name, UniqueID: "AIDA" + name}}
+		if err := s.Store.PutPrincipal(t.Context(), principal); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c, err := s.Service.CreateRootAccessKey(t.Context(), account)
 	if err != nil {

@@ -193,6 +193,7 @@ func TestOnlyDecrypt(t *testing.T) {
 	if _, err := root.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/orders"), TargetKeyId: &key}); err != nil {
 		t.Fatal(err)
 	}
+	s.succeeds(t, "user", "create", "other")
 	grant, err := root.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: aws.String("arn:aws:iam::111122223333:user/other"), Operations: []types.GrantOperation{"Encrypt"}})
 	if err != nil {
 		t.Fatal(err)
