@@ -61,8 +61,10 @@ var grantees = []string{"role/worker", "role/worker0", "role/worker1", "role/wor
 
 // options change a server before it is made.
 type options struct {
-	faults  bool // put a module between that records, and fails when it is told to
-	quantum bool // and this one has ML-DSA and ML-KEM
+	faults  bool     // put a module between that records, and fails when it is told to
+	quantum bool     // and this one has ML-DSA and ML-KEM
+	cors    []string // origins
+	limits  *transport.Limits
 	token   func(*hsm.Config)
 	service func(*service.Config)
 }
@@ -113,12 +115,17 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	s.Secret = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	handler, err := transport.New(transport.Config{Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, otherRegion},
-		Ready: map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now})
-	if err != nil {
+	tc := transport.Config{CORSOrigins: o.cors, Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, otherRegion},
+		Ready: map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
+	listener := httptest.NewUnstartedServer(nil)
+	if o.limits != nil {
+		tc.AnswerWithin = o.limits.Answer
+		listener.Config.ReadTimeout, listener.Config.WriteTimeout = o.limits.Read, o.limits.Write
+	}
+	if listener.Config.Handler, err = transport.New(tc); err != nil {
 		t.Fatal(err)
 	}
-	listener := httptest.NewServer(handler)
+	listener.Start()
 	t.Cleanup(func() {
 		s.http.CloseIdleConnections()
 		listener.Close()

@@ -28,7 +28,7 @@ import (
 	"github.com/verenc/kms/transport/sigv4"
 )
 
-// Config is what a handler is made of. All members but Now are required.
+// Config is what a handler is made of. Members without a default are required.
 type Config struct {
 	Service *service.Service
 	Log     *zap.Logger
@@ -37,7 +37,11 @@ type Config struct {
 	Regions []string
 	// Ready are the checks of /readyz, by name.
 	Ready map[string]func(context.Context) error
-	Now   func() time.Time // default time.Now
+	// CORSOrigins are the origins of web pages whose scripts may call the operations; "*" is every one. Default none.
+	CORSOrigins []string
+	// AnswerWithin is how long a request may wait for the token and the store; 0 is without limit. See LimitsFor.
+	AnswerWithin time.Duration
+	Now          func() time.Time // default time.Now
 }
 
 // handler serves POST /.
@@ -68,7 +72,7 @@ func New(cfg Config) (http.Handler, error) {
 	health(r, cfg)
 	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like the others
 	r.MethodNotAllowedHandler = r.NotFoundHandler
-	return r, nil
+	return crossOrigin(r, cfg.CORSOrigins), nil
 }
 
 func serves(regions []string) func(string) bool {
@@ -137,6 +141,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
+	if h.cfg.AnswerWithin > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.AnswerWithin)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
 	out, err := h.guarded(w, r, x)
 	code, status := "", http.StatusOK
 	var cause error
