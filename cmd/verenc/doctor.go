@@ -54,6 +54,7 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 	e := &examination{}
 	e.examineToken(ctx, c)
 	e.examineDatabase(ctx, c)
+	e.examineClients(c)
 	return e.print(out)
 }
 
