@@ -24,8 +24,8 @@ kms() {
 	aws --endpoint-url "$url" kms "$@"
 }
 
-key=$(kms create-key --description demo --query KeyMetadata.KeyId --output text)
-echo "$key"
+key=$(kms create-key --description demo --query KeyMetadata.Arn --output text)
+echo "$key   (arn_format: aws; the other form, arn_format: verenc, is arn:verenc:ACCOUNT:key/ID)"
 kms generate-data-key-without-plaintext --key-id "$key" --key-spec AES_256 --encryption-context tenant=blue \
 	--query CiphertextBlob --output text | base64 -d >"$data/datakey"
 echo "a data key that nobody has seen, wrapped in the token: $(stat -c %s "$data/datakey") bytes"

@@ -12,6 +12,8 @@ log=$data/verenc.log
 credentials=$data/aws-credentials
 
 eval "$(go run ./softhsm/token -dir "$data/token")" # sets SOFTHSM2_CONF and VERENC_TOKEN_*; no secrets
+# ARNs as AWS writes them, which every AWS client takes. The default, verenc, is for sites where nobody may take a key for one at AWS.
+export VERENC_ARN_FORMAT=${VERENC_ARN_FORMAT-aws}
 export VERENC_DATABASE=$data/verenc.db VERENC_AUDIT_DIR=$data/audit
 export VERENC_LISTEN=${VERENC_LISTEN:-127.0.0.1:8600}
 export VERENC_PRIVATE_LISTEN=${VERENC_PRIVATE_LISTEN-127.0.0.1:8601}
@@ -41,7 +43,8 @@ if [ -z "$address" ]; then
 fi
 
 cat <<EOF
-Verenc KMS serves on http://$address (log: $log). Paste into another terminal:
+Verenc KMS serves on http://$address (log: $log), with arn_format: $VERENC_ARN_FORMAT, which every AWS
+client takes; arn_format: verenc marks keys as none of AWS's. Paste into another terminal:
 
   export AWS_SHARED_CREDENTIALS_FILE=$credentials AWS_DEFAULT_REGION=us-east-1
   kms() { aws --endpoint-url http://$address kms "\$@"; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients]
+# Usage: scripts/setup.sh [clients] [browser]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2 and, with "clients", the AWS CLI and boto3 that the tests and the
-# demo use. On other systems it says what to install. Does nothing, quickly, when all is there.
+# demo use and, with "browser", Chromium and npm for a test. On other systems it says what to install. Does nothing, quickly, when all is there.
 set -euo pipefail
 
 fail() {
@@ -20,10 +20,14 @@ has_softhsm() {
 
 missing=()
 has_softhsm || missing+=(softhsm2)
-if [ "${1:-}" = clients ]; then
+if [[ " $* " == *" clients "* ]]; then
 	# The distribution's own, even where a pyenv or a venv has others first on the PATH.
 	[ -x /usr/bin/aws ] || missing+=(awscli)
 	/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing+=(python3-boto3)
+fi
+if [[ " $* " == *" browser "* ]]; then
+	[ -x /usr/bin/chromium ] || missing+=(chromium)
+	command -v npm >/dev/null || missing+=(npm)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -177,7 +177,7 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 	if err != nil {
 		return nil, fmt.Errorf("find the key: %w", err)
 	}
-	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k, use: use}, nil
+	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: use}, nil
 }
 
 // policyNames are the names of a caller's identity policies, in the order of standing.

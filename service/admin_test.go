@@ -122,7 +122,7 @@ func TestProblems(t *testing.T) {
 		{"boundary", "Syntax errors", false, func(p *service.Principal) { p.Boundary = "{" }},
 		{"trust", "only roles", false, func(p *service.Principal) { p.Trust = trustText }},
 		{"trust", "needs a trust policy", true, func(p *service.Principal) { p.Trust = "" }},
-		{"trust", "Principal", true, func(p *service.Principal) { p.Trust = identityText }},
+		{"trust", "no principal", true, func(p *service.Principal) { p.Trust = identityText }},
 		{"max_session", "only roles", false, func(p *service.Principal) { p.MaxSession = 3600 }},
 		{"max_session", "3600 to 43200", true, func(p *service.Principal) { p.MaxSession = 3599 }},
 		{"max_session", "3600 to 43200", true, func(p *service.Principal) { p.MaxSession = 43201 }},

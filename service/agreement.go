@@ -55,7 +55,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, c *Caller, in *DeriveS
 		return nil, tokenError(err)
 	}
 	s.used(c, "DeriveSharedSecret", k)
-	return &DeriveSharedSecretResponse{KeyId: s.arns.key(k), SharedSecret: secret, KeyAgreementAlgorithm: agreementECDH, KeyOrigin: k.Origin}, nil
+	return &DeriveSharedSecretResponse{KeyId: s.arns(ctx).key(k), SharedSecret: secret, KeyAgreementAlgorithm: agreementECDH, KeyOrigin: k.Origin}, nil
 }
 
 // peerPoint gives the peer's uncompressed point, which is on the key's own curve: crypto/x509 reads no point that is on none.
@@ -63,7 +63,7 @@ func peerPoint(spki []byte, k *Key) ([]byte, error) {
 	wrong := refuse(CodeValidation, "PublicKey is not a valid public key for key spec %s.", k.Spec)
 	peer, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, wrong.because(err)
+		return nil, &Error{Code: CodeValidation, cause: err} // AWS sends no message
 	}
 	own, err := x509.ParsePKIXPublicKey(k.PublicKey)
 	if err != nil {

@@ -21,7 +21,9 @@ func checkAliasName(name string) error {
 	case !strings.HasPrefix(name, aliasPrefix):
 		return refuse(CodeValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case strings.HasPrefix(name, aliasReserved):
-		return refuse(CodeInvalidAliasName, "The prefix %s is reserved.", aliasReserved)
+		return &Error{Code: CodeNotAuthorized} // AWS sends no message
+	case strings.Contains(name, ":"): // which AliasNameType has, and no alias
+		return refuse(CodeValidation, "%s contains invalid characters for an alias", name)
 	case !aliasPattern.MatchString(name):
 		return refuse(CodeInvalidAliasName, "%s contains invalid characters for an alias", name)
 	}
@@ -35,7 +37,7 @@ func (s *Service) aliasTarget(ctx context.Context, c *Caller, op, keyID string) 
 	}
 	k, err := s.keyFor(ctx, c, keyUse{op: op, keyID: keyID})
 	if err == nil && k.Account != c.Account {
-		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
 	}
 	return k, err
 }
@@ -63,16 +65,16 @@ func (s *Service) CreateAlias(ctx context.Context, c *Caller, in *CreateAliasReq
 	a.KeyID = k.ID
 	err = s.store.InsertAlias(ctx, a, maxAliases)
 	if errors.Is(err, ErrExists) {
-		return nil, refuse(CodeAlreadyExists, "An alias with the name %s already exists", s.arns.alias(a))
+		return nil, refuse(CodeAlreadyExists, "An alias with the name %s already exists", s.arns(ctx).alias(a))
 	}
-	return &Empty{}, s.aliasError(err, a)
+	return &Empty{}, s.aliasError(ctx, err, a)
 }
 
 // aliasError maps what the store said of a change to an alias.
-func (s *Service) aliasError(err error, a *Alias) error {
+func (s *Service) aliasError(ctx context.Context, err error, a *Alias) error {
 	switch {
 	case errors.Is(err, ErrNoRow):
-		return s.noAlias(a.Account, a.Region, a.Name)
+		return s.noAlias(ctx, a.Account, a.Region, a.Name)
 	case errors.Is(err, ErrLimit):
 		return refuse(CodeLimitExceeded, "The key has %d aliases, the most that it can have.", maxAliases)
 	}
@@ -85,7 +87,7 @@ type UpdateAliasRequest struct {
 	TargetKeyId string `shape:"KeyIdType" required:"true"`
 }
 
-// UpdateAlias points an alias at another key of the same spec and usage.
+// UpdateAlias points an alias at another key of the same kind and usage (API Reference, UpdateAlias, TargetKeyId).
 func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasRequest) (*Empty, error) {
 	a, old, err := s.aliasOfCaller(ctx, c, "UpdateAlias", in.AliasName)
 	if err != nil {
@@ -95,13 +97,13 @@ func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasReq
 	if err != nil {
 		return nil, err
 	}
-	if k.Spec != old.Spec || k.Usage != old.Usage {
-		return nil, refuse(CodeValidation, "The alias %s can be associated only with a key of KeySpec %s and KeyUsage %s.",
-			s.arns.alias(a), old.Spec, old.Usage)
+	if k.kind() != old.kind() || k.Usage != old.Usage {
+		return nil, refuse(CodeValidation, "The alias %s can be associated only with another %s key of KeyUsage %s.",
+			s.arns(ctx).alias(a), old.kind(), old.Usage)
 	}
 	changed := *a
 	changed.KeyID, changed.UpdatedAt = k.ID, s.now()
-	return &Empty{}, s.aliasError(s.store.UpdateAlias(ctx, &changed, maxAliases), a)
+	return &Empty{}, s.aliasError(ctx, s.store.UpdateAlias(ctx, &changed, maxAliases), a)
 }
 
 // aliasOfCaller finds an alias with its key and authorises its change on both.
@@ -114,11 +116,11 @@ func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string)
 	}
 	a, err := s.store.Alias(ctx, c.Account, c.Region, name)
 	if err != nil {
-		return nil, nil, s.aliasError(err, &Alias{Account: c.Account, Region: c.Region, Name: name})
+		return nil, nil, s.aliasError(ctx, err, &Alias{Account: c.Account, Region: c.Region, Name: name})
 	}
 	k, err := s.key(ctx, a.Region, a.KeyID)
 	if err != nil {
-		return nil, nil, s.aliasError(err, a)
+		return nil, nil, s.aliasError(ctx, err, a)
 	}
 	s.noteKey(ctx, k)
 	return a, k, s.authorise(ctx, c, keyUse{op: op}, k)
@@ -135,7 +137,7 @@ func (s *Service) DeleteAlias(ctx context.Context, c *Caller, in *DeleteAliasReq
 	if err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.aliasError(s.store.DeleteAlias(ctx, a.Account, a.Region, a.Name), a)
+	return &Empty{}, s.aliasError(ctx, s.store.DeleteAlias(ctx, a.Account, a.Region, a.Name), a)
 }
 
 // ListAliasesRequest is the input of ListAliases.
@@ -190,7 +192,7 @@ func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesReq
 	aliases, out.NextMarker = cut(p, aliases, func(a *Alias) string { return a.Name })
 	out.Truncated = out.NextMarker != ""
 	for _, a := range aliases {
-		out.Aliases = append(out.Aliases, AliasListEntry{AliasName: a.Name, AliasArn: s.arns.alias(a), TargetKeyId: a.KeyID,
+		out.Aliases = append(out.Aliases, AliasListEntry{AliasName: a.Name, AliasArn: s.arns(ctx).alias(a), TargetKeyId: a.KeyID,
 			CreationDate: Timestamp(a.CreatedAt), LastUpdatedDate: Timestamp(a.UpdatedAt)})
 	}
 	return out, nil

@@ -115,7 +115,7 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 		return nil, fmt.Errorf("attest %s: its token tells no attributes", name)
 	}
 	policySum := sha256.Sum256([]byte(k.Policy))
-	a := &Attestation{Time: s.now().UTC().Truncate(time.Second), Key: AttestedKey{ARN: s.arns.key(k), ID: k.ID, Account: k.Account, Region: k.Region,
+	a := &Attestation{Time: s.now().UTC().Truncate(time.Second), Key: AttestedKey{ARN: s.canonical.key(k), ID: k.ID, Account: k.Account, Region: k.Region,
 		Spec: k.Spec, Usage: k.Usage, Origin: k.Origin, State: k.State, CreatedAt: k.CreatedAt.UTC(), PolicySHA256: hex.EncodeToString(policySum[:])},
 		publicKey: k.PublicKey, keyStore: k.CustomKeyStore}
 	if k.PublicKey != nil {

@@ -53,6 +53,9 @@ func (s *Service) evaluate(ctx context.Context, c *Caller, a access, evaluator f
 	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
 	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
 		EncryptionContext: a.use.encryptionContext(), RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
+	if a.use.embedded {
+		r.Shown = "the resource associated with this ciphertext"
+	}
 	if a.key != nil {
 		r.ResourceTags = tagMap(a.key.Tags)
 		if p.Key, err = s.document(policy.KeyPolicy, a.key.Policy); err != nil {
@@ -121,18 +124,21 @@ func (g *Grant) forPolicy() policy.Grant {
 		EncryptionContextSubset: g.Subset, SourceARN: g.SourceARN}
 }
 
-// keyARNs are the forms under which a policy may name a key or an alias; the first is shown.
-func (s *Service) resourceARNs(account, region, resource string) []string {
-	other := ARNAWS
-	if s.arns == ARNAWS {
-		other = ARNVerenc
+// resourceARNs are the forms under which a policy may name a key or an alias; the first is shown.
+func (s *Service) resourceARNs(ctx context.Context, account, region, resource string) []string {
+	shown := s.arns(ctx)
+	arns := []string{shown.of(account, region, resource)}
+	for _, f := range [...]ARNFormat{ARNAWS, ARNVerenc} {
+		if other := f.form(); other != shown {
+			arns = append(arns, other.of(account, region, resource))
+		}
 	}
-	return []string{s.arns.of(account, region, resource), other.of(account, region, resource)}
+	return arns
 }
 
 // authorise decides on an operation on a key.
 func (s *Service) authorise(ctx context.Context, c *Caller, use keyUse, k *Key) error {
-	return s.decide(ctx, c, access{action: use.permission(), account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k, use: use})
+	return s.decide(ctx, c, access{action: use.permission(), account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: use})
 }
 
 func (u keyUse) permission() string {
@@ -142,14 +148,14 @@ func (u keyUse) permission() string {
 	return "kms:" + u.op
 }
 
-// unknown is the answer for a key, or an alias, that is not there. In another account it is the same as for one that the
-// caller may not use, so that nobody learns which keys others have.
+// unknown is the answer for a key, or an alias, that is not there. In another account (also in "", for the key of a ciphertext) it is
+// the same as for one that the caller may not use, so that nobody learns which keys others have.
 func (s *Service) unknown(ctx context.Context, c *Caller, use keyUse, account, resource string) error {
 	if account == c.Account {
-		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.of(account, c.Region, resource))
+		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).of(account, c.Region, resource))
 	}
 	nobodys := &Key{Account: account, Region: c.Region, Policy: lettingNobody}
-	d, r, err := s.evaluate(ctx, c, access{action: use.permission(), account: account, arns: s.resourceARNs(account, c.Region, resource), key: nobodys, use: use}, policy.Evaluate)
+	d, r, err := s.evaluate(ctx, c, access{action: use.permission(), account: account, arns: s.resourceARNs(ctx, account, c.Region, resource), key: nobodys, use: use}, policy.Evaluate)
 	switch {
 	case err != nil:
 		return err
@@ -171,7 +177,7 @@ var anyResource = []string{"*"}
 
 // authoriseAlias decides on the alias's half of an operation on an alias; the key's half is authorise.
 func (s *Service) authoriseAlias(ctx context.Context, c *Caller, action, name string) error {
-	return s.decide(ctx, c, access{action: "kms:" + action, account: c.Account, arns: s.resourceARNs(c.Account, c.Region, name)})
+	return s.decide(ctx, c, access{action: "kms:" + action, account: c.Account, arns: s.resourceARNs(ctx, c.Account, c.Region, name)})
 }
 
 // authoriseNewKey decides on the making of a key, with its tags if it has any.
@@ -186,7 +192,7 @@ func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, use keyUse) er
 
 // mayRetire lets the principals retire a grant that the grant names, and the account of the key.
 func (s *Service) mayRetire(ctx context.Context, c *Caller, g *Grant, k *Key) error {
-	a := access{action: "kms:RetireGrant", account: k.Account, arns: s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k,
+	a := access{action: "kms:RetireGrant", account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k,
 		use: keyUse{op: "RetireGrant", grant: g}}
 	principals := []string{rootARN(k.Account)}
 	if g.Retiring != "" {

@@ -75,7 +75,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDa
 	}
 	s.used(c, "GenerateDataKey", d.key)
 	return &GenerateDataKeyResponse{CiphertextBlob: append(d.head, sealed.Box...), Plaintext: sealed.Plaintext,
-		KeyId: s.arns.key(d.key), KeyMaterialId: d.key.materialID()}, nil
+		KeyId: s.arns(ctx).key(d.key), KeyMaterialId: d.key.materialID()}, nil
 }
 
 // GenerateDataKeyWithoutPlaintextRequest is the input of GenerateDataKeyWithoutPlaintext.
@@ -108,7 +108,7 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller
 		return nil, tokenError(err)
 	}
 	s.used(c, "GenerateDataKeyWithoutPlaintext", d.key)
-	return &GenerateDataKeyWithoutPlaintextResponse{CiphertextBlob: append(d.head, box...), KeyId: s.arns.key(d.key),
+	return &GenerateDataKeyWithoutPlaintextResponse{CiphertextBlob: append(d.head, box...), KeyId: s.arns(ctx).key(d.key),
 		KeyMaterialId: d.key.materialID()}, nil
 }
 
@@ -162,7 +162,7 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 		return nil, err
 	}
 	if !k.symmetric() {
-		return nil, refuse(CodeInvalidKeyUsage, "%s key spec is %s which is not valid for %s.", s.arns.key(k), k.Spec, use.op)
+		return nil, refuse(CodeInvalidKeyUsage, "%s key spec is %s which is not valid for %s.", s.arns(ctx).key(k), k.Spec, use.op)
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
@@ -207,7 +207,7 @@ func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form byte)
 	}
 	note(ctx, "plaintextInServerMemory", true)
 	if s.cfg.RequireHiddenDataKeys {
-		return refuse(CodeUnsupportedOperation, msgTokenCannot, op+" with "+s.arns.key(k),
+		return refuse(CodeUnsupportedOperation, msgTokenCannot, op+" with "+s.arns(ctx).key(k),
 			"the plaintext would pass through the server's memory, which token.require_hidden_data_keys forbids")
 	}
 	return nil

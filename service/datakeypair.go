@@ -52,7 +52,7 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, c *Caller, in *Genera
 	}
 	s.used(c, "GenerateDataKeyPair", p.key)
 	return &GenerateDataKeyPairResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PrivateKeyPlaintext: private,
-		PublicKey: p.public, KeyId: s.arns.key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+		PublicKey: p.public, KeyId: s.arns(ctx).key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
 }
 
 // GenerateDataKeyPairWithoutPlaintextRequest is the input of GenerateDataKeyPairWithoutPlaintext.
@@ -83,7 +83,7 @@ func (s *Service) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, c *Ca
 	clear(p.private)
 	s.used(c, "GenerateDataKeyPairWithoutPlaintext", p.key)
 	return &GenerateDataKeyPairWithoutPlaintextResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PublicKey: p.public,
-		KeyId: s.arns.key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+		KeyId: s.arns(ctx).key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
 }
 
 // dataKeyPair is a sealed key pair. private is nil when it was born in the token and never left it.
@@ -110,7 +110,7 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 		return nil, err
 	}
 	if plan.key.CustomKeyStore != "" {
-		return nil, refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns.key(plan.key), plan.key.Origin)
+		return nil, refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns(ctx).key(plan.key), plan.key.Origin)
 	}
 	if err := dryRun(dry); err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateReq
 		return nil, internal(fmt.Errorf("encapsulate: %w", err))
 	}
 	s.used(c, "Encapsulate", k)
-	return &EncapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns.key(k), SharedSecret: secret, SharedSecretCiphertextBlob: ciphertext}, nil
+	return &EncapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns(ctx).key(k), SharedSecret: secret, SharedSecretCiphertextBlob: ciphertext}, nil
 }
 
 // encapsulation finds the key and its scheme.
@@ -118,5 +118,5 @@ func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateReq
 		return nil, tokenError(err)
 	}
 	s.used(c, "Decapsulate", k)
-	return &DecapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns.key(k), SharedSecret: secret}, nil
+	return &DecapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns(ctx).key(k), SharedSecret: secret}, nil
 }

@@ -13,7 +13,6 @@ const (
 	maxPlaintext       = 4096                // bytes; API Reference, Encrypt
 	modifierNoCipher   = "IGNORE_CIPHERTEXT" // DryRunModifierType
 	msgDryRun          = "The request would have succeeded, but the DryRun option is set."
-	msgUnknownKey      = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
 	msgIncorrectKey    = "The key ID in the request does not identify a CMK that can perform this operation."
 	msgNoAttestation   = "Recipient is not supported: this service does not verify attestation documents."
 	msgContextWithRSA  = "EncryptionContext is not supported with algorithm %s."
@@ -90,7 +89,7 @@ func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*
 		return nil, err
 	}
 	s.used(c, "Encrypt", k)
-	return &EncryptResponse{CiphertextBlob: blob, KeyId: s.arns.key(k), EncryptionAlgorithm: algorithm}, nil
+	return &EncryptResponse{CiphertextBlob: blob, KeyId: s.arns(ctx).key(k), EncryptionAlgorithm: algorithm}, nil
 }
 
 // checkPlaintext refuses what is too long for RSAES-OAEP (RFC 8017 section 7.1.1: modulus - 2 * hash - 2).
@@ -196,7 +195,7 @@ func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*
 		return nil, err
 	}
 	s.used(c, "Decrypt", k)
-	return &DecryptResponse{KeyId: s.arns.key(k), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
+	return &DecryptResponse{KeyId: s.arns(ctx).key(k), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
 }
 
 // ciphertext is what Decrypt and ReEncrypt are asked to open.
@@ -222,6 +221,9 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 	if src.use.keyID != "" {
 		var err error
 		if named, err = s.keyFor(ctx, c, src.use); err != nil {
+			if _, _, _, notOurs := parseBlob(src.blob); isCode(err, CodeInvalidKeyUsage) && !ignoreBlob && notOurs == nil {
+				return nil, refuse(CodeIncorrectKey, msgIncorrectKey) // a ciphertext of a symmetric key, and this is none
+			}
 			return nil, err
 		}
 		if src.use.algorithm, err = s.encryptionAlgorithm(src.use.algorithm, named); err != nil {
@@ -250,16 +252,17 @@ func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (
 	if err := s.readTokens(ctx, &src.use); err != nil {
 		return nil, err
 	}
+	src.use.embedded = true
 	k, err := s.key(ctx, c.Region, src.header.keyID)
 	if errors.Is(err, ErrNoRow) {
-		return nil, refuse(CodeAccessDenied, msgUnknownKey)
+		return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
 	}
 	if err != nil {
 		return nil, storeError(err)
 	}
 	if err := s.mayUse(ctx, c, src.use, k); err != nil {
-		if e := new(Error); errors.As(err, &e) && e.Code == CodeAccessDenied && k.Account != c.Account {
-			return nil, refuse(CodeAccessDenied, msgUnknownKey).because(err)
+		if isCode(err, CodeAccessDenied) && k.Account != c.Account {
+			return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
 		}
 		return nil, err
 	}
@@ -365,7 +368,7 @@ func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest
 	}
 	s.used(c, "ReEncrypt", from)
 	s.used(c, "ReEncrypt", to)
-	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: s.arns.key(from), KeyId: s.arns.key(to),
+	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: s.arns(ctx).key(from), KeyId: s.arns(ctx).key(to),
 		SourceEncryptionAlgorithm: source.use.algorithm, DestinationEncryptionAlgorithm: algorithm,
 		SourceKeyMaterialId: sourceMaterial, DestinationKeyMaterialId: to.materialID()}, nil
 }

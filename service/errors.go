@@ -45,6 +45,7 @@ const (
 	CodeKeyUnavailable               Code = "KeyUnavailableException"
 	CodeLimitExceeded                Code = "LimitExceededException"
 	CodeMalformedPolicyDocument      Code = "MalformedPolicyDocumentException"
+	CodeNotAuthorized                Code = "NotAuthorizedException"
 	CodeNotFound                     Code = "NotFoundException"
 	CodeTag                          Code = "TagException"
 	CodeUnsupportedOperation         Code = "UnsupportedOperationException"

@@ -89,6 +89,13 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 	if (len(g.Equals) > 0 || len(g.Subset) > 0) && !k.symmetric() {
 		return nil, refuse(CodeValidation, "Encryption context constraints are valid only in grants for symmetric encryption keys.")
 	}
+	for _, principal := range []string{g.Grantee, g.Retiring} {
+		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
+			return nil, err
+		} else if gone {
+			return nil, refuse(CodeInvalidArn, "ARN does not refer to a valid principal: %s", principal)
+		}
+	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
@@ -106,7 +113,7 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 	case errors.Is(err, ErrLimit):
 		return nil, refuse(CodeLimitExceeded, "The key has %d grants, the most that it can have.", maxGrants)
 	case errors.Is(err, ErrNoRow):
-		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
 	case err != nil:
 		return nil, storeError(err)
 	}
@@ -224,8 +231,8 @@ type GrantListEntry struct {
 	RetiringServicePrincipal string            `json:",omitempty"`
 }
 
-func (s *Service) grantEntry(g *Grant) GrantListEntry {
-	e := GrantListEntry{KeyId: s.arns.of(g.Account, g.Region, "key/"+g.KeyID), GrantId: g.ID, Name: g.Name, CreationDate: Timestamp(g.CreatedAt),
+func (s *Service) grantEntry(ctx context.Context, g *Grant) GrantListEntry {
+	e := GrantListEntry{KeyId: s.arns(ctx).of(g.Account, g.Region, "key/"+g.KeyID), GrantId: g.ID, Name: g.Name, CreationDate: Timestamp(g.CreatedAt),
 		IssuingAccount: g.Issuer, Operations: g.Operations}
 	if g.GranteeIsService {
 		e.GranteeServicePrincipal = g.Grantee
@@ -250,10 +257,10 @@ type ListGrantsResponse struct {
 	Truncated  bool
 }
 
-func (s *Service) listGrants(grants []*Grant, next string) *ListGrantsResponse {
+func (s *Service) listGrants(ctx context.Context, grants []*Grant, next string) *ListGrantsResponse {
 	out := &ListGrantsResponse{Grants: []GrantListEntry{}, NextMarker: next, Truncated: next != ""}
 	for _, g := range grants {
-		out.Grants = append(out.Grants, s.grantEntry(g))
+		out.Grants = append(out.Grants, s.grantEntry(ctx, g))
 	}
 	return out
 }
@@ -292,7 +299,8 @@ func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsReque
 	if in.GrantId != "" && len(wanted) == 0 {
 		return nil, refuse(CodeInvalidGrantID, "The specified grant ID is not valid.")
 	}
-	return s.listGrants(pageOf(p, wanted, func(g *Grant) string { return g.ID })), nil
+	page, next := pageOf(p, wanted, func(g *Grant) string { return g.ID })
+	return s.listGrants(ctx, page, next), nil
 }
 
 // ListRetirableGrantsRequest is the input of ListRetirableGrants.
@@ -326,7 +334,8 @@ func (s *Service) ListRetirableGrants(ctx context.Context, c *Caller, in *ListRe
 	if err != nil {
 		return nil, storeError(err)
 	}
-	return s.listGrants(cut(p, grants, func(g *Grant) string { return g.ID })), nil
+	page, next := cut(p, grants, func(g *Grant) string { return g.ID })
+	return s.listGrants(ctx, page, next), nil
 }
 
 // accountOf is the account in a principal's ARN.

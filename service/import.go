@@ -109,7 +109,7 @@ func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *Get
 	if err != nil {
 		return nil, err
 	}
-	return &GetParametersForImportResponse{KeyId: s.arns.key(k), ImportToken: sealed, PublicKey: public, ParametersValidTo: Timestamp(t.ExpiresAt)}, nil
+	return &GetParametersForImportResponse{KeyId: s.arns(ctx).key(k), ImportToken: sealed, PublicKey: public, ParametersValidTo: Timestamp(t.ExpiresAt)}, nil
 }
 
 func (s *Service) openImportToken(ctx context.Context, sealed []byte, k *Key) (t importToken, err error) {
@@ -163,7 +163,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	if err := s.canImport(k.Spec, t.Algorithm); err != nil { // the token may be another one by now
 		return nil, err
 	}
-	isNew, err := s.importType(in, k)
+	isNew, err := s.importType(ctx, in, k)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	if err == nil {
 		id := materialID(k, imported.CheckValue)
 		err = s.updateShared(ctx, "ImportKeyMaterial", k, func(keys []*Key) error {
-			return s.adopt(keys, k.Region, m.Ordinal, id, imported.Public, in, isNew)
+			return s.adopt(ctx, keys, k.Region, m.Ordinal, id, imported.Public, in, isNew)
 		})
 		m.ID = id
 	}
@@ -183,7 +183,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	if err != nil {
 		return nil, err
 	}
-	out := &ImportKeyMaterialResponse{KeyId: s.arns.key(k)}
+	out := &ImportKeyMaterialResponse{KeyId: s.arns(ctx).key(k)}
 	if k.symmetric() {
 		out.KeyMaterialId = m.ID
 	}
@@ -238,7 +238,7 @@ func (s *Service) checkValidTo(in *ImportKeyMaterialRequest) error {
 }
 
 // importType tells whether new material is imported, and refuses what the key does not allow.
-func (s *Service) importType(in *ImportKeyMaterialRequest, k *Key) (isNew bool, err error) {
+func (s *Service) importType(ctx context.Context, in *ImportKeyMaterialRequest, k *Key) (isNew bool, err error) {
 	if !k.symmetric() && (in.ImportType != "" || in.KeyMaterialDescription != "" || in.KeyMaterialId != "") {
 		return false, refuse(CodeUnsupportedOperation, "ImportType, KeyMaterialDescription and KeyMaterialId are valid only for symmetric encryption keys.")
 	}
@@ -247,14 +247,14 @@ func (s *Service) importType(in *ImportKeyMaterialRequest, k *Key) (isNew bool, 
 	case isNew && in.KeyMaterialId != "":
 		return false, refuse(CodeValidation, "KeyMaterialId must not be set if the ImportType is %s", importNew)
 	case isNew && k.multiRegion() && !k.primary():
-		return false, refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns.key(k))
+		return false, refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns(ctx).key(k))
 	}
 	return isNew, nil
 }
 
 // adopt makes the scrap material with this ordinal one of the key's: a new one, or the objects of one that the key has
 // had. What it replaces becomes scrap.
-func (s *Service) adopt(keys []*Key, region string, ordinal uint32, id string, public []byte, in *ImportKeyMaterialRequest, isNew bool) error {
+func (s *Service) adopt(ctx context.Context, keys []*Key, region string, ordinal uint32, id string, public []byte, in *ImportKeyMaterialRequest, isNew bool) error {
 	k := keys[slices.IndexFunc(keys, func(k *Key) bool { return k.Region == region })]
 	scrap, ok := k.material(ordinal)
 	if !ok || !scrap.Scrap {
@@ -267,7 +267,7 @@ func (s *Service) adopt(keys []*Key, region string, ordinal uint32, id string, p
 	case known < 0:
 		if p := k.pending(); p != nil {
 			return refuse(CodeInvalidState, "New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.",
-				id, s.arns.key(k), p.ID)
+				id, s.arns(ctx).key(k), p.ID)
 		}
 		first := k.current() == nil
 		scrap.Scrap, scrap.ID, scrap.Pending = false, id, !first
@@ -335,7 +335,7 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, c *Caller, in *
 	if err != nil {
 		return nil, err
 	}
-	out := &DeleteImportedKeyMaterialResponse{KeyId: s.arns.key(k)}
+	out := &DeleteImportedKeyMaterialResponse{KeyId: s.arns(ctx).key(k)}
 	m := k.current()
 	if in.KeyMaterialId != "" {
 		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == in.KeyMaterialId && !m.Scrap })

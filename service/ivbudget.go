@@ -127,7 +127,7 @@ func (b *ivBudget) exhausted(material string) bool {
 // stops at the limit.
 func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	if k.Origin == originExternal && s.ivs.exhausted(m.ID) {
-		return refuse(CodeLimitExceeded, "The key material of %s has done as many encryptions as it safely can. Import new key material.", s.arns.key(k))
+		return refuse(CodeLimitExceeded, "The key material of %s has done as many encryptions as it safely can. Import new key material.", s.arns(ctx).key(k))
 	}
 	allowed, ask := s.ivs.take(m.ID)
 	if ask {

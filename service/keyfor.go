@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 )
@@ -14,6 +13,7 @@ type keyUse struct {
 	action      string   // permission without "kms:", when it is not the operation's name
 	keyID       string   // as the client gave it
 	grantTokens []string // as the client gave them
+	embedded    bool     // the ciphertext names the key, and not the client
 	tokenGrants []*Grant // that grantTokens belong to; readTokens sets it
 
 	context           map[string]string // EncryptionContext
@@ -56,14 +56,10 @@ func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) err
 	if err := s.authorise(ctx, c, use, k); err != nil {
 		return err
 	}
-	if err := s.checkOrigin(use.op, k); err != nil {
-		return err
-	}
-	if err := s.checkState(use.op, k); err != nil {
-		return err
-	}
-	if usages := keyRules[use.op].usages; usages != nil && !slices.Contains(usages, k.Usage) {
-		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns.key(k), k.Usage, use.op)
+	for _, check := range keyRules[use.op].order() {
+		if err := check(s, ctx, use.op, k); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -116,13 +112,13 @@ func (s *Service) resolveAlias(ctx context.Context, c *Caller, use keyUse, accou
 		return nil, s.unknown(ctx, c, use, account, name)
 	}
 	if errors.Is(err, ErrNoRow) {
-		return nil, s.noAlias(account, c.Region, name)
+		return nil, s.noAlias(ctx, account, c.Region, name)
 	}
 	return nil, storeError(err)
 }
 
-func (s *Service) noAlias(account, region, name string) error {
-	return refuse(CodeNotFound, "Alias %s is not found.", s.arns.of(account, region, name))
+func (s *Service) noAlias(ctx context.Context, account, region, name string) error {
+	return refuse(CodeNotFound, "Alias %s is not found.", s.arns(ctx).of(account, region, name))
 }
 
 // key is Store.Key for what clients may see.
@@ -142,13 +138,13 @@ func (s *Service) updateKey(ctx context.Context, op string, k *Key, change func(
 		if hidden(k) {
 			return ErrNoRow
 		}
-		if err := s.checkState(op, k); err != nil {
+		if err := s.checkState(ctx, op, k); err != nil {
 			return err
 		}
 		return change(k)
 	})
 	if errors.Is(err, ErrNoRow) {
-		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
 	}
 	return storeError(err)
 }

@@ -28,7 +28,8 @@ func defaultPolicy(account string) string {
 }`
 }
 
-// checkPolicy refuses a key policy that is none, or that keeps the caller from changing it again.
+// checkPolicy refuses a key policy that is none, that names somebody who is not there, or that keeps the caller from changing
+// it again.
 func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypass bool) error {
 	if len(text) > maxPolicy {
 		return refuse(CodeLimitExceeded, "The policy has %d bytes; %d are the most that it can have.", len(text), maxPolicy)
@@ -36,6 +37,13 @@ func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypas
 	d, err := policy.Parse(policy.KeyPolicy, text)
 	if err != nil {
 		return refuse(CodeMalformedPolicyDocument, "%s", err)
+	}
+	for _, arn := range d.Principals() {
+		if gone, err := s.noPrincipal(ctx, c.Account, arn); err != nil {
+			return err
+		} else if gone {
+			return refuse(CodeMalformedPolicyDocument, "%s", policy.ErrInvalidPrincipals)
+		}
 	}
 	if bypass {
 		return nil

@@ -46,10 +46,10 @@ type KeyMetadata struct {
 }
 
 // metadata is all of it that a key's row tells.
-func (s *Service) metadata(k *Key) KeyMetadata {
+func (s *Service) metadata(ctx context.Context, k *Key) KeyMetadata {
 	state := s.stateOf(k)
 	m := KeyMetadata{
-		AWSAccountId: k.Account, KeyId: k.ID, Arn: s.arns.key(k),
+		AWSAccountId: k.Account, KeyId: k.ID, Arn: s.arns(ctx).key(k),
 		CreationDate: Timestamp(k.CreatedAt), Enabled: state == StateEnabled, Description: k.Description,
 		KeyUsage: k.Usage, KeyState: string(state), Origin: k.Origin, KeyManager: "CUSTOMER",
 		CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec, MultiRegion: k.multiRegion(), CustomKeyStoreId: k.CustomKeyStore,
@@ -98,7 +98,7 @@ func (k *Key) earliestExpiry() time.Time {
 
 // describe is metadata with what other rows tell.
 func (s *Service) describe(ctx context.Context, k *Key) (m KeyMetadata, err error) {
-	m = s.metadata(k)
+	m = s.metadata(ctx, k)
 	if m.MultiRegionConfiguration, err = s.configuration(ctx, k); err != nil || k.CustomKeyStore == "" {
 		return m, err
 	}
@@ -170,7 +170,7 @@ func (s *Service) ListKeys(ctx context.Context, c *Caller, in *ListKeysRequest) 
 	keys, out.NextMarker = cut(p, keys, func(k *Key) string { return k.ID })
 	out.Truncated = out.NextMarker != ""
 	for _, k := range keys {
-		out.Keys = append(out.Keys, KeyListEntry{KeyId: k.ID, KeyArn: s.arns.key(k)})
+		out.Keys = append(out.Keys, KeyListEntry{KeyId: k.ID, KeyArn: s.arns(ctx).key(k)})
 	}
 	return out, nil
 }

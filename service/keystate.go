@@ -1,8 +1,15 @@
 package service
 
-// keyRule says what an operation needs of its key.
+import (
+	"context"
+	"slices"
+)
+
+// keyRule says what an operation needs of its key. Where a key lacks several things, the state is what the client hears of
+// first, then spec and origin, then the usage; only the operations on imported material look at the origin before the state.
 type keyRule struct {
 	byAlias bool     // an alias may name the key
+	early   bool     // only is looked at before the state
 	usages  []string // KeyUsage must be one of them; nil for any
 	only    origins  // which keys it is for
 	states  stateRow
@@ -18,6 +25,7 @@ const (
 	importable           // material of EXTERNAL origin
 	multiRegions         // a multi-Region primary key
 	keyPairs             // asymmetric
+	ownToken             // in no custom key store
 )
 
 // stateRow tells per key state what an operation does (AWS page "Key states of AWS KMS keys"); a state that is
@@ -70,7 +78,7 @@ var keyRules = map[string]keyRule{
 	"Decapsulate":                         {byAlias: true, usages: encapsulating, states: cryptoState},
 	"Decrypt":                             {byAlias: true, usages: encrypting, states: cryptoState},
 	"DeleteAlias":                         {states: anyState},
-	"DeleteImportedKeyMaterial":           {only: importable, states: deleteImportState},
+	"DeleteImportedKeyMaterial":           {early: true, only: importable, states: deleteImportState},
 	"DeriveSharedSecret":                  {byAlias: true, usages: agreeing, states: cryptoState},
 	"DescribeKey":                         {byAlias: true, states: anyState},
 	"DisableKey":                          {states: enableState},
@@ -86,10 +94,10 @@ var keyRules = map[string]keyRule{
 	"GenerateMac":                         {byAlias: true, usages: macking, states: cryptoState},
 	"GetKeyLastUsage":                     {states: anyState},
 	"GetKeyPolicy":                        {states: anyState},
-	"GetKeyRotationStatus":                {only: rotatable, states: anyState},
-	"GetParametersForImport":              {only: importable, states: scheduleState},
+	"GetKeyRotationStatus":                {only: ownToken, states: anyState},
+	"GetParametersForImport":              {early: true, only: importable, states: scheduleState},
 	"GetPublicKey":                        {byAlias: true, only: keyPairs, states: cryptoState},
-	"ImportKeyMaterial":                   {only: importable, states: changeState},
+	"ImportKeyMaterial":                   {early: true, only: importable, states: changeState},
 	"ListAliases":                         {states: anyState},
 	"ListGrants":                          {states: anyState},
 	"ListKeyPolicies":                     {states: anyState},
@@ -112,10 +120,29 @@ var keyRules = map[string]keyRule{
 	"VerifyMac":                           {byAlias: true, usages: macking, states: cryptoState},
 }
 
+// keyCheck refuses an operation on a key.
+type keyCheck func(s *Service, ctx context.Context, op string, k *Key) error
+
+// order is the checks in their order.
+func (r keyRule) order() [3]keyCheck {
+	if r.early {
+		return [...]keyCheck{(*Service).checkOrigin, (*Service).checkState, (*Service).checkUsage}
+	}
+	return [...]keyCheck{(*Service).checkState, (*Service).checkOrigin, (*Service).checkUsage}
+}
+
+// checkUsage refuses an operation on a key of another KeyUsage.
+func (s *Service) checkUsage(ctx context.Context, op string, k *Key) error {
+	if usages := keyRules[op].usages; usages != nil && !slices.Contains(usages, k.Usage) {
+		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns(ctx).key(k), k.Usage, op)
+	}
+	return nil
+}
+
 // checkOrigin refuses an operation that is not for keys like this one.
-func (s *Service) checkOrigin(op string, k *Key) error {
+func (s *Service) checkOrigin(ctx context.Context, op string, k *Key) error {
 	wrongOrigin := func() error {
-		return refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns.key(k), k.Origin)
+		return refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns(ctx).key(k), k.Origin)
 	}
 	switch keyRules[op].only {
 	case importable:
@@ -129,13 +156,17 @@ func (s *Service) checkOrigin(op string, k *Key) error {
 		if k.Origin != originKMS && (k.Origin != originExternal || keyRules[op].only == autoRotates) {
 			return wrongOrigin()
 		}
+	case ownToken:
+		if k.Origin != originKMS && k.Origin != originExternal {
+			return wrongOrigin()
+		}
 	case keyPairs:
 		if keySpecs[k.Spec].pair == 0 {
-			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", s.arns.key(k), k.Spec, op)
+			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", s.arns(ctx).key(k), k.Spec, op)
 		}
 	case multiRegions:
 		if !k.multiRegion() || !k.primary() {
-			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns.key(k))
+			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns(ctx).key(k))
 		}
 	}
 	return nil
@@ -156,8 +187,8 @@ func (s *Service) stateOf(k *Key) KeyState {
 	return k.State
 }
 
-func (s *Service) checkState(op string, k *Key) error {
-	arn := s.arns.key(k)
+func (s *Service) checkState(ctx context.Context, op string, k *Key) error {
+	arn := s.arns(ctx).key(k)
 	state := s.stateOf(k)
 	switch keyRules[op].states[state] {
 	case disabled:

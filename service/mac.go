@@ -28,7 +28,7 @@ func (s *Service) GenerateMac(ctx context.Context, c *Caller, in *GenerateMacReq
 		return nil, err
 	}
 	s.used(c, "GenerateMac", k)
-	return &GenerateMacResponse{Mac: mac, MacAlgorithm: in.MacAlgorithm, KeyId: s.arns.key(k)}, nil
+	return &GenerateMacResponse{Mac: mac, MacAlgorithm: in.MacAlgorithm, KeyId: s.arns(ctx).key(k)}, nil
 }
 
 func (s *Service) mac(ctx context.Context, c *Caller, use keyUse, message []byte, dry bool) (*Key, []byte, error) {
@@ -77,5 +77,5 @@ func (s *Service) VerifyMac(ctx context.Context, c *Caller, in *VerifyMacRequest
 		return nil, &Error{Code: CodeInvalidMac} // AWS sends no message
 	}
 	s.used(c, "VerifyMac", k)
-	return &VerifyMacResponse{KeyId: s.arns.key(k), MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
+	return &VerifyMacResponse{KeyId: s.arns(ctx).key(k), MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
 }

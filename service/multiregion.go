@@ -33,7 +33,7 @@ func (s *Service) configuration(ctx context.Context, k *Key) (*MultiRegionConfig
 		m.MultiRegionKeyType = "PRIMARY"
 	}
 	for _, r := range related {
-		entry := MultiRegionKey{Arn: s.arns.key(r), Region: r.Region}
+		entry := MultiRegionKey{Arn: s.arns(ctx).key(r), Region: r.Region}
 		switch {
 		case r.primary():
 			m.PrimaryKey = entry
@@ -60,7 +60,7 @@ func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change f
 		if i < 0 {
 			return nil, ErrNoRow
 		}
-		if err := s.checkState(op, keys[i]); err != nil {
+		if err := s.checkState(ctx, op, keys[i]); err != nil {
 			return nil, err
 		}
 		changed, err := change(keys)
@@ -73,7 +73,7 @@ func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change f
 		return changed, err
 	})
 	if errors.Is(err, ErrNoRow) {
-		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.key(k))
+		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
 	}
 	return storeError(err)
 }
@@ -92,7 +92,7 @@ type ReplicateKeyRequest struct {
 type ReplicateKeyResponse struct {
 	ReplicaKeyMetadata KeyMetadata
 	ReplicaPolicy      string
-	ReplicaTags        []Tag
+	ReplicaTags        []Tag `json:",omitempty"`
 }
 
 // ReplicateKey makes a key of the same id and material in another region. Both name the same token objects, so that
@@ -106,7 +106,7 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 		return nil, err
 	}
 	if in.ReplicaRegion == k.Region || !s.serves(in.ReplicaRegion) {
-		return nil, refuse(CodeUnsupportedOperation, "ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, s.arns.key(k))
+		return nil, refuse(CodeUnsupportedOperation, "ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, s.arns(ctx).key(k))
 	}
 	there, toBe := *c, *k
 	there.Region, toBe.Region = in.ReplicaRegion, in.ReplicaRegion
@@ -122,7 +122,7 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	err = s.updateRelated(ctx, "ReplicateKey", k, func(keys []*Key) ([]*Key, error) {
 		primary := keys[slices.IndexFunc(keys, func(r *Key) bool { return r.Region == k.Region })]
 		if !primary.primary() {
-			return nil, s.checkPrimary(primary)
+			return nil, s.checkPrimary(ctx, primary)
 		}
 		*replica = *primary
 		replica.Region, replica.Description, replica.Policy, replica.Tags = in.ReplicaRegion, in.Description, in.Policy, in.Tags
@@ -137,7 +137,7 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 		return []*Key{replica}, nil
 	})
 	if isCode(err, CodeInternal) && errors.Is(err, ErrExists) {
-		return nil, refuse(CodeAlreadyExists, "%s already exists.", s.arns.of(k.Account, in.ReplicaRegion, "key/"+k.ID))
+		return nil, refuse(CodeAlreadyExists, "%s already exists.", s.arns(ctx).of(k.Account, in.ReplicaRegion, "key/"+k.ID))
 	}
 	if err != nil {
 		return nil, err
@@ -146,7 +146,8 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	if err != nil {
 		return nil, err
 	}
-	return &ReplicateKeyResponse{ReplicaKeyMetadata: m, ReplicaPolicy: replica.Policy, ReplicaTags: append([]Tag{}, in.Tags...)}, nil
+	m.KeyState, m.Enabled = string(StateCreating), false // as AWS says, where it takes a moment
+	return &ReplicateKeyResponse{ReplicaKeyMetadata: m, ReplicaPolicy: replica.Policy, ReplicaTags: in.Tags}, nil
 }
 
 func replicaMaterials(primary *Key) []Material {
@@ -178,9 +179,9 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *Update
 	return &Empty{}, s.updateShared(ctx, "UpdatePrimaryRegion", k, func(keys []*Key) error {
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == in.PrimaryRegion && r.Region != k.Region })
 		if i < 0 {
-			return refuse(CodeNotFound, "Key '%s' does not exist", s.arns.of(k.Account, in.PrimaryRegion, "key/"+k.ID))
+			return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).of(k.Account, in.PrimaryRegion, "key/"+k.ID))
 		}
-		if err := s.checkState("UpdatePrimaryRegion", keys[i]); err != nil {
+		if err := s.checkState(ctx, "UpdatePrimaryRegion", keys[i]); err != nil {
 			return err
 		}
 		if err := s.authorise(ctx, c, keyUse{op: "UpdatePrimaryRegion", primaryRegion: in.PrimaryRegion}, keys[i]); err != nil {

@@ -56,7 +56,7 @@ func (s *Service) RecordCommand(ctx context.Context, name string, parameters aud
 	if s.cfg.Operator == nil {
 		return nil
 	}
-	r, err := s.commandRecord(name, parameters)
+	r, err := s.CommandRecord(name, parameters)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (s *Service) command(ctx context.Context, name string, about []audit.Resour
 	if s.cfg.Operator == nil {
 		return do(ctx)
 	}
-	r, err := s.commandRecord(name, parameters)
+	r, err := s.CommandRecord(name, parameters)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,8 @@ func (s *Service) command(ctx context.Context, name string, about []audit.Resour
 	return s.record(ctx, r, do)
 }
 
-func (s *Service) commandRecord(name string, parameters audit.Object) (audit.Record, error) {
+// CommandRecord is the record of a command, for one that keeps it by itself.
+func (s *Service) CommandRecord(name string, parameters audit.Object) (audit.Record, error) {
 	id, err := s.newKeyID(false)
 	o := s.cfg.Operator
 	return audit.Record{

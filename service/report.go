@@ -218,7 +218,7 @@ func (r *reporter) accessKey(ctx context.Context, k *AccessKey) error {
 }
 
 func (r *reporter) key(ctx context.Context, k *Key) error {
-	summary := KeySummary{ID: k.ID, ARN: r.s.arns.key(k), Description: k.Description, State: k.State, Spec: k.Spec, Usage: k.Usage, Origin: k.Origin,
+	summary := KeySummary{ID: k.ID, ARN: r.s.canonical.key(k), Description: k.Description, State: k.State, Spec: k.Spec, Usage: k.Usage, Origin: k.Origin,
 		CreatedAt: k.CreatedAt.UTC(), DeletionAt: k.DeletionAt.UTC(), Rotation: r.rotation(k)}
 	aliases, err := r.s.store.Aliases(ctx, k.Account, k.Region, k.ID, "", maxAliases)
 	if err != nil {
@@ -289,6 +289,13 @@ func (r *reporter) access(ctx context.Context, k *Key) (KeyAccess, error) {
 		return a, err
 	}
 	r.judgeStatements(k, a.Statements)
+	for _, arn := range d.Principals() {
+		if gone, err := r.s.noPrincipal(ctx, k.Account, arn); err != nil {
+			return a, err
+		} else if gone {
+			r.find(Medium, k.ID, "the key policy names %s, who is not there: remove the name, or another of this name gets its rights", arn)
+		}
+	}
 	a.IdentityPolicies = delegates(d, k)
 	for _, p := range r.known {
 		operations, err := r.operations(ctx, k, p)
@@ -303,6 +310,13 @@ func (r *reporter) access(ctx context.Context, k *Key) (KeyAccess, error) {
 	for _, g := range grants {
 		a.Grants = append(a.Grants, GrantSummary{ID: g.ID, Name: g.Name, Grantee: g.Grantee, Operations: g.Operations,
 			Constrained: len(g.Equals)+len(g.Subset) > 0 || g.SourceARN != "", CreatedAt: g.CreatedAt.UTC()})
+		for _, arn := range []string{g.Grantee, g.Retiring} {
+			if gone, err := r.s.noPrincipal(ctx, k.Account, arn); err != nil {
+				return a, err
+			} else if gone {
+				r.find(Medium, k.ID, "a grant names %s, who is not there: revoke grant %s, or another of this name gets its rights", arn, g.ID)
+			}
+		}
 		if account := accountOf(g.Grantee); account != "" && account != k.Account {
 			r.find(Low, k.ID, "a grant lets %s in, of another account", g.Grantee)
 		}
@@ -342,7 +356,7 @@ func delegates(d *policy.Document, k *Key) bool {
 	}
 	nobody := &policy.Principal{Type: policy.User, ARN: "arn:aws:iam::" + k.Account + ":user/-", Account: k.Account}
 	for _, op := range reportedOperations {
-		r := &policy.Request{Action: "kms:" + op, Resources: []string{ARNVerenc.key(k), ARNAWS.key(k)}, ResourceAccount: k.Account, Principal: nobody}
+		r := &policy.Request{Action: "kms:" + op, Resources: []string{ARNVerenc.form().key(k), ARNAWS.form().key(k)}, ResourceAccount: k.Account, Principal: nobody}
 		if policy.Evaluate(&policy.Policies{Key: d, Identity: []*policy.Document{all}}, r).Allowed && !policy.Evaluate(&policy.Policies{Key: d}, r).Allowed {
 			return true
 		}
@@ -358,7 +372,7 @@ func (r *reporter) operations(ctx context.Context, k *Key, p *Principal) (allowe
 		c.Principal = sessionARN(p.ARN, c.Session.Name)
 	}
 	for _, op := range reportedOperations {
-		a := access{action: "kms:" + op, account: k.Account, arns: r.s.resourceARNs(k.Account, k.Region, "key/"+k.ID), key: k, use: keyUse{op: op}}
+		a := access{action: "kms:" + op, account: k.Account, arns: r.s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: keyUse{op: op}}
 		d, _, err := r.s.evaluate(ctx, c, a, policy.Evaluate)
 		if err != nil {
 			return nil, err
@@ -371,8 +385,8 @@ func (r *reporter) operations(ctx context.Context, k *Key, p *Principal) (allowe
 }
 
 // reportedOperations are the permissions that are had on a key (AWS page "AWS KMS permissions").
-var reportedOperations = []string{"CancelKeyDeletion", "CreateAlias", "CreateGrant", "Decrypt", "DeleteAlias", "DeleteImportedKeyMaterial", "DeriveSharedSecret",
-	"DescribeKey", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
+var reportedOperations = []string{"CancelKeyDeletion", "CreateAlias", "CreateGrant", "Decapsulate", "Decrypt", "DeleteAlias", "DeleteImportedKeyMaterial", "DeriveSharedSecret",
+	"DescribeKey", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
 	"GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyLastUsage", "GetKeyPolicy", "GetKeyRotationStatus",
 	"GetParametersForImport", "GetPublicKey", "ImportKeyMaterial", "ListGrants", "ListKeyPolicies", "ListKeyRotations", "ListResourceTags", "PutKeyPolicy",
 	"ReEncryptFrom", "ReEncryptTo", "ReplicateKey", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "Sign", "TagResource", "UntagResource",

@@ -55,7 +55,7 @@ func (s *Service) changeRotation(ctx context.Context, c *Caller, use keyUse, cha
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkPrimary(k); err != nil {
+	if err := s.checkPrimary(ctx, k); err != nil {
 		return nil, err
 	}
 	return &Empty{}, s.updateShared(ctx, use.op, k, func(keys []*Key) error {
@@ -67,9 +67,9 @@ func (s *Service) changeRotation(ctx context.Context, c *Caller, use keyUse, cha
 }
 
 // checkPrimary refuses a replica where AWS wants the primary key.
-func (s *Service) checkPrimary(k *Key) error {
+func (s *Service) checkPrimary(ctx context.Context, k *Key) error {
 	if k.multiRegion() && !k.primary() {
-		return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns.key(k))
+		return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns(ctx).key(k))
 	}
 	return nil
 }
@@ -87,14 +87,15 @@ type GetKeyRotationStatusResponse struct {
 	NextRotationDate     *Timestamp `json:",omitempty"`
 }
 
-// GetKeyRotationStatus tells whether and when a key rotates by itself. On-demand rotations are done when
+// GetKeyRotationStatus tells whether and when a key rotates by itself, which asymmetric and HMAC keys, and those with imported
+// material, never do (AWS page "Key type reference"). On-demand rotations are done when
 // RotateKeyOnDemand answers, so that none is ever in progress.
 func (s *Service) GetKeyRotationStatus(ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
 	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyRotationStatus", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
-	out := &GetKeyRotationStatusResponse{KeyId: s.arns.key(k)}
+	out := &GetKeyRotationStatusResponse{KeyId: s.arns(ctx).key(k)}
 	if k.Rotation.PeriodDays > 0 && k.State != StatePendingDeletion && k.State != StatePendingReplicaDeletion {
 		out.KeyRotationEnabled, out.RotationPeriodInDays = true, k.Rotation.PeriodDays
 		out.NextRotationDate = timestamp(k.Rotation.NextAt)
@@ -118,14 +119,14 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkPrimary(k); err != nil {
+	if err := s.checkPrimary(ctx, k); err != nil {
 		return nil, err
 	}
 	if k.Rotation.OnDemand >= maxOnDemand {
-		return nil, refuse(CodeLimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", s.arns.key(k))
+		return nil, refuse(CodeLimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", s.arns(ctx).key(k))
 	}
 	if at := k.Rotation.NextAt; k.Rotation.PeriodDays > 0 && !at.After(s.now().Add(rotationNear)) {
-		return nil, refuse(CodeConflict, "An automatic rotation of %s is in progress or begins within the next %.0f minutes.", s.arns.key(k), rotationNear.Minutes())
+		return nil, refuse(CodeConflict, "An automatic rotation of %s is in progress or begins within the next %.0f minutes.", s.arns(ctx).key(k), rotationNear.Minutes())
 	}
 	if k.Origin == originExternal {
 		err = s.takePending(ctx, k)
@@ -135,12 +136,12 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 	if err != nil {
 		return nil, err
 	}
-	return &RotateKeyOnDemandResponse{KeyId: s.arns.key(k)}, nil
+	return &RotateKeyOnDemandResponse{KeyId: s.arns(ctx).key(k)}, nil
 }
 
 // takePending makes imported material that waits for it current, in every region.
 func (s *Service) takePending(ctx context.Context, k *Key) error {
-	none := refuse(CodeInvalidState, "No available key material pending rotation for the key: %s.", s.arns.key(k))
+	none := refuse(CodeInvalidState, "No available key material pending rotation for the key: %s.", s.arns(ctx).key(k))
 	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
 		for _, k := range keys {
 			m := k.pending()

@@ -92,13 +92,13 @@ type Config struct {
 
 // Service is the key management service. Its methods may be called concurrently.
 type Service struct {
-	cfg     Config
-	store   Store
-	token   Token
-	log     *zap.Logger
-	arns    ARNFormat
-	now     func() time.Time
-	started time.Time
+	cfg       Config
+	store     Store
+	token     Token
+	log       *zap.Logger
+	canonical arnForm // of ARNs in records, and in answers to requests that name no key by an ARN
+	now       func() time.Time
+	started   time.Time
 
 	can Capabilities
 
@@ -132,7 +132,7 @@ func New(cfg Config) (*Service, error) {
 	if len(cfg.Regions) == 0 {
 		cfg.Regions = []string{"us-east-1"}
 	}
-	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, arns: cfg.ARNFormat, now: cfg.Now,
+	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.form(), now: cfg.Now,
 		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)},
 		keyStores: keyStores{open: map[string]*connection{}}}
 	var errs [3]error

@@ -59,7 +59,7 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 		return nil, tokenError(err)
 	}
 	s.used(c, "Sign", k)
-	return &SignResponse{KeyId: s.arns.key(k), Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
+	return &SignResponse{KeyId: s.arns(ctx).key(k), Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
 // muSize is the size of ML-DSA's message representative in bytes (API Reference, Sign, MessageType).
@@ -149,7 +149,7 @@ func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*Ve
 		return nil, &Error{Code: CodeInvalidSignature} // AWS sends no message
 	}
 	s.used(c, "Verify", k)
-	return &VerifyResponse{KeyId: s.arns.key(k), SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
+	return &VerifyResponse{KeyId: s.arns(ctx).key(k), SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
 // verify tells whether a signature is good. The host computes it, but for μ, which no library takes.
@@ -225,7 +225,7 @@ func (s *Service) GetPublicKey(ctx context.Context, c *Caller, in *GetPublicKeyR
 	if err != nil {
 		return nil, err
 	}
-	m := s.metadata(k)
+	m := s.metadata(ctx, k)
 	return &GetPublicKeyResponse{KeyId: m.Arn, PublicKey: k.PublicKey, CustomerMasterKeySpec: m.CustomerMasterKeySpec, KeySpec: m.KeySpec,
 		KeyUsage: m.KeyUsage, EncryptionAlgorithms: m.EncryptionAlgorithms, EncapsulationAlgorithms: m.EncapsulationAlgorithms, SigningAlgorithms: m.SigningAlgorithms,
 		KeyAgreementAlgorithms: m.KeyAgreementAlgorithms}, nil

@@ -73,6 +73,17 @@ var keySpecs = map[string]keySpec{
 // algorithms are those that a key can be used with.
 func (k *Key) algorithms() []string { return keySpecs[k.Spec].algorithms[k.Usage] }
 
+// kind is symmetric, asymmetric or HMAC.
+func (k *Key) kind() string {
+	switch {
+	case k.symmetric():
+		return "symmetric encryption"
+	case keySpecs[k.Spec].mac != 0:
+		return "HMAC"
+	}
+	return "asymmetric"
+}
+
 func (k *Key) symmetric() bool { return k.Spec == specSymmetric }
 
 // checkAlgorithm refuses an algorithm that the key does not have.

@@ -46,6 +46,7 @@ func trailOf(ctx context.Context) *trail {
 // A request whose sender is not known, since its signature or certificate is none of ours, has no record, as in CloudTrail:
 // nothing that it says of itself is proven, and anybody could fill the log with it. It has a line in the server's log.
 func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in any, do func(context.Context) (any, error)) (any, error) {
+	ctx = naming(ctx, in)
 	if s.cfg.Audit == NoAudit {
 		return do(ctx)
 	}
@@ -122,7 +123,7 @@ func (s *Service) noteKey(ctx context.Context, k *Key) {
 	if t == nil {
 		return
 	}
-	arn := s.arns.key(k)
+	arn := s.canonical.key(k)
 	if slices.ContainsFunc(t.record.Resources, func(r audit.Resource) bool { return r.ARN == arn }) {
 		return
 	}

@@ -284,7 +284,7 @@ func (w *walk) names() {
 	do[kms.EncryptOutput](w, "", &kms.EncryptInput{KeyId: alias, Plaintext: []byte("by an alias' name")}, otherARN)
 	do[kms.DeleteAliasOutput](w, "", &kms.DeleteAliasInput{AliasName: alias}, otherARN)
 
-	grantee := aws.String("arn:aws:iam::" + account + ":user/alice")
+	grantee := aws.String("arn:aws:iam::" + account + ":user/bob")
 	grant := do[kms.CreateGrantOutput](w, "", &kms.CreateGrantInput{KeyId: &w.id, GranteePrincipal: grantee, RetiringPrincipal: grantee, Operations: []types.GrantOperation{types.GrantOperationDecrypt},
 		Constraints: &types.GrantConstraints{EncryptionContextSubset: blue}, Name: aws.String("for-alice")}, w.arn)
 	ofGrant := map[string]any{"grantId": *grant.GrantId}

@@ -13,7 +13,7 @@ import (
 
 // attackByCiphertext changes each byte of a ciphertext, and cuts it at each length.
 func (f *fortress) attackByCiphertext(t *testing.T) {
-	const noKey = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access."
+	noKey := denialOfCiphertext(rootUser, "Decrypt", notInReach)
 	for name, blob := range map[string][]byte{"form 1": f.sealed, "form 2": f.wrapped} {
 		refused := func(what string, changed []byte, otherKey bool) {
 			t.Helper()

@@ -265,7 +265,9 @@ var special = map[string]provoker{
 	"CancelKeyDeletion KMSInvalidState":                in(service.StateEnabled),
 	"ConnectCustomKeyStore CustomKeyStoreInvalidState": with("CustomKeyStoreId", func(f *fixture) any { return &f.keyStore }),
 	"CreateAlias AlreadyExists":                        with("AliasName", func(f *fixture) any { return f.alias() }),
-	"CreateAlias InvalidAliasName":                     with("AliasName", text("alias/aws/a")),
+	"Decrypt InvalidKeyUsage":                          withKey(func(f *fixture) string { return f.rsa }),
+	"GetKeyRotationStatus UnsupportedOperation":        withKey(func(f *fixture) string { return f.stored }),
+	"CreateAlias InvalidAliasName":                     with("AliasName", text("alias/")),
 	"CreateAlias LimitExceeded":                        withKey(fullOfAliases),
 	"CreateCustomKeyStore CloudHsmClusterInUse":        with("CloudHsmClusterId", text(cluster(0))),
 	"CreateCustomKeyStore CustomKeyStoreNameInUse": func(f *fixture, t *testing.T, op string) error {

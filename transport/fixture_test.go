@@ -72,9 +72,16 @@ func newFixture(t testing.TB) *fixture {
 // newFixtureIn is newFixture with a residency, also of the custom key stores' tokens.
 func newFixtureIn(t testing.TB, residency service.Residency) *fixture {
 	t.Helper()
+	return newFixtureWith(t, residency, options{})
+}
+
+// newFixtureWith is newFixtureIn with options for its server.
+func newFixtureWith(t testing.TB, residency service.Residency, o options) *fixture {
+	t.Helper()
 	first, spare := softhsm.New(t), softhsm.New(t)
 	f := &fixture{t: t, failures: &failures{}, spareToken: spare}
-	f.server = newServer(t, options{quantum: true, service: func(c *service.Config) {
+	o.quantum = true
+	o.service = func(c *service.Config) {
 		c.Clusters = map[string]service.Cluster{cluster(0): openToken(first)}
 		for n := 1; n < 26; n++ {
 			c.Clusters[cluster(n)] = openToken(spare)
@@ -88,7 +95,8 @@ func newFixtureIn(t testing.TB, residency service.Residency) *fixture {
 			c.Clusters[id] = cluster
 		}
 		f.failures.install(c)
-	}})
+	}
+	f.server = newServer(t, o)
 	t.Cleanup(f.endKeyStores)
 	ctx := t.Context()
 	key := func(in kms.CreateKeyInput) string { return *f.makeKey(t, in).KeyId }

@@ -231,11 +231,11 @@ func TestRetiring(t *testing.T) {
 					t.Errorf("%d are left, %v", len(left.Grants), err)
 				}
 				if !test.allowed {
-					kind := "identity-based"
+					why := noPolicy("identity-based", "RetireGrant")
 					if test.by == abroad {
-						kind = "resource-based"
+						why = notInReach
 					}
-					wantError(t, err, "AccessDeniedException", denial(test.by.ARN, "RetireGrant", key, noPolicy(kind, "RetireGrant")))
+					wantError(t, err, "AccessDeniedException", denial(test.by.ARN, "RetireGrant", key, why))
 					if len(left.Grants) != 1 {
 						t.Errorf("%d are left", len(left.Grants))
 					}

@@ -370,7 +370,7 @@ func TestImportedMultiRegionKey(t *testing.T) {
 	made := s.importKey(t, kms.CreateKeyInput{MultiRegion: aws.Bool(true)}, one)
 	id := made.KeyId
 	replica := ok(s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion)}))(t).ReplicaKeyMetadata
-	if replica.KeyState != types.KeyStatePendingImport || replica.Origin != types.OriginTypeExternal {
+	if after := describe(t, there, id); after.KeyState != types.KeyStatePendingImport || replica.Origin != types.OriginTypeExternal {
 		t.Errorf("%+v", replica)
 	}
 	_, err := there.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("x")})

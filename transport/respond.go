@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -35,6 +36,7 @@ var (
 	errUnknownCertificate = &problem{Type: string(service.CodeUnrecognizedClient), Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
 	errExpiredCertificate = &problem{Type: string(service.CodeExpiredToken), Message: "The client certificate is expired.", status: http.StatusBadRequest}
 	errNotPost            = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
+	errContentType        = &problem{Type: "UnknownOperationException", status: http.StatusNotFound}
 	errUnreadable         = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
 	errPanic              = &problem{Type: string(service.CodeInternal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
 		status: http.StatusInternalServerError}
@@ -75,6 +77,17 @@ func (p *problem) Error() string { return p.Type + ": " + p.Message }
 
 // buffers hold encoded answers; they go back wiped.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}
+
+// answerContentType is AWS's answer in a protocol that it does not speak with the client, CBOR for instance: this and no type.
+func answerContentType(w http.ResponseWriter, status int, _ any) error {
+	const text = "<UnknownOperationException/>\n"
+	h := w.Header()
+	h["Content-Type"] = nil // or net/http guesses one
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	_, err := io.WriteString(w, text)
+	return err
+}
 
 // answer writes a value as JSON, or an empty body for service.Empty.
 func answer(w http.ResponseWriter, status int, v any) error {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,10 +56,15 @@ type server struct {
 	aged   time.Duration // guarded by mu: how much farther the service's is
 }
 
+// grantees are principals that policies and grants of the tests name; they have no access keys.
+var grantees = []string{"role/worker", "role/worker0", "role/worker1", "role/worker2", "role/worker3", "user/bob", "user/carol"}
+
 // options change a server before it is made.
 type options struct {
-	faults  bool // put a module between that records, and fails when it is told to
-	quantum bool // and this one has ML-DSA and ML-KEM
+	faults  bool     // put a module between that records, and fails when it is told to
+	quantum bool     // and this one has ML-DSA and ML-KEM
+	cors    []string // origins
+	limits  *transport.Limits
 	token   func(*hsm.Config)
 	can     func(*hsm.Token) service.Capabilities // default what SoftHSM can
 	service func(*service.Config)
@@ -101,17 +107,29 @@ func newServer(t testing.TB, o options) *server {
 	if err := s.Service.InitServiceObjects(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	for _, p := range grantees {
+		name := p[strings.LastIndex(p, "/")+1:]
+		principal := &service.Principal{ARN: iamARN(account, p), Account: account, Kind: service.PrincipalKind(p[:4]), CreatedAt: s.Now(), PrincipalDetails: service.PrincipalDetails{Name: name, UniqueID: "AIDA" + name}}
+		if err := s.Store.PutPrincipal(t.Context(), principal); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c, err := s.Service.CreateRootAccessKey(t.Context(), account)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Secret = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	handler, err := transport.New(transport.Config{Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, otherRegion},
-		Ready: map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now})
-	if err != nil {
+	tc := transport.Config{CORSOrigins: o.cors, Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, otherRegion},
+		Ready: map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
+	listener := httptest.NewUnstartedServer(nil)
+	if o.limits != nil {
+		tc.AnswerWithin = o.limits.Answer
+		listener.Config.ReadTimeout, listener.Config.WriteTimeout = o.limits.Read, o.limits.Write
+	}
+	if listener.Config.Handler, err = transport.New(tc); err != nil {
 		t.Fatal(err)
 	}
-	listener := httptest.NewServer(handler)
+	listener.Start()
 	t.Cleanup(func() {
 		s.http.CloseIdleConnections()
 		listener.Close()

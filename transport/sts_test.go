@@ -379,7 +379,7 @@ func TestHostileForms(t *testing.T) {
 		{"policy ARNs", assume + "&PolicyArns.member.1.arn=arn:aws:iam::aws:policy/x", "", 400, "ValidationError"},
 		{"many members", assume + strings.Repeat("&a", 30_000), "", 400, "SerializationException"},
 		{"too large", assume + "&x=" + strings.Repeat("x", 64<<10), "", 413, "RequestEntityTooLargeException"},
-		{"a form for KMS", "Action=GetCallerIdentity&Version=2011-06-15", "TrentService.ListKeys", 400, ""},
+		{"a form for KMS", "Action=GetCallerIdentity&Version=2011-06-15", "TrentService.ListKeys", 404, ""},
 		{"control characters", assume + "&Policy=%00%01%ff", "", 400, "MalformedPolicyDocument"},
 		{"markup", "Action=AssumeRole&Version=2011-06-15&RoleSessionName=work&RoleArn=%3C%2FMessage%3E%00%26", "", 400, "ValidationError"},
 	} {

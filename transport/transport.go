@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -27,7 +28,7 @@ import (
 	"github.com/verenc/kms/transport/sigv4"
 )
 
-// Config is what a handler is made of. All members but Now are required.
+// Config is what a handler is made of. Members without a default are required.
 type Config struct {
 	Service *service.Service
 	Log     *zap.Logger
@@ -36,7 +37,11 @@ type Config struct {
 	Regions []string
 	// Ready are the checks of /readyz, by name.
 	Ready map[string]func(context.Context) error
-	Now   func() time.Time // default time.Now
+	// CORSOrigins are the origins of web pages whose scripts may call the operations; "*" is every one. Default none.
+	CORSOrigins []string
+	// AnswerWithin is how long a request may wait for the token and the store; 0 is without limit. See LimitsFor.
+	AnswerWithin time.Duration
+	Now          func() time.Time // default time.Now
 }
 
 // handler serves POST /.
@@ -67,7 +72,7 @@ func New(cfg Config) (http.Handler, error) {
 	health(r, cfg)
 	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like the others
 	r.MethodNotAllowedHandler = r.NotFoundHandler
-	return r, nil
+	return crossOrigin(r, cfg.CORSOrigins), nil
 }
 
 func serves(regions []string) func(string) bool {
@@ -136,16 +141,24 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
+	if h.cfg.AnswerWithin > 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.AnswerWithin)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
 	out, err := h.guarded(w, r, x)
 	code, status := "", http.StatusOK
 	var cause error
-	if err != nil {
-		p := problemOf(err)
-		out, code, status, cause = p, p.Type, p.status, p.cause
-	}
 	send := answer
 	if x.sts {
 		send = x.answerXML
+	}
+	if err != nil {
+		p := problemOf(err)
+		out, code, status, cause = p, p.Type, p.status, p.cause
+		if p == errContentType {
+			send = answerContentType
+		}
 	}
 	if sent := send(w, status, out); sent != nil {
 		cause = errors.Join(cause, sent)
@@ -168,11 +181,15 @@ func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (
 }
 
 func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
+	x.sts = isSTS(r)
+	if !x.sts && !isJSON(r) {
+		return nil, errContentType
+	}
 	if r.Method != http.MethodPost || r.URL.Path != "/" {
+		x.sts = false
 		return nil, errNotPost
 	}
-	if isSTS(r) {
-		x.sts = true
+	if x.sts {
 		return h.processSTS(w, r, x)
 	}
 	name, ours := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
@@ -190,6 +207,18 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	}
 	return op.call(r.Context(), h.cfg.Service, &x.caller, body)
 }
+
+// isJSON tells whether a request may be one in JSON 1.1. One that does not name its type may.
+func isJSON(r *http.Request) bool {
+	types := r.Header["Content-Type"]
+	if len(types) == 0 {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(types[0])
+	return err == nil && len(types) == 1 && jsonTypes[kind]
+}
+
+var jsonTypes = map[string]bool{contentType: true, "application/x-amz-json-1.0": true, "application/json": true}
 
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {

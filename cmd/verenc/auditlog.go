@@ -38,12 +38,20 @@ func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Lo
 	if err != nil {
 		return nil, err
 	}
-	log, err := audit.Open(ctx, audit.Config{Dir: c.Audit.Dir, Create: create, Origin: c.Audit.Origin, Signers: signers, Outputs: outputs,
-		CheckpointEvery: int64(c.Audit.CheckpointEvery), CheckpointWithin: c.Audit.CheckpointWithin, SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin})
+	log, err := audit.Open(ctx, auditConfig(c, create, signers, outputs))
 	if err != nil && !create {
-		err = fmt.Errorf("%w (verenc audit init makes a log; audit.dir: %s is for none)", err, noAudit)
+		cure := fmt.Sprintf("verenc audit init makes a log; audit.dir: %s is for none", noAudit)
+		if errors.Is(err, audit.ErrTampered) {
+			cure = "verenc audit verify says where; restore the log from a copy, or verenc audit quarantine sets it aside and begins another"
+		}
+		err = fmt.Errorf("%w (%s)", err, cure)
 	}
 	return log, err
+}
+
+func auditConfig(c *Config, create bool, signers []audit.Signer, outputs []audit.Output) audit.Config {
+	return audit.Config{Dir: c.Audit.Dir, Create: create, Origin: c.Audit.Origin, Signers: signers, Outputs: outputs,
+		CheckpointEvery: int64(c.Audit.CheckpointEvery), CheckpointWithin: c.Audit.CheckpointWithin, SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin}
 }
 
 func auditKeys(p *parts) service.AuditKeys {
@@ -129,7 +137,7 @@ func newAuditCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.
 			Use: "keys", Args: cobra.NoArgs, Short: "Print the log's public keys, for verify; the current one last",
 			RunE: with(func(cmd *cobra.Command, c *Config) error { return printAuditKeys(cmd.Context(), c, cmd.OutOrStdout()) }),
 		},
-		newAuditVerify(), newAuditProve(), newAuditCheck(),
+		newAuditVerify(), newAuditProve(), newAuditCheck(), newAuditQuarantine(with),
 	)
 	return root
 }

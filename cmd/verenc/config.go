@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -37,12 +38,18 @@ type Config struct {
 	Database        string        `koanf:"database" doc:"SQLite file of the metadata; verenc init creates it"`
 	Account         string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
 	Regions         []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
-	ARNFormat       string        `koanf:"arn_format" doc:"form of ARNs in answers: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID); both are accepted"`
+	ARNFormat       string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that take ARNs apart need; both are accepted"`
 	Reconcile       time.Duration `koanf:"reconcile_interval" doc:"how often due deletions and what a crash has left are looked for"`
 	ShutdownTimeout time.Duration `koanf:"shutdown_timeout" doc:"how long requests under way may take at the end"`
-	LogLevel        string        `koanf:"log_level" doc:"debug, info, warn or error; one line a request is info"`
+	CORSOrigins     []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
+	LogLevel        string        `koanf:"log_level" doc:"debug, info, warn or error; one line a request is info. Commands other than serve log at warn unless it is set"`
 	Token           TokenConfig   `koanf:"token"`
 	Audit           AuditConfig   `koanf:"audit"`
+
+	// commandLevel is the log level of commands. What they print, perhaps a secret, and only this once, is not to stand between lines
+	// of the log: they log what is wrong, unless log_level is set.
+	commandLevel string
+
 	// KeyStores are the tokens of custom key stores. They have no flags and no variables of their own.
 	KeyStores []KeyStoreConfig `koanf:"key_stores" doc:"tokens that CreateCustomKeyStore can name: a list of {cluster_id: cluster-..., module, label, serial, trust_anchor_file, sessions, residency}; only in the file"`
 
@@ -88,6 +95,7 @@ type TokenConfig struct {
 	Sessions              int           `koanf:"sessions" doc:"most sessions at once; a lower limit of the token wins"`
 	Connect               time.Duration `koanf:"connect_timeout" doc:"most time for a connection to the token"`
 	CallTimeout           time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
+	GenerateTimeout       time.Duration `koanf:"generate_timeout" doc:"the same for the generation of a key pair, the wait for other generations included"`
 	MaxStuck              int           `koanf:"max_stuck" doc:"calls past call_timeout, still inside the module, before new ones are refused at once"`
 	Isolate               bool          `koanf:"isolate" doc:"run the PKCS#11 modules in processes of their own, so that one that crashes or is stuck is started anew; a call then takes some tens of microseconds more"`
 	RestartAfter          time.Duration `koanf:"restart_after" doc:"how long stuck calls may keep the module from being initialised anew, with no connection, until the server ends with status 3 for its supervisor to start another process; 0s: never"`
@@ -98,7 +106,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
-		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, MaxStuck: 16, RestartAfter: time.Minute},
+		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16, RestartAfter: time.Minute},
 	}
 }
 
@@ -129,6 +137,9 @@ func settings(c *Config) []setting { return leaves("", reflect.ValueOf(c).Elem()
 func leaves(prefix string, v reflect.Value) (all []setting) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
 		if !f.IsExported() {
 			continue
 		}
@@ -181,6 +192,7 @@ func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
 	k := koanf.New(".")
 	base := defaults()
+	base.LogLevel = "" // to see whether it is set
 	if err := k.Load(structs.Provider(base, "koanf"), nil); err != nil {
 		return nil, fmt.Errorf("load defaults: %w", err)
 	}
@@ -222,6 +234,9 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	}
 	if len(c.KeyStores) == 0 {
 		c.KeyStores = nil
+	}
+	if c.commandLevel = c.LogLevel; c.LogLevel == "" {
+		c.LogLevel, c.commandLevel = defaults().LogLevel, "warn"
 	}
 	if f := flags.Lookup(forcePINFlag); f != nil {
 		c.run.forcePIN = f.Value.String() == "true"
@@ -275,6 +290,11 @@ func checkResidency(what, value string) error {
 func (c *Config) check() error {
 	var problems []error
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	for _, origin := range c.CORSOrigins {
+		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+			complain("cors_origins: %q is neither * nor an origin such as https://app.example.com", origin)
+		}
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
 	}

@@ -116,7 +116,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"boundary", user("        boundary: {Statement: []}"), "f.yaml:5:19: user app: boundary: Statement must not be empty"},
 		{"empty boundary", user("        boundary: ''"), "f.yaml:5:19: boundary must be a policy, not an empty text"},
 		{"no trust", role("        path: /"), "f.yaml:4:7: role app: trust: a role needs a trust policy"},
-		{"trust", role("        trust: " + allowList), "f.yaml:5:16: role app: trust: Statement 1"},
+		{"trust", role("        trust: " + allowList), "f.yaml:5:16: role app: trust: Policy contains a statement with no principal."},
 		{"short session", role("        trust: " + trustUsers + "\n        max_session: 60"), "f.yaml:6:22: role app: max_session: 60 is not 3600 to 43200 seconds"},
 		{"session in words", role("        trust: " + trustUsers + "\n        max_session: 1h"), "f.yaml:6:22: max_session must be a number of seconds"},
 		{"trust of a user", user("        trust: {}"), `user app has no field "trust"`},

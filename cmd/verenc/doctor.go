@@ -60,6 +60,7 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 		defer func() { _ = token.Close() }() // what it could say is in the HSM's own log
 	}
 	e.examineDatabase(ctx, c, token)
+	e.examineClients(c)
 	return e.print(out)
 }
 

@@ -83,7 +83,7 @@ func (m management) running(use, short string, open func(context.Context, *Confi
 // openDatabase opens what commands need that do without the token.
 func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
 	p = &parts{}
-	if p.log, err = newLogger(c.LogLevel); err != nil {
+	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return nil, err
 	}
 	if p.store, err = store.Open(ctx, store.Config{Path: c.Database}); err != nil {

@@ -26,10 +26,16 @@ import (
 // Limits of the HTTP servers: what a client that is slow, or silent, can hold on to.
 const (
 	headerTimeout  = 5 * time.Second
-	requestTimeout = 30 * time.Second
+	requestTimeout = 30 * time.Second // to arrive
 	idleTimeout    = 3 * time.Minute
 	headerBytes    = 32 << 10
 )
+
+// limits lets whoever waits for the token have an answer before the connection ends. Both listeners have them: /readyz asks the
+// token, too.
+func limits(c *Config) transport.Limits {
+	return transport.LimitsFor(requestTimeout, c.Token.CallTimeout, c.Token.GenerateTimeout)
+}
 
 // heapFloor keeps the garbage collector from running dozens of times a second for the sake of a heap of a few megabytes: its goal is
 // twice what is alive, and this is. It is never touched, so that it takes addresses and no memory.
@@ -37,6 +43,7 @@ const heapFloor = 8 << 20 // bytes
 
 // serve runs until ctx ends, then lets the requests under way finish.
 func serve(ctx context.Context, c *Config) (err error) {
+	c.commandLevel = c.LogLevel // it is none
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	c.run.giveUp, c.run.connected = end, make(chan struct{}, 1)
@@ -49,7 +56,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 	}
 	private := &http.Server{}
 	if c.PrivateListen != "" {
-		if private, err = servers.listen("private", c.PrivateListen, &Config{}); err != nil {
+		if private, err = servers.listen("private", c.PrivateListen, &Config{Token: c.Token}); err != nil {
 			return errors.Join(err, servers.closeListeners())
 		}
 	}
@@ -68,7 +75,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	cfg := transport.Config{
-		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions,
+		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins, AnswerWithin: limits(c).Answer,
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping, "keys": watch.ready},
 	}
 	if p.audit != nil {
@@ -145,7 +152,7 @@ type member struct {
 
 // listen makes a server, whose Handler is still to be set.
 func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, error) {
-	s := &http.Server{ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+	s := &http.Server{ReadHeaderTimeout: headerTimeout, ReadTimeout: limits(c).Read, WriteTimeout: limits(c).Write,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
 	if c.TLSCert != "" {
 		var err error

@@ -50,7 +50,7 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	pin, err := readPIN(c)
 	return hsm.Config{
 		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
-		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
+		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout, MaxStuck: c.Token.MaxStuck,
 		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected), OnNotice: func(notice string) { log.Warn(notice) },
 		GiveUpAfter: giveUpAfter(c), OnGiveUp: c.run.giveUp,
 	}, err
@@ -144,7 +144,7 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if p.log, err = newLogger(c.LogLevel); err != nil {
+	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return p, err
 	}
 	h, err := hsmConfig(c, p.log)

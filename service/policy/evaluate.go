@@ -1,5 +1,7 @@
 package policy
 
+import "strings"
+
 // Policies are all that apply to a request.
 type Policies struct {
 	Key      *Document   // the key's policy, or the trust policy of a role; nil for operations that have neither
@@ -104,6 +106,7 @@ var crossAccountActions = map[string]bool{
 	"kms:generatedatakey": true, "kms:generatedatakeywithoutplaintext": true,
 	"kms:generatedatakeypair": true, "kms:generatedatakeypairwithoutplaintext": true,
 	"kms:generatemac": true, "kms:verifymac": true, "kms:sign": true, "kms:verify": true, "kms:derivesharedsecret": true,
+	"kms:encapsulate": true, "kms:decapsulate": true,
 	"kms:creategrant": true, "kms:describekey": true, "kms:getkeyrotationstatus": true, "kms:getpublickey": true,
 	"kms:listgrants": true, "kms:retiregrant": true, "kms:revokegrant": true,
 	"sts:assumerole": true,
@@ -213,11 +216,17 @@ func (d *Document) LeavesControl(r *Request) bool {
 
 // Message is AWS's text for a denial (AWS page "Troubleshoot access denied error messages").
 func (d *Decision) Message(r *Request) string {
-	resource := "*"
-	if len(r.Resources) > 0 {
-		resource = r.Resources[0]
+	resource := "resource: *"
+	if r.Shown != "" {
+		resource = r.Shown
+	} else if len(r.Resources) > 0 {
+		resource = "resource: " + r.Resources[0]
 	}
-	text := "User: " + r.Principal.ARN + " is not authorized to perform: " + r.Action + " on resource: " + resource
+	text := "User: " + r.Principal.ARN + " is not authorized to perform: " + r.Action + " on " + resource
+	if d.By == FromKeyPolicy && r.Principal.Account != r.ResourceAccount && strings.HasPrefix(r.Action, "kms:") {
+		return text + " because the resource does not exist in this Region, no resource-based policies allow access, " +
+			"or a resource-based policy explicitly denies access"
+	}
 	if !d.Explicit {
 		return text + " because no " + string(d.By) + " allows the " + r.Action + " action"
 	}

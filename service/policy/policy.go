@@ -89,7 +89,9 @@ func Parse(kind Kind, text string) (*Document, error) {
 	sids := make(map[string]bool)
 	for i := range statements {
 		s := &d.statements[i]
-		if *s, err = c.statement(&statements[i]); err != nil {
+		if *s, err = c.statement(&statements[i]); err == ErrInvalidPrincipals || err == errNoPrincipal {
+			return nil, err // as AWS says it, of no statement in particular
+		} else if err != nil {
 			return nil, malformed("Statement %d: %w", i+1, err)
 		}
 		s.index = i
@@ -104,6 +106,16 @@ func Parse(kind Kind, text string) (*Document, error) {
 		}
 	}
 	return d, nil
+}
+
+// Principals are the ARNs of users, roles and sessions that the statements name as Principal or NotPrincipal.
+func (d *Document) Principals() (arns []string) {
+	for i := range d.statements {
+		if p := d.statements[i].principals; p != nil {
+			arns = append(arns, p.arns...)
+		}
+	}
+	return arns
 }
 
 // malformed makes an error for a policy's author; its text is a sentence.

@@ -64,7 +64,7 @@ func TestMalformed(t *testing.T) {
 		{`{"Statement":{"Principal":"*","Action":"kms:*","Resource":"*"}}`, "Effect must be"},
 		{`{"Statement":{"Effect":"allow","Principal":"*","Action":"kms:*","Resource":"*"}}`, "Effect must be"},
 		{`{"Statement":{"Effect":true,"Principal":"*","Action":"kms:*","Resource":"*"}}`, "Effect must be"},
-		{`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`, "must have a Principal"},
+		{`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`, "no principal"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Resource":"*"}}`, "Action or NotAction"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*"}}`, "Resource or NotResource"},
 

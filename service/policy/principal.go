@@ -70,6 +70,12 @@ var (
 	servicePattern    = regexp.MustCompile(`^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
 )
 
+// ErrInvalidPrincipals is Parse's for a principal that is none, in AWS's words.
+var (
+	ErrInvalidPrincipals = malformed("Policy contains a statement with one or more invalid principals.")
+	errNoPrincipal       = malformed("Policy contains a statement with no principal.")
+)
+
 // principals compiles an element whose name is Principal or NotPrincipal. Values of Federated and CanonicalUser
 // are allowed; no caller of this service is one.
 func (c *compiler) principals(name string, n *node) (*principals, error) {
@@ -95,7 +101,7 @@ func (c *compiler) principals(name string, n *node) (*principals, error) {
 		}
 		for _, text := range texts {
 			if !p.add(kind, text) {
-				return nil, malformed("Policy contains a statement with one or more invalid principals.")
+				return nil, ErrInvalidPrincipals
 			}
 		}
 	}

@@ -8,6 +8,8 @@ type Request struct {
 	// Resources are the ARNs of the one resource in all forms under which a policy may name it; a policy that names
 	// one names all. The first is shown in messages. Operations without a key have the resource "*".
 	Resources []string
+	// Shown is what messages call a resource that the caller has not named; empty for the first of Resources.
+	Shown string
 	// ResourceAccount owns the resource. For operations without a key it is the caller's account.
 	ResourceAccount string
 	Principal       *Principal // required

@@ -55,10 +55,8 @@ func (c *compiler) statement(n *node) (s statement, err error) {
 	switch {
 	case c.kind == IdentityPolicy && value != nil:
 		return s, malformed("%s must not be in an identity policy.", name)
-	case c.kind == KeyPolicy && value == nil:
-		return s, malformed("A statement of a key policy must have a Principal.")
-	case c.kind == TrustPolicy && value == nil:
-		return s, malformed("A statement of a trust policy must have a Principal.")
+	case c.kind != IdentityPolicy && value == nil:
+		return s, errNoPrincipal
 	case value != nil:
 		if s.principals, err = c.principals(name, value); err != nil {
 			return s, err

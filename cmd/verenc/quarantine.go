@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
+)
+
+func newAuditQuarantine(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: "quarantine", Args: cobra.NoArgs, Short: "Set a damaged audit log aside and begin another, while no server runs",
+		Long: `Set a damaged audit log aside, whole and as it is, and begin another one in its folder, with a signing key of its own.
+
+The new log's first record names the old log's last verified checkpoint and says what can no longer be proven of the old log; the
+command prints that, too. Prefer to restore the log from a copy: what is only quarantined stays damaged. A log that
+verenc audit verify finds nothing wrong with is refused.`,
+		RunE: with(func(cmd *cobra.Command, c *Config) error { return quarantineAudit(cmd.Context(), c, cmd.OutOrStdout()) }),
+	}
+}
+
+// mostTold is how many sentences on what is unproven the new log's first record has. The old log has them all.
+const mostTold = 20
+
+func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) {
+	if c.Audit.Dir == noAudit {
+		return errors.New("audit.dir is none: name the folder of the log")
+	}
+	p, err := openParts(ctx, c, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.newService(c, operator()); err != nil {
+		return err
+	}
+	signers, err := auditKeys(p).Signers(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := verifierKeys(c, signers)
+	if err != nil {
+		return err
+	}
+	if _, err := audit.Verify(os.DirFS(c.Audit.Dir), audit.VerifyConfig{Keys: keys}); err == nil { // before a key is made in vain
+		return fmt.Errorf("quarantine %s: %w", c.Audit.Dir, audit.ErrIntact)
+	}
+	next, err := auditKeys(p).Next(ctx)
+	if err != nil {
+		return err
+	}
+	outputs, err := auditOutputs(c)
+	if err != nil {
+		return err
+	}
+	q, err := audit.Quarantine(ctx, audit.QuarantineConfig{
+		Log: auditConfig(c, true, append([]audit.Signer{next}, signers...), outputs), Keys: keys, Now: time.Now(),
+		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service, q) },
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "the damaged log is in %s, as it was; keep it as evidence\nits last verified checkpoint, which the first record of the new log names:\n", q.Dir)
+	if len(q.Report.Checkpoint) == 0 {
+		fmt.Fprintln(out, "none")
+	}
+	fmt.Fprintf(out, "%s\nof the damaged log:\n", q.Report.Checkpoint)
+	for _, sentence := range q.Unproven() {
+		fmt.Fprintln(out, "-", sentence)
+	}
+	key, err := audit.VerifierKey(c.Audit.Origin, next.Public())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "the new log is in %s; give its key to the auditors:\n%s\n", c.Audit.Dir, key)
+	return err
+}
+
+// verifierKeys are all keys that the log may have, under the name that it has, if that can be read.
+func verifierKeys(c *Config, signers []audit.Signer) (keys []string, err error) {
+	origin, _, err := audit.Current(os.DirFS(c.Audit.Dir), signers)
+	if err != nil {
+		origin = c.Audit.Origin
+	}
+	for _, s := range signers {
+		key, err := audit.VerifierKey(origin, s.Public())
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+func firstRecord(s *service.Service, q *audit.Quarantined) (*audit.Record, error) {
+	unproven := q.Unproven()
+	told := slices.Clone(unproven[:min(len(unproven), mostTold)])
+	r, err := s.CommandRecord("QuarantineAuditLog", audit.Object{{Name: "quarantinedLog", Value: q.Dir}, {Name: "lastCheckpoint", Value: string(q.Report.Checkpoint)},
+		{Name: "unproven", Value: told}, {Name: "more", Value: len(unproven) - len(told)}})
+	return &r, err
+}

@@ -1,0 +1,136 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// ErrIntact is wrapped by the error of Quarantine for a log that needs none.
+var ErrIntact = errors.New("the audit log is as it was written")
+
+// QuarantineConfig says which log is set aside, and what follows it. All members are required.
+type QuarantineConfig struct {
+	// Log is as for Open with Create: it has the folder of both logs. The first of its signers should be a key that the old log
+	// has not had, so that nobody takes a checkpoint of one log for one of the other.
+	Log Config
+	// Keys are verifier keys of the old log.
+	Keys []string
+	Now  time.Time // names the old log's new folder
+	// First makes the first record of the new log.
+	First func(*Quarantined) (*Record, error)
+}
+
+// Quarantined is what is known of a log that was set aside.
+type Quarantined struct {
+	Dir    string // where it is now
+	Report Report // its Checkpoint is the last one that a key of the log has signed; none when that can't be read
+	Cause  error  // what Verify said
+}
+
+// Unproven says, a sentence each, what can no longer be proven of the log, and why.
+func (q *Quarantined) Unproven() []string {
+	r := &q.Report
+	all := []string{"no checkpoint can be verified: a record is proven only by a checkpoint of earlier times, kept elsewhere, that covers it"}
+	switch {
+	case len(r.Checkpoint) > 0 && r.Sealed > 0:
+		all[0] = fmt.Sprintf("the last checkpoint covers records 0 to %d: of these, a record is proven that audit prove has a proof for", r.Sealed-1)
+	case len(r.Checkpoint) > 0:
+		all[0] = "the last checkpoint covers no record"
+	}
+	if r.Unsealed > 0 {
+		all = append(all, fmt.Sprintf("records %d to %d are covered by no checkpoint: nobody has signed that they were written", r.Sealed, r.Records-1))
+	}
+	for _, f := range r.Findings {
+		all = append(all, f.String())
+	}
+	if r.More > 0 {
+		all = append(all, fmt.Sprintf("and %d more findings", r.More))
+	}
+	if len(r.Findings) == 0 {
+		all = append(all, q.Cause.Error())
+	}
+	return all
+}
+
+const (
+	asideSuffix = ".quarantine-" // then the time
+	nextSuffix  = ".next"
+	asideTime   = "20060102T150405.000000000Z" // in order of names
+)
+
+// Quarantine sets a damaged log aside, whole and as it is, and begins a new one in its folder. It refuses a log that Verify finds
+// nothing wrong with, and one that another process writes. The new log is made beside the old one, and takes its place last, so
+// that the next Quarantine finishes one that was broken off.
+func Quarantine(ctx context.Context, cfg QuarantineConfig) (*Quarantined, error) {
+	dir := filepath.Clean(cfg.Log.Dir)
+	q, err := quarantine(ctx, cfg, dir)
+	if err != nil {
+		return nil, fmt.Errorf("quarantine audit log %s: %w", dir, err)
+	}
+	return q, nil
+}
+
+func quarantine(ctx context.Context, cfg QuarantineConfig, dir string) (q *Quarantined, err error) {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return finish(cfg, dir)
+	}
+	old, err := openDisk(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, old.Close()) }()
+	q = &Quarantined{Dir: dir + asideSuffix + cfg.Now.UTC().Format(asideTime)}
+	q.Report, q.Cause = Verify(old, VerifyConfig{Keys: cfg.Keys})
+	if q.Cause == nil {
+		return nil, ErrIntact
+	}
+	if errors.Is(q.Cause, fs.ErrPermission) {
+		return nil, q.Cause
+	}
+	if err := os.RemoveAll(dir + nextSuffix); err != nil { // what a Quarantine that was broken off has left
+		return nil, err
+	}
+	cfg.Log.Dir, cfg.Log.Create = dir+nextSuffix, true
+	first, err := cfg.First(q)
+	if err != nil {
+		return nil, err
+	}
+	log, err := Open(ctx, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(log.Append(ctx, first), log.Close(ctx)); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(dir, q.Dir); err != nil {
+		return nil, err
+	}
+	return q, takePlace(dir)
+}
+
+// finish goes on where there is no log any more: the old one is aside, and the new one is made.
+func finish(cfg QuarantineConfig, dir string) (*Quarantined, error) {
+	aside, err := filepath.Glob(dir + asideSuffix + "*")
+	if err != nil || len(aside) == 0 {
+		return nil, errors.Join(err, fs.ErrNotExist)
+	}
+	q := &Quarantined{Dir: aside[len(aside)-1]}
+	q.Report, q.Cause = Verify(os.DirFS(q.Dir), VerifyConfig{Keys: cfg.Keys})
+	return q, takePlace(dir)
+}
+
+func takePlace(dir string) error {
+	if err := os.Rename(dir+nextSuffix, dir); err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}

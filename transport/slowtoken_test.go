@@ -1,0 +1,127 @@
+package transport_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
+
+	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/transport"
+)
+
+// The times of a token that answers, in the tests of one that does not.
+const (
+	slowCall     = time.Second
+	slowGenerate = 2 * time.Second
+)
+
+// slowFixture is a fixture whose times are short.
+func slowFixture(t *testing.T) *fixture {
+	t.Helper()
+	limits := transport.LimitsFor(time.Second, slowCall, slowGenerate)
+	return newFixtureWith(t, service.ResidencyToken, options{limits: &limits, token: func(c *hsm.Config) {
+		c.CallTimeout, c.GenerateTimeout, c.MaxStuck, c.Sessions = slowCall, slowGenerate, 1000, 200
+	}})
+}
+
+// tokenFunctions are those of PKCS#11 that do an operation's work. The others tell of the connection, which is in order.
+var tokenFunctions = []string{"C_EncryptInit", "C_DecryptInit", "C_SignInit", "C_GenerateKey", "C_GenerateKeyPair", "C_GenerateRandom", "C_WrapKey", "C_UnwrapKey",
+	"C_DeriveKey", "C_CreateObject", "C_DecapsulateKey"}
+
+// waiting are the operations that use the token that hangs, or may.
+var waiting = []string{"CreateCustomKeyStore", "CreateKey", "Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
+	"GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GenerateRandom", "GetParametersForImport", "ImportKeyMaterial", "ReEncrypt",
+	"RotateKeyOnDemand", "Sign", "VerifyMac"}
+
+// TestEveryOperationIsAnsweredWhenTheTokenHangs: whoever waits for the token gets a DependencyTimeoutException before
+// the server ends the connection; all operations wait at once.
+func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
+	f := slowFixture(t)
+	requests := map[string]any{}
+	for _, op := range operationNames() {
+		f.spare = "" // each has a key store of its own
+		requests[op] = f.request(op)
+		if random, is := requests[op].(*kms.GenerateRandomInput); is {
+			random.CustomKeyStoreId = nil // or another token would serve it
+		}
+	}
+	for _, function := range tokenFunctions {
+		f.Faults.Hang(function)
+	}
+	results := f.invokeAll(t, requests)
+	f.Faults.Clear()
+	for op, err := range results {
+		var api smithy.APIError
+		switch wait := slices.Contains(waiting, op); {
+		case wait:
+			t.Run(op, func(t *testing.T) { wantError(t, err, "DependencyTimeoutException", "*") })
+		case err != nil && !errors.As(err, &api):
+			t.Errorf("%s: %v", op, err)
+		case err != nil && api.ErrorCode() == "DependencyTimeoutException":
+			t.Errorf("%s waits for the token", op)
+		}
+	}
+}
+
+// TestEveryOperationIsAnsweredWhenTheTokenIsSlow: each call ends just before its deadline, and an operation has several.
+func TestEveryOperationIsAnsweredWhenTheTokenIsSlow(t *testing.T) {
+	f := slowFixture(t)
+	requests := map[string]any{}
+	for _, op := range operationNames() {
+		f.spare = ""
+		requests[op] = f.request(op)
+	}
+	f.Faults.SetLatency(slowCall * 2 / 5)
+	results := f.invokeAll(t, requests)
+	f.Faults.Clear()
+	f.Faults.SetLatency(0)
+	for op, err := range results {
+		var api smithy.APIError
+		if err != nil && !errors.As(err, &api) {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+}
+
+// generation is a request that takes a token long.
+var generation = &kms.CreateKeyInput{KeySpec: "RSA_4096", KeyUsage: "SIGN_VERIFY"}
+
+// invokeAll calls the operations at once. A name may have more behind a blank.
+func (f *fixture) invokeAll(t *testing.T, requests map[string]any) map[string]error {
+	t.Helper()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	results := map[string]error{}
+	for name, in := range requests {
+		op, _, _ := strings.Cut(name, " ")
+		all.Go(func() {
+			err := invoke(t.Context(), f.Client, op, in)
+			mu.Lock()
+			defer mu.Unlock()
+			results[name] = err
+		})
+	}
+	all.Wait()
+	return results
+}
+
+// TestManyGenerations: clients that ask for more key pairs than the token makes in time all get an answer.
+func TestManyGenerations(t *testing.T) {
+	f := slowFixture(t)
+	f.Faults.Hang("C_GenerateKeyPair")
+	requests := map[string]any{}
+	for n := range 20 {
+		requests["CreateKey "+string(rune('a'+n))] = generation
+	}
+	for _, err := range f.invokeAll(t, requests) {
+		wantError(t, err, "DependencyTimeoutException", "*")
+	}
+	f.Faults.Clear()
+}
