@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/setup.sh [clients] [browser]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2 and, with "clients", the AWS CLI and boto3 that the tests and the
-# demo use and, with "browser", Chromium and npm for a test. On other systems it says what to install. Does nothing, quickly, when all is there.
+# demo use, and the other PKCS#11 modules that the tests use: those of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in
+# software; with "browser", Chromium and npm for a test. On other systems it says what to install. Does nothing, quickly,
+# when all is there.
 set -euo pipefail
 
 fail() {
@@ -18,12 +20,23 @@ has_softhsm() {
 		[ -e /usr/local/lib/softhsm/libsofthsm2.so ] || [ -e /opt/homebrew/lib/softhsm/libsofthsm2.so ]
 }
 
+# has_module looks for a library below Debian's library folder of any architecture.
+has_module() { compgen -G "/usr/lib/*/$1" >/dev/null; }
+
 missing=()
 has_softhsm || missing+=(softhsm2)
 if [[ " $* " == *" clients "* ]]; then
 	# The distribution's own, even where a pyenv or a venv has others first on the PATH.
 	[ -x /usr/bin/aws ] || missing+=(awscli)
 	/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing+=(python3-boto3)
+	# Package softhsm/tokens finds the modules and tools at these paths.
+	[ -x /usr/bin/p11-kit ] || missing+=(p11-kit)
+	has_module p11-kit-proxy.so && has_module pkcs11/p11-kit-client.so || missing+=(p11-kit-modules)
+	[ -x /usr/sbin/pkcsslotd ] && has_module pkcs11/libopencryptoki.so || missing+=(opencryptoki)
+	has_module pkcs11/libtpm2_pkcs11.so || missing+=(libtpm2-pkcs11-1)
+	[ -x /usr/bin/tpm2_ptool ] || missing+=(libtpm2-pkcs11-tools)
+	[ -x /usr/bin/swtpm ] || missing+=(swtpm)
+	has_module libtss2-tcti-swtpm.so.0 || missing+=(libtss2-tcti-swtpm0)
 fi
 if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)

@@ -1,0 +1,64 @@
+package tokens
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Proxy is p11-kit-proxy over SoftHSM2: one module that offers the tokens of all modules that p11-kit is configured with.
+func Proxy(t testing.TB) *Token {
+	t.Helper()
+	soft := SoftHSM(t)
+	// "only" keeps out the modules of the system's own configuration.
+	config := filepath.Join(folder(t), "pkcs11")
+	write(t, filepath.Join(config, "pkcs11.conf"), "user-config: only\n")
+	write(t, filepath.Join(config, "modules", "softhsm.module"), "module: "+soft.Module+"\n")
+	soft.Name, soft.Module = "p11-kit-proxy", library(t, "p11-kit-proxy.so")
+	soft.Env = append(soft.Env, "XDG_CONFIG_HOME="+filepath.Dir(config))
+	return soft
+}
+
+// Server is a "p11-kit server" over SoftHSM2, and the token as p11-kit-client, the module at the other end of its socket,
+// has it.
+type Server struct {
+	*Token
+
+	t      testing.TB
+	module string // SoftHSM2's
+	socket string
+	env    []string // of the server
+	daemon *daemon
+}
+
+// Remote starts a Server.
+func Remote(t testing.TB) *Server {
+	t.Helper()
+	soft := SoftHSM(t)
+	s := &Server{Token: soft, t: t, module: soft.Module, socket: filepath.Join(folder(t), "socket"), env: soft.Env}
+	soft.Name, soft.Module = "p11-kit-client", library(t, "pkcs11/p11-kit-client.so")
+	soft.Env = []string{"P11_KIT_SERVER_ADDRESS=unix:path=" + s.socket}
+	s.Start()
+	return s
+}
+
+// Kill ends the server and its processes for the connections with SIGKILL. The socket's file stays.
+func (s *Server) Kill() { s.daemon.kill() }
+
+// Start starts the server again, at the same socket, after Kill.
+func (s *Server) Start() {
+	s.t.Helper()
+	if err := os.RemoveAll(s.socket); err != nil {
+		s.t.Fatal(err)
+	}
+	// A connection that sends nothing is one that the server forgets.
+	s.daemon = start(s.t, func() error {
+		conn, err := net.Dial("unix", s.socket)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}, s.env, "p11-kit", "server", "--foreground", "--name", s.socket, "--provider", s.module,
+		"pkcs11:token="+s.Label)
+}
