@@ -30,7 +30,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childModule) == "" {
 		os.Exit(m.Run())
 	}
-	if err := child(); err != nil {
+	run := child
+	if len(os.Args) > 1 && os.Args[1] == moduleHost {
+		run = hsm.HostModule
+	} else if os.Getenv(childHeals) != "" {
+		run = func() error { return heals(os.Stdin, os.Stdout) }
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
