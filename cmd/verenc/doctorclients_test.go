@@ -11,7 +11,7 @@ import (
 func TestClientsOfEachForm(t *testing.T) {
 	s := initialised(t)
 	for form, words := range map[string][]string{"verenc": {"note  clients", "arn_format: aws for SOPS, cosign, Terraform, the AWS Encryption SDKs"}, "aws": {"ok    clients", "suits every AWS client"}} {
-		got := s.with("VERENC_ARN_FORMAT=" + form).succeeds(t, "doctor")
+		got := s.with("VERENC_ARN_FORMAT="+form).run(t, "doctor").stdout
 		for _, w := range words {
 			if !strings.Contains(got, w) {
 				t.Errorf("with %s, %q is not in:\n%s", form, w, got)
