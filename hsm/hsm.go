@@ -1,4 +1,5 @@
-// Package hsm holds the keys: everything that touches the PKCS#11 token is here, and nothing else is.
+// Package hsm holds the keys: everything that is done with the PKCS#11 token is here, and nothing else is. The calls
+// themselves are made by hsm/cryptoki.
 //
 // What it protects: KMS keys are generated in the token, CKA_SENSITIVE and never CKA_EXTRACTABLE, so neither
 // this process nor whoever takes it over can read them, only use them while connected. A WrappedKey is kept outside of the token;
@@ -10,8 +11,9 @@
 // From whom: from readers of disks, backups, memory dumps and the network. Somebody who can call the token
 // with its PIN can use the keys; that is what the PIN file's mode and the service's authorisation are for.
 //
-// What it trusts: the PKCS#11 module it loads into the process, the token behind it, and crypto/rand for
-// initialisation vectors. What a token says it can do is tried by SelfTest, since some do another algorithm under the name.
+// What it trusts: the code of the PKCS#11 module it loads into the process (Config.ModuleCommand gives it a process of its
+// own), the token behind it, and crypto/rand for initialisation vectors. What a token says it can do is tried by SelfTest,
+// since some do another algorithm under the name.
 // Arguments are opaque bytes: hsm knows nothing of AWS, HTTP or databases.
 package hsm
 

@@ -1,9 +1,15 @@
 package transport_test
 
 import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/miekg/pkcs11"
@@ -89,4 +95,59 @@ func TestFullTokenIsTold(t *testing.T) {
 	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{})
 	wantError(t, err, "LimitExceededException", "*")
 	ok(s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(32)}))(t)
+}
+
+// TestServiceHealsByFinalize loses, under load, a token whose module is of no use until it is finalised. Requests fail in a
+// way that clients retry, and whatever was answered opens afterwards.
+func TestServiceHealsByFinalize(t *testing.T) {
+	const healing = 2 * time.Second
+	s := newServer(t, options{faults: true, token: func(c *hsm.Config) { c.RetryMin = 10 * time.Millisecond }})
+	id, _ := s.newKey(t)
+	s.Faults.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR)
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var answered [][]byte
+	for range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				made, err := s.GenerateDataKeyWithoutPlaintext(context.Background(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
+				var response *awshttp.ResponseError
+				switch {
+				case err == nil:
+					mu.Lock()
+					answered = append(answered, made.CiphertextBlob)
+					mu.Unlock()
+				case !errors.As(err, &response) || response.HTTPStatusCode() < 500:
+					t.Errorf("an answer that nobody retries: %v", err)
+				}
+			}
+		})
+	}
+	for range 3 {
+		s.Faults.Unplug()
+		for s.Token.Stats().Connected {
+			runtime.Gosched()
+		}
+		s.Faults.Plug()
+		began := time.Now()
+		for {
+			if _, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}); err == nil {
+				break
+			}
+		}
+		if took := time.Since(began); took > healing {
+			t.Errorf("healed after %v", took)
+		}
+	}
+	stop()
+	all.Wait()
+	if len(answered) == 0 {
+		t.Error("nothing was answered")
+	}
+	for _, blob := range answered {
+		if opened := ok(s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob}))(t); len(opened.Plaintext) != 32 {
+			t.Errorf("%d bytes", len(opened.Plaintext))
+		}
+	}
 }

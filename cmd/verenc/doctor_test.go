@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/softhsm/faults"
+	"github.com/verenc/kms/softhsm/tokens"
 )
 
 // TestDoctorOnOtherTokens: it says of a token that is not what it should be whether a server starts, and what to do.
@@ -84,5 +87,36 @@ func TestServeEndsWithStatus3(t *testing.T) {
 	get(t, http.DefaultClient, "http://"+r.api+"/readyz")
 	if code := r.wait(); code != exitRestart {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestDoctorOnTokensOfOthers has doctor's verdict on tokens that nobody here wrote, without the system's configuration.
+func TestDoctorOnTokensOfOthers(t *testing.T) {
+	serves := map[string]bool{"softhsm": true, "p11-kit-proxy": true}
+	for _, kind := range tokens.Kinds() {
+		t.Run(kind.Name, func(t *testing.T) {
+			token := kind.New(t)
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			pin := filepath.Join(dir, "pin")
+			if err := os.WriteFile(pin, []byte(token.PIN), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := token.Command(t.Context(), self, "doctor")
+			cmd.Dir = dir
+			cmd.Env = append(cmd.Env, asVerenc+"=1", "VERENC_TOKEN_MODULE="+token.Module, "VERENC_TOKEN_LABEL="+token.Label,
+				"VERENC_TOKEN_PIN_FILE="+pin, "VERENC_DATABASE="+filepath.Join(dir, "none.db"))
+			r := runCommand(t, cmd)
+			unusable := regexp.MustCompile(`(?m)^This token can't be used: .*CKM_AES_GCM`).MatchString(r.stdout)
+			if unusable == serves[kind.Name] || !regexp.MustCompile(`(?m)^ok +login`).MatchString(r.stdout) {
+				t.Errorf("unusable: %v; %v", unusable, r)
+			}
+			if strings.Contains(r.stdout+r.stderr, "panic") || strings.Contains(r.stdout+r.stderr, token.PIN) {
+				t.Errorf("a panic, or the PIN: %v", r)
+			}
+		})
 	}
 }
