@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients] [browser]
+# Usage: scripts/setup.sh [clients] [browser] [tokens]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2 and, with "clients", the AWS CLI and boto3 that the tests and the
-# demo use, and the other PKCS#11 modules that the tests use: those of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in
-# software; with "browser", Chromium and npm for a test. On other systems it says what to install. Does nothing, quickly,
-# when all is there.
+# demo use; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules that tests use, those of
+# p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software. On other systems it says what to install. Does nothing,
+# quickly, when all is there.
 set -euo pipefail
 
 fail() {
@@ -29,12 +29,15 @@ if [[ " $* " == *" clients "* ]]; then
 	# The distribution's own, even where a pyenv or a venv has others first on the PATH.
 	[ -x /usr/bin/aws ] || missing+=(awscli)
 	/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing+=(python3-boto3)
+fi
+if [[ " $* " == *" tokens "* ]]; then
 	# Package softhsm/tokens finds the modules and tools at these paths.
 	[ -x /usr/bin/p11-kit ] || missing+=(p11-kit)
 	has_module p11-kit-proxy.so && has_module pkcs11/p11-kit-client.so || missing+=(p11-kit-modules)
 	[ -x /usr/sbin/pkcsslotd ] && has_module pkcs11/libopencryptoki.so || missing+=(opencryptoki)
 	has_module pkcs11/libtpm2_pkcs11.so || missing+=(libtpm2-pkcs11-1)
 	[ -x /usr/bin/tpm2_ptool ] || missing+=(libtpm2-pkcs11-tools)
+	[ -x /usr/bin/tpm2_flushcontext ] || missing+=(tpm2-tools)
 	[ -x /usr/bin/swtpm ] || missing+=(swtpm)
 	has_module libtss2-tcti-swtpm.so.0 || missing+=(libtss2-tcti-swtpm0)
 fi

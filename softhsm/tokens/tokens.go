@@ -63,7 +63,7 @@ func library(t testing.TB, name string) string {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/*/" + name) // the pattern is well-formed
 	if len(found) == 0 {
-		t.Fatalf("there is no /usr/lib/*/%s: run scripts/setup.sh clients", name)
+		t.Fatalf("there is no /usr/lib/*/%s: run scripts/setup.sh tokens", name)
 	}
 	return found[0]
 }
@@ -141,7 +141,7 @@ func newDaemon(env []string, name string, args ...string) *daemon {
 func (d *daemon) start(t testing.TB) {
 	t.Helper()
 	if err := d.cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v: run scripts/setup.sh clients", d.cmd.Path, err)
+		t.Fatalf("start %s: %v: run scripts/setup.sh tokens", d.cmd.Path, err)
 	}
 	go func() {
 		d.err = d.cmd.Wait()
