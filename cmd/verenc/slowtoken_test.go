@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
-	"github.com/miekg/pkcs11"
 
 	"github.com/verenc/kms/softhsm/faults"
 )
@@ -30,7 +29,6 @@ func TestSlowToken(t *testing.T) {
 	t.Cleanup(https.CloseIdleConnections)
 	client := s.sdk(t, "https://"+r.api, https)
 	module.Hang("C_GenerateKeyPair")
-	t.Cleanup(module.Clear)
 	errs := make([]error, 20)
 	var all sync.WaitGroup
 	for n := range errs {
@@ -50,8 +48,11 @@ func TestSlowToken(t *testing.T) {
 			t.Errorf("got %v, want DependencyTimeoutException", err)
 		}
 	}
-	module.Fail("C_GenerateKeyPair", pkcs11.CKR_FUNCTION_CANCELED) // SoftHSM crashes when it is closed with work under way
-	module.Release()
+	// The calls hang until the server has ended: with the race detector a process runs C's exit functions, and SoftHSM crashes
+	// in them when it has work under way.
+	if code := r.stop(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
 }
 
 // TestLimits: whatever the times of the token, its last answer is given before a connection ends.
