@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"math"
 	"slices"
@@ -137,6 +138,38 @@ func TestKWPIsProved(t *testing.T) {
 	}
 	if can, err := other.CanGenerateWrapped(t.Context(), 32); err != nil || can {
 		t.Errorf("%v, %v", can, err)
+	}
+}
+
+// TestRFC5649 has the token unwrap the examples of RFC 5649 section 6 with the mechanism that it has proved.
+func TestRFC5649(t *testing.T) {
+	token := connect(t)
+	unhex := func(s string) []byte {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	id := install(t, token, Wrap.template(), unhex("5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8"))
+	for secret, wrapped := range map[string]string{
+		"c37b7e6492584340bed12207808941155068f738": "138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a",
+		"466f7250617369": "afbeb0f07dfbf5419200f2ccb50bb24f",
+	} {
+		got, err := run(t.Context(), token, func(s *session) ([]byte, error) {
+			h, err := s.lookup(id)
+			if err != nil {
+				return nil, err
+			}
+			mechanism, err := s.kwp()
+			if err != nil {
+				return nil, err
+			}
+			return s.unwrapSecret([]uint{mechanism}, h, unhex(wrapped), len(secret)/2)
+		})
+		if err != nil || hex.EncodeToString(got) != secret {
+			t.Errorf("%x, %v, want %s", got, err, secret)
+		}
 	}
 }
 
@@ -371,31 +404,6 @@ func TestGivesUp(t *testing.T) {
 		t.Error(err)
 	}
 	m.Plug()
-}
-
-// TestIsolatedCrashes has the module crash the process that it is in, which is none of ours.
-func TestIsolatedCrashes(t *testing.T) {
-	changes := make(chan error, 100)
-	token, m := misbehaving(t, func(*faults.Module) {}, isolated(t), func(c *Config) { c.OnChange = func(err error) { changes <- err } })
-	<-changes
-	p := newPair(t, token)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Crash("C_Decrypt", faults.Times(1))
-	if _, err := token.Decrypt(t.Context(), p.Seal, box, nil); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("crashed: %v", err)
-	}
-	if err := <-changes; err == nil {
-		t.Error("no loss")
-	}
-	if err := <-changes; err != nil {
-		t.Error(err)
-	}
-	if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "x" {
-		t.Errorf("%q, %v", got, err)
-	}
 }
 
 // TestHostileNumbers opens a token that reports the largest numbers there are.

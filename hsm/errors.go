@@ -21,7 +21,7 @@ var (
 	// ErrUnsupported: the token cannot do this.
 	ErrUnsupported = errors.New("token does not support this")
 	// ErrFull: the token has no room for another object. Keys of residency wrapped need none.
-	ErrFull = errors.New("token is full")
+	ErrFull = errors.New("token is full: destroy keys, give it more room, or keep new keys outside of it (token.residency: wrapped)")
 	// ErrMaterial: what is to be imported is of the wrong size, type or curve.
 	ErrMaterial = errors.New("key material does not fit")
 	// ErrPIN: the token refused the PIN, or is locked by such refusals. It is not tried again, since tokens lock after a few

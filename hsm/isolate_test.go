@@ -7,8 +7,10 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
 )
 
 // isolated runs the module in a process of its own.
@@ -47,47 +49,63 @@ func TestIsolatedDoesTheSame(t *testing.T) {
 	}
 }
 
-// TestIsolatedIsKilled ends the module's process under load, again and again: calls fail in a way that may be tried again,
-// the next process serves, and no key is lost.
-func TestIsolatedIsKilled(t *testing.T) {
-	changes := make(chan error, 100)
-	token := connect(t, isolated(t), func(c *Config) { c.OnChange = func(err error) { changes <- err } })
-	if err := <-changes; err != nil {
-		t.Fatal(err)
-	}
-	p := newPair(t, token)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("plaintext"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				got, err := token.Decrypt(context.Background(), p.Seal, box, nil)
-				if err == nil && string(got) != "plaintext" || err != nil && !errors.Is(err, ErrUnavailable) {
-					t.Errorf("%q, %v", got, err)
+// TestIsolatedEnds has the module's process killed, crash and be stuck under load, again and again: calls fail in a way that
+// may be tried again, the next process serves in time, and no key is lost.
+func TestIsolatedEnds(t *testing.T) {
+	const (
+		healing = 2 * time.Second
+		timeout = 500 * time.Millisecond
+	)
+	for name, end := range map[string]func(*Token, *faults.Module){
+		"killed":  func(token *Token, _ *faults.Module) { token.lib.module.Abort() },
+		"crashed": func(_ *Token, m *faults.Module) { m.Crash("C_Decrypt", faults.Times(1)) },
+		"stuck":   func(_ *Token, m *faults.Module) { m.Hang("C_Decrypt", faults.Times(1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			changes := make(chan error, 100)
+			token, m := misbehaving(t, func(*faults.Module) {}, isolated(t), func(c *Config) {
+				c.CallTimeout, c.OnChange = timeout, func(err error) { changes <- err }
+			})
+			<-changes
+			p := newPair(t, token)
+			box, err := token.Encrypt(t.Context(), p.Seal, []byte("plaintext"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						got, err := token.Decrypt(context.Background(), p.Seal, box, nil)
+						if err == nil && string(got) != "plaintext" || err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrTimeout) {
+							t.Errorf("%q, %v", got, err)
+						}
+					}
+				})
+			}
+			for range 3 {
+				end(token, m)
+				if err := <-changes; err == nil {
+					t.Error("connected before it was lost")
+				}
+				began := time.Now()
+				if err := <-changes; err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > healing {
+					t.Errorf("healed after %v", took)
 				}
 			}
+			stop()
+			all.Wait()
+			if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "plaintext" {
+				t.Errorf("%q, %v", got, err)
+			}
+			if s := token.Stats(); s.Reinitializations < 3 || s.Stuck != 0 {
+				t.Errorf("%+v", s)
+			}
 		})
-	}
-	for range 5 {
-		token.lib.module.Abort()
-		if err := <-changes; err == nil {
-			t.Error("connected before it was lost")
-		}
-		if err := <-changes; err != nil {
-			t.Error(err)
-		}
-	}
-	stop()
-	all.Wait()
-	if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "plaintext" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if n := token.Stats().Reinitializations; n < 5 {
-		t.Errorf("%d processes after the first", n)
 	}
 }
 

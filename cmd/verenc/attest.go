@@ -52,6 +52,9 @@ func attest(ctx context.Context, c *Config, region, name string, second bool, ou
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
+	if _, err := selfTest(ctx, c, p); err != nil { // what is attested of a token that keeps nothing to itself is worth nothing
+		return fmt.Errorf("attest: %w", err)
+	}
 	statement, err := p.service.Attest(ctx, c.Account, regionOf(c, region), name)
 	if err != nil {
 		return err
