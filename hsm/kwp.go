@@ -260,13 +260,17 @@ func (s *session) trySecretSize(n int) error {
 	return err
 }
 
+// testKWP gives the token's AES-KWP, and a key for it that ends with the session.
+func (s *session) testKWP() (mechanism uint, wrapping pkcs11.ObjectHandle, err error) {
+	if mechanism, err = s.kwp(); err == nil {
+		wrapping, err = s.generateTestKey(Wrap)
+	}
+	return mechanism, wrapping, err
+}
+
 // testSecretSize generates, wraps and unwraps a secret, as GenerateWrapped and DecryptWrapped do.
 func (s *session) testSecretSize(n int) (err error) {
-	mechanism, err := s.kwp()
-	if err != nil {
-		return err
-	}
-	wrapping, err := s.generateTestKey(Wrap)
+	mechanism, wrapping, err := s.testKWP()
 	if err != nil {
 		return err
 	}

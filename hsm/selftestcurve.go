@@ -49,23 +49,28 @@ func testSignature(name string, kt KeyType, scheme Scheme) selfTest {
 		if err != nil {
 			return err
 		}
-		message := bytes.Repeat([]byte{0x5a}, 32)
-		if scheme.Hash != 0 {
-			message = bytes.Repeat(message, 2)[:scheme.Hash.Size()]
-		}
-		call, err := scheme.call(kt, message)
-		if err != nil {
-			return err
-		}
-		signature, err := s.sign(h, call)
-		if err != nil {
-			return err
-		}
-		if ok, err := verifySignature(kt, spki, message, signature); err != nil || !ok {
-			return errors.Join(errors.New("the host does not verify the signature"), err)
-		}
-		return nil
+		return s.signsForHost(h, spki, kt, scheme)
 	}}
+}
+
+// signsForHost signs with a private key, and has the host verify it with the public one.
+func (s *session) signsForHost(h pkcs11.ObjectHandle, spki []byte, kt KeyType, scheme Scheme) error {
+	message := bytes.Repeat([]byte{0x5a}, 32)
+	if scheme.Hash != 0 {
+		message = bytes.Repeat(message, 2)[:scheme.Hash.Size()]
+	}
+	call, err := scheme.call(kt, message)
+	if err != nil {
+		return err
+	}
+	signature, err := s.sign(h, call)
+	if err != nil {
+		return err
+	}
+	if ok, err := verifySignature(kt, spki, message, signature); err != nil || !ok {
+		return errors.Join(errors.New("the host does not verify the signature"), err)
+	}
+	return nil
 }
 
 // verifySignature verifies on the host.
@@ -139,11 +144,7 @@ func testECDH(name string, kt KeyType, curve ecdh.Curve) selfTest {
 
 func testWrappedCurve(name string, kt KeyType) selfTest {
 	return selfTest{name, kt.String() + " data key pairs that are born and wrapped in the token", optional, func(s *session, _ *testKeys) error {
-		mechanism, err := s.kwp()
-		if err != nil {
-			return err
-		}
-		wrapping, err := s.generateTestKey(Wrap)
+		mechanism, wrapping, err := s.testKWP()
 		if err != nil {
 			return err
 		}

@@ -115,19 +115,7 @@ func testImportCurve(name string, kt KeyType) selfTest {
 		if kt == Ed25519 {
 			scheme = Scheme{Algorithm: PureEdDSA}
 		}
-		message := bytes.Repeat([]byte{0x5a}, 32)
-		call, err := scheme.call(kt, message)
-		if err != nil {
-			return err
-		}
-		signature, err := s.sign(h, call)
-		if err != nil {
-			return err
-		}
-		if ok, err := verifySignature(kt, spki, message, signature); err != nil || !ok {
-			return errors.Join(errors.New("the host does not verify the signature"), err)
-		}
-		return s.staysInside(h)
+		return errors.Join(s.signsForHost(h, spki, kt, scheme), s.staysInside(h))
 	}}
 }
 

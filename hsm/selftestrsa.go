@@ -116,11 +116,7 @@ func testOAEP(hash crypto.Hash) func(*session, *testKeys) error {
 }
 
 func (s *session) testWrappedRSA(private pkcs11.ObjectHandle, public *rsa.PublicKey) error {
-	mechanism, err := s.kwp()
-	if err != nil {
-		return err
-	}
-	wrapping, err := s.generateTestKey(Wrap)
+	mechanism, wrapping, err := s.testKWP()
 	if err != nil {
 		return err
 	}
