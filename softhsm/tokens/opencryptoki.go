@@ -10,10 +10,15 @@ import (
 	"testing"
 )
 
-// opencryptokiRoom makes the mounts that pkcsslotd sees: its folders are compiled in, so that the system's own are
-// covered by folders of the test's in a mount namespace. $1 is the test's folder.
+// opencryptokiRoom makes the mounts that pkcsslotd sees. Its folders are compiled in, so the system's own are covered by
+// empty ones in a mount namespace: those of tokens and locks, /run with its socket and its process ID, and /dev/shm with the
+// counters that all users of a token share. $1 is the test's folder.
 const opencryptokiRoom = `set -e
-for place in /var/lib/opencryptoki /var/lock/opencryptoki; do
+for place in /run /dev/shm; do
+	mount -t tmpfs none "$place"
+done
+mkdir -p /run/lock
+for place in /var/lib/opencryptoki /var/lock/opencryptoki /var/log/opencryptoki; do
 	mkdir -p "$place"
 	mount -t tmpfs none "$place"
 	mkdir -p "$place/swtok/TOK_OBJ"

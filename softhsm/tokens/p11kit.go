@@ -4,19 +4,37 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
+
+// proxyRoom covers the system's configuration of p11-kit in a mount namespace. $1 is the folder of the modules to be seen,
+// $2 the file that says that all is done.
+const proxyRoom = `set -e
+mount --bind "$1" /usr/share/p11-kit/modules
+if [ -d /etc/pkcs11 ]; then mount -t tmpfs none /etc/pkcs11; fi
+: >"$2"
+exec sleep infinity
+`
 
 // Proxy is p11-kit-proxy over SoftHSM2: one module that offers the tokens of all modules that p11-kit is configured with.
 func Proxy(t testing.TB) *Token {
 	t.Helper()
 	soft := SoftHSM(t)
 	// "only" keeps out the modules of the system's own configuration.
-	config := filepath.Join(folder(t), "pkcs11")
+	dir := folder(t)
+	config, ready := filepath.Join(dir, "pkcs11"), filepath.Join(dir, "ready")
+	modules := filepath.Join(config, "modules")
 	write(t, filepath.Join(config, "pkcs11.conf"), "user-config: only\n")
-	write(t, filepath.Join(config, "modules", "softhsm.module"), "module: "+soft.Module+"\n")
+	write(t, filepath.Join(modules, "softhsm.module"), "module: "+soft.Module+"\n")
 	soft.Name, soft.Module = "p11-kit-proxy", library(t, "p11-kit-proxy.so")
-	soft.Env = append(soft.Env, "XDG_CONFIG_HOME="+filepath.Dir(config))
+	if os.Getuid() != 0 {
+		soft.Env = append(soft.Env, "XDG_CONFIG_HOME="+dir)
+		return soft
+	}
+	// For root p11-kit reads no user's configuration.
+	d := start(t, exists(ready), nil, "unshare", "--mount", "sh", "-c", proxyRoom, "sh", modules, ready)
+	soft.enter = []string{"nsenter", "--target", strconv.Itoa(d.cmd.Process.Pid), "--mount"}
 	return soft
 }
 

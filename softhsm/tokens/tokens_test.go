@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,10 +26,17 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// use logs in to the token and takes random bytes.
+// use logs in to the token, which is the only one, and takes random bytes.
 func use() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	all, err := hsm.Tokens(os.Getenv("MODULE"), "", nil)
+	if err != nil {
+		return err
+	}
+	if len(all) != 1 {
+		return fmt.Errorf("%d tokens, not one: %+v", len(all), all)
+	}
 	token, err := hsm.Open(ctx, hsm.Config{Module: os.Getenv("MODULE"), Label: os.Getenv("LABEL"), PIN: os.Getenv("PIN")})
 	if err != nil {
 		return err
@@ -61,6 +70,61 @@ func TestKinds(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestAtOnce makes tokens of a kind at the same time, as packages do whose tests run beside each other.
+func TestAtOnce(t *testing.T) {
+	for _, kind := range Kinds() {
+		for n := range 2 {
+			t.Run(fmt.Sprint(kind.Name, n), func(t *testing.T) {
+				t.Parallel()
+				if err := child(t, kind.New(t)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// TestSystemIsLeftAlone looks at what opencryptoki's daemon and module write when they are not covered.
+func TestSystemIsLeftAlone(t *testing.T) {
+	state := func() string {
+		var said string
+		for _, path := range []string{"/run/pkcsslotd.pid", "/run/pkcsslotd.socket", "/dev/shm/var.lib.opencryptoki.swtok",
+			"/var/lock/opencryptoki/LCK..APIlock", "/var/lib/opencryptoki/swtok/NVTOK.DAT"} {
+			info, err := os.Stat(path)
+			if err != nil {
+				said += fmt.Sprintln(err)
+				continue
+			}
+			said += fmt.Sprintln(path, info.ModTime(), info.Sys().(*syscall.Stat_t).Ino)
+		}
+		return said
+	}
+	before := state()
+	if err := child(t, Opencryptoki(t)); err != nil {
+		t.Fatal(err)
+	}
+	if after := state(); after != before {
+		t.Errorf("the system's files were\n%sthey are\n%s", before, after)
+	}
+}
+
+// TestProxyHasItsOwnModules asks p11-kit which modules it would load beside the token: one.
+func TestProxyHasItsOwnModules(t *testing.T) {
+	out, err := Proxy(t).Command(t.Context(), "p11-kit", "list-modules").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var modules []string
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, " ") {
+			modules = append(modules, line)
+		}
+	}
+	if len(modules) != 1 {
+		t.Errorf("%q", modules)
 	}
 }
 
