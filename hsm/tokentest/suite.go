@@ -10,13 +10,11 @@ import (
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"hash"
@@ -29,6 +27,7 @@ type Result struct {
 	Capability string
 	SelfTest   bool   // the self-test says that the token has it
 	Works      bool   // and the suite found it so
+	Refused    bool   // it does not work, and hsm says so with ErrUnsupported, which nobody tries again
 	Error      string // why it does not work
 }
 
@@ -37,21 +36,28 @@ type capability struct {
 	name   string
 	checks []string
 	try    func(s *suite) error
+	again  bool // together tries it again, since it is quick
 }
 
 type suite struct {
-	ctx   context.Context
-	token *hsm.Token
+	ctx    context.Context
+	config hsm.Config
+	token  *hsm.Token
+	works  map[string]bool // capabilities so far
 }
 
-// Run tries everything. Its error is one of the token's that has nothing to do with a capability.
-func Run(ctx context.Context, token *hsm.Token) ([]Result, error) {
+// Run tries everything on the token of a Config. Its error is one that has nothing to do with a capability.
+func Run(ctx context.Context, cfg hsm.Config) (results []Result, err error) {
+	token, err := hsm.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, token.Close()) }()
 	passes := map[string]bool{}
 	for _, c := range token.SelfTest(ctx) {
 		passes[c.Name] = c.Err == nil
 	}
-	s := &suite{ctx: ctx, token: token}
-	var results []Result
+	s := &suite{ctx: ctx, config: cfg, token: token, works: map[string]bool{}}
 	for _, c := range capabilities {
 		r := Result{Capability: c.name, SelfTest: true}
 		for _, check := range c.checks {
@@ -63,36 +69,66 @@ func Run(ctx context.Context, token *hsm.Token) ([]Result, error) {
 		}
 		err := c.try(s)
 		if r.Works = err == nil; err != nil {
-			r.Error = err.Error()
+			r.Error, r.Refused = err.Error(), errors.Is(err, hsm.ErrUnsupported)
 		}
+		s.works[c.name] = r.Works
 		results = append(results, r)
 	}
 	return results, token.Ping(ctx)
 }
 
-var capabilities = []capability{
-	{"random bytes", []string{hsm.CheckRandom}, (*suite).random},
-	{"keys in the token", []string{hsm.CheckObjects}, (*suite).objects},
-	{"AES-256-GCM", []string{hsm.CheckSeal, hsm.CheckTamper}, (*suite).seal},
-	{"AES-KWP (RFC 5649)", []string{hsm.CheckKWP}, func(s *suite) error { _, err := s.token.KWPMechanism(s.ctx); return err }},
-	{"data keys born and wrapped in the token", []string{hsm.CheckSeal, hsm.CheckDataKey16, hsm.CheckDataKey32, hsm.CheckDataKey64}, (*suite).dataKeys},
-	{"keys kept outside, wrapped", []string{hsm.CheckSeal, hsm.CheckInside}, (*suite).wrappedKeys},
-	{"HMAC with SHA-224", []string{hsm.CheckMAC224}, mac(hsm.MAC224, crypto.SHA224)},
-	{"HMAC with SHA-256", []string{hsm.CheckMAC256}, mac(hsm.MAC256, crypto.SHA256)},
-	{"HMAC with SHA-384", []string{hsm.CheckMAC384}, mac(hsm.MAC384, crypto.SHA384)},
-	{"HMAC with SHA-512", []string{hsm.CheckMAC512}, mac(hsm.MAC512, crypto.SHA512)},
-	{"RSA signatures, PKCS #1 v1.5", []string{hsm.CheckPKCS1v15SHA256, hsm.CheckPKCS1v15SHA384, hsm.CheckPKCS1v15SHA512}, rsaSign(hsm.PKCS1v15)},
-	{"RSA signatures, PSS", []string{hsm.CheckPSSSHA256, hsm.CheckPSSSHA384, hsm.CheckPSSSHA512}, rsaSign(hsm.PSS)},
-	{"RSA decryption, OAEP with SHA-1", []string{hsm.CheckOAEPSHA1}, oaep(crypto.SHA1, sha1.New)},
-	{"RSA decryption, OAEP with SHA-256", []string{hsm.CheckOAEPSHA256}, oaep(crypto.SHA256, sha256.New)},
-	{"ECDSA on P-256", []string{hsm.CheckECDSAP256}, sign(hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256})},
-	{"ECDSA on P-384", []string{hsm.CheckECDSAP384}, sign(hsm.P384, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA384})},
-	{"ECDSA on P-521", []string{hsm.CheckECDSAP521}, sign(hsm.P521, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA512})},
-	{"ECDSA on secp256k1", []string{hsm.CheckECDSASecp256k1}, sign(hsm.Secp256k1, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256})},
-	{"Ed25519", []string{hsm.CheckEd25519}, sign(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA})},
-	{"ECDH on P-256", []string{hsm.CheckECDHP256}, (*suite).derive},
-	{"import of AES keys", []string{hsm.CheckSeal, hsm.CheckImportAESSHA1}, importSecret(hsm.Seal)},
-	{"import of MAC keys", []string{hsm.CheckMAC256, hsm.CheckImportMACSHA1}, importSecret(hsm.MAC256)},
+var capabilities []capability
+
+// init, since together goes over the table that it is in.
+func init() { capabilities = table() }
+
+const again = true
+
+func table() []capability {
+	return []capability{
+		{"random bytes", []string{hsm.CheckRandom}, (*suite).random, again},
+		{"keys in the token", []string{hsm.CheckObjects}, (*suite).objects, again},
+		{"AES-256-GCM", []string{hsm.CheckSeal, hsm.CheckTamper}, (*suite).seal, again},
+		{"AES-KWP (RFC 5649)", []string{hsm.CheckKWP}, func(s *suite) error { _, err := s.token.KWPMechanism(s.ctx); return err }, again},
+		{"data keys born and wrapped in the token", []string{hsm.CheckSeal, hsm.CheckDataKey16, hsm.CheckDataKey32, hsm.CheckDataKey64}, (*suite).dataKeys, again},
+		{"data key pairs of RSA, born and wrapped", []string{hsm.CheckSeal, hsm.CheckWrappedRSA}, dataKeyPair(hsm.RSA2048), false},
+		{"data key pairs on P-256", []string{hsm.CheckSeal, hsm.CheckWrappedP256}, dataKeyPair(hsm.P256), again},
+		{"data key pairs on P-384", []string{hsm.CheckSeal, hsm.CheckWrappedP384}, dataKeyPair(hsm.P384), false},
+		{"data key pairs on P-521", []string{hsm.CheckSeal, hsm.CheckWrappedP521}, dataKeyPair(hsm.P521), false},
+		{"data key pairs on secp256k1", []string{hsm.CheckSeal, hsm.CheckWrappedSecp256k1}, dataKeyPair(hsm.Secp256k1), false},
+		{"data key pairs of Ed25519", []string{hsm.CheckSeal, hsm.CheckWrappedEd25519}, dataKeyPair(hsm.Ed25519), false},
+		{"keys kept outside, wrapped", []string{hsm.CheckSeal, hsm.CheckInside}, (*suite).wrappedKeys, again},
+		{"HMAC with SHA-224", []string{hsm.CheckMAC224}, mac(hsm.MAC224, crypto.SHA224), false},
+		{"HMAC with SHA-256", []string{hsm.CheckMAC256}, mac(hsm.MAC256, crypto.SHA256), again},
+		{"HMAC with SHA-384", []string{hsm.CheckMAC384}, mac(hsm.MAC384, crypto.SHA384), false},
+		{"HMAC with SHA-512", []string{hsm.CheckMAC512}, mac(hsm.MAC512, crypto.SHA512), false},
+		{"RSA signatures, PKCS #1 v1.5", []string{hsm.CheckPKCS1v15SHA256, hsm.CheckPKCS1v15SHA384, hsm.CheckPKCS1v15SHA512},
+			sign(hsm.RSA2048, hashes(hsm.PKCS1v15)...), false},
+		{"RSA signatures, PSS", []string{hsm.CheckPSSSHA256, hsm.CheckPSSSHA384, hsm.CheckPSSSHA512},
+			sign(hsm.RSA2048, hashes(hsm.PSS)...), false},
+		{"RSA keys of 3072 bits", []string{hsm.CheckRSA}, sign(hsm.RSA3072, hashes(hsm.PKCS1v15)...), false},
+		{"RSA keys of 4096 bits", []string{hsm.CheckRSA}, sign(hsm.RSA4096, hashes(hsm.PKCS1v15)...), false},
+		{"RSA decryption, OAEP with SHA-1", []string{hsm.CheckOAEPSHA1}, oaep(crypto.SHA1, sha1.New), false},
+		{"RSA decryption, OAEP with SHA-256", []string{hsm.CheckOAEPSHA256}, oaep(crypto.SHA256, sha256.New), false},
+		{"ECDSA on P-256", []string{hsm.CheckECDSAP256}, sign(hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}), again},
+		{"ECDSA on P-384", []string{hsm.CheckECDSAP384}, sign(hsm.P384, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA384}), false},
+		{"ECDSA on P-521", []string{hsm.CheckECDSAP521}, sign(hsm.P521, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA512}), false},
+		{"ECDSA on secp256k1", []string{hsm.CheckECDSASecp256k1}, sign(hsm.Secp256k1, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}), false},
+		{"Ed25519", []string{hsm.CheckEd25519}, sign(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}), again},
+		{"Ed25519ph", []string{hsm.CheckEd25519ph}, sign(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.HashEdDSA, Hash: crypto.SHA512}), false},
+		{"ECDH on P-256", []string{hsm.CheckECDHP256}, derive(hsm.P256, ecdh.P256()), again},
+		{"ECDH on P-384", []string{hsm.CheckECDHP384}, derive(hsm.P384, ecdh.P384()), false},
+		{"ECDH on P-521", []string{hsm.CheckECDHP521}, derive(hsm.P521, ecdh.P521()), false},
+		{"import of AES keys", []string{hsm.CheckSeal, hsm.CheckImportAESSHA1}, importSecret(hsm.Seal, hsm.OAEPSHA1, sha1.New), false},
+		{"import of AES keys, SHA-256", []string{hsm.CheckSeal, hsm.CheckImportAESSHA256}, importSecret(hsm.Seal, hsm.OAEPSHA256, sha256.New), false},
+		{"import of MAC keys", []string{hsm.CheckMAC256, hsm.CheckImportMACSHA1}, importSecret(hsm.MAC256, hsm.OAEPSHA1, sha1.New), false},
+		{"import of MAC keys, SHA-256", []string{hsm.CheckMAC256, hsm.CheckImportMACSHA256}, importSecret(hsm.MAC256, hsm.OAEPSHA256, sha256.New), false},
+		{"import of RSA keys", []string{hsm.CheckImportRSA}, importPair(hsm.RSA2048, hsm.Scheme{Algorithm: hsm.PSS, Hash: crypto.SHA256}, hsm.RSAAESKeyWrapSHA1, sha1.New), false},
+		{"import of P-256 keys", []string{hsm.CheckKWP, hsm.CheckImportCurve}, importPair(hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, hsm.RSAAESKeyWrapSHA256, sha256.New), false},
+		{"import of Ed25519 keys", []string{hsm.CheckKWP, hsm.CheckImportEd25519}, importPair(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}, hsm.RSAAESKeyWrapSHA256, sha256.New), false},
+		{"a second connection", []string{hsm.CheckObjects}, (*suite).secondConnection, false},
+		{"what works, for eight callers at once", []string{hsm.CheckRandom}, (*suite).together, false},
+	}
 }
 
 // wrong is the error of a call, or of its result if the call had none.
@@ -241,42 +277,6 @@ func mac(p hsm.Purpose, h crypto.Hash) func(*suite) error {
 	}
 }
 
-// keyPair makes a key pair and gives its public key.
-func (s *suite) keyPair(kt hsm.KeyType, purpose hsm.PairPurpose) (id hsm.ObjectID, public any, spki []byte, destroy func(), err error) {
-	id, destroy = s.newID()
-	spki, err = s.token.GenerateKeyPair(s.ctx, hsm.KeyPair{ID: id, Label: "verenc/tokentest", Type: kt, Purpose: purpose})
-	if err == nil && kt != hsm.Secp256k1 { // which the standard library has not
-		public, err = x509.ParsePKIXPublicKey(spki)
-	}
-	return id, public, spki, destroy, err
-}
-
-func rsaSign(a hsm.Algorithm) func(*suite) error {
-	return func(s *suite) error {
-		id, public, _, destroy, err := s.keyPair(hsm.RSA2048, hsm.SignPair)
-		defer destroy()
-		if err != nil {
-			return err
-		}
-		for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
-			digest := bytes.Repeat([]byte{7}, h.Size())
-			signature, err := s.token.Sign(s.ctx, id, hsm.RSA2048, hsm.Scheme{Algorithm: a, Hash: h}, digest)
-			if err != nil {
-				return err
-			}
-			if a == hsm.PSS {
-				err = rsa.VerifyPSS(public.(*rsa.PublicKey), h, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
-			} else {
-				err = rsa.VerifyPKCS1v15(public.(*rsa.PublicKey), h, digest, signature)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
 func oaep(h crypto.Hash, newHash func() hash.Hash) func(*suite) error {
 	return func(s *suite) error {
 		id, public, _, destroy, err := s.keyPair(hsm.RSA2048, hsm.DecryptPair)
@@ -300,75 +300,29 @@ func oaep(h crypto.Hash, newHash func() hash.Hash) func(*suite) error {
 	}
 }
 
-func sign(kt hsm.KeyType, scheme hsm.Scheme) func(*suite) error {
+func derive(kt hsm.KeyType, curve ecdh.Curve) func(*suite) error {
 	return func(s *suite) error {
-		id, public, _, destroy, err := s.keyPair(kt, hsm.SignPair)
+		id, public, _, destroy, err := s.keyPair(kt, hsm.DerivePair)
 		defer destroy()
 		if err != nil {
 			return err
 		}
-		message := []byte("a message of its own")
-		if scheme.Hash != 0 {
-			message = bytes.Repeat([]byte{7}, scheme.Hash.Size())
-		}
-		signature, err := s.token.Sign(s.ctx, id, kt, scheme, message)
+		own, err := public.(*ecdsa.PublicKey).ECDH()
 		if err != nil {
 			return err
 		}
-		switch public := public.(type) {
-		case *ecdsa.PublicKey:
-			if !ecdsa.VerifyASN1(public, message, signature) {
-				return errors.New("the host does not verify the signature")
-			}
-		case ed25519.PublicKey:
-			if !ed25519.Verify(public, message, signature) {
-				return errors.New("the host does not verify the signature")
-			}
+		peer, err := curve.GenerateKey(rand.Reader)
+		if err != nil {
+			return err
+		}
+		want, err := peer.ECDH(own)
+		if err != nil {
+			return err
+		}
+		got, err := s.token.Derive(s.ctx, id, kt, peer.PublicKey().Bytes())
+		if err != nil || !bytes.Equal(got, want) {
+			return wrong(err, "another secret than the host's")
 		}
 		return nil
-	}
-}
-
-func (s *suite) derive() error {
-	id, public, _, destroy, err := s.keyPair(hsm.P256, hsm.DerivePair)
-	defer destroy()
-	if err != nil {
-		return err
-	}
-	own, err := public.(*ecdsa.PublicKey).ECDH()
-	if err != nil {
-		return err
-	}
-	peer, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	want, err := peer.ECDH(own)
-	if err != nil {
-		return err
-	}
-	got, err := s.token.Derive(s.ctx, id, hsm.P256, peer.PublicKey().Bytes())
-	if err != nil || !bytes.Equal(got, want) {
-		return wrong(err, "another secret than the host's")
-	}
-	return nil
-}
-
-func importSecret(p hsm.Purpose) func(*suite) error {
-	return func(s *suite) error {
-		wrapping, public, _, destroy, err := s.keyPair(hsm.RSA2048, hsm.UnwrapPair)
-		defer destroy()
-		if err != nil {
-			return err
-		}
-		wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), bytes.Repeat([]byte{7}, 32), nil)
-		if err != nil {
-			return err
-		}
-		id, destroyImported := s.newID()
-		defer destroyImported()
-		_, err = s.token.Import(s.ctx, hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: wrapped,
-			Secret: &hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: p}})
-		return err
 	}
 }

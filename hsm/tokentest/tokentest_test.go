@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -43,15 +42,10 @@ func TestMain(m *testing.M) {
 }
 
 // child runs the suite and prints its results as JSON.
-func child() (err error) {
+func child() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	token, err := hsm.Open(ctx, hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN)})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, token.Close()) }()
-	results, err := Run(ctx, token)
+	results, err := Run(ctx, hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN)})
 	if err != nil {
 		return err
 	}
@@ -97,22 +91,23 @@ func TestTokens(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	// SoftHSM can do all of it, and so can it behind p11-kit's proxy; the others have no AES-GCM and can't be used.
+	// SoftHSM can do all but this, and so can it behind p11-kit's proxy; the others have no AES-GCM and can't be used.
+	without := map[string]bool{"data key pairs of Ed25519": true, "Ed25519ph": true}
 	for kind, results := range all {
 		for _, r := range results {
-			if !r.Works && (kind == "softhsm" || kind == "p11-kit-proxy") {
-				t.Errorf("%s: %s: %s", kind, r.Capability, r.Error)
+			if r.Works == without[r.Capability] && (kind == "softhsm" || kind == "p11-kit-proxy") {
+				t.Errorf("%s: %s: %v %s", kind, r.Capability, r.Works, r.Error)
 			}
 			if r.Capability == "AES-256-GCM" && r.Works != (kind == "softhsm" || kind == "p11-kit-proxy") {
 				t.Errorf("%s: AES-GCM works: %v", kind, r.Works)
 			}
 		}
 	}
-	checkTable(t, table(kinds, all))
+	checkTable(t, tableOf(kinds, all))
 }
 
-// table is the capabilities of each kind as a Markdown table.
-func table(kinds []tokens.Kind, all map[string][]Result) string {
+// tableOf is the capabilities of each kind as a Markdown table.
+func tableOf(kinds []tokens.Kind, all map[string][]Result) string {
 	var b strings.Builder
 	b.WriteString("| capability |")
 	for _, k := range kinds {
