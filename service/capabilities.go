@@ -97,10 +97,15 @@ func importChecks(spec, algorithm string) []string {
 	switch k := keySpecs[spec]; {
 	case rsaSizes[spec] != 0:
 		return []string{hsm.CheckImportRSA}
-	case k.pair == hsm.Ed25519:
-		return []string{hsm.CheckImportEd25519}
 	case k.pair != 0:
-		return []string{hsm.CheckImportCurve}
+		checks := []string{hsm.CheckImportCurve}
+		if k.pair == hsm.Ed25519 {
+			checks = []string{hsm.CheckImportEd25519}
+		}
+		if !isOAEP(importAlgorithms[algorithm]) { // the material is under AES-KWP
+			checks = append(checks, hsm.CheckKWP)
+		}
+		return checks
 	case k.mac != 0 && sha256:
 		return []string{hsm.CheckImportMACSHA256}
 	case k.mac != 0:
