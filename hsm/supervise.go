@@ -113,8 +113,12 @@ func (t *Token) reconnect(ctx context.Context) bool {
 			t.install(c)
 			return true
 		}
+		refused := t.pin.usable() // maybe by a login of an earlier attempt, which came back late
+		if refused != nil && !errors.Is(err, ErrPIN) {
+			err = fmt.Errorf("connect: %w", explainLogin(refused))
+		}
 		t.setReason(err)
-		if t.pin.usable() != nil { // what the token only says of its PINs may change, and costs no try
+		if refused != nil { // what the token only says of its PINs may change, and costs no try
 			t.cfg.OnChange(err)
 			return false
 		}
