@@ -266,6 +266,30 @@ func randomFaults(t *testing.T, within time.Duration) {
 	book.check(t, cfg)
 }
 
+// TestCloseRepairsALateSync closes a log while a sync is under way that fails: what it was for is written again.
+func TestCloseRepairsALateSync(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.SyncWithin = time.Microsecond
+	l, disk := openFaulty(t, cfg)
+	book := &ledger{acked: map[string]bool{}}
+	must(t, book.append(l, 0))
+	began, fails := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	disk.set(func(operation, name string) (f fault) {
+		if operation == "sync" && strings.HasSuffix(name, ".jsonl") {
+			once.Do(func() { close(began); <-fails; f = lost })
+		}
+		return f
+	})
+	must(t, book.append(l, 1)) // one that changes nothing, and is synced later
+	<-began
+	closed := make(chan error)
+	go func() { closed <- l.Close(ctx) }()
+	close(fails)
+	must(t, <-closed)
+	book.check(t, cfg)
+}
+
 // TestRotationFails lets each write and sync of a rotation fail: the log goes on and verifies, with one key or the other.
 func TestRotationFails(t *testing.T) {
 	for _, how := range []fault{lost, half, whole} {

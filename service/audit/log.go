@@ -209,6 +209,7 @@ func (l *Log) Close(ctx context.Context) error {
 	l.close.Do(func() {
 		l.stop()
 		l.owned.Wait()
+		_ = l.tail.settle() // a sync under way that fails leaves the file to repair
 		err = errors.Join(l.tail.repair(), l.sync(), l.Checkpoint(ctx), l.outputs.close(ctx), l.tail.finish(), l.disk.Close())
 	})
 	return err
