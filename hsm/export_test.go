@@ -11,7 +11,7 @@ import (
 // Raw is a session of a token and keys in it, for benchmarks: the C calls of an operation and nothing around them.
 type Raw struct {
 	s    *session
-	pair Pair
+	pair SealingKeys
 
 	seal, wrap, rsa pkcs11.ObjectHandle
 	template        []*pkcs11.Attribute
@@ -19,7 +19,7 @@ type Raw struct {
 }
 
 // NewRaw takes a session of the token for good.
-func NewRaw(t *Token, keys Pair, rsa Key) (*Raw, error) {
+func NewRaw(t *Token, keys SealingKeys, rsa Key) (*Raw, error) {
 	c, err := t.begin(context.Background(), bounds{}, nil)
 	if err != nil {
 		return nil, err

@@ -218,16 +218,16 @@ func (g *Group) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, 
 	return both[0], both[1], err
 }
 
-// Settle is Token's, on one member.
-func (g *Group) Settle(ctx context.Context, k WrappedKey, id ObjectID, label string) error {
-	return change(g, func(t *Token) error { return t.Settle(ctx, k, id, label) })
+// Persist is Token's, on one member.
+func (g *Group) Persist(ctx context.Context, k WrappedKey, id ObjectID, label string) error {
+	return change(g, func(t *Token) error { return t.Persist(ctx, k, id, label) })
 }
 
-// Forget is Token's, on every member that is connected.
-func (g *Group) Forget(ctx context.Context, k WrappedKey) error {
+// Evict is Token's, on every member that is connected.
+func (g *Group) Evict(ctx context.Context, k WrappedKey) error {
 	var errs []error
 	for _, t := range g.connected() {
-		errs = append(errs, t.Forget(ctx, k))
+		errs = append(errs, t.Evict(ctx, k))
 	}
 	return errors.Join(errs...)
 }
@@ -305,12 +305,12 @@ func (g *Group) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) 
 }
 
 // GenerateWrapped is Token's.
-func (g *Group) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byte) ([]byte, error) {
+func (g *Group) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.GenerateWrapped(ctx, keys, n, aad) }, keys.Seal, keys.Wrap)
 }
 
 // DecryptWrapped is Token's.
-func (g *Group) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int, aad []byte) ([]byte, error) {
+func (g *Group) DecryptWrapped(ctx context.Context, keys SealingKeys, box []byte, n int, aad []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrapped(ctx, keys, box, n, aad) }, keys.Seal, keys.Wrap)
 }
 
@@ -345,7 +345,7 @@ func (g *Group) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) ([
 }
 
 // GenerateWrappedPair is Token's.
-func (g *Group) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, aad []byte) (spki, box []byte, err error) {
+func (g *Group) GenerateWrappedPair(ctx context.Context, keys SealingKeys, kt KeyType, aad []byte) (spki, box []byte, err error) {
 	both, err := use(ctx, g, func(t *Token) (both [2][]byte, err error) {
 		both[0], both[1], err = t.GenerateWrappedPair(ctx, keys, kt, aad)
 		return both, err
@@ -354,7 +354,7 @@ func (g *Group) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, 
 }
 
 // DecryptWrappedPair is Token's.
-func (g *Group) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []byte) ([]byte, error) {
+func (g *Group) DecryptWrappedPair(ctx context.Context, keys SealingKeys, box, aad []byte) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrappedPair(ctx, keys, box, aad) }, keys.Seal, keys.Wrap)
 }
 

@@ -129,7 +129,7 @@ func TestGroupBeginsWithOneMember(t *testing.T) {
 	late.Unplug()
 	connected := make(chan error, 10)
 	open := func(module string, later bool, onChange func(error)) (*hsm.Token, error) {
-		return hsm.Open(t.Context(), hsm.Config{Module: module, Serial: soft.Serial, PIN: soft.PIN, Sessions: 4, Later: later, OnChange: onChange})
+		return hsm.Open(t.Context(), hsm.Config{Module: module, Serial: soft.Serial, PIN: soft.PIN, Sessions: 4, AllowUnavailable: later, OnChange: onChange})
 	}
 	if _, err := open(late.Path, false, nil); !errors.Is(err, hsm.ErrUnavailable) {
 		t.Fatalf("opened without its token: %v", err)

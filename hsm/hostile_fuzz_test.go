@@ -76,7 +76,7 @@ func useHostile(t *testing.T, cfg Config) {
 	}
 	defer func() { _ = token.Close() }()
 	ctx := t.Context()
-	p := Pair{Seal: newID(t), Wrap: newID(t)}
+	p := SealingKeys{Seal: newID(t), Wrap: newID(t)}
 	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Seal.object(), Label: "verenc/fuzz", Purpose: Seal})
 	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Wrap.object(), Label: "verenc/fuzz", Purpose: Wrap})
 	defer func() { _ = token.Destroy(ctx, p.Seal.object(), p.Wrap.object()) }()

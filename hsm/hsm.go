@@ -54,8 +54,8 @@ type Config struct {
 	// generate at once; the others are left for everything else.
 	GenerateTimeout time.Duration
 
-	// Later lets Open succeed with a token that is not available: it is connected when it is back, as after a loss.
-	Later bool
+	// AllowUnavailable lets Open succeed with a token that is not available: it is connected when it is back, as after a loss.
+	AllowUnavailable bool
 
 	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 10 s
 
@@ -166,7 +166,7 @@ func (t *Token) open() (c *conn, err error) {
 	switch {
 	case err == nil:
 		return c, nil
-	case t.cfg.Later && errors.Is(err, ErrUnavailable):
+	case t.cfg.AllowUnavailable && errors.Is(err, ErrUnavailable):
 		t.setReason(err)
 		return nil, nil
 	}

@@ -47,9 +47,9 @@ func newID(t testing.TB) (id ObjectID) {
 }
 
 // newPair makes the two keys of a key material.
-func newPair(t testing.TB, token *Token) Pair {
+func newPair(t testing.TB, token *Token) SealingKeys {
 	t.Helper()
-	p := Pair{Seal: newID(t), Wrap: newID(t)}
+	p := SealingKeys{Seal: newID(t), Wrap: newID(t)}
 	for id, purpose := range map[ObjectID]Purpose{p.Seal.object(): Seal, p.Wrap.object(): Wrap} {
 		if err := token.GenerateSecretKey(t.Context(), SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func TestKeysNeverLeave(t *testing.T) {
 	if _, err := token.Encrypt(t.Context(), p.Wrap, []byte("x"), nil); err == nil {
 		t.Error("the wrapping key encrypts")
 	}
-	if _, err := token.GenerateWrapped(t.Context(), Pair{Seal: p.Seal, Wrap: p.Seal}, 32, nil); err == nil {
+	if _, err := token.GenerateWrapped(t.Context(), SealingKeys{Seal: p.Seal, Wrap: p.Seal}, 32, nil); err == nil {
 		t.Error("the sealing key wraps")
 	}
 }

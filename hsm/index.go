@@ -76,7 +76,7 @@ func (s *session) lookupObject(id ObjectID) (pkcs11.ObjectHandle, error) {
 }
 
 // lookupPair gives the handles of both keys.
-func (s *session) lookupPair(keys Pair) (seal, wrap pkcs11.ObjectHandle, err error) {
+func (s *session) lookupPair(keys SealingKeys) (seal, wrap pkcs11.ObjectHandle, err error) {
 	if seal, err = s.lookup(keys.Seal); err == nil {
 		wrap, err = s.lookup(keys.Wrap)
 	}

@@ -86,8 +86,8 @@ type farOperation struct {
 	raw  func(*hsm.Raw) error
 }
 
-func farKeys(b *testing.B, token *hsm.Token) (keys hsm.Pair, rsa hsm.ObjectID) {
-	keys, rsa = hsm.Pair{Seal: hsm.ObjectID{1}, Wrap: hsm.ObjectID{2}}, hsm.ObjectID{3}
+func farKeys(b *testing.B, token *hsm.Token) (keys hsm.SealingKeys, rsa hsm.ObjectID) {
+	keys, rsa = hsm.SealingKeys{Seal: hsm.ObjectID{1}, Wrap: hsm.ObjectID{2}}, hsm.ObjectID{3}
 	check(b, token.GenerateSecretKey(b.Context(), hsm.SecretKey{ID: hsm.ObjectID{1}, Purpose: hsm.Seal}))
 	check(b, token.GenerateSecretKey(b.Context(), hsm.SecretKey{ID: hsm.ObjectID{2}, Purpose: hsm.Wrap}))
 	_, err := token.GenerateKeyPair(b.Context(), hsm.KeyPair{ID: rsa, Type: hsm.RSA2048, Purpose: hsm.SignPair})
@@ -95,7 +95,7 @@ func farKeys(b *testing.B, token *hsm.Token) (keys hsm.Pair, rsa hsm.ObjectID) {
 	return keys, rsa
 }
 
-func farOperations(b *testing.B, token *hsm.Token, keys hsm.Pair, rsa hsm.ObjectID) []farOperation {
+func farOperations(b *testing.B, token *hsm.Token, keys hsm.SealingKeys, rsa hsm.ObjectID) []farOperation {
 	ctx, aad, plaintext := b.Context(), make([]byte, 71), make([]byte, 32)
 	sealed, err := token.Encrypt(ctx, keys.Seal, plaintext, aad)
 	check(b, err)

@@ -79,7 +79,7 @@ type workbench struct {
 	url, bare string
 	audited   []auditedServer
 	creds     aws.Credentials
-	keys      hsm.Pair
+	keys      hsm.SealingKeys
 	rsa       hsm.Key
 	keyID     string
 	rsaKeyID  string
@@ -129,7 +129,7 @@ func newWorkbench(b *testing.B) *workbench {
 		w.audited = append(w.audited, a)
 	}
 	w.keyID, w.keys = w.newKey(b, db, `{}`)
-	var rsa hsm.Pair
+	var rsa hsm.SealingKeys
 	w.rsaKeyID, rsa = w.newKey(b, db, `{"KeySpec":"RSA_2048","KeyUsage":"SIGN_VERIFY"}`)
 	w.rsa = rsa.Seal
 	return w
@@ -188,16 +188,16 @@ func bareHandler(c aws.Credentials) http.Handler {
 }
 
 // newKey makes a key over HTTP and tells where it is in the token. The one object of a pair is given as Seal.
-func (w *workbench) newKey(b *testing.B, db *store.DB, body string) (string, hsm.Pair) {
+func (w *workbench) newKey(b *testing.B, db *store.DB, body string) (string, hsm.SealingKeys) {
 	var out struct{ KeyMetadata struct{ KeyId string } }
 	check(b, json.Unmarshal(w.call(b, "CreateKey", body), &out))
 	k, err := db.Key(b.Context(), "us-east-1", out.KeyMetadata.KeyId)
 	check(b, err)
 	o := k.Materials[0].Objects
 	if id, ok := o[service.RolePair]; ok {
-		return k.ID, hsm.Pair{Seal: id}
+		return k.ID, hsm.SealingKeys{Seal: id}
 	}
-	return k.ID, hsm.Pair{Seal: o[service.RoleSeal], Wrap: o[service.RoleWrap]}
+	return k.ID, hsm.SealingKeys{Seal: o[service.RoleSeal], Wrap: o[service.RoleWrap]}
 }
 
 // call makes one request and returns the answer's body.

@@ -9,8 +9,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Pair names the two keys of one symmetric key material.
-type Pair struct {
+// SealingKeys names the two keys of one symmetric key material.
+type SealingKeys struct {
 	Seal Key
 	Wrap Key
 	// Mechanism is the KWPMechanism of the token when the material was made, 0 if it was not recorded.
@@ -24,7 +24,7 @@ func kwpSize(n int) int { return (n+7)/8*8 + 8 }
 // GenerateWrapped generates a secret of n bytes in the token, wraps it there with AES-KWP under the Wrap key, seals the
 // wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys the secret. The secret is sensitive and in
 // no memory but the token's. The box is that of Encrypt over kwpSize(n) bytes.
-func (t *Token) GenerateWrapped(ctx context.Context, keys Pair, n int, aad []byte) ([]byte, error) {
+func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
 	aad = bytes.Clone(aad)
 	return run(ctx, t, func(s *session) ([]byte, error) {
 		sealing, wrapping, err := s.lookupPair(keys)
@@ -59,7 +59,7 @@ func (s *session) generateWrappedSecret(mechanism uint, wrapping pkcs11.ObjectHa
 
 // DecryptWrapped opens a box of GenerateWrapped and gives its secret of n bytes. The box is authenticated before
 // anything is unwrapped. The caller clears the secret.
-func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int, aad []byte) ([]byte, error) {
+func (t *Token) DecryptWrapped(ctx context.Context, keys SealingKeys, box []byte, n int, aad []byte) ([]byte, error) {
 	if len(box) != kwpSize(n)+Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes for a secret of %d", ErrAuthentication, len(box), n)
 	}
@@ -69,7 +69,7 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys Pair, box []byte, n int
 }
 
 // openWrapped opens a box of something wrapped, and unwraps that.
-func (t *Token) openWrapped(ctx context.Context, keys Pair, box, aad []byte, unwrap func(*session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error)) ([]byte, error) {
+func (t *Token) openWrapped(ctx context.Context, keys SealingKeys, box, aad []byte, unwrap func(*session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error)) ([]byte, error) {
 	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return run(ctx, t, func(s *session) ([]byte, error) {
 		sealing, unwrapping, err := s.lookupPair(keys)

@@ -17,7 +17,7 @@ const privateKeyBound = 4096
 // the wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys both. spki is the DER SubjectPublicKeyInfo,
 // the box is that of Encrypt over the wrapped PKCS#8; no memory but the token's has seen the private key. The deadline is
 // that of GenerateKeyPair. A token that can't wrap a key type, as SoftHSM can't Ed25519, gives ErrUnsupported; SelfTest tells.
-func (t *Token) GenerateWrappedPair(ctx context.Context, keys Pair, kt KeyType, aad []byte) (spki, box []byte, err error) {
+func (t *Token) GenerateWrappedPair(ctx context.Context, keys SealingKeys, kt KeyType, aad []byte) (spki, box []byte, err error) {
 	k, err := kt.known()
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate wrapped key pair: %w", err)
@@ -60,7 +60,7 @@ func (s *session) generateWrappedPair(wrapping pkcs11.ObjectHandle, k *keyType) 
 
 // DecryptWrappedPair opens a box of GenerateWrappedPair and gives the private key's PKCS#8 as the token made it (RFC 5208).
 // The box is authenticated before anything is unwrapped. The caller clears the private key.
-func (t *Token) DecryptWrappedPair(ctx context.Context, keys Pair, box, aad []byte) (pkcs8 []byte, err error) {
+func (t *Token) DecryptWrappedPair(ctx context.Context, keys SealingKeys, box, aad []byte) (pkcs8 []byte, err error) {
 	if len(box) > kwpSize(privateKeyBound)+Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes for a private key", ErrAuthentication, len(box))
 	}

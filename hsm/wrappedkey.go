@@ -177,9 +177,9 @@ func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, 
 	return both[0], both[1], err
 }
 
-// Settle makes a token object of a wrapped key: of the same value, sensitive, not extractable, not modifiable. The call is no
+// Persist makes a token object of a wrapped key: of the same value, sensitive, not extractable, not modifiable. The call is no
 // more repeatable than GenerateSecretKey.
-func (t *Token) Settle(ctx context.Context, k WrappedKey, id ObjectID, label string) error {
+func (t *Token) Persist(ctx context.Context, k WrappedKey, id ObjectID, label string) error {
 	template, err := k.template()
 	if err != nil {
 		return fmt.Errorf("settle key: %w", err)
@@ -205,8 +205,8 @@ func (t *Token) Settle(ctx context.Context, k WrappedKey, id ObjectID, label str
 	return err
 }
 
-// Forget destroys the session object that a wrapped key was used through, if there is one.
-func (t *Token) Forget(ctx context.Context, k WrappedKey) error {
+// Evict destroys the session object that a wrapped key was used through, if there is one.
+func (t *Token) Evict(ctx context.Context, k WrappedKey) error {
 	_, err := run(ctx, t, func(s *session) (struct{}, error) { return struct{}{}, s.destroyAll(s.held.forget(k.Name)) })
 	return err
 }

@@ -55,7 +55,7 @@ func TestWrappedKeys(t *testing.T) {
 	if objects, err := token.Objects(t.Context(), ""); err != nil || len(objects) != 1 {
 		t.Errorf("token objects: %v, %v", objects, err)
 	}
-	keys := Pair{Seal: seal, Wrap: wrap}
+	keys := SealingKeys{Seal: seal, Wrap: wrap}
 	aad := []byte("aad")
 	box, err := token.GenerateWrapped(t.Context(), keys, 32, aad)
 	if err != nil {
@@ -190,7 +190,7 @@ func TestSettle(t *testing.T) {
 	}
 	ids := map[ObjectID]WrappedKey{newID(t): seal, newID(t): signer}
 	for id, k := range ids {
-		if err := token.Settle(t.Context(), k, id, "verenc/test/settled"); err != nil {
+		if err := token.Persist(t.Context(), k, id, "verenc/test/settled"); err != nil {
 			t.Fatal(err)
 		}
 		a, err := token.Attributes(t.Context(), id)
@@ -237,7 +237,7 @@ func TestWrappedKeysUnderLoad(t *testing.T) {
 					t.Errorf("%q, %v", got, err)
 				}
 				if i%10 == 0 {
-					if err := token.Forget(t.Context(), k); err != nil {
+					if err := token.Evict(t.Context(), k); err != nil {
 						t.Error(err)
 					}
 				}
@@ -246,7 +246,7 @@ func TestWrappedKeysUnderLoad(t *testing.T) {
 	}
 	callers.Wait()
 	for _, k := range keys {
-		if err := token.Forget(t.Context(), k); err != nil {
+		if err := token.Evict(t.Context(), k); err != nil {
 			t.Error(err)
 		}
 	}

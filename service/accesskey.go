@@ -11,6 +11,8 @@ import (
 	"io"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 )
 
@@ -88,10 +90,10 @@ func (s *Service) CreateAccessKey(ctx context.Context, account, principal string
 
 // CreateRootAccessKey makes a credential of an account's root principal.
 func (s *Service) CreateRootAccessKey(ctx context.Context, account string) (*Credential, error) {
-	if !accountID.MatchString(account) {
+	if !arn.IsAccount(account) {
 		return nil, fmt.Errorf("create access key: account %q is not 12 digits", account)
 	}
-	return s.CreateAccessKey(ctx, account, rootARN(account))
+	return s.CreateAccessKey(ctx, account, arn.Root(account))
 }
 
 // accessKeyData is the additional data that binds a sealed secret to its access key and to this use.
@@ -101,7 +103,7 @@ func accessKeyData(id string) string { return "verenc-kms/access-key/1|" + id }
 func (s *Service) sealForSelf(ctx context.Context, secret []byte, use string) ([]byte, error) {
 	sealer, err := s.store.ServiceObject(ctx, purposeSelf)
 	if err != nil {
-		return nil, internal(fmt.Errorf("find the service's own sealing key: %w (run verenc init)", err))
+		return nil, apierror.InternalError(fmt.Errorf("find the service's own sealing key: %w (run verenc init)", err))
 	}
 	sealed, err := s.token.Encrypt(ctx, sealer, secret, []byte(use))
 	if err != nil {
@@ -160,7 +162,7 @@ func (s *Service) credential(ctx context.Context, scope CredentialScope) (who *I
 		if session.AccessKeyID != scope.AccessKeyID {
 			return nil, nil, ErrUnknownAccessKey
 		}
-		who = &Identity{Principal: sessionARN(session.RoleARN, session.Name), Account: accountOf(session.RoleARN), AccessKeyID: session.AccessKeyID, Session: session}
+		who = &Identity{Principal: sessionARN(session.RoleARN, session.Name), Account: arn.AccountOf(session.RoleARN), AccessKeyID: session.AccessKeyID, Session: session}
 		return who, func() ([]byte, error) {
 			opened, err := s.openSession(ctx, scope.SessionToken)
 			if err != nil {
@@ -174,12 +176,12 @@ func (s *Service) credential(ctx context.Context, scope CredentialScope) (who *I
 		return nil, nil, ErrUnknownAccessKey
 	}
 	if err != nil {
-		return nil, nil, storeError(err)
+		return nil, nil, apierror.FromStore(err)
 	}
 	return &Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID}, func() ([]byte, error) {
 		secret, err := s.openForSelf(ctx, k.SealedSecret, accessKeyData(k.ID))
 		if errors.Is(err, hsm.ErrAuthentication) {
-			return nil, internal(fmt.Errorf("access key %s: %w", k.ID, err)) // the store was tampered with
+			return nil, apierror.InternalError(fmt.Errorf("access key %s: %w", k.ID, err)) // the store was tampered with
 		}
 		if err != nil {
 			return nil, dependencyError(err)
@@ -196,9 +198,9 @@ func (s *Service) CertificateIdentity(ctx context.Context, der []byte) (*Identit
 		return nil, ErrUnknownAccessKey
 	}
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
-	who := &Identity{Principal: c.PrincipalARN, Account: accountOf(c.PrincipalARN)}
+	who := &Identity{Principal: c.PrincipalARN, Account: arn.AccountOf(c.PrincipalARN)}
 	if kindOf(c.PrincipalARN) == KindRole {
 		who.Principal = sessionARN(c.PrincipalARN, c.Fingerprint)
 		who.Session = &Session{RoleARN: c.PrincipalARN, Name: c.Fingerprint, IssuedAt: s.now()}

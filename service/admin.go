@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/policy"
 )
@@ -47,8 +48,8 @@ func PrincipalARN(account string, kind PrincipalKind, path, name string) string 
 }
 
 // kindOf is the kind of principal that an ARN is of; an account's root is taken for a user.
-func kindOf(arn string) PrincipalKind {
-	if strings.Contains(arn, ":role/") {
+func kindOf(principal string) PrincipalKind {
+	if strings.Contains(principal, ":role/") {
 		return KindRole
 	}
 	return KindUser
@@ -71,7 +72,7 @@ func (p *Principal) Problems() (all []Problem) {
 	complain := func(field, format string, args ...any) {
 		all = append(all, Problem{field, fmt.Sprintf(format, args...)})
 	}
-	if !accountID.MatchString(p.Account) {
+	if !arn.IsAccount(p.Account) {
 		complain("account", "%q is not 12 digits", p.Account)
 	}
 	if !principalName.MatchString(p.Name) {
@@ -284,15 +285,15 @@ func (s *Service) putPrincipal(ctx context.Context, p *Principal) error {
 }
 
 // DeletePrincipal removes a user or a role, with its access keys and certificates.
-func (s *Service) DeletePrincipal(ctx context.Context, arn string) error {
-	err := s.command(ctx, "Delete"+kindOf(arn).title(), aboutPrincipal(arn), nil, func(ctx context.Context) error {
-		return s.store.RemovePrincipal(ctx, arn)
+func (s *Service) DeletePrincipal(ctx context.Context, principal string) error {
+	err := s.command(ctx, "Delete"+kindOf(principal).title(), aboutPrincipal(principal), nil, func(ctx context.Context) error {
+		return s.store.RemovePrincipal(ctx, principal)
 	})
 	if errors.Is(err, ErrNoRow) {
-		return fmt.Errorf("there is no %s (verenc user list and verenc role list show all)", arn)
+		return fmt.Errorf("there is no %s (verenc user list and verenc role list show all)", principal)
 	}
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", arn, err)
+		return fmt.Errorf("remove %s: %w", principal, err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -111,17 +112,17 @@ func explanation(d *policy.Decision, r *policy.Request, steps []policy.Step, ide
 
 // callerNamed makes the caller that a principal would be.
 func (s *Service) callerNamed(ctx context.Context, in *ExplainRequest) (*Caller, error) {
-	c := &Caller{Identity: Identity{Principal: in.Principal, Account: accountOf(in.Principal)}, Region: in.Region, SourceIP: in.SourceIP}
+	c := &Caller{Identity: Identity{Principal: in.Principal, Account: arn.AccountOf(in.Principal)}, Region: in.Region, SourceIP: in.SourceIP}
 	if in.TLS {
 		c.TLS = &tls.ConnectionState{}
 	}
 	if !principalARN.MatchString(in.Principal) {
 		return nil, fmt.Errorf("%q is not the ARN of a principal, such as %s", in.Principal, PrincipalARN("111122223333", KindUser, "/", "app"))
 	}
-	arn, session := in.Principal, "explain"
+	principal, session := in.Principal, "explain"
 	_, name, isSession := strings.Cut(in.Principal, ":assumed-role/")
 	switch {
-	case in.Principal == rootARN(c.Account):
+	case in.Principal == arn.Root(c.Account):
 		return c, nil
 	case isSession:
 		name, session, _ = strings.Cut(name, "/")
@@ -129,14 +130,14 @@ func (s *Service) callerNamed(ctx context.Context, in *ExplainRequest) (*Caller,
 		if err != nil {
 			return nil, err
 		}
-		arn = role.ARN
+		principal = role.ARN
 	}
-	p, err := s.store.Principal(ctx, arn)
+	p, err := s.store.Principal(ctx, principal)
 	if errors.Is(err, ErrNoRow) {
-		return nil, fmt.Errorf("there is no %s (verenc user list and verenc role list show all)", arn)
+		return nil, fmt.Errorf("there is no %s (verenc user list and verenc role list show all)", principal)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", arn, err)
+		return nil, fmt.Errorf("find %s: %w", principal, err)
 	}
 	if p.Kind == KindRole {
 		now := s.now()
@@ -170,8 +171,8 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 	}
 	// The key is looked for as its own account's root user, who is told whether it exists.
 	owner := &Caller{Identity: Identity{Account: c.Account}, Region: c.Region}
-	if a, ok := parseARN(in.KeyID); ok {
-		owner.Account = a.account
+	if a, ok := arn.Parse(in.KeyID); ok {
+		owner.Account = a.Account
 	}
 	k, err := s.resolve(ctx, owner, keyUse{op: "DescribeKey", keyID: in.KeyID})
 	if err != nil {
@@ -182,16 +183,16 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 
 // policyNames are the names of a caller's identity policies, in the order of standing.
 func (s *Service) policyNames(ctx context.Context, c *Caller) ([]string, error) {
-	arn := c.Principal
+	principal := c.Principal
 	if c.Session != nil {
-		arn = c.Session.RoleARN
+		principal = c.Session.RoleARN
 	}
-	p, err := s.store.Principal(ctx, arn)
+	p, err := s.store.Principal(ctx, principal)
 	if errors.Is(err, ErrNoRow) {
 		return nil, nil // the root user
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", arn, err)
+		return nil, fmt.Errorf("find %s: %w", principal, err)
 	}
 	return slices.Sorted(maps.Keys(p.Policies)), nil
 }

@@ -95,9 +95,9 @@ func (p *planner) complain(d *Declared, format string, args ...any) {
 	p.errs = append(p.errs, fmt.Errorf("%s: %s", d.Place, fmt.Sprintf(format, args...)))
 }
 
-func (p *planner) declaredARN(arn string) *Declared {
+func (p *planner) declaredARN(principal string) *Declared {
 	for _, d := range p.declared {
-		if d.ARN == arn {
+		if d.ARN == principal {
 			return d
 		}
 	}

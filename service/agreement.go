@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 const agreementECDH = "ECDH" // the only KeyAgreementAlgorithmSpec
@@ -55,19 +57,19 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, c *Caller, in *DeriveS
 		return nil, tokenError(err)
 	}
 	s.used(c, "DeriveSharedSecret", k)
-	return &DeriveSharedSecretResponse{KeyId: s.arns(ctx).key(k), SharedSecret: secret, KeyAgreementAlgorithm: agreementECDH, KeyOrigin: k.Origin}, nil
+	return &DeriveSharedSecretResponse{KeyId: k.ARN(s.arns(ctx)), SharedSecret: secret, KeyAgreementAlgorithm: agreementECDH, KeyOrigin: k.Origin}, nil
 }
 
 // peerPoint gives the peer's uncompressed point, which is on the key's own curve: crypto/x509 reads no point that is on none.
 func peerPoint(spki []byte, k *Key) ([]byte, error) {
-	wrong := refuse(CodeValidation, "PublicKey is not a valid public key for key spec %s.", k.Spec)
+	wrong := apierror.New(apierror.Validation, "PublicKey is not a valid public key for key spec %s.", k.Spec)
 	peer, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return nil, &Error{Code: CodeValidation, cause: err} // AWS sends no message
+		return nil, apierror.NoMessage(apierror.Validation).WithCause(err) // AWS sends no message
 	}
 	own, err := x509.ParsePKIXPublicKey(k.PublicKey)
 	if err != nil {
-		return nil, internal(err)
+		return nil, apierror.InternalError(err)
 	}
 	theirs, ok := peer.(*ecdsa.PublicKey)
 	ours, ec := own.(*ecdsa.PublicKey)
@@ -76,7 +78,7 @@ func peerPoint(spki []byte, k *Key) ([]byte, error) {
 	}
 	point, err := theirs.ECDH()
 	if err != nil {
-		return nil, wrong.because(err)
+		return nil, wrong.WithCause(err)
 	}
 	return point.Bytes(), nil
 }

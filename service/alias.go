@@ -5,6 +5,9 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 )
 
 const (
@@ -19,25 +22,25 @@ var aliasPattern = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)
 func checkAliasName(name string) error {
 	switch {
 	case !strings.HasPrefix(name, aliasPrefix):
-		return refuse(CodeValidation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
+		return apierror.New(apierror.Validation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case strings.HasPrefix(name, aliasReserved):
-		return &Error{Code: CodeNotAuthorized} // AWS sends no message
+		return &apierror.Error{Code: apierror.NotAuthorized} // AWS sends no message
 	case strings.Contains(name, ":"): // which AliasNameType has, and no alias
-		return refuse(CodeValidation, "%s contains invalid characters for an alias", name)
+		return apierror.New(apierror.Validation, "%s contains invalid characters for an alias", name)
 	case !aliasPattern.MatchString(name):
-		return refuse(CodeInvalidAliasName, "%s contains invalid characters for an alias", name)
+		return apierror.New(apierror.InvalidAliasName, "%s contains invalid characters for an alias", name)
 	}
 	return nil
 }
 
 // aliasTarget is keyFor for a key that an alias is to point at, or points at.
 func (s *Service) aliasTarget(ctx context.Context, c *Caller, op, keyID string) (*Key, error) {
-	if a, isARN := parseARN(keyID); strings.HasPrefix(keyID, aliasPrefix) || isARN && strings.HasPrefix(a.resource, aliasPrefix) {
-		return nil, refuse(CodeValidation, "Aliases must refer to keys. Not aliases")
+	if a, isARN := arn.Parse(keyID); strings.HasPrefix(keyID, aliasPrefix) || isARN && strings.HasPrefix(a.Resource, aliasPrefix) {
+		return nil, apierror.New(apierror.Validation, "Aliases must refer to keys. Not aliases")
 	}
 	k, err := s.keyFor(ctx, c, keyUse{op: op, keyID: keyID})
 	if err == nil && k.Account != c.Account {
-		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
+		return nil, apierror.New(apierror.NotFound, "Key '%s' does not exist", k.ARN(s.arns(ctx)))
 	}
 	return k, err
 }
@@ -65,7 +68,7 @@ func (s *Service) CreateAlias(ctx context.Context, c *Caller, in *CreateAliasReq
 	a.KeyID = k.ID
 	err = s.store.InsertAlias(ctx, a, maxAliases)
 	if errors.Is(err, ErrExists) {
-		return nil, refuse(CodeAlreadyExists, "An alias with the name %s already exists", s.arns(ctx).alias(a))
+		return nil, apierror.New(apierror.AlreadyExists, "An alias with the name %s already exists", a.ARN(s.arns(ctx)))
 	}
 	return &Empty{}, s.aliasError(ctx, err, a)
 }
@@ -76,9 +79,9 @@ func (s *Service) aliasError(ctx context.Context, err error, a *Alias) error {
 	case errors.Is(err, ErrNoRow):
 		return s.noAlias(ctx, a.Account, a.Region, a.Name)
 	case errors.Is(err, ErrLimit):
-		return refuse(CodeLimitExceeded, "The key has %d aliases, the most that it can have.", maxAliases)
+		return apierror.New(apierror.LimitExceeded, "The key has %d aliases, the most that it can have.", maxAliases)
 	}
-	return storeError(err)
+	return apierror.FromStore(err)
 }
 
 // UpdateAliasRequest is the input of UpdateAlias.
@@ -98,8 +101,8 @@ func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasReq
 		return nil, err
 	}
 	if k.kind() != old.kind() || k.Usage != old.Usage {
-		return nil, refuse(CodeValidation, "The alias %s can be associated only with another %s key of KeyUsage %s.",
-			s.arns(ctx).alias(a), old.kind(), old.Usage)
+		return nil, apierror.New(apierror.Validation, "The alias %s can be associated only with another %s key of KeyUsage %s.",
+			a.ARN(s.arns(ctx)), old.kind(), old.Usage)
 	}
 	changed := *a
 	changed.KeyID, changed.UpdatedAt = k.ID, s.now()
@@ -186,13 +189,13 @@ func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesReq
 	}
 	aliases, err := s.store.Aliases(ctx, c.Account, c.Region, keyID, p.after, p.limit+1)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	out := &ListAliasesResponse{Aliases: []AliasListEntry{}}
 	aliases, out.NextMarker = cut(p, aliases, func(a *Alias) string { return a.Name })
 	out.Truncated = out.NextMarker != ""
 	for _, a := range aliases {
-		out.Aliases = append(out.Aliases, AliasListEntry{AliasName: a.Name, AliasArn: s.arns(ctx).alias(a), TargetKeyId: a.KeyID,
+		out.Aliases = append(out.Aliases, AliasListEntry{AliasName: a.Name, AliasArn: a.ARN(s.arns(ctx)), TargetKeyId: a.KeyID,
 			CreationDate: Timestamp(a.CreatedAt), LastUpdatedDate: Timestamp(a.UpdatedAt)})
 	}
 	return out, nil

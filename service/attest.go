@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 )
 
@@ -115,7 +116,7 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 		return nil, fmt.Errorf("attest %s: its token tells no attributes", name)
 	}
 	policySum := sha256.Sum256([]byte(k.Policy))
-	a := &Attestation{Time: s.now().UTC().Truncate(time.Second), Key: AttestedKey{ARN: s.canonical.key(k), ID: k.ID, Account: k.Account, Region: k.Region,
+	a := &Attestation{Time: s.now().UTC().Truncate(time.Second), Key: AttestedKey{ARN: k.ARN(s.canonical), ID: k.ID, Account: k.Account, Region: k.Region,
 		Spec: k.Spec, Usage: k.Usage, Origin: k.Origin, State: k.State, CreatedAt: k.CreatedAt.UTC(), PolicySHA256: hex.EncodeToString(policySum[:])},
 		publicKey: k.PublicKey, keyStore: k.CustomKeyStore}
 	if k.PublicKey != nil {
@@ -158,10 +159,10 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 // find is resolve without a caller.
 func (s *Service) find(ctx context.Context, account, region, name string) (*Key, error) {
 	resource := name
-	if a, isARN := parseARN(name); isARN {
-		account, resource = a.account, a.resource
-		if a.region != "" {
-			region = a.region
+	if a, isARN := arn.Parse(name); isARN {
+		account, resource = a.Account, a.Resource
+		if a.Region != "" {
+			region = a.Region
 		}
 	}
 	if strings.HasPrefix(resource, aliasPrefix) {

@@ -62,8 +62,8 @@ func (s auditedStore) PutPrincipal(ctx context.Context, p *Principal) error {
 	return recorded(ctx, func() error { return s.Store.PutPrincipal(ctx, p) })
 }
 
-func (s auditedStore) RemovePrincipal(ctx context.Context, arn string) error {
-	return recorded(ctx, func() error { return s.Store.RemovePrincipal(ctx, arn) })
+func (s auditedStore) RemovePrincipal(ctx context.Context, principal string) error {
+	return recorded(ctx, func() error { return s.Store.RemovePrincipal(ctx, principal) })
 }
 
 func (s auditedStore) InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error {

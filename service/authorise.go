@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -33,7 +35,7 @@ func (s *Service) decideBy(ctx context.Context, c *Caller, a access, evaluator f
 	case a.key != nil && a.account != c.Account && (d.Explicit || d.By == policy.FromKeyPolicy):
 		return s.unknown(ctx, c, a.use, a.account, a.named()) // unless the key policy lets the caller's account in, it must not learn more
 	}
-	return refuse(CodeAccessDenied, "%s", d.Message(r))
+	return apierror.New(apierror.AccessDenied, "%s", d.Message(r))
 }
 
 // named is the key as the request names it.
@@ -98,14 +100,14 @@ func (u *keyUse) encryptionContext() map[string]string {
 func (s *Service) grantsFor(ctx context.Context, a *access, p *policy.Principal) ([]policy.Grant, error) {
 	all, err := s.store.GrantsOf(ctx, a.key.Region, a.key.ID)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	if len(a.use.tokenGrants) > 0 {
 		all = slices.Concat(all, a.use.tokenGrants)
 	}
 	var grants []policy.Grant
 	for _, g := range all {
-		if g.Region != a.key.Region || g.KeyID != a.key.ID || g.Grantee != p.ARN && g.Grantee != p.IssuerARN && g.Grantee != rootARN(p.Account) {
+		if g.Region != a.key.Region || g.KeyID != a.key.ID || g.Grantee != p.ARN && g.Grantee != p.IssuerARN && g.Grantee != arn.Root(p.Account) {
 			continue
 		}
 		grant := g.forPolicy()
@@ -127,10 +129,10 @@ func (g *Grant) forPolicy() policy.Grant {
 // resourceARNs are the forms under which a policy may name a key or an alias; the first is shown.
 func (s *Service) resourceARNs(ctx context.Context, account, region, resource string) []string {
 	shown := s.arns(ctx)
-	arns := []string{shown.of(account, region, resource)}
-	for _, f := range [...]ARNFormat{ARNAWS, ARNVerenc} {
-		if other := f.form(); other != shown {
-			arns = append(arns, other.of(account, region, resource))
+	arns := []string{shown.Of(account, region, resource)}
+	for _, f := range [...]arn.Format{arn.AWS, arn.Verenc} {
+		if other := f.Form(); other != shown {
+			arns = append(arns, other.Of(account, region, resource))
 		}
 	}
 	return arns
@@ -152,7 +154,7 @@ func (u keyUse) permission() string {
 // the same as for one that the caller may not use, so that nobody learns which keys others have.
 func (s *Service) unknown(ctx context.Context, c *Caller, use keyUse, account, resource string) error {
 	if account == c.Account {
-		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).of(account, c.Region, resource))
+		return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(account, c.Region, resource))
 	}
 	nobodys := &Key{Account: account, Region: c.Region, Policy: lettingNobody}
 	d, r, err := s.evaluate(ctx, c, access{action: use.permission(), account: account, arns: s.resourceARNs(ctx, account, c.Region, resource), key: nobodys, use: use}, policy.Evaluate)
@@ -160,9 +162,9 @@ func (s *Service) unknown(ctx context.Context, c *Caller, use keyUse, account, r
 	case err != nil:
 		return err
 	case d.Allowed:
-		return internal(errors.New("the policy that lets nobody do anything let somebody"))
+		return apierror.InternalError(errors.New("the policy that lets nobody do anything let somebody"))
 	}
-	return refuse(CodeAccessDenied, "%s", d.Message(r))
+	return apierror.New(apierror.AccessDenied, "%s", d.Message(r))
 }
 
 // lettingNobody is a key policy.
@@ -194,7 +196,7 @@ func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, use keyUse) er
 func (s *Service) mayRetire(ctx context.Context, c *Caller, g *Grant, k *Key) error {
 	a := access{action: "kms:RetireGrant", account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k,
 		use: keyUse{op: "RetireGrant", grant: g}}
-	principals := []string{rootARN(k.Account)}
+	principals := []string{arn.Root(k.Account)}
 	if g.Retiring != "" {
 		principals = append(principals, g.Retiring)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // The ciphertext blob of a symmetric key. What is made today can be read by every later version.
@@ -107,7 +108,7 @@ func additionalData(head []byte, context map[string]string) ([]byte, error) {
 		size += 8 + len(k) + len(v)
 	}
 	if size > maxContext {
-		return nil, refuse(CodeValidation, "The encryption context is too large: its keys and values, with 8 bytes for each pair, must not be longer than %d bytes.", maxContext-4)
+		return nil, apierror.New(apierror.Validation, "The encryption context is too large: its keys and values, with 8 bytes for each pair, must not be longer than %d bytes.", maxContext-4)
 	}
 	aad := make([]byte, 0, len(aadLabel)+len(head)+size)
 	aad = append(append(aad, aadLabel...), head...)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 )
 
 const (
@@ -99,15 +101,15 @@ func TestContextLimit(t *testing.T) {
 		many[fmt.Sprint(i)] = "v"
 	}
 	for _, c := range []map[string]string{fits, many} {
-		if _, err := additionalData(nil, c); codeOf(err) != CodeValidation {
+		if _, err := additionalData(nil, c); codeOf(err) != apierror.Validation {
 			t.Errorf("%d pairs: %v", len(c), err)
 		}
 	}
 }
 
 // codeOf gives the exception's name, or "" of another error.
-func codeOf(err error) Code {
-	if e, ok := err.(*Error); ok {
+func codeOf(err error) apierror.Code {
+	if e, ok := err.(*apierror.Error); ok {
 		return e.Code
 	}
 	return ""
@@ -127,7 +129,7 @@ func FuzzParseBlob(f *testing.F) {
 		if again := slices.Concat(h.encode(), box); !bytes.Equal(again, blob) || !bytes.Equal(head, h.encode()) {
 			t.Errorf("%x parses to %+v, which is %x", blob, h, again)
 		}
-		if !keyIDPattern.MatchString(h.keyID) {
+		if !arn.IsKeyID(h.keyID) {
 			t.Errorf("key id %q", h.keyID)
 		}
 	})
@@ -138,11 +140,11 @@ func FuzzParseARN(f *testing.F) {
 	f.Add("arn:verenc:111122223333:alias/a:b")
 	f.Add("arn:aws-cn:kms:cn-north-1:111122223333:alias/x")
 	f.Fuzz(func(t *testing.T, s string) {
-		a, ok := parseARN(s)
+		a, ok := arn.Parse(s)
 		if !ok {
 			return
 		}
-		if again, ok := parseARN(a.of(a.account, a.region, a.resource)); !ok || again != a {
+		if again, ok := arn.Parse(a.Of(a.Account, a.Region, a.Resource)); !ok || again != a {
 			t.Errorf("%q parses to %+v, which does not come back", s, a)
 		}
 	})

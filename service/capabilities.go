@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // Capabilities is what the token can do, as its self-test found.
@@ -133,5 +134,5 @@ func (s *Service) canImport(spec, algorithm string) error {
 	if reason == "" {
 		return nil // it is no matter of the token
 	}
-	return refuse(CodeUnsupportedOperation, msgTokenCannot, "Import of key material of KeySpec "+spec, reason)
+	return apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "Import of key material of KeySpec "+spec, reason)
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // ConnectionState of a custom key store.
@@ -28,8 +29,8 @@ type ClosableToken interface {
 	Close() error
 }
 
-// Cluster is a token that the configuration names for custom key stores.
-type Cluster struct {
+// TokenSource is a token that the configuration names for custom key stores.
+type TokenSource struct {
 	// Open connects to the token with a user PIN. Its errors are those of hsm.Open.
 	Open func(ctx context.Context, pin string) (ClosableToken, error)
 	// TrustAnchor is the certificate that CreateCustomKeyStore must be given, in PEM; empty takes any.
@@ -146,7 +147,7 @@ func (s *Service) tokenIn(keyStore string) (Token, error) {
 func (s *Service) tokenOf(k *Key) (Token, error) {
 	t, err := s.tokenIn(k.CustomKeyStore)
 	if err != nil {
-		return nil, refuse(CodeKeyUnavailable, msgUnavailable).because(err)
+		return nil, apierror.New(apierror.KeyUnavailable, apierror.MessageUnavailable).WithCause(err)
 	}
 	return t, nil
 }
@@ -168,7 +169,7 @@ func (s *Service) connect(ctx context.Context, store *KeyStore) {
 }
 
 func (s *Service) openKeyStore(ctx context.Context, store *KeyStore) (ClosableToken, error) {
-	cluster, named := s.cfg.Clusters[store.ClusterID]
+	cluster, named := s.cfg.TokenSources[store.ClusterID]
 	if !named {
 		return nil, errUnknownCluster
 	}

@@ -140,12 +140,12 @@ func (s stoppingToken) GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey)
 	return wrapped, spki, err
 }
 
-func (s stoppingToken) Settle(ctx context.Context, k hsm.WrappedKey, id service.ObjectID, label string) error {
-	return s.around("Settle", func() error { return s.Token.Settle(ctx, k, id, label) })
+func (s stoppingToken) Persist(ctx context.Context, k hsm.WrappedKey, id service.ObjectID, label string) error {
+	return s.around("Persist", func() error { return s.Token.Persist(ctx, k, id, label) })
 }
 
-func (s stoppingToken) Forget(ctx context.Context, k hsm.WrappedKey) error {
-	return s.around("Forget", func() error { return s.Token.Forget(ctx, k) })
+func (s stoppingToken) Evict(ctx context.Context, k hsm.WrappedKey) error {
+	return s.around("Forget", func() error { return s.Token.Evict(ctx, k) })
 }
 
 func (s stoppingToken) Destroy(ctx context.Context, ids ...service.ObjectID) error {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // OriginType of a key.
@@ -71,7 +72,7 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 		k.State, k.Materials = StateCreating, []Material{*m}
 	}
 	if err := s.store.InsertKey(ctx, k); err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	if k.State == StateCreating {
 		if err := s.makeKey(ctx, k); err != nil {
@@ -97,9 +98,9 @@ func (s *Service) makeKey(ctx context.Context, k *Key) error {
 		return err
 	}
 	k.PublicKey = public
-	return storeError(s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
+	return apierror.FromStore(s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
 		if k.State != StateCreating {
-			return internal(errors.New("the key was undone while it was made"))
+			return apierror.InternalError(errors.New("the key was undone while it was made"))
 		}
 		k.State, k.PublicKey, k.current().Wrapped = StateEnabled, public, m.Wrapped
 		return nil
@@ -145,11 +146,11 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	}
 	for _, name := range []string{k.Spec, k.Spec + "/" + k.Usage} {
 		if reason, cannot := s.can.Missing[name]; cannot {
-			return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
+			return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
 		}
 	}
 	if k.Origin == originExternal && keySpecs[k.Spec].generatedOnly {
-		return nil, refuse(CodeUnsupportedOperation, "Key material of KeySpec %s can't be imported.", k.Spec)
+		return nil, apierror.New(apierror.UnsupportedOperation, "Key material of KeySpec %s can't be imported.", k.Spec)
 	}
 	if k.Origin == originExternal {
 		if err := s.canImport(k.Spec, ""); err != nil {
@@ -160,7 +161,7 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 		k.PrimaryRegion = c.Region
 	}
 	if k.ID, err = s.newKeyID(in.MultiRegion); err != nil {
-		return nil, internal(err)
+		return nil, apierror.InternalError(err)
 	}
 	return k, nil
 }
@@ -183,7 +184,7 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	spec, usage = in.KeySpec, in.KeyUsage
 	if in.CustomerMasterKeySpec != "" {
 		if spec != "" {
-			return "", "", refuse(CodeValidation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+			return "", "", apierror.New(apierror.Validation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
 		}
 		spec = in.CustomerMasterKeySpec
 	}
@@ -192,12 +193,12 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	}
 	if usage == "" {
 		if spec != specSymmetric {
-			return "", "", refuse(CodeValidation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+			return "", "", apierror.New(apierror.Validation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 		}
 		usage = usageEncryptDecrypt
 	}
 	if keySpecs[spec].algorithms[usage] == nil {
-		return "", "", refuse(CodeValidation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
+		return "", "", apierror.New(apierror.Validation, "KeyUsage %s is not compatible with KeySpec %s", usage, spec)
 	}
 	return spec, usage, nil
 }
@@ -205,16 +206,16 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 // checkCustomKeyStore checks what a custom key store asks of its keys (API Reference, CreateKey, CustomKeyStoreId).
 func (s *Service) checkCustomKeyStore(ctx context.Context, c *Caller, in *CreateKeyRequest, k *Key) error {
 	if in.XksKeyId != "" || k.Origin == originXKS {
-		return refuse(CodeUnsupportedOperation, "Origin %s is not supported: custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)
+		return apierror.New(apierror.UnsupportedOperation, "Origin %s is not supported: custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)
 	}
 	if (in.CustomKeyStoreId != "") != (k.Origin == keyStoreCloudHSM) {
-		return refuse(CodeValidation, "CustomKeyStoreId and Origin %s must be specified together.", keyStoreCloudHSM)
+		return apierror.New(apierror.Validation, "CustomKeyStoreId and Origin %s must be specified together.", keyStoreCloudHSM)
 	}
 	if in.CustomKeyStoreId == "" {
 		return nil
 	}
 	if k.Spec != specSymmetric || in.MultiRegion {
-		return refuse(CodeUnsupportedOperation, "A custom key store holds only symmetric encryption keys of a single Region.")
+		return apierror.New(apierror.UnsupportedOperation, "A custom key store holds only symmetric encryption keys of a single Region.")
 	}
 	store, err := s.keyStore(ctx, c, in.CustomKeyStoreId)
 	if err != nil {

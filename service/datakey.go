@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // maxRandom is the largest NumberOfBytes (API Reference, GenerateDataKey and GenerateRandom).
@@ -32,7 +33,7 @@ var dataKeySizes = map[string]int{"AES_256": 32, "AES_128": 16} // bytes by Data
 // dataKeySize tells how long a data key shall be: KeySpec or NumberOfBytes says, and only one of them.
 func dataKeySize(spec string, n int32) (int, error) {
 	if (spec == "") == (n == 0) {
-		return 0, refuse(CodeValidation, "Please specify either number of bytes or key spec.")
+		return 0, apierror.New(apierror.Validation, "Please specify either number of bytes or key spec.")
 	}
 	if spec != "" {
 		return dataKeySizes[spec], nil
@@ -75,7 +76,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDa
 	}
 	s.used(c, "GenerateDataKey", d.key)
 	return &GenerateDataKeyResponse{CiphertextBlob: append(d.head, sealed.Box...), Plaintext: sealed.Plaintext,
-		KeyId: s.arns(ctx).key(d.key), KeyMaterialId: d.key.materialID()}, nil
+		KeyId: d.key.ARN(s.arns(ctx)), KeyMaterialId: d.key.materialID()}, nil
 }
 
 // GenerateDataKeyWithoutPlaintextRequest is the input of GenerateDataKeyWithoutPlaintext.
@@ -108,7 +109,7 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller
 		return nil, tokenError(err)
 	}
 	s.used(c, "GenerateDataKeyWithoutPlaintext", d.key)
-	return &GenerateDataKeyWithoutPlaintextResponse{CiphertextBlob: append(d.head, box...), KeyId: s.arns(ctx).key(d.key),
+	return &GenerateDataKeyWithoutPlaintextResponse{CiphertextBlob: append(d.head, box...), KeyId: d.key.ARN(s.arns(ctx)),
 		KeyMaterialId: d.key.materialID()}, nil
 }
 
@@ -162,7 +163,7 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 		return nil, err
 	}
 	if !k.symmetric() {
-		return nil, refuse(CodeInvalidKeyUsage, "%s key spec is %s which is not valid for %s.", s.arns(ctx).key(k), k.Spec, use.op)
+		return nil, apierror.New(apierror.InvalidKeyUsage, "%s key spec is %s which is not valid for %s.", k.ARN(s.arns(ctx)), k.Spec, use.op)
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form byte)
 	}
 	note(ctx, "plaintextInServerMemory", true)
 	if s.cfg.RequireHiddenDataKeys {
-		return refuse(CodeUnsupportedOperation, msgTokenCannot, op+" with "+s.arns(ctx).key(k),
+		return apierror.New(apierror.UnsupportedOperation, msgTokenCannot, op+" with "+k.ARN(s.arns(ctx)),
 			"the plaintext would pass through the server's memory, which token.require_hidden_data_keys forbids")
 	}
 	return nil
@@ -234,7 +235,7 @@ func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRan
 		return nil, err
 	}
 	if in.NumberOfBytes == 0 {
-		return nil, refuse(CodeValidation, "NumberOfBytes is required.")
+		return nil, apierror.New(apierror.Validation, "NumberOfBytes is required.")
 	}
 	token := s.token
 	if in.CustomKeyStoreId != "" {
@@ -249,7 +250,7 @@ func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRan
 	b, err := token.Random(ctx, int(in.NumberOfBytes))
 	if err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
-			return nil, refuse(CodeUnsupportedOperation, "The token has no random number generator.").because(err)
+			return nil, apierror.New(apierror.UnsupportedOperation, "The token has no random number generator.").WithCause(err)
 		}
 		return nil, dependencyError(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // GenerateDataKeyPairRequest is the input of GenerateDataKeyPair.
@@ -52,7 +53,7 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, c *Caller, in *Genera
 	}
 	s.used(c, "GenerateDataKeyPair", p.key)
 	return &GenerateDataKeyPairResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PrivateKeyPlaintext: private,
-		PublicKey: p.public, KeyId: s.arns(ctx).key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+		PublicKey: p.public, KeyId: p.key.ARN(s.arns(ctx)), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
 }
 
 // GenerateDataKeyPairWithoutPlaintextRequest is the input of GenerateDataKeyPairWithoutPlaintext.
@@ -83,7 +84,7 @@ func (s *Service) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, c *Ca
 	clear(p.private)
 	s.used(c, "GenerateDataKeyPairWithoutPlaintext", p.key)
 	return &GenerateDataKeyPairWithoutPlaintextResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PublicKey: p.public,
-		KeyId: s.arns(ctx).key(p.key), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+		KeyId: p.key.ARN(s.arns(ctx)), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
 }
 
 // dataKeyPair is a sealed key pair. private is nil when it was born in the token and never left it.
@@ -99,7 +100,7 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 		if reason == "" {
 			reason = "the token has no such keys"
 		}
-		return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, use.pairSpec, reason)
+		return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, use.pairSpec, reason)
 	}
 	form := byte(formSealed)
 	if s.can.WrapPairs[spec] {
@@ -110,7 +111,7 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 		return nil, err
 	}
 	if plan.key.CustomKeyStore != "" {
-		return nil, refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns(ctx).key(plan.key), plan.key.Origin)
+		return nil, apierror.New(apierror.UnsupportedOperation, "%s origin is %s which is not valid for this operation.", plan.key.ARN(s.arns(ctx)), plan.key.Origin)
 	}
 	if err := dryRun(dry); err != nil {
 		return nil, err
@@ -142,7 +143,7 @@ func (s *Service) openPair(ctx context.Context, token Token, pairSpec string) (p
 	if scheme != nil {
 		size = scheme.SeedSize()
 	} else if spec != hsm.Ed25519 {
-		return nil, nil, refuse(CodeUnsupportedOperation, "The token cannot wrap a private key of type %s.", spec)
+		return nil, nil, apierror.New(apierror.UnsupportedOperation, "The token cannot wrap a private key of type %s.", spec)
 	}
 	seed, err := token.Random(ctx, size)
 	if err != nil {
@@ -155,7 +156,7 @@ func (s *Service) openPair(ctx context.Context, token Token, pairSpec string) (p
 		private, public, err = ed25519Pair(seed)
 	}
 	if err != nil {
-		return nil, nil, internal(err)
+		return nil, nil, apierror.InternalError(err)
 	}
 	return private, public, nil
 }

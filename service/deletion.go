@@ -36,7 +36,7 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, c *Caller, in *Schedu
 		return nil, err
 	}
 	at := s.now().Add(time.Duration(days) * day)
-	out := &ScheduleKeyDeletionResponse{KeyId: s.arns(ctx).key(k), PendingWindowInDays: days}
+	out := &ScheduleKeyDeletionResponse{KeyId: k.ARN(s.arns(ctx)), PendingWindowInDays: days}
 	err = s.updateShared(ctx, "ScheduleKeyDeletion", k, func(keys []*Key) error {
 		for _, r := range keys {
 			if r.Region == k.Region {
@@ -81,5 +81,5 @@ func (s *Service) CancelKeyDeletion(ctx context.Context, c *Caller, in *CancelKe
 	if err != nil {
 		return nil, err
 	}
-	return &CancelKeyDeletionResponse{KeyId: s.arns(ctx).key(k)}, nil
+	return &CancelKeyDeletionResponse{KeyId: k.ARN(s.arns(ctx))}, nil
 }

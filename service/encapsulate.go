@@ -8,6 +8,8 @@ import (
 	"github.com/cloudflare/circl/kem/mlkem/mlkem1024"
 	"github.com/cloudflare/circl/kem/mlkem/mlkem512"
 	"github.com/cloudflare/circl/kem/mlkem/mlkem768"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 var mlkemSchemes = map[string]kem.Scheme{"ML_KEM_512": mlkem512.Scheme(), "ML_KEM_768": mlkem768.Scheme(), "ML_KEM_1024": mlkem1024.Scheme()}
@@ -43,7 +45,7 @@ func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateReq
 	}
 	public, err := publicKey(k.PublicKey)
 	if err != nil {
-		return nil, internal(err)
+		return nil, apierror.InternalError(err)
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
@@ -56,10 +58,10 @@ func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateReq
 	defer clear(random)
 	ciphertext, secret, err := scheme.EncapsulateDeterministically(public.(kem.PublicKey), random)
 	if err != nil {
-		return nil, internal(fmt.Errorf("encapsulate: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("encapsulate: %w", err))
 	}
 	s.used(c, "Encapsulate", k)
-	return &EncapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns(ctx).key(k), SharedSecret: secret, SharedSecretCiphertextBlob: ciphertext}, nil
+	return &EncapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: k.ARN(s.arns(ctx)), SharedSecret: secret, SharedSecretCiphertextBlob: ciphertext}, nil
 }
 
 // encapsulation finds the key and its scheme.
@@ -72,7 +74,7 @@ func (s *Service) encapsulation(ctx context.Context, c *Caller, use keyUse) (*Ke
 		return nil, nil, err
 	}
 	if reason, cannot := s.can.Missing[k.Spec]; cannot {
-		return nil, nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
+		return nil, nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "KeySpec "+k.Spec, reason)
 	}
 	return k, mlkemSchemes[k.Spec], nil
 }
@@ -104,7 +106,7 @@ func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateReq
 		return nil, err
 	}
 	if len(in.SharedSecretCiphertextBlob) != scheme.CiphertextSize() {
-		return nil, &Error{Code: CodeInvalidCiphertext}
+		return nil, &apierror.Error{Code: apierror.InvalidCiphertext}
 	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
@@ -118,5 +120,5 @@ func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateReq
 		return nil, tokenError(err)
 	}
 	s.used(c, "Decapsulate", k)
-	return &DecapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: s.arns(ctx).key(k), SharedSecret: secret}, nil
+	return &DecapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: k.ARN(s.arns(ctx)), SharedSecret: secret}, nil
 }

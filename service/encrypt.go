@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 const (
@@ -30,14 +32,14 @@ func refuseRecipient(r *RecipientInfo) error {
 	if r == nil {
 		return nil
 	}
-	return refuse(CodeUnsupportedOperation, msgNoAttestation)
+	return apierror.New(apierror.UnsupportedOperation, msgNoAttestation)
 }
 
 func dryRun(asked bool) error {
 	if !asked {
 		return nil
 	}
-	return refuse(CodeDryRun, msgDryRun)
+	return apierror.New(apierror.DryRun, msgDryRun)
 }
 
 // encryptionAlgorithm returns the algorithm to use, given the one in the request if any (API Reference, Encrypt,
@@ -89,7 +91,7 @@ func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*
 		return nil, err
 	}
 	s.used(c, "Encrypt", k)
-	return &EncryptResponse{CiphertextBlob: blob, KeyId: s.arns(ctx).key(k), EncryptionAlgorithm: algorithm}, nil
+	return &EncryptResponse{CiphertextBlob: blob, KeyId: k.ARN(s.arns(ctx)), EncryptionAlgorithm: algorithm}, nil
 }
 
 // checkPlaintext refuses what is too long for RSAES-OAEP (RFC 8017 section 7.1.1: modulus - 2 * hash - 2).
@@ -99,7 +101,7 @@ func checkPlaintext(algorithm string, k *Key, size int) error {
 		return nil
 	}
 	if most := rsaSizes[k.Spec] - 2*hash.Size() - 2; size > most {
-		return refuse(CodeValidation, "Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, k.Spec, most)
+		return apierror.New(apierror.Validation, "Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, k.Spec, most)
 	}
 	return nil
 }
@@ -111,7 +113,7 @@ func (s *Service) encrypt(ctx context.Context, k *Key, algorithm string, plainte
 		return s.seal(ctx, k, plaintext, encryptionContext)
 	}
 	if len(encryptionContext) > 0 {
-		return nil, refuse(CodeValidation, msgContextWithRSA, algorithm)
+		return nil, apierror.New(apierror.Validation, msgContextWithRSA, algorithm)
 	}
 	public, err := rsaPublicKey(k)
 	if err != nil {
@@ -119,7 +121,7 @@ func (s *Service) encrypt(ctx context.Context, k *Key, algorithm string, plainte
 	}
 	ciphertext, err := rsa.EncryptOAEP(hash.New(), s.cfg.Rand, public, plaintext, nil)
 	if err != nil {
-		return nil, internal(fmt.Errorf("encrypt with the public key: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("encrypt with the public key: %w", err))
 	}
 	return ciphertext, nil
 }
@@ -127,12 +129,12 @@ func (s *Service) encrypt(ctx context.Context, k *Key, algorithm string, plainte
 func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
 	public, err := x509.ParsePKIXPublicKey(k.PublicKey)
 	if err != nil {
-		return nil, internal(fmt.Errorf("read public key: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("read public key: %w", err))
 	}
 	if public, ok := public.(*rsa.PublicKey); ok {
 		return public, nil
 	}
-	return nil, internal(fmt.Errorf("the public key of key %s is a %T", k.ID, public))
+	return nil, apierror.InternalError(fmt.Errorf("the public key of key %s is a %T", k.ID, public))
 }
 
 // seal makes a blob of form 1.
@@ -195,7 +197,7 @@ func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*
 		return nil, err
 	}
 	s.used(c, "Decrypt", k)
-	return &DecryptResponse{KeyId: s.arns(ctx).key(k), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
+	return &DecryptResponse{KeyId: k.ARN(s.arns(ctx)), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
 }
 
 // ciphertext is what Decrypt and ReEncrypt are asked to open.
@@ -211,18 +213,18 @@ type ciphertext struct {
 // request names if it names one. An RSA ciphertext names none.
 func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry bool, modifiers []string) (*Key, error) {
 	if len(modifiers) > 0 && !dry {
-		return nil, refuse(CodeValidation, msgModifierWithout)
+		return nil, apierror.New(apierror.Validation, msgModifierWithout)
 	}
 	ignoreBlob := len(modifiers) > 0 && src.use.keyID != "" // IGNORE_CIPHERTEXT is the only modifier
 	if src.blob == nil && !ignoreBlob {
-		return nil, refuse(CodeValidation, msgCiphertextNull)
+		return nil, apierror.New(apierror.Validation, msgCiphertextNull)
 	}
 	var named *Key
 	if src.use.keyID != "" {
 		var err error
 		if named, err = s.keyFor(ctx, c, src.use); err != nil {
-			if _, _, _, notOurs := parseBlob(src.blob); isCode(err, CodeInvalidKeyUsage) && !ignoreBlob && notOurs == nil {
-				return nil, refuse(CodeIncorrectKey, msgIncorrectKey) // a ciphertext of a symmetric key, and this is none
+			if _, _, _, notOurs := parseBlob(src.blob); apierror.Is(err, apierror.InvalidKeyUsage) && !ignoreBlob && notOurs == nil {
+				return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey) // a ciphertext of a symmetric key, and this is none
 			}
 			return nil, err
 		}
@@ -235,11 +237,11 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 	}
 	var err error
 	if src.header, src.head, src.box, err = parseBlob(src.blob); err != nil {
-		return nil, &Error{Code: CodeInvalidCiphertext, cause: err}
+		return nil, apierror.NoMessage(apierror.InvalidCiphertext).WithCause(err)
 	}
 	if named != nil {
 		if named.ID != src.header.keyID {
-			return nil, refuse(CodeIncorrectKey, msgIncorrectKey)
+			return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey)
 		}
 		return named, nil
 	}
@@ -258,10 +260,10 @@ func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (
 		return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
 	}
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	if err := s.mayUse(ctx, c, src.use, k); err != nil {
-		if isCode(err, CodeAccessDenied) && k.Account != c.Account {
+		if apierror.Is(err, apierror.AccessDenied) && k.Account != c.Account {
 			return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
 		}
 		return nil, err
@@ -278,14 +280,14 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	}
 	if hash, oaep := oaepHashes[src.use.algorithm]; oaep {
 		if len(src.use.context) > 0 {
-			return nil, "", refuse(CodeValidation, msgContextWithRSA, src.use.algorithm)
+			return nil, "", apierror.New(apierror.Validation, msgContextWithRSA, src.use.algorithm)
 		}
 		plaintext, err = token.DecryptOAEP(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, hash, src.blob)
 		return plaintext, "", tokenError(err)
 	}
 	m, ok := k.material(src.header.ordinal)
 	if !ok || !m.present() {
-		return nil, "", &Error{Code: CodeInvalidCiphertext}
+		return nil, "", &apierror.Error{Code: apierror.InvalidCiphertext}
 	}
 	aad, err := additionalData(src.head, src.use.context)
 	if err != nil {
@@ -368,7 +370,7 @@ func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest
 	}
 	s.used(c, "ReEncrypt", from)
 	s.used(c, "ReEncrypt", to)
-	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: s.arns(ctx).key(from), KeyId: s.arns(ctx).key(to),
+	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: from.ARN(s.arns(ctx)), KeyId: to.ARN(s.arns(ctx)),
 		SourceEncryptionAlgorithm: source.use.algorithm, DestinationEncryptionAlgorithm: algorithm,
 		SourceKeyMaterialId: sourceMaterial, DestinationKeyMaterialId: to.materialID()}, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -76,7 +77,7 @@ func TestGoldenBlobs(t *testing.T) {
 				t.Errorf("%s by %s, want %s by %s", got, out.KeyId, test.plaintext, test.key)
 			}
 			_, err = s.Decrypt(t.Context(), root, &service.DecryptRequest{CiphertextBlob: unhex(t, test.blob), EncryptionContext: map[string]string{"other": ""}})
-			if e := new(service.Error); !errors.As(err, &e) || e.Code != service.CodeInvalidCiphertext {
+			if e := new(apierror.Error); !errors.As(err, &e) || e.Code != apierror.InvalidCiphertext {
 				t.Errorf("with another context: %v", err)
 			}
 		})

@@ -12,6 +12,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 )
 
 const (
@@ -83,17 +86,17 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 	}
 	for _, op := range in.Operations {
 		if !grantable(k, op) {
-			return nil, refuse(CodeValidation, "Operation %s is not valid in a grant for a key with KeySpec %s and KeyUsage %s.", op, k.Spec, k.Usage)
+			return nil, apierror.New(apierror.Validation, "Operation %s is not valid in a grant for a key with KeySpec %s and KeyUsage %s.", op, k.Spec, k.Usage)
 		}
 	}
 	if (len(g.Equals) > 0 || len(g.Subset) > 0) && !k.symmetric() {
-		return nil, refuse(CodeValidation, "Encryption context constraints are valid only in grants for symmetric encryption keys.")
+		return nil, apierror.New(apierror.Validation, "Encryption context constraints are valid only in grants for symmetric encryption keys.")
 	}
 	for _, principal := range []string{g.Grantee, g.Retiring} {
 		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
 			return nil, err
 		} else if gone {
-			return nil, refuse(CodeInvalidArn, "ARN does not refer to a valid principal: %s", principal)
+			return nil, apierror.New(apierror.InvalidArn, "ARN does not refer to a valid principal: %s", principal)
 		}
 	}
 	if err := dryRun(in.DryRun); err != nil {
@@ -105,17 +108,17 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 	}
 	random := make([]byte, grantIDSize+grantSecretSize)
 	if _, err := io.ReadFull(s.cfg.Rand, random); err != nil {
-		return nil, internal(fmt.Errorf("draw a grant id: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("draw a grant id: %w", err))
 	}
 	g.ID, g.Secret, g.CreatedAt = hex.EncodeToString(random[:grantIDSize]), random[grantIDSize:], s.now()
 	note(ctx, "grantId", g.ID)
 	switch err := s.store.InsertGrant(ctx, g, maxGrants); {
 	case errors.Is(err, ErrLimit):
-		return nil, refuse(CodeLimitExceeded, "The key has %d grants, the most that it can have.", maxGrants)
+		return nil, apierror.New(apierror.LimitExceeded, "The key has %d grants, the most that it can have.", maxGrants)
 	case errors.Is(err, ErrNoRow):
-		return nil, refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
+		return nil, apierror.New(apierror.NotFound, "Key '%s' does not exist", k.ARN(s.arns(ctx)))
 	case err != nil:
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	return grantResponse(g), nil
 }
@@ -129,7 +132,7 @@ func grantResponse(g *Grant) *CreateGrantResponse {
 
 // newGrant reads the terms of a request.
 func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
-	g := &Grant{Name: in.Name, Issuer: rootARN(c.Account), GrantTerms: GrantTerms{Operations: slices.Clone(in.Operations)}}
+	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account), GrantTerms: GrantTerms{Operations: slices.Clone(in.Operations)}}
 	slices.Sort(g.Operations)
 	g.Operations = slices.Compact(g.Operations)
 	var err error
@@ -141,9 +144,9 @@ func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
 	}
 	switch {
 	case g.Grantee == "":
-		return nil, refuse(CodeValidation, "1 validation error detected: Value null at 'granteePrincipal' failed to satisfy constraint: Member must not be null")
+		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value null at 'granteePrincipal' failed to satisfy constraint: Member must not be null")
 	case len(g.Operations) == 0:
-		return nil, refuse(CodeValidation, "1 validation error detected: Value '[]' at 'operations' failed to satisfy constraint: Member must have length greater than or equal to 1")
+		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value '[]' at 'operations' failed to satisfy constraint: Member must have length greater than or equal to 1")
 	}
 	if in.Constraints != nil {
 		g.Equals, g.Subset, g.SourceARN = in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset, in.Constraints.SourceArn
@@ -154,18 +157,18 @@ func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
 // principalARN: an account's root, a user, a role, or a session of a role or federated user (AWS page "IAM identifiers").
 var principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|user/.+|role/.+)|sts::[0-9]{12}:(assumed-role/[^/]+/[^/]+|federated-user/.+))$`)
 
-func principalOf(which, arn, service string) (principal string, isService bool, err error) {
+func principalOf(which, given, service string) (principal string, isService bool, err error) {
 	switch {
-	case arn != "" && service != "":
-		return "", false, refuse(CodeValidation, "Specify either a %s principal or a %s service principal, not both.", which, which)
+	case given != "" && service != "":
+		return "", false, apierror.New(apierror.Validation, "Specify either a %s principal or a %s service principal, not both.", which, which)
 	case service != "":
 		return service, true, nil
-	case arn != "" && accountID.MatchString(arn):
-		return rootARN(arn), false, nil
-	case arn != "" && !principalARN.MatchString(arn):
-		return "", false, refuse(CodeInvalidArn, "The %s principal is not a valid ARN.", which)
+	case given != "" && arn.IsAccount(given):
+		return arn.Root(given), false, nil
+	case given != "" && !principalARN.MatchString(given):
+		return "", false, apierror.New(apierror.InvalidArn, "The %s principal is not a valid ARN.", which)
 	}
-	return arn, false, nil
+	return given, false, nil
 }
 
 // sameGrant finds the named grant with the same terms, so that a repeated CreateGrant makes no second one.
@@ -175,7 +178,7 @@ func (s *Service) sameGrant(ctx context.Context, g *Grant) (*Grant, error) {
 	}
 	all, err := s.store.GrantsOf(ctx, g.Region, g.KeyID)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	for _, old := range all {
 		if old.Name == g.Name && old.Grantee == g.Grantee && old.Retiring == g.Retiring && old.Issuer == g.Issuer && old.sameTerms(&g.GrantTerms) {
@@ -198,7 +201,7 @@ func (g *Grant) token() string {
 
 // grantOfToken finds the grant that a token belongs to.
 func (s *Service) grantOfToken(ctx context.Context, token string) (*Grant, error) {
-	invalid := refuse(CodeInvalidGrantToken, "The specified grant token is not valid.")
+	invalid := apierror.New(apierror.InvalidGrantToken, "The specified grant token is not valid.")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(token, "="))
 	if err != nil || len(raw) != grantIDSize+grantSecretSize {
 		return nil, invalid
@@ -208,7 +211,7 @@ func (s *Service) grantOfToken(ctx context.Context, token string) (*Grant, error
 		return nil, invalid
 	}
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	if subtle.ConstantTimeCompare(g.Secret, raw[grantIDSize:]) != 1 {
 		return nil, invalid
@@ -232,7 +235,7 @@ type GrantListEntry struct {
 }
 
 func (s *Service) grantEntry(ctx context.Context, g *Grant) GrantListEntry {
-	e := GrantListEntry{KeyId: s.arns(ctx).of(g.Account, g.Region, "key/"+g.KeyID), GrantId: g.ID, Name: g.Name, CreationDate: Timestamp(g.CreatedAt),
+	e := GrantListEntry{KeyId: s.arns(ctx).Of(g.Account, g.Region, "key/"+g.KeyID), GrantId: g.ID, Name: g.Name, CreationDate: Timestamp(g.CreatedAt),
 		IssuingAccount: g.Issuer, Operations: g.Operations}
 	if g.GranteeIsService {
 		e.GranteeServicePrincipal = g.Grantee
@@ -287,7 +290,7 @@ func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsReque
 	}
 	all, err := s.store.GrantsOf(ctx, k.Region, k.ID)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	var wanted []*Grant
 	for _, g := range all {
@@ -297,7 +300,7 @@ func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsReque
 		}
 	}
 	if in.GrantId != "" && len(wanted) == 0 {
-		return nil, refuse(CodeInvalidGrantID, "The specified grant ID is not valid.")
+		return nil, apierror.New(apierror.InvalidGrantID, "The specified grant ID is not valid.")
 	}
 	page, next := pageOf(p, wanted, func(g *Grant) string { return g.ID })
 	return s.listGrants(ctx, page, next), nil
@@ -318,10 +321,10 @@ func (s *Service) ListRetirableGrants(ctx context.Context, c *Caller, in *ListRe
 		return nil, err
 	}
 	if principal == "" {
-		return nil, refuse(CodeValidation, "1 validation error detected: Value null at 'retiringPrincipal' failed to satisfy constraint: Member must not be null")
+		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value null at 'retiringPrincipal' failed to satisfy constraint: Member must not be null")
 	}
-	if !isService && accountOf(principal) != c.Account {
-		return nil, refuse(CodeNotFound, "Principal %s is not in the account of the caller.", principal)
+	if !isService && arn.AccountOf(principal) != c.Account {
+		return nil, apierror.New(apierror.NotFound, "Principal %s is not in the account of the caller.", principal)
 	}
 	if err := s.authoriseAccount(ctx, c, "ListRetirableGrants"); err != nil {
 		return nil, err
@@ -332,19 +335,10 @@ func (s *Service) ListRetirableGrants(ctx context.Context, c *Caller, in *ListRe
 	}
 	grants, err := s.store.RetirableGrants(ctx, c.Region, principal, p.after, p.limit+1)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	page, next := cut(p, grants, func(g *Grant) string { return g.ID })
 	return s.listGrants(ctx, page, next), nil
-}
-
-// accountOf is the account in a principal's ARN.
-func accountOf(principal string) string {
-	parts := strings.SplitN(principal, ":", 6)
-	if len(parts) < 6 {
-		return ""
-	}
-	return parts[4]
 }
 
 // RevokeGrantRequest is the input of RevokeGrant.
@@ -372,13 +366,13 @@ var grantIDPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (s *Service) grantOf(ctx context.Context, k *Key, id string) (*Grant, error) {
 	if !grantIDPattern.MatchString(id) {
-		return nil, refuse(CodeInvalidGrantID, "The specified grant ID is not valid.")
+		return nil, apierror.New(apierror.InvalidGrantID, "The specified grant ID is not valid.")
 	}
 	g, err := s.store.Grant(ctx, id)
 	if errors.Is(err, ErrNoRow) || err == nil && (g.KeyID != k.ID || g.Region != k.Region) {
-		return nil, refuse(CodeNotFound, "Grant ID %s not found", id)
+		return nil, apierror.New(apierror.NotFound, "Grant ID %s not found", id)
 	}
-	return g, storeError(err)
+	return g, apierror.FromStore(err)
 }
 
 func (s *Service) endGrant(ctx context.Context, g *Grant, dry bool) (*Empty, error) {
@@ -386,7 +380,7 @@ func (s *Service) endGrant(ctx context.Context, g *Grant, dry bool) (*Empty, err
 		return nil, err
 	}
 	if err := s.store.DeleteGrant(ctx, g.ID); err != nil && !errors.Is(err, ErrNoRow) {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	return &Empty{}, nil
 }
@@ -408,18 +402,18 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 	case in.GrantToken != "" && in.KeyId == "" && in.GrantId == "":
 		if g, err = s.grantOfToken(ctx, in.GrantToken); err == nil {
 			k, err = s.key(ctx, g.Region, g.KeyID)
-			err = storeError(err)
+			err = apierror.FromStore(err)
 		}
 	case in.GrantToken == "" && in.KeyId != "" && in.GrantId != "":
 		use := keyUse{op: "RetireGrant", keyID: in.KeyId}
 		if k, err = s.resolve(ctx, c, use); err == nil {
 			g, err = s.grantOf(ctx, k, in.GrantId)
-			if isCode(err, CodeNotFound) && k.Account != c.Account {
+			if apierror.Is(err, apierror.NotFound) && k.Account != c.Account {
 				err = s.unknown(ctx, c, use, k.Account, "key/"+k.ID)
 			}
 		}
 	default:
-		err = refuse(CodeValidation, "Specify either a grant token, or a key ID and a grant ID.")
+		err = apierror.New(apierror.Validation, "Specify either a grant token, or a key ID and a grant ID.")
 	}
 	if err != nil {
 		return nil, err

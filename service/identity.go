@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -44,20 +46,20 @@ type standing struct {
 // standing finds what the caller is and may, but for what key policies and grants say. A principal that is gone may nothing.
 func (s *Service) standing(ctx context.Context, c *Caller) (*standing, error) {
 	w := &standing{principal: policy.Principal{ARN: c.Principal, Account: c.Account}}
-	if c.Principal == rootARN(c.Account) {
+	if c.Principal == arn.Root(c.Account) {
 		w.principal.Type = policy.RootUser
 		return w, nil
 	}
-	arn := c.Principal
+	principal := c.Principal
 	if c.Session != nil {
-		arn = c.Session.RoleARN
+		principal = c.Session.RoleARN
 	}
-	p, err := s.store.Principal(ctx, arn)
+	p, err := s.store.Principal(ctx, principal)
 	if errors.Is(err, ErrNoRow) || err == nil && c.Session != nil && c.Session.RoleID != "" && c.Session.RoleID != p.UniqueID {
-		return nil, refuse(CodeUnrecognizedClient, msgUnknownClient)
+		return nil, apierror.New(apierror.UnrecognizedClient, msgUnknownClient)
 	}
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	w.principal.Tags, w.principal.Type = p.Tags, policy.User
 	w.principal.UserName, w.principal.UserID = p.Name, p.UniqueID
@@ -111,7 +113,7 @@ func (s *Service) document(kind policy.Kind, text string) (*policy.Document, err
 	}
 	d, err := policy.Parse(kind, text)
 	if err != nil {
-		return nil, internal(fmt.Errorf("parse a stored policy: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("parse a stored policy: %w", err))
 	}
 	s.documents.Add(at, parsedPolicy{kind, text, d})
 	return d, nil
@@ -119,6 +121,6 @@ func (s *Service) document(kind policy.Kind, text string) (*policy.Document, err
 
 // sessionARN is the ARN of a role session (AWS page "IAM identifiers").
 func sessionARN(roleARN, session string) string {
-	account := accountOf(roleARN)
+	account := arn.AccountOf(roleARN)
 	return "arn:aws:sts::" + account + ":assumed-role/" + roleARN[strings.LastIndex(roleARN, "/")+1:] + "/" + session
 }

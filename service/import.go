@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 const (
@@ -32,7 +33,7 @@ var importAlgorithms = map[string]hsm.ImportAlgorithm{
 
 // checkWrapping refuses what AWS does not wrap so (AWS page "Select a wrapping algorithm").
 func (s *Service) checkWrapping(algorithm, wrappingSpec string, k *Key) error {
-	wrong := refuse(CodeUnsupportedOperation, "Wrapping algorithm %s with wrapping key spec %s is not valid for key spec %s.", algorithm, wrappingSpec, k.Spec)
+	wrong := apierror.New(apierror.UnsupportedOperation, "Wrapping algorithm %s with wrapping key spec %s is not valid for key spec %s.", algorithm, wrappingSpec, k.Spec)
 	a, known := importAlgorithms[algorithm]
 	if !known || keySpecs[wrappingSpec].pair == 0 {
 		return wrong
@@ -92,10 +93,10 @@ func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *Get
 	}
 	t := importToken{Region: k.Region, KeyID: k.ID, Spec: in.WrappingKeySpec, Algorithm: in.WrappingAlgorithm, ExpiresAt: s.now().Add(importTokenLife)}
 	if _, err := io.ReadFull(s.cfg.Rand, t.Wrapping[:]); err != nil {
-		return nil, internal(fmt.Errorf("draw an object id: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("draw an object id: %w", err))
 	}
 	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: t.Wrapping, ExpiresAt: t.ExpiresAt}); err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	public, err := s.token.GenerateKeyPair(ctx, hsm.KeyPair{ID: t.Wrapping, Label: "verenc/import/" + k.ID, Type: keySpecs[t.Spec].pair, Purpose: hsm.UnwrapPair})
 	if err != nil {
@@ -103,28 +104,28 @@ func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *Get
 	}
 	text, err := json.Marshal(t)
 	if err != nil {
-		return nil, internal(err)
+		return nil, apierror.InternalError(err)
 	}
 	sealed, err := s.sealForSelf(ctx, text, importTokenData)
 	if err != nil {
 		return nil, err
 	}
-	return &GetParametersForImportResponse{KeyId: s.arns(ctx).key(k), ImportToken: sealed, PublicKey: public, ParametersValidTo: Timestamp(t.ExpiresAt)}, nil
+	return &GetParametersForImportResponse{KeyId: k.ARN(s.arns(ctx)), ImportToken: sealed, PublicKey: public, ParametersValidTo: Timestamp(t.ExpiresAt)}, nil
 }
 
 func (s *Service) openImportToken(ctx context.Context, sealed []byte, k *Key) (t importToken, err error) {
 	text, err := s.openForSelf(ctx, sealed, importTokenData)
 	if errors.Is(err, hsm.ErrAuthentication) {
-		return t, &Error{Code: CodeInvalidImportToken, cause: err}
+		return t, apierror.NoMessage(apierror.InvalidImportToken).WithCause(err)
 	}
 	if err != nil {
 		return t, dependencyError(err)
 	}
 	if err := json.Unmarshal(text, &t); err != nil || t.KeyID != k.ID || t.Region != k.Region {
-		return t, &Error{Code: CodeInvalidImportToken, cause: err}
+		return t, apierror.NoMessage(apierror.InvalidImportToken).WithCause(err)
 	}
 	if !s.now().Before(t.ExpiresAt) {
-		return t, &Error{Code: CodeExpiredImportToken}
+		return t, &apierror.Error{Code: apierror.ExpiredImportToken}
 	}
 	return t, nil
 }
@@ -183,7 +184,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	if err != nil {
 		return nil, err
 	}
-	out := &ImportKeyMaterialResponse{KeyId: s.arns(ctx).key(k)}
+	out := &ImportKeyMaterialResponse{KeyId: k.ARN(s.arns(ctx))}
 	if k.symmetric() {
 		out.KeyMaterialId = m.ID
 	}
@@ -204,11 +205,11 @@ func (s *Service) unwrap(ctx context.Context, k *Key, m *Material, t importToken
 	imported, err := s.token.Import(ctx, in)
 	switch {
 	case errors.Is(err, hsm.ErrMaterial):
-		return imported, &Error{Code: CodeIncorrectKeyMaterial, cause: err}
+		return imported, apierror.NoMessage(apierror.IncorrectKeyMaterial).WithCause(err)
 	case errors.Is(err, hsm.ErrNoObject): // the wrapping key is gone
-		return imported, &Error{Code: CodeExpiredImportToken, cause: err}
+		return imported, apierror.NoMessage(apierror.ExpiredImportToken).WithCause(err)
 	case err != nil:
-		if mapped := tokenError(err); !isCode(mapped, CodeKeyUnavailable) {
+		if mapped := tokenError(err); !apierror.Is(mapped, apierror.KeyUnavailable) {
 			return imported, mapped
 		}
 		return imported, dependencyError(err)
@@ -226,13 +227,13 @@ func (s *Service) checkValidTo(in *ImportKeyMaterialRequest) error {
 	at := time.Time(in.ValidTo)
 	switch {
 	case in.ExpirationModel == doesNotExpire && !at.IsZero():
-		return refuse(CodeValidation, "A validTo date must not be set if the ExpirationModel is %s", doesNotExpire)
+		return apierror.New(apierror.Validation, "A validTo date must not be set if the ExpirationModel is %s", doesNotExpire)
 	case in.ExpirationModel == doesNotExpire:
 		return nil
 	case at.IsZero():
-		return refuse(CodeValidation, "A validTo date must be set if the ExpirationModel is %s", expires)
+		return apierror.New(apierror.Validation, "A validTo date must be set if the ExpirationModel is %s", expires)
 	case !at.After(s.now()) || at.After(s.now().Add(maxValidity*day)):
-		return refuse(CodeValidation, "The validTo date must be in the future and at most %d days ahead.", maxValidity)
+		return apierror.New(apierror.Validation, "The validTo date must be in the future and at most %d days ahead.", maxValidity)
 	}
 	return nil
 }
@@ -240,14 +241,14 @@ func (s *Service) checkValidTo(in *ImportKeyMaterialRequest) error {
 // importType tells whether new material is imported, and refuses what the key does not allow.
 func (s *Service) importType(ctx context.Context, in *ImportKeyMaterialRequest, k *Key) (isNew bool, err error) {
 	if !k.symmetric() && (in.ImportType != "" || in.KeyMaterialDescription != "" || in.KeyMaterialId != "") {
-		return false, refuse(CodeUnsupportedOperation, "ImportType, KeyMaterialDescription and KeyMaterialId are valid only for symmetric encryption keys.")
+		return false, apierror.New(apierror.UnsupportedOperation, "ImportType, KeyMaterialDescription and KeyMaterialId are valid only for symmetric encryption keys.")
 	}
 	isNew = in.ImportType == importNew || in.ImportType == "" && k.current() == nil
 	switch {
 	case isNew && in.KeyMaterialId != "":
-		return false, refuse(CodeValidation, "KeyMaterialId must not be set if the ImportType is %s", importNew)
+		return false, apierror.New(apierror.Validation, "KeyMaterialId must not be set if the ImportType is %s", importNew)
 	case isNew && k.multiRegion() && !k.primary():
-		return false, refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns(ctx).key(k))
+		return false, apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 	}
 	return isNew, nil
 }
@@ -258,16 +259,16 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, ordinal
 	k := keys[slices.IndexFunc(keys, func(k *Key) bool { return k.Region == region })]
 	scrap, ok := k.material(ordinal)
 	if !ok || !scrap.Scrap {
-		return internal(errors.New("the material was undone while it was imported"))
+		return apierror.InternalError(errors.New("the material was undone while it was imported"))
 	}
 	known := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == id && !m.Scrap })
 	switch {
 	case known < 0 && !isNew, in.KeyMaterialId != "" && in.KeyMaterialId != id, known >= 0 && in.ImportType == importNew:
-		return &Error{Code: CodeIncorrectKeyMaterial}
+		return &apierror.Error{Code: apierror.IncorrectKeyMaterial}
 	case known < 0:
 		if p := k.pending(); p != nil {
-			return refuse(CodeInvalidState, "New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.",
-				id, s.arns(ctx).key(k), p.ID)
+			return apierror.New(apierror.InvalidState, "New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.",
+				id, k.ARN(s.arns(ctx)), p.ID)
 		}
 		first := k.current() == nil
 		scrap.Scrap, scrap.ID, scrap.Pending = false, id, !first
@@ -335,12 +336,12 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, c *Caller, in *
 	if err != nil {
 		return nil, err
 	}
-	out := &DeleteImportedKeyMaterialResponse{KeyId: s.arns(ctx).key(k)}
+	out := &DeleteImportedKeyMaterialResponse{KeyId: k.ARN(s.arns(ctx))}
 	m := k.current()
 	if in.KeyMaterialId != "" {
 		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == in.KeyMaterialId && !m.Scrap })
 		if i < 0 {
-			return nil, refuse(CodeNotFound, "Key material %s is not associated with %s.", in.KeyMaterialId, out.KeyId)
+			return nil, apierror.New(apierror.NotFound, "Key material %s is not associated with %s.", in.KeyMaterialId, out.KeyId)
 		}
 		m = &k.Materials[i]
 	}

@@ -15,9 +15,9 @@ type Inventory struct {
 	Objects int // token objects with a label of this service
 	// Lost are objects that a row names and the token does not have: the key can't be used.
 	Lost []LostObject
-	// Strays are objects of this service that no row names. Nothing destroys them by itself: they may be the keys of a newer
+	// OrphanObjects are objects of this service that no row names. Nothing destroys them by itself: they may be the keys of a newer
 	// database than this one.
-	Strays []hsm.Object
+	OrphanObjects []hsm.Object
 }
 
 // LostObject is an object that is not in the token.
@@ -86,13 +86,13 @@ func TakeInventory(ctx context.Context, store Store, token ObjectLister) (*Inven
 	}
 	for _, o := range objects {
 		if !named[o.ID] {
-			inv.Strays = append(inv.Strays, o)
+			inv.OrphanObjects = append(inv.OrphanObjects, o)
 		}
 	}
 	slices.SortFunc(inv.Lost, func(a, b LostObject) int {
 		return cmp.Or(cmp.Compare(a.Region, b.Region), cmp.Compare(a.KeyID, b.KeyID), cmp.Compare(a.Role, b.Role))
 	})
-	slices.SortFunc(inv.Strays, func(a, b hsm.Object) int { return cmp.Compare(a.Label, b.Label) })
+	slices.SortFunc(inv.OrphanObjects, func(a, b hsm.Object) int { return cmp.Compare(a.Label, b.Label) })
 	return inv, nil
 }
 

@@ -8,6 +8,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 	"go.uber.org/zap"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // Random initialisation vectors of 96 bits allow 2^32 encryptions with one key (NIST SP 800-38D section 8.3). They are
@@ -127,7 +129,7 @@ func (b *ivBudget) exhausted(material string) bool {
 // stops at the limit.
 func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	if k.Origin == originExternal && s.ivs.exhausted(m.ID) {
-		return refuse(CodeLimitExceeded, "The key material of %s has done as many encryptions as it safely can. Import new key material.", s.arns(ctx).key(k))
+		return apierror.New(apierror.LimitExceeded, "The key material of %s has done as many encryptions as it safely can. Import new key material.", k.ARN(s.arns(ctx)))
 	}
 	allowed, ask := s.ivs.take(m.ID)
 	if ask {
@@ -142,10 +144,10 @@ func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	}
 	// The block ended before the next one came: the request waits for it.
 	if err := s.lease(ctx, []leaseAsk{{k, m.ID}}); err != nil {
-		return storeError(err)
+		return apierror.FromStore(err)
 	}
 	if allowed, _ = s.ivs.take(m.ID); !allowed {
-		return refuse(CodeDependencyTimeout, msgTimeout)
+		return apierror.New(apierror.DependencyTimeout, apierror.MessageTimeout)
 	}
 	return nil
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 )
 
 // keyUse is one operation's wish for a key, and what policies and grants may ask of it.
@@ -70,34 +73,34 @@ func (s *Service) resolve(ctx context.Context, c *Caller, use keyUse) (*Key, err
 	id := use.keyID
 	account, resource := c.Account, id
 	if strings.HasPrefix(id, "arn:") {
-		a, ok := parseARN(id)
+		a, ok := arn.Parse(id)
 		if !ok {
-			return nil, refuse(CodeNotFound, "Invalid arn %s", id)
+			return nil, apierror.New(apierror.NotFound, "Invalid arn %s", id)
 		}
-		if a.region != "" && a.region != c.Region {
-			return nil, refuse(CodeNotFound, "Invalid arn %s", a.region)
+		if a.Region != "" && a.Region != c.Region {
+			return nil, apierror.New(apierror.NotFound, "Invalid arn %s", a.Region)
 		}
-		account, resource = a.account, a.resource
+		account, resource = a.Account, a.Resource
 		if key, isKey := strings.CutPrefix(resource, "key/"); isKey {
 			resource = key
 		} else if !strings.HasPrefix(resource, "alias/") {
-			return nil, refuse(CodeNotFound, "Invalid arn %s", id)
+			return nil, apierror.New(apierror.NotFound, "Invalid arn %s", id)
 		}
 	}
 	if strings.HasPrefix(resource, aliasPrefix) && keyRules[use.op].byAlias {
 		return s.resolveAlias(ctx, c, use, account, resource)
 	}
 	if strings.HasPrefix(resource, "alias/") && resource != id {
-		return nil, refuse(CodeInvalidArn, "Key Aliases are not supported for this operation")
+		return nil, apierror.New(apierror.InvalidArn, "Key Aliases are not supported for this operation")
 	}
-	if !keyIDPattern.MatchString(resource) {
-		return nil, refuse(CodeNotFound, "Invalid keyId '%s'", id)
+	if !arn.IsKeyID(resource) {
+		return nil, apierror.New(apierror.NotFound, "Invalid keyId '%s'", id)
 	}
 	k, err := s.key(ctx, c.Region, resource)
 	if errors.Is(err, ErrNoRow) || (err == nil && k.Account != account) {
 		return nil, s.unknown(ctx, c, use, account, "key/"+resource)
 	}
-	return k, storeError(err)
+	return k, apierror.FromStore(err)
 }
 
 func (s *Service) resolveAlias(ctx context.Context, c *Caller, use keyUse, account, name string) (*Key, error) {
@@ -114,11 +117,11 @@ func (s *Service) resolveAlias(ctx context.Context, c *Caller, use keyUse, accou
 	if errors.Is(err, ErrNoRow) {
 		return nil, s.noAlias(ctx, account, c.Region, name)
 	}
-	return nil, storeError(err)
+	return nil, apierror.FromStore(err)
 }
 
 func (s *Service) noAlias(ctx context.Context, account, region, name string) error {
-	return refuse(CodeNotFound, "Alias %s is not found.", s.arns(ctx).of(account, region, name))
+	return apierror.New(apierror.NotFound, "Alias %s is not found.", s.arns(ctx).Of(account, region, name))
 }
 
 // key is Store.Key for what clients may see.
@@ -144,9 +147,9 @@ func (s *Service) updateKey(ctx context.Context, op string, k *Key, change func(
 		return change(k)
 	})
 	if errors.Is(err, ErrNoRow) {
-		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
+		return apierror.New(apierror.NotFound, "Key '%s' does not exist", k.ARN(s.arns(ctx)))
 	}
-	return storeError(err)
+	return apierror.FromStore(err)
 }
 
 // aliasIn is the alias in an alias name or an alias ARN, or empty.

@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -20,7 +22,7 @@ func defaultPolicy(account string) string {
     "Sid" : "Enable IAM User Permissions",
     "Effect" : "Allow",
     "Principal" : {
-      "AWS" : "` + rootARN(account) + `"
+      "AWS" : "` + arn.Root(account) + `"
     },
     "Action" : "kms:*",
     "Resource" : "*"
@@ -32,17 +34,17 @@ func defaultPolicy(account string) string {
 // it again.
 func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypass bool) error {
 	if len(text) > maxPolicy {
-		return refuse(CodeLimitExceeded, "The policy has %d bytes; %d are the most that it can have.", len(text), maxPolicy)
+		return apierror.New(apierror.LimitExceeded, "The policy has %d bytes; %d are the most that it can have.", len(text), maxPolicy)
 	}
 	d, err := policy.Parse(policy.KeyPolicy, text)
 	if err != nil {
-		return refuse(CodeMalformedPolicyDocument, "%s", err)
+		return apierror.New(apierror.MalformedPolicyDocument, "%s", err)
 	}
-	for _, arn := range d.Principals() {
-		if gone, err := s.noPrincipal(ctx, c.Account, arn); err != nil {
+	for _, principal := range d.Principals() {
+		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
 			return err
 		} else if gone {
-			return refuse(CodeMalformedPolicyDocument, "%s", policy.ErrInvalidPrincipals)
+			return apierror.New(apierror.MalformedPolicyDocument, "%s", policy.ErrInvalidPrincipals)
 		}
 	}
 	if bypass {
@@ -54,7 +56,7 @@ func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypas
 	}
 	// AWS page "Default key policy": the lockout safety check.
 	if !d.LeavesControl(&policy.Request{ResourceAccount: c.Account, Principal: &w.principal, Resources: anyResource, Lookup: s.conditions(ctx, c, &access{})}) {
-		return refuse(CodeMalformedPolicyDocument, "The new key policy will not allow you to update the key policy in the future.")
+		return apierror.New(apierror.MalformedPolicyDocument, "The new key policy will not allow you to update the key policy in the future.")
 	}
 	return nil
 }
@@ -78,7 +80,7 @@ func (s *Service) GetKeyPolicy(ctx context.Context, c *Caller, in *GetKeyPolicyR
 		return nil, err
 	}
 	if in.PolicyName != "" && in.PolicyName != policyName {
-		return nil, refuse(CodeNotFound, "No such policy exists")
+		return nil, apierror.New(apierror.NotFound, "No such policy exists")
 	}
 	return &GetKeyPolicyResponse{Policy: k.Policy, PolicyName: policyName}, nil
 }
@@ -94,7 +96,7 @@ type PutKeyPolicyRequest struct {
 // PutKeyPolicy replaces a key's policy.
 func (s *Service) PutKeyPolicy(ctx context.Context, c *Caller, in *PutKeyPolicyRequest) (*Empty, error) {
 	if in.PolicyName != "" && in.PolicyName != policyName {
-		return nil, refuse(CodeUnsupportedOperation, "Policy name must be %s.", policyName)
+		return nil, apierror.New(apierror.UnsupportedOperation, "Policy name must be %s.", policyName)
 	}
 	use := keyUse{op: "PutKeyPolicy", keyID: in.KeyId, bypassLockout: in.BypassPolicyLockoutSafetyCheck}
 	k, err := s.keyFor(ctx, c, use)

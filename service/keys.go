@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // Timestamp is a time in an answer: seconds since 1970 with milliseconds, as AWS's JSON protocols have it.
@@ -49,7 +51,7 @@ type KeyMetadata struct {
 func (s *Service) metadata(ctx context.Context, k *Key) KeyMetadata {
 	state := s.stateOf(k)
 	m := KeyMetadata{
-		AWSAccountId: k.Account, KeyId: k.ID, Arn: s.arns(ctx).key(k),
+		AWSAccountId: k.Account, KeyId: k.ID, Arn: k.ARN(s.arns(ctx)),
 		CreationDate: Timestamp(k.CreatedAt), Enabled: state == StateEnabled, Description: k.Description,
 		KeyUsage: k.Usage, KeyState: string(state), Origin: k.Origin, KeyManager: "CUSTOMER",
 		CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec, MultiRegion: k.multiRegion(), CustomKeyStoreId: k.CustomKeyStore,
@@ -104,7 +106,7 @@ func (s *Service) describe(ctx context.Context, k *Key) (m KeyMetadata, err erro
 	}
 	store, err := s.store.KeyStore(ctx, k.CustomKeyStore)
 	if err != nil {
-		return m, storeError(err)
+		return m, apierror.FromStore(err)
 	}
 	m.CloudHsmClusterId = store.ClusterID
 	return m, nil
@@ -164,13 +166,13 @@ func (s *Service) ListKeys(ctx context.Context, c *Caller, in *ListKeysRequest) 
 	}
 	keys, err := s.store.Keys(ctx, c.Account, c.Region, p.after, p.limit+1)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	out := &ListKeysResponse{Keys: []KeyListEntry{}}
 	keys, out.NextMarker = cut(p, keys, func(k *Key) string { return k.ID })
 	out.Truncated = out.NextMarker != ""
 	for _, k := range keys {
-		out.Keys = append(out.Keys, KeyListEntry{KeyId: k.ID, KeyArn: s.arns(ctx).key(k)})
+		out.Keys = append(out.Keys, KeyListEntry{KeyId: k.ID, KeyArn: k.ARN(s.arns(ctx))})
 	}
 	return out, nil
 }

@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"slices"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // keyRule says what an operation needs of its key. Where a key lacks several things, the state is what the client hears of
@@ -134,7 +136,7 @@ func (r keyRule) order() [3]keyCheck {
 // checkUsage refuses an operation on a key of another KeyUsage.
 func (s *Service) checkUsage(ctx context.Context, op string, k *Key) error {
 	if usages := keyRules[op].usages; usages != nil && !slices.Contains(usages, k.Usage) {
-		return refuse(CodeInvalidKeyUsage, "%s key usage is %s which is not valid for %s.", s.arns(ctx).key(k), k.Usage, op)
+		return apierror.New(apierror.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.", k.ARN(s.arns(ctx)), k.Usage, op)
 	}
 	return nil
 }
@@ -142,7 +144,7 @@ func (s *Service) checkUsage(ctx context.Context, op string, k *Key) error {
 // checkOrigin refuses an operation that is not for keys like this one.
 func (s *Service) checkOrigin(ctx context.Context, op string, k *Key) error {
 	wrongOrigin := func() error {
-		return refuse(CodeUnsupportedOperation, "%s origin is %s which is not valid for this operation.", s.arns(ctx).key(k), k.Origin)
+		return apierror.New(apierror.UnsupportedOperation, "%s origin is %s which is not valid for this operation.", k.ARN(s.arns(ctx)), k.Origin)
 	}
 	switch keyRules[op].only {
 	case importable:
@@ -151,7 +153,7 @@ func (s *Service) checkOrigin(ctx context.Context, op string, k *Key) error {
 		}
 	case autoRotates, rotatable:
 		if !k.symmetric() {
-			return &Error{Code: CodeUnsupportedOperation} // AWS sends no message
+			return &apierror.Error{Code: apierror.UnsupportedOperation} // AWS sends no message
 		}
 		if k.Origin != originKMS && (k.Origin != originExternal || keyRules[op].only == autoRotates) {
 			return wrongOrigin()
@@ -162,11 +164,11 @@ func (s *Service) checkOrigin(ctx context.Context, op string, k *Key) error {
 		}
 	case keyPairs:
 		if keySpecs[k.Spec].pair == 0 {
-			return refuse(CodeUnsupportedOperation, "%s key spec is %s which is not valid for %s.", s.arns(ctx).key(k), k.Spec, op)
+			return apierror.New(apierror.UnsupportedOperation, "%s key spec is %s which is not valid for %s.", k.ARN(s.arns(ctx)), k.Spec, op)
 		}
 	case multiRegions:
 		if !k.multiRegion() || !k.primary() {
-			return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns(ctx).key(k))
+			return apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 		}
 	}
 	return nil
@@ -188,24 +190,24 @@ func (s *Service) stateOf(k *Key) KeyState {
 }
 
 func (s *Service) checkState(ctx context.Context, op string, k *Key) error {
-	arn := s.arns(ctx).key(k)
+	keyARN := k.ARN(s.arns(ctx))
 	state := s.stateOf(k)
 	switch keyRules[op].states[state] {
 	case disabled:
-		return refuse(CodeDisabled, "%s is disabled.", arn)
+		return apierror.New(apierror.Disabled, "%s is disabled.", keyARN)
 	case pendingDeletion:
 		if state == StatePendingReplicaDeletion {
-			return refuse(CodeInvalidState, "%s is pending replica deletion.", arn)
+			return apierror.New(apierror.InvalidState, "%s is pending replica deletion.", keyARN)
 		}
-		return refuse(CodeInvalidState, "%s is pending deletion.", arn)
+		return apierror.New(apierror.InvalidState, "%s is pending deletion.", keyARN)
 	case notPendingDeletion:
-		return refuse(CodeInvalidState, "%s is not pending deletion.", arn)
+		return apierror.New(apierror.InvalidState, "%s is not pending deletion.", keyARN)
 	case pendingImport:
-		return refuse(CodeInvalidState, "%s is pending import.", arn)
+		return apierror.New(apierror.InvalidState, "%s is pending import.", keyARN)
 	case unavailable:
-		return refuse(CodeInvalidState, "%s is unavailable.", arn)
+		return apierror.New(apierror.InvalidState, "%s is unavailable.", keyARN)
 	case updating:
-		return refuse(CodeInvalidState, "%s is updating.", arn)
+		return apierror.New(apierror.InvalidState, "%s is updating.", keyARN)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"go.uber.org/zap"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // A custom key store is another PKCS#11 token. The configuration names it by a cluster id; its user PIN is the
@@ -50,21 +52,21 @@ func (s *Service) CreateCustomKeyStore(ctx context.Context, c *Caller, in *Creat
 		return nil, err
 	}
 	if in.CustomKeyStoreType != "" && in.CustomKeyStoreType != keyStoreCloudHSM {
-		return nil, refuse(CodeXksProxyUnreachable, "External key stores need a proxy, which this service does not call: use a PKCS#11 token, with CustomKeyStoreType %s.", keyStoreCloudHSM)
+		return nil, apierror.New(apierror.XksProxyUnreachable, "External key stores need a proxy, which this service does not call: use a PKCS#11 token, with CustomKeyStoreType %s.", keyStoreCloudHSM)
 	}
 	if in.CloudHsmClusterId == "" || in.KeyStorePassword == "" || in.TrustAnchorCertificate == "" {
-		return nil, refuse(CodeValidation, "CloudHsmClusterId, KeyStorePassword and TrustAnchorCertificate are required for a custom key store of type %s.", keyStoreCloudHSM)
+		return nil, apierror.New(apierror.Validation, "CloudHsmClusterId, KeyStorePassword and TrustAnchorCertificate are required for a custom key store of type %s.", keyStoreCloudHSM)
 	}
-	cluster, named := s.cfg.Clusters[in.CloudHsmClusterId]
+	cluster, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if !named {
-		return nil, refuse(CodeCloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
+		return nil, apierror.New(apierror.CloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
 	}
 	if cluster.TrustAnchor != "" && cluster.TrustAnchor != in.TrustAnchorCertificate {
-		return nil, refuse(CodeIncorrectTrustAnchor, "The trust anchor certificate is not that of cluster %s.", in.CloudHsmClusterId)
+		return nil, apierror.New(apierror.IncorrectTrustAnchor, "The trust anchor certificate is not that of cluster %s.", in.CloudHsmClusterId)
 	}
 	var random [8]byte
 	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
-		return nil, internal(fmt.Errorf("draw a key store id: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("draw a key store id: %w", err))
 	}
 	store := &KeyStore{ID: "cks-" + hex.EncodeToString(random[:]), Account: c.Account, Region: c.Region, Name: in.CustomKeyStoreName,
 		ClusterID: in.CloudHsmClusterId, TrustAnchor: in.TrustAnchorCertificate, CreatedAt: s.now()}
@@ -76,9 +78,9 @@ func (s *Service) CreateCustomKeyStore(ctx context.Context, c *Caller, in *Creat
 	case errors.Is(err, ErrExists):
 		return nil, s.keyStoreTaken(ctx, store)
 	case errors.Is(err, ErrLimit):
-		return nil, refuse(CodeLimitExceeded, "The account has %d custom key stores, the most that it can have.", maxKeyStores)
+		return nil, apierror.New(apierror.LimitExceeded, "The account has %d custom key stores, the most that it can have.", maxKeyStores)
 	case err != nil:
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	return &CreateCustomKeyStoreResponse{CustomKeyStoreId: store.ID}, nil
 }
@@ -87,14 +89,14 @@ func (s *Service) CreateCustomKeyStore(ctx context.Context, c *Caller, in *Creat
 func (s *Service) keyStoreTaken(ctx context.Context, store *KeyStore) error {
 	all, err := s.store.KeyStores(ctx, store.Account, store.Region)
 	if err != nil {
-		return storeError(err)
+		return apierror.FromStore(err)
 	}
 	for _, other := range all {
 		if other.ID != store.ID && other.ClusterID == store.ClusterID {
-			return refuse(CodeCloudHsmClusterInUse, "The cluster %s is associated with custom key store %s.", store.ClusterID, other.ID)
+			return apierror.New(apierror.CloudHsmClusterInUse, "The cluster %s is associated with custom key store %s.", store.ClusterID, other.ID)
 		}
 	}
-	return refuse(CodeKeyStoreNameInUse, "The custom key store name %s is in use.", store.Name)
+	return apierror.New(apierror.KeyStoreNameInUse, "The custom key store name %s is in use.", store.Name)
 }
 
 // keyStoreFor authorises an operation on a custom key store and finds it.
@@ -110,15 +112,15 @@ func (s *Service) keyStore(ctx context.Context, c *Caller, id string) (*KeyStore
 	if errors.Is(err, ErrNoRow) || err == nil && (store.Account != c.Account || store.Region != c.Region) {
 		return nil, noCustomKeyStore(id)
 	}
-	return store, storeError(err)
+	return store, apierror.FromStore(err)
 }
 
 func noCustomKeyStore(id string) error {
-	return refuse(CodeCustomKeyStoreNotFound, "Custom key store %s does not exist.", id)
+	return apierror.New(apierror.CustomKeyStoreNotFound, "Custom key store %s does not exist.", id)
 }
 
 func wrongKeyStoreState(id, state string) error {
-	return refuse(CodeCustomKeyStoreInvalidState, "The connection state of custom key store %s is %s, which is not valid for this operation.", id, state)
+	return apierror.New(apierror.CustomKeyStoreInvalidState, "The connection state of custom key store %s is %s, which is not valid for this operation.", id, state)
 }
 
 // ConnectCustomKeyStoreRequest is the input of ConnectCustomKeyStore.
@@ -137,7 +139,7 @@ func (s *Service) ConnectCustomKeyStore(ctx context.Context, c *Caller, in *Conn
 	}
 	if err := s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = true; return nil }); err != nil {
 		s.keyStores.running.Done()
-		return nil, errors.Join(storeError(err), s.keyStores.drop(store.ID))
+		return nil, errors.Join(apierror.FromStore(err), s.keyStores.drop(store.ID))
 	}
 	go s.connect(context.WithoutCancel(ctx), store)
 	return &Empty{}, nil
@@ -158,7 +160,7 @@ func (s *Service) DisconnectCustomKeyStore(ctx context.Context, c *Caller, in *D
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
 	if err := s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = false; return nil }); err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	if err := s.keyStores.drop(store.ID); err != nil {
 		s.log.Warn("close a custom key store", zap.String("store", store.ID), zap.Error(err))
@@ -188,17 +190,17 @@ func (s *Service) UpdateCustomKeyStore(ctx context.Context, c *Caller, in *Updat
 	}
 	if in.XksProxyUriEndpoint != "" || in.XksProxyUriPath != "" || in.XksProxyVpcEndpointServiceName != "" || in.XksProxyVpcEndpointServiceOwner != "" ||
 		in.XksProxyAuthenticationCredential != nil || in.XksProxyConnectivity != "" {
-		return nil, refuse(CodeXksProxyInvalidConfiguration, "Custom key store %s is not an external key store.", store.ID)
+		return nil, apierror.New(apierror.XksProxyInvalidConfiguration, "Custom key store %s is not an external key store.", store.ID)
 	}
 	if state := s.keyStores.status(store.ID).state; state != storeDisconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	cluster, named := s.cfg.Clusters[in.CloudHsmClusterId]
+	cluster, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if in.CloudHsmClusterId != "" && !named {
-		return nil, refuse(CodeCloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
+		return nil, apierror.New(apierror.CloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
 	}
 	if cluster.TrustAnchor != "" && cluster.TrustAnchor != store.TrustAnchor {
-		return nil, refuse(CodeCloudHsmClusterNotRelated, "The cluster %s has another trust anchor certificate than custom key store %s.", in.CloudHsmClusterId, store.ID)
+		return nil, apierror.New(apierror.CloudHsmClusterNotRelated, "The cluster %s has another trust anchor certificate than custom key store %s.", in.CloudHsmClusterId, store.ID)
 	}
 	changed := *store
 	if in.NewCustomKeyStoreName != "" {
@@ -219,7 +221,7 @@ func (s *Service) UpdateCustomKeyStore(ctx context.Context, c *Caller, in *Updat
 	if errors.Is(err, ErrExists) {
 		return nil, s.keyStoreTaken(ctx, &changed)
 	}
-	return &Empty{}, storeError(err)
+	return &Empty{}, apierror.FromStore(err)
 }
 
 // DeleteCustomKeyStoreRequest is the input of DeleteCustomKeyStore.
@@ -238,12 +240,12 @@ func (s *Service) DeleteCustomKeyStore(ctx context.Context, c *Caller, in *Delet
 	}
 	err = s.store.RemoveKeyStore(ctx, store.ID)
 	if errors.Is(err, ErrLimit) {
-		return nil, refuse(CodeCustomKeyStoreHasCMKs, "Custom key store %s contains KMS keys.", store.ID)
+		return nil, apierror.New(apierror.CustomKeyStoreHasCMKs, "Custom key store %s contains KMS keys.", store.ID)
 	}
 	if errors.Is(err, ErrNoRow) {
 		return nil, noCustomKeyStore(store.ID)
 	}
-	return &Empty{}, storeError(err)
+	return &Empty{}, apierror.FromStore(err)
 }
 
 // DescribeCustomKeyStoresRequest is the input of DescribeCustomKeyStores.
@@ -279,7 +281,7 @@ func (s *Service) DescribeCustomKeyStores(ctx context.Context, c *Caller, in *De
 		return nil, err
 	}
 	if in.CustomKeyStoreId != "" && in.CustomKeyStoreName != "" {
-		return nil, refuse(CodeValidation, "Specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
+		return nil, apierror.New(apierror.Validation, "Specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
 	}
 	p, err := newPage("DescribeCustomKeyStores", in.Limit, in.Marker)
 	if err != nil {
@@ -287,7 +289,7 @@ func (s *Service) DescribeCustomKeyStores(ctx context.Context, c *Caller, in *De
 	}
 	all, err := s.store.KeyStores(ctx, c.Account, c.Region)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	var wanted []*KeyStore
 	for _, store := range all {

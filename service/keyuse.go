@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // uses remembers the last use of each key until Run stores it, so that no request waits for a write.
@@ -74,7 +76,7 @@ func (s *Service) lastUse(ctx context.Context, k *Key) (*KeyUse, error) {
 	if errors.Is(err, ErrNoRow) {
 		return nil, nil
 	}
-	return stored, storeError(err)
+	return stored, apierror.FromStore(err)
 }
 
 // GetKeyLastUsageRequest is the input of GetKeyLastUsage.

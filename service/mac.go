@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"crypto/subtle"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // GenerateMacRequest is the input of GenerateMac.
@@ -28,7 +30,7 @@ func (s *Service) GenerateMac(ctx context.Context, c *Caller, in *GenerateMacReq
 		return nil, err
 	}
 	s.used(c, "GenerateMac", k)
-	return &GenerateMacResponse{Mac: mac, MacAlgorithm: in.MacAlgorithm, KeyId: s.arns(ctx).key(k)}, nil
+	return &GenerateMacResponse{Mac: mac, MacAlgorithm: in.MacAlgorithm, KeyId: k.ARN(s.arns(ctx))}, nil
 }
 
 func (s *Service) mac(ctx context.Context, c *Caller, use keyUse, message []byte, dry bool) (*Key, []byte, error) {
@@ -74,8 +76,8 @@ func (s *Service) VerifyMac(ctx context.Context, c *Caller, in *VerifyMacRequest
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(mac, in.Mac) != 1 {
-		return nil, &Error{Code: CodeInvalidMac} // AWS sends no message
+		return nil, &apierror.Error{Code: apierror.InvalidMac} // AWS sends no message
 	}
 	s.used(c, "VerifyMac", k)
-	return &VerifyMacResponse{KeyId: s.arns(ctx).key(k), MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
+	return &VerifyMacResponse{KeyId: k.ARN(s.arns(ctx)), MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // rolesOf are the token objects that one material of a key has.
@@ -37,7 +38,7 @@ var pairPurposes = map[string]hsm.PairPurpose{
 func (s *Service) newMaterial(k *Key, w wrapping) (*Material, error) {
 	var id [32]byte
 	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
-		return nil, internal(fmt.Errorf("draw a material id: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("draw a material id: %w", err))
 	}
 	m := &Material{Ordinal: 1, ID: hex.EncodeToString(id[:]), CreatedAt: s.now(), Objects: map[Role]ObjectID{}, WrappedBy: w.by, WrapMechanism: w.mechanism}
 	if n := len(k.Materials); n > 0 {
@@ -46,7 +47,7 @@ func (s *Service) newMaterial(k *Key, w wrapping) (*Material, error) {
 	for _, role := range rolesOf(k) {
 		var object ObjectID
 		if _, err := io.ReadFull(s.cfg.Rand, object[:]); err != nil {
-			return nil, internal(fmt.Errorf("draw an object id: %w", err))
+			return nil, apierror.InternalError(fmt.Errorf("draw an object id: %w", err))
 		}
 		m.Objects[role] = object
 	}

@@ -7,13 +7,14 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/audit"
 )
 
 // Migration is what MigrateKey has done.
 type Migration struct {
-	Settled int  // materials that are token objects now
-	Rotated bool // there is new material, which is kept outside of the token
+	Persisted int  // materials that are token objects now
+	Rotated   bool // there is new material, which is kept outside of the token
 }
 
 // opInAnyState is an operation that every state of a key allows.
@@ -54,7 +55,7 @@ func (s *Service) moveIn(ctx context.Context, k *Key) (done Migration, err error
 			if err := s.settle(ctx, k, m); err != nil {
 				return done, fmt.Errorf("material %d: %w", m.Ordinal, err)
 			}
-			done.Settled++
+			done.Persisted++
 		}
 	}
 	return done, nil
@@ -89,7 +90,7 @@ func (s *Service) settle(ctx context.Context, k *Key, m *Material) error {
 		return err
 	}
 	for role, id := range scrap.Objects {
-		if err := token.Settle(ctx, m.wrappedKey(k, role), id, objectLabel(k, m, role)); err != nil {
+		if err := token.Persist(ctx, m.wrappedKey(k, role), id, objectLabel(k, m, role)); err != nil {
 			s.dropScrap(ctx, k, scrap, err)
 			return fmt.Errorf("settle the %s key: %w", role, err)
 		}
@@ -97,7 +98,7 @@ func (s *Service) settle(ctx context.Context, k *Key, m *Material) error {
 	err = s.updateShared(ctx, opInAnyState, k, func(keys []*Key) error {
 		for _, r := range keys {
 			if r.Region == k.Region && !r.dropMaterial(scrap) {
-				return internal(errors.New("the objects were undone while they were made"))
+				return apierror.InternalError(errors.New("the objects were undone while they were made"))
 			}
 			if own, ok := r.material(m.Ordinal); ok && own.ID == m.ID && own.outside() {
 				own.Objects, own.WrappedBy, own.Wrapped = scrap.Objects, ObjectID{}, nil
@@ -122,7 +123,7 @@ func (s *Service) forget(ctx context.Context, k *Key, m *Material) error {
 		return err
 	}
 	for role := range m.Objects {
-		if err := token.Forget(ctx, m.wrappedKey(k, role)); err != nil {
+		if err := token.Evict(ctx, m.wrappedKey(k, role)); err != nil {
 			return fmt.Errorf("forget the %s key: %w", role, err)
 		}
 	}

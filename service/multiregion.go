@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // MultiRegionKey is one key of a multi-Region key.
@@ -26,14 +28,14 @@ func (s *Service) configuration(ctx context.Context, k *Key) (*MultiRegionConfig
 	}
 	related, err := s.store.RelatedKeys(ctx, k.ID)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
 	m := &MultiRegionConfiguration{MultiRegionKeyType: "REPLICA", ReplicaKeys: []MultiRegionKey{}}
 	if k.primary() {
 		m.MultiRegionKeyType = "PRIMARY"
 	}
 	for _, r := range related {
-		entry := MultiRegionKey{Arn: s.arns(ctx).key(r), Region: r.Region}
+		entry := MultiRegionKey{Arn: r.ARN(s.arns(ctx)), Region: r.Region}
 		switch {
 		case r.primary():
 			m.PrimaryKey = entry
@@ -73,9 +75,9 @@ func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change f
 		return changed, err
 	})
 	if errors.Is(err, ErrNoRow) {
-		return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).key(k))
+		return apierror.New(apierror.NotFound, "Key '%s' does not exist", k.ARN(s.arns(ctx)))
 	}
-	return storeError(err)
+	return apierror.FromStore(err)
 }
 
 // ReplicateKeyRequest is the input of ReplicateKey.
@@ -106,7 +108,7 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 		return nil, err
 	}
 	if in.ReplicaRegion == k.Region || !s.serves(in.ReplicaRegion) {
-		return nil, refuse(CodeUnsupportedOperation, "ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, s.arns(ctx).key(k))
+		return nil, apierror.New(apierror.UnsupportedOperation, "ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, k.ARN(s.arns(ctx)))
 	}
 	there, toBe := *c, *k
 	there.Region, toBe.Region = in.ReplicaRegion, in.ReplicaRegion
@@ -136,8 +138,8 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 		}
 		return []*Key{replica}, nil
 	})
-	if isCode(err, CodeInternal) && errors.Is(err, ErrExists) {
-		return nil, refuse(CodeAlreadyExists, "%s already exists.", s.arns(ctx).of(k.Account, in.ReplicaRegion, "key/"+k.ID))
+	if apierror.Is(err, apierror.Internal) && errors.Is(err, ErrExists) {
+		return nil, apierror.New(apierror.AlreadyExists, "%s already exists.", s.arns(ctx).Of(k.Account, in.ReplicaRegion, "key/"+k.ID))
 	}
 	if err != nil {
 		return nil, err
@@ -179,7 +181,7 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *Update
 	return &Empty{}, s.updateShared(ctx, "UpdatePrimaryRegion", k, func(keys []*Key) error {
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == in.PrimaryRegion && r.Region != k.Region })
 		if i < 0 {
-			return refuse(CodeNotFound, "Key '%s' does not exist", s.arns(ctx).of(k.Account, in.PrimaryRegion, "key/"+k.ID))
+			return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(k.Account, in.PrimaryRegion, "key/"+k.ID))
 		}
 		if err := s.checkState(ctx, "UpdatePrimaryRegion", keys[i]); err != nil {
 			return err

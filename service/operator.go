@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 )
 
@@ -88,8 +89,8 @@ func (s *Service) CommandRecord(name string, parameters audit.Object) (audit.Rec
 }
 
 // aboutPrincipal is the resource of a record about a user or a role.
-func aboutPrincipal(arn string) []audit.Resource {
-	return []audit.Resource{{ARN: arn, AccountID: accountOf(arn), Type: "AWS::IAM::" + kindOf(arn).title()}}
+func aboutPrincipal(principal string) []audit.Resource {
+	return []audit.Resource{{ARN: principal, AccountID: arn.AccountOf(principal), Type: "AWS::IAM::" + kindOf(principal).title()}}
 }
 
 // keepDelivering puts the records of commands into the log, until ctx ends.

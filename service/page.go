@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // pageSizes are the default and the largest page of each list operation (API Reference, Limit of each).
@@ -33,7 +35,7 @@ func newPage(op string, limit int32, marker string) (page, error) {
 		p.limit = pageSizes[op].usual
 	}
 	if p.limit > pageSizes[op].most {
-		return p, refuse(CodeValidation, "1 validation error detected: Value '%d' at 'limit' failed to satisfy constraint: Member must have value less than or equal to %d",
+		return p, apierror.New(apierror.Validation, "1 validation error detected: Value '%d' at 'limit' failed to satisfy constraint: Member must have value less than or equal to %d",
 			limit, pageSizes[op].most)
 	}
 	if marker == "" {
@@ -42,7 +44,7 @@ func newPage(op string, limit int32, marker string) (page, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(marker)
 	after, ok := strings.CutPrefix(string(raw), op+":")
 	if err != nil || !ok {
-		return p, refuse(CodeInvalidMarker, "The marker is not valid. Use the NextMarker of the response before, unchanged.")
+		return p, apierror.New(apierror.InvalidMarker, "The marker is not valid. Use the NextMarker of the response before, unchanged.")
 	}
 	p.after = after
 	return p, nil

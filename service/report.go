@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -173,15 +174,15 @@ func (r *reporter) principals(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	arns := []string{rootARN(r.out.Account)}
+	arns := []string{arn.Root(r.out.Account)}
 	for _, p := range all {
 		if p.Account == r.out.Account {
 			r.known = append(r.known, p)
 			arns = append(arns, p.ARN)
 		}
 	}
-	for _, arn := range arns {
-		keys, err := r.s.store.AccessKeys(ctx, arn)
+	for _, principal := range arns {
+		keys, err := r.s.store.AccessKeys(ctx, principal)
 		if err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func (r *reporter) accessKey(ctx context.Context, k *AccessKey) error {
 		return err
 	}
 	r.out.AccessKeys = append(r.out.AccessKeys, summary)
-	switch root := k.PrincipalARN == rootARN(k.Account); {
+	switch root := k.PrincipalARN == arn.Root(k.Account); {
 	case !k.Enabled:
 		r.find(Low, k.ID, "access key of %s is disabled: remove it when nobody needs it back", k.PrincipalARN)
 		return nil
@@ -218,7 +219,7 @@ func (r *reporter) accessKey(ctx context.Context, k *AccessKey) error {
 }
 
 func (r *reporter) key(ctx context.Context, k *Key) error {
-	summary := KeySummary{ID: k.ID, ARN: r.s.canonical.key(k), Description: k.Description, State: k.State, Spec: k.Spec, Usage: k.Usage, Origin: k.Origin,
+	summary := KeySummary{ID: k.ID, ARN: k.ARN(r.s.canonical), Description: k.Description, State: k.State, Spec: k.Spec, Usage: k.Usage, Origin: k.Origin,
 		CreatedAt: k.CreatedAt.UTC(), DeletionAt: k.DeletionAt.UTC(), Rotation: r.rotation(k)}
 	aliases, err := r.s.store.Aliases(ctx, k.Account, k.Region, k.ID, "", maxAliases)
 	if err != nil {
@@ -289,11 +290,11 @@ func (r *reporter) access(ctx context.Context, k *Key) (KeyAccess, error) {
 		return a, err
 	}
 	r.judgeStatements(k, a.Statements)
-	for _, arn := range d.Principals() {
-		if gone, err := r.s.noPrincipal(ctx, k.Account, arn); err != nil {
+	for _, principal := range d.Principals() {
+		if gone, err := r.s.noPrincipal(ctx, k.Account, principal); err != nil {
 			return a, err
 		} else if gone {
-			r.find(Medium, k.ID, "the key policy names %s, who is not there: remove the name, or another of this name gets its rights", arn)
+			r.find(Medium, k.ID, "the key policy names %s, who is not there: remove the name, or another of this name gets its rights", principal)
 		}
 	}
 	a.IdentityPolicies = delegates(d, k)
@@ -310,14 +311,14 @@ func (r *reporter) access(ctx context.Context, k *Key) (KeyAccess, error) {
 	for _, g := range grants {
 		a.Grants = append(a.Grants, GrantSummary{ID: g.ID, Name: g.Name, Grantee: g.Grantee, Operations: g.Operations,
 			Constrained: len(g.Equals)+len(g.Subset) > 0 || g.SourceARN != "", CreatedAt: g.CreatedAt.UTC()})
-		for _, arn := range []string{g.Grantee, g.Retiring} {
-			if gone, err := r.s.noPrincipal(ctx, k.Account, arn); err != nil {
+		for _, principal := range []string{g.Grantee, g.Retiring} {
+			if gone, err := r.s.noPrincipal(ctx, k.Account, principal); err != nil {
 				return a, err
 			} else if gone {
-				r.find(Medium, k.ID, "a grant names %s, who is not there: revoke grant %s, or another of this name gets its rights", arn, g.ID)
+				r.find(Medium, k.ID, "a grant names %s, who is not there: revoke grant %s, or another of this name gets its rights", principal, g.ID)
 			}
 		}
-		if account := accountOf(g.Grantee); account != "" && account != k.Account {
+		if account := arn.AccountOf(g.Grantee); account != "" && account != k.Account {
 			r.find(Low, k.ID, "a grant lets %s in, of another account", g.Grantee)
 		}
 	}
@@ -331,8 +332,8 @@ func (r *reporter) judgeStatements(k *Key, statements []StatementSummary) {
 			continue
 		}
 		for _, p := range s.Principals {
-			account := accountOf(p)
-			if accountID.MatchString(p) {
+			account := arn.AccountOf(p)
+			if arn.IsAccount(p) {
 				account = p
 			}
 			switch everyone := p == "*" || strings.HasPrefix(p, notPrefix); {
@@ -356,7 +357,7 @@ func delegates(d *policy.Document, k *Key) bool {
 	}
 	nobody := &policy.Principal{Type: policy.User, ARN: "arn:aws:iam::" + k.Account + ":user/-", Account: k.Account}
 	for _, op := range reportedOperations {
-		r := &policy.Request{Action: "kms:" + op, Resources: []string{ARNVerenc.form().key(k), ARNAWS.form().key(k)}, ResourceAccount: k.Account, Principal: nobody}
+		r := &policy.Request{Action: "kms:" + op, Resources: []string{k.ARN(arn.Verenc.Form()), k.ARN(arn.AWS.Form())}, ResourceAccount: k.Account, Principal: nobody}
 		if policy.Evaluate(&policy.Policies{Key: d, Identity: []*policy.Document{all}}, r).Allowed && !policy.Evaluate(&policy.Policies{Key: d}, r).Allowed {
 			return true
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // Residency says where new key material lives. That of keys which are there already does not change with it.
@@ -43,9 +44,9 @@ func (s *Service) residency(ctx context.Context, k *Key) (Residency, error) {
 	if k.CustomKeyStore != "" {
 		store, err := s.store.KeyStore(ctx, k.CustomKeyStore)
 		if err != nil {
-			return "", storeError(err)
+			return "", apierror.FromStore(err)
 		}
-		residency = s.cfg.Clusters[store.ClusterID].Residency
+		residency = s.cfg.TokenSources[store.ClusterID].Residency
 	}
 	pair := keySpecs[k.Spec].pair
 	if residency != ResidencyWrapped || k.Origin == originExternal || pair != 0 && !s.can.WrapPairs[pair] {
@@ -88,21 +89,21 @@ func (s *Service) wrappingFor(ctx context.Context, k *Key) (w wrapping, err erro
 		w.by, err = s.makeWrapper(ctx, token, purpose, k.CustomKeyStore)
 		return w, err
 	}
-	return w, storeError(err)
+	return w, apierror.FromStore(err)
 }
 
 // makeWrapper makes the wrapping key of a token. It is recorded as one that a reconciler destroys before it is made, and adopted
 // after: there is never one under which two processes could wrap different things, nor an object that nobody knows of.
 func (s *Service) makeWrapper(ctx context.Context, token Token, purpose, keyStore string) (id ObjectID, err error) {
 	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
-		return id, internal(fmt.Errorf("draw an object id: %w", err))
+		return id, apierror.InternalError(fmt.Errorf("draw an object id: %w", err))
 	}
 	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: id, ExpiresAt: s.now().Add(creationGrace), KeyStore: keyStore}); err != nil {
-		return id, storeError(err)
+		return id, apierror.FromStore(err)
 	}
 	if err := token.GenerateWrappingKey(ctx, id, "verenc/service/"+purpose); err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
-			return id, refuse(CodeUnsupportedOperation, msgTokenCannot, "Residency wrapped", "the token does not keep to CKA_UNWRAP_TEMPLATE").because(err)
+			return id, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "Residency wrapped", "the token does not keep to CKA_UNWRAP_TEMPLATE").WithCause(err)
 		}
 		return id, dependencyError(err)
 	}
@@ -110,7 +111,7 @@ func (s *Service) makeWrapper(ctx context.Context, token Token, purpose, keyStor
 	if errors.Is(err, ErrExists) { // another process was first; a reconciler destroys ours
 		id, err = s.store.ServiceObject(ctx, purpose)
 	}
-	return id, storeError(err)
+	return id, apierror.FromStore(err)
 }
 
 // key gives what hsm needs to use the material's key of one role.
@@ -134,6 +135,6 @@ func (m *Material) wrappedKey(k *Key, role Role) hsm.WrappedKey {
 	return w
 }
 
-func (m *Material) pair(k *Key) hsm.Pair {
-	return hsm.Pair{Seal: m.key(k, RoleSeal), Wrap: m.key(k, RoleWrap), Mechanism: m.WrapMechanism}
+func (m *Material) pair(k *Key) hsm.SealingKeys {
+	return hsm.SealingKeys{Seal: m.key(k, RoleSeal), Wrap: m.key(k, RoleWrap), Mechanism: m.WrapMechanism}
 }

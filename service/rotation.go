@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 const (
@@ -69,7 +71,7 @@ func (s *Service) changeRotation(ctx context.Context, c *Caller, use keyUse, cha
 // checkPrimary refuses a replica where AWS wants the primary key.
 func (s *Service) checkPrimary(ctx context.Context, k *Key) error {
 	if k.multiRegion() && !k.primary() {
-		return refuse(CodeUnsupportedOperation, "%s is not a multi-region primary key.", s.arns(ctx).key(k))
+		return apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 	}
 	return nil
 }
@@ -95,7 +97,7 @@ func (s *Service) GetKeyRotationStatus(ctx context.Context, c *Caller, in *GetKe
 	if err != nil {
 		return nil, err
 	}
-	out := &GetKeyRotationStatusResponse{KeyId: s.arns(ctx).key(k)}
+	out := &GetKeyRotationStatusResponse{KeyId: k.ARN(s.arns(ctx))}
 	if k.Rotation.PeriodDays > 0 && k.State != StatePendingDeletion && k.State != StatePendingReplicaDeletion {
 		out.KeyRotationEnabled, out.RotationPeriodInDays = true, k.Rotation.PeriodDays
 		out.NextRotationDate = timestamp(k.Rotation.NextAt)
@@ -123,10 +125,10 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 		return nil, err
 	}
 	if k.Rotation.OnDemand >= maxOnDemand {
-		return nil, refuse(CodeLimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", s.arns(ctx).key(k))
+		return nil, apierror.New(apierror.LimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", k.ARN(s.arns(ctx)))
 	}
 	if at := k.Rotation.NextAt; k.Rotation.PeriodDays > 0 && !at.After(s.now().Add(rotationNear)) {
-		return nil, refuse(CodeConflict, "An automatic rotation of %s is in progress or begins within the next %.0f minutes.", s.arns(ctx).key(k), rotationNear.Minutes())
+		return nil, apierror.New(apierror.Conflict, "An automatic rotation of %s is in progress or begins within the next %.0f minutes.", k.ARN(s.arns(ctx)), rotationNear.Minutes())
 	}
 	if k.Origin == originExternal {
 		err = s.takePending(ctx, k)
@@ -136,12 +138,12 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 	if err != nil {
 		return nil, err
 	}
-	return &RotateKeyOnDemandResponse{KeyId: s.arns(ctx).key(k)}, nil
+	return &RotateKeyOnDemandResponse{KeyId: k.ARN(s.arns(ctx))}, nil
 }
 
 // takePending makes imported material that waits for it current, in every region.
 func (s *Service) takePending(ctx context.Context, k *Key) error {
-	none := refuse(CodeInvalidState, "No available key material pending rotation for the key: %s.", s.arns(ctx).key(k))
+	none := apierror.New(apierror.InvalidState, "No available key material pending rotation for the key: %s.", k.ARN(s.arns(ctx)))
 	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
 		for _, k := range keys {
 			m := k.pending()
@@ -176,7 +178,7 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 				k.Materials = append(k.Materials, *m)
 				own = &k.Materials[len(k.Materials)-1]
 			} else if own.ID != m.ID {
-				return internal(fmt.Errorf("material %d was undone while it was made", m.Ordinal))
+				return apierror.InternalError(fmt.Errorf("material %d was undone while it was made", m.Ordinal))
 			}
 			own.Scrap, own.Wrapped, own.RotatedAt, own.RotationType = false, m.Wrapped, s.now(), kind
 			if kind == rotationOnDemand {
@@ -279,7 +281,7 @@ func (s *Service) waitsForReplicas(ctx context.Context, k *Key) (bool, error) {
 	}
 	related, err := s.store.RelatedKeys(ctx, k.ID)
 	if err != nil {
-		return false, storeError(err)
+		return false, apierror.FromStore(err)
 	}
 	for _, r := range related {
 		if m := r.pending(); !hidden(r) && (m == nil || !m.present()) {

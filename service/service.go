@@ -26,6 +26,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/arn"
 )
 
 // Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
@@ -36,8 +37,8 @@ type Token interface {
 	Encrypt(ctx context.Context, key hsm.Key, plaintext, aad []byte) ([]byte, error)
 	Decrypt(ctx context.Context, key hsm.Key, box, aad []byte) ([]byte, error)
 	GenerateSealed(ctx context.Context, key hsm.Key, n int, aad []byte) (hsm.Sealed, error)
-	GenerateWrapped(ctx context.Context, keys hsm.Pair, n int, aad []byte) ([]byte, error)
-	DecryptWrapped(ctx context.Context, keys hsm.Pair, box []byte, n int, aad []byte) ([]byte, error)
+	GenerateWrapped(ctx context.Context, keys hsm.SealingKeys, n int, aad []byte) ([]byte, error)
+	DecryptWrapped(ctx context.Context, keys hsm.SealingKeys, box []byte, n int, aad []byte) ([]byte, error)
 
 	GenerateKeyPair(ctx context.Context, k hsm.KeyPair) (spki []byte, err error)
 	Sign(ctx context.Context, key hsm.Key, t hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error)
@@ -46,8 +47,8 @@ type Token interface {
 	MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error)
 	Derive(ctx context.Context, key hsm.Key, t hsm.KeyType, peer []byte) ([]byte, error)
 	Decapsulate(ctx context.Context, key hsm.Key, t hsm.KeyType, ciphertext []byte) ([]byte, error)
-	GenerateWrappedPair(ctx context.Context, keys hsm.Pair, t hsm.KeyType, aad []byte) (spki, box []byte, err error)
-	DecryptWrappedPair(ctx context.Context, keys hsm.Pair, box, aad []byte) ([]byte, error)
+	GenerateWrappedPair(ctx context.Context, keys hsm.SealingKeys, t hsm.KeyType, aad []byte) (spki, box []byte, err error)
+	DecryptWrappedPair(ctx context.Context, keys hsm.SealingKeys, box, aad []byte) ([]byte, error)
 	GenerateExportedPair(ctx context.Context, t hsm.KeyType) (spki, pkcs8 []byte, err error)
 	Import(ctx context.Context, in hsm.Import) (hsm.Imported, error)
 
@@ -56,8 +57,8 @@ type Token interface {
 
 	GenerateWrappingKey(ctx context.Context, id hsm.ObjectID, label string) error
 	GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey) (wrapped, spki []byte, err error)
-	Settle(ctx context.Context, k hsm.WrappedKey, id hsm.ObjectID, label string) error
-	Forget(ctx context.Context, k hsm.WrappedKey) error
+	Persist(ctx context.Context, k hsm.WrappedKey, id hsm.ObjectID, label string) error
+	Evict(ctx context.Context, k hsm.WrappedKey) error
 }
 
 // Config is what a Service is made of.
@@ -77,15 +78,15 @@ type Config struct {
 	// RequireHiddenDataKeys refuses GenerateDataKeyWithoutPlaintext and GenerateDataKeyPairWithoutPlaintext where the
 	// plaintext would pass through this process.
 	RequireHiddenDataKeys bool
-	// Clusters are the tokens that custom key stores may use, by CloudHsmClusterId.
-	Clusters map[string]Cluster
+	// TokenSources are the tokens that custom key stores may use, by CloudHsmClusterId.
+	TokenSources map[string]TokenSource
 	// Regions are the regions served; "*" serves every region. Default us-east-1.
 	Regions []string
 
 	// IVLimit and IVBlock bound the encryptions of a key material and those of one lease; the defaults are 2^31 and 2^20.
 	IVLimit, IVBlock int64
 
-	ARNFormat ARNFormat        // default ARNVerenc
+	ARNFormat arn.Format       // default arn.Verenc
 	Now       func() time.Time // default time.Now
 	Rand      io.Reader        // for identifiers and secrets of access keys; default crypto/rand.Reader
 }
@@ -96,7 +97,7 @@ type Service struct {
 	store     Store
 	token     Token
 	log       *zap.Logger
-	canonical arnForm // of ARNs in records, and in answers to requests that name no key by an ARN
+	canonical arn.Form // of ARNs in records, and in answers to requests that name no key by an ARN
 	now       func() time.Time
 	started   time.Time
 
@@ -124,15 +125,15 @@ func New(cfg Config) (*Service, error) {
 		cfg.Rand = rand.Reader
 	}
 	if cfg.ARNFormat == "" {
-		cfg.ARNFormat = ARNVerenc
+		cfg.ARNFormat = arn.Verenc
 	}
-	if cfg.ARNFormat != ARNVerenc && cfg.ARNFormat != ARNAWS {
+	if cfg.ARNFormat != arn.Verenc && cfg.ARNFormat != arn.AWS {
 		return nil, errors.New("new service: arn_format must be verenc or aws")
 	}
 	if len(cfg.Regions) == 0 {
 		cfg.Regions = []string{"us-east-1"}
 	}
-	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.form(), now: cfg.Now,
+	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.Form(), now: cfg.Now,
 		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)},
 		keyStores: keyStores{open: map[string]*connection{}}}
 	var errs [3]error

@@ -11,6 +11,7 @@ import (
 	"filippo.io/mldsa"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // MessageType says what a message to be signed is.
@@ -45,7 +46,7 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 		return nil, err
 	}
 	if reason, cannot := s.can.Missing[in.SigningAlgorithm]; cannot {
-		return nil, refuse(CodeUnsupportedOperation, msgTokenCannot, in.SigningAlgorithm, reason)
+		return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, in.SigningAlgorithm, reason)
 	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 		return nil, tokenError(err)
 	}
 	s.used(c, "Sign", k)
-	return &SignResponse{KeyId: s.arns(ctx).key(k), Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
+	return &SignResponse{KeyId: k.ARN(s.arns(ctx)), Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
 // muSize is the size of ML-DSA's message representative in bytes (API Reference, Sign, MessageType).
@@ -83,12 +84,12 @@ func (s *Service) signatureInput(ctx context.Context, c *Caller, use keyUse, mes
 
 func (s *Service) schemeInput(use keyUse, message []byte) (hsm.Scheme, []byte, error) {
 	scheme, kind := signingSchemes[use.algorithm], use.messageType
-	wrong := refuse(CodeValidation, "MessageType %s is not valid for algorithm %s.", kind, use.algorithm)
-	wrongLength := refuse(CodeValidation, "Digest is invalid length for algorithm %s.", use.algorithm)
+	wrong := apierror.New(apierror.Validation, "MessageType %s is not valid for algorithm %s.", kind, use.algorithm)
+	wrongLength := apierror.New(apierror.Validation, "Digest is invalid length for algorithm %s.", use.algorithm)
 	switch {
 	case kind == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
 		if reason, cannot := s.can.Missing[kind]; cannot {
-			return scheme, nil, refuse(CodeUnsupportedOperation, msgTokenCannot, "MessageType "+kind, reason)
+			return scheme, nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "MessageType "+kind, reason)
 		}
 		if len(message) != muSize {
 			return scheme, nil, wrongLength
@@ -146,10 +147,10 @@ func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*Ve
 		return nil, err
 	}
 	if !valid {
-		return nil, &Error{Code: CodeInvalidSignature} // AWS sends no message
+		return nil, &apierror.Error{Code: apierror.InvalidSignature} // AWS sends no message
 	}
 	s.used(c, "Verify", k)
-	return &VerifyResponse{KeyId: s.arns(ctx).key(k), SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
+	return &VerifyResponse{KeyId: k.ARN(s.arns(ctx)), SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
 // verify tells whether a signature is good. The host computes it, but for μ, which no library takes.
@@ -157,7 +158,7 @@ func (s *Service) verify(ctx context.Context, k *Key, scheme hsm.Scheme, input, 
 	if scheme.Algorithm != hsm.MLDSAMu {
 		valid, err := verifyOnHost(k.PublicKey, scheme, input, signature)
 		if err != nil {
-			return false, internal(err)
+			return false, apierror.InternalError(err)
 		}
 		return valid, nil
 	}

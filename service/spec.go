@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // KeyUsageType of a key (API Reference, CreateKey, KeyUsage).
@@ -91,7 +92,7 @@ func (s *Service) checkAlgorithm(algorithm string, k *Key) error {
 	if slices.Contains(k.algorithms(), algorithm) {
 		return nil
 	}
-	return refuse(CodeInvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", algorithm, k.Spec)
+	return apierror.New(apierror.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", algorithm, k.Spec)
 }
 
 // macHashes gives the hash of a MacAlgorithmSpec.

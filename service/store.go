@@ -121,11 +121,11 @@ type Store interface {
 	// PutPrincipal adds a principal, or replaces the details of the one with its ARN.
 	PutPrincipal(ctx context.Context, p *Principal) error
 	// Principal returns a principal; ErrNoRow when there is none.
-	Principal(ctx context.Context, arn string) (*Principal, error)
+	Principal(ctx context.Context, principal string) (*Principal, error)
 	// Principals returns all principals, in order of their ARNs.
 	Principals(ctx context.Context) ([]*Principal, error)
 	// RemovePrincipal deletes a principal with its access keys and certificates; ErrNoRow when there is none.
-	RemovePrincipal(ctx context.Context, arn string) error
+	RemovePrincipal(ctx context.Context, principal string) error
 
 	// PutCertificate maps a certificate to a principal, in place of the one that it had.
 	PutCertificate(ctx context.Context, c *Certificate) error

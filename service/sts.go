@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -86,14 +88,14 @@ func (s *Service) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReque
 		most = defaultSession
 	}
 	if c.Session != nil && duration > defaultSession {
-		return nil, refuse(CodeSTSValidation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
+		return nil, apierror.New(apierror.STSValidation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
 	}
 	if duration > most {
-		return nil, refuse(CodeSTSValidation, "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
+		return nil, apierror.New(apierror.STSValidation, "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
 	var random [40]byte
 	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
-		return nil, internal(fmt.Errorf("draw an access key: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("draw an access key: %w", err))
 	}
 	defer clear(random[:])
 	now := s.now()
@@ -105,7 +107,7 @@ func (s *Service) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReque
 	}
 	text, err := json.Marshal(issued)
 	if err != nil {
-		return nil, internal(err)
+		return nil, apierror.InternalError(err)
 	}
 	defer clear(text)
 	sealed, err := s.sealForSelf(ctx, text, sessionTokenData)
@@ -119,16 +121,16 @@ func (s *Service) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReque
 func checkAssumeRole(in *AssumeRoleRequest) error {
 	switch {
 	case !roleARNPattern.MatchString(in.RoleARN):
-		return refuse(CodeSTSValidation, "%s is invalid", in.RoleARN)
+		return apierror.New(apierror.STSValidation, "%s is invalid", in.RoleARN)
 	case !sessionNamePattern.MatchString(in.RoleSessionName):
-		return refuse(CodeSTSValidation, "1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]*", in.RoleSessionName)
+		return apierror.New(apierror.STSValidation, "1 validation error detected: Value '%s' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]*", in.RoleSessionName)
 	case in.DurationSeconds != 0 && (in.DurationSeconds < minSession || in.DurationSeconds > maxSession):
-		return refuse(CodeSTSValidation, "1 validation error detected: Value '%d' at 'durationSeconds' failed to satisfy constraint: Member must have value between %d and %d", in.DurationSeconds, minSession, maxSession)
+		return apierror.New(apierror.STSValidation, "1 validation error detected: Value '%d' at 'durationSeconds' failed to satisfy constraint: Member must have value between %d and %d", in.DurationSeconds, minSession, maxSession)
 	case len(in.Policy) > maxSessionRole:
-		return refuse(CodePackedPolicyTooLarge, "The session policy has %d bytes; %d are the most that it can have.", len(in.Policy), maxSessionRole)
+		return apierror.New(apierror.PackedPolicyTooLarge, "The session policy has %d bytes; %d are the most that it can have.", len(in.Policy), maxSessionRole)
 	case in.Policy != "":
 		if _, err := policy.Parse(policy.IdentityPolicy, in.Policy); err != nil {
-			return refuse(CodeMalformedPolicy, "%s", err)
+			return apierror.New(apierror.MalformedPolicy, "%s", err)
 		}
 	}
 	return nil
@@ -137,15 +139,15 @@ func checkAssumeRole(in *AssumeRoleRequest) error {
 // assumable finds a role that the caller may assume. One that is not there and one that does not trust the caller are not
 // told apart.
 func (s *Service) assumable(ctx context.Context, c *Caller, in *AssumeRoleRequest) (*Principal, error) {
-	denied := refuse(CodeAccessDeniedSTS, "User: %s is not authorized to perform: sts:AssumeRole on resource: %s", c.Principal, in.RoleARN)
+	denied := apierror.New(apierror.AccessDeniedSTS, "User: %s is not authorized to perform: sts:AssumeRole on resource: %s", c.Principal, in.RoleARN)
 	role, err := s.store.Principal(ctx, in.RoleARN)
 	if errors.Is(err, ErrNoRow) || err == nil && (role.Kind != KindRole || role.Trust == "") {
 		return nil, denied
 	}
 	if err != nil {
-		return nil, storeError(err)
+		return nil, apierror.FromStore(err)
 	}
-	if c.Principal == rootARN(c.Account) {
+	if c.Principal == arn.Root(c.Account) {
 		return nil, denied // AWS STS API Reference, AssumeRole: root users can't
 	}
 	trust, err := s.document(policy.TrustPolicy, role.Trust)
@@ -177,7 +179,7 @@ func (s *Service) session(ctx context.Context, token string) (*Session, error) {
 		s.sessions.Add(id, remembered)
 	}
 	if !s.now().Before(remembered.ExpiresAt) {
-		return nil, refuse(CodeExpiredToken, "The security token included in the request is expired")
+		return nil, apierror.New(apierror.ExpiredToken, "The security token included in the request is expired")
 	}
 	return remembered, nil
 }
@@ -197,7 +199,7 @@ func (s *Service) openSession(ctx context.Context, token string) (*sealedSession
 	defer clear(text)
 	var opened sealedSession
 	if err := json.Unmarshal(text, &opened); err != nil {
-		return nil, internal(fmt.Errorf("read a session token: %w", err))
+		return nil, apierror.InternalError(fmt.Errorf("read a session token: %w", err))
 	}
 	return &opened, nil
 }

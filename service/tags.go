@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 const (
@@ -32,7 +34,7 @@ func (s *Service) TagResource(ctx context.Context, c *Caller, in *TagResourceReq
 			}
 		}
 		if len(k.Tags) > maxTags {
-			return refuse(CodeTag, "Too many tags")
+			return apierror.New(apierror.Tag, "Too many tags")
 		}
 		return nil
 	})
@@ -47,7 +49,7 @@ type UntagResourceRequest struct {
 // UntagResource removes tags from a key. One that it does not have is no error.
 func (s *Service) UntagResource(ctx context.Context, c *Caller, in *UntagResourceRequest) (*Empty, error) {
 	if slices.ContainsFunc(in.TagKeys, reservedTag) {
-		return nil, refuse(CodeTag, msgReservedTag)
+		return nil, apierror.New(apierror.Tag, msgReservedTag)
 	}
 	return s.change(ctx, c, keyUse{op: "UntagResource", keyID: in.KeyId, tagKeys: in.TagKeys}, func(k *Key) error {
 		k.Tags = slices.DeleteFunc(k.Tags, func(t Tag) bool { return slices.Contains(in.TagKeys, t.TagKey) })
@@ -61,15 +63,15 @@ func checkTags(tags []Tag) error {
 	seen := map[string]bool{}
 	for _, t := range tags {
 		if reservedTag(t.TagKey) {
-			return refuse(CodeTag, msgReservedTag)
+			return apierror.New(apierror.Tag, msgReservedTag)
 		}
 		if seen[t.TagKey] {
-			return refuse(CodeTag, "Duplicate tag keys")
+			return apierror.New(apierror.Tag, "Duplicate tag keys")
 		}
 		seen[t.TagKey] = true
 	}
 	if len(tags) > maxTags {
-		return refuse(CodeTag, "Too many tags")
+		return apierror.New(apierror.Tag, "Too many tags")
 	}
 	return nil
 }

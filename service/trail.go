@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 )
 
@@ -52,7 +54,7 @@ func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in 
 	}
 	id, err := s.newKeyID(false)
 	if err != nil {
-		return nil, internal(err)
+		return nil, apierror.InternalError(err)
 	}
 	c.EventID = id
 	t := &trail{auditor: s.cfg.Audit, record: s.newRecord(ctx, c, source, op, in)}
@@ -61,7 +63,7 @@ func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in 
 		if secret, ok := out.(interface{ Wipe() }); ok {
 			secret.Wipe()
 		}
-		return nil, internal(failed)
+		return nil, apierror.InternalError(failed)
 	}
 	return out, err
 }
@@ -87,8 +89,8 @@ func (t *trail) finish(ctx context.Context, outcome error) error {
 		return nil
 	}
 	r := t.record
-	if e := new(Error); outcome != nil {
-		r.ErrorCode, r.ErrorMessage = string(CodeInternal), msgInternal
+	if e := new(apierror.Error); outcome != nil {
+		r.ErrorCode, r.ErrorMessage = string(apierror.Internal), apierror.MessageInternal
 		if r.EventType == commandType { // whose operator may know
 			r.ErrorMessage = outcome.Error()
 		}
@@ -111,7 +113,7 @@ func beforeChange(ctx context.Context) error {
 		return nil
 	}
 	if err := t.auditor.Append(context.WithoutCancel(ctx), &t.record); err != nil {
-		return internal(err)
+		return apierror.InternalError(err)
 	}
 	t.written = true
 	return nil
@@ -123,11 +125,11 @@ func (s *Service) noteKey(ctx context.Context, k *Key) {
 	if t == nil {
 		return
 	}
-	arn := s.canonical.key(k)
-	if slices.ContainsFunc(t.record.Resources, func(r audit.Resource) bool { return r.ARN == arn }) {
+	keyARN := k.ARN(s.canonical)
+	if slices.ContainsFunc(t.record.Resources, func(r audit.Resource) bool { return r.ARN == keyARN }) {
 		return
 	}
-	t.record.Resources = append(t.record.Resources, audit.Resource{ARN: arn, AccountID: k.Account, Type: "AWS::KMS::Key"})
+	t.record.Resources = append(t.record.Resources, audit.Resource{ARN: keyARN, AccountID: k.Account, Type: "AWS::KMS::Key"})
 	t.record.RecipientAccountID = k.Account
 }
 
@@ -164,16 +166,16 @@ func (s *Service) newRecord(ctx context.Context, c *Caller, source, op string, i
 // looked up is left out: the record is more than it.
 func (s *Service) userIdentity(ctx context.Context, c *Caller) audit.UserIdentity {
 	u := audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID}
-	if c.Principal == rootARN(c.Account) {
+	if c.Principal == arn.Root(c.Account) {
 		u.Type, u.PrincipalID = "Root", c.Account
 		return u
 	}
-	arn := c.Principal
+	issuer := c.Principal
 	if c.Session != nil {
-		arn = c.Session.RoleARN
+		issuer = c.Session.RoleARN
 	}
-	name, uniqueID := arn[strings.LastIndex(arn, "/")+1:], ""
-	if p, err := s.store.Principal(ctx, arn); err == nil {
+	name, uniqueID := issuer[strings.LastIndex(issuer, "/")+1:], ""
+	if p, err := s.store.Principal(ctx, issuer); err == nil {
 		uniqueID = p.UniqueID
 	}
 	if c.Session == nil {
@@ -185,7 +187,7 @@ func (s *Service) userIdentity(ctx context.Context, c *Caller) audit.UserIdentit
 		u.PrincipalID = uniqueID + ":" + c.Session.Name
 	}
 	u.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt,
-		Issuer: &audit.SessionIssuer{Type: "Role", PrincipalID: uniqueID, ARN: arn, AccountID: c.Account, UserName: name}}
+		Issuer: &audit.SessionIssuer{Type: "Role", PrincipalID: uniqueID, ARN: issuer, AccountID: c.Account, UserName: name}}
 	return u
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/audit"
 )
 
@@ -40,7 +41,7 @@ func TestEveryChangeIsRecordedFirst(t *testing.T) {
 		err := callWithNothing(ctx, auditedStore{}, name) // whose Store is nil: it panics when it is reached
 		if recorded := auditor.records == 1; recorded == slices.Contains(unrequested, name) {
 			t.Errorf("%s: %d records before the change", name, auditor.records)
-		} else if recorded && !isCode(err, CodeInternal) {
+		} else if recorded && !apierror.Is(err, apierror.Internal) {
 			t.Errorf("%s goes on without a record: %v", name, err)
 		}
 	}

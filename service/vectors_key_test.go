@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // TestDeriveSharedSecretVectors: what DeriveSharedSecret makes of an imported private key and a peer's public key.
@@ -45,7 +46,7 @@ func TestDeriveSharedSecretVectors(t *testing.T) {
 						t.Errorf("%v: secret %x", &v, []byte(out.SharedSecret))
 					}
 					good := v.Result == "valid" || err == nil && slices.Contains(v.Flags, "InvalidAsn")
-					n.judge(t, &v, good, err, service.CodeValidation)
+					n.judge(t, &v, good, err, apierror.Validation)
 				}
 			})
 		})
@@ -91,7 +92,7 @@ func TestDecryptVectors(t *testing.T) {
 					if err == nil && !bytes.Equal(out.Plaintext, v.Msg) {
 						t.Errorf("%v: plaintext %x", &v, []byte(out.Plaintext))
 					}
-					n.judge(t, &v, v.Result == "valid" && len(v.Label) == 0 && g.MGFSHA == g.SHA, err, service.CodeInvalidCiphertext)
+					n.judge(t, &v, v.Result == "valid" && len(v.Label) == 0 && g.MGFSHA == g.SHA, err, apierror.InvalidCiphertext)
 				}
 			})
 		})
@@ -132,7 +133,7 @@ func TestMacVectors(t *testing.T) {
 						t.Errorf("%v: %+v, %v", &v, made, err)
 					}
 					_, err = s.VerifyMac(t.Context(), root, &service.VerifyMacRequest{KeyId: key, Message: v.Msg, Mac: v.Tag, MacAlgorithm: algorithm})
-					n.judge(t, &v, good, err, service.CodeInvalidMac)
+					n.judge(t, &v, good, err, apierror.InvalidMac)
 				}
 			})
 		})

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // TestVerifyVectors: what Verify says of signatures by keys that a vector brings along.
@@ -88,7 +89,7 @@ func TestVerifyVectors(t *testing.T) {
 					if err == nil && !out.SignatureValid {
 						t.Errorf("%v: neither valid nor refused", &v)
 					}
-					n.judge(t, &v, good, err, service.CodeInvalidSignature)
+					n.judge(t, &v, good, err, apierror.InvalidSignature)
 				}
 			})
 		})

@@ -26,6 +26,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -85,9 +86,9 @@ func (t tally) String() string {
 
 // judge checks and counts what an operation said of a vector: nothing wrong if it is good, the exception with this code if
 // it is not.
-func (n *tally) judge(t *testing.T, v *vector, good bool, err error, code service.Code) {
+func (n *tally) judge(t *testing.T, v *vector, good bool, err error, code apierror.Code) {
 	t.Helper()
-	var refusal *service.Error
+	var refusal *apierror.Error
 	switch {
 	case good && err != nil, !good && (!errors.As(err, &refusal) || refusal.Code != code):
 		t.Errorf("%v: got %v", v, err)

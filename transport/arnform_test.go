@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 )
 
@@ -112,7 +113,7 @@ func TestAnswersNameKeysAsRequestsDo(t *testing.T) {
 // TestARNFormatDecidesWhereTheRequestDoesNot: a request without an ARN is answered in the form that is set, one with ARNs of both
 // forms in AWS's.
 func TestARNFormatDecidesWhereTheRequestDoesNot(t *testing.T) {
-	for format, want := range map[service.ARNFormat]string{service.ARNVerenc: "arn:verenc:", service.ARNAWS: "arn:aws:kms:" + region} {
+	for format, want := range map[arn.Format]string{arn.Verenc: "arn:verenc:", arn.AWS: "arn:aws:kms:" + region} {
 		s := newServer(t, options{service: func(c *service.Config) { c.ARNFormat = format }})
 		id, arn := s.newKey(t)
 		sealed := s.sealedBy(t, &id)

@@ -67,7 +67,7 @@ func newAudited(t *testing.T) *audited {
 		}
 		closeAtEnd(t, func() error { return a.log.Close(context.Background()) })
 		c.Audit, c.Store = a, watchedStore{c.Store, a}
-		c.Clusters = map[string]service.Cluster{"cluster-aaaabbbbccc": {Open: func(context.Context, string) (service.ClosableToken, error) {
+		c.TokenSources = map[string]service.TokenSource{"cluster-aaaabbbbccc": {Open: func(context.Context, string) (service.ClosableToken, error) {
 			return nil, errors.New("no such token")
 		}}}
 	}})

@@ -18,6 +18,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // decoder reads requests of one type: JSON members into fields of the same name, each checked against its shape.
@@ -443,6 +444,6 @@ func (v *violations) err() error {
 	if v.count == 1 {
 		noun = "error"
 	}
-	return &service.Error{Code: service.CodeValidation,
+	return &apierror.Error{Code: apierror.Validation,
 		Message: fmt.Sprintf("%d validation %s detected: %s", v.count, noun, strings.Join(v.named, "; "))}
 }

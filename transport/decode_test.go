@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // FuzzDecode: any body is refused in AWS's words, or is the request that its own encoding gives again.
@@ -44,8 +45,8 @@ func decodeFresh(t *testing.T, d *decoder, request any, body []byte) any {
 	if err == nil {
 		return into
 	}
-	var refusal *service.Error
-	if form := new(errSerialization); !errors.As(err, &form) && (!errors.As(err, &refusal) || refusal.Code != service.CodeValidation) {
+	var refusal *apierror.Error
+	if form := new(errSerialization); !errors.As(err, &form) && (!errors.As(err, &refusal) || refusal.Code != apierror.Validation) {
 		t.Errorf("%q: an error of another kind: %v", body, err)
 	}
 	if p := problemOf(err); !utf8.ValidString(p.Message) || p.status != 400 || len(p.Message) > maxNamed*(maxEcho+2048)+len(body) {

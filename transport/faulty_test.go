@@ -146,14 +146,14 @@ func (t faultyToken) GenerateSealed(ctx context.Context, key hsm.Key, n int, aad
 	return t.Token.GenerateSealed(ctx, key, n, aad)
 }
 
-func (t faultyToken) GenerateWrapped(ctx context.Context, keys hsm.Pair, n int, aad []byte) ([]byte, error) {
+func (t faultyToken) GenerateWrapped(ctx context.Context, keys hsm.SealingKeys, n int, aad []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}
 	return t.Token.GenerateWrapped(ctx, keys, n, aad)
 }
 
-func (t faultyToken) GenerateWrappedPair(ctx context.Context, keys hsm.Pair, kind hsm.KeyType, aad []byte) (spki, box []byte, err error) {
+func (t faultyToken) GenerateWrappedPair(ctx context.Context, keys hsm.SealingKeys, kind hsm.KeyType, aad []byte) (spki, box []byte, err error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, nil, err
 	}

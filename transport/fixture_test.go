@@ -32,8 +32,8 @@ func cluster(n int) string { return "cluster-222222222" + "22" + string(rune('a'
 const clusterOfAnother = "cluster-33333333333" // with another trust anchor
 
 // openToken is hsm.Open of a token with the PIN of a custom key store.
-func openToken(soft softhsm.Token) service.Cluster {
-	return service.Cluster{Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
+func openToken(soft softhsm.Token) service.TokenSource {
+	return service.TokenSource{Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
 		return hsm.Open(ctx, hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: pin})
 	}}
 }
@@ -82,17 +82,17 @@ func newFixtureWith(t testing.TB, residency service.Residency, o options) *fixtu
 	f := &fixture{t: t, failures: &failures{}, spareToken: spare}
 	o.quantum = true
 	o.service = func(c *service.Config) {
-		c.Clusters = map[string]service.Cluster{cluster(0): openToken(first)}
+		c.TokenSources = map[string]service.TokenSource{cluster(0): openToken(first)}
 		for n := 1; n < 26; n++ {
-			c.Clusters[cluster(n)] = openToken(spare)
+			c.TokenSources[cluster(n)] = openToken(spare)
 		}
 		other := openToken(spare)
 		other.TrustAnchor = "another anchor"
-		c.Clusters[clusterOfAnother] = other
+		c.TokenSources[clusterOfAnother] = other
 		c.Residency = residency
-		for id, cluster := range c.Clusters {
+		for id, cluster := range c.TokenSources {
 			cluster.Residency = residency
-			c.Clusters[id] = cluster
+			c.TokenSources[id] = cluster
 		}
 		f.failures.install(c)
 	}

@@ -21,9 +21,9 @@ func TestCustomKeyStores(t *testing.T) {
 	soft, another := softhsm.New(t), softhsm.New(t)
 	refused := map[string]error{cluster(3): hsm.ErrUnavailable, cluster(4): errors.New("out of order")}
 	s := newServer(t, options{service: func(c *service.Config) {
-		c.Clusters = map[string]service.Cluster{cluster(1): openToken(soft), cluster(2): openToken(another)}
+		c.TokenSources = map[string]service.TokenSource{cluster(1): openToken(soft), cluster(2): openToken(another)}
 		for id, err := range refused {
-			c.Clusters[id] = service.Cluster{Open: func(context.Context, string) (service.ClosableToken, error) { return nil, err }}
+			c.TokenSources[id] = service.TokenSource{Open: func(context.Context, string) (service.ClosableToken, error) { return nil, err }}
 		}
 	}})
 	t.Cleanup(s.endKeyStores)
@@ -129,9 +129,9 @@ func TestCustomKeyStores(t *testing.T) {
 
 func TestDescribeCustomKeyStores(t *testing.T) {
 	s := newServer(t, options{service: func(c *service.Config) {
-		c.Clusters = map[string]service.Cluster{}
+		c.TokenSources = map[string]service.TokenSource{}
 		for n := range 11 {
-			c.Clusters[cluster(n)] = service.Cluster{}
+			c.TokenSources[cluster(n)] = service.TokenSource{}
 		}
 	}})
 	create := func(n int) (*kms.CreateCustomKeyStoreOutput, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/arn"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 
 // newRegions is a server whose ARNs tell regions apart.
 func newRegions(t *testing.T) (here *server, there *kms.Client) {
-	here = newServer(t, options{service: func(c *service.Config) { c.ARNFormat = service.ARNAWS }})
+	here = newServer(t, options{service: func(c *service.Config) { c.ARNFormat = arn.AWS }})
 	return here, here.client(here.Secret, otherRegion)
 }
 

@@ -61,7 +61,7 @@ func TestResidencyIsRemembered(t *testing.T) {
 	ok(s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &primary, ReplicaRegion: aws.String(otherRegion)}))(t)
 	signing := *s.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP384, KeyUsage: types.KeyUsageTypeSignVerify}).KeyId
 	sealed := map[string][]byte{symmetric: s.sealedBy(t, &symmetric), primary: s.sealedBy(t, &primary)}
-	for id, want := range map[string]service.Migration{symmetric: {Settled: 2}, primary: {Settled: 1}, signing: {Settled: 1}} {
+	for id, want := range map[string]service.Migration{symmetric: {Persisted: 2}, primary: {Persisted: 1}, signing: {Persisted: 1}} {
 		if len(s.objectsOf(t, id)) != 0 {
 			t.Errorf("%s is in the token", id)
 		}

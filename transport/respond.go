@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/transport/sigv4"
 )
 
@@ -24,21 +25,21 @@ type problem struct {
 }
 
 // faults are the exceptions with a status other than 400 (API Reference, "Errors" and "Common Errors").
-var faults = map[service.Code]int{
-	service.CodeDependencyTimeout: http.StatusServiceUnavailable,
-	service.CodeInternal:          http.StatusInternalServerError,
-	service.CodeKeyUnavailable:    http.StatusInternalServerError,
+var faults = map[apierror.Code]int{
+	apierror.DependencyTimeout: http.StatusServiceUnavailable,
+	apierror.Internal:          http.StatusInternalServerError,
+	apierror.KeyUnavailable:    http.StatusInternalServerError,
 }
 
 // Errors that transport itself finds.
 var (
 	errUnknownOperation   = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
-	errUnknownCertificate = &problem{Type: string(service.CodeUnrecognizedClient), Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
-	errExpiredCertificate = &problem{Type: string(service.CodeExpiredToken), Message: "The client certificate is expired.", status: http.StatusBadRequest}
+	errUnknownCertificate = &problem{Type: string(apierror.UnrecognizedClient), Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
+	errExpiredCertificate = &problem{Type: string(apierror.ExpiredToken), Message: "The client certificate is expired.", status: http.StatusBadRequest}
 	errNotPost            = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
 	errContentType        = &problem{Type: "UnknownOperationException", status: http.StatusNotFound}
 	errUnreadable         = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
-	errPanic              = &problem{Type: string(service.CodeInternal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
+	errPanic              = &problem{Type: string(apierror.Internal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
 		status: http.StatusInternalServerError}
 )
 
@@ -52,7 +53,7 @@ func errTooLarge(limit int64) *problem {
 func problemOf(err error) *problem {
 	var (
 		ours  *problem
-		typed *service.Error
+		typed *apierror.Error
 		auth  *sigv4.Error
 		form  *errSerialization
 	)

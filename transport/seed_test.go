@@ -29,7 +29,7 @@ type brokenToken struct {
 	calls    int     // guarded by mu
 }
 
-func (b *brokenToken) GenerateWrapped(ctx context.Context, keys hsm.Pair, n int, aad []byte) ([]byte, error) {
+func (b *brokenToken) GenerateWrapped(ctx context.Context, keys hsm.SealingKeys, n int, aad []byte) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.calls++

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
 )
 
 // AWS STS speaks the query protocol: a form in, XML out (AWS STS API Reference). Two of its operations are here, so that
@@ -93,13 +94,13 @@ func (h *handler) assumeRole(r *http.Request, form url.Values, x *exchange) (any
 	if text := form.Get("DurationSeconds"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
-			return nil, &problem{Type: string(service.CodeSTSValidation), Message: "DurationSeconds is not a number.", status: http.StatusBadRequest}
+			return nil, &problem{Type: string(apierror.STSValidation), Message: "DurationSeconds is not a number.", status: http.StatusBadRequest}
 		}
 		in.DurationSeconds = int32(n)
 	}
 	for name := range form {
 		if strings.HasPrefix(name, "PolicyArns.") || strings.HasPrefix(name, "Tags.") || strings.HasPrefix(name, "TransitiveTagKeys.") || name == "SerialNumber" || name == "SourceIdentity" {
-			return nil, &problem{Type: string(service.CodeSTSValidation), Message: name + " is not supported.", status: http.StatusBadRequest}
+			return nil, &problem{Type: string(apierror.STSValidation), Message: name + " is not supported.", status: http.StatusBadRequest}
 		}
 	}
 	out, err := h.cfg.Service.AssumeRole(r.Context(), &x.caller, in)

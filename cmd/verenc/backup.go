@@ -71,13 +71,13 @@ func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) 
 	for _, o := range inv.Lost {
 		fmt.Fprintf(out, "no object: %s of key %s %s (CKA_ID %s)\n", o.Role, o.KeyID, o.Region, o.ID)
 	}
-	for _, o := range inv.Strays {
+	for _, o := range inv.OrphanObjects {
 		fmt.Fprintf(out, "no key:    object %s (CKA_ID %s)\n", o.Label, o.ID)
 	}
 	switch {
 	case len(inv.Lost) > 0:
 		return fmt.Errorf("reconcile: the token lacks %d objects: restore the HSM's backup of the same time", len(inv.Lost))
-	case len(inv.Strays) > 0:
+	case len(inv.OrphanObjects) > 0:
 		fmt.Fprintln(out, "cure: objects without keys are of a newer database, or left over: restore the newest backup, or destroy them with the HSM's tools")
 	default:
 		fmt.Fprintln(out, "database and token agree")

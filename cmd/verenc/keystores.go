@@ -27,10 +27,10 @@ type KeyStoreConfig struct {
 }
 
 // clusters gives the service the tokens of custom key stores. They are opened when a store is connected.
-func clusters(c *Config, log *zap.Logger) map[string]service.Cluster {
-	all := map[string]service.Cluster{}
+func clusters(c *Config, log *zap.Logger) map[string]service.TokenSource {
+	all := map[string]service.TokenSource{}
 	for _, k := range c.KeyStores {
-		all[k.ClusterID] = service.Cluster{TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
+		all[k.ClusterID] = service.TokenSource{TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
 			token, err := openToken(ctx, hsm.Config{Module: k.Module, InitArguments: k.InitArguments, ModuleCommand: moduleCommand(c), Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
 				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)), nil)}, nil, nil, log)
 			if err != nil {

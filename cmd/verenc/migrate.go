@@ -59,8 +59,8 @@ func (m migration) run(ctx context.Context, c *Config, out io.Writer) (err error
 		case err != nil:
 			failed++
 			fmt.Fprintf(out, "%s: FAILED: %v\n", name, err)
-		case done.Settled > 0:
-			fmt.Fprintf(out, "%s: %d materials are in the token now\n", name, done.Settled)
+		case done.Persisted > 0:
+			fmt.Fprintf(out, "%s: %d materials are in the token now\n", name, done.Persisted)
 		case done.Rotated:
 			fmt.Fprintf(out, "%s: rotated; the new material is outside of the token, the old one stays in it\n", name)
 		default:

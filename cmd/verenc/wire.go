@@ -15,6 +15,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/store"
 )
@@ -115,7 +116,7 @@ func openToken(ctx context.Context, first hsm.Config, replicas []string, connect
 		if member.Serial = serial; i > 0 {
 			member.Label = ""
 		}
-		member.OnChange, member.Later = logToken(log.With(zap.String("serial", serial)), connected), true
+		member.OnChange, member.AllowUnavailable = logToken(log.With(zap.String("serial", serial)), connected), true
 		t, err := hsm.Open(ctx, member)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("token %s: %w", serial, err))
@@ -193,7 +194,7 @@ type tokenless struct{ service.Token }
 // leaves its records in the database.
 func (p *parts) newService(c *Config, by *service.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
-		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys, Clusters: clusters(c, p.log), ARNFormat: service.ARNFormat(c.ARNFormat), Regions: c.Regions}
+		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys, TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
 	if p.token != nil {
 		cfg.Token = p.token
 	}

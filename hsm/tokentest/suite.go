@@ -175,7 +175,7 @@ func (s *suite) objects() error {
 }
 
 // pair makes the two keys of a symmetric material.
-func (s *suite) pair() (p hsm.Pair, destroy func(), err error) {
+func (s *suite) pair() (p hsm.SealingKeys, destroy func(), err error) {
 	seal, destroySeal := s.newID()
 	wrap, destroyWrap := s.newID()
 	destroy = func() { destroySeal(); destroyWrap() }
@@ -183,7 +183,7 @@ func (s *suite) pair() (p hsm.Pair, destroy func(), err error) {
 	if err == nil {
 		err = s.token.GenerateSecretKey(s.ctx, hsm.SecretKey{ID: wrap, Purpose: hsm.Wrap})
 	}
-	return hsm.Pair{Seal: seal, Wrap: wrap}, destroy, err
+	return hsm.SealingKeys{Seal: seal, Wrap: wrap}, destroy, err
 }
 
 func (s *suite) seal() error {
@@ -255,7 +255,7 @@ func (s *suite) wrappedKeys() error {
 	if err := s.seals(k); err != nil {
 		return err
 	}
-	return s.token.Forget(s.ctx, k)
+	return s.token.Evict(s.ctx, k)
 }
 
 func mac(p hsm.Purpose, h crypto.Hash) func(*suite) error {

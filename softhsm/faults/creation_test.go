@@ -36,7 +36,7 @@ func TestCreationIsNotRepeated(t *testing.T) {
 			_, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.P256, Purpose: hsm.SignPair})
 			return err
 		},
-		"settled key": func(id hsm.ObjectID) error { return token.Settle(t.Context(), outside, id, "verenc/test") },
+		"persisted key": func(id hsm.ObjectID) error { return token.Persist(t.Context(), outside, id, "verenc/test") },
 		"imported key": func(id hsm.ObjectID) error {
 			_, err := token.Import(t.Context(), hsm.Import{Wrapping: unwrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: material,
 				Secret: &hsm.SecretKey{ID: id, Purpose: hsm.Seal}})
@@ -143,7 +143,7 @@ func TestUntoldSessionObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY} {
-		if err := token.Forget(t.Context(), key); err != nil {
+		if err := token.Evict(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
 		m.Fail("C_UnwrapKey", rv, faults.Times(1), faults.AfterCall())
@@ -157,7 +157,7 @@ func TestUntoldSessionObjects(t *testing.T) {
 			t.Errorf("%#x: afterwards: %v", rv, err)
 		}
 	}
-	if err := token.Forget(t.Context(), key); err != nil {
+	if err := token.Evict(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
 	if s := token.Stats(); s.Connections != 1 {

@@ -51,10 +51,10 @@ func newID(t testing.TB) (id hsm.ObjectID) {
 	return id
 }
 
-func newPair(t testing.TB, token *hsm.Token) hsm.Pair {
+func newPair(t testing.TB, token *hsm.Token) hsm.SealingKeys {
 	t.Helper()
 	seal, wrap := newID(t), newID(t)
-	p := hsm.Pair{Seal: seal, Wrap: wrap}
+	p := hsm.SealingKeys{Seal: seal, Wrap: wrap}
 	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{seal: hsm.Seal, wrap: hsm.Wrap} {
 		if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func newPair(t testing.TB, token *hsm.Token) hsm.Pair {
 }
 
 // prove has the token prove what a test does not want to see.
-func prove(t *testing.T, token *hsm.Token, p hsm.Pair) {
+func prove(t *testing.T, token *hsm.Token, p hsm.SealingKeys) {
 	t.Helper()
 	if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); err != nil {
 		t.Fatal(err)

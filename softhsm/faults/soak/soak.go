@@ -35,7 +35,7 @@ type soak struct {
 	report *report
 	begun  atomic.Int64 // operations
 
-	keys    hsm.Pair
+	keys    hsm.SealingKeys
 	outside []hsm.WrappedKey // more than are held
 	mac     hsm.ObjectID
 	macOf   []byte // of message
@@ -105,7 +105,7 @@ func newID(r *rand.Rand) (id hsm.ObjectID) {
 func (s *soak) makeKeys() (err error) {
 	ctx, r := context.Background(), rand.New(rand.NewPCG(s.cfg.seed, 0))
 	seal, wrap := newID(r), newID(r)
-	s.keys, s.mac, s.signer = hsm.Pair{Seal: seal, Wrap: wrap}, newID(r), newID(r)
+	s.keys, s.mac, s.signer = hsm.SealingKeys{Seal: seal, Wrap: wrap}, newID(r), newID(r)
 	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{seal: hsm.Seal, wrap: hsm.Wrap, s.mac: hsm.MAC256} {
 		err = errors.Join(err, s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: purpose}))
 		s.objects[id] = true
@@ -370,7 +370,7 @@ func (s *soak) inspect() {
 		}
 	}
 	for _, k := range s.outside {
-		if err := s.token.Forget(context.Background(), k); err != nil {
+		if err := s.token.Evict(context.Background(), k); err != nil {
 			s.report.wrongAnswer("forget a key that is held: %v", err)
 		}
 	}
