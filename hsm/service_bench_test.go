@@ -35,6 +35,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/transport"
@@ -110,14 +111,14 @@ func newWorkbench(b *testing.B) *workbench {
 	b.Cleanup(func() { null.Close() })
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel))
 	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
-	newServer := func(auditor service.Auditor) (*service.Service, string) {
+	newServer := func(auditor record.Auditor) (*service.Service, string) {
 		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can})
 		check(b, err)
 		handler, err := transport.New(transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}})
 		check(b, err)
 		return s, w.serve(b, handler)
 	}
-	s, url := newServer(service.NoAudit)
+	s, url := newServer(record.NoAudit)
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)

@@ -70,7 +70,7 @@ func (s *Service) CreateAccessKey(ctx context.Context, account, principal string
 	if err != nil {
 		return nil, fmt.Errorf("seal access key: %w", err)
 	}
-	err = s.command(ctx, "CreateAccessKey", aboutPrincipal(principal), audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
+	err = s.records.Command(ctx, "CreateAccessKey", aboutPrincipal(principal), audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
 		return s.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: sealed,
 			Enabled: true, CreatedAt: s.now()}, maxAccessKeys)
 	})

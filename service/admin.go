@@ -199,7 +199,7 @@ func (s *Service) CreatePrincipal(ctx context.Context, p *Principal) (*Principal
 	if old := namesakes(all)[p.name()]; old != nil {
 		return nil, fmt.Errorf("%s %s is there already, as %s: verenc apply changes it", p.Kind, p.Name, old.ARN)
 	}
-	return settled, s.command(ctx, "Create"+p.Kind.title(), aboutPrincipal(p.ARN), settled.parameters(), func(ctx context.Context) error {
+	return settled, s.records.Command(ctx, "Create"+p.Kind.title(), aboutPrincipal(p.ARN), settled.parameters(), func(ctx context.Context) error {
 		return s.insertPrincipal(ctx, settled)
 	})
 }
@@ -248,7 +248,7 @@ func (s *Service) UpdatePrincipal(ctx context.Context, p *Principal) error {
 		return fmt.Errorf("find %s: %w", p.ARN, err)
 	}
 	settled.UniqueID, settled.CreatedAt = old.UniqueID, old.CreatedAt
-	return s.command(ctx, "Update"+p.Kind.title(), aboutPrincipal(p.ARN), settled.parameters(), func(ctx context.Context) error {
+	return s.records.Command(ctx, "Update"+p.Kind.title(), aboutPrincipal(p.ARN), settled.parameters(), func(ctx context.Context) error {
 		return s.putPrincipal(ctx, settled)
 	})
 }
@@ -277,6 +277,11 @@ func (p *Principal) parameters() audit.Object {
 	return o
 }
 
+// aboutPrincipal is the resource of a record about a user or a role.
+func aboutPrincipal(principal string) []audit.Resource {
+	return []audit.Resource{{ARN: principal, AccountID: arn.AccountOf(principal), Type: "AWS::IAM::" + kindOf(principal).title()}}
+}
+
 func (s *Service) putPrincipal(ctx context.Context, p *Principal) error {
 	if err := s.store.PutPrincipal(ctx, p); err != nil {
 		return fmt.Errorf("store %s: %w", p.ARN, err)
@@ -286,7 +291,7 @@ func (s *Service) putPrincipal(ctx context.Context, p *Principal) error {
 
 // DeletePrincipal removes a user or a role, with its access keys and certificates.
 func (s *Service) DeletePrincipal(ctx context.Context, principal string) error {
-	err := s.command(ctx, "Delete"+kindOf(principal).title(), aboutPrincipal(principal), nil, func(ctx context.Context) error {
+	err := s.records.Command(ctx, "Delete"+kindOf(principal).title(), aboutPrincipal(principal), nil, func(ctx context.Context) error {
 		return s.store.RemovePrincipal(ctx, principal)
 	})
 	if errors.Is(err, ErrNoRow) {

@@ -57,7 +57,7 @@ func (s *Service) RotateAccessKey(ctx context.Context, user *Principal) (created
 // EnableAccessKey enables or disables an access key. Servers that run refuse, or take, its requests within a second.
 func (s *Service) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
 	status := map[bool]string{true: "Active", false: "Inactive"}[enabled]
-	err := s.command(ctx, "UpdateAccessKey", nil, audit.Object{{Name: "accessKeyId", Value: id}, {Name: "status", Value: status}}, func(ctx context.Context) error {
+	err := s.records.Command(ctx, "UpdateAccessKey", nil, audit.Object{{Name: "accessKeyId", Value: id}, {Name: "status", Value: status}}, func(ctx context.Context) error {
 		return s.store.EnableAccessKey(ctx, id, enabled)
 	})
 	return accessKeyError(id, err)
@@ -65,7 +65,7 @@ func (s *Service) EnableAccessKey(ctx context.Context, id string, enabled bool) 
 
 // DeleteAccessKey ends an access key for ever.
 func (s *Service) DeleteAccessKey(ctx context.Context, id string) error {
-	err := s.command(ctx, "DeleteAccessKey", nil, audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
+	err := s.records.Command(ctx, "DeleteAccessKey", nil, audit.Object{{Name: "accessKeyId", Value: id}}, func(ctx context.Context) error {
 		return s.store.RemoveAccessKey(ctx, id)
 	})
 	return accessKeyError(id, err)
@@ -115,7 +115,7 @@ func (s *Service) MapCertificate(ctx context.Context, fingerprint string, user *
 }
 
 func (s *Service) putCertificate(ctx context.Context, fingerprint, principal string) error {
-	err := s.command(ctx, "MapCertificate", aboutPrincipal(principal), audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
+	err := s.records.Command(ctx, "MapCertificate", aboutPrincipal(principal), audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
 		return s.store.PutCertificate(ctx, &Certificate{Fingerprint: fingerprint, PrincipalARN: principal, CreatedAt: s.now()})
 	})
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *Service) putCertificate(ctx context.Context, fingerprint, principal str
 
 // UnmapCertificate ends what a certificate proves.
 func (s *Service) UnmapCertificate(ctx context.Context, fingerprint string) error {
-	err := s.command(ctx, "UnmapCertificate", nil, audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
+	err := s.records.Command(ctx, "UnmapCertificate", nil, audit.Object{{Name: "fingerprint", Value: fingerprint}}, func(ctx context.Context) error {
 		return s.store.RemoveCertificate(ctx, fingerprint)
 	})
 	if errors.Is(err, ErrNoRow) {

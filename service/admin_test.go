@@ -16,6 +16,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -39,7 +40,7 @@ func administered(t *testing.T) (*service.Service, *store.DB) {
 		}
 	})
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: clearToken{}, Log: zap.NewNop(), Now: func() time.Time { return now }})
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: db, Token: clearToken{}, Log: zap.NewNop(), Now: func() time.Time { return now }})
 	if err == nil {
 		err = s.InitServiceObjects(t.Context())
 	}

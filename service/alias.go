@@ -125,7 +125,7 @@ func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string)
 	if err != nil {
 		return nil, nil, s.aliasError(ctx, err, a)
 	}
-	s.noteKey(ctx, k)
+	s.addKeyToRecord(ctx, k)
 	return a, k, s.authorise(ctx, c, keyUse{op: op}, k)
 }
 

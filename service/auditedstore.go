@@ -1,9 +1,13 @@
 package service
 
-import "context"
+import (
+	"context"
 
-// auditedStore writes the record of a request, of an event (recordEvent) or of a command (command), before the first change that it makes, so that
-// no operation can forget it. Other changes (clearing away what a broken-off request left) pass through.
+	"github.com/verenc/kms/service/record"
+)
+
+// auditedStore writes the record of a request, an event or a command before the first change that it makes, so that no
+// operation can forget it. Changes that belong to none of them (cleaning up after an interrupted request) pass through.
 type auditedStore struct{ Store }
 
 func (s auditedStore) InsertKey(ctx context.Context, k *Key) error {
@@ -87,7 +91,7 @@ func (s auditedStore) RemoveCertificate(ctx context.Context, fingerprint string)
 }
 
 func recorded(ctx context.Context, change func() error) error {
-	if err := beforeChange(ctx); err != nil {
+	if err := record.BeforeChange(ctx); err != nil {
 		return err
 	}
 	return change()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -173,7 +174,7 @@ func runDoomed(text string) error {
 	}
 	var ahead time.Duration
 	steps := &stopper{left: p.Stop}
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Residency: p.Residency,
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Residency: p.Residency,
 		Now: func() time.Time { return time.Now().Add(ahead) }})
 	if err != nil {
 		return err
@@ -309,7 +310,7 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 			t.Error(err)
 		}
 	}()
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Residency: w.residency,
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Residency: w.residency,
 		Now: func() time.Time { return time.Now().Add(window) }})
 	if err != nil {
 		t.Fatal(err)

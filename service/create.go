@@ -57,7 +57,7 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 	if err != nil {
 		return nil, err
 	}
-	s.noteKey(ctx, k)
+	s.addKeyToRecord(ctx, k)
 	if k.Origin == originExternal {
 		k.State = StatePendingImport
 	} else {

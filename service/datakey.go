@@ -6,6 +6,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/record"
 )
 
 // maxRandom is the largest NumberOfBytes (API Reference, GenerateDataKey and GenerateRandom).
@@ -178,8 +179,8 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 	}
 	h.keyID, h.ordinal = k.ID, m.Ordinal
 	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
-	note(ctx, "ciphertextForm", h.form)
-	note(ctx, "keyMaterialId", m.ID)
+	record.Add(ctx, "ciphertextForm", h.form)
+	record.Add(ctx, "keyMaterialId", m.ID)
 	d.aad, err = additionalData(d.head, use.context)
 	return d, err
 }
@@ -206,7 +207,7 @@ func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form byte)
 	if !hiddenOperations[op] || form != formSealed {
 		return nil
 	}
-	note(ctx, "plaintextInServerMemory", true)
+	record.Add(ctx, "plaintextInServerMemory", true)
 	if s.cfg.RequireHiddenDataKeys {
 		return apierror.New(apierror.UnsupportedOperation, msgTokenCannot, op+" with "+k.ARN(s.arns(ctx)),
 			"the plaintext would pass through the server's memory, which token.require_hidden_data_keys forbids")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/record"
 )
 
 const (
@@ -140,8 +141,8 @@ func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
 // seal makes a blob of form 1.
 func (s *Service) seal(ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
 	m := k.current()
-	note(ctx, "ciphertextForm", formSealed)
-	note(ctx, "keyMaterialId", m.ID)
+	record.Add(ctx, "ciphertextForm", formSealed)
+	record.Add(ctx, "keyMaterialId", m.ID)
 	if err := s.spendIV(ctx, k, m); err != nil {
 		return nil, err
 	}
@@ -293,8 +294,8 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	if err != nil {
 		return nil, "", err
 	}
-	note(ctx, "ciphertextForm", src.header.form)
-	note(ctx, "keyMaterialId", m.ID)
+	record.Add(ctx, "ciphertextForm", src.header.form)
+	record.Add(ctx, "keyMaterialId", m.ID)
 	switch src.header.form {
 	case formWrapped:
 		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.length, aad)

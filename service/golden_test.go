@@ -15,6 +15,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -143,7 +144,7 @@ func goldenService(t *testing.T) *service.Service {
 			t.Fatal(err)
 		}
 	}
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop()})
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: db, Token: token, Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/record"
 )
 
 const (
@@ -111,7 +112,7 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 		return nil, apierror.InternalError(fmt.Errorf("draw a grant id: %w", err))
 	}
 	g.ID, g.Secret, g.CreatedAt = hex.EncodeToString(random[:grantIDSize]), random[grantIDSize:], s.now()
-	note(ctx, "grantId", g.ID)
+	record.Add(ctx, "grantId", g.ID)
 	switch err := s.store.InsertGrant(ctx, g, maxGrants); {
 	case errors.Is(err, ErrLimit):
 		return nil, apierror.New(apierror.LimitExceeded, "The key has %d grants, the most that it can have.", maxGrants)
@@ -418,8 +419,8 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 	if err != nil {
 		return nil, err
 	}
-	s.noteKey(ctx, k)
-	note(ctx, "grantId", g.ID) // the token in the request is a secret
+	s.addKeyToRecord(ctx, k)
+	record.Add(ctx, "grantId", g.ID) // the token in the request is a secret
 	if err := s.mayRetire(ctx, c, g, k); err != nil {
 		return nil, err
 	}

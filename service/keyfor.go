@@ -55,7 +55,7 @@ func (s *Service) keyFor(ctx context.Context, c *Caller, use keyUse) (*Key, erro
 
 // mayUse is the part of keyFor that follows once the key is known.
 func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) error {
-	s.noteKey(ctx, k)
+	s.addKeyToRecord(ctx, k)
 	if err := s.authorise(ctx, c, use, k); err != nil {
 		return err
 	}

@@ -41,8 +41,8 @@ func (s *Service) MigrateKey(ctx context.Context, account, region, name string, 
 		move = s.moveOut
 	}
 	var done Migration
-	err = s.command(ctx, "MigrateKey", nil, audit.Object{{Name: "residency", Value: to}}, func(ctx context.Context) (err error) {
-		s.noteKey(ctx, k)
+	err = s.records.Command(ctx, "MigrateKey", nil, audit.Object{{Name: "residency", Value: to}}, func(ctx context.Context) (err error) {
+		s.addKeyToRecord(ctx, k)
 		done, err = move(ctx, k)
 		return err
 	})

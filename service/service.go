@@ -27,6 +27,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/record"
 )
 
 // Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
@@ -67,9 +68,9 @@ type Config struct {
 	Token Token       // required
 	Log   *zap.Logger // required; gets no secrets
 
-	Audit Auditor // required: *audit.Log, Outbox or NoAudit
+	Audit record.Auditor // required: *audit.Log, record.Outbox or record.NoAudit
 	// Operator runs the command that the Service is made for; nil in a server.
-	Operator *Operator
+	Operator *record.Operator
 
 	// Can is what the token's self-test found.
 	Can Capabilities
@@ -107,6 +108,8 @@ type Service struct {
 	sessions    *lru.Cache[[sha256.Size]byte, *Session]
 	documents   *lru.Cache[*byte, parsedPolicy]
 	uses        uses
+	records     *record.Recorder
+	delivery    record.Delivery
 	ivs         *ivBudget
 	keyStores   keyStores
 }
@@ -136,6 +139,9 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.Form(), now: cfg.Now,
 		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)},
 		keyStores: keyStores{open: map[string]*connection{}}}
+	s.records = record.New(record.Config{Auditor: cfg.Audit, Operator: cfg.Operator, Now: cfg.Now,
+		NewID: func() (string, error) { return s.newKeyID(false) }})
+	s.delivery = record.Delivery{From: s.store, To: cfg.Audit, Log: cfg.Log}
 	var errs [3]error
 	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)
 	s.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](signingKeyCache)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/verenc/kms/service/record"
 )
 
 // Errors of a Store. Everything else it returns is an internal failure.
@@ -151,12 +153,7 @@ type Store interface {
 	// tokens of custom key stores are not.
 	OwnObjects(ctx context.Context) (map[string]ObjectID, error)
 
-	// InsertPendingRecord keeps an audit record until it is in the log.
-	InsertPendingRecord(ctx context.Context, record []byte) error
-	// PendingRecords returns up to limit of them, in the order of their keeping.
-	PendingRecords(ctx context.Context, limit int) ([]PendingRecord, error)
-	// RemovePendingRecord forgets one; an absent one is no error.
-	RemovePendingRecord(ctx context.Context, number int64) error
+	record.PendingStore
 
 	// Ping proves that the store answers and takes a transaction that may write.
 	Ping(ctx context.Context) error

@@ -162,7 +162,7 @@ type recordList struct {
 	list []audit.Record // guarded by mu
 }
 
-// Append implements service.Auditor.
+// Append implements record.Auditor.
 func (l *recordList) Append(_ context.Context, r *audit.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -21,7 +21,7 @@ func TestNobodySeesTheDataKey(t *testing.T) {
 	if _, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256}); err != nil {
 		t.Fatal(err)
 	}
-	calls := record(t, s, func() {
+	calls := recordCalls(t, s, func() {
 		_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestTheRecorderSeesPlaintext(t *testing.T) {
 	s := newServer(t, options{faults: true})
 	id, _ := s.newKey(t)
 	var made *kms.GenerateDataKeyWithoutPlaintextOutput
-	hidden := record(t, s, func() {
+	hidden := recordCalls(t, s, func() {
 		var err error
 		made, err = s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(64)})
 		if err != nil {
@@ -56,7 +56,7 @@ func TestTheRecorderSeesPlaintext(t *testing.T) {
 		}
 	})
 	var opened *kms.DecryptOutput
-	shown := record(t, s, func() {
+	shown := recordCalls(t, s, func() {
 		var err error
 		if opened, err = s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob}); err != nil {
 			t.Fatal(err)
@@ -73,7 +73,7 @@ func TestTheRecorderSeesPlaintext(t *testing.T) {
 	}
 }
 
-func record(t *testing.T, s *server, do func()) []faults.Call {
+func recordCalls(t *testing.T, s *server, do func()) []faults.Call {
 	t.Helper()
 	if err := s.Faults.Record(); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/softhsm/faults"
@@ -97,7 +98,7 @@ func newServer(t testing.TB, o options) *server {
 		o.can = func(token *hsm.Token) service.Capabilities { return canOf(token, o.quantum) }
 	}
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: o.can(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
+	sc := service.Config{Audit: record.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: o.can(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
 // noAudit is the audit.dir of a server that keeps no audit log.
@@ -275,9 +276,9 @@ func newAuditCheck() *cobra.Command {
 }
 
 // auditor is what the service keeps its records with.
-func auditor(log *audit.Log) service.Auditor {
+func auditor(log *audit.Log) record.Auditor {
 	if log == nil {
-		return service.NoAudit
+		return record.NoAudit
 	}
 	return log
 }

@@ -50,7 +50,7 @@ func onDatabase(ctx context.Context, c *Config, name, file string, do func(*stor
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	if err := p.service.RecordCommand(ctx, name, audit.Object{{Name: "file", Value: file}}); err != nil {
+	if err := p.service.Records().WriteCommand(ctx, name, audit.Object{{Name: "file", Value: file}}); err != nil {
 		return err
 	}
 	return do(p.store)

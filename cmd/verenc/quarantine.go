@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
 func newAuditQuarantine(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
@@ -63,7 +63,7 @@ func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) 
 	}
 	q, err := audit.Quarantine(ctx, audit.QuarantineConfig{
 		Log: auditConfig(c, true, append([]audit.Signer{next}, signers...), outputs), Keys: keys, Now: time.Now(),
-		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service, q) },
+		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service.Records(), q) },
 	})
 	if err != nil {
 		return err
@@ -100,10 +100,11 @@ func verifierKeys(c *Config, signers []audit.Signer) (keys []string, err error) 
 	return keys, nil
 }
 
-func firstRecord(s *service.Service, q *audit.Quarantined) (*audit.Record, error) {
+func firstRecord(records *record.Recorder, q *audit.Quarantined) (*audit.Record, error) {
 	unproven := q.Unproven()
 	told := slices.Clone(unproven[:min(len(unproven), mostTold)])
-	r, err := s.CommandRecord("QuarantineAuditLog", audit.Object{{Name: "quarantinedLog", Value: q.Dir}, {Name: "lastCheckpoint", Value: string(q.Report.Checkpoint)},
+	r, err := records.NewCommand("QuarantineAuditLog", audit.Object{{Name: "quarantinedLog", Value: q.Dir},
+		{Name: "lastCheckpoint", Value: string(q.Report.Checkpoint)},
 		{Name: "unproven", Value: told}, {Name: "more", Value: len(unproven) - len(told)}})
 	return &r, err
 }

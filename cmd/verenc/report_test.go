@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -104,7 +105,7 @@ func reported(t *testing.T) *service.KeyReport {
 	}
 	must(db.RecordAccessKeyUses(ctx, []service.AccessKeyUse{{ID: "AKIABOBBOBBOBBOBBOB2", At: ago(1), Region: region, Service: "kms"}}))
 
-	s, err := service.New(service.Config{Store: db, Token: noToken{}, Log: zap.NewNop(), Audit: service.NoAudit, Now: func() time.Time { return now }})
+	s, err := service.New(service.Config{Store: db, Token: noToken{}, Log: zap.NewNop(), Audit: record.NoAudit, Now: func() time.Time { return now }})
 	must(err)
 	r, err := s.Report(context.Background(), account, region)
 	must(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -192,22 +193,22 @@ type tokenless struct{ service.Token }
 
 // newService makes the service of a server, or of an operator's command. Only one process writes an audit log, so that a command
 // leaves its records in the database.
-func (p *parts) newService(c *Config, by *service.Operator) (err error) {
+func (p *parts) newService(c *Config, by *record.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
 		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys, TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
 	if p.token != nil {
 		cfg.Token = p.token
 	}
 	if by != nil && c.Audit.Dir != noAudit {
-		cfg.Operator, cfg.Audit = by, service.Outbox{Store: p.store}
+		cfg.Operator, cfg.Audit = by, record.Outbox{Store: p.store}
 	}
 	p.service, err = service.New(cfg)
 	return err
 }
 
 // operator is who runs this process.
-func operator() *service.Operator {
-	o := &service.Operator{UserID: strconv.Itoa(os.Getuid())}
+func operator() *record.Operator {
+	o := &record.Operator{UserID: strconv.Itoa(os.Getuid())}
 	if u, err := user.Current(); err == nil {
 		o.Name = u.Username
 	}

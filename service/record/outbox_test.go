@@ -1,4 +1,4 @@
-package service
+package record
 
 import (
 	"context"
@@ -13,9 +13,8 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// pendingStore keeps pending records, and loses the connection when a removal is told to fail.
+// pendingStore keeps pending records in memory. While it is unstable it removes none.
 type pendingStore struct {
-	Store
 	records  []PendingRecord
 	unstable bool
 }
@@ -39,29 +38,27 @@ func (s *pendingStore) RemovePendingRecord(_ context.Context, number int64) erro
 	return nil
 }
 
-// pickyAuditor takes so many records.
-type pickyAuditor struct {
-	takes int
-	taken []string
+// fullAuditor accepts a number of records and then fails.
+type fullAuditor struct {
+	room     int
+	accepted []string // event ids
 }
 
 var errFull = errors.New("the disk is full")
 
-func (a *pickyAuditor) Append(_ context.Context, r *audit.Record) error {
-	if len(a.taken) == a.takes {
+func (a *fullAuditor) Append(_ context.Context, r *audit.Record) error {
+	if len(a.accepted) == a.room {
 		return errFull
 	}
-	a.taken = append(a.taken, r.EventID)
+	a.accepted = append(a.accepted, r.EventID)
 	return nil
 }
 
-// TestDeliverRecords: what breaks on the way of commands' records to the log delays them, and may bring one twice; none is lost.
-func TestDeliverRecords(t *testing.T) {
-	store, log := &pendingStore{}, &pickyAuditor{takes: 120}
-	s, err := New(Config{Store: store, Token: struct{ Token }{}, Log: zap.NewNop(), Audit: log})
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestDeliver: a failure of the store or of the log delays the records of commands, and may deliver one twice; none is
+// lost.
+func TestDeliver(t *testing.T) {
+	store, log := &pendingStore{}, &fullAuditor{room: 120}
+	d := Delivery{From: store, To: log, Log: zap.NewNop()}
 	var want []string
 	for n := range 250 {
 		id := fmt.Sprint("event-", n)
@@ -71,18 +68,18 @@ func TestDeliverRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.deliver(t.Context()); !errors.Is(err, errFull) || len(store.records) != 130 {
+	if err := d.deliver(t.Context()); !errors.Is(err, errFull) || len(store.records) != 130 {
 		t.Errorf("%v, %d are left", err, len(store.records))
 	}
-	log.takes, store.unstable = 1000, true
-	if err := s.deliver(t.Context()); !errors.Is(err, errStore) || len(log.taken) != 121 {
-		t.Errorf("%v, %d are taken", err, len(log.taken))
+	log.room, store.unstable = 1000, true
+	if err := d.deliver(t.Context()); !errors.Is(err, errStore) || len(log.accepted) != 121 {
+		t.Errorf("%v, %d are accepted", err, len(log.accepted))
 	}
 	store.unstable = false
-	if err := s.deliver(t.Context()); err != nil || len(store.records) != 0 {
+	if err := d.deliver(t.Context()); err != nil || len(store.records) != 0 {
 		t.Errorf("%v, %d are left", err, len(store.records))
 	}
-	if twice := log.taken[121]; twice != want[120] || !slices.Equal(slices.Delete(log.taken, 121, 122), want) {
-		t.Errorf("taken twice: %s", twice)
+	if twice := log.accepted[121]; twice != want[120] || !slices.Equal(slices.Delete(log.accepted, 121, 122), want) {
+		t.Errorf("accepted twice: %s", twice)
 	}
 }

@@ -7,48 +7,58 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
-// countingAuditor counts records and takes none.
+// countingAuditor counts records and keeps none.
 type countingAuditor struct{ records int }
 
 func (a *countingAuditor) Append(context.Context, *audit.Record) error {
 	a.records++
-	return errors.New("not taken")
+	return errors.New("not kept")
 }
 
-// unrequested are changes that no request of a client makes, or that are no change to what it asked about: clearing away, and
-// notes on the side.
+// unrequested are changes that no request of a client asks for: cleaning up, counters, and last uses.
 var unrequested = []string{"AdoptServiceObject", "InsertPendingRecord", "InsertServiceObject", "LeaseIVs", "PutServiceObjectPublic",
 	"RecordAccessKeyUses", "RecordUses", "RemovePendingRecord", "RemoveWrappingKey"}
 
-// TestEveryChangeIsRecordedFirst: a method of the Store that changes something writes the request's record before, and does nothing
-// without it. A new one must be decided on here.
+// TestEveryChangeIsRecordedFirst: a method of the Store that changes something writes the record of the request before,
+// and does nothing without it. Whether a new method does must be decided here.
 func TestEveryChangeIsRecordedFirst(t *testing.T) {
 	store := reflect.TypeFor[Store]()
 	decided := 0
 	for i := range store.NumMethod() {
 		name := store.Method(i).Name
-		if !slices.ContainsFunc([]string{"Adopt", "Change", "Delete", "Enable", "Insert", "Lease", "Put", "Record", "Remove", "Update"}, func(verb string) bool { return strings.HasPrefix(name, verb) }) {
+		if !slices.ContainsFunc(changingVerbs, func(verb string) bool { return strings.HasPrefix(name, verb) }) {
 			continue
 		}
 		decided++
 		auditor := &countingAuditor{}
-		ctx := context.WithValue(t.Context(), trailKey{}, &trail{auditor: auditor})
-		err := callWithNothing(ctx, auditedStore{}, name) // whose Store is nil: it panics when it is reached
-		if recorded := auditor.records == 1; recorded == slices.Contains(unrequested, name) {
-			t.Errorf("%s: %d records before the change", name, auditor.records)
-		} else if recorded && !apierror.Is(err, apierror.Internal) {
-			t.Errorf("%s goes on without a record: %v", name, err)
+		before := 0
+		_, _ = record.New(record.Config{Auditor: auditor, Now: time.Now}).Request(t.Context(), &record.Request{},
+			func(ctx context.Context) (any, error) {
+				err := callWithNothing(ctx, auditedStore{}, name) // its Store is nil: it panics when it is reached
+				before = auditor.records
+				if before == 1 && !apierror.Is(err, apierror.Internal) {
+					t.Errorf("%s goes on without a record: %v", name, err)
+				}
+				return nil, err
+			})
+		if recorded := before == 1; recorded == slices.Contains(unrequested, name) {
+			t.Errorf("%s: %d records before the change", name, before)
 		}
 	}
 	if decided < 20 {
 		t.Errorf("only %d methods change something", decided)
 	}
 }
+
+// changingVerbs begin the names of methods that change something.
+var changingVerbs = []string{"Adopt", "Change", "Delete", "Enable", "Insert", "Lease", "Put", "Record", "Remove", "Update"}
 
 // callWithNothing calls a method with zero arguments, and gives its error.
 func callWithNothing(ctx context.Context, s auditedStore, name string) (err error) {
@@ -103,7 +113,7 @@ func TestBytesAreDecidedOn(t *testing.T) {
 				in.Elem().Field(j).Set(reflect.MakeSlice(f.Type, 1, 1))
 			}
 		}
-		if got := parametersOf(in.Interface()); len(got) != 0 {
+		if got := record.Parameters(in.Interface()); len(got) != 0 {
 			t.Errorf("%s: a record shows %v", m.Name, got)
 		}
 	}
