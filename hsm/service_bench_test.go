@@ -120,7 +120,7 @@ func newWorkbench(b *testing.B) *workbench {
 	}
 	s, url := newServer(record.NoAudit)
 	check(b, s.InitServiceObjects(b.Context()))
-	c, err := s.CreateRootAccessKey(b.Context(), "111122223333")
+	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)
 	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
 	w.url, w.bare = url, w.serve(b, bareHandler(w.creds))

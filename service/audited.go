@@ -2,11 +2,8 @@ package service
 
 import (
 	"context"
-	"strings"
 
 	"github.com/verenc/kms/service/apierror"
-	"github.com/verenc/kms/service/arn"
-	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -29,7 +26,7 @@ func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in 
 	}
 	c.EventID = id
 	return s.records.Request(ctx, &record.Request{
-		EventID: id, User: s.userIdentity(ctx, c), Account: c.Account, Source: source, Operation: op,
+		EventID: id, User: s.iam.UserIdentity(ctx, c), Account: c.Account, Source: source, Operation: op,
 		ReadOnly: !changes[op], Input: in, Region: c.Region, RequestID: c.RequestID, SourceIP: c.SourceIP,
 		UserAgent: c.UserAgent, Host: c.Host, TLS: c.TLS,
 	}, do)
@@ -44,35 +41,6 @@ func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 func (s *Service) recordEvent(ctx context.Context, name string, k *Key, do func(context.Context) error) error {
 	e := record.Event{Name: name, KeyARN: k.ARN(s.canonical), Account: k.Account, Region: k.Region}
 	return s.records.Event(ctx, e, do)
-}
-
-// userIdentity says who called (AWS page "CloudTrail userIdentity element"). The unique id of a principal that can't be
-// looked up is left out: the record is more than it.
-func (s *Service) userIdentity(ctx context.Context, c *Caller) audit.UserIdentity {
-	u := audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID}
-	if c.Principal == arn.Root(c.Account) {
-		u.Type, u.PrincipalID = "Root", c.Account
-		return u
-	}
-	issuer := c.Principal
-	if c.Session != nil {
-		issuer = c.Session.RoleARN
-	}
-	name, uniqueID := issuer[strings.LastIndex(issuer, "/")+1:], ""
-	if p, err := s.store.Principal(ctx, issuer); err == nil {
-		uniqueID = p.UniqueID
-	}
-	if c.Session == nil {
-		u.UserName, u.PrincipalID = name, uniqueID
-		return u
-	}
-	u.Type = "AssumedRole"
-	if uniqueID != "" {
-		u.PrincipalID = uniqueID + ":" + c.Session.Name
-	}
-	u.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt,
-		Issuer: &audit.SessionIssuer{Type: "Role", PrincipalID: uniqueID, ARN: issuer, AccountID: c.Account, UserName: name}}
-	return u
 }
 
 // changes are the operations that are not read-only.

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -62,7 +63,7 @@ func (s auditedStore) InsertWrappingKey(ctx context.Context, k WrappingKey) erro
 	return recorded(ctx, func() error { return s.Store.InsertWrappingKey(ctx, k) })
 }
 
-func (s auditedStore) PutPrincipal(ctx context.Context, p *Principal) error {
+func (s auditedStore) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 	return recorded(ctx, func() error { return s.Store.PutPrincipal(ctx, p) })
 }
 
@@ -70,7 +71,7 @@ func (s auditedStore) RemovePrincipal(ctx context.Context, principal string) err
 	return recorded(ctx, func() error { return s.Store.RemovePrincipal(ctx, principal) })
 }
 
-func (s auditedStore) InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error {
+func (s auditedStore) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser int) error {
 	return recorded(ctx, func() error { return s.Store.InsertAccessKey(ctx, k, maxPerUser) })
 }
 
@@ -82,7 +83,7 @@ func (s auditedStore) RemoveAccessKey(ctx context.Context, id string) error {
 	return recorded(ctx, func() error { return s.Store.RemoveAccessKey(ctx, id) })
 }
 
-func (s auditedStore) PutCertificate(ctx context.Context, c *Certificate) error {
+func (s auditedStore) PutCertificate(ctx context.Context, c *iam.Certificate) error {
 	return recorded(ctx, func() error { return s.Store.PutCertificate(ctx, c) })
 }
 

@@ -18,8 +18,6 @@ type access struct {
 	arns    []string
 	key     *Key // nil for what is no key
 	use     keyUse
-
-	externalID, sessionName string // of AssumeRole
 }
 
 // decide is the one decision on who may do what: key policy, identity policies, grants, and all that limits them.
@@ -48,22 +46,22 @@ func (a *access) named() string {
 
 // evaluate puts all that applies before an evaluator.
 func (s *Service) evaluate(ctx context.Context, c *Caller, a access, evaluator func(*policy.Policies, *policy.Request) policy.Decision) (policy.Decision, *policy.Request, error) {
-	w, err := s.standing(ctx, c)
+	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
 		return policy.Decision{}, nil, err
 	}
-	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
-	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
+	p := policy.Policies{Identity: own.Identity, Boundary: own.Boundary, Session: own.Session}
+	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &own.Principal,
 		EncryptionContext: a.use.encryptionContext(), RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
 	if a.use.embedded {
 		r.Shown = "the resource associated with this ciphertext"
 	}
 	if a.key != nil {
 		r.ResourceTags = tagMap(a.key.Tags)
-		if p.Key, err = s.document(policy.KeyPolicy, a.key.Policy); err != nil {
+		if p.Key, err = s.iam.ParsedPolicy(policy.KeyPolicy, a.key.Policy); err != nil {
 			return policy.Decision{}, nil, err
 		}
-		if p.Grants, err = s.grantsFor(ctx, &a, &w.principal); err != nil {
+		if p.Grants, err = s.grantsFor(ctx, &a, &own.Principal); err != nil {
 			return policy.Decision{}, nil, err
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // external key stores are for the proxies of these, which are not served.
 func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
-		if v, global := s.globalCondition(c, key); global {
+		if v, global := s.iam.GlobalCondition(c, key); global {
 			return append(values, v)
 		}
 		if a.key != nil || a.use.newKey != nil {
@@ -34,28 +34,6 @@ func appendSome(values []string, v string) []string {
 		return values
 	}
 	return append(values, v)
-}
-
-func (s *Service) globalCondition(c *Caller, key string) (string, bool) {
-	switch key {
-	case "aws:sourceip":
-		return c.SourceIP, c.SourceIP != ""
-	case "aws:currenttime":
-		return s.now().UTC().Format(time.RFC3339), true
-	case "aws:epochtime":
-		return strconv.FormatInt(s.now().Unix(), 10), true
-	case "aws:securetransport":
-		return strconv.FormatBool(c.TLS != nil), true
-	case "aws:useragent":
-		return c.UserAgent, c.UserAgent != ""
-	case "aws:requestedregion":
-		return c.Region, c.Region != ""
-	case "aws:tokenissuetime":
-		if c.Session != nil {
-			return c.Session.IssuedAt.UTC().Format(time.RFC3339), true
-		}
-	}
-	return "", false
 }
 
 // keyCondition is of the key that there is, or is to be made.
@@ -92,10 +70,6 @@ func requestCondition(a *access, key string) (string, bool) {
 	switch key {
 	case "kms:encryptionalgorithm", "kms:signingalgorithm", "kms:macalgorithm", "kms:keyagreementalgorithm":
 		return algorithmCondition(u, key), true
-	case "sts:externalid":
-		return a.externalID, true
-	case "sts:rolesessionname":
-		return a.sessionName, true
 	case "kms:messagetype":
 		if u.op == "Sign" || u.op == "Verify" {
 			return orElse(u.messageType, messageRaw), true

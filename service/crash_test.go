@@ -406,7 +406,7 @@ func (w *world) recovered(t *testing.T, where string) (i inventory) {
 		for id := range named {
 			t.Errorf("killed %s: object %s is lost", where, id)
 		}
-		if _, err := s.CreateRootAccessKey(t.Context(), account); err != nil {
+		if _, err := s.IAM().CreateRootAccessKey(t.Context(), account); err != nil {
 			t.Errorf("killed %s: %v", where, err)
 		}
 		for _, id := range i.usable {

@@ -15,6 +15,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -28,7 +29,7 @@ const (
 	goldenIV  = "c0c1c2c3c4c5c6c7c8c9cacb"
 )
 
-var root = &service.Caller{Identity: service.Identity{Principal: "arn:aws:iam::" + account + ":root", Account: account}, Region: region}
+var root = &service.Caller{Identity: iam.Identity{Principal: "arn:aws:iam::" + account + ":root", Account: account}, Region: region}
 
 // goldenBlobs were made by another implementation of the layout in blob.go, RFC 5649 and SP 800-38D. Every version
 // reads them: never change one.

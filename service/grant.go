@@ -94,7 +94,7 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 		return nil, apierror.New(apierror.Validation, "Encryption context constraints are valid only in grants for symmetric encryption keys.")
 	}
 	for _, principal := range []string{g.Grantee, g.Retiring} {
-		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
+		if gone, err := s.iam.IsMissing(ctx, c.Account, principal); err != nil {
 			return nil, err
 		} else if gone {
 			return nil, apierror.New(apierror.InvalidArn, "ARN does not refer to a valid principal: %s", principal)

@@ -3,19 +3,15 @@ package service
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
-	"sync"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/lastuse"
 )
 
-// uses remembers the last use of each key until Run stores it, so that no request waits for a write.
+// uses remembers the last use of each key until Run stores it.
 type uses struct {
-	mu         sync.Mutex
-	last       map[keyRef]KeyUse       // guarded by mu: not yet stored
-	accessKeys map[string]AccessKeyUse // guarded by mu: not yet stored
-	many       chan struct{}           // has an element when there are many to store
+	keys lastuse.Uses[keyRef, KeyUse]
+	many chan struct{} // has an element when there are many to store
 }
 
 // manyUses are stored before it is time, for the sake of memory: each takes some 500 bytes.
@@ -25,10 +21,8 @@ type keyRef struct{ region, id string }
 
 // used notes a successful cryptographic operation.
 func (s *Service) used(c *Caller, op string, k *Key) {
-	s.uses.mu.Lock()
-	defer s.uses.mu.Unlock()
-	s.uses.last[keyRef{k.Region, k.ID}] = KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
-	if len(s.uses.last) >= manyUses {
+	use := KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
+	if s.uses.keys.Add(keyRef{k.Region, k.ID}, use) >= manyUses {
 		select {
 		case s.uses.many <- struct{}{}:
 		default:
@@ -36,40 +30,14 @@ func (s *Service) used(c *Caller, op string, k *Key) {
 	}
 }
 
-// flushUses stores what has been noted. What can't be stored is kept for the next time.
+// flushUses stores the last uses of keys and access keys. What can't be stored is kept for the next time.
 func (s *Service) flushUses(ctx context.Context) error {
-	newKeys, newAccessKeys := map[keyRef]KeyUse{}, map[string]AccessKeyUse{}
-	s.uses.mu.Lock()
-	keys, accessKeys := s.uses.last, s.uses.accessKeys
-	s.uses.last, s.uses.accessKeys = newKeys, newAccessKeys
-	s.uses.mu.Unlock()
-	return errors.Join(flush(s, keys, newKeys, func(uses []KeyUse) error { return s.store.RecordUses(ctx, uses) }),
-		flush(s, accessKeys, newAccessKeys, func(uses []AccessKeyUse) error { return s.store.RecordAccessKeyUses(ctx, uses) }))
-}
-
-// flush stores what was taken, or puts it back where nothing newer has been noted since.
-func flush[K comparable, V any](s *Service, taken, noted map[K]V, record func([]V) error) error {
-	if len(taken) == 0 {
-		return nil
-	}
-	err := record(slices.Collect(maps.Values(taken)))
-	if err != nil {
-		s.uses.mu.Lock()
-		defer s.uses.mu.Unlock()
-		for id, u := range taken {
-			if _, newer := noted[id]; !newer {
-				noted[id] = u
-			}
-		}
-	}
-	return err
+	return errors.Join(s.uses.keys.Store(func(uses []KeyUse) error { return s.store.RecordUses(ctx, uses) }),
+		s.iam.StoreUses(ctx))
 }
 
 func (s *Service) lastUse(ctx context.Context, k *Key) (*KeyUse, error) {
-	s.uses.mu.Lock()
-	u, noted := s.uses.last[keyRef{k.Region, k.ID}]
-	s.uses.mu.Unlock()
-	if noted {
+	if u, found := s.uses.keys.Last(keyRef{k.Region, k.ID}); found {
 		return &u, nil
 	}
 	stored, err := s.store.LastUse(ctx, k.Region, k.ID)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -159,7 +160,7 @@ func (s *Service) Report(ctx context.Context, account, region string) (*KeyRepor
 type reporter struct {
 	s     *Service
 	out   *KeyReport
-	known []*Principal // of the account
+	known []*iam.Principal // of the account
 }
 
 func (r *reporter) find(severity Severity, about, format string, args ...any) {
@@ -195,7 +196,7 @@ func (r *reporter) principals(ctx context.Context) error {
 	return nil
 }
 
-func (r *reporter) accessKey(ctx context.Context, k *AccessKey) error {
+func (r *reporter) accessKey(ctx context.Context, k *iam.AccessKey) error {
 	summary := AccessKeySummary{ID: k.ID, Principal: k.PrincipalARN, Enabled: k.Enabled, CreatedAt: k.CreatedAt.UTC()}
 	u, err := r.s.store.LastAccessKeyUse(ctx, k.ID)
 	switch {
@@ -285,13 +286,13 @@ func (r *reporter) access(ctx context.Context, k *Key) (KeyAccess, error) {
 	if a.Statements, err = statementsOf(k.Policy); err != nil {
 		return a, err
 	}
-	d, err := r.s.document(policy.KeyPolicy, k.Policy)
+	d, err := r.s.iam.ParsedPolicy(policy.KeyPolicy, k.Policy)
 	if err != nil {
 		return a, err
 	}
 	r.judgeStatements(k, a.Statements)
 	for _, principal := range d.Principals() {
-		if gone, err := r.s.noPrincipal(ctx, k.Account, principal); err != nil {
+		if gone, err := r.s.iam.IsMissing(ctx, k.Account, principal); err != nil {
 			return a, err
 		} else if gone {
 			r.find(Medium, k.ID, "the key policy names %s, who is not there: remove the name, or another of this name gets its rights", principal)
@@ -312,7 +313,7 @@ func (r *reporter) access(ctx context.Context, k *Key) (KeyAccess, error) {
 		a.Grants = append(a.Grants, GrantSummary{ID: g.ID, Name: g.Name, Grantee: g.Grantee, Operations: g.Operations,
 			Constrained: len(g.Equals)+len(g.Subset) > 0 || g.SourceARN != "", CreatedAt: g.CreatedAt.UTC()})
 		for _, principal := range []string{g.Grantee, g.Retiring} {
-			if gone, err := r.s.noPrincipal(ctx, k.Account, principal); err != nil {
+			if gone, err := r.s.iam.IsMissing(ctx, k.Account, principal); err != nil {
 				return a, err
 			} else if gone {
 				r.find(Medium, k.ID, "a grant names %s, who is not there: revoke grant %s, or another of this name gets its rights", principal, g.ID)
@@ -366,11 +367,11 @@ func delegates(d *policy.Document, k *Key) bool {
 }
 
 // operations asks for each permission whether a principal has it.
-func (r *reporter) operations(ctx context.Context, k *Key, p *Principal) (allowed []string, err error) {
-	c := &Caller{Identity: Identity{Principal: p.ARN, Account: p.Account}, Region: k.Region}
-	if p.Kind == KindRole {
-		c.Session = &Session{RoleARN: p.ARN, Name: "report", IssuedAt: r.out.Time}
-		c.Principal = sessionARN(p.ARN, c.Session.Name)
+func (r *reporter) operations(ctx context.Context, k *Key, p *iam.Principal) (allowed []string, err error) {
+	c := &Caller{Identity: iam.Identity{Principal: p.ARN, Account: p.Account}, Region: k.Region}
+	if p.Kind == iam.KindRole {
+		c.Session = &iam.Session{RoleARN: p.ARN, Name: "report", IssuedAt: r.out.Time}
+		c.Principal = iam.SessionARN(p.ARN, c.Session.Name)
 	}
 	for _, op := range reportedOperations {
 		a := access{action: "kms:" + op, account: k.Account, arns: r.s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: keyUse{op: op}}

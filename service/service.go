@@ -16,17 +16,16 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"slices"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -104,17 +103,19 @@ type Service struct {
 
 	can Capabilities
 
-	signingKeys *lru.Cache[signingKeyID, [32]byte]
-	sessions    *lru.Cache[[sha256.Size]byte, *Session]
-	documents   *lru.Cache[*byte, parsedPolicy]
-	uses        uses
-	records     *record.Recorder
-	delivery    record.Delivery
-	ivs         *ivBudget
-	keyStores   keyStores
+	iam       *iam.Directory
+	records   *record.Recorder
+	delivery  record.Delivery
+	uses      uses
+	ivs       *ivBudget
+	keyStores keyStores
 }
 
-const signingKeyCache = 10_000 // entries of about 100 bytes
+// Caller is who sends a request. Package iam finds out who that is.
+type Caller = iam.Caller
+
+// IAM returns the principals of the service.
+func (s *Service) IAM() *iam.Directory { return s.iam }
 
 // New returns a Service. Run must be running for deletions to happen.
 func New(cfg Config) (*Service, error) {
@@ -137,16 +138,17 @@ func New(cfg Config) (*Service, error) {
 		cfg.Regions = []string{"us-east-1"}
 	}
 	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.Form(), now: cfg.Now,
-		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)},
+		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{many: make(chan struct{}, 1)},
 		keyStores: keyStores{open: map[string]*connection{}}}
 	s.records = record.New(record.Config{Auditor: cfg.Audit, Operator: cfg.Operator, Now: cfg.Now,
 		NewID: func() (string, error) { return s.newKeyID(false) }})
 	s.delivery = record.Delivery{From: s.store, To: cfg.Audit, Log: cfg.Log}
-	var errs [3]error
-	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)
-	s.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](signingKeyCache)
-	s.documents, errs[2] = lru.New[*byte, parsedPolicy](documentCache)
-	return s, errors.Join(errs[:]...)
+	var err error
+	s.iam, err = iam.New(iam.Config{Store: s.store, Sealer: sealer{s}, Records: s.records, Now: cfg.Now, Rand: cfg.Rand})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // serves tells whether a region is served.

@@ -5,14 +5,16 @@ import (
 	"errors"
 	"time"
 
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
-// Errors of a Store. Everything else it returns is an internal failure.
+// Errors of a Store. Everything else it returns is an internal failure. Package iam, whose store is a part of this one,
+// knows two of them.
 var (
-	ErrNoRow  = errors.New("no such row")
+	ErrNoRow  = iam.ErrNoRow
 	ErrExists = errors.New("row exists already")
-	ErrLimit  = errors.New("limit reached")
+	ErrLimit  = iam.ErrLimit
 )
 
 // Store keeps the metadata. Its contract:
@@ -104,39 +106,7 @@ type Store interface {
 	// LeaseIVs adds n to the initialisation vectors that were leased for each key material, and returns their sums.
 	LeaseIVs(ctx context.Context, materials []string, n int64) (totals []int64, err error)
 
-	// InsertAccessKey adds a credential; ErrExists when the id is taken, ErrLimit when its principal is not its account's
-	// root and has maxPerUser already, ErrNoRow when its principal is neither that nor stored.
-	InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error
-	// AccessKey returns a credential, enabled or not; ErrNoRow when there is none.
-	AccessKey(ctx context.Context, id string) (*AccessKey, error)
-	// AccessKeys returns a principal's credentials, in order of id.
-	AccessKeys(ctx context.Context, principal string) ([]*AccessKey, error)
-	// EnableAccessKey enables or disables a credential; ErrNoRow when there is none.
-	EnableAccessKey(ctx context.Context, id string, enabled bool) error
-	// RemoveAccessKey deletes a credential; ErrNoRow when there is none.
-	RemoveAccessKey(ctx context.Context, id string) error
-	// RecordAccessKeyUses keeps the last use of each; an older one than is there changes nothing.
-	RecordAccessKeyUses(ctx context.Context, uses []AccessKeyUse) error
-	// LastAccessKeyUse returns the last use; ErrNoRow when there is none.
-	LastAccessKeyUse(ctx context.Context, id string) (*AccessKeyUse, error)
-
-	// PutPrincipal adds a principal, or replaces the details of the one with its ARN.
-	PutPrincipal(ctx context.Context, p *Principal) error
-	// Principal returns a principal; ErrNoRow when there is none.
-	Principal(ctx context.Context, principal string) (*Principal, error)
-	// Principals returns all principals, in order of their ARNs.
-	Principals(ctx context.Context) ([]*Principal, error)
-	// RemovePrincipal deletes a principal with its access keys and certificates; ErrNoRow when there is none.
-	RemovePrincipal(ctx context.Context, principal string) error
-
-	// PutCertificate maps a certificate to a principal, in place of the one that it had.
-	PutCertificate(ctx context.Context, c *Certificate) error
-	// Certificate returns a mapping; ErrNoRow when there is none.
-	Certificate(ctx context.Context, fingerprint string) (*Certificate, error)
-	// Certificates returns all mappings, in order of their fingerprints.
-	Certificates(ctx context.Context) ([]*Certificate, error)
-	// RemoveCertificate deletes a mapping; ErrNoRow when there is none.
-	RemoveCertificate(ctx context.Context, fingerprint string) error
+	iam.Store
 
 	// ServiceObject returns the token object that serves the service itself for a purpose; ErrNoRow when
 	// there is none.

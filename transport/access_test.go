@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 // TestWhoMay: key policy and identity policies together, for callers of the key's account and of another.
@@ -18,10 +18,10 @@ func TestWhoMay(t *testing.T) {
 	describe := identityPolicy(action)
 	forbid := document(statement{Effect: "Deny", Action: action, Resource: "*"})
 	alice, equipped, forbidden := s.user(t, account, "alice"), s.user(t, account, "equipped", describe), s.user(t, account, "forbidden", forbid)
-	bounded := s.principal(t, account, "bounded", service.PrincipalDetails{Policies: named([]string{describe}), Boundary: identityPolicy("kms:Encrypt")})
+	bounded := s.principal(t, account, "bounded", iam.PrincipalDetails{Policies: named([]string{describe}), Boundary: identityPolicy("kms:Encrypt")})
 	abroad, abroadEquipped := s.user(t, otherAccount, "abroad"), s.user(t, otherAccount, "abroadequipped", describe)
 	abroadRoot := s.root(t, otherAccount)
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN)})
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN)})
 	secret := s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role})
 	session := &person{Client: s.client(secret, region), ARN: "arn:aws:sts::" + account + ":assumed-role/reader/work", Secret: secret}
 	root := &person{Client: s.Client, ARN: iamARN(account, "root"), Secret: s.Secret}

@@ -33,6 +33,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
 )
 
@@ -345,18 +346,18 @@ func TestChangesThatFailAreCorrected(t *testing.T) {
 func TestWhoIsRecorded(t *testing.T) {
 	a := newAudited(t)
 	id, arn := a.newKey(t)
-	user := &service.Principal{ARN: "arn:aws:iam::" + account + ":user/ops/alice", Account: account, Kind: service.KindUser, CreatedAt: time.Now(),
-		PrincipalDetails: service.PrincipalDetails{Name: "alice", UniqueID: "AIDAALICEALICEALICE2"}}
-	role := &service.Principal{ARN: "arn:aws:iam::" + account + ":role/backup", Account: account, Kind: service.KindRole, CreatedAt: time.Now(),
-		PrincipalDetails: service.PrincipalDetails{Name: "backup", UniqueID: "AROABACKUPBACKUPBAC2", MaxSession: 3600,
+	user := &iam.Principal{ARN: "arn:aws:iam::" + account + ":user/ops/alice", Account: account, Kind: iam.KindUser, CreatedAt: time.Now(),
+		PrincipalDetails: iam.PrincipalDetails{Name: "alice", UniqueID: "AIDAALICEALICEALICE2"}}
+	role := &iam.Principal{ARN: "arn:aws:iam::" + account + ":role/backup", Account: account, Kind: iam.KindRole, CreatedAt: time.Now(),
+		PrincipalDetails: iam.PrincipalDetails{Name: "backup", UniqueID: "AROABACKUPBACKUPBAC2", MaxSession: 3600,
 			Policies: map[string]string{"all": `{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`},
 			Trust:    `{"Statement":{"Effect":"Allow","Principal":{"AWS":"` + user.ARN + `"},"Action":"sts:AssumeRole"}}`}}
-	for _, p := range []*service.Principal{user, role} {
+	for _, p := range []*iam.Principal{user, role} {
 		if err := a.Store.PutPrincipal(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	key, err := a.Service.CreateAccessKey(t.Context(), account, user.ARN)
+	key, err := a.Service.IAM().CreateAccessKey(t.Context(), account, user.ARN)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
 )
 
@@ -124,8 +124,8 @@ func (l *tlsServer) client(t *testing.T, c aws.CredentialsProvider, certificates
 
 func (s *server) mapCertificate(t *testing.T, c tls.Certificate, arn string) string {
 	t.Helper()
-	fingerprint := service.Fingerprint(c.Certificate[0])
-	if err := s.Store.PutCertificate(t.Context(), &service.Certificate{Fingerprint: fingerprint, PrincipalARN: arn, CreatedAt: s.Now()}); err != nil {
+	fingerprint := iam.Fingerprint(c.Certificate[0])
+	if err := s.Store.PutCertificate(t.Context(), &iam.Certificate{Fingerprint: fingerprint, PrincipalARN: arn, CreatedAt: s.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	return fingerprint
@@ -157,7 +157,7 @@ func TestClientCertificates(t *testing.T) {
 		wantError(t, describe(c), "AccessDeniedException", denial(alice.ARN, "DescribeKey", arn, noPolicy("identity-based", "DescribeKey")))
 	})
 	t.Run("mapped to a role", func(t *testing.T) {
-		role := s.role(t, account, "machine", service.PrincipalDetails{Policies: named([]string{identityPolicy("kms:DescribeKey")})})
+		role := s.role(t, account, "machine", iam.PrincipalDetails{Policies: named([]string{identityPolicy("kms:DescribeKey")})})
 		certificate := a.issue(t, time.Hour)
 		session := "arn:aws:sts::" + account + ":assumed-role/machine/" + s.mapCertificate(t, certificate, role)
 		c := tlsOptional.client(t, anonymous, certificate)

@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 // act is a request about a key.
@@ -283,7 +283,7 @@ func TestConditionKeys(t *testing.T) {
 			alice := func(value string) *kms.Client {
 				// What the requests need besides, and what is left when the condition does not hold.
 				also := map[string][]string{"kms:ReplicaRegion": {"kms:CreateKey"}, "kms:ReEncryptOnSameKey": {"kms:CreateKey", "kms:Encrypt"}, "kms:KeyAgreementAlgorithm": {"kms:GetPublicKey"}}[test.key]
-				return s.principal(t, account, "alice", service.PrincipalDetails{Tags: map[string]string{"team": "payments"}, Policies: named([]string{
+				return s.principal(t, account, "alice", iam.PrincipalDetails{Tags: map[string]string{"team": "payments"}, Policies: named([]string{
 					document(statement{Resource: "*", Condition: map[string]any{test.operator: map[string]string{test.key: value}}}),
 					identityPolicy(append(also, "kms:GenerateRandom")...)})}).Client
 			}

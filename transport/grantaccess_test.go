@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 func (s *server) grant(t testing.TB, by *kms.Client, key, to string, change func(*kms.CreateGrantInput), operations ...types.GrantOperation) (*kms.CreateGrantOutput, error) {
@@ -50,7 +51,7 @@ func TestGrantees(t *testing.T) {
 	alice, bob, abroad := s.user(t, account, "alice"), s.user(t, account, "bob"), s.user(t, otherAccount, "abroad")
 	denied := s.user(t, account, "denied", document(statement{Effect: "Deny", Action: "kms:Encrypt", Resource: "*"}))
 	equipped := s.user(t, account, "equipped", identityPolicy("kms:Encrypt"))
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN)})
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN)})
 	session := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role}), region)
 	confined := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role, Policy: aws.String(identityPolicy("kms:Decrypt"))}), region)
 	sessionARN := "arn:aws:sts::" + account + ":assumed-role/reader/work"

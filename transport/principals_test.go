@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const otherAccount = "444455556666"
@@ -25,14 +25,14 @@ func iamARN(account, resource string) string { return "arn:aws:iam::" + account 
 // user makes, or changes, a user of an account and gives it an access key.
 func (s *server) user(t testing.TB, account, name string, policies ...string) *person {
 	t.Helper()
-	return s.principal(t, account, name, service.PrincipalDetails{Policies: named(policies)})
+	return s.principal(t, account, name, iam.PrincipalDetails{Policies: named(policies)})
 }
 
-func (s *server) principal(t testing.TB, account, name string, d service.PrincipalDetails) *person {
+func (s *server) principal(t testing.TB, account, name string, d iam.PrincipalDetails) *person {
 	t.Helper()
 	d.Name, d.UniqueID = name, "AIDA"+strings.ToUpper(name)
 	arn := iamARN(account, "user/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &service.Principal{ARN: arn, Account: account, Kind: service.KindUser, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(), &iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	old, err := s.Store.AccessKeys(t.Context(), arn)
@@ -55,7 +55,7 @@ func (s *server) root(t testing.TB, account string) *person {
 
 func (s *server) signing(t testing.TB, account, arn string) *person {
 	t.Helper()
-	c, err := s.Service.CreateAccessKey(t.Context(), account, arn)
+	c, err := s.Service.IAM().CreateAccessKey(t.Context(), account, arn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,11 +65,11 @@ func (s *server) signing(t testing.TB, account, arn string) *person {
 }
 
 // role makes, or changes, a role.
-func (s *server) role(t testing.TB, account, name string, d service.PrincipalDetails) string {
+func (s *server) role(t testing.TB, account, name string, d iam.PrincipalDetails) string {
 	t.Helper()
 	d.Name, d.UniqueID = name, "AROA"+strings.ToUpper(name)
 	arn := iamARN(account, "role/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &service.Principal{ARN: arn, Account: account, Kind: service.KindRole, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(), &iam.Principal{ARN: arn, Account: account, Kind: iam.KindRole, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	return arn

@@ -23,6 +23,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -110,12 +111,12 @@ func newServer(t testing.TB, o options) *server {
 	}
 	for _, p := range grantees {
 		name := p[strings.LastIndex(p, "/")+1:]
-		principal := &service.Principal{ARN: iamARN(account, p), Account: account, Kind: service.PrincipalKind(p[:4]), CreatedAt: s.Now(), PrincipalDetails: service.PrincipalDetails{Name: name, UniqueID: "AIDA" + name}}
+		principal := &iam.Principal{ARN: iamARN(account, p), Account: account, Kind: iam.PrincipalKind(p[:4]), CreatedAt: s.Now(), PrincipalDetails: iam.PrincipalDetails{Name: name, UniqueID: "AIDA" + name}}
 		if err := s.Store.PutPrincipal(t.Context(), principal); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c, err := s.Service.CreateRootAccessKey(t.Context(), account)
+	c, err := s.Service.IAM().CreateRootAccessKey(t.Context(), account)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // AWS STS speaks the query protocol: a form in, XML out (AWS STS API Reference). Two of its operations are here, so that
@@ -90,7 +90,7 @@ var stsOperations = map[string]func(*handler, *http.Request, url.Values, *exchan
 }
 
 func (h *handler) assumeRole(r *http.Request, form url.Values, x *exchange) (any, error) {
-	in := &service.AssumeRoleRequest{RoleARN: form.Get("RoleArn"), RoleSessionName: form.Get("RoleSessionName"), Policy: form.Get("Policy"), ExternalID: form.Get("ExternalId")}
+	in := &iam.AssumeRoleRequest{RoleARN: form.Get("RoleArn"), RoleSessionName: form.Get("RoleSessionName"), Policy: form.Get("Policy"), ExternalID: form.Get("ExternalId")}
 	if text := form.Get("DurationSeconds"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
@@ -103,7 +103,7 @@ func (h *handler) assumeRole(r *http.Request, form url.Values, x *exchange) (any
 			return nil, &problem{Type: string(apierror.STSValidation), Message: name + " is not supported.", status: http.StatusBadRequest}
 		}
 	}
-	out, err := h.cfg.Service.AssumeRole(r.Context(), &x.caller, in)
+	out, err := h.iam.AssumeRole(r.Context(), &x.caller, in)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (h *handler) assumeRole(r *http.Request, form url.Values, x *exchange) (any
 }
 
 func (h *handler) getCallerIdentity(r *http.Request, _ url.Values, x *exchange) (any, error) {
-	out, err := h.cfg.Service.GetCallerIdentity(r.Context(), &x.caller)
+	out, err := h.iam.GetCallerIdentity(r.Context(), &x.caller)
 	if err != nil {
 		return nil, err
 	}

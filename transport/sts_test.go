@@ -22,7 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 // sts is an unmodified AWS client of STS.
@@ -65,7 +65,7 @@ func describeWith(t *testing.T, c *kms.Client, id string) error {
 func TestCallerIdentity(t *testing.T) {
 	s := newServer(t, options{})
 	alice := s.user(t, account, "alice")
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN)})
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN)})
 	for _, test := range []struct {
 		name             string
 		c                aws.Credentials
@@ -117,7 +117,7 @@ func TestAssumeRole(t *testing.T) {
 	s := newServer(t, options{})
 	_, key := s.newKey(t)
 	alice := s.user(t, account, "alice")
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN), MaxSession: 7200,
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN), MaxSession: 7200,
 		Policies: named([]string{identityPolicy("kms:DescribeKey", "kms:Encrypt")})})
 	session := "arn:aws:sts::" + account + ":assumed-role/reader/work"
 
@@ -166,7 +166,7 @@ func TestAssumeRole(t *testing.T) {
 		wantError(t, err, "AccessDeniedException", denial(session, "DisableKey", key, noPolicy("identity-based", "DisableKey")))
 	})
 	t.Run("a role that changes, or goes", func(t *testing.T) {
-		d := service.PrincipalDetails{Trust: trusting(alice.ARN), Policies: named([]string{identityPolicy("kms:DescribeKey")})}
+		d := iam.PrincipalDetails{Trust: trusting(alice.ARN), Policies: named([]string{identityPolicy("kms:DescribeKey")})}
 		brief := s.role(t, account, "brief", d)
 		c := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &brief}), region)
 		if err := describeWith(t, c, key); err != nil {
@@ -189,15 +189,15 @@ func TestAssumeRoleRefuses(t *testing.T) {
 	delegated := s.user(t, account, "delegated", document(statement{Action: "sts:AssumeRole", Resource: "*"}))
 	stranger := s.user(t, otherAccount, "stranger", document(statement{Action: "sts:AssumeRole", Resource: "*"}))
 	unequipped := s.user(t, otherAccount, "unequipped")
-	trust := service.PrincipalDetails{Trust: trusting(alice.ARN), MaxSession: 7200}
+	trust := iam.PrincipalDetails{Trust: trusting(alice.ARN), MaxSession: 7200}
 	role := s.role(t, account, "reader", trust)
-	plain := s.role(t, account, "plain", service.PrincipalDetails{Trust: trusting(alice.ARN)})
-	mute := s.role(t, account, "mute", service.PrincipalDetails{})
-	byAccount := s.role(t, account, "byaccount", service.PrincipalDetails{Trust: trusting(iamARN(account, "root"))})
-	everyone := s.role(t, account, "everyone", service.PrincipalDetails{Trust: trusting("*")})
-	abroad := s.role(t, account, "abroad", service.PrincipalDetails{Trust: trusting(stranger.ARN, unequipped.ARN)})
-	next := s.role(t, account, "next", service.PrincipalDetails{Trust: trusting(role), MaxSession: 43200})
-	external := s.role(t, account, "external", service.PrincipalDetails{Trust: document(statement{Principal: principals(alice.ARN), Action: "sts:AssumeRole",
+	plain := s.role(t, account, "plain", iam.PrincipalDetails{Trust: trusting(alice.ARN)})
+	mute := s.role(t, account, "mute", iam.PrincipalDetails{})
+	byAccount := s.role(t, account, "byaccount", iam.PrincipalDetails{Trust: trusting(iamARN(account, "root"))})
+	everyone := s.role(t, account, "everyone", iam.PrincipalDetails{Trust: trusting("*")})
+	abroad := s.role(t, account, "abroad", iam.PrincipalDetails{Trust: trusting(stranger.ARN, unequipped.ARN)})
+	next := s.role(t, account, "next", iam.PrincipalDetails{Trust: trusting(role), MaxSession: 43200})
+	external := s.role(t, account, "external", iam.PrincipalDetails{Trust: document(statement{Principal: principals(alice.ARN), Action: "sts:AssumeRole",
 		Condition: map[string]any{"StringEquals": map[string]string{"sts:ExternalId": "secret"}}})})
 	session := s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role})
 	seconds := func(n int32) sts.AssumeRoleInput { return sts.AssumeRoleInput{RoleArn: &role, DurationSeconds: &n} }
@@ -271,7 +271,7 @@ func TestSessionTokens(t *testing.T) {
 	s := newServer(t, options{})
 	_, key := s.newKey(t)
 	alice := s.user(t, account, "alice")
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN), Policies: named([]string{identityPolicy("kms:DescribeKey")})})
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN), Policies: named([]string{identityPolicy("kms:DescribeKey")})})
 	good := s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role, DurationSeconds: aws.Int32(900)})
 	other := s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role})
 	raw, err := base64.StdEncoding.DecodeString(good.SessionToken)
@@ -354,7 +354,7 @@ func sealedSecret(t *testing.T, s *server, id string) []byte {
 func TestHostileForms(t *testing.T) {
 	s := newServer(t, options{})
 	alice := s.user(t, account, "alice")
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN)})
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN)})
 	assume := "Action=AssumeRole&Version=2011-06-15&RoleSessionName=work&RoleArn=" + url.QueryEscape(role)
 	for _, test := range []struct {
 		name, body, target string
@@ -435,7 +435,7 @@ func TestRevivedRole(t *testing.T) {
 	s := newServer(t, options{})
 	key, _ := s.newKey(t)
 	alice := s.user(t, account, "alice")
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN),
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN),
 		Policies: map[string]string{"all": document(statement{Action: "kms:*", Resource: "*"})}})
 	c := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role}), region)
 	if err := describeWith(t, c, key); err != nil {

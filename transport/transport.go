@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport/sigv4"
 )
 
@@ -47,7 +48,8 @@ type Config struct {
 // handler serves POST /.
 type handler struct {
 	cfg      Config
-	kms, sts *sigv4.Verifier[*service.Identity]
+	iam      *iam.Directory
+	kms, sts *sigv4.Verifier[*iam.Identity]
 	metrics  *metrics
 }
 
@@ -59,13 +61,13 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	h := &handler{cfg: cfg}
+	h := &handler{cfg: cfg, iam: cfg.Service.IAM()}
 	var err error
 	if h.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
 	}
-	h.kms = sigv4.New(sigv4.Config[*service.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
-	h.sts = sigv4.New(sigv4.Config[*service.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.kms = sigv4.New(sigv4.Config[*iam.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.sts = sigv4.New(sigv4.Config[*iam.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
 
 	r := mux.NewRouter().SkipClean(true)            // no redirects: a signature is for one path
 	r.Methods(http.MethodPost).HandlerFunc(h.serve) // which takes no path but /
@@ -84,27 +86,27 @@ func serves(regions []string) func(string) bool {
 }
 
 // lookup finds the key that a signature is checked with.
-func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*service.Identity], error) {
-	who, signing, err := h.cfg.Service.Credentials(ctx, service.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
+func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam.Identity], error) {
+	who, signing, err := h.iam.Credentials(ctx, iam.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
 		Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken}, func(secret []byte) [32]byte {
 		return sigv4.SigningKey(secret, scope)
 	})
-	if errors.Is(err, service.ErrUnknownAccessKey) {
+	if errors.Is(err, iam.ErrUnknownCredential) {
 		err = sigv4.ErrUnknownKey
 	}
-	return sigv4.Key[*service.Identity]{Signing: signing, Principal: who}, err
+	return sigv4.Key[*iam.Identity]{Signing: signing, Principal: who}, err
 }
 
 // authenticate finds out who sends a request, by its signature or, when it has none, by a client certificate that the
 // listener has verified.
-func (h *handler) authenticate(v *sigv4.Verifier[*service.Identity], r *http.Request, body []byte, x *exchange) error {
+func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
 	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		leaf := r.TLS.PeerCertificates[0]
 		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
 			return errExpiredCertificate
 		}
-		who, err := h.cfg.Service.CertificateIdentity(r.Context(), leaf.Raw)
-		if errors.Is(err, service.ErrUnknownAccessKey) {
+		who, err := h.iam.CertificateIdentity(r.Context(), leaf.Raw)
+		if errors.Is(err, iam.ErrUnknownCredential) {
 			return errUnknownCertificate
 		}
 		if err != nil {
@@ -121,7 +123,7 @@ func (h *handler) authenticate(v *sigv4.Verifier[*service.Identity], r *http.Req
 		return err
 	}
 	x.caller.Identity, x.caller.Region = *who, scope.Region
-	h.cfg.Service.Authenticated(who, scope.Region, scope.Service)
+	h.iam.AddUse(who, scope.Region, scope.Service)
 	return nil
 }
 
@@ -132,13 +134,13 @@ func init() { uuid.EnableRandPool() }
 type exchange struct {
 	name   string // of the operation, "unknown" until it is found
 	sts    bool   // of AWS STS: it is answered in XML
-	caller service.Caller
+	caller iam.Caller
 	begun  time.Time
 }
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{name: "unknown", begun: h.cfg.Now()}
-	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
+	x.caller = iam.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
 	if h.cfg.AnswerWithin > 0 {

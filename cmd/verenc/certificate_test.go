@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -27,7 +27,7 @@ func TestClientCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.PutCertificate(t.Context(), &service.Certificate{Fingerprint: service.Fingerprint(pair.Certificate[0]), PrincipalARN: "arn:aws:iam::111122223333:root", CreatedAt: time.Now()})
+	err = db.PutCertificate(t.Context(), &iam.Certificate{Fingerprint: iam.Fingerprint(pair.Certificate[0]), PrincipalARN: "arn:aws:iam::111122223333:root", CreatedAt: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -57,7 +57,7 @@ accounts:
 	if !slices.Equal(d.Accounts, []string{"111122223333", "000000000000"}) || len(d.Principals) != 3 {
 		t.Errorf("%+v", d)
 	}
-	if app.ARN != "arn:aws:iam::111122223333:user/team/app" || app.Path() != "/team/" || app.Name != "app" || app.Kind != service.KindUser ||
+	if app.ARN != "arn:aws:iam::111122223333:user/team/app" || app.Path() != "/team/" || app.Name != "app" || app.Kind != iam.KindUser ||
 		app.Place != filepath.Join(dir, "principals.yaml")+":5:7" {
 		t.Errorf("%+v", app)
 	}
@@ -97,24 +97,24 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"twice", user("        path: /a/\n        path: /b/"), `f.yaml:6:9: user app has "path" twice`},
 		{"user twice", user("      app:"), `f.yaml:5:7: users has "app" twice`},
 		{"name", "accounts:\n  '111122223333':\n    users:\n      a*p: {}", `f.yaml:4:7: user a*p: name: "a*p" is not`},
-		{"name that is none", "accounts:\n  '111122223333':\n    users:\n      ? [a]\n      : {}", "f.yaml:4:9: users has a name that is no text"},
-		{"path", user("        path: x"), `f.yaml:5:15: user app: path: "x" does not begin and end with /`},
+		{"name that is none", "accounts:\n  '111122223333':\n    users:\n      ? [a]\n      : {}", "f.yaml:4:9: users has a name that is not a scalar"},
+		{"path", user("        path: x"), `f.yaml:5:15: user app: path: "x" must begin and end with /`},
 		{"path with a wildcard", user("        path: /*/"), `f.yaml:5:15: user app: path`},
-		{"path that is a list", user("        path: []"), "f.yaml:5:15: path must be a text"},
+		{"path that is a list", user("        path: []"), "f.yaml:5:15: path must be a string"},
 		{"tag", user("        tags: {'aws:x': y}"), `f.yaml:5:16: user app: tags.aws:x: keys that begin with aws: are reserved`},
-		{"tags in two cases", user("        tags: {A: 1, a: 2}"), `f.yaml:5:22: user app: tags.a: the key differs from A in case only`},
+		{"tags in two cases", user("        tags: {A: 1, a: 2}"), `f.yaml:5:22: user app: tags.a: the key differs only in case from A`},
 		{"tag's value", user("        tags: {a: 'b<c'}"), "tags.a: the value is not up to 256"},
 		{"policy's name", user("        policies: {'a b': " + allowList + "}"), "f.yaml:5:20: user app: policies.a b: the name is not"},
 		{"policy", user("        policies: {a: {Version: 2012-10-17, Statement: {Effect: Allow}}}"), "f.yaml:5:20: user app: policies.a: Statement 1"},
 		{"policy of another kind", user("        policies: {a: " + trustUsers + "}"), "f.yaml:5:20: user app: policies.a: Statement 1"},
-		{"no policy", user("        policies: {a: }"), "f.yaml:5:23: policies.a must be a text"},
+		{"no policy", user("        policies: {a: }"), "f.yaml:5:23: policies.a must be a string"},
 		{"policy that is no JSON", user("        policies: {a: Allow}"), "f.yaml:5:20: user app: policies.a: Syntax errors in policy."},
 		{"no file", user("        policies: {a: {file: none.json}}"), "f.yaml:5:23: policies.a: open " + filepath.Join("dir", "none.json")},
-		{"alias", user("        tags: &x {a: b}\n        policies: {a: {Statement: *x}}"), "policies.a: line 6: anchors and aliases are not taken"},
-		{"alias for a mapping", user("        tags: &x {a: b}\n        policies: *x"), "f.yaml:6:19: policies must be a mapping (anchors and aliases are not taken)"},
+		{"alias", user("        tags: &x {a: b}\n        policies: {a: {Statement: *x}}"), "policies.a: line 6: anchors and aliases are not supported"},
+		{"alias for a mapping", user("        tags: &x {a: b}\n        policies: *x"), "f.yaml:6:19: policies must be a mapping (anchors and aliases are not supported)"},
 		{"odd number", user("        policies: {a: {Statement: 0x10}}"), `policies.a: line 5: "0x10" needs quotes`},
 		{"boundary", user("        boundary: {Statement: []}"), "f.yaml:5:19: user app: boundary: Statement must not be empty"},
-		{"empty boundary", user("        boundary: ''"), "f.yaml:5:19: boundary must be a policy, not an empty text"},
+		{"empty boundary", user("        boundary: ''"), "f.yaml:5:19: boundary must be a policy, not an empty string"},
 		{"no trust", role("        path: /"), "f.yaml:4:7: role app: trust: a role needs a trust policy"},
 		{"trust", role("        trust: " + allowList), "f.yaml:5:16: role app: trust: Policy contains a statement with no principal."},
 		{"short session", role("        trust: " + trustUsers + "\n        max_session: 60"), "f.yaml:6:22: role app: max_session: 60 is not 3600 to 43200 seconds"},
@@ -177,17 +177,17 @@ func FuzzDeclaration(f *testing.F) {
 	})
 }
 
-func write(t *testing.T, d *service.Declaration) string {
+func write(t *testing.T, d *iam.Declaration) string {
 	t.Helper()
-	var principals []*service.Principal
-	var certificates []*service.Certificate
+	var principals []*iam.Principal
+	var certificates []*iam.Certificate
 	for _, p := range d.Principals {
 		principals = append(principals, &p.Principal)
 		for _, fingerprint := range p.Certificates {
-			certificates = append(certificates, &service.Certificate{Fingerprint: fingerprint, PrincipalARN: p.ARN})
+			certificates = append(certificates, &iam.Certificate{Fingerprint: fingerprint, PrincipalARN: p.ARN})
 		}
 	}
-	slices.SortStableFunc(principals, func(a, b *service.Principal) int { return strings.Compare(a.ARN, b.ARN) })
+	slices.SortStableFunc(principals, func(a, b *iam.Principal) int { return strings.Compare(a.ARN, b.ARN) })
 	root, err := declarationOf(principals, certificates)
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +200,7 @@ func write(t *testing.T, d *service.Declaration) string {
 }
 
 // meaning is a declaration without its writing.
-func meaning(t *testing.T, d *service.Declaration) map[string]any {
+func meaning(t *testing.T, d *iam.Declaration) map[string]any {
 	t.Helper()
 	value := func(text string) (v any) {
 		if text == "" {

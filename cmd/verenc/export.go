@@ -14,16 +14,16 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
-func (m management) export() *cobra.Command {
-	return m.command("export", "Print the declaration of all users and roles there are, which verenc apply takes", func(j *job) error {
-		principals, err := j.service.Principals(j.ctx)
+func (m principalCommands) export() *cobra.Command {
+	return m.command("export", "Print all users and roles as a declaration for verenc apply", func(j *job) error {
+		principals, err := j.directory.Principals(j.ctx)
 		if err != nil {
 			return err
 		}
-		certificates, err := j.service.Certificates(j.ctx)
+		certificates, err := j.directory.Certificates(j.ctx)
 		if err != nil {
 			return err
 		}
@@ -36,7 +36,7 @@ func (m management) export() *cobra.Command {
 }
 
 // declarationOf makes of principals, in order of their ARNs, what readDeclaration reads.
-func declarationOf(principals []*service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
+func declarationOf(principals []*iam.Principal, certificates []*iam.Certificate) (*yaml.Node, error) {
 	accounts := emptyMapping()
 	for _, p := range principals {
 		declared, err := declare(p, certificates)
@@ -51,7 +51,7 @@ func declarationOf(principals []*service.Principal, certificates []*service.Cert
 }
 
 // showPrincipal prints a principal as its declaration, and what no declaration has.
-func (j *job) showPrincipal(kind service.PrincipalKind) error {
+func (j *job) showPrincipal(kind iam.PrincipalKind) error {
 	p, err := j.find(kind, j.args[0])
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 	put(shown, "arn", textNode(p.ARN))
 	put(shown, "id", textNode(p.UniqueID))
 	put(shown, "created", textNode(p.CreatedAt.Format(time.RFC3339)))
-	keys, err := j.service.AccessKeys(j.ctx, p.ARN)
+	keys, err := j.directory.AccessKeys(j.ctx, p.ARN)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 		row := describeAccessKey(k)
 		put(within(shown, "access_keys"), k.ID, textNode(row[1]+", last used "+row[3]))
 	}
-	certificates, err := j.service.Certificates(j.ctx)
+	certificates, err := j.directory.Certificates(j.ctx)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 }
 
 // declare makes a principal's part of the declaration. The certificates are those of all.
-func declare(p *service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
+func declare(p *iam.Principal, certificates []*iam.Certificate) (*yaml.Node, error) {
 	d := emptyMapping()
 	if path := p.Path(); path != "/" {
 		put(d, "path", textNode(path))

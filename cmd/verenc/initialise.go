@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 // initOptions are the flags of verenc init.
@@ -38,7 +38,7 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	if err := p.service.InitServiceObjects(ctx); err != nil {
 		return err
 	}
-	cred, err := p.service.CreateRootAccessKey(ctx, c.Account)
+	cred, err := p.service.IAM().CreateRootAccessKey(ctx, c.Account)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 	return &credentialFile{path: path}, nil
 }
 
-func (f *credentialFile) write(cred *service.Credential) error {
+func (f *credentialFile) write(cred *iam.Credential) error {
 	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", cred.AccessKeyID, []byte(cred.SecretAccessKey))
 	defer clear(text)
 	var err error

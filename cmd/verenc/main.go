@@ -104,7 +104,9 @@ func newRoot() *cobra.Command {
 			},
 		},
 	)
-	admin := management{config: func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }}
-	root.AddCommand(admin.commands()...)
+	principals := principalCommands{config: func(cmd *cobra.Command) (*Config, error) {
+		return readConfig(*path, cmd.Flags(), os.Environ)
+	}}
+	root.AddCommand(principals.all()...)
 	return root
 }

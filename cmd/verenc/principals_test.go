@@ -72,13 +72,13 @@ func TestUsersAndRoles(t *testing.T) {
 	contains(t, s.does(t, "user", "show", "app"), "arn: "+userARN+"team/app\n", "id: AIDA", "team: blue/green", "policies:\n  list:\n    Version: \"2012-10-17\"\n", "boundary:\n")
 	contains(t, s.does(t, "role", "show", "auditor"), "max_session: 7200\n", "trust:\n")
 
-	refused(t, s.run(t, "user", "create", "APP"), "user APP is there already, as "+userARN+"team/app")
+	refused(t, s.run(t, "user", "create", "APP"), "user APP exists already, as "+userARN+"team/app")
 	refused(t, s.run(t, "user", "create", "b", "--policy", "list"), "--policy list: give NAME=VALUE")
 	refused(t, s.run(t, "user", "create", "b", "--policy", "list=none.json"), "open none.json")
 	refused(t, s.run(t, "user", "create", "b", "--policy", "list=trust.json"), "user b: policies.list: Statement 1")
 	refused(t, s.run(t, "role", "create", "b"), "role b: trust: a role needs a trust policy")
 	refused(t, s.run(t, "user", "create"), "accepts 1 arg")
-	refused(t, s.run(t, "user"), "name what to do")
+	refused(t, s.run(t, "user"), "name a subcommand")
 	refused(t, s.run(t, "user", "show", "partner"), "there is no user partner in account 111122223333", "--account")
 	contains(t, s.does(t, "user", "show", "partner", "--account", "444455556666"), "user/partner")
 
@@ -101,7 +101,7 @@ func TestAccessKeyCommands(t *testing.T) {
 	var complaint strings.Builder
 	lost := s.command(t, "access-key", "create", "--user", "app")
 	lost.Stdout, lost.Stderr = full, &complaint
-	if err := lost.Run(); err == nil || !strings.Contains(complaint.String(), "it is deleted again") || strings.Contains(database.does(t, "access-key", "list", "--user", "app"), "AKIA") {
+	if err := lost.Run(); err == nil || !strings.Contains(complaint.String(), "the access key is deleted again") || strings.Contains(database.does(t, "access-key", "list", "--user", "app"), "AKIA") {
 		t.Errorf("an access key that could not be shown: %v, %s", err, complaint.String())
 	}
 	first := credentials.FindStringSubmatch(s.does(t, "access-key", "create", "--user", "app"))
@@ -167,7 +167,7 @@ func TestCertificateCommands(t *testing.T) {
 	s.does(t, "user", "create", "other")
 	s.does(t, "certificate", "map", certificate, "--user", "app")
 	contains(t, s.does(t, "certificate", "list"), fingerprint, userARN+"app\n")
-	refused(t, s.run(t, "certificate", "map", fingerprint, "--user", "other"), "is mapped to "+userARN+"app already")
+	refused(t, s.run(t, "certificate", "map", fingerprint, "--user", "other"), "is already mapped to "+userARN+"app")
 	refused(t, s.run(t, "certificate", "map", certificate), `"user"`)
 	refused(t, s.run(t, "certificate", "map", certificate, "--user", "none"), "there is no user none")
 	refused(t, s.run(t, "certificate", "map", "none.pem", "--user", "app"), "open none.pem")
@@ -236,7 +236,7 @@ func TestApplyRefuses(t *testing.T) {
 	}
 	s.does(t, "user", "create", "app")
 	s.copyTestdata(t, "list.json")
-	refused(t, s.run(t, "apply", "-f", "principals.yaml"), "nothing was changed", "principals.yaml:5:7: user app is there as "+userARN+"app, and an ARN can't be changed")
+	refused(t, s.run(t, "apply", "-f", "principals.yaml"), "nothing was changed", "principals.yaml:5:7: user app exists as "+userARN+"app, and an ARN can't be changed")
 	refused(t, s.run(t, "apply", "-f", "none.yaml"), "open none.yaml")
 	refused(t, s.run(t, "apply"), `"file"`)
 	if users := s.does(t, "user", "list"); strings.Count(users, "arn:") != 1 {

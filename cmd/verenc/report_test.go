@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
@@ -76,17 +77,17 @@ func reported(t *testing.T) *service.KeyReport {
 	}
 	must(db.RecordUses(ctx, []service.KeyUse{{Region: region, KeyID: rotating.ID, Operation: "Decrypt", At: ago(1), EventID: "e1", RequestID: "r1"},
 		{Region: region, KeyID: doomed.ID, Operation: "Sign", At: ago(95), EventID: "e2", RequestID: "r2"}}))
-	user := func(name, policy string) *service.Principal {
-		p := &service.Principal{ARN: "arn:aws:iam::111122223333:user/" + name, Account: account, Kind: service.KindUser, CreatedAt: ago(400)}
+	user := func(name, policy string) *iam.Principal {
+		p := &iam.Principal{ARN: "arn:aws:iam::111122223333:user/" + name, Account: account, Kind: iam.KindUser, CreatedAt: ago(400)}
 		p.Name, p.UniqueID = name, "AIDA"+strings.ToUpper(name)
 		if policy != "" {
 			p.Policies = map[string]string{"own": policy}
 		}
 		return p
 	}
-	role := &service.Principal{ARN: "arn:aws:iam::111122223333:role/backup", Account: account, Kind: service.KindRole, CreatedAt: ago(400)}
+	role := &iam.Principal{ARN: "arn:aws:iam::111122223333:role/backup", Account: account, Kind: iam.KindRole, CreatedAt: ago(400)}
 	role.Name, role.UniqueID, role.Trust = "backup", "AROABACKUP", `{"Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"sts:AssumeRole"}}`
-	for _, p := range []*service.Principal{user("alice", ""), user("bob", `{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`),
+	for _, p := range []*iam.Principal{user("alice", ""), user("bob", `{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`),
 		user("carol", `{"Statement":{"Effect":"Allow","Action":["kms:Decrypt","kms:Describe*"],"Resource":"*"}}`), role} {
 		must(db.PutPrincipal(ctx, p))
 	}
@@ -97,13 +98,13 @@ func reported(t *testing.T) *service.KeyReport {
 	for _, g := range []*service.Grant{grant, foreign} {
 		must(db.InsertGrant(ctx, g, 10))
 	}
-	for _, k := range []*service.AccessKey{{ID: "AKIAROOTROOTROOTROOT", PrincipalARN: "arn:aws:iam::111122223333:root", Enabled: true, CreatedAt: ago(400)},
+	for _, k := range []*iam.AccessKey{{ID: "AKIAROOTROOTROOTROOT", PrincipalARN: "arn:aws:iam::111122223333:root", Enabled: true, CreatedAt: ago(400)},
 		{ID: "AKIAALICEALICEALICE2", PrincipalARN: "arn:aws:iam::111122223333:user/alice", CreatedAt: ago(10)},
 		{ID: "AKIABOBBOBBOBBOBBOB2", PrincipalARN: "arn:aws:iam::111122223333:user/bob", Enabled: true, CreatedAt: ago(10)}} {
 		k.Account, k.SealedSecret = account, []byte("sealed")
 		must(db.InsertAccessKey(ctx, k, 2))
 	}
-	must(db.RecordAccessKeyUses(ctx, []service.AccessKeyUse{{ID: "AKIABOBBOBBOBBOBBOB2", At: ago(1), Region: region, Service: "kms"}}))
+	must(db.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{{ID: "AKIABOBBOBBOBBOBBOB2", At: ago(1), Region: region, Service: "kms"}}))
 
 	s, err := service.New(service.Config{Store: db, Token: noToken{}, Log: zap.NewNop(), Audit: record.NoAudit, Now: func() time.Time { return now }})
 	must(err)

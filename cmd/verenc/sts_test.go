@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -15,7 +15,7 @@ import (
 func TestClientsAssumeRoles(t *testing.T) {
 	s := initialised(t)
 	const alice, role, session = "arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:role/reader", "arn:aws:sts::111122223333:assumed-role/reader/cli"
-	s.giveTo(t, alice, &service.Principal{ARN: role, Kind: service.KindRole, PrincipalDetails: service.PrincipalDetails{Name: "reader", UniqueID: "AROAREADER",
+	s.giveTo(t, alice, &iam.Principal{ARN: role, Kind: iam.KindRole, PrincipalDetails: iam.PrincipalDetails{Name: "reader", UniqueID: "AROAREADER",
 		Trust:    `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + alice + `"},"Action":"sts:AssumeRole"}}`,
 		Policies: map[string]string{"read": `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:ListKeys","Resource":"*"}}`}}})
 	r := s.serve(t)
@@ -79,14 +79,14 @@ func TestClientsAssumeRoles(t *testing.T) {
 }
 
 // giveTo makes the site's access key that of a user, and puts other principals beside.
-func (s *site) giveTo(t *testing.T, user string, others ...*service.Principal) {
+func (s *site) giveTo(t *testing.T, user string, others ...*iam.Principal) {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{Path: s.path("kms.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := user[strings.LastIndex(user, "/")+1:]
-	for _, p := range append(others, &service.Principal{ARN: user, Kind: service.KindUser, PrincipalDetails: service.PrincipalDetails{Name: name, UniqueID: "AIDA" + strings.ToUpper(name)}}) {
+	for _, p := range append(others, &iam.Principal{ARN: user, Kind: iam.KindUser, PrincipalDetails: iam.PrincipalDetails{Name: name, UniqueID: "AIDA" + strings.ToUpper(name)}}) {
 		p.Account, p.CreatedAt = "111122223333", time.Now()
 		if err := db.PutPrincipal(t.Context(), p); err != nil {
 			t.Fatal(err)

@@ -1,11 +1,17 @@
 package service_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/record"
+	"github.com/verenc/kms/service/store"
 )
 
 const (
@@ -18,22 +24,34 @@ const (
 		{"Sid":"NoTest","Effect":"Deny","Action":"*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}}]}`
 )
 
+// noToken is the token of a service that must not need one.
+type noToken struct{ service.Token }
+
 // explaining is a service with a key, its alias, a grant, two users and a role.
 func explaining(t *testing.T) (*service.Service, string) {
 	t.Helper()
-	s, db := administered(t)
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db"), Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, db)
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: db, Token: noToken{}, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	now := time.Unix(1, 0)
 	k := &service.Key{ID: explainedKey, Account: account, Region: region, Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: "AWS_KMS",
 		State: service.StateEnabled, Policy: delegating, CreatedAt: now}
-	app, idle, role := plainPrincipal(service.KindUser, "/", "app"), plainPrincipal(service.KindUser, "/", "idle"), plainPrincipal(service.KindRole, "/", "auditor")
+	app, idle, role := newPrincipal(account, iam.KindUser, "app"), newPrincipal(account, iam.KindUser, "idle"), newPrincipal(account, iam.KindRole, "auditor")
 	app.Policies = map[string]string{"z-list": `{"Statement":{"Effect":"Allow","Action":"kms:List*","Resource":"*"}}`, "blue": onlyBlue}
 	role.Boundary = `{"Statement":{"Effect":"Allow","Action":"kms:List*","Resource":"*"}}`
-	for _, p := range []*service.Principal{app, idle, role} {
-		createPrincipal(t, s, p)
+	role.Trust = `{"Statement":{"Effect":"Allow","Principal":{"AWS":"` + account + `"},"Action":"sts:AssumeRole"}}`
+	foreign := newPrincipal("444455556666", iam.KindUser, "partner")
+	for _, p := range []*iam.Principal{app, idle, role, foreign} {
+		if _, err := s.IAM().CreatePrincipal(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
 	}
-	foreign := plainPrincipal(service.KindUser, "/", "partner")
-	foreign.Account, foreign.ARN = "444455556666", "arn:aws:iam::444455556666:user/partner"
-	createPrincipal(t, s, foreign)
 	if err := db.InsertKey(t.Context(), k); err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +64,11 @@ func explaining(t *testing.T) (*service.Service, string) {
 		t.Fatal(err)
 	}
 	return s, made.GrantToken
+}
+
+func newPrincipal(account string, kind iam.PrincipalKind, name string) *iam.Principal {
+	return &iam.Principal{ARN: iam.PrincipalARN(account, kind, "/", name), Account: account, Kind: kind,
+		PrincipalDetails: iam.PrincipalDetails{Name: name}}
 }
 
 func TestExplain(t *testing.T) {

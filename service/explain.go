@@ -5,12 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -52,7 +51,7 @@ var accountActions = []string{"ConnectCustomKeyStore", "CreateCustomKeyStore", "
 // key's state; a role session has no session policies, and members of requests that it does not have are absent. What a
 // grant lets its grantee grant is limited further, by checkNested. Of the operations on aliases it has the key's half.
 func (s *Service) Explain(ctx context.Context, in *ExplainRequest) (*Explanation, error) {
-	c, err := s.callerNamed(ctx, in)
+	c, err := s.callerOf(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +72,7 @@ func (s *Service) Explain(ctx context.Context, in *ExplainRequest) (*Explanation
 	if err != nil {
 		return nil, fmt.Errorf("explain: %w", err)
 	}
-	names, err := s.policyNames(ctx, c)
+	names, err := s.iam.PolicyNames(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -110,38 +109,19 @@ func explanation(d *policy.Decision, r *policy.Request, steps []policy.Step, ide
 	return e
 }
 
-// callerNamed makes the caller that a principal would be.
-func (s *Service) callerNamed(ctx context.Context, in *ExplainRequest) (*Caller, error) {
-	c := &Caller{Identity: Identity{Principal: in.Principal, Account: arn.AccountOf(in.Principal)}, Region: in.Region, SourceIP: in.SourceIP}
+// callerOf returns the caller of a request to be explained.
+func (s *Service) callerOf(ctx context.Context, in *ExplainRequest) (*Caller, error) {
+	if !principalARN.MatchString(in.Principal) {
+		return nil, fmt.Errorf("%q is not the ARN of a principal, such as %s", in.Principal,
+			iam.PrincipalARN("111122223333", iam.KindUser, "/", "app"))
+	}
+	c, err := s.iam.CallerNamed(ctx, in.Principal, "explain")
+	if err != nil {
+		return nil, err
+	}
+	c.Region, c.SourceIP = in.Region, in.SourceIP
 	if in.TLS {
 		c.TLS = &tls.ConnectionState{}
-	}
-	if !principalARN.MatchString(in.Principal) {
-		return nil, fmt.Errorf("%q is not the ARN of a principal, such as %s", in.Principal, PrincipalARN("111122223333", KindUser, "/", "app"))
-	}
-	principal, session := in.Principal, "explain"
-	_, name, isSession := strings.Cut(in.Principal, ":assumed-role/")
-	switch {
-	case in.Principal == arn.Root(c.Account):
-		return c, nil
-	case isSession:
-		name, session, _ = strings.Cut(name, "/")
-		role, err := s.FindPrincipal(ctx, c.Account, KindRole, name)
-		if err != nil {
-			return nil, err
-		}
-		principal = role.ARN
-	}
-	p, err := s.store.Principal(ctx, principal)
-	if errors.Is(err, ErrNoRow) {
-		return nil, fmt.Errorf("there is no %s (verenc user list and verenc role list show all)", principal)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", principal, err)
-	}
-	if p.Kind == KindRole {
-		now := s.now()
-		c.Principal, c.Session = sessionARN(p.ARN, session), &Session{RoleARN: p.ARN, Name: session, IssuedAt: now, ExpiresAt: now.Add(defaultSession * time.Second)}
 	}
 	return c, nil
 }
@@ -170,7 +150,7 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 		return nil, fmt.Errorf("kms:%s is for a key: name it", name)
 	}
 	// The key is looked for as its own account's root user, who is told whether it exists.
-	owner := &Caller{Identity: Identity{Account: c.Account}, Region: c.Region}
+	owner := &Caller{Identity: iam.Identity{Account: c.Account}, Region: c.Region}
 	if a, ok := arn.Parse(in.KeyID); ok {
 		owner.Account = a.Account
 	}
@@ -179,20 +159,4 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 		return nil, fmt.Errorf("find the key: %w", err)
 	}
 	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: use}, nil
-}
-
-// policyNames are the names of a caller's identity policies, in the order of standing.
-func (s *Service) policyNames(ctx context.Context, c *Caller) ([]string, error) {
-	principal := c.Principal
-	if c.Session != nil {
-		principal = c.Session.RoleARN
-	}
-	p, err := s.store.Principal(ctx, principal)
-	if errors.Is(err, ErrNoRow) {
-		return nil, nil // the root user
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", principal, err)
-	}
-	return slices.Sorted(maps.Keys(p.Policies)), nil
 }
