@@ -10,7 +10,8 @@ import (
 // Records returns what keeps the audit records of the service.
 func (s *Service) Records() *record.Recorder { return s.records }
 
-// DeliverRecords puts the records of commands that are pending into the log. Run goes on with it, also when that fails.
+// DeliverRecords puts the records of commands that are pending into the log. Run goes on with it,
+// also when that fails.
 func (s *Service) DeliverRecords(ctx context.Context) { s.delivery.Deliver(ctx) }
 
 // Audited runs an operation and keeps one record of it, as record.Recorder.Request says.

@@ -23,11 +23,12 @@ func (a *countingAuditor) Append(context.Context, *audit.Record) error {
 }
 
 // unrequested are changes that no request of a client asks for: cleaning up, counters, and last uses.
-var unrequested = []string{"AdoptServiceObject", "InsertPendingRecord", "InsertServiceObject", "LeaseIVs", "PutServiceObjectPublic",
+var unrequested = []string{"AdoptServiceObject", "InsertPendingRecord", "InsertServiceObject", "LeaseIVs",
+	"PutServiceObjectPublic",
 	"RecordAccessKeyUses", "RecordUses", "RemovePendingRecord", "RemoveWrappingKey"}
 
-// TestEveryChangeIsRecordedFirst: a method of the Store that changes something writes the record of the request before,
-// and does nothing without it. Whether a new method does must be decided here.
+// TestEveryChangeIsRecordedFirst: a method of the Store that changes something writes the record of
+// the request before, and does nothing without it. Whether a new method does must be decided here.
 func TestEveryChangeIsRecordedFirst(t *testing.T) {
 	store := reflect.TypeFor[Store]()
 	decided := 0
@@ -58,7 +59,8 @@ func TestEveryChangeIsRecordedFirst(t *testing.T) {
 }
 
 // changingVerbs begin the names of methods that change something.
-var changingVerbs = []string{"Adopt", "Change", "Delete", "Enable", "Insert", "Lease", "Put", "Record", "Remove", "Update"}
+var changingVerbs = []string{"Adopt", "Change", "Delete", "Enable", "Insert", "Lease", "Put", "Record", "Remove",
+	"Update"}
 
 // callWithNothing calls a method with zero arguments, and gives its error.
 func callWithNothing(ctx context.Context, s auditedStore, name string) (err error) {
@@ -87,7 +89,8 @@ func TestChangesAreOperations(t *testing.T) {
 	}
 }
 
-// TestBytesAreDecidedOn: bytes in a request are secrets, plaintexts or ciphertexts, unless they are named here.
+// TestBytesAreDecidedOn: bytes in a request are secrets, plaintexts or ciphertexts, unless they are
+// named here.
 func TestBytesAreDecidedOn(t *testing.T) {
 	public := []string{"PublicKey"}
 	s, found := reflect.TypeFor[*Service](), 0
@@ -99,8 +102,10 @@ func TestBytesAreDecidedOn(t *testing.T) {
 		in := reflect.New(m.Type.In(3).Elem())
 		for j := range in.Elem().NumField() {
 			f := in.Elem().Type().Field(j)
-			secret := f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Uint8 && !slices.Contains(public, f.Name) ||
-				strings.Contains(f.Name, "Password") || strings.Contains(f.Name, "GrantToken") || strings.Contains(f.Name, "Credential") || f.Name == "Recipient"
+			secret := f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Uint8 &&
+				!slices.Contains(public, f.Name) ||
+				strings.Contains(f.Name, "Password") || strings.Contains(f.Name, "GrantToken") ||
+				strings.Contains(f.Name, "Credential") || f.Name == "Recipient"
 			if !secret {
 				continue
 			}

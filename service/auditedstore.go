@@ -7,8 +7,9 @@ import (
 	"github.com/verenc/kms/service/record"
 )
 
-// auditedStore writes the record of a request, an event or a command before the first change that it makes, so that no
-// operation can forget it. Changes that belong to none of them (cleaning up after an interrupted request) pass through.
+// auditedStore writes the record of a request, an event or a command before the first change that
+// it makes, so that no operation can forget it. Changes that belong to none of them (cleaning up
+// after an interrupted request) pass through.
 type auditedStore struct{ Store }
 
 func (s auditedStore) InsertKey(ctx context.Context, k *Key) error {

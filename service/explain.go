@@ -13,7 +13,7 @@ import (
 	"github.com/verenc/kms/service/policy"
 )
 
-// ExplainRequest is a request that somebody might make.
+// ExplainRequest is a request to be explained, which nobody makes.
 type ExplainRequest struct {
 	Principal         string // ARN of a user, a role, a role session or an account's root
 	Action            string // kms:Decrypt
@@ -43,13 +43,16 @@ type ExplainedStep struct {
 	Reason  string
 }
 
-// accountActions are those that identity policies alone allow, on no key.
-var accountActions = []string{"ConnectCustomKeyStore", "CreateCustomKeyStore", "CreateKey", "DeleteCustomKeyStore", "DescribeCustomKeyStores",
-	"DisconnectCustomKeyStore", "GenerateRandom", "ListAliases", "ListKeys", "ListRetirableGrants", "UpdateCustomKeyStore"}
+// accountActions are the actions that concern no key. Only identity policies allow them.
+var accountActions = []string{"ConnectCustomKeyStore", "CreateCustomKeyStore", "CreateKey", "DeleteCustomKeyStore",
+	"DescribeCustomKeyStores", "DisconnectCustomKeyStore", "GenerateRandom", "ListAliases", "ListKeys",
+	"ListRetirableGrants", "UpdateCustomKeyStore"}
 
-// Explain decides as a request would be decided on, and accounts for every statement and grant. It does not look at the
-// key's state; a role session has no session policies, and members of requests that it does not have are absent. What a
-// grant lets its grantee grant is limited further, by checkNested. Of the operations on aliases it has the key's half.
+// Explain decides on a request as if it were made, and says what each statement and grant
+// contributes. It does not look at the state of the key. A role session has no session policies,
+// and members of requests that an ExplainRequest lacks are absent. What a grant lets its grantee
+// grant is limited further, by checkNested. Operations on aliases need a second permission, on the
+// alias, which it does not look at.
 func (s *Service) Explain(ctx context.Context, in *ExplainRequest) (*Explanation, error) {
 	c, err := s.callerOf(ctx, in)
 	if err != nil {
@@ -126,7 +129,7 @@ func (s *Service) callerOf(ctx context.Context, in *ExplainRequest) (*Caller, er
 	return c, nil
 }
 
-// accessTo finds what a request is for.
+// accessTo returns what a request wants to do, and to what.
 func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (*access, error) {
 	name := strings.TrimPrefix(in.Action, "kms:")
 	use := keyUse{op: name, keyID: in.KeyID, context: in.EncryptionContext}
@@ -137,19 +140,21 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 	ofAccount := slices.Contains(accountActions, name)
 	switch {
 	case name == "RetireGrant":
-		return nil, errors.New("kms:RetireGrant is decided by each grant: its retiring principal, its grantee if RetireGrant is among its operations, and the account of the key")
+		return nil, errors.New("kms:RetireGrant is decided by each grant: it is allowed to its retiring principal, " +
+			"to its grantee if RetireGrant is among its operations, and to the account of the key")
 	case name == "ReEncrypt":
-		return nil, errors.New("ReEncrypt needs two permissions: kms:ReEncryptFrom on one key and kms:ReEncryptTo on the other")
+		return nil, errors.New("ReEncrypt needs two permissions: kms:ReEncryptFrom on one key " +
+			"and kms:ReEncryptTo on the other")
 	case !ofKey && !ofAccount:
-		return nil, fmt.Errorf("%q is no action of AWS KMS: actions are such as kms:Decrypt, in this writing", in.Action)
+		return nil, fmt.Errorf("%q is not an action of AWS KMS; kms:Decrypt is one, and case matters", in.Action)
 	case ofAccount && in.KeyID == "":
 		return &access{action: "kms:" + name, account: c.Account, arns: anyResource, use: use}, nil
 	case ofAccount:
-		return nil, fmt.Errorf("kms:%s is for no key: leave it out", name)
+		return nil, fmt.Errorf("kms:%s concerns no key: leave the key out", name)
 	case in.KeyID == "":
-		return nil, fmt.Errorf("kms:%s is for a key: name it", name)
+		return nil, fmt.Errorf("kms:%s concerns a key: name one", name)
 	}
-	// The key is looked for as its own account's root user, who is told whether it exists.
+	// The key is looked up for the root user of its account, who may know whether it exists.
 	owner := &Caller{Identity: iam.Identity{Account: c.Account}, Region: c.Region}
 	if a, ok := arn.Parse(in.KeyID); ok {
 		owner.Account = a.Account
@@ -158,5 +163,6 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 	if err != nil {
 		return nil, fmt.Errorf("find the key: %w", err)
 	}
-	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: use}, nil
+	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID),
+		key: k, use: use}, nil
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/verenc/kms/service/iam"
 )
 
-// purposeSelf is the token object under which the service seals secrets of its own: those of access keys and sessions,
-// passwords of custom key stores, import tokens. Each use has additional data of its own.
+// purposeSelf is the token object under which the service seals secrets of its own: those of access
+// keys and sessions, passwords of custom key stores, import tokens. Each use has additional data of
+// its own.
 const purposeSelf = "self"
 
-// InitServiceObjects makes the token objects that the service needs for itself, if they do not exist. Only one process
-// may run it at a time, before any server runs. The row comes first, as in CreateKey, so that a crash leaves no unknown
-// object; running it again finishes the work.
+// InitServiceObjects makes the token objects that the service needs for itself, if they do not
+// exist. Only one process may run it at a time, before any server runs. The row comes first, as in
+// CreateKey, so that a crash leaves no unknown object; running it again finishes the work.
 func (s *Service) InitServiceObjects(ctx context.Context) error {
 	id, err := s.store.ServiceObject(ctx, purposeSelf)
 	if errors.Is(err, ErrNoRow) {

@@ -57,8 +57,8 @@ func (j *job) createAccessKey(f *newKeyFlags) error {
 	})
 }
 
-// writeCredential makes an access key and writes it to a file or to standard output. If that fails, the access key is
-// deleted.
+// writeCredential makes an access key and writes it to a file or to standard output. If that fails,
+// the access key is deleted.
 func (j *job) writeCredential(path string, create func() (*iam.Credential, error)) error {
 	file, err := newCredentialFile(path, j.out)
 	if err != nil {
@@ -115,9 +115,8 @@ func (j *job) rotateAccessKey(f *newKeyFlags, keep, remove bool) error {
 
 func (m principalCommands) listAccessKeys() *cobra.Command {
 	var user string
-	cmd := m.command("list", "List access keys with their last uses, which servers store from time to time", func(j *job) error {
-		return j.listAccessKeys(user)
-	})
+	cmd := m.command("list", "List access keys with their last uses, which servers store from time to time",
+		func(j *job) error { return j.listAccessKeys(user) })
 	cmd.Flags().StringVar(&user, "user", "", "name of a user; default all users, and the root of the account")
 	return cmd
 }

@@ -17,7 +17,8 @@ func (m principalCommands) apply() *cobra.Command {
 	cmd := m.command("apply", "Create and change users and roles as a file declares them; repeating it changes nothing",
 		func(j *job) error { return j.apply(path, prune, dry) })
 	cmd.Flags().StringVarP(&path, "file", "f", "", "YAML file with the declaration; - is standard input")
-	cmd.Flags().BoolVar(&prune, "prune", false, "remove the users and roles of the declared accounts that the file does not declare")
+	cmd.Flags().BoolVar(&prune, "prune", false,
+		"remove the users and roles of the declared accounts that the file does not declare")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print what would change")
 	_ = cmd.MarkFlagRequired("file") // the flag exists
 	return cmd

@@ -35,7 +35,8 @@ import (
 //	        trust: {file: trust.json}
 //	        max_session: 3600              # seconds
 //
-// It is complete: what it does not say of a principal, the principal does not have, but for its access keys.
+// It is complete: what it does not say of a principal, the principal does not have, but for its
+// access keys.
 
 // readDeclaration reads such a file, or returns everything that is wrong with it, with its places.
 func readDeclaration(path string, text []byte) (*iam.Declaration, error) {
@@ -84,7 +85,8 @@ func (r *declarationReader) addProblem(n *yaml.Node, format string, args ...any)
 	r.problems = append(r.problems, fmt.Errorf("%s: %s", r.place(n), fmt.Sprintf(format, args...)))
 }
 
-// mapping calls each for the members of a mapping. Their names must be scalars and unique. No value is an empty mapping.
+// mapping calls each for the members of a mapping. Their names must be scalars and unique. No value
+// is an empty mapping.
 func (r *declarationReader) mapping(n *yaml.Node, what string, each func(key, value *yaml.Node)) {
 	if isNull(n) {
 		return
@@ -224,7 +226,8 @@ func (r *declarationReader) seconds(n *yaml.Node) int32 {
 	return int32(v)
 }
 
-// reference reads a mapping that has one member, of one of the given names. A value of another kind has no name.
+// reference reads a mapping that has one member, of one of the given names. A value of another kind
+// has no name.
 func (r *declarationReader) reference(n *yaml.Node, what string, names ...string) (name, value string) {
 	if n.Kind != yaml.MappingNode || len(n.Content) != 2 || !slices.Contains(names, n.Content[0].Value) {
 		return "", ""
@@ -269,7 +272,8 @@ func (r *declarationReader) certificates(n *yaml.Node) (fingerprints []string) {
 	return fingerprints
 }
 
-// policy returns the JSON of a policy, which is in another file, or is written here as a mapping or as a string of JSON.
+// policy returns the JSON of a policy, which is in another file, or is written here as a mapping or
+// as a string of JSON.
 func (r *declarationReader) policy(n *yaml.Node, what string) string {
 	if name, path := r.reference(n, what, "file"); name != "" {
 		text, err := readPolicy(r.resolve(path))

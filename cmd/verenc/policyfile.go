@@ -27,7 +27,8 @@ func readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-// readPolicy reads a policy from a file of JSON or YAML, and returns its JSON. Without a path there is no policy.
+// readPolicy reads a policy from a file of JSON or YAML, and returns its JSON. Without a path there
+// is no policy.
 func readPolicy(path string) (string, error) {
 	if path == "" {
 		return "", nil

@@ -16,8 +16,8 @@ import (
 	"github.com/verenc/kms/service/store"
 )
 
-// principalCommands makes the commands that manage principals. They work on the database, beside running servers, which see
-// each change within a second.
+// principalCommands makes the commands that manage principals. They work on the database, beside
+// running servers, which see each change within a second.
 type principalCommands struct {
 	config func(*cobra.Command) (*Config, error) // reads the configuration, which is not checked yet
 }
@@ -48,7 +48,8 @@ func group(name, short string, members ...*cobra.Command) *cobra.Command {
 	return g
 }
 
-// command makes a command that needs only the database. use is its name and the names of its arguments.
+// command makes a command that needs only the database. use is its name and the names of its
+// arguments.
 func (m principalCommands) command(use, short string, run func(*job) error) *cobra.Command {
 	return m.commandWith(use, short, openDatabase, run)
 }

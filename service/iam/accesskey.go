@@ -13,7 +13,8 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// maxAccessKeys are of one user (AWS page "IAM and AWS STS quotas"): two, so that one can replace the other.
+// maxAccessKeys are of one user (AWS page "IAM and AWS STS quotas"): two, so that one can replace
+// the other.
 const maxAccessKeys = 2
 
 // AccessKey is a SigV4 credential. Its secret is stored sealed by the token and bound to ID.
@@ -62,8 +63,8 @@ func (d *Directory) newCredential(prefix string) (*Credential, error) {
 // accessKeyData is the additional data that binds a sealed secret to its access key and to this use.
 func accessKeyData(id string) string { return "verenc-kms/access-key/1|" + id }
 
-// CreateAccessKey makes an access key of a user, or of the root principal of an account. Its secret is stored sealed by
-// the token, bound to its id, and returned this once.
+// CreateAccessKey makes an access key of a user, or of the root principal of an account. Its secret
+// is stored sealed by the token, bound to its id, and returned this once.
 func (d *Directory) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
 	if kindOf(principal) == KindRole {
 		return nil, fmt.Errorf("%s is a role and has no access keys: AssumeRole gives temporary credentials", principal)
@@ -78,10 +79,11 @@ func (d *Directory) CreateAccessKey(ctx context.Context, account, principal stri
 		return nil, fmt.Errorf("seal access key: %w", err)
 	}
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
-	err = d.records.Command(ctx, "CreateAccessKey", aboutPrincipal(principal), parameters, func(ctx context.Context) error {
-		return d.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal,
-			SealedSecret: sealed, Enabled: true, CreatedAt: d.now()}, maxAccessKeys)
-	})
+	err = d.records.Command(ctx, "CreateAccessKey", aboutPrincipal(principal), parameters,
+		func(ctx context.Context) error {
+			return d.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal,
+				SealedSecret: sealed, Enabled: true, CreatedAt: d.now()}, maxAccessKeys)
+		})
 	if err != nil {
 		clear(created.SecretAccessKey)
 	}
@@ -105,9 +107,10 @@ func (d *Directory) CreateRootAccessKey(ctx context.Context, account string) (*C
 	return d.CreateAccessKey(ctx, account, arn.Root(account))
 }
 
-// RotateAccessKey gives a user who has one access key a second one, and returns the id of the first. The first stays as
-// it is, until its users have the second.
-func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal) (created *Credential, first string, err error) {
+// RotateAccessKey gives a user who has one access key a second one, and returns the id of the
+// first. The first stays as it is, until its users have the second.
+func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal) (
+	created *Credential, first string, err error) {
 	keys, err := d.store.AccessKeys(ctx, user.ARN)
 	switch {
 	case err != nil:
@@ -147,7 +150,8 @@ func (d *Directory) AccessKeys(ctx context.Context, principal string) ([]AccessK
 	return all, nil
 }
 
-// EnableAccessKey enables or disables an access key. Running servers accept, or refuse, its requests within a second.
+// EnableAccessKey enables or disables an access key. Running servers accept, or refuse, its
+// requests within a second.
 func (d *Directory) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
 	status := map[bool]string{true: "Active", false: "Inactive"}[enabled]
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}, {Name: "status", Value: status}}
@@ -184,7 +188,8 @@ func (d *Directory) AddUse(who *Identity, region, service string) {
 	d.uses.Add(who.AccessKeyID, AccessKeyUse{ID: who.AccessKeyID, At: d.now(), Region: region, Service: service})
 }
 
-// StoreUses stores the last uses that AddUse has remembered. Those that can't be stored are kept for the next time.
+// StoreUses stores the last uses that AddUse has remembered. Those that can't be stored are kept
+// for the next time.
 func (d *Directory) StoreUses(ctx context.Context) error {
 	return d.uses.Store(func(uses []AccessKeyUse) error { return d.store.RecordAccessKeyUses(ctx, uses) })
 }

@@ -21,7 +21,8 @@ func TestAccessKeysOfUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	second, old, err := dir.RotateAccessKey(t.Context(), user)
-	if err != nil || old != first.AccessKeyID || second.AccessKeyID == old || bytes.Equal(second.SecretAccessKey, first.SecretAccessKey) {
+	if err != nil || old != first.AccessKeyID || second.AccessKeyID == old ||
+		bytes.Equal(second.SecretAccessKey, first.SecretAccessKey) {
 		t.Fatalf("%s, %v", old, err)
 	}
 	_, err = dir.CreateAccessKey(t.Context(), account, user.ARN)
@@ -41,7 +42,8 @@ func TestAccessKeysOfUser(t *testing.T) {
 		t.Fatal(all, err)
 	}
 	for _, k := range all {
-		if isFirst := k.ID == old; k.Enabled == isFirst || (k.LastUse == nil) != isFirst || !isFirst && !reflect.DeepEqual(*k.LastUse, use) {
+		if isFirst := k.ID == old; k.Enabled == isFirst || (k.LastUse == nil) != isFirst ||
+			!isFirst && !reflect.DeepEqual(*k.LastUse, use) {
 			t.Errorf("%+v, last %+v", k.AccessKey, k.LastUse)
 		}
 	}

@@ -41,8 +41,8 @@ func (i *Identity) stored() string {
 	return i.Principal
 }
 
-// UserIdentity describes a caller for an audit record (AWS page "CloudTrail userIdentity element"). When the principal
-// can't be looked up its unique id is left out, since the record matters more.
+// UserIdentity describes a caller for an audit record (AWS page "CloudTrail userIdentity element").
+// When the principal can't be looked up its unique id is left out, since the record matters more.
 func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdentity {
 	u := audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID}
 	if c.Principal == arn.Root(c.Account) {
@@ -67,8 +67,8 @@ func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdent
 	return u
 }
 
-// GlobalCondition returns the value of a global condition key that the origin of a request gives (AWS page "AWS global
-// condition context keys").
+// GlobalCondition returns the value of a global condition key that the origin of a request gives
+// (AWS page "AWS global condition context keys").
 func (d *Directory) GlobalCondition(c *Caller, key string) (value string, known bool) {
 	switch key {
 	case "aws:sourceip":
@@ -91,8 +91,8 @@ func (d *Directory) GlobalCondition(c *Caller, key string) (value string, known 
 	return "", false
 }
 
-// CallerNamed returns the caller that a principal would be: an account's root, a user, or a session of a role. A role is
-// represented by a session of the given name.
+// CallerNamed returns the caller that a principal would be: an account's root, a user, or a session
+// of a role. A role is represented by a session of the given name.
 func (d *Directory) CallerNamed(ctx context.Context, principal, sessionName string) (*Caller, error) {
 	c := &Caller{Identity: Identity{Principal: principal, Account: arn.AccountOf(principal)}}
 	if principal == arn.Root(c.Account) {
@@ -116,7 +116,8 @@ func (d *Directory) CallerNamed(ctx context.Context, principal, sessionName stri
 	if p.Kind == KindRole {
 		now := d.now()
 		c.Principal = SessionARN(p.ARN, sessionName)
-		c.Session = &Session{RoleARN: p.ARN, Name: sessionName, IssuedAt: now, ExpiresAt: now.Add(defaultSession * time.Second)}
+		c.Session = &Session{RoleARN: p.ARN, Name: sessionName, IssuedAt: now,
+			ExpiresAt: now.Add(defaultSession * time.Second)}
 	}
 	return c, nil
 }

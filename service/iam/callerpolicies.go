@@ -16,7 +16,8 @@ import (
 // msgUnknownClient is AWS's message for a credential whose principal does not exist.
 const msgUnknownClient = "The security token included in the request is invalid."
 
-// CallerPolicies are a caller and the policies of its own side. What key policies and grants allow comes on top.
+// CallerPolicies are a caller and the policies of its own side. What key policies and grants allow
+// comes on top.
 type CallerPolicies struct {
 	Principal policy.Principal
 	Identity  []*policy.Document // in the order of their names: see PolicyNames
@@ -32,7 +33,7 @@ func (d *Directory) CallerPolicies(ctx context.Context, c *Caller) (*CallerPolic
 		return own, nil
 	}
 	p, err := d.store.Principal(ctx, c.stored())
-	if errors.Is(err, ErrNoRow) || err == nil && c.Session != nil && c.Session.RoleID != "" && c.Session.RoleID != p.UniqueID {
+	if errors.Is(err, ErrNoRow) || err == nil && c.Session != nil && !c.Session.isOf(p) {
 		return nil, apierror.New(apierror.UnrecognizedClient, msgUnknownClient)
 	}
 	if err != nil {
@@ -60,8 +61,8 @@ func (d *Directory) CallerPolicies(ctx context.Context, c *Caller) (*CallerPolic
 	return own, err
 }
 
-// policyNames returns the names of the identity policies, in an order that is always the same, so that decisions name
-// the same statement each time.
+// policyNames returns the names of the identity policies, in an order that is always the same, so
+// that decisions name the same statement each time.
 func (p *Principal) policyNames() []string { return slices.Sorted(maps.Keys(p.Policies)) }
 
 // PolicyNames returns the names of a caller's identity policies, in the order of CallerPolicies.
@@ -87,16 +88,18 @@ func (d *Directory) identityPolicies(texts []string) ([]*policy.Document, error)
 	return documents, nil
 }
 
-// parsedPolicy is a policy with its text. It holds the text, so that no other text can come to be at the same address.
+// parsedPolicy is a policy with its text. It holds the text, so that no other text can come to be
+// at the same address.
 type parsedPolicy struct {
 	kind     policy.Kind
 	text     string
 	document *policy.Document
 }
 
-// ParsedPolicy returns a stored policy, of a principal or of a key, from memory or by parsing it. The cache finds a
-// policy by the address of its text: rows are cached with one text for equal policies, and hashing a long text takes
-// longer than evaluating it. A text that does not parse was changed behind our back; it allows nothing.
+// ParsedPolicy returns a stored policy, of a principal or of a key, from memory or by parsing it.
+// The cache finds a policy by the address of its text: rows are cached with one text for equal
+// policies, and hashing a long text takes longer than evaluating it. A text that does not parse was
+// changed behind our back; it allows nothing.
 func (d *Directory) ParsedPolicy(kind policy.Kind, text string) (*policy.Document, error) {
 	at := unsafe.StringData(text)
 	if p, ok := d.policies.Get(at); ok && p.kind == kind && len(p.text) == len(text) {

@@ -40,9 +40,9 @@ func ParseFingerprint(text string) (string, error) {
 	return fingerprint, nil
 }
 
-// CertificateIdentity returns the principal that a client certificate, in DER, is mapped to: a user, the root of an
-// account, or a session of a role that has the certificate's fingerprint as its name. The caller has verified the
-// certificate.
+// CertificateIdentity returns the principal that a client certificate, in DER, is mapped to: a
+// user, the root of an account, or a session of a role that has the certificate's fingerprint as
+// its name. The caller has verified the certificate.
 func (d *Directory) CertificateIdentity(ctx context.Context, der []byte) (*Identity, error) {
 	c, err := d.store.Certificate(ctx, Fingerprint(der))
 	if errors.Is(err, ErrNoRow) {
@@ -68,7 +68,8 @@ func (d *Directory) Certificates(ctx context.Context) ([]*Certificate, error) {
 	return all, nil
 }
 
-// MapCertificate maps a client certificate to a user. One that is mapped to another user must be unmapped first.
+// MapCertificate maps a client certificate to a user. One that is mapped to another user must be
+// unmapped first.
 func (d *Directory) MapCertificate(ctx context.Context, fingerprint string, user *Principal) error {
 	old, err := d.store.Certificate(ctx, fingerprint)
 	if err == nil && old.PrincipalARN != user.ARN {
@@ -83,9 +84,11 @@ func (d *Directory) MapCertificate(ctx context.Context, fingerprint string, user
 
 func (d *Directory) putCertificate(ctx context.Context, fingerprint, principal string) error {
 	parameters := audit.Object{{Name: "fingerprint", Value: fingerprint}}
-	err := d.records.Command(ctx, "MapCertificate", aboutPrincipal(principal), parameters, func(ctx context.Context) error {
-		return d.store.PutCertificate(ctx, &Certificate{Fingerprint: fingerprint, PrincipalARN: principal, CreatedAt: d.now()})
-	})
+	err := d.records.Command(ctx, "MapCertificate", aboutPrincipal(principal), parameters,
+		func(ctx context.Context) error {
+			return d.store.PutCertificate(ctx, &Certificate{Fingerprint: fingerprint, PrincipalARN: principal,
+				CreatedAt: d.now()})
+		})
 	if err != nil {
 		return fmt.Errorf("map certificate %s: %w", fingerprint, err)
 	}

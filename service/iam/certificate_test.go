@@ -9,7 +9,8 @@ import (
 
 func TestCertificatesOfUser(t *testing.T) {
 	dir, _ := newDirectory(t)
-	app, other := createPrincipal(t, dir, plainPrincipal(iam.KindUser, "/", "app")), createPrincipal(t, dir, plainPrincipal(iam.KindUser, "/", "other"))
+	app, other := createPrincipal(t, dir, plainPrincipal(iam.KindUser, "/", "app")),
+		createPrincipal(t, dir, plainPrincipal(iam.KindUser, "/", "other"))
 	fingerprint, err := iam.ParseFingerprint(strings.TrimSuffix(strings.Repeat("AB:", 32), ":"))
 	if err != nil || fingerprint != strings.Repeat("ab", 32) {
 		t.Fatal(fingerprint, err)
@@ -23,7 +24,8 @@ func TestCertificatesOfUser(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantWords(t, dir.MapCertificate(t.Context(), fingerprint, other), "is already mapped to "+app.ARN, "unmap "+fingerprint)
+	wantWords(t, dir.MapCertificate(t.Context(), fingerprint, other), "is already mapped to "+app.ARN,
+		"unmap "+fingerprint)
 	if all, err := dir.Certificates(t.Context()); err != nil || len(all) != 1 || all[0].PrincipalARN != app.ARN {
 		t.Errorf("%v, %v", all, err)
 	}

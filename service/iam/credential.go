@@ -10,8 +10,8 @@ import (
 	"github.com/verenc/kms/service/arn"
 )
 
-// ErrUnknownCredential is returned for an access key that does not exist or is disabled, for a session token that is
-// not ours, and for a client certificate that is not mapped.
+// ErrUnknownCredential is returned for an access key that does not exist or is disabled, for a
+// session token that is not ours, and for a client certificate that is not mapped.
 var ErrUnknownCredential = errors.New("the credential is unknown or disabled")
 
 // CredentialScope is what the signature of a request says of its credential.
@@ -23,8 +23,8 @@ type CredentialScope struct {
 // signingKeyID names a derived key of SigV4.
 type signingKeyID struct{ accessKeyID, date, region, service string }
 
-// Credentials returns whom an access key belongs to, and the signing key for a scope, which derive makes of the secret.
-// The secret is opened only when the derived key is not in the cache.
+// Credentials returns whom an access key belongs to, and the signing key for a scope, which derive
+// makes of the secret. The secret is opened only when the derived key is not in the cache.
 func (d *Directory) Credentials(ctx context.Context, scope CredentialScope,
 	derive func(secret []byte) [sha256.Size]byte) (*Identity, [sha256.Size]byte, error) {
 	var none [sha256.Size]byte

@@ -29,8 +29,9 @@ type Change struct {
 	do      func(context.Context) error
 }
 
-// Plan returns the changes that lead from the current state to the declared one. With prune, they remove the users and
-// roles of the declared accounts that are not declared. Its error has everything that is wrong with the declaration.
+// Plan returns the changes that lead from the current state to the declared one. With prune, they
+// remove the users and roles of the declared accounts that are not declared. Its error has
+// everything that is wrong with the declaration.
 func (d *Directory) Plan(ctx context.Context, declaration *Declaration, prune bool) ([]Change, error) {
 	principals, err := d.Principals(ctx)
 	if err != nil {
@@ -67,8 +68,8 @@ func (d *Directory) Plan(ctx context.Context, declaration *Declaration, prune bo
 	return p.changes, errors.Join(p.errs...)
 }
 
-// Apply makes the changes of a plan, one by one. When one fails, those before it have been made, and a new plan for the same
-// declaration has the others.
+// Apply makes the changes of a plan, one by one. When one fails, those before it have been made,
+// and a new plan for the same declaration has the others.
 func (d *Directory) Apply(ctx context.Context, changes []Change) error {
 	for _, c := range changes {
 		if err := c.do(ctx); err != nil {

@@ -19,7 +19,8 @@ func planned(t *testing.T, dir *iam.Directory, d *iam.Declaration, prune bool) (
 	}
 	var words []string
 	for _, c := range changes {
-		words = append(words, strings.TrimSpace(c.Verb+" "+strings.TrimPrefix(c.What, "arn:aws:iam::"+account+":")+" "+strings.Join(c.Details, ", ")))
+		what := strings.TrimPrefix(c.What, "arn:aws:iam::"+account+":")
+		words = append(words, strings.TrimSpace(c.Verb+" "+what+" "+strings.Join(c.Details, ", ")))
 	}
 	return changes, words
 }
@@ -30,7 +31,8 @@ func TestPlan(t *testing.T) {
 		return iam.Declared{Principal: *plainPrincipal(kind, "/", name), Certificates: certificates, Place: "f:1"}
 	}
 	aa, bb := strings.Repeat("aa", 32), strings.Repeat("bb", 32)
-	d := &iam.Declaration{Accounts: []string{account}, Principals: []iam.Declared{declared(iam.KindUser, "one", aa), declared(iam.KindUser, "two", bb), declared(iam.KindRole, "role")}}
+	d := &iam.Declaration{Accounts: []string{account}, Principals: []iam.Declared{
+		declared(iam.KindUser, "one", aa), declared(iam.KindUser, "two", bb), declared(iam.KindRole, "role")}}
 	step := func(prune bool, want ...string) {
 		t.Helper()
 		changes, words := planned(t, dir, d, prune)
@@ -45,14 +47,16 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	arn := func(rest string) string { return "arn:aws:iam::" + account + ":" + rest }
-	step(true, "create user/one", "create user/two", "create role/role", "map certificate "+aa+" to "+arn("user/one"), "map certificate "+bb+" to "+arn("user/two"))
+	step(true, "create user/one", "create user/two", "create role/role", "map certificate "+aa+" to "+arn("user/one"),
+		"map certificate "+bb+" to "+arn("user/two"))
 
 	one := &d.Principals[0]
 	one.Tags, one.Boundary = map[string]string{"a": "b"}, identityText
 	one.Policies = map[string]string{"p": identityText}
 	d.Principals[2].MaxSession = 7200
 	d.Principals[1].Certificates, one.Certificates = nil, []string{bb}
-	step(false, "change user/one tags, policies.p, boundary", "change role/role max_session", "map certificate "+bb+" to "+arn("user/one")+", from "+arn("user/two"),
+	step(false, "change user/one tags, policies.p, boundary", "change role/role max_session",
+		"map certificate "+bb+" to "+arn("user/one")+", from "+arn("user/two"),
 		"unmap certificate "+aa+" from "+arn("user/one"))
 
 	one.Policies["p"] = strings.ReplaceAll(identityText, `":`, `" : `) // in another writing
@@ -93,12 +97,16 @@ func TestPlanRefuses(t *testing.T) {
 	bad := plainPrincipal(iam.KindUser, "/", "bad")
 	bad.Boundary = "{"
 	d := &iam.Declaration{Accounts: []string{account}, Principals: []iam.Declared{
-		declared("f:1", plainPrincipal(iam.KindUser, "/new/", "moved")), declared("f:2", plainPrincipal(iam.KindUser, "/", "one"), aa),
-		declared("f:3", plainPrincipal(iam.KindUser, "/", "ONE")), declared("f:4", plainPrincipal(iam.KindUser, "/", "two"), aa),
+		declared("f:1", plainPrincipal(iam.KindUser, "/new/", "moved")),
+		declared("f:2", plainPrincipal(iam.KindUser, "/", "one"), aa),
+		declared("f:3", plainPrincipal(iam.KindUser, "/", "ONE")),
+		declared("f:4", plainPrincipal(iam.KindUser, "/", "two"), aa),
 		declared("f:5", plainPrincipal(iam.KindRole, "/", "role"), aa), declared("f:6", bad)}}
 	_, err := dir.Plan(t.Context(), d, false)
-	wantWords(t, err, "f:1: user moved exists as arn:aws:iam::"+account+":user/old/moved", "verenc user delete moved", "f:3: user ONE is already declared at f:2",
-		"f:4: user two: the certificate "+aa+" is already declared for user one at f:2", "f:5: role role: only users have certificates", "f:6: user bad: boundary:")
+	wantWords(t, err, "f:1: user moved exists as arn:aws:iam::"+account+":user/old/moved", "verenc user delete moved",
+		"f:3: user ONE is already declared at f:2",
+		"f:4: user two: the certificate "+aa+" is already declared for user one at f:2",
+		"f:5: role role: only users have certificates", "f:6: user bad: boundary:")
 	if all, err := dir.Principals(t.Context()); err != nil || len(all) != 1 {
 		t.Errorf("a refused plan changed something: %v, %v", all, err)
 	}
@@ -107,7 +115,8 @@ func TestPlanRefuses(t *testing.T) {
 // TestApplyStops: a change that fails is told, and the plan of the rest can be made.
 func TestApplyStops(t *testing.T) {
 	dir, _ := newDirectory(t)
-	d := &iam.Declaration{Accounts: []string{account}, Principals: []iam.Declared{{Principal: *plainPrincipal(iam.KindUser, "/", "one")}, {Principal: *plainPrincipal(iam.KindUser, "/", "two")}}}
+	d := &iam.Declaration{Accounts: []string{account}, Principals: []iam.Declared{
+		{Principal: *plainPrincipal(iam.KindUser, "/", "one")}, {Principal: *plainPrincipal(iam.KindUser, "/", "two")}}}
 	changes, _ := planned(t, dir, d, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -1,16 +1,19 @@
-// Package iam knows who a caller is and what it may do from its own side: users, roles, access keys, client
-// certificates, role sessions and the operations of AWS STS, and the declaration of principals that verenc apply takes.
+// Package iam knows who a caller is and what it may do from its own side: users, roles, access
+// keys, client certificates, role sessions and the operations of AWS STS, and the declaration of
+// principals that verenc apply takes.
 //
-// What it protects: the secrets of access keys and sessions, which are stored and sent only sealed by the token; and
-// the accounts, from callers who are not who they say. A principal that was deleted, and a session of a role that was
-// deleted, may do nothing, whatever credentials they have left.
+// What it protects: the secrets of access keys and sessions, which are stored and sent only sealed
+// by the token; and the accounts, from callers who are not who they say. A principal that was
+// deleted, and a session of a role that was deleted, may do nothing, whatever credentials they have
+// left.
 //
-// What it trusts: package transport to have verified signatures with the keys that Credentials returns, and client
-// certificates before CertificateIdentity; the Sealer to open only what it has sealed. What key policies and grants
-// allow a caller is for package service to decide.
+// What it trusts: package transport to have verified signatures with the keys that Credentials
+// returns, and client certificates before CertificateIdentity; the Sealer to open only what it has
+// sealed. What key policies and grants allow a caller is for package service to decide.
 //
-// The methods that create, change and delete principals are for those who have the database: the commands. They are out of
-// reach of the AWS API and authorise nobody. Their errors are for the operator, and say what to do.
+// The methods that create, change and delete principals are for those who have the database: the
+// commands. They are out of reach of the AWS API and authorise nobody. Their errors are for the
+// operator, and say what to do.
 package iam
 
 import (
@@ -35,12 +38,13 @@ type Config struct {
 	Rand    io.Reader // for identifiers and secrets
 }
 
-// Sealer seals secrets under a key of the token. Its errors, but for ErrNotAuthentic, are of package apierror.
+// Sealer seals secrets under a key of the token. Its errors, but for ErrNotAuthentic, are of
+// package apierror.
 type Sealer interface {
 	// Seal seals a secret and binds it to its use, which Open must be given too.
 	Seal(ctx context.Context, secret []byte, use string) ([]byte, error)
-	// Open returns a sealed secret, which its caller clears. What was not sealed for this use, or was changed, is
-	// ErrNotAuthentic.
+	// Open returns a sealed secret, which its caller clears. What was not sealed for this use, or was
+	// changed, is ErrNotAuthentic.
 	Open(ctx context.Context, sealed []byte, use string) ([]byte, error)
 }
 

@@ -1,10 +1,10 @@
 package iam_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +14,20 @@ import (
 	"github.com/verenc/kms/service/store"
 )
 
-// clearSealer seals nothing: the tests here are of what is stored about access keys, not of how.
-type clearSealer struct{ iam.Sealer }
+// clearSealer only binds secrets to their uses, and counts how often one is opened.
+type clearSealer struct{ opened int }
 
-func (clearSealer) Seal(_ context.Context, secret []byte, _ string) ([]byte, error) {
-	return slices.Clone(secret), nil
+func (*clearSealer) Seal(_ context.Context, secret []byte, use string) ([]byte, error) {
+	return append([]byte(use+"|"), secret...), nil
+}
+
+func (s *clearSealer) Open(_ context.Context, sealed []byte, use string) ([]byte, error) {
+	s.opened++
+	secret, ok := bytes.CutPrefix(sealed, []byte(use+"|"))
+	if !ok {
+		return nil, iam.ErrNotAuthentic
+	}
+	return bytes.Clone(secret), nil
 }
 
 const (
@@ -29,6 +38,13 @@ const (
 // newDirectory returns a directory on an empty database.
 func newDirectory(t *testing.T) (*iam.Directory, *store.DB) {
 	t.Helper()
+	return openDirectory(t, &clearSealer{}, func() time.Time { return t0 })
+}
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func openDirectory(t *testing.T, sealer iam.Sealer, now func() time.Time) (*iam.Directory, *store.DB) {
+	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db"), Create: true})
 	if err != nil {
 		t.Fatal(err)
@@ -38,8 +54,7 @@ func newDirectory(t *testing.T) (*iam.Directory, *store.DB) {
 			t.Error(err)
 		}
 	})
-	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
-	dir, err := iam.New(iam.Config{Store: db, Sealer: clearSealer{}, Now: now, Rand: rand.Reader,
+	dir, err := iam.New(iam.Config{Store: db, Sealer: sealer, Now: now, Rand: rand.Reader,
 		Records: record.New(record.Config{Auditor: record.NoAudit, Now: now})})
 	if err != nil {
 		t.Fatal(err)
@@ -49,11 +64,13 @@ func newDirectory(t *testing.T) (*iam.Directory, *store.DB) {
 
 const (
 	identityText = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*"}}`
-	trustText    = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + account + `"},"Action":"sts:AssumeRole"}}`
+	trustText    = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + account +
+		`"},"Action":"sts:AssumeRole"}}`
 )
 
 func plainPrincipal(kind iam.PrincipalKind, path, name string) *iam.Principal {
-	p := &iam.Principal{ARN: iam.PrincipalARN(account, kind, path, name), Account: account, Kind: kind, PrincipalDetails: iam.PrincipalDetails{Name: name}}
+	p := &iam.Principal{ARN: iam.PrincipalARN(account, kind, path, name), Account: account, Kind: kind,
+		PrincipalDetails: iam.PrincipalDetails{Name: name}}
 	if kind == iam.KindRole {
 		p.Trust = trustText
 	}

@@ -22,7 +22,8 @@ import (
 // PrincipalKind is what a principal is.
 type PrincipalKind string
 
-// Kinds of principals that are stored. The root principal of an account is not stored: it always exists.
+// Kinds of principals that are stored. The root principal of an account is not stored: it always
+// exists.
 const (
 	KindUser PrincipalKind = "user"
 	KindRole PrincipalKind = "role"
@@ -75,7 +76,8 @@ func (k PrincipalKind) title() string {
 	return "User"
 }
 
-// Principals returns all users and roles, in order of their ARNs. They are shared and must not be modified.
+// Principals returns all users and roles, in order of their ARNs. They are shared and must not be
+// modified.
 func (d *Directory) Principals(ctx context.Context) ([]*Principal, error) {
 	all, err := d.store.Principals(ctx)
 	if err != nil {
@@ -85,7 +87,8 @@ func (d *Directory) Principals(ctx context.Context) ([]*Principal, error) {
 }
 
 // FindPrincipal returns the user or role with a name, which is unique in its account.
-func (d *Directory) FindPrincipal(ctx context.Context, account string, kind PrincipalKind, name string) (*Principal, error) {
+func (d *Directory) FindPrincipal(ctx context.Context, account string, kind PrincipalKind, name string) (
+	*Principal, error) {
 	all, err := d.Principals(ctx)
 	if err != nil {
 		return nil, err
@@ -102,9 +105,9 @@ func (d *Directory) FindPrincipal(ctx context.Context, account string, kind Prin
 // localPrincipalARN is the ARN of a user, a role or a role session, with its account, kind and name.
 var localPrincipalARN = regexp.MustCompile(`^arn:aws:(?:iam|sts)::([0-9]{12}):(user|role|assumed-role)/(.+)$`)
 
-// IsMissing reports whether an ARN names a user or a role that does not exist in an account whose principals are stored
-// here: the given account, and each that has a principal or an access key. Of other accounts, and of other kinds of
-// principals, nothing is known.
+// IsMissing reports whether an ARN names a user or a role that does not exist in an account whose
+// principals are stored here: the given account, and each that has a principal or an access key. Of
+// other accounts, and of other kinds of principals, nothing is known.
 func (d *Directory) IsMissing(ctx context.Context, account, principal string) (bool, error) {
 	match := localPrincipalARN.FindStringSubmatch(principal)
 	if match == nil {
@@ -138,7 +141,8 @@ func (p *Principal) hasSession(session string) bool {
 	return found && name == p.Name
 }
 
-// CreatePrincipal adds a user or a role. Names that differ only in case are the same (IAM API Reference, CreateUser).
+// CreatePrincipal adds a user or a role. Names that differ only in case are the same (IAM API
+// Reference, CreateUser).
 func (d *Directory) CreatePrincipal(ctx context.Context, p *Principal) (*Principal, error) {
 	created, err := p.validated()
 	if err != nil {
@@ -233,7 +237,8 @@ func noSuchPrincipal(principal string) error {
 
 // aboutPrincipal is the resource of a record about a user or a role.
 func aboutPrincipal(principal string) []audit.Resource {
-	return []audit.Resource{{ARN: principal, AccountID: arn.AccountOf(principal), Type: "AWS::IAM::" + kindOf(principal).title()}}
+	return []audit.Resource{{ARN: principal, AccountID: arn.AccountOf(principal),
+		Type: "AWS::IAM::" + kindOf(principal).title()}}
 }
 
 // parameters are what a record has of a principal: everything that was asked for, under IAM's names.
@@ -252,8 +257,8 @@ func (p *Principal) parameters() audit.Object {
 	return o
 }
 
-// differences names the fields in which two principals with the same ARN differ. Policies that differ only in how their
-// JSON is written are equal.
+// differences names the fields in which two principals with the same ARN differ. Policies that
+// differ only in how their JSON is written are equal.
 func (p *Principal) differences(o *Principal) (fields []string) {
 	add := func(field string, same bool) {
 		if !same {

@@ -17,7 +17,8 @@ import (
 // sessionTokenData is the additional data that binds a sealed session to this use.
 const sessionTokenData = "verenc-kms/session/1"
 
-// Session is a role that was assumed. It is not stored: it is sealed in its session token, which each request brings.
+// Session is a role that was assumed. It is not stored: it is sealed in its session token, which
+// each request brings.
 type Session struct {
 	RoleARN     string
 	RoleID      string // unique id: a new role of the same name does not revive the sessions of the old one
@@ -27,6 +28,10 @@ type Session struct {
 	IssuedAt    time.Time
 	ExpiresAt   time.Time
 }
+
+// isOf reports whether a session is of this role, and not of an earlier one with the same name. The
+// session of a client certificate has no unique id: it is of any.
+func (s *Session) isOf(role *Principal) bool { return s.RoleID == "" || s.RoleID == role.UniqueID }
 
 // sealedSession is what a session token holds.
 type sealedSession struct {
@@ -54,8 +59,8 @@ func (d *Directory) sealSession(ctx context.Context, s *sealedSession) (token st
 	return base64.StdEncoding.EncodeToString(sealed), nil
 }
 
-// session returns the session of a token. A token is opened once; then its session is kept in memory, without its
-// secret.
+// session returns the session of a token. A token is opened once; then its session is kept in
+// memory, without its secret.
 func (d *Directory) session(ctx context.Context, token string) (*Session, error) {
 	id := sha256.Sum256([]byte(token))
 	session, ok := d.sessions.Get(id)

@@ -11,9 +11,10 @@ var (
 	ErrLimit = errors.New("limit reached")
 )
 
-// Store keeps principals and their credentials. Its contract is that of service.Store, of which it is a part: a change
-// is whole and durable when its method returns nil, and seen by every process within a second. Principal, AccessKey and
-// Certificate are served from memory when they can be; what they return is shared, and must not be modified.
+// Store keeps principals and their credentials. Its contract is that of service.Store, of which it
+// is a part: a change is whole and durable when its method returns nil, and seen by every process
+// within a second. Principal, AccessKey and Certificate are served from memory when they can be;
+// what they return is shared, and must not be modified.
 type Store interface {
 	PrincipalStore
 	AccessKeyStore
@@ -28,14 +29,16 @@ type PrincipalStore interface {
 	Principal(ctx context.Context, principal string) (*Principal, error)
 	// Principals returns all principals, in order of their ARNs.
 	Principals(ctx context.Context) ([]*Principal, error)
-	// RemovePrincipal deletes a principal with its access keys and certificates; ErrNoRow when there is none.
+	// RemovePrincipal deletes a principal with its access keys and certificates; ErrNoRow when there
+	// is none.
 	RemovePrincipal(ctx context.Context, principal string) error
 }
 
 // AccessKeyStore keeps access keys and their last uses.
 type AccessKeyStore interface {
-	// InsertAccessKey adds an access key; an error when its id exists, ErrLimit when its principal is not the root of its
-	// account and has maxPerUser already, ErrNoRow when its principal is neither that root nor stored.
+	// InsertAccessKey adds an access key; an error when its id exists, ErrLimit when its principal is
+	// not the root of its account and has maxPerUser already, ErrNoRow when its principal is neither
+	// that root nor stored.
 	InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error
 	// AccessKey returns an access key, enabled or not; ErrNoRow when there is none.
 	AccessKey(ctx context.Context, id string) (*AccessKey, error)
@@ -45,7 +48,8 @@ type AccessKeyStore interface {
 	EnableAccessKey(ctx context.Context, id string, enabled bool) error
 	// RemoveAccessKey deletes an access key; ErrNoRow when there is none.
 	RemoveAccessKey(ctx context.Context, id string) error
-	// RecordAccessKeyUses stores the last use of each; one that is older than the stored one changes nothing.
+	// RecordAccessKeyUses stores the last use of each; one that is older than the stored one changes
+	// nothing.
 	RecordAccessKeyUses(ctx context.Context, uses []AccessKeyUse) error
 	// LastAccessKeyUse returns the last use of an access key; ErrNoRow when there is none.
 	LastAccessKeyUse(ctx context.Context, id string) (*AccessKeyUse, error)

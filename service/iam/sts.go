@@ -123,8 +123,8 @@ func sessionDuration(c *Caller, role *Principal, in *AssumeRoleRequest) (time.Du
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// trustingRole returns the role if its trust policy lets the caller assume it. The answer does not tell a role that does
-// not exist from one that does not trust the caller.
+// trustingRole returns the role if its trust policy lets the caller assume it. The answer does not
+// tell a role that does not exist from one that does not trust the caller.
 func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleRequest) (*Principal, error) {
 	denied := apierror.New(apierror.AccessDeniedSTS, msgMayNotAssume, c.Principal, in.RoleARN)
 	role, err := d.store.Principal(ctx, in.RoleARN)
@@ -155,8 +155,8 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	return role, nil
 }
 
-// assumeRoleConditions gives the values of condition keys for AssumeRole (AWS page "Actions, resources, and condition
-// keys for AWS Security Token Service").
+// assumeRoleConditions gives the values of condition keys for AssumeRole (AWS page "Actions,
+// resources, and condition keys for AWS Security Token Service").
 func (d *Directory) assumeRoleConditions(c *Caller, in *AssumeRoleRequest) func([]string, string) []string {
 	return func(values []string, key string) []string {
 		value, _ := d.GlobalCondition(c, key)

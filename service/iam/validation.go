@@ -12,8 +12,8 @@ import (
 	"github.com/verenc/kms/service/policy"
 )
 
-// Limits of principals (AWS page "IAM and AWS STS quotas"; IAM API Reference, CreateUser, CreateRole, PutUserPolicy,
-// Tag). White space in policies is not counted.
+// Limits of principals (AWS page "IAM and AWS STS quotas"; IAM API Reference, CreateUser,
+// CreateRole, PutUserPolicy, Tag). White space in policies is not counted.
 const (
 	maxPath           = 512  // characters
 	maxPolicies       = 20   // identity policies of one principal
@@ -24,8 +24,8 @@ const (
 	maxTagValue       = 256 // characters
 )
 
-// The patterns of IAM. Paths may have only the characters of names here, since others would be wildcards and separators
-// in the ARNs of policies.
+// The patterns of IAM. Paths may have only the characters of names here, since others would be
+// wildcards and separators in the ARNs of policies.
 var (
 	principalName = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
 	principalPath = regexp.MustCompile(`^/([\w+=,.@-]+/)*$`)
@@ -128,7 +128,8 @@ func (all *problems) ofPolicy(field string, kind policy.Kind, text string, most 
 	}
 }
 
-// validated returns a principal as it is stored, with its defaults, or everything that is wrong with it.
+// validated returns a principal as it is stored, with its defaults, or everything that is wrong
+// with it.
 func (p *Principal) validated() (*Principal, error) {
 	var errs []error
 	for _, problem := range p.Problems() {

@@ -15,6 +15,9 @@ func TestProblems(t *testing.T) {
 		many[fmt.Sprint("k", i)] = identityText
 	}
 	long := `{"Statement":{"Effect":"Allow","Action":"kms:` + strings.Repeat("x", 6144) + `","Resource":"*"}}`
+	setARN := func(rest string) func(*iam.Principal) {
+		return func(p *iam.Principal) { p.ARN = "arn:aws:iam::" + account + rest }
+	}
 	for _, test := range []struct {
 		field, words string
 		role         bool
@@ -25,12 +28,10 @@ func TestProblems(t *testing.T) {
 		{"name", "1 to 64", false, func(p *iam.Principal) { p.Name = "" }},
 		{"name", "1 to 64", false, func(p *iam.Principal) { p.Name = "a*" }},
 		{"name", "1 to 64", false, func(p *iam.Principal) { p.Name = "a/b" }},
-		{"path", "must begin and end with /", false, func(p *iam.Principal) { p.ARN = "arn:aws:iam::" + account + ":user/a:b/app" }},
-		{"path", "must begin and end with /", false, func(p *iam.Principal) { p.ARN = "arn:aws:iam::" + account + ":user//app" }},
-		{"path", "must begin and end with /", false, func(p *iam.Principal) { p.ARN = "arn:aws:iam::" + account + ":role/app" }},
-		{"path", "512 characters", false, func(p *iam.Principal) {
-			p.ARN = "arn:aws:iam::" + account + ":user/" + strings.Repeat("a", 511) + "/app"
-		}},
+		{"path", "must begin and end with /", false, setARN(":user/a:b/app")},
+		{"path", "must begin and end with /", false, setARN(":user//app")},
+		{"path", "must begin and end with /", false, setARN(":role/app")},
+		{"path", "512 characters", false, setARN(":user/" + strings.Repeat("a", 511) + "/app")},
 		{"tags", "51 are more than 50", false, func(p *iam.Principal) {
 			p.Tags = map[string]string{}
 			for k := range many {
@@ -40,10 +41,13 @@ func TestProblems(t *testing.T) {
 		{"tags.", "the key is not 1 to 128", false, func(p *iam.Principal) { p.Tags = map[string]string{"": ""} }},
 		{"tags.a!", "the key is not 1 to 128", false, func(p *iam.Principal) { p.Tags = map[string]string{"a!": ""} }},
 		{"tags.AWS:a", "reserved", false, func(p *iam.Principal) { p.Tags = map[string]string{"AWS:a": ""} }},
-		{"tags.a", "differs only in case from A", false, func(p *iam.Principal) { p.Tags = map[string]string{"a": "", "A": ""} }},
-		{"tags.a", "the value is not up to 256", false, func(p *iam.Principal) { p.Tags = map[string]string{"a": strings.Repeat("ü", 257)} }},
+		{"tags.a", "differs only in case from A", false,
+			func(p *iam.Principal) { p.Tags = map[string]string{"a": "", "A": ""} }},
+		{"tags.a", "the value is not up to 256", false,
+			func(p *iam.Principal) { p.Tags = map[string]string{"a": strings.Repeat("ü", 257)} }},
 		{"policies", "51 are more than 20", false, func(p *iam.Principal) { p.Policies = many }},
-		{"policies.a b", "the name is not", false, func(p *iam.Principal) { p.Policies = map[string]string{"a b": identityText} }},
+		{"policies.a b", "the name is not", false,
+			func(p *iam.Principal) { p.Policies = map[string]string{"a b": identityText} }},
 		{"policies.a", "Syntax errors", false, func(p *iam.Principal) { p.Policies = map[string]string{"a": ""} }},
 		{"policies.a", "Principal", false, func(p *iam.Principal) { p.Policies = map[string]string{"a": trustText} }},
 		{"policies.a", "at most 6144", false, func(p *iam.Principal) { p.Policies = map[string]string{"a": long} }},
@@ -65,7 +69,8 @@ func TestProblems(t *testing.T) {
 		}
 		test.change(p)
 		all := p.Problems()
-		if !slices.ContainsFunc(all, func(x iam.Problem) bool { return x.Field == test.field && strings.Contains(x.Text, test.words) }) {
+		wanted := func(x iam.Problem) bool { return x.Field == test.field && strings.Contains(x.Text, test.words) }
+		if !slices.ContainsFunc(all, wanted) {
 			t.Errorf("%s %q: %v", test.field, test.words, all)
 		}
 	}

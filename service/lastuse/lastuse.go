@@ -1,4 +1,5 @@
-// Package lastuse remembers the last use of things until it is stored, so that no request waits for a write.
+// Package lastuse remembers the last use of things until it is stored, so that no request waits for
+// a write.
 package lastuse
 
 import (
@@ -7,8 +8,8 @@ import (
 	"sync"
 )
 
-// Uses are the last uses that are not stored yet, by what was used. The zero value is ready. Its methods may be called
-// concurrently.
+// Uses are the last uses that are not stored yet, by what was used. The zero value is ready. Its
+// methods may be called concurrently.
 type Uses[K comparable, U any] struct {
 	mu   sync.Mutex
 	last map[K]U // guarded by mu
@@ -33,8 +34,8 @@ func (u *Uses[K, U]) Last(of K) (use U, found bool) {
 	return use, found
 }
 
-// Store has store keep the uses that are not stored yet. When it fails, they are kept for the next time, but for those
-// of things that were used again meanwhile.
+// Store has store keep the uses that are not stored yet. When it fails, they are kept for the next
+// time, but for those of things that were used again meanwhile.
 func (u *Uses[K, U]) Store(store func([]U) error) error {
 	u.mu.Lock()
 	unstored := u.last

@@ -6,8 +6,8 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// Operator is the user of the operating system who runs a command. What a command changes is recorded as its
-// operator's.
+// Operator is the user of the operating system who runs a command. What a command changes is
+// recorded as its operator's.
 type Operator struct {
 	Name   string // of the user
 	UserID string

@@ -6,8 +6,8 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// Names of events: what the service does by itself, with CloudTrail's names (AWS page "Logging AWS KMS API calls with
-// AWS CloudTrail").
+// Names of events: what the service does by itself, with CloudTrail's names (AWS page "Logging AWS
+// KMS API calls with AWS CloudTrail").
 const (
 	RotateKey                = "RotateKey"
 	DeleteKey                = "DeleteKey"
@@ -24,8 +24,8 @@ type Event struct {
 
 const eventSource = "kms.amazonaws.com"
 
-// Event runs an event and keeps a record of it, which is written before its first change. An event that changes nothing
-// and does not fail has no record.
+// Event runs an event and keeps a record of it, which is written before its first change. An event
+// that changes nothing and does not fail has no record.
 func (r *Recorder) Event(ctx context.Context, e Event, do func(context.Context) error) error {
 	if !r.Enabled() {
 		return do(ctx)

@@ -33,9 +33,10 @@ type PendingStore interface {
 	RemovePendingRecord(ctx context.Context, number int64) error
 }
 
-// Outbox is the Auditor of commands. Only one process writes an audit log, and that may be a server; so a command
-// leaves its records in the database, where they are durable before the change that they tell of is made. The server
-// that runs, or the next one that starts, puts them into the log.
+// Outbox is the Auditor of commands. Only one process writes an audit log, and that may be a
+// server; so a command leaves its records in the database, where they are durable before the change
+// that they tell of is made. The server that runs, or the next one that starts, puts them into the
+// log.
 type Outbox struct{ Store PendingStore }
 
 // Append implements Auditor.
@@ -79,8 +80,8 @@ func (d Delivery) Deliver(ctx context.Context) {
 	}
 }
 
-// deliver puts the records into the log. A crash between a record and its removal puts it there twice, with the same
-// eventID.
+// deliver puts the records into the log. A crash between a record and its removal puts it there
+// twice, with the same eventID.
 func (d Delivery) deliver(ctx context.Context) error {
 	for {
 		records, err := d.From.PendingRecords(ctx, deliveryBatch)

@@ -54,8 +54,8 @@ func (a *fullAuditor) Append(_ context.Context, r *audit.Record) error {
 	return nil
 }
 
-// TestDeliver: a failure of the store or of the log delays the records of commands, and may deliver one twice; none is
-// lost.
+// TestDeliver: a failure of the store or of the log delays the records of commands, and may deliver
+// one twice; none is lost.
 func TestDeliver(t *testing.T) {
 	store, log := &pendingStore{}, &fullAuditor{room: 120}
 	d := Delivery{From: store, To: log, Log: zap.NewNop()}

@@ -14,8 +14,8 @@ import (
 var secretShapes = []string{"PlaintextType", "CiphertextType", "KeyStorePasswordType", "GrantTokenType",
 	"GrantTokenList", "RecipientInfo", "XksProxyAuthenticationCredentialType"}
 
-// Parameters returns the members of a request that may be in a record: those that are set and whose tag shape is not
-// that of a secret, a plaintext or a ciphertext.
+// Parameters returns the members of a request that may be in a record: those that are set and whose
+// tag shape is not that of a secret, a plaintext or a ciphertext.
 func Parameters(in any) audit.Object {
 	v := reflect.ValueOf(in)
 	if v.Kind() == reflect.Pointer {
@@ -57,8 +57,8 @@ func recordedMembers(t reflect.Type) []recordedMember {
 
 var timeType = reflect.TypeFor[time.Time]()
 
-// parameter returns what a record has of a member: structures without their secrets, times in CloudTrail's format,
-// and everything else as it is.
+// parameter returns what a record has of a member: structures without their secrets, times in
+// CloudTrail's format, and everything else as it is.
 func parameter(v reflect.Value) any {
 	switch t := v.Type(); {
 	case t.Kind() == reflect.Struct && t.ConvertibleTo(timeType):

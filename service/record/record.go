@@ -1,11 +1,13 @@
-// Package record makes the audit record of a request, an event or a command while that is being served.
+// Package record makes the audit record of a request, an event or a command while that is being
+// served.
 //
-// What it protects: the completeness of the audit log. The record of a change is written before the first change
-// that it tells of (BeforeChange), everything else before its answer is given; without a record there is neither.
-// Members of requests that are secrets, plaintexts or ciphertexts never enter a record (Parameters).
+// What it protects: the completeness of the audit log. The record of a change is written before the
+// first change that it tells of (BeforeChange), everything else before its answer is given; without
+// a record there is neither. Members of requests that are secrets, plaintexts or ciphertexts never
+// enter a record (Parameters).
 //
-// What it trusts: the Auditor to have made a record durable when it says so, and the store of the service to call
-// BeforeChange before each change.
+// What it trusts: the Auditor to have made a record durable when it says so, and the store of the
+// service to call BeforeChange before each change.
 package record
 
 import (
@@ -60,7 +62,8 @@ func (r *Recorder) Enabled() bool { return r.auditor != NoAudit }
 // NewEventID draws the id of a record.
 func (r *Recorder) NewEventID() (string, error) { return r.newID() }
 
-// draft is a record that is being made. Only the goroutine that serves the request, event or command uses it.
+// draft is a record that is being made. Only the goroutine that serves the request, event or
+// command uses it.
 type draft struct {
 	auditor Auditor
 	record  audit.Record
@@ -92,12 +95,12 @@ type Request struct {
 	TLS       *tls.ConnectionState // nil without TLS
 }
 
-// Request serves a request and keeps one record of it, whatever its outcome. A change is recorded before it is made,
-// everything else before its answer is given. A change that fails after its record was written gets a second record,
-// which corrects the first.
+// Request serves a request and keeps one record of it, whatever its outcome. A change is recorded
+// before it is made, everything else before its answer is given. A change that fails after its
+// record was written gets a second record, which corrects the first.
 //
-// A request whose sender is unknown has no record, as in CloudTrail: nothing that it says of itself is proven, and
-// anybody could fill the log with such requests. It has a line in the server's log.
+// A request whose sender is unknown has no record, as in CloudTrail: nothing that it says of itself
+// is proven, and anybody could fill the log with such requests. It has a line in the server's log.
 func (r *Recorder) Request(ctx context.Context, q *Request, serve func(context.Context) (any, error)) (any, error) {
 	d := &draft{auditor: r.auditor, record: r.ofRequest(q)}
 	out, err := d.serve(ctx, serve)
@@ -139,8 +142,8 @@ func (d *draft) serve(ctx context.Context, serve func(context.Context) (any, err
 
 var errPanicked = errors.New("the operation panicked")
 
-// run runs an event or a command, which no request asks for. Its record is written before its first change, or when
-// it fails.
+// run runs an event or a command, which no request asks for. Its record is written before its first
+// change, or when it fails.
 func (d *draft) run(ctx context.Context, do func(context.Context) error) error {
 	ctx = context.WithValue(ctx, draftKey{}, d)
 	err := do(ctx)
@@ -174,8 +177,8 @@ func (d *draft) finish(ctx context.Context, outcome error) error {
 	return d.auditor.Append(context.WithoutCancel(ctx), &r)
 }
 
-// BeforeChange writes the record of a change that is about to be made, unless an earlier change has. Without the
-// record the change must not be made. A change that belongs to no record passes.
+// BeforeChange writes the record of a change that is about to be made, unless an earlier change
+// has. Without the record the change must not be made. A change that belongs to no record passes.
 func BeforeChange(ctx context.Context) error {
 	d := draftOf(ctx)
 	if d == nil || d.written {
@@ -202,8 +205,8 @@ func AddKey(ctx context.Context, keyARN, account string) {
 	d.record.RecipientAccountID = account
 }
 
-// Add adds a member to the additionalEventData of the record. Only ReEncrypt adds one twice: for its source, then
-// for its destination.
+// Add adds a member to the additionalEventData of the record. Only ReEncrypt adds one twice: for
+// its source, then for its destination.
 func Add(ctx context.Context, name string, value any) {
 	d := draftOf(ctx)
 	if d == nil {

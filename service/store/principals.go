@@ -34,7 +34,8 @@ func (d *DB) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 	defer d.principals.forget(p.ARN)
 	return d.change(ctx, "put principal", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+placeholders(principalColumns)+
-			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt), string(details))
+			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt),
+			string(details))
 		return err
 	})
 }
@@ -83,7 +84,9 @@ func (d *DB) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser i
 	return d.change(ctx, "insert access key", func(tx *sql.Tx) error {
 		if k.PrincipalARN != "arn:aws:iam::"+k.Account+":root" {
 			var count int
-			err := tx.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM access_keys WHERE principal = p.arn) FROM principals p WHERE arn = ?", k.PrincipalARN).Scan(&count)
+			err := tx.QueryRowContext(ctx,
+				"SELECT (SELECT count(*) FROM access_keys WHERE principal = p.arn) FROM principals p WHERE arn = ?",
+				k.PrincipalARN).Scan(&count)
 			if _, err := one(count, err, "access keys of a principal"); err != nil {
 				return err
 			}
@@ -107,7 +110,8 @@ func (d *DB) AccessKey(ctx context.Context, id string) (*iam.AccessKey, error) {
 
 // AccessKeys implements iam.Store.
 func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*iam.AccessKey, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE principal = ? ORDER BY id", principal)
+	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE principal = ? ORDER BY id",
+		principal)
 	return collect(rows, err, scanAccessKey)
 }
 
@@ -133,7 +137,8 @@ func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []iam.AccessKeyUse) e
 		for _, u := range uses {
 			_, err := tx.ExecContext(ctx, `INSERT INTO access_key_uses (id, at, region, service)
 				SELECT id, ?, ?, ? FROM access_keys WHERE id = ?
-				ON CONFLICT DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service WHERE excluded.at > at`,
+				ON CONFLICT DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service
+				WHERE excluded.at > at`,
 				nanos(u.At), u.Region, u.Service, u.ID)
 			if err != nil {
 				return err
@@ -147,7 +152,8 @@ func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []iam.AccessKeyUse) e
 func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*iam.AccessKeyUse, error) {
 	u := iam.AccessKeyUse{ID: id}
 	var at sql.NullInt64
-	err := d.read.QueryRowContext(ctx, "SELECT at, region, service FROM access_key_uses WHERE id = ?", id).Scan(&at, &u.Region, &u.Service)
+	row := d.read.QueryRowContext(ctx, "SELECT at, region, service FROM access_key_uses WHERE id = ?", id)
+	err := row.Scan(&at, &u.Region, &u.Service)
 	u.At = fromNanos(at)
 	return one(&u, err, "use of an access key")
 }
@@ -165,7 +171,8 @@ func (d *DB) PutCertificate(ctx context.Context, c *iam.Certificate) error {
 // Certificate implements iam.Store.
 func (d *DB) Certificate(ctx context.Context, fingerprint string) (*iam.Certificate, error) {
 	return d.certificates.get(fingerprint, func() (*iam.Certificate, error) {
-		c, err := scanCertificate(d.read.QueryRowContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
+		c, err := scanCertificate(d.read.QueryRowContext(ctx,
+			"SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
 		return one(c, err, "certificate")
 	})
 }
@@ -180,7 +187,8 @@ func scanCertificate(row scanner) (*iam.Certificate, error) {
 
 // Certificates implements iam.Store.
 func (d *DB) Certificates(ctx context.Context) ([]*iam.Certificate, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates ORDER BY fingerprint")
+	rows, err := d.read.QueryContext(ctx,
+		"SELECT fingerprint, principal, created_at FROM certificates ORDER BY fingerprint")
 	return collect(rows, err, scanCertificate)
 }
 

@@ -16,9 +16,11 @@ const (
 )
 
 func newPrincipal(arn string) *iam.Principal {
-	p := &iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: t0, PrincipalDetails: iam.PrincipalDetails{
-		Name: arn[strings.LastIndex(arn, "/")+1:], UniqueID: "AIDAAAAAAAAAAAAAAAAA", Tags: map[string]string{"команда": "'blue' \x00"},
-		Policies: map[string]string{"p": "{\n}"}, Boundary: "{ }", MaxSession: 3600}}
+	p := &iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: t0,
+		PrincipalDetails: iam.PrincipalDetails{
+			Name: arn[strings.LastIndex(arn, "/")+1:], UniqueID: "AIDAAAAAAAAAAAAAAAAA",
+			Tags:     map[string]string{"команда": "'blue' \x00"},
+			Policies: map[string]string{"p": "{\n}"}, Boundary: "{ }", MaxSession: 3600}}
 	if strings.Contains(arn, ":role/") {
 		p.Kind, p.Trust = iam.KindRole, "{}"
 	}
@@ -26,7 +28,8 @@ func newPrincipal(arn string) *iam.Principal {
 }
 
 func newAccessKey(id, principal string) *iam.AccessKey {
-	return &iam.AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: []byte{0, 1, 255}, Enabled: true, CreatedAt: t0}
+	return &iam.AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: []byte{0, 1, 255},
+		Enabled: true, CreatedAt: t0}
 }
 
 func same[T any](t *testing.T, want T) func(T, error) {
