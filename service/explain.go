@@ -13,7 +13,7 @@ import (
 	"github.com/verenc/kms/service/policy"
 )
 
-// ExplainRequest is a request to be explained, which nobody makes.
+// ExplainRequest describes the request to decide on.
 type ExplainRequest struct {
 	Principal         string // ARN of a user, a role, a role session or an account's root
 	Action            string // kms:Decrypt

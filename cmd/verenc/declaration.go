@@ -35,8 +35,7 @@ import (
 //	        trust: {file: trust.json}
 //	        max_session: 3600              # seconds
 //
-// It is complete: what it does not say of a principal, the principal does not have, but for its
-// access keys.
+// It is complete: a principal loses what the file does not mention, except its access keys.
 
 // readDeclaration reads such a file, or returns everything that is wrong with it, with its places.
 func readDeclaration(path string, text []byte) (*iam.Declaration, error) {
