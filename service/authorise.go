@@ -53,7 +53,7 @@ func (s *Service) evaluate(ctx context.Context, c *Caller, a access, evaluator f
 		return policy.Decision{}, nil, err
 	}
 	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
-	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
+	r := &policy.Request{Action: a.action, CrossAccount: allowsOtherAccounts(a.action), Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
 		EncryptionContext: a.use.encryptionContext(), RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
 	if a.use.embedded {
 		r.Shown = "the resource associated with this ciphertext"
@@ -184,7 +184,8 @@ func (s *Service) authoriseAlias(ctx context.Context, c *Caller, action, name st
 
 // authoriseNewKey decides on the making of a key, with its tags if it has any.
 func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, use keyUse) error {
-	a := access{action: "kms:CreateKey", account: c.Account, arns: anyResource, use: use}
+	use.op = "CreateKey"
+	a := access{action: use.permission(), account: c.Account, arns: anyResource, use: use}
 	if err := s.decide(ctx, c, a); err != nil || len(use.tags) == 0 {
 		return err
 	}

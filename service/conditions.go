@@ -90,22 +90,27 @@ func keyCondition(a *access, key string) (string, bool) {
 func requestCondition(a *access, key string) (string, bool) {
 	u := &a.use
 	switch key {
-	case "kms:encryptionalgorithm", "kms:signingalgorithm", "kms:macalgorithm", "kms:keyagreementalgorithm":
-		return algorithmCondition(u, key), true
 	case "sts:externalid":
 		return a.externalID, true
 	case "sts:rolesessionname":
 		return a.sessionName, true
+	case "kms:requestalias":
+		return aliasIn(u.keyID), true
+	}
+	if !a.hasCondition(key) {
+		return "", false
+	}
+	switch key {
+	case "kms:encryptionalgorithm":
+		return orElse(u.algorithm, specSymmetric), true
+	case "kms:signingalgorithm", "kms:macalgorithm", "kms:keyagreementalgorithm":
+		return u.algorithm, true
 	case "kms:messagetype":
-		if u.op == "Sign" || u.op == "Verify" {
-			return orElse(u.messageType, messageRaw), true
-		}
+		return orElse(u.messageType, messageRaw), true
 	case "kms:datakeypairspec":
 		return u.pairSpec, true
 	case "kms:bypasspolicylockoutsafetycheck":
-		if u.op == "PutKeyPolicy" || u.newKey != nil {
-			return strconv.FormatBool(u.bypassLockout), true
-		}
+		return strconv.FormatBool(u.bypassLockout), true
 	case "kms:rotationperiodindays":
 		return number(u.rotationPeriod), true
 	case "kms:schedulekeydeletionpendingwindowindays":
@@ -115,9 +120,7 @@ func requestCondition(a *access, key string) (string, bool) {
 	case "kms:wrappingkeyspec":
 		return u.wrappingSpec, true
 	case "kms:expirationmodel":
-		if u.op == "ImportKeyMaterial" {
-			return orElse(u.expirationModel, expires), true
-		}
+		return orElse(u.expirationModel, expires), true
 	case "kms:validto":
 		if !u.validTo.IsZero() {
 			return u.validTo.UTC().Format(time.RFC3339), true
@@ -127,15 +130,10 @@ func requestCondition(a *access, key string) (string, bool) {
 	case "kms:primaryregion":
 		return u.primaryRegion, true
 	case "kms:grantisforawsresource":
-		if u.op == "CreateGrant" || u.op == "ListGrants" || u.op == "RevokeGrant" {
-			return "false", true // no AWS service calls here on anybody's behalf
-		}
+		return "false", true // no AWS service calls here on anybody's behalf
 	case "kms:reencryptonsamekey":
-		if u.op == "ReEncrypt" { // an absent key is another one, or a policy could ask for the absence of others' keys
-			return strconv.FormatBool(u.otherKey != "" && u.otherKey == a.key.ID), true
-		}
-	case "kms:requestalias":
-		return aliasIn(u.keyID), true
+		// An absent key is another one, or a policy could ask for the absence of others' keys.
+		return strconv.FormatBool(u.otherKey != "" && u.otherKey == a.key.ID), true
 	case "kms:granteeprincipal", "kms:granteeserviceprincipal", "kms:retiringprincipal", "kms:retiringserviceprincipal",
 		"kms:grantconstraintsourcearn":
 		return grantCondition(u.grant, key), true
@@ -157,23 +155,10 @@ func number(n int32) string {
 	return strconv.Itoa(int(n))
 }
 
-// algorithmOperations are the operations that each of the keys for algorithms is for.
-var algorithmOperations = map[string]map[string]bool{
-	"kms:encryptionalgorithm": {"Encrypt": true, "Decrypt": true, "ReEncrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
-		"GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true},
-	"kms:signingalgorithm":      {"Sign": true, "Verify": true},
-	"kms:macalgorithm":          {"GenerateMac": true, "VerifyMac": true},
-	"kms:keyagreementalgorithm": {"DeriveSharedSecret": true},
-}
-
-func algorithmCondition(u *keyUse, key string) string {
-	switch {
-	case !algorithmOperations[key][u.op]:
-		return ""
-	case key == "kms:encryptionalgorithm":
-		return orElse(u.algorithm, specSymmetric)
-	}
-	return u.algorithm
+// hasCondition tells whether requests of the operation have a condition key, given in lower case.
+func (a *access) hasCondition(key string) bool {
+	o := operations[a.use.op]
+	return o != nil && o.hasCondition(key)
 }
 
 func grantCondition(g *Grant, key string) string {
@@ -218,7 +203,7 @@ func (s *Service) listCondition(ctx context.Context, values []string, a *access,
 			values = append(values, alias.Name)
 		}
 	case "kms:trailingdayswithoutkeyusage":
-		if a.use.op == "ScheduleKeyDeletion" || a.use.op == "DisableKey" {
+		if a.hasCondition(key) {
 			return appendSome(values, s.unusedDays(ctx, a.key))
 		}
 	case "aws:tagkeys":

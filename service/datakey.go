@@ -162,9 +162,6 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 	if err != nil {
 		return nil, err
 	}
-	if !k.symmetric() {
-		return nil, apierror.New(apierror.InvalidKeyUsage, "%s key spec is %s which is not valid for %s.", k.ARN(s.arns(ctx)), k.Spec, use.op)
-	}
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return nil, err
@@ -198,12 +195,9 @@ func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h head
 	return h.form, nil
 }
 
-// hiddenOperations are those whose plaintext should be in no memory but the token's.
-var hiddenOperations = map[string]bool{"GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPairWithoutPlaintext": true}
-
 // checkHidden records that the plaintext of a data key passes through this process although nobody takes it, or refuses.
 func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form byte) error {
-	if !hiddenOperations[op] || form != formSealed {
+	if !operations[op].WithoutPlaintext || form != formSealed {
 		return nil
 	}
 	note(ctx, "plaintextInServerMemory", true)

@@ -23,28 +23,19 @@ const (
 	grantSecretSize = 32     // bytes
 )
 
-// grantOperations are the operations of a grant that a key of a usage can have (AWS page "Grant operations"). Those of
-// anyGrant are for every key.
-var (
-	anyGrant        = []string{"CreateGrant", "DescribeKey", "RetireGrant"}
-	grantOperations = map[string][]string{
-		usageSignVerify:        {"GetPublicKey", "Sign", "Verify"},
-		usageGenerateVerifyMAC: {"GenerateMac", "VerifyMac"},
-		usageKeyAgreement:      {"DeriveSharedSecret", "GetPublicKey"},
-		usageEncapsulate:       {"Decapsulate", "Encapsulate", "GetPublicKey"},
-		usageEncryptDecrypt:    {"Decrypt", "Encrypt", "ReEncryptFrom", "ReEncryptTo"},
-	}
-	symmetricGrant = []string{"GenerateDataKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext"}
-)
-
-func grantable(k *Key, op string) bool {
+// grantable tells whether a grant on a key can have an operation (AWS page "Grant operations"): one that is for keys of
+// the key's usage and spec.
+func grantable(k *Key, operation string) bool {
+	o := grantedBy[operation]
 	switch {
-	case slices.Contains(anyGrant, op), slices.Contains(grantOperations[k.Usage], op):
-		return true
-	case k.symmetric():
-		return slices.Contains(symmetricGrant, op)
+	case o == nil, o.Key.Usages != nil && !slices.Contains(o.Key.Usages, k.Usage):
+		return false
+	case o.Key.SymmetricOnly:
+		return k.symmetric()
+	case o.Key.Kind == asymmetric:
+		return keySpecs[k.Spec].pair != 0
 	}
-	return op == "GetPublicKey" && keySpecs[k.Spec].pair != 0
+	return true
 }
 
 // GrantConstraints restrict a grant (API Reference, GrantConstraints).

@@ -12,7 +12,7 @@ import (
 
 // keyUse is one operation's wish for a key, and what policies and grants may ask of it.
 type keyUse struct {
-	op          string   // operation, and name of its entry in keyRules
+	op          string   // name of the operation
 	action      string   // permission without "kms:", when it is not the operation's name
 	keyID       string   // as the client gave it
 	grantTokens []string // as the client gave them
@@ -59,12 +59,7 @@ func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) err
 	if err := s.authorise(ctx, c, use, k); err != nil {
 		return err
 	}
-	for _, check := range keyRules[use.op].order() {
-		if err := check(s, ctx, use.op, k); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.checkKey(ctx, operations[use.op], k)
 }
 
 // resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation takes them, an
@@ -87,7 +82,7 @@ func (s *Service) resolve(ctx context.Context, c *Caller, use keyUse) (*Key, err
 			return nil, apierror.New(apierror.NotFound, "Invalid arn %s", id)
 		}
 	}
-	if strings.HasPrefix(resource, aliasPrefix) && keyRules[use.op].byAlias {
+	if strings.HasPrefix(resource, aliasPrefix) && operations[use.op].Key.ByAlias {
 		return s.resolveAlias(ctx, c, use, account, resource)
 	}
 	if strings.HasPrefix(resource, "alias/") && resource != id {
@@ -141,7 +136,7 @@ func (s *Service) updateKey(ctx context.Context, op string, k *Key, change func(
 		if hidden(k) {
 			return ErrNoRow
 		}
-		if err := s.checkState(ctx, op, k); err != nil {
+		if err := s.checkState(ctx, operations[op], k); err != nil {
 			return err
 		}
 		return change(k)

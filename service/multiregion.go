@@ -62,7 +62,7 @@ func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change f
 		if i < 0 {
 			return nil, ErrNoRow
 		}
-		if err := s.checkState(ctx, op, keys[i]); err != nil {
+		if err := s.checkState(ctx, operations[op], keys[i]); err != nil {
 			return nil, err
 		}
 		changed, err := change(keys)
@@ -183,7 +183,7 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *Update
 		if i < 0 {
 			return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(k.Account, in.PrimaryRegion, "key/"+k.ID))
 		}
-		if err := s.checkState(ctx, "UpdatePrimaryRegion", keys[i]); err != nil {
+		if err := s.checkState(ctx, operations["UpdatePrimaryRegion"], keys[i]); err != nil {
 			return err
 		}
 		if err := s.authorise(ctx, c, keyUse{op: "UpdatePrimaryRegion", primaryRegion: in.PrimaryRegion}, keys[i]); err != nil {

@@ -1,0 +1,138 @@
+package service
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestTableLeavesNothingOpen: every entry of the table says everything that it must.
+func TestTableLeavesNothingOpen(t *testing.T) {
+	methods := reflect.TypeFor[*Service]()
+	for _, name := range operationNames {
+		o := operations[name]
+		method, found := methods.MethodByName(name)
+		if !found || o.serve == nil || method.Type.In(3).Elem() != o.Request || method.Type.Out(0).Elem() != o.Response {
+			t.Errorf("%s has not the method of its name", name)
+		}
+		for what, missing := range map[string]bool{
+			"family":      o.Family == "",
+			"permissions": len(o.Permissions) == 0,
+			"resource":    o.Resource == 0,
+			"callers":     o.Callers == 0,
+			"effect":      o.Effect == 0,
+			"errors":      o.Errors == nil,
+			"key rule":    o.Key == nil && (o.Resource != OnAccount || len(o.KeyMembers()) > 0),
+			"page size":   (o.Page.Default == 0 || o.Page.Max < o.Page.Default) == hasMember(o.Request, "Marker"),
+			"grant":       o.GrantOperations == nil && hasMember(o.Request, "GrantTokens"),
+			"conditions":  slices.Contains(o.Conditions, ""),
+		} {
+			if missing {
+				t.Errorf("%s has no %s", name, what)
+			}
+		}
+		if o.Key != nil && o.Key.States == nil {
+			t.Errorf("%s does not say in which states of its key it works", name)
+		}
+		if len(operations) != len(operationNames) {
+			t.Error("two entries have one name")
+		}
+		for _, list := range [][]string{o.Permissions, o.GrantOperations, o.Conditions, o.RecordData} {
+			if unique := slices.Compact(slices.Sorted(slices.Values(list))); len(unique) != len(list) {
+				t.Errorf("%s has a name twice: %v", name, list)
+			}
+		}
+		if codes := o.ErrorCodes(); len(slices.Compact(slices.Clone(codes))) != len(codes) {
+			t.Errorf("%s has an error twice: %v", name, codes)
+		}
+	}
+}
+
+func hasMember(request reflect.Type, name string) bool {
+	_, found := request.FieldByName(name)
+	return found
+}
+
+// TestSymmetricOnlyHasAUsage: only for keys of usage ENCRYPT_DECRYPT the spec makes a difference.
+func TestSymmetricOnlyHasAUsage(t *testing.T) {
+	for name, o := range operations {
+		if o.Key != nil && o.Key.SymmetricOnly && !slices.Equal(o.Key.Usages, encryptDecrypt) {
+			t.Errorf("%s is for keys of usage %v", name, o.Key.Usages)
+		}
+	}
+}
+
+// TestGrantOperationsAreOfTheAPI: each element of a grant's Operations is some operation's, with the permission's name.
+func TestGrantOperationsAreOfTheAPI(t *testing.T) {
+	for g, o := range grantedBy {
+		if permissionOwners["kms:"+g] != o {
+			t.Errorf("the grant operation %s is of %s, the permission is not", g, o.Name)
+		}
+	}
+}
+
+// TestCallersOfOtherAccounts compares the table with what AWS says of each operation ("Cross-account use: Yes"), as the
+// comments of its SDK for Go have it.
+func TestCallersOfOtherAccounts(t *testing.T) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/aws/aws-sdk-go-v2/service/kms").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := regexp.MustCompile(`Cross-account\s+(?://\s+)?use:?\s+(?://\s+)?(Yes|No)`)
+	told := 0
+	for name, o := range operations {
+		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "api_op_"+name+".go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := OwnAccount // for the few of which AWS says nothing
+		if m := use.FindSubmatch(text); m != nil {
+			told++
+			if string(m[1]) == "Yes" {
+				want = AnyAccount
+			}
+		}
+		if o.Callers != want {
+			t.Errorf("%s: Callers is %d, AWS says %d", name, o.Callers, want)
+		}
+	}
+	if told < 45 {
+		t.Errorf("AWS says of %d operations only whether they work across accounts", told)
+	}
+	if !allowsOtherAccounts("sts:AssumeRole") || allowsOtherAccounts("kms:TagResource") || allowsOtherAccounts("kms:Nothing") {
+		t.Error("permissions that are no operation's name")
+	}
+}
+
+// TestReadOnly: records of operations whose names say that they change something say so too.
+func TestReadOnly(t *testing.T) {
+	changes := regexp.MustCompile("^(Cancel|Connect|Create|Delete|Disable|Disconnect|Enable|GetParameters|Import|Put|" +
+		"Replicate|Retire|Revoke|Rotate|Schedule|Tag|Untag|Update)")
+	for name := range operations {
+		if readOnly(name) == changes.MatchString(name) {
+			t.Errorf("%s: readOnly is %v", name, readOnly(name))
+		}
+	}
+}
+
+// TestKeyPermissions: policies of keys can't allow what is the account's, and what a grant decides on.
+func TestKeyPermissions(t *testing.T) {
+	for _, p := range []string{"ReEncrypt", "RetireGrant", "ListAliases", "ListKeys", "CreateKey", "GenerateRandom", "CreateCustomKeyStore"} {
+		if slices.Contains(KeyPermissions(), p) {
+			t.Errorf("%s is no permission on a key", p)
+		}
+	}
+	for _, p := range []string{"ReEncryptFrom", "ReEncryptTo", "Decrypt", "CreateAlias", "TagResource", "PutKeyPolicy"} {
+		if !slices.Contains(KeyPermissions(), p) {
+			t.Errorf("%s is a permission on a key", p)
+		}
+	}
+	if n := len(KeyPermissions()); n != 45 {
+		t.Errorf("there are %d permissions on keys (AWS page \"AWS KMS permissions\")", n)
+	}
+}
