@@ -158,20 +158,26 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 	case o.Resource != OnAccount && in.KeyID == "":
 		return nil, fmt.Errorf("kms:%s is for a key: name it", name)
 	}
-	use := keyUse{op: o.Name, action: name, keyID: in.KeyID, context: in.EncryptionContext}
+	r := keyRequest{
+		operation:   o.Name,
+		permission:  "kms:" + name,
+		keyID:       in.KeyID,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: o.emptyConditions()},
+	}
 	if o.Resource == OnAccount {
-		return &access{action: use.permission(), account: c.Account, arns: anyResource, use: use}, nil
+		return &access{action: r.action(), account: c.Account, arns: anyResource, request: r}, nil
 	}
 	// The key is looked for as its own account's root user, who is told whether it exists.
 	owner := &Caller{Identity: Identity{Account: c.Account}, Region: c.Region}
 	if a, ok := arn.Parse(in.KeyID); ok {
 		owner.Account = a.Account
 	}
-	k, err := s.resolve(ctx, owner, keyUse{op: "DescribeKey", keyID: in.KeyID})
+	k, err := s.resolve(ctx, owner, keyRequest{operation: "DescribeKey", keyID: in.KeyID})
 	if err != nil {
 		return nil, fmt.Errorf("find the key: %w", err)
 	}
-	return &access{action: use.permission(), account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: use}, nil
+	a := s.keyAccess(ctx, r, k)
+	return &a, nil
 }
 
 // policyNames are the names of a caller's identity policies, in the order of standing.

@@ -65,23 +65,30 @@ type CreateGrantResponse struct {
 	GrantId    string
 }
 
-// CreateGrant lets a principal use a key. A grant with the name and the terms of one that is there is that one.
+// CreateGrant lets a principal use a key. If the key has a grant of the same name and terms, it returns that one.
 func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantRequest) (*CreateGrantResponse, error) {
 	g, err := s.newGrant(c, in)
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.keyFor(ctx, c, keyUse{op: "CreateGrant", keyID: in.KeyId, grantTokens: in.GrantTokens, grant: g})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "CreateGrant",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{grant: g, conditions: g},
+	})
 	if err != nil {
 		return nil, err
 	}
 	for _, op := range in.Operations {
 		if !grantable(k, op) {
-			return nil, apierror.New(apierror.Validation, "Operation %s is not valid in a grant for a key with KeySpec %s and KeyUsage %s.", op, k.Spec, k.Usage)
+			return nil, apierror.New(apierror.Validation,
+				"Operation %s is not valid in a grant for a key with KeySpec %s and KeyUsage %s.", op, k.Spec, k.Usage)
 		}
 	}
 	if (len(g.Equals) > 0 || len(g.Subset) > 0) && !k.symmetric() {
-		return nil, apierror.New(apierror.Validation, "Encryption context constraints are valid only in grants for symmetric encryption keys.")
+		return nil, apierror.New(apierror.Validation,
+			"Encryption context constraints are valid only in grants for symmetric encryption keys.")
 	}
 	for _, principal := range []string{g.Grantee, g.Retiring} {
 		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
@@ -102,10 +109,11 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 		return nil, apierror.InternalError(fmt.Errorf("draw a grant id: %w", err))
 	}
 	g.ID, g.Secret, g.CreatedAt = hex.EncodeToString(random[:grantIDSize]), random[grantIDSize:], s.now()
-	note(ctx, "grantId", g.ID)
+	addToRecord(ctx, "grantId", g.ID)
 	switch err := s.store.InsertGrant(ctx, g, maxGrants); {
 	case errors.Is(err, ErrLimit):
-		return nil, apierror.New(apierror.LimitExceeded, "The key has %d grants, the most that it can have.", maxGrants)
+		return nil, apierror.New(apierror.LimitExceeded,
+			"The key has %d grants, the most that it can have.", maxGrants)
 	case errors.Is(err, ErrNoRow):
 		return nil, apierror.New(apierror.NotFound, "Key '%s' does not exist", k.ARN(s.arns(ctx)))
 	case err != nil:
@@ -121,37 +129,77 @@ func grantResponse(g *Grant) *CreateGrantResponse {
 	return &CreateGrantResponse{GrantId: g.ID, GrantToken: g.token()}
 }
 
-// newGrant reads the terms of a request.
+// newGrant makes a grant with the terms of a request.
 func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
-	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account), GrantTerms: GrantTerms{Operations: slices.Clone(in.Operations)}}
-	slices.Sort(g.Operations)
-	g.Operations = slices.Compact(g.Operations)
+	operations := slices.Compact(slices.Sorted(slices.Values(in.Operations)))
+	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account), GrantTerms: GrantTerms{Operations: operations}}
 	var err error
-	if g.Grantee, g.GranteeIsService, err = principalOf("grantee", in.GranteePrincipal, in.GranteeServicePrincipal); err != nil {
+	g.Grantee, g.GranteeIsService, err = principalOf("grantee", in.GranteePrincipal, in.GranteeServicePrincipal)
+	if err != nil {
 		return nil, err
 	}
-	if g.Retiring, g.RetiringIsService, err = principalOf("retiring", in.RetiringPrincipal, in.RetiringServicePrincipal); err != nil {
+	g.Retiring, g.RetiringIsService, err = principalOf("retiring", in.RetiringPrincipal, in.RetiringServicePrincipal)
+	if err != nil {
 		return nil, err
 	}
 	switch {
 	case g.Grantee == "":
-		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value null at 'granteePrincipal' failed to satisfy constraint: Member must not be null")
+		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value null at 'granteePrincipal' "+
+			"failed to satisfy constraint: Member must not be null")
 	case len(g.Operations) == 0:
-		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value '[]' at 'operations' failed to satisfy constraint: Member must have length greater than or equal to 1")
+		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value '[]' at 'operations' "+
+			"failed to satisfy constraint: Member must have length greater than or equal to 1")
 	}
 	if in.Constraints != nil {
-		g.Equals, g.Subset, g.SourceARN = in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset, in.Constraints.SourceArn
+		g.Equals, g.Subset = in.Constraints.EncryptionContextEquals, in.Constraints.EncryptionContextSubset
+		g.SourceARN = in.Constraints.SourceArn
 	}
 	return g, nil
 }
 
-// principalARN: an account's root, a user, a role, or a session of a role or federated user (AWS page "IAM identifiers").
-var principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|user/.+|role/.+)|sts::[0-9]{12}:(assumed-role/[^/]+/[^/]+|federated-user/.+))$`)
+// condition gives the values of the condition keys of the operations that make or end the grant.
+func (g *Grant) condition(key string, _ *Key) (values []string) {
+	ifService := func(service bool, principal string) []string {
+		if service {
+			return one(principal)
+		}
+		return nil
+	}
+	switch key {
+	case "kms:granteeprincipal":
+		return ifService(!g.GranteeIsService, g.Grantee)
+	case "kms:granteeserviceprincipal":
+		return ifService(g.GranteeIsService, g.Grantee)
+	case "kms:retiringprincipal":
+		return ifService(!g.RetiringIsService, g.Retiring)
+	case "kms:retiringserviceprincipal":
+		return ifService(g.RetiringIsService, g.Retiring)
+	case "kms:grantconstraintsourcearn":
+		return one(g.SourceARN)
+	case "kms:grantoperations":
+		return g.Operations
+	case "kms:grantconstrainttype":
+		if len(g.Equals) > 0 {
+			values = append(values, "EncryptionContextEquals")
+		}
+		if len(g.Subset) > 0 {
+			values = append(values, "EncryptionContextSubset")
+		}
+	}
+	return values
+}
 
+// principalARN is the ARN of an account's root, a user, a role, or a session of a role or federated user (AWS page "IAM
+// identifiers").
+var principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|user/.+|role/.+)|` +
+	`sts::[0-9]{12}:(assumed-role/[^/]+/[^/]+|federated-user/.+))$`)
+
+// principalOf returns the principal that a request names in one of two members, or none.
 func principalOf(which, given, service string) (principal string, isService bool, err error) {
 	switch {
 	case given != "" && service != "":
-		return "", false, apierror.New(apierror.Validation, "Specify either a %s principal or a %s service principal, not both.", which, which)
+		return "", false, apierror.New(apierror.Validation,
+			"Specify either a %s principal or a %s service principal, not both.", which, which)
 	case service != "":
 		return service, true, nil
 	case given != "" && arn.IsAccount(given):
@@ -162,7 +210,7 @@ func principalOf(which, given, service string) (principal string, isService bool
 	return given, false, nil
 }
 
-// sameGrant finds the named grant with the same terms, so that a repeated CreateGrant makes no second one.
+// sameGrant finds the grant with the same name and terms, so that a repeated CreateGrant makes no second one.
 func (s *Service) sameGrant(ctx context.Context, g *Grant) (*Grant, error) {
 	if g.Name == "" {
 		return nil, nil
@@ -172,7 +220,8 @@ func (s *Service) sameGrant(ctx context.Context, g *Grant) (*Grant, error) {
 		return nil, apierror.FromStore(err)
 	}
 	for _, old := range all {
-		if old.Name == g.Name && old.Grantee == g.Grantee && old.Retiring == g.Retiring && old.Issuer == g.Issuer && old.sameTerms(&g.GrantTerms) {
+		samePrincipals := old.Grantee == g.Grantee && old.Retiring == g.Retiring && old.Issuer == g.Issuer
+		if old.Name == g.Name && samePrincipals && old.sameTerms(&g.GrantTerms) {
 			return old, nil
 		}
 	}
@@ -180,11 +229,15 @@ func (s *Service) sameGrant(ctx context.Context, g *Grant) (*Grant, error) {
 }
 
 func (t *GrantTerms) sameTerms(o *GrantTerms) bool {
-	return slices.Equal(t.Operations, o.Operations) && maps.Equal(t.Equals, o.Equals) && maps.Equal(t.Subset, o.Subset) &&
-		t.SourceARN == o.SourceARN && t.GranteeIsService == o.GranteeIsService && t.RetiringIsService == o.RetiringIsService
+	return slices.Equal(t.Operations, o.Operations) &&
+		maps.Equal(t.Equals, o.Equals) &&
+		maps.Equal(t.Subset, o.Subset) &&
+		t.SourceARN == o.SourceARN &&
+		t.GranteeIsService == o.GranteeIsService &&
+		t.RetiringIsService == o.RetiringIsService
 }
 
-// A grant token is base64url of the grant's id and secret, so that it can't be guessed from the id.
+// token is the grant token: base64url of the grant's id and secret, so that it can't be guessed from the id.
 func (g *Grant) token() string {
 	id, _ := hex.DecodeString(g.ID)
 	return base64.RawURLEncoding.EncodeToString(append(id, g.Secret...))
@@ -226,8 +279,14 @@ type GrantListEntry struct {
 }
 
 func (s *Service) grantEntry(ctx context.Context, g *Grant) GrantListEntry {
-	e := GrantListEntry{KeyId: s.arns(ctx).Of(g.Account, g.Region, "key/"+g.KeyID), GrantId: g.ID, Name: g.Name, CreationDate: Timestamp(g.CreatedAt),
-		IssuingAccount: g.Issuer, Operations: g.Operations}
+	e := GrantListEntry{
+		KeyId:          s.arns(ctx).Of(g.Account, g.Region, "key/"+g.KeyID),
+		GrantId:        g.ID,
+		Name:           g.Name,
+		CreationDate:   Timestamp(g.CreatedAt),
+		IssuingAccount: g.Issuer,
+		Operations:     g.Operations,
+	}
 	if g.GranteeIsService {
 		e.GranteeServicePrincipal = g.Grantee
 	} else {
@@ -239,12 +298,16 @@ func (s *Service) grantEntry(ctx context.Context, g *Grant) GrantListEntry {
 		e.RetiringPrincipal = g.Retiring
 	}
 	if len(g.Equals) > 0 || len(g.Subset) > 0 || g.SourceARN != "" {
-		e.Constraints = &GrantConstraints{EncryptionContextEquals: g.Equals, EncryptionContextSubset: g.Subset, SourceArn: g.SourceARN}
+		e.Constraints = &GrantConstraints{
+			EncryptionContextEquals: g.Equals,
+			EncryptionContextSubset: g.Subset,
+			SourceArn:               g.SourceARN,
+		}
 	}
 	return e
 }
 
-// ListGrantsResponse is the output of ListGrants and of ListRetirableGrants.
+// ListGrantsResponse is the output of ListGrants and ListRetirableGrants.
 type ListGrantsResponse struct {
 	Grants     []GrantListEntry
 	NextMarker string `json:",omitempty"`
@@ -269,9 +332,9 @@ type ListGrantsRequest struct {
 	GranteeServicePrincipal string `shape:"ServicePrincipalType"`
 }
 
-// ListGrants returns a key's grants: all, one, or those of a grantee.
+// ListGrants returns a key's grants: all of them, the one with an id, or those of a grantee.
 func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsRequest) (*ListGrantsResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "ListGrants", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListGrants", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +348,8 @@ func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsReque
 	}
 	var wanted []*Grant
 	for _, g := range all {
-		if (in.GrantId == "" || g.ID == in.GrantId) && (in.GranteePrincipal == "" || g.Grantee == in.GranteePrincipal) &&
+		if (in.GrantId == "" || g.ID == in.GrantId) &&
+			(in.GranteePrincipal == "" || g.Grantee == in.GranteePrincipal) &&
 			(in.GranteeServicePrincipal == "" || g.Grantee == in.GranteeServicePrincipal) {
 			wanted = append(wanted, g)
 		}
@@ -306,13 +370,16 @@ type ListRetirableGrantsRequest struct {
 }
 
 // ListRetirableGrants returns the grants in the region that a principal of the caller's account may retire.
-func (s *Service) ListRetirableGrants(ctx context.Context, c *Caller, in *ListRetirableGrantsRequest) (*ListGrantsResponse, error) {
+func (s *Service) ListRetirableGrants(
+	ctx context.Context, c *Caller, in *ListRetirableGrantsRequest,
+) (*ListGrantsResponse, error) {
 	principal, isService, err := principalOf("retiring", in.RetiringPrincipal, in.RetiringServicePrincipal)
 	if err != nil {
 		return nil, err
 	}
 	if principal == "" {
-		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value null at 'retiringPrincipal' failed to satisfy constraint: Member must not be null")
+		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value null at 'retiringPrincipal' "+
+			"failed to satisfy constraint: Member must not be null")
 	}
 	if !isService && arn.AccountOf(principal) != c.Account {
 		return nil, apierror.New(apierror.NotFound, "Principal %s is not in the account of the caller.", principal)
@@ -339,9 +406,9 @@ type RevokeGrantRequest struct {
 	DryRun  bool   `shape:"NullableBooleanType"`
 }
 
-// RevokeGrant ends a grant, by whoever administers the key.
+// RevokeGrant ends a grant, for those who administer the key.
 func (s *Service) RevokeGrant(ctx context.Context, c *Caller, in *RevokeGrantRequest) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "RevokeGrant", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "RevokeGrant", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -384,7 +451,7 @@ type RetireGrantRequest struct {
 	DryRun     bool   `shape:"NullableBooleanType"`
 }
 
-// RetireGrant ends a grant, by whom the grant itself lets do so.
+// RetireGrant ends a grant, for the principals whom the grant itself allows that.
 func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantRequest) (*Empty, error) {
 	var g *Grant
 	var k *Key
@@ -396,11 +463,11 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 			err = apierror.FromStore(err)
 		}
 	case in.GrantToken == "" && in.KeyId != "" && in.GrantId != "":
-		use := keyUse{op: "RetireGrant", keyID: in.KeyId}
-		if k, err = s.resolve(ctx, c, use); err == nil {
+		r := keyRequest{operation: "RetireGrant", keyID: in.KeyId}
+		if k, err = s.resolve(ctx, c, r); err == nil {
 			g, err = s.grantOf(ctx, k, in.GrantId)
 			if apierror.Is(err, apierror.NotFound) && k.Account != c.Account {
-				err = s.unknown(ctx, c, use, k.Account, "key/"+k.ID)
+				err = s.unknown(ctx, c, r, k.Account, "key/"+k.ID)
 			}
 		}
 	default:
@@ -409,8 +476,8 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 	if err != nil {
 		return nil, err
 	}
-	s.noteKey(ctx, k)
-	note(ctx, "grantId", g.ID) // the token in the request is a secret
+	s.addKeyToRecord(ctx, k)
+	addToRecord(ctx, "grantId", g.ID) // the token in the request is a secret
 	if err := s.mayRetire(ctx, c, g, k); err != nil {
 		return nil, err
 	}

@@ -226,6 +226,12 @@ func OperationNames() []string { return slices.Clone(operationNames) }
 // OperationNamed returns the entry of an operation, or nil. It is shared, and must not be modified.
 func OperationNamed(name string) *Operation { return operations[name] }
 
+// emptyConditions are the values of the operation's condition keys in a request of which nothing is known.
+func (o *Operation) emptyConditions() conditionSource {
+	source, _ := o.newRequest().(conditionSource)
+	return source
+}
+
 // readOnly tells what a record says of an operation. Those of AWS STS change nothing.
 func readOnly(operation string) bool {
 	o := operations[operation]

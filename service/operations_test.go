@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestTableLeavesNothingOpen: every entry of the table says everything that it must.
@@ -134,5 +135,76 @@ func TestKeyPermissions(t *testing.T) {
 	}
 	if n := len(KeyPermissions()); n != 45 {
 		t.Errorf("there are %d permissions on keys (AWS page \"AWS KMS permissions\")", n)
+	}
+}
+
+// TestConditionsHaveValues: a request that has every member has a value for each condition key of its operation, and for
+// no other one.
+func TestConditionsHaveValues(t *testing.T) {
+	every := map[string]bool{}
+	for _, o := range operations {
+		for _, key := range o.Conditions {
+			every[key] = true
+		}
+	}
+	k := &Key{ID: "k", CreatedAt: time.Unix(0, 0)}
+	grant := func(service bool) *Grant {
+		terms := GrantTerms{Operations: []string{"Decrypt"}, Equals: map[string]string{"a": "b"}, SourceARN: "arn",
+			GranteeIsService: service, RetiringIsService: service}
+		return &Grant{Grantee: "one", Retiring: "another", GrantTerms: terms}
+	}
+	others := map[string][]conditionSource{
+		"CreateGrant":         {grant(false), grant(true)},
+		"RetireGrant":         {grant(false), grant(true)},
+		"ScheduleKeyDeletion": {pendingWindow(7)},
+		"ReEncrypt":           {&reEncryptSide{otherKey: "k"}},
+	}
+	for name, o := range operations {
+		sources := others[name]
+		if sources == nil {
+			request := o.NewRequest()
+			fill(reflect.ValueOf(request).Elem())
+			if source, has := request.(conditionSource); has {
+				sources = []conditionSource{source}
+			}
+		}
+		for key := range every {
+			var values []string
+			for _, source := range sources {
+				values = append(values, source.condition(strings.ToLower(key), k)...)
+			}
+			listed := slices.Contains(o.Conditions, key)
+			ofAnother := name == "ReplicateKey" && slices.Contains(operations["CreateKey"].Conditions, key)
+			switch {
+			case len(values) > 0 && !listed && !ofAnother:
+				t.Errorf("%s has the values %q of %s, which the table does not list", name, values, key)
+			case len(values) == 0 && listed && !slices.Contains(notOfMembers, key):
+				t.Errorf("%s has no value of %s", name, key)
+			}
+		}
+	}
+}
+
+// notOfMembers are the condition keys whose values package policy or the Service finds.
+var notOfMembers = []string{"aws:RequestTag/", "aws:TagKeys", "kms:EncryptionContext:", "kms:EncryptionContextKeys",
+	"kms:GrantIsForAWSResource", "kms:TrailingDaysWithoutKeyUsage"}
+
+// fill sets every member of a request.
+func fill(v reflect.Value) {
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("x")
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Int32:
+			f.SetInt(1)
+		case reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		case reflect.Struct:
+			if f.Type() == reflect.TypeFor[Timestamp]() {
+				f.Set(reflect.ValueOf(Timestamp(time.Unix(1, 0))))
+			}
+		}
 	}
 }

@@ -374,9 +374,12 @@ func (r *reporter) operations(ctx context.Context, k *Key, p *Principal) (allowe
 		c.Principal = sessionARN(p.ARN, c.Session.Name)
 	}
 	for _, op := range keyPermissions {
-		use := keyUse{op: permissionOwners["kms:"+op].Name, action: op}
-		a := access{action: use.permission(), account: k.Account, key: k, use: use,
-			arns: r.s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID)}
+		o := permissionOwners["kms:"+op]
+		a := r.s.keyAccess(ctx, keyRequest{
+			operation:   o.Name,
+			permission:  "kms:" + op,
+			policyInput: policyInput{conditions: o.emptyConditions()},
+		}, k)
 		d, _, err := r.s.evaluate(ctx, c, a, policy.Evaluate)
 		if err != nil {
 			return nil, err

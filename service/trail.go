@@ -119,8 +119,8 @@ func beforeChange(ctx context.Context) error {
 	return nil
 }
 
-// noteKey adds a key to the request's record.
-func (s *Service) noteKey(ctx context.Context, k *Key) {
+// addKeyToRecord adds a key to the request's record.
+func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 	t := trailOf(ctx)
 	if t == nil {
 		return
@@ -133,8 +133,8 @@ func (s *Service) noteKey(ctx context.Context, k *Key) {
 	t.record.RecipientAccountID = k.Account
 }
 
-// note adds a member to additionalEventData. Only ReEncrypt notes one twice: for its source, then for its destination.
-func note(ctx context.Context, name string, value any) {
+// addToRecord adds a member to additionalEventData. Only ReEncrypt notes one twice: for its source, then for its destination.
+func addToRecord(ctx context.Context, name string, value any) {
 	t := trailOf(ctx)
 	if t == nil {
 		return
