@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
@@ -15,6 +16,16 @@ const (
 	aliasPrefix   = "alias/"
 	aliasReserved = "alias/aws/"
 )
+
+// Alias is a name for a key, unique in its account and region.
+type Alias struct {
+	Account   string
+	Region    string
+	Name      string // with its prefix "alias/"
+	KeyID     string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
 
 // aliasPattern is narrower than AliasNameType (API Reference, CreateAlias, AliasName).
 var aliasPattern = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
@@ -22,6 +23,32 @@ const (
 	grantIDSize     = 32     // bytes
 	grantSecretSize = 32     // bytes
 )
+
+// Grant gives a principal some operations on one key (AWS page "Grants in AWS KMS").
+type Grant struct {
+	ID        string // 64 hex digits
+	Region    string
+	KeyID     string
+	Account   string // of the key
+	Name      string // empty when it has none
+	Grantee   string // ARN or service principal
+	Retiring  string // ARN or service principal; empty for none
+	Issuer    string // ARN of the account under which it was issued
+	CreatedAt time.Time
+	GrantTerms
+	Secret []byte // 32 bytes, the proof in its grant token
+}
+
+// GrantTerms is the part of a grant that no query asks for.
+type GrantTerms struct {
+	Operations []string
+	Equals     map[string]string `json:",omitempty"` // EncryptionContextEquals
+	Subset     map[string]string `json:",omitempty"` // EncryptionContextSubset
+	SourceARN  string            `json:",omitempty"`
+	// GranteeIsService and RetiringIsService tell service principals from ARNs.
+	GranteeIsService  bool `json:",omitempty"`
+	RetiringIsService bool `json:",omitempty"`
+}
 
 // grantable tells whether a grant on a key can have an operation (AWS page "Grant operations"): one that is for keys of
 // the key's usage and spec.
@@ -261,225 +288,4 @@ func (s *Service) grantOfToken(ctx context.Context, token string) (*Grant, error
 		return nil, invalid
 	}
 	return g, nil
-}
-
-// GrantListEntry is one grant in an answer.
-type GrantListEntry struct {
-	KeyId                    string
-	GrantId                  string
-	Name                     string `json:",omitempty"`
-	CreationDate             Timestamp
-	GranteePrincipal         string `json:",omitempty"`
-	RetiringPrincipal        string `json:",omitempty"`
-	IssuingAccount           string
-	Operations               []string
-	Constraints              *GrantConstraints `json:",omitempty"`
-	GranteeServicePrincipal  string            `json:",omitempty"`
-	RetiringServicePrincipal string            `json:",omitempty"`
-}
-
-func (s *Service) grantEntry(ctx context.Context, g *Grant) GrantListEntry {
-	e := GrantListEntry{
-		KeyId:          s.arns(ctx).Of(g.Account, g.Region, "key/"+g.KeyID),
-		GrantId:        g.ID,
-		Name:           g.Name,
-		CreationDate:   Timestamp(g.CreatedAt),
-		IssuingAccount: g.Issuer,
-		Operations:     g.Operations,
-	}
-	if g.GranteeIsService {
-		e.GranteeServicePrincipal = g.Grantee
-	} else {
-		e.GranteePrincipal = g.Grantee
-	}
-	if g.RetiringIsService {
-		e.RetiringServicePrincipal = g.Retiring
-	} else {
-		e.RetiringPrincipal = g.Retiring
-	}
-	if len(g.Equals) > 0 || len(g.Subset) > 0 || g.SourceARN != "" {
-		e.Constraints = &GrantConstraints{
-			EncryptionContextEquals: g.Equals,
-			EncryptionContextSubset: g.Subset,
-			SourceArn:               g.SourceARN,
-		}
-	}
-	return e
-}
-
-// ListGrantsResponse is the output of ListGrants and ListRetirableGrants.
-type ListGrantsResponse struct {
-	Grants     []GrantListEntry
-	NextMarker string `json:",omitempty"`
-	Truncated  bool
-}
-
-func (s *Service) listGrants(ctx context.Context, grants []*Grant, next string) *ListGrantsResponse {
-	out := &ListGrantsResponse{Grants: []GrantListEntry{}, NextMarker: next, Truncated: next != ""}
-	for _, g := range grants {
-		out.Grants = append(out.Grants, s.grantEntry(ctx, g))
-	}
-	return out
-}
-
-// ListGrantsRequest is the input of ListGrants.
-type ListGrantsRequest struct {
-	Limit                   int32  `shape:"LimitType"`
-	Marker                  string `shape:"MarkerType"`
-	KeyId                   string `shape:"KeyIdType" required:"true"`
-	GrantId                 string `shape:"GrantIdType"`
-	GranteePrincipal        string `shape:"PrincipalIdType"`
-	GranteeServicePrincipal string `shape:"ServicePrincipalType"`
-}
-
-// ListGrants returns a key's grants: all of them, the one with an id, or those of a grantee.
-func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsRequest) (*ListGrantsResponse, error) {
-	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListGrants", keyID: in.KeyId})
-	if err != nil {
-		return nil, err
-	}
-	p, err := newPage("ListGrants", in.Limit, in.Marker)
-	if err != nil {
-		return nil, err
-	}
-	all, err := s.store.GrantsOf(ctx, k.Region, k.ID)
-	if err != nil {
-		return nil, apierror.FromStore(err)
-	}
-	var wanted []*Grant
-	for _, g := range all {
-		if (in.GrantId == "" || g.ID == in.GrantId) &&
-			(in.GranteePrincipal == "" || g.Grantee == in.GranteePrincipal) &&
-			(in.GranteeServicePrincipal == "" || g.Grantee == in.GranteeServicePrincipal) {
-			wanted = append(wanted, g)
-		}
-	}
-	if in.GrantId != "" && len(wanted) == 0 {
-		return nil, apierror.New(apierror.InvalidGrantID, "The specified grant ID is not valid.")
-	}
-	page, next := pageOf(p, wanted, func(g *Grant) string { return g.ID })
-	return s.listGrants(ctx, page, next), nil
-}
-
-// ListRetirableGrantsRequest is the input of ListRetirableGrants.
-type ListRetirableGrantsRequest struct {
-	Limit                    int32  `shape:"LimitType"`
-	Marker                   string `shape:"MarkerType"`
-	RetiringPrincipal        string `shape:"PrincipalIdType"`
-	RetiringServicePrincipal string `shape:"ServicePrincipalType"`
-}
-
-// ListRetirableGrants returns the grants in the region that a principal of the caller's account may retire.
-func (s *Service) ListRetirableGrants(
-	ctx context.Context, c *Caller, in *ListRetirableGrantsRequest,
-) (*ListGrantsResponse, error) {
-	principal, isService, err := principalOf("retiring", in.RetiringPrincipal, in.RetiringServicePrincipal)
-	if err != nil {
-		return nil, err
-	}
-	if principal == "" {
-		return nil, apierror.New(apierror.Validation, "1 validation error detected: Value null at 'retiringPrincipal' "+
-			"failed to satisfy constraint: Member must not be null")
-	}
-	if !isService && arn.AccountOf(principal) != c.Account {
-		return nil, apierror.New(apierror.NotFound, "Principal %s is not in the account of the caller.", principal)
-	}
-	if err := s.authoriseAccount(ctx, c, "ListRetirableGrants"); err != nil {
-		return nil, err
-	}
-	p, err := newPage("ListRetirableGrants", in.Limit, in.Marker)
-	if err != nil {
-		return nil, err
-	}
-	grants, err := s.store.RetirableGrants(ctx, c.Region, principal, p.after, p.limit+1)
-	if err != nil {
-		return nil, apierror.FromStore(err)
-	}
-	page, next := cut(p, grants, func(g *Grant) string { return g.ID })
-	return s.listGrants(ctx, page, next), nil
-}
-
-// RevokeGrantRequest is the input of RevokeGrant.
-type RevokeGrantRequest struct {
-	KeyId   string `shape:"KeyIdType" required:"true"`
-	GrantId string `shape:"GrantIdType" required:"true"`
-	DryRun  bool   `shape:"NullableBooleanType"`
-}
-
-// RevokeGrant ends a grant, for those who administer the key.
-func (s *Service) RevokeGrant(ctx context.Context, c *Caller, in *RevokeGrantRequest) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, keyRequest{operation: "RevokeGrant", keyID: in.KeyId})
-	if err != nil {
-		return nil, err
-	}
-	g, err := s.grantOf(ctx, k, in.GrantId)
-	if err != nil {
-		return nil, err
-	}
-	return s.endGrant(ctx, g, in.DryRun)
-}
-
-// grantIDPattern is the form of a grant's id.
-var grantIDPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
-func (s *Service) grantOf(ctx context.Context, k *Key, id string) (*Grant, error) {
-	if !grantIDPattern.MatchString(id) {
-		return nil, apierror.New(apierror.InvalidGrantID, "The specified grant ID is not valid.")
-	}
-	g, err := s.store.Grant(ctx, id)
-	if errors.Is(err, ErrNoRow) || err == nil && (g.KeyID != k.ID || g.Region != k.Region) {
-		return nil, apierror.New(apierror.NotFound, "Grant ID %s not found", id)
-	}
-	return g, apierror.FromStore(err)
-}
-
-func (s *Service) endGrant(ctx context.Context, g *Grant, dry bool) (*Empty, error) {
-	if err := dryRun(dry); err != nil {
-		return nil, err
-	}
-	if err := s.store.DeleteGrant(ctx, g.ID); err != nil && !errors.Is(err, ErrNoRow) {
-		return nil, apierror.FromStore(err)
-	}
-	return &Empty{}, nil
-}
-
-// RetireGrantRequest is the input of RetireGrant.
-type RetireGrantRequest struct {
-	GrantToken string `shape:"GrantTokenType"`
-	KeyId      string `shape:"KeyIdType"`
-	GrantId    string `shape:"GrantIdType"`
-	DryRun     bool   `shape:"NullableBooleanType"`
-}
-
-// RetireGrant ends a grant, for the principals whom the grant itself allows that.
-func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantRequest) (*Empty, error) {
-	var g *Grant
-	var k *Key
-	var err error
-	switch {
-	case in.GrantToken != "" && in.KeyId == "" && in.GrantId == "":
-		if g, err = s.grantOfToken(ctx, in.GrantToken); err == nil {
-			k, err = s.key(ctx, g.Region, g.KeyID)
-			err = apierror.FromStore(err)
-		}
-	case in.GrantToken == "" && in.KeyId != "" && in.GrantId != "":
-		r := keyRequest{operation: "RetireGrant", keyID: in.KeyId}
-		if k, err = s.resolve(ctx, c, r); err == nil {
-			g, err = s.grantOf(ctx, k, in.GrantId)
-			if apierror.Is(err, apierror.NotFound) && k.Account != c.Account {
-				err = s.unknown(ctx, c, r, k.Account, "key/"+k.ID)
-			}
-		}
-	default:
-		err = apierror.New(apierror.Validation, "Specify either a grant token, or a key ID and a grant ID.")
-	}
-	if err != nil {
-		return nil, err
-	}
-	s.addKeyToRecord(ctx, k)
-	addToRecord(ctx, "grantId", g.ID) // the token in the request is a secret
-	if err := s.mayRetire(ctx, c, g, k); err != nil {
-		return nil, err
-	}
-	return s.endGrant(ctx, g, in.DryRun)
 }

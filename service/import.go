@@ -31,6 +31,14 @@ var importAlgorithms = map[string]hsm.ImportAlgorithm{
 	"RSA_AES_KEY_WRAP_SHA_1": hsm.RSAAESKeyWrapSHA1, "RSA_AES_KEY_WRAP_SHA_256": hsm.RSAAESKeyWrapSHA256,
 }
 
+// WrappingKey is a token object for a time: the key pair that GetParametersForImport made, for which a client wraps key
+// material, or an object that is to be adopted as one of the service's own.
+type WrappingKey struct {
+	ObjectID  ObjectID
+	ExpiresAt time.Time
+	KeyStore  string // CustomKeyStoreId of its token; empty for the service's own
+}
+
 // checkWrapping refuses what AWS does not wrap so (AWS page "Select a wrapping algorithm").
 func (s *Service) checkWrapping(algorithm, wrappingSpec string, k *Key) error {
 	wrong := apierror.New(apierror.UnsupportedOperation, "Wrapping algorithm %s with wrapping key spec %s is not valid for key spec %s.", algorithm, wrappingSpec, k.Spec)

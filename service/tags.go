@@ -14,6 +14,12 @@ const (
 	msgReservedTag = "Tags beginning with aws: are reserved"
 )
 
+// Tag is a key's tag (AWS page "Tags in AWS KMS").
+type Tag struct {
+	TagKey   string `shape:"TagKeyType" required:"true"`
+	TagValue string `shape:"TagValueType" required:"true"`
+}
+
 // TagResourceRequest is the input of TagResource.
 type TagResourceRequest struct {
 	KeyId string `shape:"KeyIdType" required:"true"`

@@ -6,9 +6,20 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 )
+
+// KeyUse is the last successful cryptographic operation with a key.
+type KeyUse struct {
+	Region    string
+	KeyID     string
+	Operation string
+	At        time.Time
+	EventID   string // of its audit record
+	RequestID string
+}
 
 // uses remembers the last use of each key until Run stores it, so that no request waits for a write.
 type uses struct {
