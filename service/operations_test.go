@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // TestTableLeavesNothingOpen: every entry of the table says everything that it must.
@@ -50,6 +52,31 @@ func TestTableLeavesNothingOpen(t *testing.T) {
 		}
 		if codes := o.ErrorCodes(); len(slices.Compact(slices.Clone(codes))) != len(codes) {
 			t.Errorf("%s has an error twice: %v", name, codes)
+		}
+	}
+}
+
+// TestErrorsFollowFromTheEntry: what an entry says of keys and requests has its errors.
+func TestErrorsFollowFromTheEntry(t *testing.T) {
+	for name, o := range operations {
+		needs := map[apierror.Code]bool{
+			apierror.DryRun:            hasMember(o.Request, "DryRun"),
+			apierror.InvalidGrantToken: hasMember(o.Request, "GrantTokens"),
+			apierror.InvalidMarker:     hasMember(o.Request, "Marker"),
+		}
+		if o.Key != nil {
+			needs[apierror.NotFound] = true
+			needs[apierror.InvalidKeyUsage] = o.Key.Usages != nil
+			for _, note := range o.Key.States {
+				needs[apierror.Disabled] = needs[apierror.Disabled] || note == disabled
+				needs[apierror.InvalidState] = needs[apierror.InvalidState] || note != disabled
+			}
+		}
+		needs[apierror.UnsupportedOperation] = hasMember(o.Request, "Recipient") || o.Key != nil && o.Key.Kind != anyKind
+		for code, needed := range needs {
+			if needed && !slices.Contains(o.Errors, code) {
+				t.Errorf("%s lacks the error %s", name, code)
+			}
 		}
 	}
 }

@@ -29,7 +29,7 @@ func keyOperations() []Operation {
 			Key:             &KeyRule{ByAlias: true, States: anyState},
 			GrantOperations: []string{"DescribeKey"},
 			Effect:          ReadsOnly,
-			Errors:          ErrorCodes{apierror.NotFound},
+			Errors:          ErrorCodes{apierror.InvalidGrantToken, apierror.NotFound},
 		},
 		{
 			Name:        "ListKeys",
@@ -146,7 +146,7 @@ func keyOperations() []Operation {
 			Key:         &KeyRule{States: anyState},
 			Effect:      ReadsOnly,
 			Page:        PageSize{Default: 100, Max: 1000},
-			Errors:      ErrorCodes{apierror.InvalidArn, apierror.NotFound},
+			Errors:      ErrorCodes{apierror.InvalidArn, apierror.InvalidMarker, apierror.NotFound},
 		},
 		{
 			Name:            "CreateGrant",
@@ -226,7 +226,7 @@ func keyOperations() []Operation {
 			Key:         &KeyRule{States: changeState},
 			Effect:      Changes,
 			Errors: ErrorCodes{apierror.AlreadyExists, apierror.InvalidAliasName, apierror.InvalidState,
-				apierror.LimitExceeded, apierror.NotFound},
+				apierror.LimitExceeded, apierror.NotAuthorized, apierror.NotFound},
 		},
 		{
 			Name:        "UpdateAlias",
@@ -237,7 +237,8 @@ func keyOperations() []Operation {
 			Callers:     OwnAccount,
 			Key:         &KeyRule{States: changeState},
 			Effect:      Changes,
-			Errors:      ErrorCodes{apierror.InvalidState, apierror.LimitExceeded, apierror.NotFound},
+			Errors: ErrorCodes{apierror.InvalidAliasName, apierror.InvalidState, apierror.LimitExceeded,
+				apierror.NotAuthorized, apierror.NotFound},
 		},
 		{
 			Name:        "DeleteAlias",
@@ -248,7 +249,7 @@ func keyOperations() []Operation {
 			Callers:     OwnAccount,
 			Key:         &KeyRule{States: anyState},
 			Effect:      Changes,
-			Errors:      ErrorCodes{apierror.NotFound},
+			Errors:      ErrorCodes{apierror.InvalidAliasName, apierror.NotAuthorized, apierror.NotFound},
 		},
 		{
 			Name:        "ListAliases",

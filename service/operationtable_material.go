@@ -74,7 +74,7 @@ func materialOperations() []Operation {
 			Key:         &KeyRule{Kind: importable, KindFirst: true, States: scheduleState},
 			Conditions:  ConditionKeys{"kms:WrappingAlgorithm", "kms:WrappingKeySpec"},
 			Effect:      Changes,
-			Errors:      keyErrors.and(apierror.UnsupportedOperation),
+			Errors:      keyErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
 		},
 		{
 			Name:        "ImportKeyMaterial",
@@ -87,7 +87,8 @@ func materialOperations() []Operation {
 			Conditions:  ConditionKeys{"kms:ExpirationModel", "kms:ValidTo"},
 			Effect:      Changes,
 			Errors: keyErrors.and(apierror.ExpiredImportToken, apierror.IncorrectKeyMaterial,
-				apierror.InvalidCiphertext, apierror.InvalidImportToken, apierror.UnsupportedOperation),
+				apierror.InvalidCiphertext, apierror.InvalidImportToken, apierror.LimitExceeded,
+				apierror.UnsupportedOperation),
 		},
 		{
 			Name:        "DeleteImportedKeyMaterial",
@@ -135,7 +136,8 @@ func materialOperations() []Operation {
 			Callers:     OwnAccount,
 			Effect:      Changes,
 			Errors: ErrorCodes{apierror.CloudHsmClusterInUse, apierror.CloudHsmClusterNotFound,
-				apierror.KeyStoreNameInUse, apierror.IncorrectTrustAnchor, apierror.LimitExceeded},
+				apierror.IncorrectTrustAnchor, apierror.KeyStoreNameInUse, apierror.LimitExceeded,
+				apierror.XksProxyUnreachable},
 		},
 		{
 			Name:        "DescribeCustomKeyStores",
@@ -177,8 +179,8 @@ func materialOperations() []Operation {
 			Callers:     OwnAccount,
 			Effect:      Changes,
 			Errors: ErrorCodes{apierror.CloudHsmClusterNotFound, apierror.CloudHsmClusterNotRelated,
-				apierror.CustomKeyStoreInvalidState, apierror.KeyStoreNameInUse,
-				apierror.CustomKeyStoreNotFound},
+				apierror.CustomKeyStoreInvalidState, apierror.CustomKeyStoreNotFound,
+				apierror.KeyStoreNameInUse, apierror.XksProxyInvalidConfiguration},
 		},
 		{
 			Name:        "DeleteCustomKeyStore",

@@ -42,7 +42,7 @@ func cryptographicOperations() []Operation {
 			Conditions:      encryptionConditions,
 			Effect:          ReadsOnly,
 			RecordData:      []string{"ciphertextForm", "keyMaterialId"},
-			Errors:          useErrors,
+			Errors:          useErrors.and(apierror.LimitExceeded),
 		},
 		{
 			Name:            "Decrypt",
@@ -56,7 +56,8 @@ func cryptographicOperations() []Operation {
 			Conditions:      encryptionConditions,
 			Effect:          ReadsOnly,
 			RecordData:      []string{"ciphertextForm", "keyMaterialId"},
-			Errors:          useErrors.and(apierror.IncorrectKey, apierror.InvalidCiphertext),
+			Errors: useErrors.and(apierror.IncorrectKey, apierror.InvalidCiphertext,
+				apierror.UnsupportedOperation),
 		},
 		{
 			Name:            "ReEncrypt",
@@ -71,7 +72,7 @@ func cryptographicOperations() []Operation {
 			Effect:          ReadsOnly,
 			RecordData: []string{"sourceCiphertextForm", "sourceKeyMaterialId",
 				"destinationCiphertextForm", "destinationKeyMaterialId"},
-			Errors: useErrors.and(apierror.IncorrectKey, apierror.InvalidCiphertext),
+			Errors: useErrors.and(apierror.IncorrectKey, apierror.InvalidCiphertext, apierror.LimitExceeded),
 		},
 		{
 			Name:            "GenerateDataKey",
@@ -85,7 +86,7 @@ func cryptographicOperations() []Operation {
 			Conditions:      encryptionConditions,
 			Effect:          ReadsOnly,
 			RecordData:      []string{"ciphertextForm", "keyMaterialId"},
-			Errors:          useErrors,
+			Errors:          useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
 		},
 		{
 			Name:             "GenerateDataKeyWithoutPlaintext",
@@ -100,7 +101,7 @@ func cryptographicOperations() []Operation {
 			Effect:           ReadsOnly,
 			RecordData:       []string{"ciphertextForm", "keyMaterialId", "plaintextInServerMemory"},
 			WithoutPlaintext: true,
-			Errors:           useErrors,
+			Errors:           useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
 		},
 		{
 			Name:            "GenerateDataKeyPair",
@@ -114,7 +115,7 @@ func cryptographicOperations() []Operation {
 			Conditions:      encryptionConditions.and("kms:DataKeyPairSpec"),
 			Effect:          ReadsOnly,
 			RecordData:      []string{"ciphertextForm", "keyMaterialId"},
-			Errors:          useErrors.and(apierror.UnsupportedOperation),
+			Errors:          useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
 		},
 		{
 			Name:             "GenerateDataKeyPairWithoutPlaintext",
@@ -129,7 +130,7 @@ func cryptographicOperations() []Operation {
 			Effect:           ReadsOnly,
 			RecordData:       []string{"ciphertextForm", "keyMaterialId", "plaintextInServerMemory"},
 			WithoutPlaintext: true,
-			Errors:           useErrors.and(apierror.UnsupportedOperation),
+			Errors:           useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
 		},
 		{
 			Name:            "Sign",
@@ -142,7 +143,7 @@ func cryptographicOperations() []Operation {
 			GrantOperations: []string{"Sign"},
 			Conditions:      ConditionKeys{"kms:MessageType", "kms:SigningAlgorithm"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors,
+			Errors:          useErrors.and(apierror.UnsupportedOperation),
 		},
 		{
 			Name:            "Verify",
@@ -157,7 +158,7 @@ func cryptographicOperations() []Operation {
 			Effect:          ReadsOnly,
 			Errors: ErrorCodes{apierror.Disabled, apierror.DryRun, apierror.InvalidGrantToken,
 				apierror.InvalidKeyUsage, apierror.InvalidSignature, apierror.InvalidState,
-				apierror.NotFound},
+				apierror.NotFound, apierror.UnsupportedOperation},
 		},
 		{
 			Name:            "GetPublicKey",
@@ -209,7 +210,7 @@ func cryptographicOperations() []Operation {
 			GrantOperations: []string{"DeriveSharedSecret"},
 			Conditions:      ConditionKeys{"kms:KeyAgreementAlgorithm"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors,
+			Errors:          useErrors.and(apierror.UnsupportedOperation),
 		},
 		{
 			Name:            "Encapsulate",
@@ -221,7 +222,7 @@ func cryptographicOperations() []Operation {
 			Key:             &KeyRule{ByAlias: true, Usages: encapsulateDecapsulate, States: cryptoState},
 			GrantOperations: []string{"Encapsulate"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors,
+			Errors:          useErrors.and(apierror.UnsupportedOperation),
 		},
 		{
 			Name:            "Decapsulate",
@@ -233,7 +234,7 @@ func cryptographicOperations() []Operation {
 			Key:             &KeyRule{ByAlias: true, Usages: encapsulateDecapsulate, States: cryptoState},
 			GrantOperations: []string{"Decapsulate"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors.and(apierror.InvalidCiphertext),
+			Errors:          useErrors.and(apierror.InvalidCiphertext, apierror.UnsupportedOperation),
 		},
 		{
 			Name:        "GenerateRandom",
