@@ -44,10 +44,6 @@ type ExplainedStep struct {
 	Reason  string
 }
 
-// accountActions are those that identity policies alone allow, on no key.
-var accountActions = []string{"ConnectCustomKeyStore", "CreateCustomKeyStore", "CreateKey", "DeleteCustomKeyStore", "DescribeCustomKeyStores",
-	"DisconnectCustomKeyStore", "GenerateRandom", "ListAliases", "ListKeys", "ListRetirableGrants", "UpdateCustomKeyStore"}
-
 // Explain decides as a request would be decided on, and accounts for every statement and grant. It does not look at the
 // key's state; a role session has no session policies, and members of requests that it does not have are absent. What a
 // grant lets its grantee grant is limited further, by checkNested. Of the operations on aliases it has the key's half.
@@ -149,36 +145,39 @@ func (s *Service) callerNamed(ctx context.Context, in *ExplainRequest) (*Caller,
 // accessTo finds what a request is for.
 func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (*access, error) {
 	name := strings.TrimPrefix(in.Action, "kms:")
-	use := keyUse{op: name, keyID: in.KeyID, context: in.EncryptionContext}
-	if name == "ReEncryptFrom" || name == "ReEncryptTo" {
-		use.op, use.action = "ReEncrypt", name
-	}
-	_, ofKey := keyRules[use.op]
-	ofAccount := slices.Contains(accountActions, name)
+	o := permissionOwners["kms:"+name]
 	switch {
-	case name == "RetireGrant":
+	case o != nil && o.Resource == OnGrant:
 		return nil, errors.New("kms:RetireGrant is decided by each grant: its retiring principal, its grantee if RetireGrant is among its operations, and the account of the key")
 	case name == "ReEncrypt":
 		return nil, errors.New("ReEncrypt needs two permissions: kms:ReEncryptFrom on one key and kms:ReEncryptTo on the other")
-	case !ofKey && !ofAccount:
+	case o == nil:
 		return nil, fmt.Errorf("%q is no action of AWS KMS: actions are such as kms:Decrypt, in this writing", in.Action)
-	case ofAccount && in.KeyID == "":
-		return &access{action: "kms:" + name, account: c.Account, arns: anyResource, use: use}, nil
-	case ofAccount:
+	case o.Resource == OnAccount && in.KeyID != "":
 		return nil, fmt.Errorf("kms:%s is for no key: leave it out", name)
-	case in.KeyID == "":
+	case o.Resource != OnAccount && in.KeyID == "":
 		return nil, fmt.Errorf("kms:%s is for a key: name it", name)
+	}
+	r := keyRequest{
+		operation:   o.Name,
+		permission:  "kms:" + name,
+		keyID:       in.KeyID,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: o.emptyConditions()},
+	}
+	if o.Resource == OnAccount {
+		return &access{action: r.action(), account: c.Account, arns: anyResource, request: r}, nil
 	}
 	// The key is looked for as its own account's root user, who is told whether it exists.
 	owner := &Caller{Identity: Identity{Account: c.Account}, Region: c.Region}
 	if a, ok := arn.Parse(in.KeyID); ok {
 		owner.Account = a.Account
 	}
-	k, err := s.resolve(ctx, owner, keyUse{op: "DescribeKey", keyID: in.KeyID})
+	k, err := s.resolve(ctx, owner, keyRequest{operation: "DescribeKey", keyID: in.KeyID})
 	if err != nil {
 		return nil, fmt.Errorf("find the key: %w", err)
 	}
-	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: use}, nil
+	a := s.keyAccess(ctx, r, k)
+	return &a, nil
 }
 
 // policyNames are the names of a caller's identity policies, in the order of standing.

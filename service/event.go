@@ -30,7 +30,7 @@ func (s *Service) recordEvent(ctx context.Context, name string, k *Key, do func(
 		EventName: name, EventType: "AwsServiceEvent", AWSRegion: k.Region, SourceIPAddress: "kms.amazonaws.com", UserAgent: "kms.amazonaws.com",
 		EventID: id, ManagementEvent: true, RecipientAccountID: k.Account,
 	}, func(ctx context.Context) error {
-		s.noteKey(ctx, k)
+		s.addKeyToRecord(ctx, k)
 		return do(ctx)
 	})
 }

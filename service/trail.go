@@ -119,8 +119,8 @@ func beforeChange(ctx context.Context) error {
 	return nil
 }
 
-// noteKey adds a key to the request's record.
-func (s *Service) noteKey(ctx context.Context, k *Key) {
+// addKeyToRecord adds a key to the request's record.
+func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 	t := trailOf(ctx)
 	if t == nil {
 		return
@@ -133,8 +133,8 @@ func (s *Service) noteKey(ctx context.Context, k *Key) {
 	t.record.RecipientAccountID = k.Account
 }
 
-// note adds a member to additionalEventData. Only ReEncrypt notes one twice: for its source, then for its destination.
-func note(ctx context.Context, name string, value any) {
+// addToRecord adds a member to additionalEventData. Only ReEncrypt notes one twice: for its source, then for its destination.
+func addToRecord(ctx context.Context, name string, value any) {
 	t := trailOf(ctx)
 	if t == nil {
 		return
@@ -152,7 +152,7 @@ func (s *Service) newRecord(ctx context.Context, c *Caller, source, op string, i
 	r := audit.Record{
 		UserIdentity: s.userIdentity(ctx, c),
 		EventTime:    s.now(), EventSource: source, EventName: op, AWSRegion: c.Region, SourceIPAddress: c.SourceIP, UserAgent: c.UserAgent,
-		RequestParameters: parametersOf(in), RequestID: c.RequestID, EventID: c.EventID, ReadOnly: !changes[op],
+		RequestParameters: parametersOf(in), RequestID: c.RequestID, EventID: c.EventID, ReadOnly: readOnly(op),
 		ManagementEvent: true, RecipientAccountID: c.Account,
 	}
 	if c.TLS != nil {
@@ -189,16 +189,6 @@ func (s *Service) userIdentity(ctx context.Context, c *Caller) audit.UserIdentit
 	u.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt,
 		Issuer: &audit.SessionIssuer{Type: "Role", PrincipalID: uniqueID, ARN: issuer, AccountID: c.Account, UserName: name}}
 	return u
-}
-
-// changes are the operations that are not read-only.
-var changes = map[string]bool{
-	"CancelKeyDeletion": true, "ConnectCustomKeyStore": true, "CreateAlias": true, "CreateCustomKeyStore": true, "CreateGrant": true,
-	"CreateKey": true, "DeleteAlias": true, "DeleteCustomKeyStore": true, "DeleteImportedKeyMaterial": true, "DisableKey": true,
-	"DisableKeyRotation": true, "DisconnectCustomKeyStore": true, "EnableKey": true, "EnableKeyRotation": true, "GetParametersForImport": true,
-	"ImportKeyMaterial": true, "PutKeyPolicy": true, "ReplicateKey": true, "RetireGrant": true, "RevokeGrant": true, "RotateKeyOnDemand": true,
-	"ScheduleKeyDeletion": true, "TagResource": true, "UntagResource": true, "UpdateAlias": true, "UpdateCustomKeyStore": true,
-	"UpdateKeyDescription": true, "UpdatePrimaryRegion": true,
 }
 
 // parametersOf gives the members of a request that may be in a record: none whose shape is a secret's, nor one of a

@@ -6,9 +6,20 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 )
+
+// KeyUse is the last successful cryptographic operation with a key.
+type KeyUse struct {
+	Region    string
+	KeyID     string
+	Operation string
+	At        time.Time
+	EventID   string // of its audit record
+	RequestID string
+}
 
 // uses remembers the last use of each key until Run stores it, so that no request waits for a write.
 type uses struct {
@@ -23,8 +34,8 @@ const manyUses = 10_000
 
 type keyRef struct{ region, id string }
 
-// used notes a successful cryptographic operation.
-func (s *Service) used(c *Caller, op string, k *Key) {
+// recordUse notes a successful cryptographic operation.
+func (s *Service) recordUse(c *Caller, op string, k *Key) {
 	s.uses.mu.Lock()
 	defer s.uses.mu.Unlock()
 	s.uses.last[keyRef{k.Region, k.ID}] = KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
@@ -102,7 +113,7 @@ type GetKeyLastUsageResponse struct {
 
 // GetKeyLastUsage tells when a key was last used with success. Uses have been tracked since the key's creation.
 func (s *Service) GetKeyLastUsage(ctx context.Context, c *Caller, in *GetKeyLastUsageRequest) (*GetKeyLastUsageResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyLastUsage", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyLastUsage", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
