@@ -213,6 +213,52 @@ func TestSelfTestsFailAlone(t *testing.T) {
 	}
 }
 
+// TestDeviceErrorMeansUnsupported has the token answer CKR_DEVICE_ERROR for key pairs only, as often as it is asked: it does not
+// support them, and is not lost.
+func TestDeviceErrorMeansUnsupported(t *testing.T) {
+	token, m := misbehaving(t, func(*faults.Module) {})
+	generate := func() error {
+		id := newID(t)
+		_, err := token.GenerateKeyPair(t.Context(), KeyPair{ID: id, Type: P256, Purpose: SignPair})
+		return errors.Join(err, token.Destroy(t.Context(), id))
+	}
+	m.Fail("C_GenerateKeyPair", pkcs11.CKR_DEVICE_ERROR)
+	for range mostDoubts + 1 {
+		if err := generate(); !errors.Is(err, ErrUnsupported) || errors.Is(err, ErrUnavailable) {
+			t.Fatalf("key pairs: %v", err)
+		}
+	}
+	m.Clear()
+	m.Fail("C_GenerateKeyPair", pkcs11.CKR_DEVICE_ERROR, faults.Times(1))
+	if err := generate(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a moment's trouble: %v", err)
+	}
+	m.Fail("C_GenerateKeyPair", pkcs11.CKR_DEVICE_ERROR)
+	m.Fail("C_GenerateKey", pkcs11.CKR_DEVICE_ERROR)
+	if err := generate(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("no keys at all: %v", err)
+	}
+	m.Clear()
+	if err := generate(); err != nil {
+		t.Error(err)
+	}
+	if s := token.Stats(); s.Connections != 1 {
+		t.Errorf("%d connections", s.Connections)
+	}
+}
+
+// TestRefusedTemplates has the token refuse what a template says.
+func TestRefusedTemplates(t *testing.T) {
+	token, m := misbehaving(t, func(*faults.Module) {})
+	for code := range templateRefusals {
+		m.Fail("C_GenerateKey", uint(code))
+		if err := token.GenerateWrappingKey(t.Context(), newID(t), ""); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%v", err)
+		}
+		m.Clear()
+	}
+}
+
 func TestForcedExtractable(t *testing.T) {
 	token, _ := misbehaving(t, (*faults.Module).ForceExtractable)
 	got := failing(t, token)

@@ -3,6 +3,7 @@ package hsm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -150,7 +151,16 @@ func (s *session) random(n int) ([]byte, error) {
 	return out, failed("C_GenerateRandom", err)
 }
 
+// generate is C_GenerateKey.
 func (s *session) generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+	h, err := s.callGenerateKey(mechanism, template)
+	return h, s.orUnsupported(err, template, func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+		h, err := s.callGenerateKey(mechanism, asSessionObject)
+		return []pkcs11.ObjectHandle{h}, err
+	})
+}
+
+func (s *session) callGenerateKey(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	defer keepOut(s.lib.objects)()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
@@ -189,7 +199,16 @@ func (s *session) deriveECDH(base pkcs11.ObjectHandle, kdf uint, peer []byte, te
 	return h, failed("C_DeriveKey", err)
 }
 
-func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
+// generateKeyPair is C_GenerateKeyPair.
+func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pub, priv pkcs11.ObjectHandle, err error) {
+	pub, priv, err = s.callGenerateKeyPair(mechanism, public, private)
+	return pub, priv, s.orUnsupported(err, private, func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+		pub, priv, err := s.callGenerateKeyPair(mechanism, public, asSessionObject)
+		return []pkcs11.ObjectHandle{pub, priv}, err
+	})
+}
+
+func (s *session) callGenerateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
 	defer keepOut(s.lib.generators)()
 	defer keepOut(s.lib.objects)()
 	if err := s.stepObject(private); err != nil {
@@ -197,6 +216,30 @@ func (s *session) generateKeyPair(mechanism uint, public, private []*pkcs11.Attr
 	}
 	pub, priv, err := s.lib.module.GenerateKeyPair(s.handle, mechanism, s.profile.allowed(public), s.profile.allowed(private))
 	return pub, priv, s.createdObject("C_GenerateKeyPair", err, private)
+}
+
+// orUnsupported gives the error of a call that generates. A token may answer CKR_DEVICE_ERROR for a mechanism or an attribute
+// that it does not know, or that its protocol does not carry (p11-kit). It means that, and no trouble of the device, when the
+// token generates a plain key, and still answers the same for what was asked, made as a session object.
+func (s *session) orUnsupported(err error, template []*pkcs11.Attribute, generate func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error)) error {
+	if !hasCode(err, pkcs11.CKR_DEVICE_ERROR) || !s.well() {
+		return err
+	}
+	plain, probe := s.callGenerateKey(Seal.mechanism(), testKeyTemplate(Seal))
+	if probe != nil || s.destroy(plain) != nil {
+		return err
+	}
+	template = slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN })
+	objects, probe := generate(slices.Insert(template, 0, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
+	if probe == nil {
+		return errors.Join(err, s.destroyAll(objects)) // it was a moment's trouble
+	}
+	if !hasCode(probe, pkcs11.CKR_DEVICE_ERROR) {
+		return err
+	}
+	var e *callError
+	errors.As(err, &e)
+	return &callError{call: e.call, rv: e.rv, kind: ErrUnsupported}
 }
 
 // attributes reads attributes of an object, in their order. All of them must be there.

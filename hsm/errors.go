@@ -50,6 +50,15 @@ func (e *callError) Is(target error) bool { return target == e.kind && e.kind !=
 
 func (e *callError) Unwrap() error { return e.rv }
 
+// kindError is an error of a kind with words of its own.
+type kindError struct {
+	text string
+	kind error
+}
+
+func (e *kindError) Error() string        { return e.text }
+func (e *kindError) Is(target error) bool { return target == e.kind }
+
 // failed gives the error of a C call, nil for CKR_OK. Errors that are no CKR are passed on.
 func failed(call string, err error) error {
 	if err == nil {
@@ -60,15 +69,29 @@ func failed(call string, err error) error {
 		return fmt.Errorf("%s: %w", call, err)
 	}
 	kind := kindOf(rv)
-	if kind == ErrFull && !creates[call] {
-		kind = ErrUnavailable
+	switch {
+	case kind == ErrFull && !creates[call]:
+		kind = ErrUnavailable // a call that makes no object lacks the memory for itself
+	case kind == nil && creates[call] && templateRefusals[rv]:
+		kind = ErrUnsupported
 	}
 	return &callError{call: call, rv: rv, kind: kind}
 }
 
-// creates has the calls that make objects; others that lack memory lack it for themselves.
+// creates has the calls that make an object from a template.
 var creates = map[string]bool{"C_GenerateKey": true, "C_GenerateKeyPair": true, "C_CreateObject": true, "C_UnwrapKey": true,
-	"C_DeriveKey": true}
+	"C_DeriveKey": true, "C_DecapsulateKey": true}
+
+// templateRefusals are the answers of a token that does not make an object as a template asks for it. The templates are all
+// this package's own; the only values of others in them are private keys, which are checked before.
+var templateRefusals = map[pkcs11.Error]bool{
+	pkcs11.CKR_ATTRIBUTE_READ_ONLY:     true,
+	pkcs11.CKR_ATTRIBUTE_TYPE_INVALID:  true,
+	pkcs11.CKR_ATTRIBUTE_VALUE_INVALID: true,
+	pkcs11.CKR_DOMAIN_PARAMS_INVALID:   true,
+	pkcs11.CKR_TEMPLATE_INCOMPLETE:     true,
+	pkcs11.CKR_TEMPLATE_INCONSISTENT:   true,
+}
 
 func kindOf(rv pkcs11.Error) error {
 	if lostCodes[rv] {
@@ -111,7 +134,7 @@ var lostCodes = map[pkcs11.Error]bool{
 // lost tells whether err means that the connection is gone.
 func lost(err error) bool {
 	var e *callError
-	return errors.As(err, &e) && lostCodes[e.rv]
+	return errors.As(err, &e) && lostCodes[e.rv] && e.kind != ErrUnsupported
 }
 
 func hasCode(err error, codes ...pkcs11.Error) bool {

@@ -162,7 +162,7 @@ func (s *session) keep(h pkcs11.ObjectHandle, id ObjectID, done Imported, err er
 func (s *session) staysInside(h pkcs11.ObjectHandle) error {
 	values, err := s.attributes(h, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE)
 	if err == nil && (!bytes.Equal(values[0], []byte{1}) || !bytes.Equal(values[1], []byte{0})) {
-		err = errors.New("the token made a key that can leave it")
+		err = &kindError{"the token made a key that can leave it", ErrUnsupported}
 	}
 	return err
 }

@@ -211,15 +211,13 @@ func (s *session) search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, e
 	}
 }
 
-// Missing gives those of some objects that the token does not have. The token itself is asked for each that is not known,
-// which takes time linear in the number of its objects.
+// Missing gives those of some objects that the token does not have. The token itself is asked for each, since another
+// connection may have destroyed one that this one still knows. That takes time linear in the number of the token's objects,
+// so it is not for requests.
 func (t *Token) Missing(ctx context.Context, ids ...ObjectID) (missing []ObjectID, err error) {
 	for _, id := range ids {
 		_, err := run(ctx, t, func(s *session) (struct{}, error) {
-			_, err := s.lookupObject(id)
-			if errors.Is(err, ErrNoObject) {
-				_, err = s.locate(id)
-			}
+			_, err := s.locate(id)
 			return struct{}{}, err
 		})
 		switch {

@@ -70,15 +70,6 @@ func checkPIN(pin string) error {
 // errPINText is for a PIN that no token is asked for.
 var errPINText = &kindError{"the PIN can't be right", ErrPIN}
 
-// kindError is an error of a kind with words of its own.
-type kindError struct {
-	text string
-	kind error
-}
-
-func (e *kindError) Error() string        { return e.text }
-func (e *kindError) Is(target error) bool { return target == e.kind }
-
 // checkPINFlags reads what the token says of its user PIN before it is tried (CK_TOKEN_INFO.flags, PKCS#11 v3.1 section
 // 3.2). notice is what an operator should know although the PIN is tried.
 func checkPINFlags(info pkcs11.TokenInfo, force bool) (notice string, err error) {

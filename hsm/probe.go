@@ -95,7 +95,11 @@ func (s *session) generateTestPair(kt KeyType, purpose PairPurpose) (pkcs11.Obje
 
 // generateTestKey makes a session key of one purpose that ends with the session.
 func (s *session) generateTestKey(p Purpose) (pkcs11.ObjectHandle, error) {
-	return s.generate(p.mechanism(), append(p.template(),
+	return s.generate(p.mechanism(), testKeyTemplate(p))
+}
+
+func testKeyTemplate(p Purpose) []*pkcs11.Attribute {
+	return append(p.template(),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.size())))
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.size()))
 }

@@ -257,11 +257,11 @@ func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attrib
 	return 0, unexplained(err, probe)
 }
 
-// unwrapAgain gives a failure its kind, when it was no passing one.
+// unwrapAgain gives a failure its kind, and no other, when it was no passing one.
 func unwrapAgain(unwrap unwrapping, template []*pkcs11.Attribute, kind error) (pkcs11.ObjectHandle, error) {
 	h, err := unwrap(template)
 	if err != nil && !lost(err) {
-		err = fmt.Errorf("%w: %w", kind, err)
+		err = fmt.Errorf("%w: %v", kind, err)
 	}
 	return h, err
 }

@@ -35,6 +35,9 @@ func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aa
 		if err != nil {
 			return nil, err
 		}
+		if n > 0 && n <= maxSecretSize && s.secretSizes[n].Load() == sizeRefused {
+			return nil, fmt.Errorf("%w: wrap a secret of %d bytes", ErrUnsupported, n)
+		}
 		wrapped, err := s.generateWrappedSecret(mechanism, wrapping, n)
 		if err != nil {
 			return nil, err

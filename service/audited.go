@@ -28,7 +28,7 @@ func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in 
 	c.EventID = id
 	return s.records.Request(ctx, &record.Request{
 		EventID: id, User: s.iam.UserIdentity(ctx, c), Account: c.Account, Source: source, Operation: op,
-		ReadOnly: !changes[op], Input: in, Region: c.Region, RequestID: c.RequestID, SourceIP: c.SourceIP,
+		ReadOnly: readOnly(op), Input: in, Region: c.Region, RequestID: c.RequestID, SourceIP: c.SourceIP,
 		UserAgent: c.UserAgent, Host: c.Host, TLS: c.TLS,
 	}, do)
 }
@@ -42,15 +42,4 @@ func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 func (s *Service) recordEvent(ctx context.Context, name string, k *Key, do func(context.Context) error) error {
 	e := record.Event{Name: name, KeyARN: k.ARN(s.canonical), Account: k.Account, Region: k.Region}
 	return s.records.Event(ctx, e, do)
-}
-
-// changes are the operations that are not read-only.
-var changes = map[string]bool{
-	"CancelKeyDeletion": true, "ConnectCustomKeyStore": true, "CreateAlias": true, "CreateCustomKeyStore": true,
-	"CreateGrant": true, "CreateKey": true, "DeleteAlias": true, "DeleteCustomKeyStore": true,
-	"DeleteImportedKeyMaterial": true, "DisableKey": true, "DisableKeyRotation": true,
-	"DisconnectCustomKeyStore": true, "EnableKey": true, "EnableKeyRotation": true, "GetParametersForImport": true,
-	"ImportKeyMaterial": true, "PutKeyPolicy": true, "ReplicateKey": true, "RetireGrant": true, "RevokeGrant": true,
-	"RotateKeyOnDemand": true, "ScheduleKeyDeletion": true, "TagResource": true, "UntagResource": true,
-	"UpdateAlias": true, "UpdateCustomKeyStore": true, "UpdateKeyDescription": true, "UpdatePrimaryRegion": true,
 }

@@ -79,16 +79,6 @@ func callWithNothing(ctx context.Context, s auditedStore, name string) (err erro
 	return err
 }
 
-// TestChangesAreOperations: what is not read-only exists.
-func TestChangesAreOperations(t *testing.T) {
-	s := reflect.TypeFor[*Service]()
-	for op := range changes {
-		if _, ok := s.MethodByName(op); !ok {
-			t.Errorf("there is no operation %s", op)
-		}
-	}
-}
-
 // TestBytesAreDecidedOn: bytes in a request are secrets, plaintexts or ciphertexts, unless they are
 // named here.
 func TestBytesAreDecidedOn(t *testing.T) {

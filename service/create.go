@@ -130,7 +130,10 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	if k.Spec, k.Usage, err = specAndUsage(in); err != nil {
 		return nil, err
 	}
-	if err := s.authoriseNewKey(ctx, c, keyUse{newKey: k, multiRegion: in.MultiRegion, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
+	if in.MultiRegion {
+		k.PrimaryRegion = c.Region
+	}
+	if err := s.authoriseNewKey(ctx, c, policyInput{newKey: k, tags: in.Tags, conditions: in}); err != nil {
 		return nil, err
 	}
 	if err := checkTags(in.Tags); err != nil {
@@ -157,13 +160,14 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 			return nil, err
 		}
 	}
-	if in.MultiRegion {
-		k.PrimaryRegion = c.Region
-	}
 	if k.ID, err = s.newKeyID(in.MultiRegion); err != nil {
 		return nil, apierror.InternalError(err)
 	}
 	return k, nil
+}
+
+func (in *CreateKeyRequest) condition(key string, _ *Key) []string {
+	return bypassCondition(key, in.BypassPolicyLockoutSafetyCheck)
 }
 
 // newKeyID draws a UUID, or mrk- and 32 hex digits.

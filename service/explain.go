@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/verenc/kms/service/arn"
@@ -42,11 +41,6 @@ type ExplainedStep struct {
 	Decides bool
 	Reason  string
 }
-
-// accountActions are the actions that concern no key. Only identity policies allow them.
-var accountActions = []string{"ConnectCustomKeyStore", "CreateCustomKeyStore", "CreateKey", "DeleteCustomKeyStore",
-	"DescribeCustomKeyStores", "DisconnectCustomKeyStore", "GenerateRandom", "ListAliases", "ListKeys",
-	"ListRetirableGrants", "UpdateCustomKeyStore"}
 
 // Explain decides on a request as if it were made, and says what each statement and grant
 // contributes. It does not look at the state of the key. A role session has no session policies,
@@ -132,37 +126,39 @@ func (s *Service) callerOf(ctx context.Context, in *ExplainRequest) (*Caller, er
 // accessTo returns what a request wants to do, and to what.
 func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (*access, error) {
 	name := strings.TrimPrefix(in.Action, "kms:")
-	use := keyUse{op: name, keyID: in.KeyID, context: in.EncryptionContext}
-	if name == "ReEncryptFrom" || name == "ReEncryptTo" {
-		use.op, use.action = "ReEncrypt", name
-	}
-	_, ofKey := keyRules[use.op]
-	ofAccount := slices.Contains(accountActions, name)
+	o := permissionOwners["kms:"+name]
 	switch {
-	case name == "RetireGrant":
+	case o != nil && o.Resource == OnGrant:
 		return nil, errors.New("kms:RetireGrant is decided by each grant: it is allowed to its retiring principal, " +
 			"to its grantee if RetireGrant is among its operations, and to the account of the key")
 	case name == "ReEncrypt":
 		return nil, errors.New("ReEncrypt needs two permissions: kms:ReEncryptFrom on one key " +
 			"and kms:ReEncryptTo on the other")
-	case !ofKey && !ofAccount:
+	case o == nil:
 		return nil, fmt.Errorf("%q is not an action of AWS KMS; kms:Decrypt is one, and case matters", in.Action)
-	case ofAccount && in.KeyID == "":
-		return &access{action: "kms:" + name, account: c.Account, arns: anyResource, use: use}, nil
-	case ofAccount:
+	case o.Resource == OnAccount && in.KeyID != "":
 		return nil, fmt.Errorf("kms:%s concerns no key: leave the key out", name)
-	case in.KeyID == "":
+	case o.Resource != OnAccount && in.KeyID == "":
 		return nil, fmt.Errorf("kms:%s concerns a key: name one", name)
+	}
+	r := keyRequest{
+		operation:   o.Name,
+		permission:  "kms:" + name,
+		keyID:       in.KeyID,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: o.emptyConditions()},
+	}
+	if o.Resource == OnAccount {
+		return &access{action: r.action(), account: c.Account, arns: anyResource, request: r}, nil
 	}
 	// The key is looked up for the root user of its account, who may know whether it exists.
 	owner := &Caller{Identity: iam.Identity{Account: c.Account}, Region: c.Region}
 	if a, ok := arn.Parse(in.KeyID); ok {
 		owner.Account = a.Account
 	}
-	k, err := s.resolve(ctx, owner, keyUse{op: "DescribeKey", keyID: in.KeyID})
+	k, err := s.resolve(ctx, owner, keyRequest{operation: "DescribeKey", keyID: in.KeyID})
 	if err != nil {
 		return nil, fmt.Errorf("find the key: %w", err)
 	}
-	return &access{action: "kms:" + name, account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID),
-		key: k, use: use}, nil
+	a := s.keyAccess(ctx, r, k)
+	return &a, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -19,6 +20,20 @@ const (
 	maxKeyStores     = 10             // AWS page "Resource quotas"
 	keyStoreCloudHSM = "AWS_CLOUDHSM" // also the origin of the keys in it
 )
+
+// KeyStore is a custom key store: another PKCS#11 token, named in the configuration by its cluster id.
+type KeyStore struct {
+	ID              string // CustomKeyStoreId: cks- and 16 hex digits
+	Account         string
+	Region          string
+	Name            string
+	ClusterID       string
+	TrustAnchor     string
+	SealedPassword  []byte // the token's user PIN, sealed by the service's token and bound to ID
+	Connected       bool   // as the owner wishes: ConnectCustomKeyStore was called
+	ConnectionError string // ConnectionErrorCode of the last failed connection
+	CreatedAt       time.Time
+}
 
 // XksProxyAuthenticationCredential authenticates to an external key store proxy.
 type XksProxyAuthenticationCredential struct {

@@ -27,7 +27,7 @@ const opInAnyState = "DescribeKey"
 // as long as there are ciphertexts of it. Other keys are refused. Each step can be repeated.
 func (s *Service) MigrateKey(ctx context.Context, account, region, name string, to Residency) (Migration, error) {
 	k, err := s.find(ctx, account, region, name)
-	if err == nil && hidden(k) {
+	if err == nil && isTransient(k) {
 		err = ErrNoRow
 	}
 	if err != nil {

@@ -93,7 +93,7 @@ func (s *Service) reconcileKey(ctx context.Context, k *Key, now time.Time) error
 	switch {
 	case k.State == StatePendingDeletion && !k.DeletionAt.After(now):
 		return s.recordEvent(ctx, record.DeleteKey, k, func(ctx context.Context) error { return s.finish(ctx, k) })
-	case hidden(k): // a request that was broken off, or a deletion whose record is there
+	case isTransient(k): // a request that was broken off, or a deletion whose record is there
 		return s.finish(ctx, k)
 	}
 	return s.upkeep(ctx, k)

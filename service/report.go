@@ -305,7 +305,7 @@ func (r *reporter) access(ctx context.Context, k *Key) (KeyAccess, error) {
 			return a, err
 		}
 		if len(operations) > 0 {
-			a.Principals = append(a.Principals, PrincipalAccess{p.ARN, len(operations) == len(reportedOperations), operations})
+			a.Principals = append(a.Principals, PrincipalAccess{p.ARN, len(operations) == len(keyPermissions), operations})
 		}
 	}
 	grants, err := r.s.store.GrantsOf(ctx, k.Region, k.ID)
@@ -357,8 +357,9 @@ func delegates(d *policy.Document, k *Key) bool {
 		return false
 	}
 	nobody := &policy.Principal{Type: policy.User, ARN: "arn:aws:iam::" + k.Account + ":user/-", Account: k.Account}
-	for _, op := range reportedOperations {
-		r := &policy.Request{Action: "kms:" + op, Resources: []string{k.ARN(arn.Verenc.Form()), k.ARN(arn.AWS.Form())}, ResourceAccount: k.Account, Principal: nobody}
+	for _, op := range keyPermissions {
+		r := &policy.Request{Action: "kms:" + op, CrossAccount: allowsOtherAccounts("kms:" + op), ResourceAccount: k.Account,
+			Resources: []string{k.ARN(arn.Verenc.Form()), k.ARN(arn.AWS.Form())}, Principal: nobody}
 		if policy.Evaluate(&policy.Policies{Key: d, Identity: []*policy.Document{all}}, r).Allowed && !policy.Evaluate(&policy.Policies{Key: d}, r).Allowed {
 			return true
 		}
@@ -373,8 +374,13 @@ func (r *reporter) operations(ctx context.Context, k *Key, p *iam.Principal) (al
 		c.Session = &iam.Session{RoleARN: p.ARN, Name: "report", IssuedAt: r.out.Time}
 		c.Principal = iam.SessionARN(p.ARN, c.Session.Name)
 	}
-	for _, op := range reportedOperations {
-		a := access{action: "kms:" + op, account: k.Account, arns: r.s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: keyUse{op: op}}
+	for _, op := range keyPermissions {
+		o := permissionOwners["kms:"+op]
+		a := r.s.keyAccess(ctx, keyRequest{
+			operation:   o.Name,
+			permission:  "kms:" + op,
+			policyInput: policyInput{conditions: o.emptyConditions()},
+		}, k)
 		d, _, err := r.s.evaluate(ctx, c, a, policy.Evaluate)
 		if err != nil {
 			return nil, err
@@ -385,11 +391,3 @@ func (r *reporter) operations(ctx context.Context, k *Key, p *iam.Principal) (al
 	}
 	return allowed, nil
 }
-
-// reportedOperations are the permissions that are had on a key (AWS page "AWS KMS permissions").
-var reportedOperations = []string{"CancelKeyDeletion", "CreateAlias", "CreateGrant", "Decapsulate", "Decrypt", "DeleteAlias", "DeleteImportedKeyMaterial", "DeriveSharedSecret",
-	"DescribeKey", "DisableKey", "DisableKeyRotation", "EnableKey", "EnableKeyRotation", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
-	"GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GetKeyLastUsage", "GetKeyPolicy", "GetKeyRotationStatus",
-	"GetParametersForImport", "GetPublicKey", "ImportKeyMaterial", "ListGrants", "ListKeyPolicies", "ListKeyRotations", "ListResourceTags", "PutKeyPolicy",
-	"ReEncryptFrom", "ReEncryptTo", "ReplicateKey", "RevokeGrant", "RotateKeyOnDemand", "ScheduleKeyDeletion", "Sign", "TagResource", "UntagResource",
-	"UpdateAlias", "UpdateKeyDescription", "UpdatePrimaryRegion", "Verify", "VerifyMac"}

@@ -13,8 +13,6 @@
 package service
 
 import (
-	"context"
-	"crypto"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -23,43 +21,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
-
-// Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
-type Token interface {
-	GenerateSecretKey(ctx context.Context, k hsm.SecretKey) error
-	Destroy(ctx context.Context, ids ...hsm.ObjectID) error
-	Random(ctx context.Context, n int) ([]byte, error)
-	Encrypt(ctx context.Context, key hsm.Key, plaintext, aad []byte) ([]byte, error)
-	Decrypt(ctx context.Context, key hsm.Key, box, aad []byte) ([]byte, error)
-	GenerateSealed(ctx context.Context, key hsm.Key, n int, aad []byte) (hsm.Sealed, error)
-	GenerateWrapped(ctx context.Context, keys hsm.SealingKeys, n int, aad []byte) ([]byte, error)
-	DecryptWrapped(ctx context.Context, keys hsm.SealingKeys, box []byte, n int, aad []byte) ([]byte, error)
-
-	GenerateKeyPair(ctx context.Context, k hsm.KeyPair) (spki []byte, err error)
-	Sign(ctx context.Context, key hsm.Key, t hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error)
-	VerifyMu(ctx context.Context, t hsm.KeyType, spki, mu, signature []byte) (bool, error)
-	DecryptOAEP(ctx context.Context, key hsm.Key, t hsm.KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error)
-	MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error)
-	Derive(ctx context.Context, key hsm.Key, t hsm.KeyType, peer []byte) ([]byte, error)
-	Decapsulate(ctx context.Context, key hsm.Key, t hsm.KeyType, ciphertext []byte) ([]byte, error)
-	GenerateWrappedPair(ctx context.Context, keys hsm.SealingKeys, t hsm.KeyType, aad []byte) (spki, box []byte, err error)
-	DecryptWrappedPair(ctx context.Context, keys hsm.SealingKeys, box, aad []byte) ([]byte, error)
-	GenerateExportedPair(ctx context.Context, t hsm.KeyType) (spki, pkcs8 []byte, err error)
-	Import(ctx context.Context, in hsm.Import) (hsm.Imported, error)
-
-	CanGenerateWrapped(ctx context.Context, n int) (bool, error)
-	KWPMechanism(ctx context.Context) (uint, error)
-
-	GenerateWrappingKey(ctx context.Context, id hsm.ObjectID, label string) error
-	GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey) (wrapped, spki []byte, err error)
-	Persist(ctx context.Context, k hsm.WrappedKey, id hsm.ObjectID, label string) error
-	Evict(ctx context.Context, k hsm.WrappedKey) error
-}
 
 // Config is what a Service is made of.
 type Config struct {

@@ -167,9 +167,56 @@ func TestEveryDeclaredErrorOfEveryOperation(t *testing.T) {
 			t.Errorf("%s is not declared, or does not occur", name)
 		}
 	}
+}
+
+// undeclared are the errors that AWS does not declare, but that occur here, and at AWS too where it sends them.
+var undeclared = map[string]string{
+	"CreateAlias":                         "NotAuthorized",
+	"CreateCustomKeyStore":                "XksProxyUriUnreachable",
+	"Decapsulate":                         "UnsupportedOperation",
+	"Decrypt":                             "UnsupportedOperation",
+	"DeleteAlias":                         "InvalidAliasName NotAuthorized",
+	"DeriveSharedSecret":                  "UnsupportedOperation",
+	"DescribeKey":                         "InvalidGrantToken",
+	"Encapsulate":                         "UnsupportedOperation",
+	"Encrypt":                             "LimitExceeded",
+	"GenerateDataKey":                     "LimitExceeded UnsupportedOperation",
+	"GenerateDataKeyPair":                 "LimitExceeded",
+	"GenerateDataKeyPairWithoutPlaintext": "LimitExceeded",
+	"GenerateDataKeyWithoutPlaintext":     "LimitExceeded UnsupportedOperation",
+	"GetParametersForImport":              "LimitExceeded",
+	"ImportKeyMaterial":                   "LimitExceeded",
+	"ListKeyPolicies":                     "InvalidMarker",
+	"ReEncrypt":                           "LimitExceeded",
+	"Sign":                                "UnsupportedOperation",
+	"UpdateAlias":                         "InvalidAliasName NotAuthorized",
+	"UpdateCustomKeyStore":                "XksProxyInvalidConfiguration",
+	"Verify":                              "UnsupportedOperation",
+}
+
+// TestErrorsAreThoseOfTheTable compares what AWS declares with the table of operations.
+func TestErrorsAreThoseOfTheTable(t *testing.T) {
+	all := readDeclared()
 	for _, op := range operationNames() {
-		if _, known := readDeclared()[op]; !known {
+		if all[op] == nil {
 			t.Errorf("there are no declared errors of %s", op)
+		}
+		var want []string
+		for _, code := range slices.Concat(all[op], strings.Fields(undeclared[op])) {
+			if notHere[op+" "+code] == "" {
+				want = append(want, code+"Exception")
+			}
+		}
+		for _, code := range service.CommonErrors {
+			want = append(want, string(code))
+		}
+		var got []string
+		for _, code := range service.OperationNamed(op).ErrorCodes() {
+			got = append(got, string(code))
+		}
+		slices.Sort(want)
+		if want = slices.Compact(want); !slices.Equal(got, want) {
+			t.Errorf("%s\n got %v\nwant %v", op, got, want)
 		}
 	}
 }

@@ -200,14 +200,14 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 		return nil, errUnknownOperation
 	}
 	x.name = name
-	body, err := readBody(w, r, op.maxBody)
+	body, err := readBody(w, r, op.BodyLimit())
 	if err != nil {
 		return nil, err
 	}
 	if err := h.authenticate(h.kms, r, body, x); err != nil {
 		return nil, err
 	}
-	return op.call(r.Context(), h.cfg.Service, &x.caller, body)
+	return op.do(r.Context(), h.cfg.Service, &x.caller, body)
 }
 
 // isJSON tells whether a request may be one in JSON 1.1. One that does not name its type may.

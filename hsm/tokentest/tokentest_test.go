@@ -73,7 +73,8 @@ func onToken(t *testing.T, token *tokens.Token) (results []Result) {
 	return results
 }
 
-// TestTokens runs the suite on all kinds of tokens. What the self-test says of a token is what the suite finds.
+// TestTokens runs the suite on all kinds of tokens. What the self-test says that a token can do works; what it says that it
+// can't, the Token's own method answers with ErrUnsupported.
 func TestTokens(t *testing.T) {
 	kinds := tokens.Kinds()
 	all := map[string][]Result{}
@@ -81,6 +82,9 @@ func TestTokens(t *testing.T) {
 		t.Run(kind.Name, func(t *testing.T) {
 			results := onToken(t, kind.New(t))
 			for _, r := range results {
+				if !r.Works && !r.Refused {
+					t.Errorf("%s: what the token can't do is no ErrUnsupported: %s", r.Capability, r.Error)
+				}
 				if r.SelfTest != r.Works {
 					t.Errorf("%s: the self-test says %v, the suite %v: %s", r.Capability, r.SelfTest, r.Works, r.Error)
 				}

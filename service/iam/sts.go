@@ -147,7 +147,7 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	}
 	decision := policy.Evaluate(
 		&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session},
-		&policy.Request{Action: "sts:AssumeRole", Resources: []string{role.ARN}, ResourceAccount: role.Account,
+		&policy.Request{Action: "sts:AssumeRole", CrossAccount: true, Resources: []string{role.ARN}, ResourceAccount: role.Account,
 			Principal: &own.Principal, Lookup: d.assumeRoleConditions(c, in)})
 	if !decision.Allowed {
 		return nil, denied

@@ -17,6 +17,10 @@ const (
 	verencARN    = "arn:verenc:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 )
 
+// ownAccountOnly are the operations of the cases that callers of other accounts can't be allowed.
+var ownAccountOnly = map[string]bool{"CreateAlias": true, "DisableKey": true, "EnableKey": true, "GetKeyPolicy": true,
+	"PutKeyPolicy": true, "ScheduleKeyDeletion": true, "TagResource": true}
+
 func user(account, name string) *Principal {
 	return &Principal{Type: User, ARN: "arn:aws:iam::" + account + ":user/" + name, Account: account, UserName: name, UserID: "AIDA" + strings.ToUpper(name)}
 }
@@ -132,7 +136,8 @@ func (s *scenario) request(t *testing.T, caller, operation string, facts []strin
 		t.Fatalf("%s: no caller is named %s", s.name, caller)
 	}
 	copied := *principal
-	r := &Request{Action: "kms:" + operation, Resources: []string{keyARN, verencARN}, ResourceAccount: account, Principal: &copied}
+	r := &Request{Action: "kms:" + operation, CrossAccount: !ownAccountOnly[operation], Resources: []string{keyARN, verencARN},
+		ResourceAccount: account, Principal: &copied}
 	if s.noKey {
 		r.Resources, r.ResourceAccount = []string{"*"}, copied.Account
 	}

@@ -99,19 +99,6 @@ func (e *evaluation) find(by setIndex, allow bool) (best found) {
 	return best
 }
 
-// Operations that a caller from another account can be allowed (AWS page "Allowing users in other accounts to use a
-// KMS key"), in lower case.
-var crossAccountActions = map[string]bool{
-	"kms:encrypt": true, "kms:decrypt": true, "kms:reencryptfrom": true, "kms:reencryptto": true,
-	"kms:generatedatakey": true, "kms:generatedatakeywithoutplaintext": true,
-	"kms:generatedatakeypair": true, "kms:generatedatakeypairwithoutplaintext": true,
-	"kms:generatemac": true, "kms:verifymac": true, "kms:sign": true, "kms:verify": true, "kms:derivesharedsecret": true,
-	"kms:encapsulate": true, "kms:decapsulate": true,
-	"kms:creategrant": true, "kms:describekey": true, "kms:getkeyrotationstatus": true, "kms:getpublickey": true,
-	"kms:listgrants": true, "kms:retiregrant": true, "kms:revokegrant": true,
-	"sts:assumerole": true,
-}
-
 const retireGrant = "kms:retiregrant"
 
 // Evaluate decides (AWS pages "Policy evaluation logic", "Cross-account policy evaluation logic", "Key policies in
@@ -141,7 +128,7 @@ func (e *evaluation) decide() Decision {
 		return e.byIdentity()
 	}
 	foreign := e.foreign()
-	if foreign && !crossAccountActions[e.action] {
+	if foreign && !e.CrossAccount {
 		return denied(keySet, found{})
 	}
 	var allow found

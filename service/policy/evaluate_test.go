@@ -15,7 +15,8 @@ func identityStatement(element string) string {
 const identityDeny = `{"Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*"}}`
 
 func decrypt(caller string) *Request {
-	return &Request{Action: "kms:Decrypt", Resources: []string{keyARN, verencARN}, ResourceAccount: account, Principal: callers[caller]}
+	return &Request{Action: "kms:Decrypt", CrossAccount: true, Resources: []string{keyARN, verencARN}, ResourceAccount: account,
+		Principal: callers[caller]}
 }
 
 // IAM User Guide, "Troubleshoot access denied error messages".
@@ -108,7 +109,7 @@ func TestExplainRules(t *testing.T) {
 		{"carol", "kms:Decrypt", "applies"},
 	} {
 		r := decrypt(test.caller)
-		r.Action = test.action
+		r.Action, r.CrossAccount = test.action, test.action != "kms:PutKeyPolicy"
 		if _, steps := Explain(p, r); steps[len(steps)-1].Reason != test.want {
 			t.Errorf("%s, %s: %+v", test.caller, test.action, steps)
 		}
@@ -192,7 +193,8 @@ func FuzzEvaluate(f *testing.F) {
 		if principal == nil {
 			return
 		}
-		r := &Request{Action: action, Resources: []string{keyARN, verencARN}, ResourceAccount: account, Principal: principal,
+		r := &Request{Action: action, CrossAccount: !ownAccountOnly[strings.TrimPrefix(action, "kms:")], Resources: []string{keyARN, verencARN},
+			ResourceAccount: account, Principal: principal,
 			EncryptionContext: map[string]string{name: value, strings.ToUpper(name): value}, RequestTags: map[string]string{name: value},
 			Lookup: func(values []string, key string) []string {
 				if strings.HasPrefix(key, "aws:") {

@@ -35,7 +35,7 @@ func Explain(p *Policies, r *Request) (Decision, []Step) {
 		reach, reason := p.Grants[i].match(e)
 		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone, Reason: reason})
 	}
-	if e.Key != nil && e.foreign() && !crossAccountActions[e.action] {
+	if e.Key != nil && e.foreign() && !e.CrossAccount {
 		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true, Reason: "the operation is not for callers of other accounts"})
 	}
 	if e.Key != nil && e.action == retireGrant {

@@ -5,6 +5,9 @@ import "strings"
 // Request is what is to be decided.
 type Request struct {
 	Action string // with its prefix: "kms:Decrypt"
+	// CrossAccount says that callers of other accounts can be allowed the action (AWS page "Allowing users in other
+	// accounts to use a KMS key").
+	CrossAccount bool
 	// Resources are the ARNs of the one resource in all forms under which a policy may name it; a policy that names
 	// one names all. The first is shown in messages. Operations without a key have the resource "*".
 	Resources []string

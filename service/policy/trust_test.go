@@ -29,7 +29,7 @@ func TestTrustPolicies(t *testing.T) {
 		{"a condition does not hold", trust("arn:aws:iam::111122223333:user/alice", `,"Condition":{"StringEquals":{"aws:username":"bob"}}`), user("111122223333"), nil, false},
 	} {
 		d := Evaluate(&Policies{Key: test.trust, Identity: test.identity},
-			&Request{Action: "sts:AssumeRole", Resources: []string{role}, ResourceAccount: "111122223333", Principal: test.caller})
+			&Request{Action: "sts:AssumeRole", CrossAccount: true, Resources: []string{role}, ResourceAccount: "111122223333", Principal: test.caller})
 		if d.Allowed != test.want {
 			t.Errorf("%s: %+v", test.name, d)
 		}

@@ -8,18 +8,6 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// pageSizes are the default and the largest page of each list operation (API Reference, Limit of each).
-var pageSizes = map[string]struct{ usual, most int }{
-	"DescribeCustomKeyStores": {100, 1000},
-	"ListAliases":             {50, 100},
-	"ListGrants":              {50, 100},
-	"ListKeyPolicies":         {100, 1000},
-	"ListKeyRotations":        {100, 1000},
-	"ListKeys":                {100, 1000},
-	"ListResourceTags":        {50, 50},
-	"ListRetirableGrants":     {50, 100},
-}
-
 // page is one page of a list, in order of a unique name.
 type page struct {
 	op    string
@@ -30,13 +18,13 @@ type page struct {
 // newPage reads Limit and Marker. A marker is the list's operation and the last name seen, so it keeps its place while
 // entries come and go, and says nothing that its owner did not see.
 func newPage(op string, limit int32, marker string) (page, error) {
-	p := page{op: op, limit: int(limit)}
+	p, size := page{op: op, limit: int(limit)}, operations[op].Page
 	if limit == 0 {
-		p.limit = pageSizes[op].usual
+		p.limit = size.Default
 	}
-	if p.limit > pageSizes[op].most {
+	if p.limit > size.Max {
 		return p, apierror.New(apierror.Validation, "1 validation error detected: Value '%d' at 'limit' failed to satisfy constraint: Member must have value less than or equal to %d",
-			limit, pageSizes[op].most)
+			limit, size.Max)
 	}
 	if marker == "" {
 		return p, nil

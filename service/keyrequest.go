@@ -4,73 +4,59 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
 )
 
-// keyUse is one operation's wish for a key, and what policies and grants may ask of it.
-type keyUse struct {
-	op          string   // operation, and name of its entry in keyRules
-	action      string   // permission without "kms:", when it is not the operation's name
+// keyRequest is what an operation asks of a key.
+type keyRequest struct {
+	operation   string   // its name in the table
+	permission  string   // that is needed of this key; empty for the one with the operation's name
 	keyID       string   // as the client gave it
 	grantTokens []string // as the client gave them
-	embedded    bool     // the ciphertext names the key, and not the client
 	tokenGrants []*Grant // that grantTokens belong to; readTokens sets it
-
-	context           map[string]string // EncryptionContext
-	algorithm         string            // of encryption, signing, MAC or agreement
-	messageType       string
-	pairSpec          string // DataKeyPairSpec
-	tags              []Tag
-	tagKeys           []string
-	grant             *Grant // that CreateGrant is to make
-	newKey            *Key   // that CreateKey is to make
-	multiRegion       bool
-	bypassLockout     bool
-	rotationPeriod    int32 // days
-	pendingWindow     int32 // days
-	wrappingAlgorithm string
-	wrappingSpec      string
-	expirationModel   string
-	validTo           time.Time
-	replicaRegion     string
-	primaryRegion     string
-	otherKey          string // id of the other key of ReEncrypt
+	// fromCiphertext tells that the ciphertext names the key, and not the client.
+	fromCiphertext bool
+	policyInput
 }
 
-// keyFor is the one way to a key: it resolves the identifier, authorises the caller, and checks the key's state
-// and usage. The key is shared; it must not be modified.
-func (s *Service) keyFor(ctx context.Context, c *Caller, use keyUse) (*Key, error) {
-	if err := s.readTokens(ctx, &use); err != nil {
+// policyInput is what policies and grants may ask of a request, besides the global condition keys. An operation sets
+// what its requests have.
+type policyInput struct {
+	encryptionContext map[string]string
+	tags              []Tag // aws:RequestTag/...
+	conditions        conditionSource
+	grant             *Grant // that CreateGrant makes or RetireGrant ends
+	newKey            *Key   // that CreateKey or ReplicateKey makes
+}
+
+// keyFor is the only way for an operation to get a key: it resolves the identifier, authorises the caller, and checks the
+// key's state and usage. The key is shared; it must not be modified.
+func (s *Service) keyFor(ctx context.Context, c *Caller, r keyRequest) (*Key, error) {
+	if err := s.readTokens(ctx, &r); err != nil {
 		return nil, err
 	}
-	k, err := s.resolve(ctx, c, use)
+	k, err := s.resolve(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
-	return k, s.mayUse(ctx, c, use, k)
+	return k, s.mayUse(ctx, c, r, k)
 }
 
-// mayUse is the part of keyFor that follows once the key is known.
-func (s *Service) mayUse(ctx context.Context, c *Caller, use keyUse, k *Key) error {
+// mayUse is the second half of keyFor: it authorises the caller and checks the key.
+func (s *Service) mayUse(ctx context.Context, c *Caller, r keyRequest, k *Key) error {
 	s.addKeyToRecord(ctx, k)
-	if err := s.authorise(ctx, c, use, k); err != nil {
+	if err := s.authorise(ctx, c, r, k); err != nil {
 		return err
 	}
-	for _, check := range keyRules[use.op].order() {
-		if err := check(s, ctx, use.op, k); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.checkKey(ctx, operations[r.operation], k)
 }
 
 // resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation takes them, an
 // alias or an alias ARN (AWS page "Key identifiers (KeyId)"). Keys still being made or being destroyed don't exist.
-func (s *Service) resolve(ctx context.Context, c *Caller, use keyUse) (*Key, error) {
-	id := use.keyID
+func (s *Service) resolve(ctx context.Context, c *Caller, r keyRequest) (*Key, error) {
+	id := r.keyID
 	account, resource := c.Account, id
 	if strings.HasPrefix(id, "arn:") {
 		a, ok := arn.Parse(id)
@@ -87,8 +73,8 @@ func (s *Service) resolve(ctx context.Context, c *Caller, use keyUse) (*Key, err
 			return nil, apierror.New(apierror.NotFound, "Invalid arn %s", id)
 		}
 	}
-	if strings.HasPrefix(resource, aliasPrefix) && keyRules[use.op].byAlias {
-		return s.resolveAlias(ctx, c, use, account, resource)
+	if strings.HasPrefix(resource, aliasPrefix) && operations[r.operation].Key.ByAlias {
+		return s.resolveAlias(ctx, c, r, account, resource)
 	}
 	if strings.HasPrefix(resource, "alias/") && resource != id {
 		return nil, apierror.New(apierror.InvalidArn, "Key Aliases are not supported for this operation")
@@ -98,12 +84,12 @@ func (s *Service) resolve(ctx context.Context, c *Caller, use keyUse) (*Key, err
 	}
 	k, err := s.key(ctx, c.Region, resource)
 	if errors.Is(err, ErrNoRow) || (err == nil && k.Account != account) {
-		return nil, s.unknown(ctx, c, use, account, "key/"+resource)
+		return nil, s.unknown(ctx, c, r, account, "key/"+resource)
 	}
 	return k, apierror.FromStore(err)
 }
 
-func (s *Service) resolveAlias(ctx context.Context, c *Caller, use keyUse, account, name string) (*Key, error) {
+func (s *Service) resolveAlias(ctx context.Context, c *Caller, r keyRequest, account, name string) (*Key, error) {
 	a, err := s.store.Alias(ctx, account, c.Region, name)
 	if err == nil {
 		var k *Key
@@ -112,7 +98,7 @@ func (s *Service) resolveAlias(ctx context.Context, c *Caller, use keyUse, accou
 		}
 	}
 	if errors.Is(err, ErrNoRow) && account != c.Account {
-		return nil, s.unknown(ctx, c, use, account, name)
+		return nil, s.unknown(ctx, c, r, account, name)
 	}
 	if errors.Is(err, ErrNoRow) {
 		return nil, s.noAlias(ctx, account, c.Region, name)
@@ -127,21 +113,22 @@ func (s *Service) noAlias(ctx context.Context, account, region, name string) err
 // key is Store.Key for what clients may see.
 func (s *Service) key(ctx context.Context, region, id string) (*Key, error) {
 	k, err := s.store.Key(ctx, region, id)
-	if err == nil && hidden(k) {
+	if err == nil && isTransient(k) {
 		return nil, ErrNoRow
 	}
 	return k, err
 }
 
-func hidden(k *Key) bool { return k.State == StateCreating || k.State == StateDeleting }
+// isTransient tells whether a key is being made or destroyed: to clients it does not exist.
+func isTransient(k *Key) bool { return k.State == StateCreating || k.State == StateDeleting }
 
 // updateKey changes a key in one transaction, checking its state inside it.
 func (s *Service) updateKey(ctx context.Context, op string, k *Key, change func(*Key) error) error {
 	err := s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {
-		if hidden(k) {
+		if isTransient(k) {
 			return ErrNoRow
 		}
-		if err := s.checkState(ctx, op, k); err != nil {
+		if err := s.checkState(ctx, operations[op], k); err != nil {
 			return err
 		}
 		return change(k)
@@ -160,16 +147,15 @@ func aliasIn(keyID string) string {
 	return ""
 }
 
-// readTokens finds the grants that the request's grant tokens belong to. A token of a grant that has ended is as invalid
-// as one that never was.
-func (s *Service) readTokens(ctx context.Context, use *keyUse) error {
-	use.tokenGrants = nil
-	for _, token := range use.grantTokens {
+// readTokens finds the grants that the request's grant tokens belong to. The token of a grant that has ended is invalid.
+func (s *Service) readTokens(ctx context.Context, r *keyRequest) error {
+	r.tokenGrants = nil
+	for _, token := range r.grantTokens {
 		g, err := s.grantOfToken(ctx, token)
 		if err != nil {
 			return err
 		}
-		use.tokenGrants = append(use.tokenGrants, g)
+		r.tokenGrants = append(r.tokenGrants, g)
 	}
 	return nil
 }

@@ -3,10 +3,21 @@ package service
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/lastuse"
 )
+
+// KeyUse is the last successful cryptographic operation with a key.
+type KeyUse struct {
+	Region    string
+	KeyID     string
+	Operation string
+	At        time.Time
+	EventID   string // of its audit record
+	RequestID string
+}
 
 // uses remembers the last use of each key until Run stores it.
 type uses struct {
@@ -19,8 +30,8 @@ const manyUses = 10_000
 
 type keyRef struct{ region, id string }
 
-// used notes a successful cryptographic operation.
-func (s *Service) used(c *Caller, op string, k *Key) {
+// recordUse notes a successful cryptographic operation.
+func (s *Service) recordUse(c *Caller, op string, k *Key) {
 	use := KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
 	if s.uses.keys.Add(keyRef{k.Region, k.ID}, use) >= manyUses {
 		select {
@@ -70,7 +81,7 @@ type GetKeyLastUsageResponse struct {
 
 // GetKeyLastUsage tells when a key was last used with success. Uses have been tracked since the key's creation.
 func (s *Service) GetKeyLastUsage(ctx context.Context, c *Caller, in *GetKeyLastUsageRequest) (*GetKeyLastUsageResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyLastUsage", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyLastUsage", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func TestManyUsesAreStoredEarly(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx, time.Hour) })
 	for n := range 2 * manyUses { // some of which the first reconciliation may take
-		s.used(&Caller{}, "Encrypt", &Key{Region: "eu-central-1", ID: fmt.Sprint(n)})
+		s.recordUse(&Caller{}, "Encrypt", &Key{Region: "eu-central-1", ID: fmt.Sprint(n)})
 	}
 	for stored := 0; stored < manyUses; {
 		stored += len(<-store.recorded)
