@@ -6,6 +6,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
 )
 
 // maxRandom is the largest NumberOfBytes (API Reference, GenerateDataKey and GenerateRandom).
@@ -66,11 +67,11 @@ func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDa
 		return nil, err
 	}
 	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKey", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
-		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: formSealed, dryRun: in.DryRun})
+		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: blob.Sealed, dryRun: in.DryRun})
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	if err != nil {
 		return nil, tokenError(err)
 	}
@@ -100,7 +101,7 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 // token: this process never holds it.
 func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest) (*GenerateDataKeyWithoutPlaintextResponse, error) {
 	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKeyWithoutPlaintext", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
-		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: formWrapped, dryRun: in.DryRun})
+		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: blob.WrappedDataKey, dryRun: in.DryRun})
 	if err != nil {
 		return nil, err
 	}
@@ -115,10 +116,10 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller
 
 // generateHidden makes a data key whose plaintext nobody takes.
 func (d *dataKeyPlan) generateHidden(ctx context.Context) ([]byte, error) {
-	if d.header.form == formWrapped {
-		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.length, d.aad)
+	if d.header.Form == blob.WrappedDataKey {
+		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.DataKeyBytes, d.aad)
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	clear(sealed.Plaintext)
 	return sealed.Box, err
 }
@@ -127,7 +128,7 @@ func (d *dataKeyPlan) generateHidden(ctx context.Context) ([]byte, error) {
 type dataKeyWish struct {
 	spec   string
 	bytes  int32
-	form   byte // the best; another is taken where the key's material or its token can't
+	form   blob.Form // the best; another is taken where the key's material or its token can't
 	dryRun bool
 }
 
@@ -136,7 +137,7 @@ type dataKeyPlan struct {
 	key      *Key
 	material *Material
 	token    Token
-	header   header
+	header   blob.Header
 	head     []byte
 	aad      []byte
 }
@@ -146,7 +147,7 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, use keyUse, wish dataK
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.planDataKey(ctx, c, use, header{form: wish.form, length: size})
+	d, err := s.planDataKey(ctx, c, use, blob.Header{Form: wish.form, DataKeyBytes: size})
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +158,7 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, use keyUse, wish dataK
 }
 
 // planDataKey finds the key, and draws up the header of the blob.
-func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h header) (*dataKeyPlan, error) {
+func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h blob.Header) (*dataKeyPlan, error) {
 	k, err := s.keyFor(ctx, c, use)
 	if err != nil {
 		return nil, err
@@ -170,40 +171,40 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h head
 		return nil, err
 	}
 	m := k.current()
-	if h.form, err = s.bestForm(ctx, token, m, h); err != nil {
+	if h.Form, err = s.bestForm(ctx, token, m, h); err != nil {
 		return nil, err
 	}
-	if err := s.checkHidden(ctx, k, use.op, h.form); err != nil {
+	if err := s.checkHidden(ctx, k, use.op, h.Form); err != nil {
 		return nil, err
 	}
-	h.keyID, h.ordinal = k.ID, m.Ordinal
-	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
-	note(ctx, "ciphertextForm", h.form)
+	h.KeyID, h.Ordinal = k.ID, m.Ordinal
+	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.Encode()}
+	note(ctx, "ciphertextForm", h.Form)
 	note(ctx, "keyMaterialId", m.ID)
 	d.aad, err = additionalData(d.head, use.context)
 	return d, err
 }
 
-// bestForm gives the form of a blob that is asked for, or formSealed where the key's material or its token can't.
-func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h header) (byte, error) {
+// bestForm gives the form of a blob that is asked for, or blob.Sealed where the key's material or its token can't.
+func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h blob.Header) (blob.Form, error) {
 	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
-	if _, wraps := m.Objects[RoleWrap]; !wraps || h.form == formSealed {
-		return formSealed, nil
+	if _, wraps := m.Objects[RoleWrap]; !wraps || h.Form == blob.Sealed {
+		return blob.Sealed, nil
 	}
-	if h.form == formWrapped {
-		if can, err := token.CanGenerateWrapped(ctx, h.length); err != nil || !can {
-			return formSealed, tokenError(err)
+	if h.Form == blob.WrappedDataKey {
+		if can, err := token.CanGenerateWrapped(ctx, h.DataKeyBytes); err != nil || !can {
+			return blob.Sealed, tokenError(err)
 		}
 	}
-	return h.form, nil
+	return h.Form, nil
 }
 
 // hiddenOperations are those whose plaintext should be in no memory but the token's.
 var hiddenOperations = map[string]bool{"GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPairWithoutPlaintext": true}
 
 // checkHidden records that the plaintext of a data key passes through this process although nobody takes it, or refuses.
-func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form byte) error {
-	if !hiddenOperations[op] || form != formSealed {
+func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form blob.Form) error {
+	if !hiddenOperations[op] || form != blob.Sealed {
 		return nil
 	}
 	note(ctx, "plaintextInServerMemory", true)

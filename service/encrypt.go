@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
 )
 
 const (
@@ -86,12 +87,12 @@ func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	blob, err := s.encrypt(ctx, k, algorithm, in.Plaintext, in.EncryptionContext)
+	encrypted, err := s.encrypt(ctx, k, algorithm, in.Plaintext, in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
 	s.used(c, "Encrypt", k)
-	return &EncryptResponse{CiphertextBlob: blob, KeyId: k.ARN(s.arns(ctx)), EncryptionAlgorithm: algorithm}, nil
+	return &EncryptResponse{CiphertextBlob: encrypted, KeyId: k.ARN(s.arns(ctx)), EncryptionAlgorithm: algorithm}, nil
 }
 
 // checkPlaintext refuses what is too long for RSAES-OAEP (RFC 8017 section 7.1.1: modulus - 2 * hash - 2).
@@ -140,12 +141,12 @@ func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
 // seal makes a blob of form 1.
 func (s *Service) seal(ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
 	m := k.current()
-	note(ctx, "ciphertextForm", formSealed)
+	note(ctx, "ciphertextForm", blob.Sealed)
 	note(ctx, "keyMaterialId", m.ID)
 	if err := s.spendIV(ctx, k, m); err != nil {
 		return nil, err
 	}
-	head := header{form: formSealed, keyID: k.ID, ordinal: m.Ordinal}.encode()
+	head := blob.Header{Form: blob.Sealed, KeyID: k.ID, Ordinal: m.Ordinal}.Encode()
 	aad, err := additionalData(head, encryptionContext)
 	if err != nil {
 		return nil, err
@@ -205,7 +206,7 @@ type ciphertext struct {
 	use  keyUse // sourceKey sets the default of its algorithm
 	blob []byte
 
-	header    header // set by sourceKey, like the rest, for a symmetric key
+	header    blob.Header // set by sourceKey, like the rest, for a symmetric key
 	head, box []byte
 }
 
@@ -223,7 +224,7 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 	if src.use.keyID != "" {
 		var err error
 		if named, err = s.keyFor(ctx, c, src.use); err != nil {
-			if _, _, _, notOurs := parseBlob(src.blob); apierror.Is(err, apierror.InvalidKeyUsage) && !ignoreBlob && notOurs == nil {
+			if _, _, _, notOurs := blob.Parse(src.blob); apierror.Is(err, apierror.InvalidKeyUsage) && !ignoreBlob && notOurs == nil {
 				return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey) // a ciphertext of a symmetric key, and this is none
 			}
 			return nil, err
@@ -236,11 +237,11 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 		}
 	}
 	var err error
-	if src.header, src.head, src.box, err = parseBlob(src.blob); err != nil {
+	if src.header, src.head, src.box, err = blob.Parse(src.blob); err != nil {
 		return nil, apierror.NoMessage(apierror.InvalidCiphertext).WithCause(err)
 	}
 	if named != nil {
-		if named.ID != src.header.keyID {
+		if named.ID != src.header.KeyID {
 			return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey)
 		}
 		return named, nil
@@ -255,16 +256,16 @@ func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (
 		return nil, err
 	}
 	src.use.embedded = true
-	k, err := s.key(ctx, c.Region, src.header.keyID)
+	k, err := s.key(ctx, c.Region, src.header.KeyID)
 	if errors.Is(err, ErrNoRow) {
-		return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
+		return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.KeyID)
 	}
 	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
 	if err := s.mayUse(ctx, c, src.use, k); err != nil {
 		if apierror.Is(err, apierror.AccessDenied) && k.Account != c.Account {
-			return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
+			return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.KeyID)
 		}
 		return nil, err
 	}
@@ -285,7 +286,7 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 		plaintext, err = token.DecryptOAEP(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, hash, src.blob)
 		return plaintext, "", tokenError(err)
 	}
-	m, ok := k.material(src.header.ordinal)
+	m, ok := k.material(src.header.Ordinal)
 	if !ok || !m.present() {
 		return nil, "", &apierror.Error{Code: apierror.InvalidCiphertext}
 	}
@@ -293,17 +294,28 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	if err != nil {
 		return nil, "", err
 	}
-	note(ctx, "ciphertextForm", src.header.form)
+	note(ctx, "ciphertextForm", src.header.Form)
 	note(ctx, "keyMaterialId", m.ID)
-	switch src.header.form {
-	case formWrapped:
-		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.length, aad)
-	case formWrappedPair:
+	switch src.header.Form {
+	case blob.WrappedDataKey:
+		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.DataKeyBytes, aad)
+	case blob.WrappedPrivateKey:
 		plaintext, err = token.DecryptWrappedPair(ctx, m.pair(k), src.box, aad)
 	default:
 		plaintext, err = token.Decrypt(ctx, m.key(k, RoleSeal), src.box, aad)
 	}
 	return plaintext, m.ID, tokenError(err)
+}
+
+// additionalData binds a blob's header and the encryption context to what is encrypted.
+func additionalData(head []byte, encryptionContext map[string]string) ([]byte, error) {
+	aad, err := blob.AdditionalData(head, encryptionContext)
+	if errors.Is(err, blob.ErrContextTooLarge) {
+		const most = blob.MaxContext - 4 // without the number of pairs
+		return nil, apierror.New(apierror.Validation, "The encryption context is too large: its keys and values, "+
+			"with 8 bytes for each pair, must not be longer than %d bytes.", most)
+	}
+	return aad, err
 }
 
 // ReEncryptRequest is the input of ReEncrypt.
@@ -364,13 +376,13 @@ func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest
 	if err := checkPlaintext(algorithm, to, len(plaintext)); err != nil {
 		return nil, err
 	}
-	blob, err := s.encrypt(ctx, to, algorithm, plaintext, in.DestinationEncryptionContext)
+	encrypted, err := s.encrypt(ctx, to, algorithm, plaintext, in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
 	s.used(c, "ReEncrypt", from)
 	s.used(c, "ReEncrypt", to)
-	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: from.ARN(s.arns(ctx)), KeyId: to.ARN(s.arns(ctx)),
+	return &ReEncryptResponse{CiphertextBlob: encrypted, SourceKeyId: from.ARN(s.arns(ctx)), KeyId: to.ARN(s.arns(ctx)),
 		SourceEncryptionAlgorithm: source.use.algorithm, DestinationEncryptionAlgorithm: algorithm,
 		SourceKeyMaterialId: sourceMaterial, DestinationKeyMaterialId: to.materialID()}, nil
 }
