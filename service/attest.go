@@ -104,7 +104,7 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 	if err != nil {
 		return nil, fmt.Errorf("find key %s: %w", name, err)
 	}
-	if err := s.openHere(ctx, k); err != nil {
+	if err := s.connectKeyStoreOf(ctx, k); err != nil {
 		return nil, fmt.Errorf("attest %s: %w", name, err)
 	}
 	token, err := s.tokenOf(k)

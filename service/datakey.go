@@ -244,8 +244,8 @@ func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRan
 		if err != nil {
 			return nil, err
 		}
-		if token, err = s.keyStores.token(store.ID); err != nil {
-			return nil, wrongKeyStoreState(store.ID, s.keyStores.status(store.ID).state)
+		if token, err = s.keyStores.Token(store.ID); err != nil {
+			return nil, wrongKeyStoreState(store.ID, s.keyStores.Status(store.ID).State)
 		}
 	}
 	b, err := token.Random(ctx, int(in.NumberOfBytes))

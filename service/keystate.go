@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
 // keyRule says what an operation needs of its key. Where a key lacks several things, the state is what the client hears of
@@ -180,7 +181,7 @@ func (s *Service) stateOf(k *Key) KeyState {
 	if k.State != StateEnabled && k.State != StateDisabled {
 		return k.State
 	}
-	if k.CustomKeyStore != "" && !s.keyStores.connected(k.CustomKeyStore) {
+	if k.CustomKeyStore != "" && s.keyStores.Status(k.CustomKeyStore).State != keystore.Connected {
 		return StateUnavailable
 	}
 	if at := k.earliestExpiry(); !at.IsZero() && !at.After(s.now()) {

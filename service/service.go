@@ -27,6 +27,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/keystore"
 )
 
 // Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
@@ -108,7 +109,7 @@ type Service struct {
 	documents   *lru.Cache[*byte, parsedPolicy]
 	uses        uses
 	ivs         *ivBudget
-	keyStores   keyStores
+	keyStores   *keystore.Connections[ClosableToken]
 }
 
 const signingKeyCache = 10_000 // entries of about 100 bytes
@@ -135,7 +136,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.Form(), now: cfg.Now,
 		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)},
-		keyStores: keyStores{open: map[string]*connection{}}}
+		keyStores: keystore.New[ClosableToken](cfg.Log)}
 	var errs [3]error
 	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)
 	s.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](signingKeyCache)

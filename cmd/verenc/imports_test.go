@@ -18,14 +18,16 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"hsm/witness":  {module, "net/http", "database/sql", "go.uber.org/zap"},
 		"service":      {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
 		// It is pure, so that a golden file says all of it and anybody can read a ciphertext by its specification.
-		"service/blob":    {module, "github.com", "go.uber.org", "os", "net", "database/sql"},
-		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
-		"service/audit":   {module, "database/sql", "github.com/miekg"},
-		"service/store":   {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
-		"transport":       {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
-		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
-		"softhsm":         {module + "transport", module + "service"},
-		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
+		"service/blob": {module, "github.com", "go.uber.org", "os", "net", "database/sql"},
+		// It opens and closes what it is given: which stores there are, and what is done with their tokens, is the service's.
+		"service/keystore": {module + "service", module + "transport", "net/http", "github.com/miekg", "database/sql"},
+		"service/policy":   {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
+		"service/audit":    {module, "database/sql", "github.com/miekg"},
+		"service/store":    {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		"transport":        {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
+		"transport/sigv4":  {module, "os", "database/sql", "github.com/", "go.uber.org"},
+		"softhsm":          {module + "transport", module + "service"},
+		"cmd/verenc":       {module + "softhsm", "github.com/miekg", "database/sql"},
 	}
 	// crypto11 finalises the module under its whole process and panics on errors of a token: it is the witness's, which runs in a
 	// process of its own, and only the program starts that.
