@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 )
 
 // newAttestCommand makes statements of keys, and checks them; checking needs no configuration, no token and no database.
@@ -55,7 +55,7 @@ func attest(ctx context.Context, c *Config, region, name string, second bool, ou
 	if _, err := selfTest(ctx, c, p); err != nil { // what is attested of a token that keeps nothing to itself is worth nothing
 		return fmt.Errorf("attest: %w", err)
 	}
-	statement, err := p.service.Attest(ctx, c.Account, regionOf(c, region), name)
+	statement, err := p.examiner(c).Attest(ctx, c.Account, regionOf(c, region), name)
 	if err != nil {
 		return err
 	}
@@ -81,15 +81,15 @@ func attest(ctx context.Context, c *Config, region, name string, second bool, ou
 }
 
 // disagreement is an error when the witness disagrees.
-func disagreement(a *service.Attestation) error {
-	if a.WitnessVerdict() == service.WitnessDisagrees {
+func disagreement(a *evidence.Attestation) error {
+	if a.WitnessVerdict() == evidence.WitnessDisagrees {
 		return errors.New("attest: the witness disagrees with the statement: don't rely on it; ask the HSM's vendor, and compare the versions of its module")
 	}
 	return nil
 }
 
 // describeWitness prints what the witness says.
-func describeWitness(out io.Writer, a *service.Attestation) {
+func describeWitness(out io.Writer, a *evidence.Attestation) {
 	if a.Witness == nil {
 		return
 	}
@@ -105,9 +105,9 @@ func describeWitness(out io.Writer, a *service.Attestation) {
 		fmt.Fprintln(out)
 	}
 	switch a.WitnessVerdict() {
-	case service.WitnessAgrees:
+	case evidence.WitnessAgrees:
 		fmt.Fprintln(out, "two implementations agree on all objects")
-	case service.WitnessDisagrees:
+	case evidence.WitnessDisagrees:
 		fmt.Fprintln(out, "the witness DISAGREES")
 	default:
 		fmt.Fprintln(out, "the witness could not say of all objects")
@@ -133,14 +133,14 @@ func verifyAttestation(file string, keys []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read the statement: %w", err)
 	}
-	a, err := service.VerifyAttestation(text, keys...)
+	a, err := evidence.VerifyAttestation(text, keys...)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "the statement of %s is signed by that key\n", a.Time.Format(time.RFC3339))
 	fmt.Fprintf(out, "key %s: %s, %s, origin %s, %s, created %s\n", a.Key.ARN, a.Key.Spec, a.Key.Usage, a.Key.Origin, a.Key.State, a.Key.CreatedAt.Format(time.RFC3339))
 	fmt.Fprintf(out, "token %q: %s %s, serial %s, firmware %s\n", a.Token.Label, a.Token.Manufacturer, a.Token.Model, a.Token.Serial, a.Token.Firmware)
-	describe := func(m service.AttestedMaterial, o service.AttestedObject) {
+	describe := func(m evidence.AttestedMaterial, o evidence.AttestedObject) {
 		fmt.Fprintf(out, "material %d, %s: LOCAL %t, NEVER_EXTRACTABLE %t, EXTRACTABLE %t, ALWAYS_SENSITIVE %t, SENSITIVE %t, mechanism %s, label %s\n",
 			m.Ordinal, o.Role, o.Local, o.NeverExtractable, o.Extractable, o.AlwaysSensitive, o.Sensitive, o.Mechanism, o.Label)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
 // importedKey makes a key of the material of a client.
@@ -68,9 +68,9 @@ func TestAttest(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := s.auditKey(t)
-	statement := func(name string) *service.Attestation {
+	statement := func(name string) *evidence.Attestation {
 		t.Helper()
-		a, err := service.VerifyAttestation([]byte(s.succeeds(t, "attest", name)), key)
+		a, err := evidence.VerifyAttestation([]byte(s.succeeds(t, "attest", name)), key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func TestAttest(t *testing.T) {
 		for i := range signed {
 			changed := bytes.Clone(signed)
 			changed[i] ^= 1
-			if a, err := service.VerifyAttestation(changed, key); err == nil {
+			if a, err := evidence.VerifyAttestation(changed, key); err == nil {
 				t.Errorf("byte %d (%q) can be changed: %+v", i, signed[max(0, i-5):i+1], a)
 			}
 		}
@@ -146,7 +146,7 @@ func TestAttest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := service.VerifyAttestation(checkpoint, key); err == nil || !strings.Contains(err.Error(), "no attestation") {
+		if _, err := evidence.VerifyAttestation(checkpoint, key); err == nil || !strings.Contains(err.Error(), "no attestation") {
 			t.Errorf("a checkpoint passes for an attestation: %v", err)
 		}
 	})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 )
 
 // noAudit is the audit.dir of a server that keeps no audit log.
@@ -54,8 +55,8 @@ func auditConfig(c *Config, create bool, signers []audit.Signer, outputs []audit
 		CheckpointEvery: int64(c.Audit.CheckpointEvery), CheckpointWithin: c.Audit.CheckpointWithin, SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin}
 }
 
-func auditKeys(p *parts) service.AuditKeys {
-	return service.AuditKeys{Store: p.store, Token: p.token, Now: time.Now, Rand: rand.Reader}
+func auditKeys(p *parts) evidence.AuditKeys {
+	return evidence.AuditKeys{Store: p.store, Token: p.token, Now: time.Now, Rand: rand.Reader}
 }
 
 // auditOutputs makes the sinks that records go to beside the folder.

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -63,7 +63,7 @@ func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	inv, err := service.TakeInventory(ctx, p.store, p.token)
+	inv, err := evidence.TakeInventory(ctx, p.store, p.token)
 	if err != nil {
 		return err
 	}
@@ -85,4 +85,4 @@ func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) 
 	return nil
 }
 
-var _ service.ObjectLister = (*hsm.Token)(nil)
+var _ evidence.ObjectLister = (*hsm.Token)(nil)

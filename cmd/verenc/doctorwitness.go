@@ -9,6 +9,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/witness"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -47,7 +48,7 @@ func (e *examination) examineWitness(ctx context.Context, c *Config, token *hsm.
 }
 
 func witnessAuditKey(ctx context.Context, c *Config, token *hsm.Token, db *store.DB) (witness.Finding, error) {
-	id, spki, err := service.AuditKeys{Store: db}.Newest(ctx)
+	id, spki, err := evidence.AuditKeys{Store: db}.Newest(ctx)
 	if err != nil {
 		return witness.Finding{}, err
 	}

@@ -13,21 +13,24 @@ const module = "github.com/verenc/kms/"
 // test.
 func TestImportsHaveOneDirection(t *testing.T) {
 	forbidden := map[string][]string{
-		"hsm":          {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C"},
-		"hsm/cryptoki": {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"hsm/witness":  {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"service":      {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
-		// It is pure, so that a golden file says all of it and anybody can read a ciphertext by its specification.
+		"hsm":             {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C"},
+		"hsm/cryptoki":    {module, "net/http", "database/sql", "go.uber.org/zap"},
+		"hsm/witness":     {module, "net/http", "database/sql", "go.uber.org/zap"},
+		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
+		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
+		"service/audit":   {module, "database/sql", "github.com/miekg"},
+		"service/store":   {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		"transport":       {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
+		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
+		"softhsm":         {module + "transport", module + "service"},
+		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
+
+		// The format is pure: it needs no key, no token and no database to be read, specified and fuzzed.
 		"service/blob": {module, "github.com", "go.uber.org", "os", "net", "database/sql"},
-		// It opens and closes what it is given: which stores there are, and what is done with their tokens, is the service's.
+		// Connections are opened and closed. Which key stores there are, and what their tokens do, is the service's matter.
 		"service/keystore": {module + "service", module + "transport", "net/http", "github.com/miekg", "database/sql"},
-		"service/policy":   {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
-		"service/audit":    {module, "database/sql", "github.com/miekg"},
-		"service/store":    {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
-		"transport":        {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
-		"transport/sigv4":  {module, "os", "database/sql", "github.com/", "go.uber.org"},
-		"softhsm":          {module + "transport", module + "service"},
-		"cmd/verenc":       {module + "softhsm", "github.com/miekg", "database/sql"},
+		// Evidence is above the service, and reads the database by interfaces of its own, so that it can't change it.
+		"service/evidence": {module + "service/store", module + "transport", "net/http", "github.com/miekg", "database/sql"},
 	}
 	// crypto11 finalises the module under its whole process and panics on errors of a token: it is the witness's, which runs in a
 	// process of its own, and only the program starts that.

@@ -15,11 +15,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/evidence"
 )
 
 // reportFormats are the forms of a report.
-var reportFormats = map[string]func(io.Writer, *service.KeyReport) error{"text": reportText, "json": reportJSON, "html": reportHTML}
+var reportFormats = map[string]func(io.Writer, *evidence.Report) error{"text": reportText, "json": reportJSON, "html": reportHTML}
 
 func newReportCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
 	var region, format string
@@ -43,16 +44,16 @@ func newReportCommand(with func(func(*cobra.Command, *Config) error) func(*cobra
 	return cmd
 }
 
-func makeReport(ctx context.Context, c *Config, region string) (_ *service.KeyReport, err error) {
+func makeReport(ctx context.Context, c *Config, region string) (_ *evidence.Report, err error) {
 	p, err := openForCommand(ctx, c, false)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	return p.service.Report(ctx, c.Account, region)
+	return p.examiner(c).Report(ctx, c.Account, region)
 }
 
-func reportJSON(out io.Writer, r *service.KeyReport) error {
+func reportJSON(out io.Writer, r *evidence.Report) error {
 	e := json.NewEncoder(out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
@@ -67,7 +68,7 @@ var reportFuncs = template.FuncMap{"date": reportDate, "list": reportList, "may"
 
 var reportTemplate = template.Must(template.New("report").Funcs(reportFuncs).Parse(reportPage))
 
-func reportHTML(out io.Writer, r *service.KeyReport) error { return reportTemplate.Execute(out, r) }
+func reportHTML(out io.Writer, r *evidence.Report) error { return reportTemplate.Execute(out, r) }
 
 // reportPlain takes control characters out of what a client has written; the template escapes the rest.
 func reportPlain(text string) string {
@@ -88,14 +89,14 @@ func reportDate(t time.Time) string {
 
 func reportList(all []string) string { return strings.Join(all, ", ") }
 
-func reportOperations(p service.PrincipalAccess) string {
+func reportOperations(p evidence.PrincipalAccess) string {
 	if p.Everything {
 		return "everything"
 	}
 	return reportList(p.Operations)
 }
 
-func reportRotation(r service.RotationSummary) string {
+func reportRotation(r evidence.RotationSummary) string {
 	if r.AgeDays < 0 {
 		return "no key material"
 	}
@@ -106,7 +107,7 @@ func reportRotation(r service.RotationSummary) string {
 	return fmt.Sprintf("material %d days old, last rotated %s; %s", r.AgeDays, reportDate(r.LastAt), schedule)
 }
 
-func reportUse(u *service.UseSummary) string {
+func reportUse(u *evidence.UseSummary) string {
 	if u == nil {
 		return "never"
 	}
@@ -114,7 +115,7 @@ func reportUse(u *service.UseSummary) string {
 }
 
 // reportText quotes what clients have chosen, so that no name can pass for a line of the report.
-func reportText(out io.Writer, r *service.KeyReport) error {
+func reportText(out io.Writer, r *evidence.Report) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "account %s, region %s, %s: %d keys, %d findings\n\n", r.Account, r.Region, reportDate(r.Time), len(r.Keys), len(r.Findings))
 	for _, f := range r.Findings {
@@ -151,4 +152,9 @@ func reportText(out io.Writer, r *service.KeyReport) error {
 		fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\n", k.ID, k.Principal, k.Enabled, reportDate(k.CreatedAt), reportDate(k.LastUsed))
 	}
 	return w.Flush()
+}
+
+// examiner describes the keys of the service.
+func (p *parts) examiner(c *Config) *evidence.Examiner {
+	return &evidence.Examiner{Service: p.service, Store: p.store, ARNFormat: arn.Format(c.ARNFormat), Now: time.Now}
 }

@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -24,7 +24,7 @@ func checkToken(ctx context.Context, db *store.DB, token tokenHolder) error {
 	if err != nil {
 		return err
 	}
-	return service.TokenCheck{Store: db, Missing: token.Missing, Serial: info.Serial, Now: time.Now}.Run(ctx)
+	return evidence.TokenCheck{Store: db, Missing: token.Missing, Serial: info.Serial, Now: time.Now}.Run(ctx)
 }
 
 // tokenWatch checks the token again whenever it is connected. A server whose token is another one is not ready.

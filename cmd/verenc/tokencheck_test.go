@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
 // TestAnotherToken has a token under the database that is not its own, as after it was initialised again.
@@ -21,7 +21,7 @@ func TestAnotherToken(t *testing.T) {
 	s.succeeds(t, "doctor")
 	s = s.with("VERENC_TOKEN_LABEL="+other.soft.Label, "VERENC_TOKEN_PIN_FILE="+other.soft.PINFile)
 	r := s.run(t, "serve")
-	refused(t, r, service.ErrWrongToken.Error(), `the service's key "self"`, `"audit/1"`, "serial "+other.soft.Serial)
+	refused(t, r, evidence.ErrWrongToken.Error(), `the service's key "self"`, `"audit/1"`, "serial "+other.soft.Serial)
 	if strings.Contains(r.stderr, "audit init") {
 		t.Errorf("it hints at another audit log: %v", r)
 	}
@@ -57,7 +57,7 @@ func TestAnOlderToken(t *testing.T) {
 	if err := token.Destroy(t.Context(), objects[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, s.run(t, "serve"), service.ErrWrongToken.Error(), newest, objects[0].ID.String())
+	refused(t, s.run(t, "serve"), evidence.ErrWrongToken.Error(), newest, objects[0].ID.String())
 	if r := s.run(t, "doctor"); r.code != 1 || !strings.Contains(r.stdout, newest) {
 		t.Error(r)
 	}
@@ -73,7 +73,7 @@ func TestTokenWatch(t *testing.T) {
 	if err := w.ready(ctx); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []error{service.ErrWrongToken, nil} {
+	for _, want := range []error{evidence.ErrWrongToken, nil} {
 		connected <- struct{}{}
 		results <- want
 		for !errors.Is(w.ready(ctx), want) {

@@ -16,6 +16,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/witness"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
 // witnessCommand is the argument that makes this program the witness's child.
@@ -79,8 +80,8 @@ type keyUser interface {
 var macHashes = map[string]crypto.Hash{"HMAC_224": crypto.SHA224, "HMAC_256": crypto.SHA256, "HMAC_384": crypto.SHA384, "HMAC_512": crypto.SHA512}
 
 // addWitness gives a statement its section of the witness. It never fails: then the witness could not say.
-func addWitness(ctx context.Context, c *Config, token keyUser, a *service.Attestation) {
-	w := &service.AttestedWitness{Implementation: witness.Implementation, Version: witness.Version}
+func addWitness(ctx context.Context, c *Config, token keyUser, a *evidence.Attestation) {
+	w := &evidence.AttestedWitness{Implementation: witness.Implementation, Version: witness.Version}
 	a.Witness = w
 	if a.KeyStore() != "" {
 		w.Failure = whyCluster
@@ -88,8 +89,8 @@ func addWitness(ctx context.Context, c *Config, token keyUser, a *service.Attest
 	}
 	var asked []witness.Object
 	for _, o := range a.Witnessable() {
-		w.Objects = append(w.Objects, service.WitnessedObject{Role: o.Role, ID: o.ID, Challenge: string(witness.KindNone), Result: string(witness.NotAsked),
-			Verdict: service.WitnessCouldNotSay, Reason: whySession})
+		w.Objects = append(w.Objects, evidence.WitnessedObject{Role: o.Role, ID: o.ID, Challenge: string(witness.KindNone), Result: string(witness.NotAsked),
+			Verdict: evidence.WitnessCouldNotSay, Reason: whySession})
 		if !o.Session {
 			asked = append(asked, witness.Object{ID: o.ID[:], Private: o.Role == service.RolePair, Claimed: witness.Attributes(o.Attributes),
 				Challenge: challenge(ctx, token, a, o.AttestedObject)})
@@ -105,14 +106,14 @@ func addWitness(ctx context.Context, c *Config, token keyUser, a *service.Attest
 		for _, f := range findings {
 			if string(f.ID) == string(o.ID[:]) {
 				o.Read, o.Challenge, o.Result = (*hsm.Attributes)(f.Read), string(f.Challenge), string(f.Result)
-				o.Verdict, o.Reason = service.WitnessVerdict(f.Verdict), f.Reason
+				o.Verdict, o.Reason = evidence.WitnessVerdict(f.Verdict), f.Reason
 			}
 		}
 	}
 }
 
 // challenge is what an object can be asked.
-func challenge(ctx context.Context, token keyUser, a *service.Attestation, o service.AttestedObject) witness.Challenge {
+func challenge(ctx context.Context, token keyUser, a *evidence.Attestation, o evidence.AttestedObject) witness.Challenge {
 	none := func(why string) witness.Challenge { return witness.Challenge{Kind: witness.KindNone, Why: why} }
 	if o.Role != service.RoleWrap && a.Key.State != service.StateEnabled {
 		return none(whyState)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/witness"
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
 func TestAttestWitness(t *testing.T) {
@@ -22,24 +22,24 @@ func TestAttestWitness(t *testing.T) {
 	for _, test := range []struct {
 		spec  types.KeySpec
 		usage types.KeyUsageType
-		want  service.WitnessVerdict
+		want  evidence.WitnessVerdict
 		last  string // the last object's challenge and its result
 	}{
-		{types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt, service.WitnessAgrees, "none not asked"},
-		{types.KeySpecRsa2048, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecRsa2048, types.KeyUsageTypeEncryptDecrypt, service.WitnessAgrees, "decrypt passed"},
-		{types.KeySpecRsa3072, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecRsa4096, types.KeyUsageTypeEncryptDecrypt, service.WitnessAgrees, "decrypt passed"},
-		{types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistP384, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistP521, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistP256, types.KeyUsageTypeKeyAgreement, service.WitnessAgrees, "none not asked"},
-		{types.KeySpecEccSecgP256k1, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify, service.WitnessCouldNotSay, "sign no answer"},
-		{types.KeySpecHmac224, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
-		{types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
-		{types.KeySpecHmac384, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
-		{types.KeySpecHmac512, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
+		{types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt, evidence.WitnessAgrees, "none not asked"},
+		{types.KeySpecRsa2048, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecRsa2048, types.KeyUsageTypeEncryptDecrypt, evidence.WitnessAgrees, "decrypt passed"},
+		{types.KeySpecRsa3072, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecRsa4096, types.KeyUsageTypeEncryptDecrypt, evidence.WitnessAgrees, "decrypt passed"},
+		{types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistP384, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistP521, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistP256, types.KeyUsageTypeKeyAgreement, evidence.WitnessAgrees, "none not asked"},
+		{types.KeySpecEccSecgP256k1, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify, evidence.WitnessCouldNotSay, "sign no answer"},
+		{types.KeySpecHmac224, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
+		{types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
+		{types.KeySpecHmac384, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
+		{types.KeySpecHmac512, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
 	} {
 		t.Run(string(test.spec)+" "+string(test.usage), func(t *testing.T) {
 			made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: test.spec, KeyUsage: test.usage})
@@ -47,7 +47,7 @@ func TestAttestWitness(t *testing.T) {
 				t.Fatal(err)
 			}
 			signed := s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)
-			a, err := service.VerifyAttestation([]byte(signed), key)
+			a, err := evidence.VerifyAttestation([]byte(signed), key)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestAttestWitness(t *testing.T) {
 			}
 			file := s.write(t, "statement", signed, 0o600)
 			text := nobody.succeeds(t, "attest", "--verify", file, "--key", key)
-			want := map[service.WitnessVerdict]string{service.WitnessAgrees: "two implementations agree on all objects", service.WitnessCouldNotSay: "could not say of all objects"}[test.want]
+			want := map[evidence.WitnessVerdict]string{evidence.WitnessAgrees: "two implementations agree on all objects", evidence.WitnessCouldNotSay: "could not say of all objects"}[test.want]
 			if !strings.Contains(text, want) || !strings.Contains(text, "witness github.com/ThalesIgnite/crypto11 v1.2.5\n") {
 				t.Error(text)
 			}
@@ -77,11 +77,11 @@ func TestAttestWitness(t *testing.T) {
 		if _, err := client.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id}); err != nil {
 			t.Fatal(err)
 		}
-		a, err := service.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *id)), key)
+		a, err := evidence.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *id)), key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o := a.Witness.Objects[0]; o.Verdict != service.WitnessAgrees || o.Challenge != "none" || o.Reason != whyState {
+		if o := a.Witness.Objects[0]; o.Verdict != evidence.WitnessAgrees || o.Challenge != "none" || o.Reason != whyState {
 			t.Errorf("a disabled key is used: %+v", o)
 		}
 	})
@@ -110,28 +110,28 @@ func TestAttestWitnessWrapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := service.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)), s.auditKey(t))
+	a, err := evidence.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)), s.auditKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wrapping := a.Materials[0].WrappedUnder.ID
 	for _, o := range a.Witness.Objects {
 		switch {
-		case o.ID == wrapping && o.Verdict == service.WitnessAgrees && o.Read != nil:
-		case o.ID != wrapping && o.Verdict == service.WitnessCouldNotSay && o.Reason == whySession:
+		case o.ID == wrapping && o.Verdict == evidence.WitnessAgrees && o.Read != nil:
+		case o.ID != wrapping && o.Verdict == evidence.WitnessCouldNotSay && o.Reason == whySession:
 		default:
 			t.Errorf("%+v", o)
 		}
 	}
-	if a.WitnessVerdict() != service.WitnessCouldNotSay || len(a.Witness.Objects) != 3 {
+	if a.WitnessVerdict() != evidence.WitnessCouldNotSay || len(a.Witness.Objects) != 3 {
 		t.Errorf("%s: %+v", a.WitnessVerdict(), a.Witness)
 	}
 }
 
 // TestVerdicts holds that the words of a finding are those of a statement.
 func TestVerdicts(t *testing.T) {
-	for of, in := range map[witness.Verdict]service.WitnessVerdict{witness.Agrees: service.WitnessAgrees, witness.Disagrees: service.WitnessDisagrees,
-		witness.CouldNotSay: service.WitnessCouldNotSay} {
+	for of, in := range map[witness.Verdict]evidence.WitnessVerdict{witness.Agrees: evidence.WitnessAgrees, witness.Disagrees: evidence.WitnessDisagrees,
+		witness.CouldNotSay: evidence.WitnessCouldNotSay} {
 		if string(of) != string(in) {
 			t.Errorf("%s is %s", of, in)
 		}

@@ -1,8 +1,8 @@
 // Package keystore holds the connections to the tokens of custom key stores. Each key store is
-// CONNECTING, CONNECTED, FAILED or DISCONNECTED in this process, whatever others have made of it.
+// CONNECTING, CONNECTED, FAILED or DISCONNECTED. Every process has connections of its own.
 //
-// It knows a token as something that can be opened and closed. Which key stores there are, and how
-// their tokens are opened, package service says.
+// The package knows a token as something that can be opened and closed. Package service says which
+// key stores there are, and how their tokens are opened.
 package keystore
 
 import (
