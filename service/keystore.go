@@ -126,7 +126,8 @@ func (s *Service) keyStore(ctx context.Context, c *Caller, id string) (*KeyStore
 }
 
 func noSuchCluster(id string) error {
-	return apierror.New(apierror.CloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", id)
+	return apierror.New(apierror.CloudHsmClusterNotFound,
+		"The cluster %s is not in the configuration (key_stores).", id)
 }
 
 func noCustomKeyStore(id string) error {

@@ -27,7 +27,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 
 		// The format is pure: it needs no key, no token and no database to be read, specified and fuzzed.
 		"service/blob": {module, "github.com", "go.uber.org", "os", "net", "database/sql"},
-		// Connections are opened and closed. Which key stores there are, and what their tokens do, is the service's matter.
+		// Connections are opened and closed. Which key stores there are, and what their tokens do, is the
+		// service's matter.
 		"service/keystore": {module + "service", module + "transport", "net/http", "github.com/miekg", "database/sql"},
 		// Evidence is above the service, and reads the database by interfaces of its own, so that it can't change it.
 		"service/evidence": {module + "service/store", module + "transport", "net/http", "github.com/miekg", "database/sql"},

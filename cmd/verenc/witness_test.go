@@ -60,7 +60,10 @@ func TestAttestWitness(t *testing.T) {
 			}
 			file := s.write(t, "statement", signed, 0o600)
 			text := nobody.succeeds(t, "attest", "--verify", file, "--key", key)
-			want := map[evidence.WitnessVerdict]string{evidence.WitnessAgrees: "two implementations agree on all objects", evidence.WitnessCouldNotSay: "could not say of all objects"}[test.want]
+			want := map[evidence.WitnessVerdict]string{
+				evidence.WitnessAgrees:      "two implementations agree on all objects",
+				evidence.WitnessCouldNotSay: "could not say of all objects",
+			}[test.want]
 			if !strings.Contains(text, want) || !strings.Contains(text, "witness github.com/ThalesIgnite/crypto11 v1.2.5\n") {
 				t.Error(text)
 			}
@@ -69,7 +72,9 @@ func TestAttestWitness(t *testing.T) {
 		})
 	}
 	t.Run("disabled", func(t *testing.T) {
-		made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
+		made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{
+			KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +86,8 @@ func TestAttestWitness(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o := a.Witness.Objects[0]; o.Verdict != evidence.WitnessAgrees || o.Challenge != "none" || o.Reason != whyState {
+		o := a.Witness.Objects[0]
+		if o.Verdict != evidence.WitnessAgrees || o.Challenge != "none" || o.Reason != whyState {
 			t.Errorf("a disabled key is used: %+v", o)
 		}
 	})
@@ -90,7 +96,8 @@ func TestAttestWitness(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^ok +witness .*reads the same attributes, and has it sign`).MatchString(r.stdout) {
 			t.Error(r)
 		}
-		if r := s.with("VERENC_DATABASE=nowhere.db").run(t, "doctor"); !strings.Contains(r.stdout, "no database yet that names a key") {
+		r = s.with("VERENC_DATABASE=nowhere.db").run(t, "doctor")
+		if !strings.Contains(r.stdout, "no database yet that names a key") {
 			t.Error(r)
 		}
 	})
@@ -102,7 +109,7 @@ func TestAttestWitness(t *testing.T) {
 	})
 }
 
-// TestAttestWitnessWrapped has a key that only its own process can use.
+// TestAttestWitnessWrapped has a key of residency wrapped, whose session objects no other process sees.
 func TestAttestWitnessWrapped(t *testing.T) {
 	s := initialised(t).with("VERENC_TOKEN_RESIDENCY=wrapped")
 	client := s.sdk(t, "http://"+s.serve(t).api, http.DefaultClient)
@@ -110,7 +117,8 @@ func TestAttestWitnessWrapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := evidence.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)), s.auditKey(t))
+	signed := s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)
+	a, err := evidence.VerifyAttestation([]byte(signed), s.auditKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,15 +136,18 @@ func TestAttestWitnessWrapped(t *testing.T) {
 	}
 }
 
-// TestVerdicts holds that the words of a finding are those of a statement.
-func TestVerdicts(t *testing.T) {
-	for of, in := range map[witness.Verdict]evidence.WitnessVerdict{witness.Agrees: evidence.WitnessAgrees, witness.Disagrees: evidence.WitnessDisagrees,
-		witness.CouldNotSay: evidence.WitnessCouldNotSay} {
+// TestWitnessVerdicts: the verdicts of the witness are spelled as in a statement.
+func TestWitnessVerdicts(t *testing.T) {
+	for of, in := range map[witness.Verdict]evidence.WitnessVerdict{
+		witness.Agrees: evidence.WitnessAgrees, witness.Disagrees: evidence.WitnessDisagrees,
+		witness.CouldNotSay: evidence.WitnessCouldNotSay,
+	} {
 		if string(of) != string(in) {
 			t.Errorf("%s is %s", of, in)
 		}
 	}
-	if _, err := askWitness(t.Context(), &Config{Token: TokenConfig{InitArguments: "configdir=/x"}}, hsm.Info{}, nil); err == nil {
+	c := &Config{Token: TokenConfig{InitArguments: "configdir=/x"}}
+	if _, err := askWitness(t.Context(), c, hsm.Info{}, nil); err == nil {
 		t.Error("the witness loses token.init_arguments")
 	}
 }

@@ -35,7 +35,8 @@ type ReportStore interface {
 // Report looks at every key, principal and access key of an account. No policy is asked whether it
 // may. Its time grows with the number of keys times the number of principals.
 func (e *Examiner) Report(ctx context.Context, account, region string) (*Report, error) {
-	r := &reporter{Examiner: e, out: &Report{Account: account, Region: region, Time: e.Now().UTC().Truncate(time.Second)}}
+	out := &Report{Account: account, Region: region, Time: e.Now().UTC().Truncate(time.Second)}
+	r := &reporter{Examiner: e, out: out}
 	if err := r.addAccessKeys(ctx); err != nil {
 		return nil, fmt.Errorf("report on principals: %w", err)
 	}
@@ -54,10 +55,10 @@ func (e *Examiner) Report(ctx context.Context, account, region string) (*Report,
 			break
 		}
 	}
-	slices.SortStableFunc(r.out.Findings, func(a, b Finding) int {
+	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
 		return cmp.Compare(slices.Index(severities, a.Severity), slices.Index(severities, b.Severity))
 	})
-	return r.out, nil
+	return out, nil
 }
 
 // reporter makes one report.

@@ -116,7 +116,8 @@ func TestUnwantedAttempt(t *testing.T) {
 func TestDisconnectOthers(t *testing.T) {
 	c := New[*fakeToken](zap.NewNop())
 	a, b := connect(t, c, "a"), connect(t, c, "b")
-	if err := c.DisconnectOthers(map[string]bool{"b": true}); err != nil || a.closed.Load() != 1 || b.closed.Load() != 0 {
+	err := c.DisconnectOthers(map[string]bool{"b": true})
+	if err != nil || a.closed.Load() != 1 || b.closed.Load() != 0 {
 		t.Errorf("closed %d and %d times, %v", a.closed.Load(), b.closed.Load(), err)
 	}
 	if c.Status("a").State != Disconnected || c.Status("b").State != Connected {
