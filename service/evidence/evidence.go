@@ -1,11 +1,10 @@
-// Package evidence says what there is, for people who have to rely on it: signed statements of where a
+// Package evidence makes the documents about keys that people rely on: signed statements of where a
 // key's material is and what a second PKCS#11 implementation says of it (attestation), a summary of an
-// account for an auditor (report), the comparison of the database with the token (inventory, token
-// check), and the keys that sign the audit log.
+// account for an auditor (report), and the comparison of the database with the token (inventory, token
+// check). It also has the keys that sign the audit log.
 //
-// It is above package service and uses it as any client would that no policy limits: it reads, and
-// makes and changes nothing but the audit log's keys and the record of the token's serial number.
-// Whoever may call it administers the service.
+// It is above package service. It reads; it writes only the audit log's keys and the serial number of
+// the token. No policy limits it: whoever may call it administers the service.
 package evidence
 
 import (
