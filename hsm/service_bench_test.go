@@ -35,6 +35,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -145,7 +146,7 @@ type auditedServer struct {
 
 // openLog begins an audit log whose checkpoints the token signs.
 func (w *workbench) openLog(b *testing.B, db *store.DB, within time.Duration) *audit.Log {
-	signers, err := service.AuditKeys{Store: db, Token: w.token, Now: time.Now, Rand: rand.Reader}.Signers(b.Context())
+	signers, err := evidence.AuditKeys{Store: db, Token: w.token, Now: time.Now, Rand: rand.Reader}.Signers(b.Context())
 	check(b, err)
 	log, err := audit.Open(b.Context(), audit.Config{Dir: filepath.Join(b.TempDir(), "audit"), Create: true, Origin: "kms.example.com/bench", Signers: signers, SyncWithin: within})
 	check(b, err)

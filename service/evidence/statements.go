@@ -1,4 +1,4 @@
-package service
+package evidence
 
 import (
 	"bytes"
@@ -8,19 +8,22 @@ import (
 	"slices"
 )
 
-// notPrefix marks what a statement names by NotPrincipal or NotAction.
+// notPrefix marks what a statement excludes, by NotPrincipal or NotAction.
 const notPrefix = "all but "
 
-// statementsOf reads a key policy for people. Package policy, which decides by it, keeps none of its words.
+// statementsOf summarises a key policy. Package policy, which decides by it, keeps none of its text.
 func statementsOf(text string) ([]StatementSummary, error) {
-	var document struct{ Statement some[statementText] }
+	var document struct{ Statement oneOrMore[statementText] }
 	if err := json.Unmarshal([]byte(text), &document); err != nil {
 		return nil, fmt.Errorf("read key policy: %w", err)
 	}
 	var all []StatementSummary
 	for _, s := range document.Statement {
-		all = append(all, StatementSummary{Sid: s.Sid, Effect: s.Effect, Conditional: s.Condition != nil,
-			Principals: append(s.Principal.names(), prefixed(s.NotPrincipal.names())...), Actions: append(s.Action, prefixed(s.NotAction)...)})
+		all = append(all, StatementSummary{
+			Sid: s.Sid, Effect: s.Effect, Conditional: s.Condition != nil,
+			Principals: append(s.Principal.names(), prefixed(s.NotPrincipal.names())...),
+			Actions:    append(s.Action, prefixed(s.NotAction)...),
+		})
 	}
 	return all, nil
 }
@@ -28,7 +31,7 @@ func statementsOf(text string) ([]StatementSummary, error) {
 type statementText struct {
 	Sid, Effect             string
 	Principal, NotPrincipal principalText
-	Action, NotAction       some[string]
+	Action, NotAction       oneOrMore[string]
 	Condition               json.RawMessage
 }
 
@@ -40,10 +43,10 @@ func prefixed(names []string) []string {
 	return all
 }
 
-// some is one value or a list of them.
-type some[T any] []T
+// oneOrMore is a JSON value, or a list of them.
+type oneOrMore[T any] []T
 
-func (s *some[T]) UnmarshalJSON(b []byte) error {
+func (s *oneOrMore[T]) UnmarshalJSON(b []byte) error {
 	if bytes.HasPrefix(b, []byte("[")) {
 		return json.Unmarshal(b, (*[]T)(s))
 	}
@@ -51,12 +54,12 @@ func (s *some[T]) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &(*s)[0])
 }
 
-// principalText is "*", or names by kind.
-type principalText struct{ byKind map[string]some[string] }
+// principalText is "*", or names by their kind: AWS, Service and so on.
+type principalText struct{ byKind map[string]oneOrMore[string] }
 
 func (p *principalText) UnmarshalJSON(b []byte) error {
 	if bytes.HasPrefix(b, []byte(`"`)) {
-		p.byKind = map[string]some[string]{"": make(some[string], 1)}
+		p.byKind = map[string]oneOrMore[string]{"": make(oneOrMore[string], 1)}
 		return json.Unmarshal(b, &p.byKind[""][0])
 	}
 	return json.Unmarshal(b, &p.byKind)

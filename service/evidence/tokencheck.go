@@ -1,4 +1,4 @@
-package service
+package evidence
 
 import (
 	"context"
@@ -7,47 +7,55 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/verenc/kms/service"
 )
 
-// ErrWrongToken: the token is not the one that holds the database's keys, or it is an older copy of it.
+// ErrWrongToken is the error of TokenCheck for a token that does not hold the database's keys, or is
+// an older copy of the one that does.
 var ErrWrongToken = errors.New("this token does not hold the keys of this database")
 
-// TokenCheck tells whether a token is the one that holds the database's keys. Its label and PIN do not tell: they are the
-// same after it was initialised again, or restored from a backup. All members are required.
+// TokenCheck finds out whether a token is the one that holds the database's keys. A token that was
+// initialised again, or restored from a backup, may have the same label and PIN, so that these prove
+// nothing. All fields are required.
 type TokenCheck struct {
 	Store TokenCheckStore
-	// Missing gives those of some objects that the token does not have.
-	Missing func(ctx context.Context, ids ...ObjectID) ([]ObjectID, error)
+	// Missing returns those of some objects that the token lacks.
+	Missing func(ctx context.Context, ids ...service.ObjectID) ([]service.ObjectID, error)
 	// Serial is the token's serial number.
 	Serial string
 	Now    func() time.Time
 }
 
-// TokenCheckStore is what TokenCheck needs of a Store.
+// TokenCheckStore is the part of a store that a TokenCheck needs.
 type TokenCheckStore interface {
-	OwnObjects(ctx context.Context) (map[string]ObjectID, error)
+	// OwnObjects is that of InventoryStore.
+	OwnObjects(ctx context.Context) (map[string]service.ObjectID, error)
+	// ServiceObjectPublic returns the public half of a service object that is a key pair;
+	// service.ErrNoRow when there is none.
 	ServiceObjectPublic(ctx context.Context, purpose string) ([]byte, error)
-	// ChangedKeys returns up to limit keys of the service's own token whose state is neither Creating nor Deleting, the one
-	// that was changed last first.
-	ChangedKeys(ctx context.Context, limit int) ([]*Key, error)
-	// TokenSerials returns the serial numbers that RecordTokenSerial was told, the last one first.
+	// ChangedKeys returns up to limit keys of the service's own token whose state is neither Creating
+	// nor Deleting. The key that was changed last comes first.
+	ChangedKeys(ctx context.Context, limit int) ([]*service.Key, error)
+	// TokenSerials returns the serial numbers that were recorded, the last one first.
 	TokenSerials(ctx context.Context) ([]string, error)
-	// RecordTokenSerial keeps a serial number and when it was seen.
+	// RecordTokenSerial records a serial number and when it was seen.
 	RecordTokenSerial(ctx context.Context, serial string, at time.Time) error
 }
 
-// newestKeys is how many keys are looked up: a backup of the token is older by some.
+// newestKeys is how many keys are looked up. An older copy of the token lacks the newest.
 const newestKeys = 8
 
-// Run looks the objects up. It gives an ErrWrongToken that names those which are missing.
+// Run looks the objects up and records the token's serial number. It returns an ErrWrongToken that
+// names those which are missing.
 func (c TokenCheck) Run(ctx context.Context) error {
 	var missing []string
-	for range 2 { // an object may be destroyed between the two look-ups: then the second time nobody asks for it
+	for range 2 { // an object that is destroyed between the look-ups is no longer expected the second time
 		names, err := c.expected(ctx)
 		if err != nil {
 			return err
 		}
-		ids := make([]ObjectID, 0, len(names))
+		ids := make([]service.ObjectID, 0, len(names))
 		for id := range names {
 			ids = append(ids, id)
 		}
@@ -68,7 +76,9 @@ func (c TokenCheck) Run(ctx context.Context) error {
 		return fmt.Errorf("read the serial numbers of tokens: %w", err)
 	}
 	slices.Sort(missing)
-	return fmt.Errorf("%w: the token (serial %s) lacks %s; the database was used with %s (was the token initialised again, or restored from an older backup? Connect the one with the keys, or restore its newest backup)",
+	return fmt.Errorf("%w: the token (serial %s) lacks %s; the database was used with %s "+
+		"(was the token initialised again, or restored from an older backup? "+
+		"Connect the one with the keys, or restore its newest backup)",
 		ErrWrongToken, c.Serial, strings.Join(missing, ", "), describeSerials(serials))
 }
 
@@ -79,19 +89,19 @@ func describeSerials(serials []string) string {
 	return "serial " + strings.Join(serials, ", ")
 }
 
-// expected are the objects that must be there, with words for each.
-func (c TokenCheck) expected(ctx context.Context) (map[ObjectID]string, error) {
+// expected returns the objects that must be there, each with a description.
+func (c TokenCheck) expected(ctx context.Context) (map[service.ObjectID]string, error) {
 	own, err := c.Store.OwnObjects(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the service's objects: %w", err)
 	}
-	names := map[ObjectID]string{}
+	names := map[service.ObjectID]string{}
 	for purpose, id := range own {
 		if strings.HasPrefix(purpose, "import/") {
-			continue // they come and go
+			continue // they are there for a time only
 		}
 		if strings.HasPrefix(purpose, "audit/") {
-			if _, err := c.Store.ServiceObjectPublic(ctx, purpose); errors.Is(err, ErrNoRow) {
+			if _, err := c.Store.ServiceObjectPublic(ctx, purpose); errors.Is(err, service.ErrNoRow) {
 				continue // it is still to be made
 			} else if err != nil {
 				return nil, fmt.Errorf("read the service's objects: %w", err)
@@ -105,7 +115,7 @@ func (c TokenCheck) expected(ctx context.Context) (map[ObjectID]string, error) {
 	}
 	for _, k := range keys {
 		for _, m := range k.Materials {
-			if m.Scrap || m.outside() {
+			if m.Scrap || isWrapped(&m) {
 				continue
 			}
 			for role, id := range m.Objects {

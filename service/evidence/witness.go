@@ -1,34 +1,34 @@
-package service
+package evidence
 
 import (
-	"crypto"
 	"errors"
 	"fmt"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service"
 )
 
-// AttestedWitness is what a second PKCS#11 implementation, in a process of its own, says of an attestation's objects. With a
-// Failure it could say nothing of any.
+// AttestedWitness is what a second PKCS#11 implementation, in a process of its own, says of an
+// attestation's objects.
 type AttestedWitness struct {
 	Implementation string // Go module path
 	Version        string
-	Failure        string            `json:",omitempty"`
+	Failure        string            `json:",omitempty"` // why it could say nothing of any object
 	Objects        []WitnessedObject `json:",omitempty"`
 }
 
 // WitnessedObject is what the witness says of one object.
 type WitnessedObject struct {
-	Role      Role
-	ID        ObjectID
-	Read      *hsm.Attributes `json:",omitempty"` // what it read; nil when it read nothing
-	Challenge string          // what the key had to do: sign, decrypt, seal, MAC or none
+	Role      service.Role
+	ID        service.ObjectID
+	Read      *hsm.Attributes `json:",omitempty"` // nil when it read nothing
+	Challenge string          // what the key was asked to do: sign, decrypt, seal, MAC or none
 	Result    string          // passed, failed, no answer or not asked
 	Verdict   WitnessVerdict
 	Reason    string `json:",omitempty"`
 }
 
-// WitnessVerdict is what the witness says, of one object or of all.
+// WitnessVerdict is the witness's verdict on one object or on all.
 type WitnessVerdict string
 
 // Verdicts of the witness.
@@ -38,15 +38,15 @@ const (
 	WitnessCouldNotSay WitnessVerdict = "could not say"
 )
 
-// WitnessableObject is an object that the witness is to speak of.
+// WitnessableObject is an object that the witness is asked about.
 type WitnessableObject struct {
 	AttestedObject
-	Session bool // a session object, which it can't see
+	Session bool // a session object, which no other process can see
 }
 
-// Witnessable are all objects of the statement, each once.
+// Witnessable returns all objects of the statement, each once.
 func (a *Attestation) Witnessable() (objects []WitnessableObject) {
-	seen := map[ObjectID]bool{}
+	seen := map[service.ObjectID]bool{}
 	add := func(o AttestedObject, session bool) {
 		if !seen[o.ID] {
 			seen[o.ID] = true
@@ -64,14 +64,16 @@ func (a *Attestation) Witnessable() (objects []WitnessableObject) {
 	return objects
 }
 
-// PublicKey is the published public key of an asymmetric key, as a SubjectPublicKeyInfo. The statement has its hash only, so that it is nil
-// of one that was read.
+// PublicKey returns the public key of an asymmetric key as a SubjectPublicKeyInfo. It is nil for an
+// attestation that was read, since the statement has its hash only.
 func (a *Attestation) PublicKey() []byte { return a.publicKey }
 
-// KeyStore is the id of the custom key store that the key is in; empty for the service's own token, and of a statement that was read.
+// KeyStore returns the id of the key's custom key store. It is empty for the service's own token, and
+// for an attestation that was read.
 func (a *Attestation) KeyStore() string { return a.keyStore }
 
-// WitnessVerdict is of all objects together: the witness agrees when it agrees on each, and disagrees when it does so on one.
+// WitnessVerdict returns the verdict on all objects together: the witness agrees when it agrees on
+// each, and disagrees when it disagrees on one.
 func (a *Attestation) WitnessVerdict() WitnessVerdict {
 	if a.Witness == nil || a.Witness.Failure != "" {
 		return WitnessCouldNotSay
@@ -91,17 +93,21 @@ func (a *Attestation) WitnessVerdict() WitnessVerdict {
 	return WitnessAgrees
 }
 
-// checkWitness refuses a section of the witness whose verdicts do not follow from what it says, or that speaks of other
-// objects than the statement does.
+// checkWitness fails when the witness's verdicts do not follow from what it read and from the results
+// of its challenges, or when its objects are not those of the statement.
 func (a *Attestation) checkWitness() error {
 	if a.Witness == nil {
 		return nil
 	}
-	claimed := map[ObjectID]AttestedObject{}
+	claimed := map[service.ObjectID]AttestedObject{}
 	for _, o := range a.Witnessable() {
 		claimed[o.ID] = o.AttestedObject
 	}
-	if a.Witness.Failure != "" && len(a.Witness.Objects) > 0 || a.Witness.Failure == "" && len(a.Witness.Objects) != len(claimed) {
+	wanted := len(claimed)
+	if a.Witness.Failure != "" {
+		wanted = 0
+	}
+	if len(a.Witness.Objects) != wanted {
 		return errors.New("the witness speaks of other objects than the statement")
 	}
 	for _, o := range a.Witness.Objects {
@@ -111,7 +117,8 @@ func (a *Attestation) checkWitness() error {
 			return fmt.Errorf("the witness speaks of object %s, which is not in the statement, or twice", o.ID)
 		}
 		same := o.Read != nil && *o.Read == claim.Attributes
-		answered := o.Result == "passed" && o.Challenge != "none" || o.Result == "not asked" && o.Challenge == "none" && o.Reason != ""
+		answered := o.Result == "passed" && o.Challenge != "none" ||
+			o.Result == "not asked" && o.Challenge == "none" && o.Reason != ""
 		switch o.Verdict {
 		case WitnessAgrees:
 			if !same || !answered {
@@ -127,9 +134,4 @@ func (a *Attestation) checkWitness() error {
 		}
 	}
 	return nil
-}
-
-// VerifyDigest tells whether a signature over a SHA-256 digest is good for a SubjectPublicKeyInfo: RSASSA-PKCS1-v1_5 or ECDSA.
-func VerifyDigest(spki, digest, signature []byte) (bool, error) {
-	return verifyOnHost(spki, hsm.Scheme{Algorithm: hsm.PKCS1v15, Hash: crypto.SHA256}, digest, signature)
 }
