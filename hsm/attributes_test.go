@@ -28,7 +28,7 @@ func TestAttributes(t *testing.T) {
 		t.Error(err)
 	}
 
-	// What came from elsewhere says so.
+	// What came from outside says so.
 	wrapping, spki := newKeyPair(t, token, RSA2048, UnwrapPair)
 	id := newID(t)
 	_, err := token.Import(t.Context(), Import{Wrapping: wrapping, WrappingType: RSA2048, Algorithm: OAEPSHA1,

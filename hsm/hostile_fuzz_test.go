@@ -3,6 +3,7 @@ package hsm
 import (
 	"crypto"
 	"encoding/binary"
+	"errors"
 	"math"
 	"runtime"
 	"testing"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/softhsm/faults"
+
+	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/selftest"
 )
 
 // lies are what a hostile module can tell: everything that hsm reads of an answer.
@@ -77,9 +81,9 @@ func useHostile(t *testing.T, cfg Config) {
 	defer func() { _ = token.Close() }()
 	ctx := t.Context()
 	p := SealingKeys{Seal: newID(t), Wrap: newID(t)}
-	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Seal.object(), Label: "verenc/fuzz", Purpose: Seal})
-	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Wrap.object(), Label: "verenc/fuzz", Purpose: Wrap})
-	defer func() { _ = token.Destroy(ctx, p.Seal.object(), p.Wrap.object()) }()
+	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Seal.TokenObject(), Label: "verenc/fuzz", Purpose: Seal})
+	_ = token.GenerateSecretKey(ctx, SecretKey{ID: p.Wrap.TokenObject(), Label: "verenc/fuzz", Purpose: Wrap})
+	defer func() { _ = token.Destroy(ctx, p.Seal.TokenObject(), p.Wrap.TokenObject()) }()
 	if box, err := token.Encrypt(ctx, p.Seal, []byte("plaintext"), nil); err == nil {
 		_, _ = token.Decrypt(ctx, p.Seal, box, nil)
 	}
@@ -89,7 +93,7 @@ func useHostile(t *testing.T, cfg Config) {
 	pair, mac := newID(t), newID(t)
 	defer func() { _ = token.Destroy(ctx, pair, mac) }()
 	if _, err := token.GenerateKeyPair(ctx, KeyPair{ID: pair, Type: P256, Purpose: SignPair}); err == nil {
-		_, _ = token.Sign(ctx, pair, P256, Scheme{ECDSA, crypto.SHA256}, make([]byte, 32))
+		_, _ = token.Sign(ctx, pair, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, make([]byte, 32))
 	}
 	if err := token.GenerateSecretKey(ctx, SecretKey{ID: mac, Purpose: MAC256}); err == nil {
 		_, _ = token.MAC(ctx, mac, crypto.SHA256, []byte("message"))
@@ -100,5 +104,12 @@ func useHostile(t *testing.T, cfg Config) {
 	_, _ = token.Missing(ctx, pair)
 	_, _ = token.Info()
 	token.Stats()
-	_, _ = run(ctx, token, func(s *session) (struct{}, error) { return struct{}{}, s.testHidden(nil) })
+	_, _ = connection.Run(ctx, token.link, func(s *connection.Session) (struct{}, error) {
+		for _, test := range selftest.Tests() {
+			if test.Check(nil).Name == selftest.CheckHidden {
+				return struct{}{}, test.Run(&s.Session, &selftest.Keys{})
+			}
+		}
+		return struct{}{}, errors.New("there is no such test")
+	})
 }

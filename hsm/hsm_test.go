@@ -16,6 +16,11 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/verenc/kms/softhsm"
+
+	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/hsm/selftest"
+	"github.com/verenc/kms/hsm/session"
 )
 
 // connect opens a token of its own for a test.
@@ -50,7 +55,7 @@ func newID(t testing.TB) (id ObjectID) {
 func newPair(t testing.TB, token *Token) SealingKeys {
 	t.Helper()
 	p := SealingKeys{Seal: newID(t), Wrap: newID(t)}
-	for id, purpose := range map[ObjectID]Purpose{p.Seal.object(): Seal, p.Wrap.object(): Wrap} {
+	for id, purpose := range map[ObjectID]Purpose{p.Seal.TokenObject(): Seal, p.Wrap.TokenObject(): Wrap} {
 		if err := token.GenerateSecretKey(t.Context(), SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
 			t.Fatal(err)
 		}
@@ -59,9 +64,9 @@ func newPair(t testing.TB, token *Token) SealingKeys {
 }
 
 // lacking is what SoftHSM 2.6.1 fails in.
-var lacking = map[string]bool{CheckOAEPInToken: true, CheckEd25519ph: true, CheckWrappedEd25519: true, CheckSM2: true,
-	CheckMLDSA44: true, CheckMLDSA65: true, CheckMLDSA87: true, CheckMLDSAMu: true,
-	CheckMLKEM512: true, CheckMLKEM768: true, CheckMLKEM1024: true}
+var lacking = map[string]bool{selftest.CheckOAEPInToken: true, selftest.CheckEd25519ph: true, selftest.CheckWrappedEd25519: true, selftest.CheckSM2: true,
+	selftest.CheckMLDSA44: true, selftest.CheckMLDSA65: true, selftest.CheckMLDSA87: true, selftest.CheckMLDSAMu: true,
+	selftest.CheckMLKEM512: true, selftest.CheckMLKEM768: true, selftest.CheckMLKEM1024: true}
 
 func TestSelfTest(t *testing.T) {
 	token := connect(t)
@@ -71,7 +76,7 @@ func TestSelfTest(t *testing.T) {
 	}
 	names := map[string]bool{}
 	for _, c := range checks {
-		if c.Err != nil && (!lacking[c.Name] || !errors.Is(c.Err, ErrUnsupported)) || c.Err == nil && c.Name == CheckSM2 {
+		if c.Err != nil && (!lacking[c.Name] || !errors.Is(c.Err, ErrUnsupported)) || c.Err == nil && c.Name == selftest.CheckSM2 {
 			t.Errorf("%s: %v", c.Name, c.Err)
 		}
 		if names[c.Name] || c.Need == "" || lacking[c.Name] && !c.Optional {
@@ -88,15 +93,15 @@ func TestSelfTest(t *testing.T) {
 func TestKeysNeverLeave(t *testing.T) {
 	token := connect(t)
 	p := newPair(t, token)
-	for _, id := range []ObjectID{p.Seal.object(), p.Wrap.object()} {
-		_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-			h, err := s.lookup(id)
+	for _, id := range []ObjectID{p.Seal.TokenObject(), p.Wrap.TokenObject()} {
+		_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
+			h, err := s.Lookup(id)
 			if err != nil {
 				return struct{}{}, err
 			}
 			types := []uint{pkcs11.CKA_SENSITIVE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_NEVER_EXTRACTABLE, pkcs11.CKA_LOCAL,
 				pkcs11.CKA_PRIVATE, pkcs11.CKA_TOKEN, pkcs11.CKA_EXTRACTABLE}
-			values, err := s.attributes(h, types...)
+			values, err := s.Attributes(h, types...)
 			if err != nil {
 				return struct{}{}, err
 			}
@@ -105,7 +110,7 @@ func TestKeysNeverLeave(t *testing.T) {
 					t.Errorf("%s: attribute %#x is %v, not %d", id, types[i], got, want)
 				}
 			}
-			if _, err := s.value(h, 64); err == nil {
+			if _, err := s.Value(h, 64); err == nil {
 				t.Errorf("%s: its value can be read", id)
 			}
 			return struct{}{}, nil
@@ -149,18 +154,20 @@ func TestSealAndOpen(t *testing.T) {
 
 // TestAgainstAnotherGCM gives the token a key that is known outside, and compares.
 func TestAgainstAnotherGCM(t *testing.T) {
-	iv := bytes.Repeat([]byte{3}, ivSize)
+	iv := bytes.Repeat([]byte{3}, session.IVSize)
 	token := connect(t, func(c *Config) { c.Rand = bytes.NewReader(iv) })
-	key := bytes.Repeat([]byte{9}, aesKeySize)
+	key := bytes.Repeat([]byte{9}, keyobject.AESKeySize)
 	id := newID(t)
-	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		_, err := s.lib.module.CreateObject(s.handle, Seal.template())
+	_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
+		_, err := s.Module.CreateObject(s.Handle, Seal.Template())
 		if err == nil {
 			t.Error("a key without a value was made")
 		}
-		h, err := s.lib.module.CreateObject(s.handle, append(Seal.template(),
+		h, err := s.Module.CreateObject(s.Handle, append(Seal.Template(),
 			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, key), pkcs11.NewAttribute(pkcs11.CKA_ID, id[:])))
-		s.remember(id, h)
+		if err == nil {
+			err = s.Remember(id, h)
+		}
 		return struct{}{}, err
 	})
 	if err != nil {
@@ -258,7 +265,7 @@ func TestDestroy(t *testing.T) {
 	token := connect(t)
 	p := newPair(t, token)
 	for range 2 { // the second time there is nothing left to do
-		if err := token.Destroy(t.Context(), p.Seal.object(), p.Wrap.object()); err != nil {
+		if err := token.Destroy(t.Context(), p.Seal.TokenObject(), p.Wrap.TokenObject()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -352,7 +359,7 @@ func occupy(t *testing.T, token *Token, sessions int) (release func()) {
 	for range sessions {
 		held := make(chan struct{})
 		holders.Go(func() {
-			if _, err := run(context.Background(), token, func(*session) (int, error) { close(held); <-hold; return 0, nil }); err != nil {
+			if _, err := connection.Run(context.Background(), token.link, func(*connection.Session) (int, error) { close(held); <-hold; return 0, nil }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -413,7 +420,7 @@ func TestStuckCalls(t *testing.T) {
 	release := make(chan struct{})
 	secret := bytes.Repeat([]byte{1}, 32)
 	for range 2 {
-		_, err := run(t.Context(), token, func(*session) ([]byte, error) { <-release; return secret, nil })
+		_, err := connection.Run(t.Context(), token.link, func(*connection.Session) ([]byte, error) { <-release; return secret, nil })
 		if !errors.Is(err, ErrTimeout) {
 			t.Fatal(err)
 		}

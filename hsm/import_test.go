@@ -20,6 +20,9 @@ import (
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/hsm/session"
 )
 
 // wrapKWP is AES-KWP of RFC 5649 section 4.1 for more than 8 bytes.
@@ -46,12 +49,12 @@ func wrapKWP(t testing.TB, kek, plaintext []byte) []byte {
 // wrapMaterial is what somebody does who brings a key.
 func wrapMaterial(t testing.TB, public *rsa.PublicKey, a ImportAlgorithm, material []byte) []byte {
 	t.Helper()
-	if !a.hybrid() {
-		return encryptOAEP(t, public, a.hash(), material, nil)
+	if !a.Hybrid() {
+		return encryptOAEP(t, public, a.Hash(), material, nil)
 	}
 	kek := make([]byte, 32)
 	_, _ = rand.Read(kek)
-	return append(encryptOAEP(t, public, a.hash(), kek, nil), wrapKWP(t, kek, material)...)
+	return append(encryptOAEP(t, public, a.Hash(), kek, nil), wrapKWP(t, kek, material)...)
 }
 
 // hostPair makes a key pair outside the token.
@@ -69,7 +72,7 @@ func hostPair(t testing.TB, kt KeyType) (pkcs8, spki []byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		spki, err := keyTypes[kt].marshalPoint(private.PubKey().SerializeUncompressed())
+		spki, err := kt.Info().MarshalPoint(private.PubKey().SerializeUncompressed())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,12 +111,12 @@ func marshalEC(t testing.TB, kt KeyType, d []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := keyTypes[kt]
+	k := kt.Info()
 	pkcs8, err := asn1.Marshal(struct {
 		Version   int
 		Algorithm pkix.AlgorithmIdentifier
 		Private   []byte
-	}{0, pkix.AlgorithmIdentifier{Algorithm: k.algorithm, Parameters: asn1.RawValue{FullBytes: k.ecParams()}}, inner})
+	}{0, pkix.AlgorithmIdentifier{Algorithm: k.Algorithm, Parameters: asn1.RawValue{FullBytes: k.ECParams()}}, inner})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +134,7 @@ func TestImportSecrets(t *testing.T) {
 	wrapping, spki := newKeyPair(t, token, RSA2048, UnwrapPair)
 	public := rsaKey(t, spki)
 	for _, purpose := range []Purpose{Seal, MAC224, MAC256, MAC384, MAC512} {
-		material := make([]byte, purpose.size())
+		material := make([]byte, purpose.Size())
 		_, _ = rand.Read(material)
 		material[len(material)-1] = 0 // an end that padding could take for its own
 		var values [][]byte
@@ -174,7 +177,7 @@ func openGCM(t testing.TB, key, box, aad []byte) ([]byte, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return gcm.Open(nil, box[:ivSize], box[ivSize:], aad)
+	return gcm.Open(nil, box[:session.IVSize], box[session.IVSize:], aad)
 }
 
 // checkMaterial compares a secret in the token with its value outside.
@@ -191,8 +194,8 @@ func checkMaterial(t testing.TB, token *Token, id ObjectID, p Purpose, material 
 		}
 		return
 	}
-	got, err := token.MAC(t.Context(), id, p.hash(), []byte("message"))
-	h := hmac.New(p.hash().New, material)
+	got, err := token.MAC(t.Context(), id, p.Hash(), []byte("message"))
+	h := hmac.New(p.Hash().New, material)
 	h.Write([]byte("message"))
 	if want := h.Sum(nil); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("MAC %x, %v instead of %x", got, err, want)
@@ -205,18 +208,18 @@ func TestImportPairs(t *testing.T) {
 	public := rsaKey(t, spki)
 	for _, kt := range allTypes {
 		pkcs8, spki := hostPair(t, kt)
-		k := keyTypes[kt]
+		k := kt.Info()
 		purposes := []PairPurpose{SignPair}
-		if k.rsa() {
+		if k.RSA() {
 			purposes = append(purposes, DecryptPair)
-		} else if k.nist() != nil {
+		} else if k.NIST() != nil {
 			purposes = append(purposes, DerivePair)
 		}
 		for _, a := range importAlgorithms {
 			for _, purpose := range purposes {
 				in := Import{Wrapping: wrapping, WrappingType: RSA3072, Algorithm: a,
 					Pair: &KeyPair{ID: newID(t), Label: "verenc/test/1/imported", Type: kt, Purpose: purpose}}
-				if k.rsa() && !a.hybrid() {
+				if k.RSA() && !a.Hybrid() {
 					in.Wrapped = make([]byte, 384)
 					if _, err := token.Import(t.Context(), in); err == nil {
 						t.Errorf("%v under OAEP alone was taken", kt)
@@ -270,7 +273,7 @@ func checkUse(t testing.TB, token *Token, k KeyPair, pkcs8, spki []byte) {
 			t.Errorf("%v: %x, %v instead of %x", k.Type, got, err, want)
 		}
 	default:
-		scheme := map[uint]Scheme{pkcs11.CKK_RSA: {PSS, crypto.SHA384}, pkcs11.CKK_EC: {ECDSA, crypto.SHA384}, ckkECEdwards: {Algorithm: PureEdDSA}}[keyTypes[k.Type].kind]
+		scheme := map[uint]Scheme{pkcs11.CKK_RSA: {Algorithm: PSS, Hash: crypto.SHA384}, pkcs11.CKK_EC: {Algorithm: ECDSA, Hash: crypto.SHA384}, keyobject.CKKECEdwards: {Algorithm: PureEdDSA}}[k.Type.Info().Kind]
 		message := make([]byte, 48)
 		signature, err := token.Sign(t.Context(), k.ID, k.Type, scheme, message)
 		if err != nil {

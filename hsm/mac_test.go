@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/connection"
 )
 
 var macPurposes = map[Purpose]crypto.Hash{MAC224: crypto.SHA224, MAC256: crypto.SHA256, MAC384: crypto.SHA384, MAC512: crypto.SHA512}
@@ -58,13 +60,13 @@ func TestMAC(t *testing.T) {
 // checkAttributes compares boolean attributes of an object.
 func checkAttributes(t testing.TB, token *Token, id ObjectID, want map[uint]bool) {
 	t.Helper()
-	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		h, err := s.lookup(id)
+	_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
+		h, err := s.Lookup(id)
 		if err != nil {
 			return struct{}{}, err
 		}
 		for attribute, value := range want {
-			got, err := s.attributes(h, attribute)
+			got, err := s.Attributes(h, attribute)
 			if err != nil || len(got[0]) != 1 || got[0][0] == 1 != value {
 				t.Errorf("%s: attribute %#x is %v, not %v (%v)", id, attribute, got, value, err)
 			}

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func TestKeyPairsThatAreNone(t *testing.T) {
 	if text := KeyType(99).String(); text != "KeyType(99)" || fmt.Sprint(Secp256k1) != "secp256k1" {
 		t.Error(text)
 	}
-	if _, err := token.Sign(t.Context(), newID(t), P256, Scheme{ECDSA, 5}, make([]byte, 32)); !errors.Is(err, ErrNoObject) {
+	if _, err := token.Sign(t.Context(), newID(t), P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, make([]byte, 32)); !errors.Is(err, ErrNoObject) {
 		t.Error(err)
 	}
 }

@@ -78,15 +78,15 @@ func TestSignatures(t *testing.T) {
 		key, spki := newKeyPair(t, token, kt, SignPair)
 		var schemes []Scheme
 		switch {
-		case keyTypes[kt].rsa():
+		case kt.Info().RSA():
 			for _, hash := range hashes {
-				schemes = append(schemes, Scheme{PKCS1v15, hash}, Scheme{PSS, hash})
+				schemes = append(schemes, Scheme{Algorithm: PKCS1v15, Hash: hash}, Scheme{Algorithm: PSS, Hash: hash})
 			}
 		case kt == Ed25519:
 			schemes = append(schemes, Scheme{Algorithm: PureEdDSA})
 		default:
 			for _, hash := range hashes {
-				schemes = append(schemes, Scheme{ECDSA, hash})
+				schemes = append(schemes, Scheme{Algorithm: ECDSA, Hash: hash})
 			}
 		}
 		for _, scheme := range schemes {
@@ -122,17 +122,17 @@ func TestSignRefuses(t *testing.T) {
 		scheme  Scheme
 		message int
 	}{
-		"short digest":     {p256, P256, Scheme{ECDSA, crypto.SHA256}, 31},
-		"long digest":      {p256, P256, Scheme{ECDSA, crypto.SHA256}, 33},
+		"short digest":     {p256, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, 31},
+		"long digest":      {p256, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, 33},
 		"no hash":          {p256, P256, Scheme{Algorithm: ECDSA}, 32},
-		"SHA-1":            {p256, P256, Scheme{ECDSA, crypto.SHA1}, 20},
-		"RSA's":            {p256, P256, Scheme{PSS, crypto.SHA256}, 32},
+		"SHA-1":            {p256, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA1}, 20},
+		"RSA's":            {p256, P256, Scheme{Algorithm: PSS, Hash: crypto.SHA256}, 32},
 		"no algorithm":     {p256, P256, Scheme{Hash: crypto.SHA256}, 32},
-		"hash of EdDSA":    {p256, Ed25519, Scheme{PureEdDSA, crypto.SHA512}, 64},
-		"no type":          {p256, 0, Scheme{ECDSA, crypto.SHA256}, 32},
-		"another purpose":  {derives, P256, Scheme{ECDSA, crypto.SHA256}, 32},
-		"a decrypting key": {decrypts, RSA2048, Scheme{PKCS1v15, crypto.SHA256}, 32},
-		"another type":     {p256, P384, Scheme{ECDSA, crypto.SHA256}, 32},
+		"hash of EdDSA":    {p256, Ed25519, Scheme{Algorithm: PureEdDSA, Hash: crypto.SHA512}, 64},
+		"no type":          {p256, 0, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, 32},
+		"another purpose":  {derives, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, 32},
+		"a decrypting key": {decrypts, RSA2048, Scheme{Algorithm: PKCS1v15, Hash: crypto.SHA256}, 32},
+		"another type":     {p256, P384, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, 32},
 	} {
 		if _, err := token.Sign(t.Context(), test.key, test.kt, test.scheme, make([]byte, test.message)); err == nil {
 			t.Errorf("%s: it was signed", name)
@@ -146,9 +146,9 @@ func TestNoPureSignatureForEd25519ph(t *testing.T) {
 	key, spki := newKeyPair(t, token, Ed25519, SignPair)
 	digest := make([]byte, 64)
 	for range 2 {
-		signature, err := token.Sign(t.Context(), key, Ed25519, Scheme{HashEdDSA, crypto.SHA512}, digest)
+		signature, err := token.Sign(t.Context(), key, Ed25519, Scheme{Algorithm: HashEdDSA, Hash: crypto.SHA512}, digest)
 		if err == nil {
-			err = verify(t, spki, Ed25519, Scheme{HashEdDSA, crypto.SHA512}, digest, signature)
+			err = verify(t, spki, Ed25519, Scheme{Algorithm: HashEdDSA, Hash: crypto.SHA512}, digest, signature)
 		} else if errors.Is(err, ErrUnsupported) {
 			err = nil
 		}

@@ -84,31 +84,9 @@ func publicOf(t testing.TB, kt KeyType, pkcs8 []byte) []byte {
 	if rest, err := asn1.Unmarshal(outer.Private, &inner); err != nil || len(rest) != 0 {
 		t.Fatal(err)
 	}
-	spki, err := keyTypes[kt].marshalPoint(secp256k1.PrivKeyFromBytes(inner.D).PubKey().SerializeUncompressed())
+	spki, err := kt.Info().MarshalPoint(secp256k1.PrivKeyFromBytes(inner.D).PubKey().SerializeUncompressed())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return spki
-}
-
-// FuzzTrimDER: what comes out is the beginning of what went in, and one DER element.
-func FuzzTrimDER(f *testing.F) {
-	f.Add([]byte{0x30, 1, 7})
-	f.Add([]byte{0x30, 1, 7, 0, 0, 0, 0, 0, 0, 0})
-	f.Add([]byte{0x30, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0})
-	f.Add([]byte{0x30, 0x82, 0xff, 0xff})
-	f.Add([]byte{0x04, 0})
-	f.Fuzz(func(t *testing.T, padded []byte) {
-		der, err := trimDER(padded)
-		if err != nil {
-			return
-		}
-		if len(padded)-len(der) >= 8 || !bytes.HasPrefix(padded, der) {
-			t.Errorf("%x of %x", der, padded)
-		}
-		again, err := trimDER(append(bytes.Clone(der), 0, 0))
-		if err != nil || !bytes.Equal(again, der) {
-			t.Errorf("%x became %x, %v", der, again, err)
-		}
-	})
 }

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
 )
 
@@ -26,7 +26,7 @@ type verdict struct {
 }
 
 // judge is the one judgement of self-tests, of doctor and of serve.
-func judge(c hsm.Check) verdict {
+func judge(c selftest.Check) verdict {
 	if c.Err == nil {
 		return verdict{mark: markOK, starts: true, text: c.Name}
 	}
@@ -34,7 +34,7 @@ func judge(c hsm.Check) verdict {
 	switch {
 	case !c.Optional:
 		return verdict{markBad, false, text, "cure: allow it in the token's policy or firmware; needed for: " + c.Need}
-	case c.Name == hsm.CheckObjects:
+	case c.Name == selftest.CheckObjects:
 		return verdict{markBad, true, text, "cure: make room in the token and let it be written to; not possible without: " + c.Need}
 	case isDataKeyCheck(c.Name):
 		return verdict{markWarn, true, text, "the data keys pass through the server's memory instead, or are refused with token.require_hidden_data_keys; not possible without: " + c.Need}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
 )
 
@@ -88,15 +89,15 @@ func TestTokenWatch(t *testing.T) {
 func TestJudgement(t *testing.T) {
 	broken := errors.New("two\nlines")
 	for _, test := range []struct {
-		check  hsm.Check
+		check  selftest.Check
 		mark   string
 		starts bool
 	}{
-		{hsm.Check{Name: hsm.CheckSeal}, markOK, true},
-		{hsm.Check{Name: hsm.CheckSeal, Err: broken}, markBad, false},
-		{hsm.Check{Name: hsm.CheckObjects, Optional: true, Err: broken}, markBad, true},
-		{hsm.Check{Name: hsm.CheckDataKey32, Optional: true, Err: broken}, markWarn, true},
-		{hsm.Check{Name: hsm.CheckEd25519, Optional: true, Err: broken}, markNote, true},
+		{selftest.Check{Name: selftest.CheckSeal}, markOK, true},
+		{selftest.Check{Name: selftest.CheckSeal, Err: broken}, markBad, false},
+		{selftest.Check{Name: selftest.CheckObjects, Optional: true, Err: broken}, markBad, true},
+		{selftest.Check{Name: selftest.CheckDataKey32, Optional: true, Err: broken}, markWarn, true},
+		{selftest.Check{Name: selftest.CheckEd25519, Optional: true, Err: broken}, markNote, true},
 	} {
 		v := judge(test.check)
 		if v.mark != test.mark || v.starts != test.starts || strings.Contains(v.text, "\n") {

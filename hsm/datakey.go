@@ -1,0 +1,101 @@
+package hsm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/session"
+)
+
+// GenerateWrapped generates a secret of n bytes in the token, wraps it there with AES-KWP under the Wrap key, seals the
+// wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys the secret. The secret is sensitive and in
+// no memory but the token's. The box is that of Encrypt over kwpSize(n) bytes.
+func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
+	aad = bytes.Clone(aad)
+	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+		sealing, wrapping, err := s.LookupPair(keys)
+		if err != nil {
+			return nil, err
+		}
+		mechanism, err := s.KWP()
+		if err != nil {
+			return nil, err
+		}
+		if works, known := s.KnownSecretSize(n); known && !works {
+			return nil, fmt.Errorf("%w: wrap a secret of %d bytes", ErrUnsupported, n)
+		}
+		wrapped, err := s.GenerateWrappedSecret(mechanism, wrapping, n)
+		if err != nil {
+			return nil, err
+		}
+		return s.Seal(sealing, wrapped, aad)
+	})
+}
+
+// DecryptWrapped opens a box of GenerateWrapped and gives its secret of n bytes. The box is authenticated before
+// anything is unwrapped. The caller clears the secret.
+func (t *Token) DecryptWrapped(ctx context.Context, keys SealingKeys, box []byte, n int, aad []byte) ([]byte, error) {
+	if len(box) != session.KWPSize(n)+Overhead {
+		return nil, fmt.Errorf("%w: box of %d bytes for a secret of %d", ErrAuthentication, len(box), n)
+	}
+	return t.openWrapped(ctx, keys, box, aad, func(s *connection.Session, mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
+		return s.UnwrapSecret(mechanisms, unwrapping, wrapped, n)
+	})
+}
+
+// openWrapped opens a box of something wrapped, and unwraps that.
+func (t *Token) openWrapped(ctx context.Context, keys SealingKeys, box, aad []byte, unwrap func(*connection.Session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error)) ([]byte, error) {
+	box, aad = bytes.Clone(box), bytes.Clone(aad)
+	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+		sealing, unwrapping, err := s.LookupPair(keys)
+		if err != nil {
+			return nil, err
+		}
+		mechanisms, err := s.UnwrapMechanisms(keys.Mechanism)
+		if err != nil {
+			return nil, err
+		}
+		wrapped, err := s.Unseal(sealing, box, aad)
+		if err != nil {
+			return nil, err
+		}
+		return unwrap(s, mechanisms, unwrapping, wrapped)
+	})
+}
+
+// CanGenerateWrapped tells whether the token can make a secret of n bytes with GenerateWrapped and open
+// it with DecryptWrapped. Tokens differ in the sizes that they take, so each is tried once a connection,
+// when it is first asked for.
+func (t *Token) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
+	if n < 1 || n > session.MaxSecretSize {
+		return false, nil
+	}
+	if shared := t.link.Shared(); shared != nil { // without a session
+		if works, known := shared.KnownSecretSize(n); known {
+			return works, nil
+		}
+	}
+	return connection.RunGenerate(ctx, t.link, func(s *connection.Session) (bool, error) {
+		err := s.TrySecretSize(n)
+		if works, known := s.KnownSecretSize(n); known {
+			s.Broken = s.Broken || err != nil
+			return works, nil
+		}
+		return false, err
+	})
+}
+
+// KWPMechanism gives the CKM_ number of the token's AES-KWP, for whoever records it beside what is
+// wrapped; ErrUnsupported when the token has none.
+func (t *Token) KWPMechanism(ctx context.Context) (uint, error) {
+	if shared := t.link.Shared(); shared != nil { // without a session
+		if mechanism, err, known := shared.KnownKWP(); known {
+			return mechanism, err
+		}
+	}
+	return connection.RunGenerate(ctx, t.link, func(s *connection.Session) (uint, error) { return s.KWP() })
+}
