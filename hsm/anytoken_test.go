@@ -46,7 +46,8 @@ func misbehaving(t testing.TB, tell func(*faults.Module), change ...func(*Config
 	return token, m
 }
 
-// failing runs the self-test and gives the names of the checks that fail, but for what SoftHSM can't do.
+// failing runs the self-test and gives the names of the checks that fail, but for what SoftHSM
+// can't do.
 func failing(t testing.TB, token *Token) (names []string) {
 	t.Helper()
 	for _, c := range token.SelfTest(t.Context()) {
@@ -74,19 +75,24 @@ func TestPrivateInstances(t *testing.T) {
 
 func TestInitArguments(t *testing.T) {
 	const arguments = "configdir='sql:/var/lib/nss' flags=optimizeSpace"
-	token, _ := misbehaving(t, func(m *faults.Module) { m.RequireArgument(arguments) }, func(c *Config) { c.InitArguments = arguments })
+	token, _ := misbehaving(
+		t, func(m *faults.Module) { m.RequireArgument(arguments) },
+		func(c *Config) { c.InitArguments = arguments },
+	)
 	if err := token.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	m.RequireArgument(arguments)
-	if _, err := Open(t.Context(), Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN}); err == nil || !strings.Contains(err.Error(), "init_arguments") {
+	if _, err := Open(t.Context(), Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN}); err == nil ||
+		!strings.Contains(err.Error(), "init_arguments") {
 		t.Errorf("without arguments: %v", err)
 	}
 }
 
-// TestKWPIsProved has a token with AES-KWP under its number of v3.1, and something else that round-trips under v2.40's.
+// TestKWPIsProved has a token with AES-KWP under its number of v3.1, and something else that
+// round-trips under v2.40's.
 func TestKWPIsProved(t *testing.T) {
 	swapped := func(m *faults.Module) {
 		m.MapMechanism(profile.CKMAESKeyWrapKWP, pkcs11.CKM_AES_KEY_WRAP_PAD)
@@ -112,7 +118,9 @@ func TestKWPIsProved(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		wrapped, err := s.WrapKey(profile.CKMAESKeyWrapPad, nil, wrapping, h, session.KWPSize(keyobject.PrivateKeyBound))
+		wrapped, err := s.WrapKey(
+			profile.CKMAESKeyWrapPad, nil, wrapping, h, session.KWPSize(keyobject.PrivateKeyBound),
+		)
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +155,8 @@ func TestKWPIsProved(t *testing.T) {
 	}
 }
 
-// TestRFC5649 has the token unwrap the examples of RFC 5649 section 6 with the mechanism that it has proved.
+// TestRFC5649 has the token unwrap the examples of RFC 5649 section 6 with the mechanism that it
+// has proved.
 func TestRFC5649(t *testing.T) {
 	token := connect(t)
 	unhex := func(s string) []byte {
@@ -179,7 +188,8 @@ func TestRFC5649(t *testing.T) {
 	}
 }
 
-// TestWaysOutAreFound: a token from which keys can be taken fails the self-test, and so does one of which that can't be decided.
+// TestWaysOutAreFound: a token from which keys can be taken fails the self-test, and so does one of
+// which that can't be decided.
 func TestWaysOutAreFound(t *testing.T) {
 	for name, tell := range map[string]func(*faults.Module){
 		"wraps what is not extractable": func(m *faults.Module) { m.WrapNotExtractable(pkcs11.CKM_AES_KEY_WRAP_PAD) },
@@ -200,7 +210,8 @@ func TestWaysOutAreFound(t *testing.T) {
 func TestSizesOfDataKeys(t *testing.T) {
 	token, _ := misbehaving(t, func(m *faults.Module) { m.RefuseWrapSizes(1, 31, 64, 1024) })
 	wantFailing(t, token, selftest.CheckDataKey64)
-	for size, want := range map[int]bool{0: false, 1: false, 16: true, 24: true, 31: false, 32: true, 64: false, 1024: false, 1025: false} {
+	for size, want := range map[int]bool{0: false, 1: false, 16: true, 24: true, 31: false, 32: true, 64: false,
+		1024: false, 1025: false} {
 		for range 2 { // asked, and remembered
 			if can, err := token.CanGenerateWrapped(t.Context(), size); err != nil || can != want {
 				t.Errorf("%d bytes: %v, %v", size, can, err)
@@ -219,8 +230,8 @@ func TestSelfTestsFailAlone(t *testing.T) {
 	}
 }
 
-// TestDeviceErrorMeansUnsupported has the token answer CKR_DEVICE_ERROR for key pairs only, as often as it is asked: it does not
-// support them, and is not lost.
+// TestDeviceErrorMeansUnsupported has the token answer CKR_DEVICE_ERROR for key pairs only, as
+// often as it is asked: it does not support them, and is not lost.
 func TestDeviceErrorMeansUnsupported(t *testing.T) {
 	token, m := misbehaving(t, func(*faults.Module) {})
 	generate := func() error {
@@ -278,7 +289,8 @@ func TestForcedExtractable(t *testing.T) {
 	}
 }
 
-// TestFullToken answers CKR_HOST_MEMORY for want of room, which a token object meets and a session object does not.
+// TestFullToken answers CKR_HOST_MEMORY for want of room, which a token object meets and a session
+// object does not.
 func TestFullToken(t *testing.T) {
 	token, m := misbehaving(t, func(*faults.Module) {})
 	p := newPair(t, token)
@@ -286,7 +298,8 @@ func TestFullToken(t *testing.T) {
 	if err := token.GenerateSecretKey(t.Context(), SecretKey{ID: newID(t), Purpose: Seal}); !errors.Is(err, ErrFull) {
 		t.Errorf("%v", err)
 	}
-	if _, err := token.GenerateKeyPair(t.Context(), KeyPair{ID: newID(t), Type: P256, Purpose: SignPair}); !errors.Is(err, ErrFull) {
+	if _, err := token.GenerateKeyPair(t.Context(),
+		KeyPair{ID: newID(t), Type: P256, Purpose: SignPair}); !errors.Is(err, ErrFull) {
 		t.Errorf("%v", err)
 	}
 	if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); err != nil {
@@ -329,7 +342,8 @@ func TestPINIsNotTriedToDeath(t *testing.T) {
 	if err := open(soft.PIN, true); err != nil || m.WrongPINs() != 0 {
 		t.Errorf("forced: %v, %d wrong PINs", err, m.WrongPINs())
 	}
-	for _, pin := range []string{"", "\ufeff" + soft.PIN, soft.PIN + " ", "\t" + soft.PIN, soft.PIN + "\r\n", "12\x0034"} {
+	for _, pin := range []string{"", "\ufeff" + soft.PIN, soft.PIN + " ", "\t" + soft.PIN, soft.PIN + "\r\n",
+		"12\x0034"} {
 		if err := open(pin, false); !errors.Is(err, ErrPIN) {
 			t.Errorf("%q: %v", pin, err)
 		}
@@ -372,7 +386,8 @@ func TestLabelsAreTrimmed(t *testing.T) {
 	}
 }
 
-// TestVendors imitates the restrictions of vendors' tokens, with the profile that they are recognised by or with none.
+// TestVendors imitates the restrictions of vendors' tokens, with the profile that they are
+// recognised by or with none.
 func TestVendors(t *testing.T) {
 	noECDH := []string{selftest.CheckECDHP256, selftest.CheckECDHP384, selftest.CheckECDHP521}
 	for name, test := range map[string]struct {
@@ -385,14 +400,18 @@ func TestVendors(t *testing.T) {
 		"EP11":          {faults.EP11, "", []string{selftest.CheckInside}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			token, _ := misbehaving(t, func(m *faults.Module) { m.Imitate(test.vendor) }, func(c *Config) { c.Profile = test.Profile })
+			token, _ := misbehaving(
+				t, func(m *faults.Module) { m.Imitate(test.vendor) },
+				func(c *Config) { c.Profile = test.Profile },
+			)
 			wantFailing(t, token, test.failing...)
 			p := newPair(t, token)
 			box, err := token.GenerateWrapped(t.Context(), p, 32, []byte("aad"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if secret, err := token.DecryptWrapped(t.Context(), p, box, 32, []byte("aad")); err != nil || len(secret) != 32 {
+			if secret, err := token.DecryptWrapped(t.Context(), p, box, 32, []byte("aad")); err != nil ||
+				len(secret) != 32 {
 				t.Errorf("%d bytes, %v", len(secret), err)
 			}
 		})
@@ -410,7 +429,10 @@ func TestVendors(t *testing.T) {
 func TestHealsByFinalize(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED} {
 		changes := make(chan error, 100)
-		token, m := misbehaving(t, func(m *faults.Module) { m.HealOnlyByFinalize(rv) }, func(c *Config) { c.OnChange = func(err error) { changes <- err } })
+		token, m := misbehaving(
+			t, func(m *faults.Module) { m.HealOnlyByFinalize(rv) },
+			func(c *Config) { c.OnChange = func(err error) { changes <- err } },
+		)
 		p := newPair(t, token)
 		<-changes
 		for range 3 {
@@ -438,15 +460,19 @@ func TestHealsByFinalize(t *testing.T) {
 // TestGivesUp has a call that never comes back keep the module from being finalised.
 func TestGivesUp(t *testing.T) {
 	given := make(chan error, 1)
-	token, m := misbehaving(t, func(m *faults.Module) { m.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR) }, func(c *Config) {
-		c.CallTimeout, c.GiveUpAfter = 100*time.Millisecond, time.Millisecond
-		c.OnGiveUp = func(err error) {
-			select {
-			case given <- err:
-			default:
+	token, m := misbehaving(
+		t,
+		func(m *faults.Module) { m.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR) },
+		func(c *Config) {
+			c.CallTimeout, c.GiveUpAfter = 100*time.Millisecond, time.Millisecond
+			c.OnGiveUp = func(err error) {
+				select {
+				case given <- err:
+				default:
+				}
 			}
-		}
-	})
+		},
+	)
 	m.Hang("C_GenerateRandom", faults.Times(1))
 	if err := token.Ping(t.Context()); !errors.Is(err, ErrTimeout) {
 		t.Fatal(err)
@@ -465,7 +491,8 @@ func TestGivesUp(t *testing.T) {
 func TestHostileNumbers(t *testing.T) {
 	for _, n := range []uint64{0, 1, 2, math.MaxUint64, math.MaxUint64 - 1, 1 << 63, 1 << 32, math.MaxInt64} {
 		token, _ := misbehaving(t, func(m *faults.Module) {
-			for _, f := range []faults.Field{faults.MaxSessions, faults.Sessions, faults.MaxRWSessions, faults.RWSessions, faults.MaxPIN,
+			for _, f := range []faults.Field{faults.MaxSessions, faults.Sessions, faults.MaxRWSessions,
+				faults.RWSessions, faults.MaxPIN,
 				faults.MinPIN, faults.TotalPrivate, faults.FreePrivate} {
 				m.Lie("C_GetTokenInfo", f, n)
 			}
@@ -476,7 +503,8 @@ func TestHostileNumbers(t *testing.T) {
 	}
 }
 
-// TestProfileThatIsWrong has a token whose profile is another's: what it does is proved, and so it seals and opens.
+// TestProfileThatIsWrong has a token whose profile is another's: what it does is proved, and so it
+// seals and opens.
 func TestProfileThatIsWrong(t *testing.T) {
 	for _, name := range []string{"cloudhsm", "luna-fips"} {
 		token := connect(t, func(c *Config) { c.Profile = name })

@@ -21,7 +21,8 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// The judge is crypto11 in a process of its own, since it initialises and finalises the module for its whole process.
+// The judge is crypto11 in a process of its own, since it initialises and finalises the module for
+// its whole process.
 const (
 	judgeModule = "VERENC_TEST_JUDGE_MODULE"
 	judgeSerial = "VERENC_TEST_JUDGE_SERIAL"
@@ -45,7 +46,9 @@ func signAll(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&verdicts); err != nil {
 		return err
 	}
-	token, err := crypto11.Configure(&crypto11.Config{Path: os.Getenv(judgeModule), TokenSerial: os.Getenv(judgeSerial), Pin: os.Getenv(judgePIN)})
+	token, err := crypto11.Configure(
+		&crypto11.Config{Path: os.Getenv(judgeModule), TokenSerial: os.Getenv(judgeSerial), Pin: os.Getenv(judgePIN)},
+	)
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,8 @@ func TestCrypto11FindsThePairs(t *testing.T) {
 	schemes := []struct {
 		kt     KeyType
 		scheme Scheme
-	}{{RSA2048, Scheme{Algorithm: PKCS1v15, Hash: crypto.SHA256}}, {P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}}}
+	}{{RSA2048, Scheme{Algorithm: PKCS1v15, Hash: crypto.SHA256}}, {P256,
+		Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}}}
 	var verdicts []verdict
 	var keys [][]byte
 	for _, s := range schemes {
@@ -138,7 +142,8 @@ func createPublic(t testing.TB, token *Token, id ObjectID, kt KeyType, spki []by
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, kt.Info().ECParams()),
 			pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, point))
 	}
-	if _, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (pkcs11.ObjectHandle, error) { return s.Create(template) }); err != nil {
+	if _, err := connection.Run(t.Context(), token.link,
+		func(s *connection.Session) (pkcs11.ObjectHandle, error) { return s.Create(template) }); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// GenerateWrapped generates a secret of n bytes in the token, wraps it there with AES-KWP under the Wrap key, seals the
-// wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys the secret. The secret is sensitive and in
-// no memory but the token's. The box is that of Encrypt over kwpSize(n) bytes.
+// GenerateWrapped generates a secret of n bytes in the token, wraps it there with AES-KWP under the
+// Wrap key, seals the wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys
+// the secret. The secret is sensitive and in no memory but the token's. The box is that of Encrypt
+// over kwpSize(n) bytes.
 func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
 	aad = bytes.Clone(aad)
 	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
@@ -36,19 +37,23 @@ func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aa
 	})
 }
 
-// DecryptWrapped opens a box of GenerateWrapped and gives its secret of n bytes. The box is authenticated before
-// anything is unwrapped. The caller clears the secret.
+// DecryptWrapped opens a box of GenerateWrapped and gives its secret of n bytes. The box is
+// authenticated before anything is unwrapped. The caller clears the secret.
 func (t *Token) DecryptWrapped(ctx context.Context, keys SealingKeys, box []byte, n int, aad []byte) ([]byte, error) {
 	if len(box) != session.KWPSize(n)+Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes for a secret of %d", ErrAuthentication, len(box), n)
 	}
-	return t.openWrapped(ctx, keys, box, aad, func(s *connection.Session, mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
-		return s.UnwrapSecret(mechanisms, unwrapping, wrapped, n)
-	})
+	return t.openWrapped(ctx, keys, box, aad,
+		func(s *connection.Session, mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
+			return s.UnwrapSecret(mechanisms, unwrapping, wrapped, n)
+		})
 }
 
 // openWrapped opens a box of something wrapped, and unwraps that.
-func (t *Token) openWrapped(ctx context.Context, keys SealingKeys, box, aad []byte, unwrap func(*connection.Session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error)) ([]byte, error) {
+func (t *Token) openWrapped(
+	ctx context.Context, keys SealingKeys, box, aad []byte,
+	unwrap func(*connection.Session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error),
+) ([]byte, error) {
 	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		sealing, unwrapping, err := s.LookupPair(keys)
@@ -67,9 +72,9 @@ func (t *Token) openWrapped(ctx context.Context, keys SealingKeys, box, aad []by
 	})
 }
 
-// CanGenerateWrapped tells whether the token can make a secret of n bytes with GenerateWrapped and open
-// it with DecryptWrapped. Tokens differ in the sizes that they take, so each is tried once a connection,
-// when it is first asked for.
+// CanGenerateWrapped tells whether the token can make a secret of n bytes with GenerateWrapped and
+// open it with DecryptWrapped. Tokens differ in the sizes that they take, so each is tried once a
+// connection, when it is first asked for.
 func (t *Token) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 	if n < 1 || n > session.MaxSecretSize {
 		return false, nil

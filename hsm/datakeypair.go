@@ -13,11 +13,15 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// GenerateWrappedPair generates a key pair in the token, wraps the private key there with AES-KWP under the Wrap key, seals
-// the wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys both. spki is the DER SubjectPublicKeyInfo,
-// the box is that of Encrypt over the wrapped PKCS#8; no memory but the token's has seen the private key. The deadline is
-// that of GenerateKeyPair. A token that can't wrap a key type, as SoftHSM can't Ed25519, gives ErrUnsupported; SelfTest tells.
-func (t *Token) GenerateWrappedPair(ctx context.Context, keys SealingKeys, kt KeyType, aad []byte) (spki, box []byte, err error) {
+// GenerateWrappedPair generates a key pair in the token, wraps the private key there with AES-KWP
+// under the Wrap key, seals the wrapped bytes with AES-256-GCM and the aad under the Seal key, and
+// destroys both. spki is the DER SubjectPublicKeyInfo, the box is that of Encrypt over the wrapped
+// PKCS#8; no memory but the token's has seen the private key. The deadline is that of
+// GenerateKeyPair. A token that can't wrap a key type, as SoftHSM can't Ed25519, gives
+// ErrUnsupported; SelfTest tells.
+func (t *Token) GenerateWrappedPair(
+	ctx context.Context, keys SealingKeys, kt KeyType, aad []byte,
+) (spki, box []byte, err error) {
 	k, err := kt.Known()
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate wrapped key pair: %w", err)
@@ -38,8 +42,9 @@ func (t *Token) GenerateWrappedPair(ctx context.Context, keys SealingKeys, kt Ke
 	return both[0], both[1], err
 }
 
-// DecryptWrappedPair opens a box of GenerateWrappedPair and gives the private key's PKCS#8 as the token made it (RFC 5208).
-// The box is authenticated before anything is unwrapped. The caller clears the private key.
+// DecryptWrappedPair opens a box of GenerateWrappedPair and gives the private key's PKCS#8 as the
+// token made it (RFC 5208). The box is authenticated before anything is unwrapped. The caller
+// clears the private key.
 func (t *Token) DecryptWrappedPair(ctx context.Context, keys SealingKeys, box, aad []byte) (pkcs8 []byte, err error) {
 	if len(box) > session.KWPSize(keyobject.PrivateKeyBound)+Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes for a private key", ErrAuthentication, len(box))
@@ -56,17 +61,21 @@ type exportedPair struct {
 // Clear clears the private key.
 func (p exportedPair) Clear() { clear(p.private) }
 
-// GenerateExportedPair generates a key pair in the token and gives both halves in clear: the DER SubjectPublicKeyInfo,
-// and the private key's PKCS#8, which the caller clears. It is read through a throw-away wrap key, since a sensitive object
-// gives out no value. Deadline and ErrUnsupported are those of GenerateWrappedPair.
+// GenerateExportedPair generates a key pair in the token and gives both halves in clear: the DER
+// SubjectPublicKeyInfo, and the private key's PKCS#8, which the caller clears. It is read through a
+// throw-away wrap key, since a sensitive object gives out no value. Deadline and ErrUnsupported are
+// those of GenerateWrappedPair.
 func (t *Token) GenerateExportedPair(ctx context.Context, kt KeyType) (spki, pkcs8 []byte, err error) {
 	k, err := kt.Known()
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate exported key pair: %w", err)
 	}
 	p, err := connection.RunGenerate(ctx, t.link, func(s *connection.Session) (p exportedPair, err error) {
-		wrapping, err := s.Generate(pkcs11.CKM_AES_KEY_GEN, append(Wrap.Template(),
-			pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyobject.AESKeySize), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
+		wrapping, err := s.Generate(pkcs11.CKM_AES_KEY_GEN, append(
+			Wrap.Template(),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyobject.AESKeySize),
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		))
 		if err != nil {
 			return p, err
 		}

@@ -8,9 +8,9 @@ import (
 	"github.com/verenc/kms/hsm/connection"
 )
 
-// Derive gives the shared secret Z of a DerivePair's private key and a peer's public key: ECC CDH, NIST SP 800-56A section
-// 5.7.1.2, the x-coordinate in 32, 48 or 66 bytes. peer is an uncompressed point, 04 | X | Y, on the key's curve. The
-// caller clears Z.
+// Derive gives the shared secret Z of a DerivePair's private key and a peer's public key: ECC CDH,
+// NIST SP 800-56A section 5.7.1.2, the x-coordinate in 32, 48 or 66 bytes. peer is an uncompressed
+// point, 04 | X | Y, on the key's curve. The caller clears Z.
 func (t *Token) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) (z []byte, err error) {
 	k, err := kt.Known()
 	if err == nil && k.NIST() == nil {
@@ -32,8 +32,9 @@ func (t *Token) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) (z
 	})
 }
 
-// Decapsulate gives the shared secret of 32 bytes that is encapsulated in an ML-KEM ciphertext (FIPS 203 section 7.3). A
-// ciphertext of another key, or one that was changed, gives another secret and no error. The caller clears it.
+// Decapsulate gives the shared secret of 32 bytes that is encapsulated in an ML-KEM ciphertext
+// (FIPS 203 section 7.3). A ciphertext of another key, or one that was changed, gives another
+// secret and no error. The caller clears it.
 func (t *Token) Decapsulate(ctx context.Context, key Key, kt KeyType, ciphertext []byte) (secret []byte, err error) {
 	k, err := kt.Known()
 	switch {

@@ -20,7 +20,8 @@ func (s Sealed) Clear() { clear(s.Plaintext) }
 //
 //	IV (12) | ciphertext (as long as plaintext) | tag (16)
 //
-// The IV is random (section 8.2.2), drawn here or, on tokens that insist, there. So one key must not seal more than 2^32 times; the caller counts.
+// The IV is random (section 8.2.2), drawn here or, on tokens that insist, there. So one key must
+// not seal more than 2^32 times; the caller counts.
 func (t *Token) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]byte, error) {
 	plaintext, aad = bytes.Clone(plaintext), bytes.Clone(aad) // the call may outlive its caller: see run
 	return connection.RunSecret(ctx, t.link, plaintext, func(s *connection.Session) ([]byte, error) {

@@ -14,15 +14,16 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// TestGeneratorsLeaveRoom: key pairs under generation take a quarter of the sessions, and hold up nothing but searches and
-// each other.
+// TestGeneratorsLeaveRoom: key pairs under generation take a quarter of the sessions, and hold up
+// nothing but searches and each other.
 func TestGeneratorsLeaveRoom(t *testing.T) {
 	token, m := misbehaving(t, func(*faults.Module) {}, func(c *Config) { c.Sessions = 4 })
 	p := newPair(t, token)
 	m.Hang("C_GenerateKeyPair", faults.Times(1))
 	var all sync.WaitGroup
 	all.Go(func() {
-		if _, err := token.GenerateKeyPair(context.Background(), KeyPair{ID: newID(t), Type: P256, Purpose: SignPair}); err != nil {
+		if _, err := token.GenerateKeyPair(context.Background(),
+			KeyPair{ID: newID(t), Type: P256, Purpose: SignPair}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -41,7 +42,8 @@ func TestGeneratorsLeaveRoom(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := token.GenerateKeyPair(ctx, KeyPair{ID: newID(t), Type: P256, Purpose: SignPair}); !errors.Is(err, ErrTimeout) {
+	if _, err := token.GenerateKeyPair(ctx,
+		KeyPair{ID: newID(t), Type: P256, Purpose: SignPair}); !errors.Is(err, ErrTimeout) {
 		t.Errorf("a second generator: %v", err)
 	}
 	m.Release()
@@ -54,7 +56,8 @@ func TestGeneratorsLeaveRoom(t *testing.T) {
 
 func TestGenerateTimeout(t *testing.T) {
 	token := connect(t, func(c *Config) { c.GenerateTimeout = time.Nanosecond })
-	if _, err := token.GenerateKeyPair(t.Context(), KeyPair{ID: newID(t), Type: RSA2048, Purpose: SignPair}); !errors.Is(err, ErrTimeout) {
+	if _, err := token.GenerateKeyPair(t.Context(),
+		KeyPair{ID: newID(t), Type: RSA2048, Purpose: SignPair}); !errors.Is(err, ErrTimeout) {
 		t.Error(err)
 	}
 }
@@ -89,7 +92,9 @@ func BenchmarkSelfTest(b *testing.B) {
 
 func BenchmarkSign(b *testing.B) {
 	token := connect(b)
-	for kt, scheme := range map[KeyType]Scheme{RSA2048: {Algorithm: PSS, Hash: crypto.SHA256}, P256: {Algorithm: ECDSA, Hash: crypto.SHA256}, Secp256k1: {Algorithm: ECDSA, Hash: crypto.SHA256}, Ed25519: {Algorithm: PureEdDSA}} {
+	for kt, scheme := range map[KeyType]Scheme{RSA2048: {Algorithm: PSS, Hash: crypto.SHA256},
+		P256: {Algorithm: ECDSA, Hash: crypto.SHA256}, Secp256k1: {Algorithm: ECDSA, Hash: crypto.SHA256},
+		Ed25519: {Algorithm: PureEdDSA}} {
 		key, _ := newKeyPair(b, token, kt, SignPair)
 		b.Run(kt.String(), func(b *testing.B) {
 			for b.Loop() {

@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// Group is one token or several that hold the same keys: the members of an HSM's high-availability group, cloned by the HSM
-// itself. Keys are used on any member, in turns; a member that is lost, too late, or has not got a key yet is passed over
-// for the next one. A key that no member knows may be another process's: members search for it, no more often than
-// searchPause, since a search takes time linear in the number of objects. Keys are made and destroyed on the first member that
-// is connected, once: a call that may have happened is not repeated on another. Its methods are those of Token, and may be
-// called concurrently.
+// Group is one token or several that hold the same keys: the members of an HSM's high-availability
+// group, cloned by the HSM itself. Keys are used on any member, in turns; a member that is lost,
+// too late, or has not got a key yet is passed over for the next one. A key that no member knows
+// may be another process's: members search for it, no more often than searchPause, since a search
+// takes time linear in the number of objects. Keys are made and destroyed on the first member that
+// is connected, once: a call that may have happened is not repeated on another. Its methods are
+// those of Token, and may be called concurrently.
 type Group struct {
 	members []*Token
 	turn    atomic.Uint64
@@ -67,8 +68,9 @@ func retryOnOtherMember(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrNoObject)
 }
 
-// use calls f with one member after the other, until one can serve. When none can, and some only have not got a key yet, it
-// waits for their search and asks them again. The error is that of the member that had the key, if any.
+// use calls f with one member after the other, until one can serve. When none can, and some only
+// have not got a key yet, it waits for their search and asks them again. The error is that of the
+// member that had the key, if any.
 func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys ...Key) (v T, err error) {
 	var without []*Token
 	var searches []<-chan struct{}
@@ -117,8 +119,8 @@ func (g *Group) connected() (members []*Token) {
 	return members
 }
 
-// changeable are the connected members, one at least. The only member of a group is asked in any case, since it says best
-// what is wrong with it.
+// changeable are the connected members, one at least. The only member of a group is asked in any
+// case, since it says best what is wrong with it.
 func (g *Group) changeable() ([]*Token, error) {
 	if len(g.members) == 1 {
 		return g.members, nil
@@ -139,8 +141,8 @@ func change(g *Group, f func(*Token) error) error {
 	return f(members[0])
 }
 
-// searchOn has a member look for keys that it does not know: they were made on another member since it connected. The channels
-// are closed when the searches end.
+// searchOn has a member look for keys that it does not know: they were made on another member since
+// it connected. The channels are closed when the searches end.
 func (g *Group) searchOn(t *Token, keys []Key) (searches []<-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -55,8 +55,8 @@ func (g *Group) Import(ctx context.Context, in Import) (imported Imported, err e
 	return imported, err
 }
 
-// Destroy is Token's, on every member that is connected: a clone may be there before its original's end is cloned. It
-// fails when no member is connected.
+// Destroy is Token's, on every member that is connected: a clone may be there before its original's
+// end is cloned. It fails when no member is connected.
 func (g *Group) Destroy(ctx context.Context, ids ...ObjectID) error {
 	members, err := g.changeable()
 	if err != nil {
@@ -87,7 +87,8 @@ func (g *Group) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 	return true, nil
 }
 
-// Missing gives those of some objects that no member which is connected has: a new one is cloned a little later.
+// Missing gives those of some objects that no member which is connected has: a new one is cloned a
+// little later.
 func (g *Group) Missing(ctx context.Context, ids ...ObjectID) ([]ObjectID, error) {
 	members, err := g.changeable()
 	if err != nil {
@@ -123,12 +124,18 @@ func (g *Group) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) 
 
 // GenerateWrapped is Token's.
 func (g *Group) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
-	return use(ctx, g, func(t *Token) ([]byte, error) { return t.GenerateWrapped(ctx, keys, n, aad) }, keys.Seal, keys.Wrap)
+	return use(
+		ctx, g, func(t *Token) ([]byte, error) { return t.GenerateWrapped(ctx, keys, n, aad) },
+		keys.Seal, keys.Wrap,
+	)
 }
 
 // DecryptWrapped is Token's.
 func (g *Group) DecryptWrapped(ctx context.Context, keys SealingKeys, box []byte, n int, aad []byte) ([]byte, error) {
-	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrapped(ctx, keys, box, n, aad) }, keys.Seal, keys.Wrap)
+	return use(
+		ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrapped(ctx, keys, box, n, aad) },
+		keys.Seal, keys.Wrap,
+	)
 }
 
 // Sign is Token's.
@@ -147,7 +154,9 @@ func (g *Group) Decapsulate(ctx context.Context, key Key, kt KeyType, ciphertext
 }
 
 // DecryptOAEP is Token's.
-func (g *Group) DecryptOAEP(ctx context.Context, key Key, kt KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
+func (g *Group) DecryptOAEP(
+	ctx context.Context, key Key, kt KeyType, hash crypto.Hash, ciphertext []byte,
+) ([]byte, error) {
 	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptOAEP(ctx, key, kt, hash, ciphertext) }, key)
 }
 
@@ -162,7 +171,9 @@ func (g *Group) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) ([
 }
 
 // GenerateWrappedPair is Token's.
-func (g *Group) GenerateWrappedPair(ctx context.Context, keys SealingKeys, kt KeyType, aad []byte) (spki, box []byte, err error) {
+func (g *Group) GenerateWrappedPair(
+	ctx context.Context, keys SealingKeys, kt KeyType, aad []byte,
+) (spki, box []byte, err error) {
 	both, err := use(ctx, g, func(t *Token) (both [2][]byte, err error) {
 		both[0], both[1], err = t.GenerateWrappedPair(ctx, keys, kt, aad)
 		return both, err
@@ -172,7 +183,10 @@ func (g *Group) GenerateWrappedPair(ctx context.Context, keys SealingKeys, kt Ke
 
 // DecryptWrappedPair is Token's.
 func (g *Group) DecryptWrappedPair(ctx context.Context, keys SealingKeys, box, aad []byte) ([]byte, error) {
-	return use(ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrappedPair(ctx, keys, box, aad) }, keys.Seal, keys.Wrap)
+	return use(
+		ctx, g, func(t *Token) ([]byte, error) { return t.DecryptWrappedPair(ctx, keys, box, aad) },
+		keys.Seal, keys.Wrap,
+	)
 }
 
 // GenerateExportedPair is Token's.

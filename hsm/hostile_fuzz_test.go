@@ -24,20 +24,26 @@ var lies = []struct {
 	field    faults.Field
 	of       uint // an attribute; 0: all calls
 }{
-	{"C_GetSlotList", faults.Count, 0}, {"C_GetTokenInfo", faults.Flags, 0}, {"C_GetTokenInfo", faults.MaxRWSessions, 0},
-	{"C_GetTokenInfo", faults.FreePrivate, 0}, {"C_GetTokenInfo", faults.TotalPrivate, 0}, {"C_GetMechanismList", faults.Count, 0},
+	{"C_GetSlotList", faults.Count, 0},
+	{"C_GetTokenInfo", faults.Flags, 0}, {"C_GetTokenInfo", faults.MaxRWSessions, 0},
+	{"C_GetTokenInfo", faults.FreePrivate, 0},
+	{"C_GetTokenInfo", faults.TotalPrivate, 0}, {"C_GetMechanismList", faults.Count, 0},
 	{"C_GetMechanismInfo", faults.Flags, 0}, {"C_OpenSession", faults.Handle, 0}, {"C_GetSessionInfo", faults.State, 0},
 	{"C_FindObjects", faults.Count, 0}, {"C_FindObjects", faults.Handle, 0}, {"C_GenerateKey", faults.Handle, 0},
 	{"C_GenerateKeyPair", faults.Handle, 0}, {"C_UnwrapKey", faults.Handle, 0}, {"C_CreateObject", faults.Handle, 0},
 	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_ID}, {"C_GetAttributeValue", faults.Length, pkcs11.CKA_LABEL},
-	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_EC_POINT}, {"C_GetAttributeValue", faults.Length, pkcs11.CKA_VALUE},
-	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_MODULUS}, {"C_GetAttributeValue", faults.Length, pkcs11.CKA_SENSITIVE},
-	{"C_GetAttributeValue", faults.Absent, pkcs11.CKA_KEY_TYPE}, {"C_GetAttributeValue", faults.Sensitive, pkcs11.CKA_EC_POINT},
-	{"C_Encrypt", faults.Length, 0}, {"C_Decrypt", faults.Length, 0}, {"C_Sign", faults.Length, 0}, {"C_WrapKey", faults.Length, 0},
+	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_EC_POINT},
+	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_VALUE},
+	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_MODULUS},
+	{"C_GetAttributeValue", faults.Length, pkcs11.CKA_SENSITIVE},
+	{"C_GetAttributeValue", faults.Absent, pkcs11.CKA_KEY_TYPE},
+	{"C_GetAttributeValue", faults.Sensitive, pkcs11.CKA_EC_POINT},
+	{"C_Encrypt", faults.Length, 0},
+	{"C_Decrypt", faults.Length, 0}, {"C_Sign", faults.Length, 0}, {"C_WrapKey", faults.Length, 0},
 }
 
-// FuzzHostileModule has a module tell anything. Whatever it is, hsm neither panics nor allocates without bound, and every
-// operation ends.
+// FuzzHostileModule has a module tell anything. Whatever it is, hsm neither panics nor allocates
+// without bound, and every operation ends.
 func FuzzHostileModule(f *testing.F) {
 	soft := softhsm.New(f)
 	m := faults.New(f, soft)

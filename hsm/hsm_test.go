@@ -56,7 +56,8 @@ func newPair(t testing.TB, token *Token) SealingKeys {
 	t.Helper()
 	p := SealingKeys{Seal: newID(t), Wrap: newID(t)}
 	for id, purpose := range map[ObjectID]Purpose{p.Seal.TokenObject(): Seal, p.Wrap.TokenObject(): Wrap} {
-		if err := token.GenerateSecretKey(t.Context(), SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
+		if err := token.GenerateSecretKey(t.Context(),
+			SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,9 +65,14 @@ func newPair(t testing.TB, token *Token) SealingKeys {
 }
 
 // lacking is what SoftHSM 2.6.1 fails in.
-var lacking = map[string]bool{selftest.CheckOAEPInToken: true, selftest.CheckEd25519ph: true, selftest.CheckWrappedEd25519: true, selftest.CheckSM2: true,
-	selftest.CheckMLDSA44: true, selftest.CheckMLDSA65: true, selftest.CheckMLDSA87: true, selftest.CheckMLDSAMu: true,
-	selftest.CheckMLKEM512: true, selftest.CheckMLKEM768: true, selftest.CheckMLKEM1024: true}
+var lacking = map[string]bool{
+	selftest.CheckOAEPInToken: true, selftest.CheckEd25519ph: true,
+	selftest.CheckWrappedEd25519: true, selftest.CheckSM2: true,
+	selftest.CheckMLDSA44: true, selftest.CheckMLDSA65: true,
+	selftest.CheckMLDSA87: true, selftest.CheckMLDSAMu: true,
+	selftest.CheckMLKEM512: true, selftest.CheckMLKEM768: true,
+	selftest.CheckMLKEM1024: true,
+}
 
 func TestSelfTest(t *testing.T) {
 	token := connect(t)
@@ -76,7 +82,8 @@ func TestSelfTest(t *testing.T) {
 	}
 	names := map[string]bool{}
 	for _, c := range checks {
-		if c.Err != nil && (!lacking[c.Name] || !errors.Is(c.Err, ErrUnsupported)) || c.Err == nil && c.Name == selftest.CheckSM2 {
+		if c.Err != nil && (!lacking[c.Name] || !errors.Is(c.Err, ErrUnsupported)) ||
+			c.Err == nil && c.Name == selftest.CheckSM2 {
 			t.Errorf("%s: %v", c.Name, c.Err)
 		}
 		if names[c.Name] || c.Need == "" || lacking[c.Name] && !c.Optional {
@@ -99,8 +106,10 @@ func TestKeysNeverLeave(t *testing.T) {
 			if err != nil {
 				return struct{}{}, err
 			}
-			types := []uint{pkcs11.CKA_SENSITIVE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_NEVER_EXTRACTABLE, pkcs11.CKA_LOCAL,
-				pkcs11.CKA_PRIVATE, pkcs11.CKA_TOKEN, pkcs11.CKA_EXTRACTABLE}
+			types := []uint{
+				pkcs11.CKA_SENSITIVE, pkcs11.CKA_ALWAYS_SENSITIVE, pkcs11.CKA_NEVER_EXTRACTABLE,
+				pkcs11.CKA_LOCAL, pkcs11.CKA_PRIVATE, pkcs11.CKA_TOKEN, pkcs11.CKA_EXTRACTABLE,
+			}
 			values, err := s.Attributes(h, types...)
 			if err != nil {
 				return struct{}{}, err
@@ -163,8 +172,12 @@ func TestAgainstAnotherGCM(t *testing.T) {
 		if err == nil {
 			t.Error("a key without a value was made")
 		}
-		h, err := s.Module.CreateObject(s.Handle, append(Seal.Template(),
-			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, key), pkcs11.NewAttribute(pkcs11.CKA_ID, id[:])))
+		h, err := s.Module.CreateObject(s.Handle, append(
+			Seal.Template(),
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE, key),
+			pkcs11.NewAttribute(pkcs11.CKA_ID, id[:]),
+		))
 		if err == nil {
 			err = s.Remember(id, h)
 		}
@@ -227,7 +240,10 @@ func TestWrappedSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bytes.Equal(first(token.DecryptWrapped(t.Context(), p, a, 32, nil)), first(token.DecryptWrapped(t.Context(), p, b, 32, nil))) {
+	if bytes.Equal(
+		first(token.DecryptWrapped(t.Context(), p, a, 32, nil)),
+		first(token.DecryptWrapped(t.Context(), p, b, 32, nil)),
+	) {
 		t.Error("two secrets are equal")
 	}
 	objects, err := token.Objects(t.Context(), "")
@@ -345,7 +361,8 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		if test.kind != nil && !errors.Is(err, test.kind) {
 			t.Errorf("%s: %v is not %v", name, err, test.kind)
 		}
-		if err != nil && bytes.Contains([]byte(err.Error()), []byte(cfg.PIN)) && len(cfg.PIN) > 3 && name != "wrong PIN" {
+		if err != nil && bytes.Contains([]byte(err.Error()), []byte(cfg.PIN)) && len(cfg.PIN) > 3 &&
+			name != "wrong PIN" {
 			t.Errorf("%s: the error tells the PIN", name)
 		}
 	}
@@ -359,7 +376,8 @@ func occupy(t *testing.T, token *Token, sessions int) (release func()) {
 	for range sessions {
 		held := make(chan struct{})
 		holders.Go(func() {
-			if _, err := connection.Run(context.Background(), token.link, func(*connection.Session) (int, error) { close(held); <-hold; return 0, nil }); err != nil {
+			if _, err := connection.Run(context.Background(), token.link,
+				func(*connection.Session) (int, error) { close(held); <-hold; return 0, nil }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -413,14 +431,17 @@ func TestWaitForSessionEndsWithItsCaller(t *testing.T) {
 	release()
 }
 
-// TestStuckCalls has calls that stay inside the module past their deadline: their callers get away, their results are
-// wiped, and beyond MaxStuck nobody is let in.
+// TestStuckCalls has calls that stay inside the module past their deadline: their callers get away,
+// their results are wiped, and beyond MaxStuck nobody is let in.
 func TestStuckCalls(t *testing.T) {
 	token := connect(t, func(c *Config) { c.CallTimeout, c.MaxStuck, c.Sessions = time.Millisecond, 2, 8 })
 	release := make(chan struct{})
 	secret := bytes.Repeat([]byte{1}, 32)
 	for range 2 {
-		_, err := connection.Run(t.Context(), token.link, func(*connection.Session) ([]byte, error) { <-release; return secret, nil })
+		_, err := connection.Run(
+			t.Context(), token.link,
+			func(*connection.Session) ([]byte, error) { <-release; return secret, nil },
+		)
 		if !errors.Is(err, ErrTimeout) {
 			t.Fatal(err)
 		}

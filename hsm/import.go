@@ -7,11 +7,12 @@ import (
 	"github.com/verenc/kms/hsm/connection"
 )
 
-// Import unwraps key material into a token object: sensitive, not extractable, not modifiable, which is verified of every
-// object. What does not open gives ErrAuthentication; what opens and does not fit, by size, type or curve, ErrMaterial.
+// Import unwraps key material into a token object: sensitive, not extractable, not modifiable,
+// which is verified of every object. What does not open gives ErrAuthentication; what opens and
+// does not fit, by size, type or curve, ErrMaterial.
 //
-// Secrets, and RSA pairs, are unwrapped in the token and in no other memory. Elsewhere once, in this process's memory, which
-// is cleared, are
+// Secrets, and RSA pairs, are unwrapped in the token and in no other memory. Elsewhere once, in
+// this process's memory, which is cleared, are
 //   - private keys of the curves, always: a token gives out the public point of no private key, and SoftHSM unwraps no
 //     Ed25519 key,
 //   - with SHA-256, on tokens that refuse OAEP with it (see DecryptOAEP): secrets, and the AES key of RSAAESKeyWrap,

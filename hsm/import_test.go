@@ -64,7 +64,10 @@ func hostPair(t testing.TB, kt KeyType) (pkcs8, spki []byte) {
 	var err error
 	switch kt {
 	case P256, P384, P521:
-		key, err = ecdsa.GenerateKey(map[KeyType]elliptic.Curve{P256: elliptic.P256(), P384: elliptic.P384(), P521: elliptic.P521()}[kt], rand.Reader)
+		key, err = ecdsa.GenerateKey(
+			map[KeyType]elliptic.Curve{P256: elliptic.P256(), P384: elliptic.P384(), P521: elliptic.P521()}[kt],
+			rand.Reader,
+		)
 	case Ed25519:
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	case Secp256k1:
@@ -126,8 +129,12 @@ func marshalEC(t testing.TB, kt KeyType, d []byte) []byte {
 var importAlgorithms = []ImportAlgorithm{OAEPSHA1, OAEPSHA256, RSAAESKeyWrapSHA1, RSAAESKeyWrapSHA256}
 
 // imported are the attributes of what did not come into being in the token.
-var imported = map[uint]bool{pkcs11.CKA_TOKEN: true, pkcs11.CKA_PRIVATE: true, pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false,
-	pkcs11.CKA_MODIFIABLE: false, pkcs11.CKA_LOCAL: false, pkcs11.CKA_NEVER_EXTRACTABLE: false}
+var imported = map[uint]bool{
+	pkcs11.CKA_TOKEN: true, pkcs11.CKA_PRIVATE: true,
+	pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false,
+	pkcs11.CKA_MODIFIABLE: false, pkcs11.CKA_LOCAL: false,
+	pkcs11.CKA_NEVER_EXTRACTABLE: false,
+}
 
 func TestImportSecrets(t *testing.T) {
 	token := connect(t)
@@ -139,8 +146,11 @@ func TestImportSecrets(t *testing.T) {
 		material[len(material)-1] = 0 // an end that padding could take for its own
 		var values [][]byte
 		for _, a := range []ImportAlgorithm{OAEPSHA1, OAEPSHA256} {
-			in := Import{Wrapping: wrapping, WrappingType: RSA2048, Algorithm: a, Wrapped: wrapMaterial(t, public, a, material),
-				Secret: &SecretKey{ID: newID(t), Label: "verenc/test/1/imported", Purpose: purpose}}
+			in := Import{
+				Wrapping: wrapping, WrappingType: RSA2048, Algorithm: a,
+				Wrapped: wrapMaterial(t, public, a, material),
+				Secret:  &SecretKey{ID: newID(t), Label: "verenc/test/1/imported", Purpose: purpose},
+			}
 			got, err := token.Import(t.Context(), in)
 			if err != nil {
 				t.Errorf("%d, %d: %v", purpose, a, err)
@@ -247,7 +257,10 @@ func checkUse(t testing.TB, token *Token, k KeyPair, pkcs8, spki []byte) {
 	t.Helper()
 	switch {
 	case k.Purpose == DecryptPair:
-		got, err := token.DecryptOAEP(t.Context(), k.ID, k.Type, crypto.SHA256, encryptOAEP(t, rsaKey(t, spki), crypto.SHA256, []byte("x"), nil))
+		got, err := token.DecryptOAEP(
+			t.Context(), k.ID, k.Type, crypto.SHA256,
+			encryptOAEP(t, rsaKey(t, spki), crypto.SHA256, []byte("x"), nil),
+		)
 		if err != nil || string(got) != "x" {
 			t.Errorf("%v: %q, %v", k.Type, got, err)
 		}
@@ -273,7 +286,9 @@ func checkUse(t testing.TB, token *Token, k KeyPair, pkcs8, spki []byte) {
 			t.Errorf("%v: %x, %v instead of %x", k.Type, got, err, want)
 		}
 	default:
-		scheme := map[uint]Scheme{pkcs11.CKK_RSA: {Algorithm: PSS, Hash: crypto.SHA384}, pkcs11.CKK_EC: {Algorithm: ECDSA, Hash: crypto.SHA384}, keyobject.CKKECEdwards: {Algorithm: PureEdDSA}}[k.Type.Info().Kind]
+		scheme := map[uint]Scheme{pkcs11.CKK_RSA: {Algorithm: PSS, Hash: crypto.SHA384},
+			pkcs11.CKK_EC:          {Algorithm: ECDSA, Hash: crypto.SHA384},
+			keyobject.CKKECEdwards: {Algorithm: PureEdDSA}}[k.Type.Info().Kind]
 		message := make([]byte, 48)
 		signature, err := token.Sign(t.Context(), k.ID, k.Type, scheme, message)
 		if err != nil {

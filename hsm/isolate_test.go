@@ -28,7 +28,8 @@ func isolated(t testing.TB) func(*Config) {
 	return func(c *Config) { c.ModuleCommand = []string{program, testHost} }
 }
 
-// TestIsolatedDoesTheSame has the self-test say of a module in a process of its own what it says of one in this process.
+// TestIsolatedDoesTheSame has the self-test say of a module in a process of its own what it says of
+// one in this process.
 func TestIsolatedDoesTheSame(t *testing.T) {
 	token := connect(t, isolated(t))
 	for _, c := range token.SelfTest(t.Context()) {
@@ -54,8 +55,8 @@ func TestIsolatedDoesTheSame(t *testing.T) {
 	}
 }
 
-// TestIsolatedEnds has the module's process killed, crash and be stuck under load, again and again: calls fail in a way that
-// may be tried again, the next process serves in time, and no key is lost.
+// TestIsolatedEnds has the module's process killed, crash and be stuck under load, again and again:
+// calls fail in a way that may be tried again, the next process serves in time, and no key is lost.
 func TestIsolatedEnds(t *testing.T) {
 	const (
 		healing = 2 * time.Second
@@ -83,7 +84,8 @@ func TestIsolatedEnds(t *testing.T) {
 				all.Go(func() {
 					for ctx.Err() == nil {
 						got, err := token.Decrypt(context.Background(), p.Seal, box, nil)
-						if err == nil && string(got) != "plaintext" || err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrTimeout) {
+						if err == nil && string(got) != "plaintext" ||
+							err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrTimeout) {
 							t.Errorf("%q, %v", got, err)
 						}
 					}
@@ -126,7 +128,8 @@ func killHosts(t *testing.T) {
 		_, after, _ := strings.Cut(string(text), ") ") // behind its name: state, parent
 		var state string
 		var parent int
-		if n, _ := fmt.Sscan(after, &state, &parent); n != 2 || parent != os.Getpid() || !strings.Contains(string(arguments), testHost) {
+		if n, _ := fmt.Sscan(after, &state, &parent); n != 2 || parent != os.Getpid() ||
+			!strings.Contains(string(arguments), testHost) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
@@ -139,11 +142,15 @@ func killHosts(t *testing.T) {
 	}
 }
 
-// TestIsolatedCommandThatIsNone: what can't be started, or says nothing of what it should, is an error of Open.
+// TestIsolatedCommandThatIsNone: what can't be started, or says nothing of what it should, is an
+// error of Open.
 func TestIsolatedCommandThatIsNone(t *testing.T) {
 	soft := softhsm.New(t)
 	for _, command := range [][]string{{"/no/such/program"}, {"/bin/true"}, {"/bin/echo", "hello"}} {
-		token, err := Open(t.Context(), Config{Module: soft.Module, Serial: soft.Serial, PIN: soft.PIN, ModuleCommand: command})
+		token, err := Open(
+			t.Context(),
+			Config{Module: soft.Module, Serial: soft.Serial, PIN: soft.PIN, ModuleCommand: command},
+		)
 		if err == nil {
 			t.Errorf("%v: opened", command)
 			_ = token.Close()

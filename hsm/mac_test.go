@@ -10,12 +10,15 @@ import (
 	"github.com/verenc/kms/hsm/connection"
 )
 
-var macPurposes = map[Purpose]crypto.Hash{MAC224: crypto.SHA224, MAC256: crypto.SHA256, MAC384: crypto.SHA384, MAC512: crypto.SHA512}
+var macPurposes = map[Purpose]crypto.Hash{
+	MAC224: crypto.SHA224, MAC256: crypto.SHA256, MAC384: crypto.SHA384, MAC512: crypto.SHA512,
+}
 
 func newSecret(t testing.TB, token *Token, p Purpose) ObjectID {
 	t.Helper()
 	id := newID(t)
-	if err := token.GenerateSecretKey(t.Context(), SecretKey{ID: id, Label: "verenc/test/1/secret", Purpose: p}); err != nil {
+	if err := token.GenerateSecretKey(t.Context(),
+		SecretKey{ID: id, Label: "verenc/test/1/secret", Purpose: p}); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -39,13 +42,21 @@ func TestMAC(t *testing.T) {
 				t.Errorf("%v: two keys give %x, %v", hash, b, err)
 			}
 		}
-		want := map[uint]bool{pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false, pkcs11.CKA_NEVER_EXTRACTABLE: true,
-			pkcs11.CKA_MODIFIABLE: false, pkcs11.CKA_SIGN: true, pkcs11.CKA_VERIFY: true, pkcs11.CKA_ENCRYPT: false,
-			pkcs11.CKA_DECRYPT: false, pkcs11.CKA_WRAP: false, pkcs11.CKA_UNWRAP: false, pkcs11.CKA_DERIVE: false}
+		want := map[uint]bool{
+			pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false,
+			pkcs11.CKA_NEVER_EXTRACTABLE: true, pkcs11.CKA_MODIFIABLE: false,
+			pkcs11.CKA_SIGN: true, pkcs11.CKA_VERIFY: true,
+			pkcs11.CKA_ENCRYPT: false, pkcs11.CKA_DECRYPT: false,
+			pkcs11.CKA_WRAP: false, pkcs11.CKA_UNWRAP: false,
+			pkcs11.CKA_DERIVE: false,
+		}
 		checkAttributes(t, token, one, want)
 	}
 	seal := newSecret(t, token, Seal)
-	checkAttributes(t, token, seal, map[uint]bool{pkcs11.CKA_SIGN: false, pkcs11.CKA_VERIFY: false, pkcs11.CKA_DERIVE: false})
+	checkAttributes(
+		t, token, seal,
+		map[uint]bool{pkcs11.CKA_SIGN: false, pkcs11.CKA_VERIFY: false, pkcs11.CKA_DERIVE: false},
+	)
 	if mac, err := token.MAC(t.Context(), seal, crypto.SHA256, nil); err == nil {
 		t.Errorf("a sealing key gives the MAC %x", mac)
 	}

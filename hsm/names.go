@@ -10,7 +10,8 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// Kinds of failure, for errors.Is. A failure of none of these kinds is a fault of the token or of this program.
+// Kinds of failure, for errors.Is. A failure of none of these kinds is a fault of the token or of
+// this program.
 var (
 	ErrAuthentication = ckr.ErrAuthentication
 	ErrNoObject       = ckr.ErrNoObject
@@ -33,12 +34,14 @@ type (
 // Profiles gives the names for Config.Profile.
 func Profiles() []string { return profile.Names() }
 
-// Tokens lists the initialised tokens that a module offers, without logging in. The arguments are those of Config.
+// Tokens lists the initialised tokens that a module offers, without logging in. The arguments are
+// those of Config.
 func Tokens(module, initArguments string, command []string) ([]Info, error) {
 	return connection.Tokens(module, initArguments, command)
 }
 
-// HostModule serves a PKCS#11 module to the process that has started this one with Config.ModuleCommand, and ends with it.
+// HostModule serves a PKCS#11 module to the process that has started this one with
+// Config.ModuleCommand, and ends with it.
 func HostModule() error { return connection.HostModule() }
 
 // Processors is what runtime.GOMAXPROCS should be for a token whose calls take so long.

@@ -77,7 +77,8 @@ func TestOAEPRefuses(t *testing.T) {
 				t.Errorf("%v, %s: %x, %v", hash, name, got, err)
 			}
 		}
-		if got, err := token.DecryptOAEP(t.Context(), key, RSA2048, hash, good); err != nil || string(got) != "plaintext" {
+		if got, err := token.DecryptOAEP(t.Context(), key, RSA2048, hash, good); err != nil ||
+			string(got) != "plaintext" {
 			t.Errorf("%v: %q, %v", hash, got, err)
 		}
 	}

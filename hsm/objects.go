@@ -12,13 +12,15 @@ import (
 	"github.com/verenc/kms/hsm/connection"
 )
 
-// GenerateSecretKey generates a token object: sensitive, never extractable, not modifiable. The call is not repeatable:
-// after an error other than ErrUnavailable before the call, the object may exist; Destroy undoes it.
+// GenerateSecretKey generates a token object: sensitive, never extractable, not modifiable. The
+// call is not repeatable: after an error other than ErrUnavailable before the call, the object may
+// exist; Destroy undoes it.
 func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 	if err := k.Purpose.Check(); err != nil {
 		return fmt.Errorf("generate secret key: %w", err)
 	}
-	template := append([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.Purpose.Size())}, k.Template()...)
+	length := pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.Purpose.Size())
+	template := append([]*pkcs11.Attribute{length}, k.Template()...)
 	_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
 		h, err := s.Generate(k.Purpose.Mechanism(), template)
 		if err == nil {
@@ -29,9 +31,10 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 	return err
 }
 
-// GenerateKeyPair generates a key pair and returns the DER SubjectPublicKeyInfo of its public key. The private key is a token
-// object: sensitive, never extractable, not modifiable. The public key is a session object that ends with the call. RSA
-// keys take seconds: Config.GenerateTimeout is the deadline. The call is no more repeatable than GenerateSecretKey.
+// GenerateKeyPair generates a key pair and returns the DER SubjectPublicKeyInfo of its public key.
+// The private key is a token object: sensitive, never extractable, not modifiable. The public key
+// is a session object that ends with the call. RSA keys take seconds: Config.GenerateTimeout is the
+// deadline. The call is no more repeatable than GenerateSecretKey.
 func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, err error) {
 	kt, err := k.Check()
 	if err != nil {
@@ -50,8 +53,8 @@ func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, er
 	})
 }
 
-// Destroy ends the token objects with these ids, for ever. An id without an object is no error, so that an
-// interrupted Destroy can be repeated; the token itself is asked whether there is one.
+// Destroy ends the token objects with these ids, for ever. An id without an object is no error, so
+// that an interrupted Destroy can be repeated; the token itself is asked whether there is one.
 func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 	for _, id := range ids {
 		_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
@@ -82,9 +85,9 @@ func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 	return nil
 }
 
-// Missing gives those of some objects that the token does not have. The token itself is asked for each, since another
-// connection may have destroyed one that this one still knows. That takes time linear in the number of the token's objects,
-// so it is not for requests.
+// Missing gives those of some objects that the token does not have. The token itself is asked for
+// each, since another connection may have destroyed one that this one still knows. That takes time
+// linear in the number of the token's objects, so it is not for requests.
 func (t *Token) Missing(ctx context.Context, ids ...ObjectID) (missing []ObjectID, err error) {
 	for _, id := range ids {
 		_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
@@ -101,8 +104,9 @@ func (t *Token) Missing(ctx context.Context, ids ...ObjectID) (missing []ObjectI
 	return missing, nil
 }
 
-// Objects lists the private token objects with a 16-byte CKA_ID whose label begins with prefix. It takes time linear in their
-// number and is for inspection, not for requests: Config.GenerateTimeout is its deadline.
+// Objects lists the private token objects with a 16-byte CKA_ID whose label begins with prefix. It
+// takes time linear in their number and is for inspection, not for requests: Config.GenerateTimeout
+// is its deadline.
 func (t *Token) Objects(ctx context.Context, prefix string) ([]Object, error) {
 	return connection.RunLong(ctx, t.link, func(s *connection.Session) ([]Object, error) {
 		var objects []Object
@@ -126,8 +130,8 @@ func (t *Token) Attributes(ctx context.Context, key Key) (Attributes, error) {
 	})
 }
 
-// Locate looks for an object that was made by somebody else since the connection began. It takes time linear in the number of
-// objects.
+// Locate looks for an object that was made by somebody else since the connection began. It takes
+// time linear in the number of objects.
 func (t *Token) Locate(ctx context.Context, id ObjectID) error {
 	_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
 		h, err := s.Locate(id)

@@ -8,9 +8,10 @@ import (
 	"github.com/verenc/kms/hsm/selftest"
 )
 
-// SelfTest tries every algorithm with throw-away session keys, since the mechanism list of a token tells neither
-// whether a mechanism works nor whether it is the algorithm that it is called. Each test has a session and a deadline
-// of its own (Config.GenerateTimeout), and fails alone. What it finds out of the token is remembered for the connection.
+// SelfTest tries every algorithm with throw-away session keys, since the mechanism list of a token
+// tells neither whether a mechanism works nor whether it is the algorithm that it is called. Each
+// test has a session and a deadline of its own (Config.GenerateTimeout), and fails alone. What it
+// finds out of the token is remembered for the connection.
 //
 // When the connection is lost meanwhile, the tests begin again, once.
 func (t *Token) SelfTest(ctx context.Context) []selftest.Check {
@@ -37,6 +38,9 @@ func (t *Token) selfTest(ctx context.Context) (checks []selftest.Check) {
 		}
 	}
 	// If this fails, the keys end with the connection.
-	_, _ = connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) { return struct{}{}, keys.Destroy(&s.Session) })
+	_, _ = connection.Run(
+		ctx, t.link,
+		func(s *connection.Session) (struct{}, error) { return struct{}{}, keys.Destroy(&s.Session) },
+	)
 	return checks
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for PureEdDSA
-// and MLDSA the message itself, or μ. The signature of RSA is as long as its modulus, that of Ed25519 has 64 bytes, that of ML-DSA
-// 2,420, 3,309 or 4,627.
+// Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for
+// PureEdDSA and MLDSA the message itself, or μ. The signature of RSA is as long as its modulus,
+// that of Ed25519 has 64 bytes, that of ML-DSA 2,420, 3,309 or 4,627.
 func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message []byte) ([]byte, error) {
 	call, err := s.Call(kt, message)
 	if err != nil {
@@ -35,16 +35,19 @@ func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message
 
 // supportsEd25519ph gives ErrUnsupported on a token that signs something else.
 func (t *Token) supportsEd25519ph(ctx context.Context) error {
-	ignored, err := connection.Run(ctx, t.link, func(s *connection.Session) (bool, error) { return s.IgnoresEd25519ph() })
+	ignored, err := connection.Run(
+		ctx, t.link, func(s *connection.Session) (bool, error) { return s.IgnoresEd25519ph() },
+	)
 	if err == nil && ignored {
 		err = fmt.Errorf("%w: it takes Ed25519ph for Ed25519", ErrUnsupported)
 	}
 	return err
 }
 
-// VerifyMu tells whether an ML-DSA signature is good for a message representative μ of 64 bytes. All other signatures are
-// verified on the host by a library; for μ there is none, and so the token does it, with a session object of the public key,
-// whose SubjectPublicKeyInfo is given. A token without CKM_ML_DSA_EXTERNAL_MU gives ErrUnsupported.
+// VerifyMu tells whether an ML-DSA signature is good for a message representative μ of 64 bytes.
+// All other signatures are verified on the host by a library; for μ there is none, and so the token
+// does it, with a session object of the public key, whose SubjectPublicKeyInfo is given. A token
+// without CKM_ML_DSA_EXTERNAL_MU gives ErrUnsupported.
 func (t *Token) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []byte) (bool, error) {
 	k, err := kt.Known()
 	var info keyobject.SubjectPublicKeyInfo

@@ -146,7 +146,9 @@ func TestNoPureSignatureForEd25519ph(t *testing.T) {
 	key, spki := newKeyPair(t, token, Ed25519, SignPair)
 	digest := make([]byte, 64)
 	for range 2 {
-		signature, err := token.Sign(t.Context(), key, Ed25519, Scheme{Algorithm: HashEdDSA, Hash: crypto.SHA512}, digest)
+		signature, err := token.Sign(
+			t.Context(), key, Ed25519, Scheme{Algorithm: HashEdDSA, Hash: crypto.SHA512}, digest,
+		)
 		if err == nil {
 			err = verify(t, spki, Ed25519, Scheme{Algorithm: HashEdDSA, Hash: crypto.SHA512}, digest, signature)
 		} else if errors.Is(err, ErrUnsupported) {

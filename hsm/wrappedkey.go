@@ -9,9 +9,10 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// GenerateWrappingKey generates a token object that wraps keys to be kept outside: AES-256, CKA_WRAP and CKA_UNWRAP. Its
-// CKA_UNWRAP_TEMPLATE has the token make nothing of them but what is sensitive and not extractable, whoever asks. A token
-// that does not keep to that is ErrUnsupported, and no object is left. The call is no more repeatable than GenerateSecretKey.
+// GenerateWrappingKey generates a token object that wraps keys to be kept outside: AES-256,
+// CKA_WRAP and CKA_UNWRAP. Its CKA_UNWRAP_TEMPLATE has the token make nothing of them but what is
+// sensitive and not extractable, whoever asks. A token that does not keep to that is
+// ErrUnsupported, and no object is left. The call is no more repeatable than GenerateSecretKey.
 func (t *Token) GenerateWrappingKey(ctx context.Context, id ObjectID, label string) error {
 	_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
 		h, err := s.GenerateWrapping(keyobject.TokenObject(id, label))
@@ -29,9 +30,10 @@ func (t *Token) GenerateWrappingKey(ctx context.Context, id ObjectID, label stri
 	return nil
 }
 
-// GenerateWrappedKey generates a key in the token and wraps it there. Name, Under and Purpose or Pair say which. It is seen to
-// be unwrapped before it is returned. Nothing of it is left in the token but the session object that it is used through. spki is that
-// of GenerateKeyPair, nil for a secret key; pairs have its deadline.
+// GenerateWrappedKey generates a key in the token and wraps it there. Name, Under and Purpose or
+// Pair say which. It is seen to be unwrapped before it is returned. Nothing of it is left in the
+// token but the session object that it is used through. spki is that of GenerateKeyPair, nil for a
+// secret key; pairs have its deadline.
 func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, spki []byte, err error) {
 	if _, err := k.Template(); err != nil {
 		return nil, nil, fmt.Errorf("generate wrapped key: %w", err)
@@ -60,8 +62,8 @@ func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, 
 	return both[0], both[1], err
 }
 
-// Persist makes a token object of a wrapped key: of the same value, sensitive, not extractable, not modifiable. The call is no
-// more repeatable than GenerateSecretKey.
+// Persist makes a token object of a wrapped key: of the same value, sensitive, not extractable, not
+// modifiable. The call is no more repeatable than GenerateSecretKey.
 func (t *Token) Persist(ctx context.Context, k WrappedKey, id ObjectID, label string) error {
 	template, err := k.Template()
 	if err != nil {
@@ -90,6 +92,8 @@ func (t *Token) Persist(ctx context.Context, k WrappedKey, id ObjectID, label st
 
 // Evict destroys the session object that a wrapped key was used through, if there is one.
 func (t *Token) Evict(ctx context.Context, k WrappedKey) error {
-	_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) { return struct{}{}, s.Evict(k.Name) })
+	_, err := connection.Run(
+		ctx, t.link, func(s *connection.Session) (struct{}, error) { return struct{}{}, s.Evict(k.Name) },
+	)
 	return err
 }

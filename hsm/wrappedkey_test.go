@@ -42,8 +42,8 @@ func newWrapped(t *testing.T, token *Token, k WrappedKey) (_ WrappedKey, spki []
 	return k, spki
 }
 
-// TestWrappedKeys uses keys of each kind that are no token objects, with room for two, so that each is unwrapped again and
-// again; and once more on another connection.
+// TestWrappedKeys uses keys of each kind that are no token objects, with room for two, so that each
+// is unwrapped again and again; and once more on another connection.
 func TestWrappedKeys(t *testing.T) {
 	var cfg Config
 	token := connect(t, holding(2), func(c *Config) { cfg = *c })
@@ -72,7 +72,8 @@ func TestWrappedKeys(t *testing.T) {
 	}
 	tags := map[Purpose][]byte{}
 	for i, token := range []*Token{token, connect(t, func(c *Config) { *c = cfg })} {
-		if again, err := token.DecryptWrapped(t.Context(), keys, box, 32, aad); err != nil || !bytes.Equal(again, secret) {
+		if again, err := token.DecryptWrapped(t.Context(), keys, box, 32, aad); err != nil ||
+			!bytes.Equal(again, secret) {
 			t.Errorf("decrypt: %v", err)
 		}
 		for _, mac := range macs {
@@ -83,12 +84,15 @@ func TestWrappedKeys(t *testing.T) {
 			tags[mac.Purpose] = tag
 		}
 		digest := sha256.Sum256(aad)
-		signature, err := token.Sign(t.Context(), signer, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, digest[:])
+		signature, err := token.Sign(
+			t.Context(), signer, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, digest[:],
+		)
 		public, _ := x509.ParsePKIXPublicKey(spki)
 		if err != nil || !ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), digest[:], signature) {
 			t.Errorf("sign: %v", err)
 		}
-		// The public key of an RSA pair can be read of its private key, so that this needs none from outside.
+		// The public key of an RSA pair can be read of its private key, so that this needs none
+		// from outside.
 		ciphertext, err := connection.Run(t.Context(), token.link, func(s *connection.Session) ([]byte, error) {
 			h, err := s.Lookup(opener)
 			if err != nil {
@@ -99,7 +103,8 @@ func TestWrappedKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := token.DecryptOAEP(t.Context(), opener, RSA2048, crypto.SHA256, ciphertext); err != nil || !bytes.Equal(got, aad) {
+		if got, err := token.DecryptOAEP(t.Context(), opener, RSA2048, crypto.SHA256, ciphertext); err != nil ||
+			!bytes.Equal(got, aad) {
 			t.Errorf("OAEP: %q, %v", got, err)
 		}
 		if held := token.Stats().Held; held != 2 {
@@ -115,7 +120,11 @@ func TestWrappedKeys(t *testing.T) {
 func sessionObjects(t *testing.T, token *Token) int {
 	t.Helper()
 	n, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (int, error) {
-		handles, err := s.Search([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true)})
+		handles, err := s.Search(
+			[]*pkcs11.Attribute{
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+			},
+		)
 		return len(handles), err
 	})
 	if err != nil {
@@ -144,14 +153,16 @@ func TestWrappedKeysStayInside(t *testing.T) {
 			t.Error("the session object was wrapped")
 		}
 		for name, template := range map[string][]*pkcs11.Attribute{
-			"readable":    keyobject.ReadableSecret(),
-			"extractable": append(keyobject.SecretTemplate(pkcs11.CKK_AES), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)),
+			"readable": keyobject.ReadableSecret(),
+			"extractable": append(keyobject.SecretTemplate(pkcs11.CKK_AES),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)),
 		} {
 			if _, err := s.Unwrap(profile.CKMAESKeyWrapPad, nil, wrapping, k.Wrapped, template); err == nil {
 				t.Errorf("the stored bytes were unwrapped into a key that is %s", name)
 			}
 		}
-		if _, _, err := s.Module.Operate(s.Handle, cryptoki.Decrypt, pkcs11.CKM_AES_ECB, nil, wrapping, k.Wrapped, 64); err == nil {
+		if _, _, err := s.Module.Operate(s.Handle, cryptoki.Decrypt, pkcs11.CKM_AES_ECB, nil, wrapping,
+			k.Wrapped, 64); err == nil {
 			t.Error("the wrapping key decrypts")
 		}
 		return struct{}{}, nil
@@ -161,7 +172,8 @@ func TestWrappedKeysStayInside(t *testing.T) {
 	}
 }
 
-// TestWrappedKeyIsSpoilt: stored bytes that were changed, and those of another wrapping key, are no fault of a ciphertext.
+// TestWrappedKeyIsSpoilt: stored bytes that were changed, and those of another wrapping key, are no
+// fault of a ciphertext.
 func TestWrappedKeyIsSpoilt(t *testing.T) {
 	token := connect(t)
 	k, _ := newWrapped(t, token, WrappedKey{Under: newWrappingKey(t, token), Purpose: Seal})
@@ -171,7 +183,8 @@ func TestWrappedKeyIsSpoilt(t *testing.T) {
 	moved.Name, moved.Under = newID(t), newWrappingKey(t, token)
 	lost.Name, lost.Under = newID(t), newID(t)
 	for _, bad := range []WrappedKey{changed, moved} {
-		if _, err := token.Encrypt(t.Context(), bad, []byte("x"), nil); err == nil || errors.Is(err, ErrAuthentication) {
+		if _, err := token.Encrypt(t.Context(), bad, []byte("x"), nil); err == nil ||
+			errors.Is(err, ErrAuthentication) {
 			t.Errorf("a spoilt key: %v", err)
 		}
 	}
@@ -217,8 +230,8 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// TestWrappedKeysUnderLoad has many callers use more keys than are held; an object that is destroyed under a call, or taken for
-// another, would show.
+// TestWrappedKeysUnderLoad has many callers use more keys than are held; an object that is
+// destroyed under a call, or taken for another, would show.
 func TestWrappedKeysUnderLoad(t *testing.T) {
 	token := connect(t, holding(3))
 	under := newWrappingKey(t, token)

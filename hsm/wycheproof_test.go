@@ -71,10 +71,14 @@ func vectors(t *testing.T, file string, least int, use func(group, vector) bool)
 }
 
 // install makes a known key a session object that is found by its CKA_ID.
-func install(t testing.TB, token *Token, template []*pkcs11.Attribute, value []byte, more ...*pkcs11.Attribute) ObjectID {
+func install(
+	t testing.TB, token *Token, template []*pkcs11.Attribute, value []byte, more ...*pkcs11.Attribute,
+) ObjectID {
 	t.Helper()
 	id := newID(t)
-	template = append(template, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value))
+	template = append(
+		template, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
+	)
 	_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
 		h, err := s.Create(append(template, more...))
 		if err == nil {
@@ -138,12 +142,19 @@ func TestWycheproofHMAC(t *testing.T) {
 
 func TestWycheproofECDH(t *testing.T) {
 	token := connect(t)
-	for kt, file := range map[KeyType]string{P256: "ecdh_secp256r1_ecpoint_test.json", P384: "ecdh_secp384r1_ecpoint_test.json", P521: "ecdh_secp521r1_ecpoint_test.json"} {
+	for kt, file := range map[KeyType]string{P256: "ecdh_secp256r1_ecpoint_test.json",
+		P384: "ecdh_secp384r1_ecpoint_test.json", P521: "ecdh_secp521r1_ecpoint_test.json"} {
 		k := kt.Info()
 		vectors(t, file, 200, func(_ group, v vector) bool {
 			private := new(big.Int).SetBytes(v.Private).FillBytes(make([]byte, k.Size))
-			key := install(t, token, keyobject.PairTemplate(k, DerivePair, false), private,
-				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false), pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, k.ECParams()))
+			key := install(
+				t,
+				token,
+				keyobject.PairTemplate(k, DerivePair, false),
+				private,
+				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+				pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, k.ECParams()),
+			)
 			got, err := token.Derive(t.Context(), key, kt, v.Public)
 			if v.Result == "invalid" || len(v.Public) != 1+2*k.Size { // no compressed points here
 				if err == nil {
@@ -174,9 +185,12 @@ func TestWycheproofOAEP(t *testing.T) {
 		vectors(t, test.file, 20, func(g group, v vector) bool {
 			if key == (ObjectID{}) {
 				key = newID(t)
-				_, err := token.Import(t.Context(), Import{Wrapping: wrapping, WrappingType: RSA2048, Algorithm: RSAAESKeyWrapSHA256,
-					Wrapped: wrapMaterial(t, rsaKey(t, spki), RSAAESKeyWrapSHA256, g.PrivateKeyPKCS8),
-					Pair:    &KeyPair{ID: key, Type: test.kt, Purpose: DecryptPair}})
+				_, err := token.Import(
+					t.Context(),
+					Import{Wrapping: wrapping, WrappingType: RSA2048, Algorithm: RSAAESKeyWrapSHA256,
+						Wrapped: wrapMaterial(t, rsaKey(t, spki), RSAAESKeyWrapSHA256, g.PrivateKeyPKCS8),
+						Pair:    &KeyPair{ID: key, Type: test.kt, Purpose: DecryptPair}},
+				)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -20,16 +20,21 @@ const (
 	farAway     = time.Millisecond
 )
 
-// BenchmarkServiceFarToken is the rate of each operation on a network HSM, against what its latency allows: sessions divided by
-// the calls of the operation and the time that a call takes when there is no other. The same calls in bare loops, a session
-// each, show how much of that the machine can do. A network HSM computes with processors of its own, and so the token's answers
-// are replayed in one part of it; in the other SoftHSM computes them, with the processors that the callers would need.
+// BenchmarkServiceFarToken is the rate of each operation on a network HSM, against what its latency
+// allows: sessions divided by the calls of the operation and the time that a call takes when there
+// is no other. The same calls in bare loops, a session each, show how much of that the machine can
+// do. A network HSM computes with processors of its own, and so the token's answers are replayed in
+// one part of it; in the other SoftHSM computes them, with the processors that the callers would
+// need.
 func BenchmarkServiceFarToken(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(hsm.Processors(farAway, runtime.GOMAXPROCS(0)))) // as verenc serve does
 	for b.Loop() {
 		soft := softhsm.New(b)
 		m := faults.New(b, soft)
-		token, err := hsm.Open(b.Context(), hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, Sessions: farSessions})
+		token, err := hsm.Open(
+			b.Context(),
+			hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, Sessions: farSessions},
+		)
 		check(b, err)
 		measureFar(b, token, m, soft.Serial)
 		check(b, token.Close())
@@ -111,7 +116,9 @@ func farOperations(b *testing.B, token *hsm.Token, keys hsm.SealingKeys, rsa hsm
 		{"DecryptWrapped", func() error { _, err := token.DecryptWrapped(ctx, keys, wrapped, 32, aad); return err },
 			func(r *rawToken) error { return r.decryptWrapped(wrapped, aad) }},
 		{"Sign (RSA-2048)", func() error {
-			_, err := token.Sign(ctx, rsa, hsm.RSA2048, hsm.Scheme{Algorithm: hsm.PKCS1v15, Hash: crypto.SHA256}, plaintext)
+			_, err := token.Sign(
+				ctx, rsa, hsm.RSA2048, hsm.Scheme{Algorithm: hsm.PKCS1v15, Hash: crypto.SHA256}, plaintext,
+			)
 			return err
 		}, func(r *rawToken) error { return r.signRSA() }},
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/verenc/kms/hsm/cryptoki"
 )
 
-// rawToken is a session of a token and keys in it: the C calls of an operation, and nothing around them. An hsm.Token that is
-// open in the same process has initialised the module and logged in.
+// rawToken is a session of a token and keys in it: the C calls of an operation, and nothing around
+// them. An hsm.Token that is open in the same process has initialised the module and logged in.
 type rawToken struct {
 	module  cryptoki.Module
 	session cryptoki.Session
@@ -33,7 +33,9 @@ func rawModule(b *testing.B, path string) cryptoki.Module {
 }
 
 // newRawTokens opens sessions on the token with a serial number.
-func newRawTokens(b *testing.B, m cryptoki.Module, serial string, keys hsm.SealingKeys, rsa hsm.Key, sessions int) (all []*rawToken) {
+func newRawTokens(
+	b *testing.B, m cryptoki.Module, serial string, keys hsm.SealingKeys, rsa hsm.Key, sessions int,
+) (all []*rawToken) {
 	slots, err := m.Slots()
 	check(b, err)
 	for _, slot := range slots {
@@ -145,6 +147,8 @@ func (r *rawToken) decryptWrapped(box, aad []byte) error {
 // signRSA is C_SignInit and C_Sign with CKM_RSA_PKCS.
 func (r *rawToken) signRSA() error {
 	const digestInfo, modulus = 51, 256 // bytes, of SHA-256 and RSA-2048
-	_, _, err := r.module.Operate(r.session, cryptoki.Sign, pkcs11.CKM_RSA_PKCS, nil, r.rsa, make([]byte, digestInfo), modulus)
+	_, _, err := r.module.Operate(
+		r.session, cryptoki.Sign, pkcs11.CKM_RSA_PKCS, nil, r.rsa, make([]byte, digestInfo), modulus,
+	)
 	return err
 }

@@ -41,9 +41,10 @@ import (
 	"github.com/verenc/kms/transport/sigv4"
 )
 
-// The benchmark of the whole: each operation over HTTP with SigV4, against the same PKCS#11 calls in a bare loop, and
-// against a bare net/http handler that does no more than verify a signature and answer JSON. All of it is measured in one
-// run, in turns, and the median of the rounds counts, since a machine's speed changes from minute to minute.
+// The benchmark of the whole: each operation over HTTP with SigV4, against the same PKCS#11 calls
+// in a bare loop, and against a bare net/http handler that does no more than verify a signature and
+// answer JSON. All of it is measured in one run, in turns, and the median of the rounds counts,
+// since a machine's speed changes from minute to minute.
 const (
 	rounds   = 3
 	perRound = 700 * time.Millisecond
@@ -58,9 +59,10 @@ func BenchmarkService(b *testing.B) {
 	}
 }
 
-// BenchmarkAudit compares servers that keep an audit log, on the file system of the temporary folder, with the same one that
-// keeps none: in one run, in turns, at auditedClients clients. One syncs each record before the answer, one within 50 ms, as
-// verenc does by default with records of what changes nothing.
+// BenchmarkAudit compares servers that keep an audit log, on the file system of the temporary
+// folder, with the same one that keeps none: in one run, in turns, at auditedClients clients. One
+// syncs each record before the answer, one within 50 ms, as verenc does by default with records of
+// what changes nothing.
 func BenchmarkAudit(b *testing.B) {
 	for b.Loop() {
 		w := newWorkbench(b)
@@ -113,12 +115,16 @@ func newWorkbench(b *testing.B) *workbench {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	check(b, err)
 	b.Cleanup(func() { null.Close() })
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel))
+	log := zap.New(
+		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel),
+	)
 	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
 	newServer := func(auditor service.Auditor) (*service.Service, string) {
 		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can})
 		check(b, err)
-		handler, err := transport.New(transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}})
+		handler, err := transport.New(
+			transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
+		)
 		check(b, err)
 		return s, w.serve(b, handler)
 	}
@@ -179,7 +185,8 @@ func bareHandler(c aws.Credentials) http.Handler {
 			return sigv4.Key[string]{Signing: key.([sha256.Size]byte), Principal: "root"}, nil
 		}})
 	answer := map[string]any{"KeyId": "arn:aws:kms:us-east-1:111122223333:key/11111111-2222-4333-8444-555555555555",
-		"CiphertextBlob": make([]byte, 120), "Plaintext": make([]byte, 32), "KeyMaterialId": hex.EncodeToString(make([]byte, 32))}
+		"CiphertextBlob": make([]byte, 120), "Plaintext": make([]byte, 32),
+		"KeyMaterialId": hex.EncodeToString(make([]byte, 32))}
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
 		if err == nil {
@@ -195,7 +202,8 @@ func bareHandler(c aws.Credentials) http.Handler {
 	})
 }
 
-// newKey makes a key over HTTP and tells where it is in the token. The one object of a pair is given as Seal.
+// newKey makes a key over HTTP and tells where it is in the token. The one object of a pair is
+// given as Seal.
 func (w *workbench) newKey(b *testing.B, db *store.DB, body string) (string, hsm.SealingKeys) {
 	var out struct{ KeyMetadata struct{ KeyId string } }
 	check(b, json.Unmarshal(w.call(b, "CreateKey", body), &out))
@@ -218,15 +226,18 @@ func (w *workbench) call(b *testing.B, operation, body string) []byte {
 	return out
 }
 
-// signed is a request as bytes. It is good for the clock skew of five minutes, so that clients sign nothing while they
-// measure: it is the server whose cost counts.
+// signed is a request as bytes. It is good for the clock skew of five minutes, so that clients sign
+// nothing while they measure: it is the server whose cost counts.
 func (w *workbench) signed(b *testing.B, operation, body string) []byte {
 	r, err := http.NewRequest(http.MethodPost, "http://"+w.url+"/", bytes.NewReader([]byte(body)))
 	check(b, err)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "TrentService."+operation)
 	hash := sha256.Sum256([]byte(body))
-	check(b, v4.NewSigner().SignHTTP(b.Context(), w.creds, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now()))
+	check(
+		b,
+		v4.NewSigner().SignHTTP(b.Context(), w.creds, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now()),
+	)
 	var buf bytes.Buffer
 	check(b, r.Write(&buf))
 	return buf.Bytes()
@@ -291,8 +302,11 @@ func (w *workbench) operations(b *testing.B) []benchOperation {
 	wrappedBox, err := w.token.GenerateWrapped(b.Context(), w.keys, 32, w.aad)
 	check(b, err)
 	return []benchOperation{
-		{"Encrypt", map[string]any{"KeyId": w.keyID, "Plaintext": make([]byte, 32), "EncryptionContext": encryptionContext},
-			func(r *rawToken) error { return r.encrypt(w.aad) }},
+		{
+			"Encrypt",
+			map[string]any{"KeyId": w.keyID, "Plaintext": make([]byte, 32), "EncryptionContext": encryptionContext},
+			func(r *rawToken) error { return r.encrypt(w.aad) },
+		},
 		{"Decrypt", map[string]any{"CiphertextBlob": sealed, "EncryptionContext": encryptionContext},
 			func(r *rawToken) error { return r.decrypt(sealedBox, w.aad) }},
 		{"Decrypt of form 2", map[string]any{"CiphertextBlob": wrapped, "EncryptionContext": encryptionContext},
@@ -323,8 +337,9 @@ func (w *workbench) run(b *testing.B) {
 	}
 }
 
-// runAudit prints the ratio of each pair of neighbours in time, by its median: both saw the same machine. On a machine that
-// others use too, the processor time that a request costs, client and token included, says more than the rate.
+// runAudit prints the ratio of each pair of neighbours in time, by its median: both saw the same
+// machine. On a machine that others use too, the processor time that a request costs, client and
+// token included, says more than the rate.
 func (w *workbench) runAudit(b *testing.B) {
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer out.Flush()
@@ -353,7 +368,8 @@ func (w *workbench) compareAudited(b *testing.B, out io.Writer, o benchOperation
 		float64(after.Appended-before.Appended)/float64(after.Syncs-before.Syncs))
 }
 
-// costOverHTTP is overHTTP with the processor time that a request took in this process, in microseconds.
+// costOverHTTP is overHTTP with the processor time that a request took in this process, in
+// microseconds.
 func (w *workbench) costOverHTTP(b *testing.B, address string, o benchOperation) (rate, cpu float64) {
 	begun, spent := time.Now(), cpuTime(b)
 	rate = w.overHTTP(b, auditedClients, address, o)

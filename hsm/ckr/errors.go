@@ -1,5 +1,6 @@
-// Package ckr makes errors of the return values of PKCS#11 calls (CKR_), of a few kinds that callers can act on: the token is
-// lost, it does not support this, the ciphertext is wrong. It knows of no session and no key.
+// Package ckr makes errors of the return values of PKCS#11 calls (CKR_), of a few kinds that
+// callers can act on: the token is lost, it does not support this, the ciphertext is wrong. It
+// knows of no session and no key.
 package ckr
 
 import (
@@ -9,7 +10,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Kinds of failure, for errors.Is. A failure of none of these kinds is a fault of the token or of this program.
+// Kinds of failure, for errors.Is. A failure of none of these kinds is a fault of the token or of
+// this program.
 var (
 	// ErrAuthentication: the ciphertext, its tag or the additional data are not what was encrypted. The
 	// token itself was seen to work.
@@ -23,11 +25,13 @@ var (
 	// ErrUnsupported: the token cannot do this.
 	ErrUnsupported = errors.New("token does not support this")
 	// ErrFull: the token has no room for another object. Keys of residency wrapped need none.
-	ErrFull = errors.New("token is full: destroy keys, give it more room, or keep new keys outside of it (token.residency: wrapped)")
+	ErrFull = errors.New(
+		"token is full: destroy keys, give it more room, or keep new keys outside of it (token.residency: wrapped)",
+	)
 	// ErrMaterial: what is to be imported is of the wrong size, type or curve.
 	ErrMaterial = errors.New("key material does not fit")
-	// ErrPIN: the token refused the PIN, or is locked by such refusals. It is not tried again, since tokens lock after a few
-	// failures.
+	// ErrPIN: the token refused the PIN, or is locked by such refusals. It is not tried again,
+	// since tokens lock after a few failures.
 	ErrPIN = errors.New("token refused the PIN")
 )
 

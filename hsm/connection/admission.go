@@ -38,8 +38,8 @@ func leave(queues []chan struct{}) {
 	}
 }
 
-// begin lets a call in: it has a connection and a place in it, or an error. After it succeeds the caller owes a l.done.Done
-// and the places.
+// begin lets a call in: it has a connection and a place in it, or an error. After it succeeds the
+// caller owes a l.done.Done and the places.
 func (l *Link) begin(ctx context.Context, b bounds, deadline <-chan time.Time) (*generation, error) {
 	if n := l.stuck.Load(); int(n) >= l.cfg.MaxStuck {
 		return nil, stuckError(n)

@@ -11,8 +11,9 @@ type Config struct {
 	// InitArguments is C_INITIALIZE_ARGS.pReserved, which some modules want: NSS softokn its configdir
 	// string, for one. Empty for NULL.
 	InitArguments string
-	// ModuleCommand runs the module in a process of its own: a program and its arguments, which calls HostModule. When the
-	// module crashes there, or a call is stuck past its deadline, that process ends and another begins. Empty: this process.
+	// ModuleCommand runs the module in a process of its own: a program and its arguments, which
+	// calls HostModule. When the module crashes there, or a call is stuck past its deadline, that
+	// process ends and another begins. Empty: this process.
 	ModuleCommand []string
 
 	Label  string // CKA_LABEL of the token; Label or Serial is required
@@ -25,23 +26,24 @@ type Config struct {
 
 	Sessions    int           // sessions at most, default 64; a token's own lower limit wins
 	CallTimeout time.Duration // for one request's calls, the wait for a session included; default 5 s
-	// GenerateTimeout is CallTimeout for the generation of key pairs, default 30 s. A quarter of the sessions may
-	// generate at once; the others are left for everything else.
+	// GenerateTimeout is CallTimeout for the generation of key pairs, default 30 s. A quarter of
+	// the sessions may generate at once; the others are left for everything else.
 	GenerateTimeout time.Duration
 
-	// AllowUnavailable lets Open succeed with a token that is not available: it is connected when it is back, as after a loss.
+	// AllowUnavailable lets Open succeed with a token that is not available: it is connected when
+	// it is back, as after a loss.
 	AllowUnavailable bool
 
 	ConnectTimeout time.Duration // for Open, and for each attempt to connect again; default 10 s
 
 	HeldKeys int // wrapped keys whose session objects are cached, default 5,000; SoftHSM takes 9 KB for each
 
-	MaxStuck int           // calls past their deadline, still inside the module, before new ones are refused; default 16
+	MaxStuck int           // calls stuck inside the module past their deadline before new ones are refused; default 16
 	RetryMin time.Duration // first pause before reconnecting, doubled up to RetryMax; default 100 ms
 	RetryMax time.Duration // default 1 s
 
-	// GiveUpAfter is how long calls may keep the module from being initialised anew, with no connection, until OnGiveUp is
-	// told: nothing but another process helps then. 0: never.
+	// GiveUpAfter is how long calls may keep the module from being initialised anew, with no
+	// connection, until OnGiveUp is told: nothing but another process helps then. 0: never.
 	GiveUpAfter time.Duration
 	OnGiveUp    func(error) // of ErrGivenUp; required with GiveUpAfter
 
@@ -49,11 +51,12 @@ type Config struct {
 
 	Rand io.Reader // for initialisation vectors; default crypto/rand.Reader
 
-	// OnNotice, if set, is told what an operator should know of the token: that a few more wrong PINs lock it, that the
-	// module was initialised anew. It must not block.
+	// OnNotice, if set, is told what an operator should know of the token: that a few more wrong
+	// PINs lock it, that the module was initialised anew. It must not block.
 	OnNotice func(notice string)
 
-	// OnChange, if set, is told of every loss (err is why) and every connection (err is nil). It must not block.
+	// OnChange, if set, is told of every loss (err is why) and every connection (err is nil). It
+	// must not block.
 	OnChange func(err error)
 }
 

@@ -59,7 +59,8 @@ func (l *Link) connect() (*generation, error) {
 	g.recordMemory(info)
 	g.searchCall = l.cfg.GenerateTimeout
 	g.unwrapped = newUnwrappedCache(l.cfg.HeldKeys)
-	// The first session carries the login, which lasts as long as any session does; it is used for nothing else.
+	// The first session carries the login, which lasts as long as any session does; it is used for
+	// nothing else.
 	if g.Keeper, err = l.lib.openSession(g); err != nil {
 		return nil, err
 	}
@@ -97,7 +98,9 @@ func (l *Link) install(g *generation) {
 
 // buildIndex has the connection's objects known, or else reports it lost.
 func (l *Link) buildIndex(g *generation) {
-	watchdog := time.AfterFunc(g.searchCall, func() { l.report(g, fmt.Errorf("index the token's objects: %w", ckr.ErrTimeout)) })
+	watchdog := time.AfterFunc(
+		g.searchCall, func() { l.report(g, fmt.Errorf("index the token's objects: %w", ckr.ErrTimeout)) },
+	)
 	defer watchdog.Stop()
 	s, err := g.session()
 	if err == nil {

@@ -16,8 +16,8 @@ const (
 	abandoned
 )
 
-// onWorker runs work in another goroutine: one that waits for work, whose stack has the size that calls need, or a new one.
-// They end with the Token.
+// onWorker runs work in another goroutine: one that waits for work, whose stack has the size that
+// calls need, or a new one. They end with the Token.
 func (l *Link) onWorker(work func()) {
 	select {
 	case l.workers <- work:
@@ -36,9 +36,12 @@ func (l *Link) onWorker(work func()) {
 	}()
 }
 
-// await does work in another goroutine and waits for it until the deadline or cancel. Work that comes back later
-// counts as stuck until then, and its result is discarded. The caller has joined for it.
-func await[T any](l *Link, deadline <-chan time.Time, cancel <-chan struct{}, work func() (T, error), discard func(T)) (T, error) {
+// await does work in another goroutine and waits for it until the deadline or cancel. Work that
+// comes back later counts as stuck until then, and its result is discarded. The caller has joined
+// for it.
+func await[T any](
+	l *Link, deadline <-chan time.Time, cancel <-chan struct{}, work func() (T, error), discard func(T),
+) (T, error) {
 	type outcome struct {
 		v   T
 		err error
@@ -93,7 +96,9 @@ func wipe(v any) {
 }
 
 // bounded does the supervisor's work.
-func bounded[T any](l *Link, timeout time.Duration, cancel <-chan struct{}, work func() (T, error), discard func(T)) (v T, err error) {
+func bounded[T any](
+	l *Link, timeout time.Duration, cancel <-chan struct{}, work func() (T, error), discard func(T),
+) (v T, err error) {
 	l.done.Add(1)
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()

@@ -12,12 +12,14 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// generation is one generation of the connection: a login, its sessions and its object handles. All of them die
-// together; after a loss a new generation is made and nothing of the old one is used again.
+// generation is one generation of the connection: a login, its sessions and its object handles. All
+// of them die together; after a loss a new generation is made and nothing of the old one is used
+// again.
 type generation struct {
 	*session.Shared
 	lib *library
-	// ofModule is the module's generation when the connection began: handles mean nothing to another one.
+	// ofModule is the module's generation when the connection began: handles mean nothing to
+	// another one.
 	ofModule uint64
 	info     pkcs11.TokenInfo
 
@@ -53,8 +55,9 @@ var (
 func newGeneration(lib *library, shared *session.Shared, info pkcs11.TokenInfo, limit int) *generation {
 	return &generation{
 		Shared: shared, lib: lib, ofModule: lib.module.Generation(), info: info,
-		unused: make(chan struct{}), places: make(chan struct{}, limit), generators: make(chan struct{}, max(1, limit/4)),
-		index: index{handles: map[keyobject.ID]pkcs11.ObjectHandle{}, complete: make(chan struct{})},
+		unused: make(chan struct{}), places: make(chan struct{}, limit),
+		generators: make(chan struct{}, max(1, limit/4)),
+		index:      index{handles: map[keyobject.ID]pkcs11.ObjectHandle{}, complete: make(chan struct{})},
 	}
 }
 
@@ -79,8 +82,8 @@ func (g *generation) end() bool {
 	return true
 }
 
-// close ends a lost connection's sessions but leaves those of others on the same token alone. Users that are still inside the
-// module have been given the time to come back.
+// close ends a lost connection's sessions but leaves those of others on the same token alone. Users
+// that are still inside the module have been given the time to come back.
 func (g *generation) close() {
 	g.end()
 	g.mu.Lock()
@@ -95,7 +98,8 @@ func (g *generation) close() {
 
 // recordMemory keeps what the token says of its room.
 func (g *generation) recordMemory(info pkcs11.TokenInfo) {
-	for to, said := range map[*atomic.Uint64]uint{&g.freeMemory: info.FreePrivateMemory, &g.totalMemory: info.TotalPrivateMemory} {
+	for to, said := range map[*atomic.Uint64]uint{&g.freeMemory: info.FreePrivateMemory,
+		&g.totalMemory: info.TotalPrivateMemory} {
 		if said == pkcs11.CK_UNAVAILABLE_INFORMATION {
 			said = 0
 		}

@@ -16,7 +16,7 @@ import (
 type index struct {
 	mu       sync.RWMutex
 	handles  map[keyobject.ID]pkcs11.ObjectHandle // guarded by mu
-	complete chan struct{}                        // closed once handles has all objects there were at the connection's start
+	complete chan struct{}                        // closed once handles has all objects of the connection's start
 }
 
 func (x *index) find(id keyobject.ID) (pkcs11.ObjectHandle, bool) {
@@ -53,8 +53,8 @@ func (x *index) indexed() bool {
 	}
 }
 
-// LookupObject gives the handle of an object. It says ErrNoObject only of a connection that lives and whose objects are all
-// known; until then errIndexing, for which run waits.
+// LookupObject gives the handle of an object. It says ErrNoObject only of a connection that lives
+// and whose objects are all known; until then errIndexing, for which run waits.
 func (s *Session) LookupObject(id keyobject.ID) (pkcs11.ObjectHandle, error) {
 	if h, ok := s.gen.find(id); ok {
 		return h, nil
@@ -71,7 +71,8 @@ func (s *Session) LookupObject(id keyobject.ID) (pkcs11.ObjectHandle, error) {
 	return 0, fmt.Errorf("%w: CKA_ID %s", ckr.ErrNoObject, id)
 }
 
-// Remember makes a new token object known. When the connection was lost meanwhile, the next one's index may have missed it.
+// Remember makes a new token object known. When the connection was lost meanwhile, the next one's
+// index may have missed it.
 func (s *Session) Remember(id keyobject.ID, h pkcs11.ObjectHandle) error {
 	s.gen.remember(id, h)
 	if s.Lost() {

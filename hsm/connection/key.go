@@ -23,7 +23,8 @@ type Key interface {
 	TokenObject() keyobject.ID // the token object without which it can't be used
 }
 
-// Lookup gives the handle of a key, which stays valid until release. An operation looks up all it needs before it does anything.
+// Lookup gives the handle of a key, which stays valid until release. An operation looks up all it
+// needs before it does anything.
 func (s *Session) Lookup(k Key) (pkcs11.ObjectHandle, error) {
 	switch k := k.(type) {
 	case keyobject.ID:
@@ -42,10 +43,10 @@ func (s *Session) LookupPair(keys SealingKeys) (seal, wrap pkcs11.ObjectHandle, 
 	return seal, wrap, err
 }
 
-// WrappedKey is a key that was generated in the token, and is kept outside of it as AES-KWP of a wrapping key
-// (GenerateWrappingKey), so that a token can have more keys than it has room for. It is used through a session object that is as
-// sensitive and as little extractable as a token object; up to Config.HeldKeys of these are held. No memory but the token's ever
-// has the key.
+// WrappedKey is a key that was generated in the token, and is kept outside of it as AES-KWP of a
+// wrapping key (GenerateWrappingKey), so that a token can have more keys than it has room for. It
+// is used through a session object that is as sensitive and as little extractable as a token
+// object; up to Config.HeldKeys of these are held. No memory but the token's ever has the key.
 type WrappedKey struct {
 	Name    keyobject.ID // 16 random bytes that no other key has
 	Under   keyobject.ID // of the wrapping key
@@ -72,13 +73,20 @@ func (k WrappedKey) Template() ([]*pkcs11.Attribute, error) {
 	if k.Pair.Purpose == keyobject.UnwrapPair {
 		return nil, errors.New("a pair that unwraps is a token object")
 	}
-	return append(keyobject.PairTemplate(kt, k.Pair.Purpose, k.Pair.Purpose == keyobject.DecryptPair), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false)), nil
+	return append(
+		keyobject.PairTemplate(kt, k.Pair.Purpose, k.Pair.Purpose == keyobject.DecryptPair),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+	), nil
 }
 
-// UnwrapError is for a failure to unwrap. That the bytes are not the token's is no fault of any ciphertext.
+// UnwrapError is for a failure to unwrap. That the bytes are not the token's is no fault of any
+// ciphertext.
 func (k WrappedKey) UnwrapError(err error) error {
 	if errors.Is(err, ckr.ErrAuthentication) {
-		return fmt.Errorf("unwrap key %s: its stored bytes are not what token object %s has wrapped (%v)", k.Name, k.Under, err)
+		return fmt.Errorf(
+			"unwrap key %s: its stored bytes are not what token object %s has wrapped (%v)", k.Name, k.Under,
+			err,
+		)
 	}
 	return fmt.Errorf("unwrap key %s: %w", k.Name, err)
 }

@@ -1,9 +1,10 @@
-// Package connection keeps up the connection to one token: it loads the module, logs in, hands out sessions to calls with a
-// deadline each, and makes a new connection when one is lost. It finds the objects of keys: token objects by their id in an
-// index, wrapped keys in a cache of session objects.
+// Package connection keeps up the connection to one token: it loads the module, logs in, hands out
+// sessions to calls with a deadline each, and makes a new connection when one is lost. It finds the
+// objects of keys: token objects by their id in an index, wrapped keys in a cache of session
+// objects.
 //
-// What it protects: the PIN is tried once, since tokens lock after a few wrong ones. Nothing of a lost connection is used in
-// the next one, since a module may give old numbers to new handles.
+// What it protects: the PIN is tried once, since tokens lock after a few wrong ones. Nothing of a
+// lost connection is used in the next one, since a module may give old numbers to new handles.
 package connection
 
 import (
@@ -43,7 +44,8 @@ type Link struct {
 	closed bool  // guarded by mu: nothing may join done any more
 }
 
-// Open loads the module, logs in and starts to look after the connection. It takes Config.ConnectTimeout at most.
+// Open loads the module, logs in and starts to look after the connection. It takes
+// Config.ConnectTimeout at most.
 func Open(ctx context.Context, cfg Config) (*Link, error) {
 	if cfg.Label == "" && cfg.Serial == "" {
 		return nil, errors.New("open token: give the token's label or serial number")
@@ -97,7 +99,8 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 	return l, nil
 }
 
-// open loads the module and connects. It gives no connection, and no error, when that is left for later.
+// open loads the module and connects. It gives no connection, and no error, when that is left for
+// later.
 func (l *Link) open() (g *generation, err error) {
 	if l.lib, err = loadLibrary(l.cfg.Module, l.cfg.InitArguments, l.cfg.ModuleCommand); err != nil {
 		return nil, err
@@ -123,8 +126,8 @@ func (l *Link) join() bool {
 	return !l.closed
 }
 
-// Close ends the connection. Calls under way are waited for up to Config.CallTimeout; while one stays stuck the
-// module is left loaded.
+// Close ends the connection. Calls under way are waited for up to Config.CallTimeout; while one
+// stays stuck the module is left loaded.
 func (l *Link) Close() error {
 	l.mu.Lock()
 	again := l.closed
@@ -199,12 +202,16 @@ type Info struct {
 }
 
 func infoOf(i pkcs11.TokenInfo) Info {
-	return Info{Label: i.Label, Manufacturer: i.ManufacturerID, Model: i.Model, Serial: i.SerialNumber, Firmware: version(i.FirmwareVersion)}
+	return Info{
+		Label: i.Label, Manufacturer: i.ManufacturerID, Model: i.Model, Serial: i.SerialNumber,
+		Firmware: version(i.FirmwareVersion),
+	}
 }
 
 func version(v pkcs11.Version) string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
 
-// Tokens lists the initialised tokens that a module offers, without logging in. The arguments are those of Config.
+// Tokens lists the initialised tokens that a module offers, without logging in. The arguments are
+// those of Config.
 func Tokens(module, initArguments string, command []string) (tokens []Info, err error) {
 	lib, err := loadLibrary(module, initArguments, command)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// library is one loaded and initialised PKCS#11 module. C_Initialize and C_Finalize act on the whole process,
-// so there is one library a path and process, counted.
+// library is one loaded and initialised PKCS#11 module. C_Initialize and C_Finalize act on the
+// whole process, so there is one library a path and process, counted.
 type library struct {
 	source moduleSource
 	module cryptoki.Module
@@ -52,7 +52,8 @@ func (s moduleSource) load(command []string) (cryptoki.Module, error) {
 	return m, nil
 }
 
-// HostModule serves a PKCS#11 module to the process that has started this one with Config.ModuleCommand, and ends with it.
+// HostModule serves a PKCS#11 module to the process that has started this one with
+// Config.ModuleCommand, and ends with it.
 func HostModule() error { return cryptoki.Host() }
 
 var libraries = struct {
@@ -70,14 +71,22 @@ func loadLibrary(path, initArguments string, command []string) (*library, error)
 	}
 	for other := range libraries.loaded {
 		if source.command == "" && other.command == "" && source.path == other.path {
-			return nil, fmt.Errorf("load PKCS#11 module %s: it was initialised with other arguments: all tokens of a module need the same init_arguments", source.path)
+			return nil, fmt.Errorf(
+				"load PKCS#11 module %s: it was initialised with other arguments: "+
+					"all tokens of a module need the same init_arguments",
+				source.path,
+			)
 		}
 	}
 	module, err := source.load(command)
 	if err != nil {
 		return nil, err
 	}
-	l := &library{source: source, module: module, refs: 1, live: map[*generation]struct{}{}, staleSessions: staleSessions{owners: map[pkcs11.SessionHandle]*generation{}}, locks: session.NewLocks()}
+	l := &library{
+		source: source, module: module, refs: 1, live: map[*generation]struct{}{},
+		staleSessions: staleSessions{owners: map[pkcs11.SessionHandle]*generation{}},
+		locks:         session.NewLocks(),
+	}
 	libraries.loaded[source] = l
 	return l, nil
 }
@@ -116,8 +125,9 @@ func (l *library) unused() bool {
 	return len(l.live) == 0
 }
 
-// findSlot gives the slot of the token with this label and serial number; an empty one matches all. Slots are
-// numbered anew by reboots and failovers, so they are never remembered. Blanks behind a label are padding.
+// findSlot gives the slot of the token with this label and serial number; an empty one matches all.
+// Slots are numbered anew by reboots and failovers, so they are never remembered. Blanks behind a
+// label are padding.
 func (l *library) findSlot(label, serial string) (uint, pkcs11.TokenInfo, error) {
 	label, serial = strings.TrimRight(label, " "), strings.TrimRight(serial, " ")
 	slots, err := l.module.Slots()
@@ -137,8 +147,12 @@ func (l *library) findSlot(label, serial string) (uint, pkcs11.TokenInfo, error)
 	}
 	switch {
 	case len(matches) == 0:
-		return 0, found, &ckr.Error{Call: fmt.Sprintf("find token (label %q, serial %q; see verenc doctor for the tokens there are)",
-			label, serial), RV: pkcs11.CKR_TOKEN_NOT_PRESENT, Kind: ckr.ErrUnavailable}
+		return 0, found, &ckr.Error{
+			Call: fmt.Sprintf("find token (label %q, serial %q; see verenc doctor for the tokens there are)",
+				label, serial),
+			RV:   pkcs11.CKR_TOKEN_NOT_PRESENT,
+			Kind: ckr.ErrUnavailable,
+		}
 	case len(matches) > 1:
 		return 0, found, fmt.Errorf("find token: %d tokens have label %q and serial %q: give the serial number of one",
 			len(matches), label, serial)

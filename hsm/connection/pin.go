@@ -50,7 +50,8 @@ func (p *pin) end(err error) {
 	}
 }
 
-// checkPIN refuses what an editor or a copy has put around a PIN, before the token counts it as a wrong one.
+// checkPIN refuses what an editor or a copy has put around a PIN, before the token counts it as a
+// wrong one.
 func checkPIN(pin string) error {
 	problem := ""
 	switch {
@@ -72,8 +73,8 @@ func checkPIN(pin string) error {
 // errPINText is for a PIN that no token is asked for.
 var errPINText = ckr.OfKind(ckr.ErrPIN, "the PIN can't be right")
 
-// checkPINFlags reads what the token says of its user PIN before it is tried (CK_TOKEN_INFO.flags, PKCS#11 v3.1 section
-// 3.2). notice is what an operator should know although the PIN is tried.
+// checkPINFlags reads what the token says of its user PIN before it is tried (CK_TOKEN_INFO.flags,
+// PKCS#11 v3.1 section 3.2). notice is what an operator should know although the PIN is tried.
 func checkPINFlags(info pkcs11.TokenInfo, force bool) (notice string, err error) {
 	refuse := func(text string) error { return ckr.OfKind(ckr.ErrPIN, text) }
 	switch f := info.Flags; {
@@ -82,7 +83,10 @@ func checkPINFlags(info pkcs11.TokenInfo, force bool) (notice string, err error)
 	case f&pkcs11.CKF_LOGIN_REQUIRED != 0 && f&pkcs11.CKF_USER_PIN_INITIALIZED == 0:
 		return "", refuse("the token has no user PIN yet: set it as its security officer, with the HSM's tools")
 	case f&pkcs11.CKF_USER_PIN_FINAL_TRY != 0 && !force:
-		return "", refuse("one more wrong PIN locks the token, so the PIN was not tried: make sure that it is right, and start once with --force-pin")
+		return "", refuse(
+			"one more wrong PIN locks the token, so the PIN was not tried: " +
+				"make sure that it is right, and start once with --force-pin",
+		)
 	case f&pkcs11.CKF_USER_PIN_FINAL_TRY != 0:
 		return "one more wrong PIN locks the token; trying it since --force-pin says so", nil
 	case f&pkcs11.CKF_USER_PIN_COUNT_LOW != 0:
@@ -93,13 +97,15 @@ func checkPINFlags(info pkcs11.TokenInfo, force bool) (notice string, err error)
 
 // explainLogin says what to do about a C_Login that failed.
 func explainLogin(err error) error {
+	const correct = "correct the PIN; it is not tried again, since a few wrong ones lock the token"
+	const reset = "as the token's security officer, with the HSM's tools"
 	cures := map[pkcs11.Error]string{
-		pkcs11.CKR_PIN_INCORRECT:            "correct the PIN; it is not tried again, since a few wrong ones lock the token",
-		pkcs11.CKR_PIN_INVALID:              "correct the PIN; it is not tried again, since a few wrong ones lock the token",
+		pkcs11.CKR_PIN_INCORRECT:            correct,
+		pkcs11.CKR_PIN_INVALID:              correct,
 		pkcs11.CKR_PIN_LEN_RANGE:            "the PIN is shorter or longer than the token's PINs: correct it",
-		pkcs11.CKR_PIN_LOCKED:               "the user PIN is locked: reset it as the token's security officer, with the HSM's tools",
+		pkcs11.CKR_PIN_LOCKED:               "the user PIN is locked: reset it " + reset,
 		pkcs11.CKR_PIN_EXPIRED:              "the PIN has expired: change it with the HSM's tools",
-		pkcs11.CKR_USER_PIN_NOT_INITIALIZED: "the token has no user PIN yet: set it as its security officer, with the HSM's tools",
+		pkcs11.CKR_USER_PIN_NOT_INITIALIZED: "the token has no user PIN yet: set it " + reset,
 	}
 	var e *ckr.Error
 	if errors.As(err, &e) && cures[e.RV] != "" {

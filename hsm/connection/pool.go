@@ -58,8 +58,8 @@ func (g *generation) session() (*Session, error) {
 	return nil, err
 }
 
-// put gives a session back, or closes it when it is broken. The sessions of a lost connection are left to close, and after
-// it they are stale.
+// put gives a session back, or closes it when it is broken. The sessions of a lost connection are
+// left to close, and after it they are stale.
 func (s *Session) put() {
 	g := s.gen
 	g.mu.Lock()
@@ -95,10 +95,12 @@ func (g *generation) restore() {
 	}
 }
 
-// restoreAfter is how many sessions are given back before the token is asked again for one more than it has allowed.
+// restoreAfter is how many sessions are given back before the token is asked again for one more
+// than it has allowed.
 const restoreAfter = 1000
 
-// withhold takes the caller's place away for good, or until the token is asked again. One place is left in any case.
+// withhold takes the caller's place away for good, or until the token is asked again. One place is
+// left in any case.
 func (g *generation) withhold() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -139,11 +141,12 @@ func inSession[T any](l *Link, g *generation, f func(s *Session) (T, error)) (v 
 
 // harmless tells of errors that leave the session as good as before.
 func harmless(err error) bool {
-	return errors.Is(err, ckr.ErrAuthentication) || errors.Is(err, ckr.ErrMaterial) || errors.Is(err, ckr.ErrNoObject) || safeToRestart(err)
+	return errors.Is(err, ckr.ErrAuthentication) || errors.Is(err, ckr.ErrMaterial) ||
+		errors.Is(err, ckr.ErrNoObject) || safeToRestart(err)
 }
 
-// oneSession tells of errors that may mean one session, or one call, and not the whole connection: a token may answer
-// CKR_DEVICE_ERROR for a mechanism that it does not like.
+// oneSession tells of errors that may mean one session, or one call, and not the whole connection:
+// a token may answer CKR_DEVICE_ERROR for a mechanism that it does not like.
 func oneSession(err error) bool {
 	return ckr.Has(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_DEVICE_ERROR)
 }

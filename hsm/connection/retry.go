@@ -10,10 +10,11 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// Run gives f a session and waits for it until the deadline. C calls can't be cancelled: past the deadline the
-// caller gets ErrTimeout, while the goroutine inside the module keeps the session to itself until it comes back,
-// and wipes the result that nobody takes. So f must share no memory with its caller that either writes later. f is called
-// again when it has done nothing yet, since it lacked a session or the index, or the token had closed its idle session.
+// Run gives f a session and waits for it until the deadline. C calls can't be cancelled: past the
+// deadline the caller gets ErrTimeout, while the goroutine inside the module keeps the session to
+// itself until it comes back, and wipes the result that nobody takes. So f must share no memory
+// with its caller that either writes later. f is called again when it has done nothing yet, since
+// it lacked a session or the index, or the token had closed its idle session.
 //
 // A caller that goes away (ctx) stops waiting for a session, but not for a call under way.
 func Run[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
@@ -35,7 +36,9 @@ func RunLong[T any](ctx context.Context, l *Link, f func(s *Session) (T, error))
 	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout}, nil, f)
 }
 
-func runBounded[T any](ctx context.Context, l *Link, b bounds, secret []byte, f func(s *Session) (T, error)) (v T, err error) {
+func runBounded[T any](
+	ctx context.Context, l *Link, b bounds, secret []byte, f func(s *Session) (T, error),
+) (v T, err error) {
 	timer := time.NewTimer(b.timeout)
 	defer timer.Stop()
 	for {
@@ -87,7 +90,8 @@ func (l *Link) beforeRestart(ctx context.Context, g *generation, why error, dead
 
 // counted counts a failure that is the token's.
 func (l *Link) counted(err error) error {
-	if err != nil && !errors.Is(err, ckr.ErrAuthentication) && !errors.Is(err, ckr.ErrMaterial) && !errors.Is(err, ckr.ErrUnsupported) {
+	if err != nil && !errors.Is(err, ckr.ErrAuthentication) && !errors.Is(err, ckr.ErrMaterial) &&
+		!errors.Is(err, ckr.ErrUnsupported) {
 		l.stats.failures.Add(1)
 	}
 	return err

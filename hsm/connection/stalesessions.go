@@ -9,14 +9,15 @@ import (
 	"github.com/verenc/kms/hsm/ckr"
 )
 
-// staleSessions are sessions of lost connections that are still to be closed. After a loss a module may give their numbers to new
-// sessions, so what is closed must be known to be the old one: no session may be opening meanwhile.
+// staleSessions are sessions of lost connections that are still to be closed. After a loss a module
+// may give their numbers to new sessions, so what is closed must be known to be the old one: no
+// session may be opening meanwhile.
 type staleSessions struct {
 	mu      sync.Mutex
 	owners  map[pkcs11.SessionHandle]*generation // guarded by mu: of all sessions that this process has opened
 	waiting []staleSession                       // guarded by mu
 	opening int                                  // guarded by mu
-	closing chan struct{}                        // guarded by mu: closed when the closing of a stale session is over; nil when there is none
+	closing chan struct{}                        // guarded by mu: closed when a stale session has been closed; else nil
 }
 
 type staleSession struct {
@@ -24,7 +25,8 @@ type staleSession struct {
 	of     *generation
 }
 
-// closeWait is how long the closing of a stale session keeps new sessions waiting: after that it is inside the module for certain.
+// closeWait is how long the closing of a stale session keeps new sessions waiting: after that it is
+// inside the module for certain.
 const closeWait = 100 * time.Millisecond
 
 func (x *staleSessions) add(h pkcs11.SessionHandle, g *generation) {

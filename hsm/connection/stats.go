@@ -8,12 +8,13 @@ type Stats struct {
 	Busy     int // in use now
 	Held     int // wrapped keys with a session object now
 	Objects  int // token objects with a CKA_ID like ours
-	// FreeMemory and TotalMemory are the token's own word of its room for private objects in bytes, 0 when it does not say.
+	// FreeMemory and TotalMemory are the token's own word of its room for private objects in bytes,
+	// 0 when it does not say.
 	FreeMemory, TotalMemory uint64
 	Stuck                   int    // calls past their deadline, still inside the module
 	Waits                   uint64 // calls that had to wait for a session
 	Timeouts                uint64
-	Failures                uint64 // calls that ended in an error other than ErrAuthentication, ErrMaterial and ErrUnsupported
+	Failures                uint64 // calls that failed, but for ErrAuthentication, ErrMaterial and ErrUnsupported
 	Connections             uint64
 	// Reinitializations are those of the module: C_Finalize and C_Initialize, or a new process.
 	Reinitializations uint64

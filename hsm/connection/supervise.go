@@ -23,8 +23,9 @@ func (l *Link) report(g *generation, err error) {
 	l.lost <- g
 }
 
-// supervise makes a new connection whenever one is lost, with growing pauses. A refused PIN ends it: the PIN is
-// tried once, since tokens lock. In between it keeps the connection from falling asleep. absent tells that there is none yet.
+// supervise makes a new connection whenever one is lost, with growing pauses. A refused PIN ends
+// it: the PIN is tried once, since tokens lock. In between it keeps the connection from falling
+// asleep. absent tells that there is none yet.
 func (l *Link) supervise(ctx context.Context, absent bool) {
 	defer l.done.Done()
 	if absent && !l.reconnect(ctx) {
@@ -57,11 +58,13 @@ func (l *Link) supervise(ctx context.Context, absent bool) {
 	}
 }
 
-// drain is how long the calls of a lost connection have to come back. What stays longer is inside the module for certain: its
-// handles are not to be used by a call again that meets new handles of the same numbers.
+// drain is how long the calls of a lost connection have to come back. What stays longer is inside
+// the module for certain: its handles are not to be used by a call again that meets new handles of
+// the same numbers.
 const drain = 500 * time.Millisecond
 
-// retire waits for the users of a lost connection and closes its sessions. Neither keeps the next connection waiting for long.
+// retire waits for the users of a lost connection and closes its sessions. Neither keeps the next
+// connection waiting for long.
 func (l *Link) retire(ctx context.Context, g *generation) {
 	timer := time.NewTimer(min(drain, l.cfg.CallTimeout))
 	defer timer.Stop()
@@ -73,7 +76,8 @@ func (l *Link) retire(ctx context.Context, g *generation) {
 	_, _ = bounded(l, drain, ctx.Done(), func() (struct{}, error) { g.close(); return struct{}{}, nil }, ignore)
 }
 
-// touch uses the keeper, since some tokens close what is idle, and a loss is better known before there is a request.
+// touch uses the keeper, since some tokens close what is idle, and a loss is better known before
+// there is a request.
 func (l *Link) touch(g *generation) {
 	_, err := bounded(l, l.cfg.CallTimeout, g.Gone(), func() (struct{}, error) {
 		_, err := g.KeeperSession().Random(1)
@@ -91,9 +95,9 @@ func (l *Link) touch(g *generation) {
 	}
 }
 
-// reconnect tries until there is a connection, the PIN is refused, or ctx ends. An attempt that hangs is left behind; there
-// are no more than MaxStuck of them. After an attempt that failed the module is initialised anew: many modules of network
-// HSMs find back to them in no other way.
+// reconnect tries until there is a connection, the PIN is refused, or ctx ends. An attempt that
+// hangs is left behind; there are no more than MaxStuck of them. After an attempt that failed the
+// module is initialised anew: many modules of network HSMs find back to them in no other way.
 func (l *Link) reconnect(ctx context.Context) bool {
 	var trusted time.Time // when the module could last be initialised, or need not be
 	for rest := l.cfg.RetryMin; ; rest = l.longer(rest) {
@@ -124,11 +128,12 @@ func (l *Link) reconnect(ctx context.Context) bool {
 	}
 }
 
-// restartWait is how long restart waits for calls inside the module: retire has waited for them already.
+// restartWait is how long restart waits for calls inside the module: retire has waited for them
+// already.
 const restartWait = 20 * time.Millisecond
 
-// restart initialises the module anew, unless other tokens of it are connected and it says that it is initialised. Its
-// error means that the module can't be brought back within this process.
+// restart initialises the module anew, unless other tokens of it are connected and it says that it
+// is initialised. Its error means that the module can't be brought back within this process.
 func (l *Link) restart(ctx context.Context, seen uint64, why error) error {
 	if !l.lib.unused() && !ckr.Has(why, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) && !l.lib.module.Gone() {
 		return nil

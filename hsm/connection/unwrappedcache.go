@@ -11,9 +11,11 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// unwrappedCache has the session objects that wrapped keys are used through, as many as Config.HeldKeys; the one that was not used for
-// the longest time goes first. They belong to the keeper's session, so that they last as long as the connection, and are seen from
-// all others (PKCS#11 v2.40 section 2.4). None is destroyed while a call uses it: a token may give its handle to another object.
+// unwrappedCache has the session objects that wrapped keys are used through, as many as
+// Config.HeldKeys; the one that was not used for the longest time goes first. They belong to the
+// keeper's session, so that they last as long as the connection, and are seen from all others
+// (PKCS#11 v2.40 section 2.4). None is destroyed while a call uses it: a token may give its handle
+// to another object.
 type unwrappedCache struct {
 	mu      sync.Mutex
 	keys    *simplelru.LRU[keyobject.ID, *unwrappedKey] // guarded by mu
@@ -31,11 +33,14 @@ type unwrappedKey struct {
 
 func newUnwrappedCache(size int) *unwrappedCache {
 	h := &unwrappedCache{}
-	h.keys, _ = simplelru.NewLRU(max(size, 1), func(_ keyobject.ID, k *unwrappedKey) { h.evicted = append(h.evicted, k) }) // fails for no size only
+	// Fails for no size only.
+	h.keys, _ = simplelru.NewLRU(max(size, 1),
+		func(_ keyobject.ID, k *unwrappedKey) { h.evicted = append(h.evicted, k) })
 	return h
 }
 
-// take gives the held key with its user counted in, and those to destroy. isNew tells that it is the caller's to make ready.
+// take gives the held key with its user counted in, and those to destroy. isNew tells that it is
+// the caller's to make ready.
 func (h *unwrappedCache) take(name keyobject.ID) (k *unwrappedKey, isNew bool, destroy []pkcs11.ObjectHandle) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -48,7 +53,8 @@ func (h *unwrappedCache) take(name keyobject.ID) (k *unwrappedKey, isNew bool, d
 	return k, !ok, h.unused()
 }
 
-// unused are the evicted keys that nobody uses; the others go with their last user. The caller holds mu.
+// unused are the evicted keys that nobody uses; the others go with their last user. The caller
+// holds mu.
 func (h *unwrappedCache) unused() (destroy []pkcs11.ObjectHandle) {
 	for _, k := range h.evicted {
 		if k.gone = true; k.users == 0 && k.err == nil {
@@ -67,7 +73,8 @@ func (h *unwrappedCache) forget(name keyobject.ID) (destroy []pkcs11.ObjectHandl
 	return h.unused()
 }
 
-// fail makes a key ready that could not be unwrapped: who waits for it fails too, and the next call tries again.
+// fail makes a key ready that could not be unwrapped: who waits for it fails too, and the next call
+// tries again.
 func (h *unwrappedCache) fail(name keyobject.ID, k *unwrappedKey, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -97,7 +104,8 @@ func (h *unwrappedCache) count() int {
 	return h.keys.Len()
 }
 
-// Hold gives the handle of a wrapped key, unwrapping it if it is not held. It stays valid until release.
+// Hold gives the handle of a wrapped key, unwrapping it if it is not held. It stays valid until
+// release.
 func (s *Session) Hold(k WrappedKey) (pkcs11.ObjectHandle, error) {
 	key, isNew, destroy := s.gen.unwrapped.take(k.Name)
 	s.uses = append(s.uses, key)
@@ -142,8 +150,10 @@ func (s *Session) unwrapHeld(k WrappedKey) (h pkcs11.ObjectHandle, err error) {
 		return err
 	})
 	if err != nil {
-		if ckr.Has(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED) {
-			_ = s.DestroyUnreported(k.Name) // these do not say that nothing was made; if it fails, the object goes with the connection
+		if ckr.Has(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED,
+			pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED) {
+			// These do not say that nothing was made; if it fails, the object goes with the connection.
+			_ = s.DestroyUnreported(k.Name)
 		}
 		return 0, k.UnwrapError(err)
 	}
@@ -155,7 +165,8 @@ func (s *Session) release() {
 	if len(s.uses) == 0 {
 		return
 	}
-	_ = s.DestroyAll(s.gen.unwrapped.leave(s.uses)) // the session is closed when it fails; the object goes with the connection
+	// The session is closed when it fails; the object goes with the connection.
+	_ = s.DestroyAll(s.gen.unwrapped.leave(s.uses))
 	s.uses = nil
 }
 

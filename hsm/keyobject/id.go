@@ -1,5 +1,6 @@
-// Package keyobject says what keys are as objects of a token: their ids, types and purposes, the templates that they are made
-// from, and how their public and private halves are encoded outside of it. It is pure: it calls no token.
+// Package keyobject says what keys are as objects of a token: their ids, types and purposes, the
+// templates that they are made from, and how their public and private halves are encoded outside of
+// it. It is pure: it calls no token.
 package keyobject
 
 import (

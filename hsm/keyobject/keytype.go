@@ -10,8 +10,9 @@ import (
 // Type is the algorithm and the size of a key pair.
 type Type int
 
-// Key types. The curves are those of NIST SP 800-186, SEC 2 (secp256k1) and RFC 8032 (Ed25519), the parameter sets
-// those of FIPS 204 section 4 and FIPS 203 section 8. ML-DSA and ML-KEM keys are neither imported nor wrapped.
+// Key types. The curves are those of NIST SP 800-186, SEC 2 (secp256k1) and RFC 8032 (Ed25519), the
+// parameter sets those of FIPS 204 section 4 and FIPS 203 section 8. ML-DSA and ML-KEM keys are
+// neither imported nor wrapped.
 const (
 	RSA2048 Type = iota + 1
 	RSA3072
@@ -29,7 +30,8 @@ const (
 	MLKEM1024
 )
 
-// PKCS#11 values that the library has no names for: v3.0 for Ed25519, v3.2 for ML-DSA and ML-KEM, and the working draft of v3.3 for μ.
+// PKCS#11 values that the library has no names for: v3.0 for Ed25519, v3.2 for ML-DSA and ML-KEM,
+// and the working draft of v3.3 for μ.
 const (
 	CKKECEdwards           = 0x40
 	CKMECEdwardsKeyPairGen = 0x1055
@@ -80,20 +82,59 @@ var (
 )
 
 var keyTypes = map[Type]*TypeInfo{
-	RSA2048:   {Name: "RSA-2048", Kind: pkcs11.CKK_RSA, Generate: pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, Size: 256, Algorithm: oidRSA},
-	RSA3072:   {Name: "RSA-3072", Kind: pkcs11.CKK_RSA, Generate: pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, Size: 384, Algorithm: oidRSA},
-	RSA4096:   {Name: "RSA-4096", Kind: pkcs11.CKK_RSA, Generate: pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, Size: 512, Algorithm: oidRSA},
-	P256:      {Name: "P-256", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 32, Algorithm: OIDEC, Curve: asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}},
-	P384:      {Name: "P-384", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 48, Algorithm: OIDEC, Curve: asn1.ObjectIdentifier{1, 3, 132, 0, 34}},
-	P521:      {Name: "P-521", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 66, Algorithm: OIDEC, Curve: asn1.ObjectIdentifier{1, 3, 132, 0, 35}},
-	Secp256k1: {Name: "secp256k1", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 32, Algorithm: OIDEC, Curve: asn1.ObjectIdentifier{1, 3, 132, 0, 10}},
-	Ed25519:   {Name: "Ed25519", Kind: CKKECEdwards, Generate: CKMECEdwardsKeyPairGen, Size: 32, Algorithm: oidEd25519},
-	MLDSA44:   {Name: "ML-DSA-44", Kind: CKKMLDSA, Generate: CKMMLDSAKeyPairGen, Size: 1312, Algorithm: oidMLDSA44, ParameterSet: ckpMLDSA44, Output: 2420},
-	MLDSA65:   {Name: "ML-DSA-65", Kind: CKKMLDSA, Generate: CKMMLDSAKeyPairGen, Size: 1952, Algorithm: oidMLDSA65, ParameterSet: ckpMLDSA65, Output: 3309},
-	MLDSA87:   {Name: "ML-DSA-87", Kind: CKKMLDSA, Generate: CKMMLDSAKeyPairGen, Size: 2592, Algorithm: oidMLDSA87, ParameterSet: ckpMLDSA87, Output: 4627},
-	MLKEM512:  {Name: "ML-KEM-512", Kind: CKKMLKEM, Generate: CKMMLKEMKeyPairGen, Size: 800, Algorithm: oidMLKEM512, ParameterSet: ckpMLKEM512, Output: 768},
-	MLKEM768:  {Name: "ML-KEM-768", Kind: CKKMLKEM, Generate: CKMMLKEMKeyPairGen, Size: 1184, Algorithm: oidMLKEM768, ParameterSet: ckpMLKEM768, Output: 1088},
-	MLKEM1024: {Name: "ML-KEM-1024", Kind: CKKMLKEM, Generate: CKMMLKEMKeyPairGen, Size: 1568, Algorithm: oidMLKEM1024, ParameterSet: ckpMLKEM1024, Output: 1568},
+	RSA2048: {
+		Name: "RSA-2048", Kind: pkcs11.CKK_RSA, Generate: pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, Size: 256,
+		Algorithm: oidRSA,
+	},
+	RSA3072: {
+		Name: "RSA-3072", Kind: pkcs11.CKK_RSA, Generate: pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, Size: 384,
+		Algorithm: oidRSA,
+	},
+	RSA4096: {
+		Name: "RSA-4096", Kind: pkcs11.CKK_RSA, Generate: pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, Size: 512,
+		Algorithm: oidRSA,
+	},
+	P256: {
+		Name: "P-256", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 32, Algorithm: OIDEC,
+		Curve: asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7},
+	},
+	P384: {
+		Name: "P-384", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 48, Algorithm: OIDEC,
+		Curve: asn1.ObjectIdentifier{1, 3, 132, 0, 34},
+	},
+	P521: {
+		Name: "P-521", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 66, Algorithm: OIDEC,
+		Curve: asn1.ObjectIdentifier{1, 3, 132, 0, 35},
+	},
+	Secp256k1: {
+		Name: "secp256k1", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 32,
+		Algorithm: OIDEC, Curve: asn1.ObjectIdentifier{1, 3, 132, 0, 10},
+	},
+	Ed25519: {Name: "Ed25519", Kind: CKKECEdwards, Generate: CKMECEdwardsKeyPairGen, Size: 32, Algorithm: oidEd25519},
+	MLDSA44: {
+		Name: "ML-DSA-44", Kind: CKKMLDSA, Generate: CKMMLDSAKeyPairGen, Size: 1312, Algorithm: oidMLDSA44,
+		ParameterSet: ckpMLDSA44, Output: 2420,
+	},
+	MLDSA65: {
+		Name: "ML-DSA-65", Kind: CKKMLDSA, Generate: CKMMLDSAKeyPairGen, Size: 1952, Algorithm: oidMLDSA65,
+		ParameterSet: ckpMLDSA65, Output: 3309,
+	},
+	MLDSA87: {
+		Name: "ML-DSA-87", Kind: CKKMLDSA, Generate: CKMMLDSAKeyPairGen, Size: 2592, Algorithm: oidMLDSA87,
+		ParameterSet: ckpMLDSA87, Output: 4627,
+	},
+	MLKEM512: {
+		Name: "ML-KEM-512", Kind: CKKMLKEM, Generate: CKMMLKEMKeyPairGen, Size: 800, Algorithm: oidMLKEM512,
+		ParameterSet: ckpMLKEM512, Output: 768,
+	},
+	MLKEM768: {
+		Name: "ML-KEM-768", Kind: CKKMLKEM, Generate: CKMMLKEMKeyPairGen, Size: 1184, Algorithm: oidMLKEM768,
+		ParameterSet: ckpMLKEM768, Output: 1088,
+	},
+	MLKEM1024: {
+		Name: "ML-KEM-1024", Kind: CKKMLKEM, Generate: CKMMLKEMKeyPairGen, Size: 1568,
+		Algorithm: oidMLKEM1024, ParameterSet: ckpMLKEM1024, Output: 1568,
+	},
 }
 
 func (k Type) String() string {

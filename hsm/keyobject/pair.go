@@ -18,7 +18,8 @@ const (
 	DecapsulatePair                        // ML-KEM only, CKA_DECAPSULATE
 )
 
-// Pair describes a key pair. Its token object is the private key alone; the public key is the caller's to keep.
+// Pair describes a key pair. Its token object is the private key alone; the public key is the
+// caller's to keep.
 type Pair struct {
 	ID      ID
 	Label   string // CKA_LABEL, for people
@@ -81,9 +82,14 @@ func PublicTemplate(kt *TypeInfo) []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),
 	}
 	if kt.RSA() {
-		return append(template,
+		return append(
+			template,
 			pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, 8*kt.Size),
-			pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{rsaExponent >> 16, rsaExponent >> 8 & 0xff, rsaExponent & 0xff}))
+			pkcs11.NewAttribute(
+				pkcs11.CKA_PUBLIC_EXPONENT,
+				[]byte{rsaExponent >> 16, rsaExponent >> 8 & 0xff, rsaExponent & 0xff},
+			),
+		)
 	}
 	if kt.ParameterSet != 0 {
 		return append(template, pkcs11.NewAttribute(ckaParameterSet, kt.ParameterSet))
@@ -93,7 +99,10 @@ func PublicTemplate(kt *TypeInfo) []*pkcs11.Attribute {
 
 // VerifierTemplate is an ML-DSA public key that verifies.
 func VerifierTemplate(k *TypeInfo, public []byte) []*pkcs11.Attribute {
-	return append(PublicTemplate(k), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, public))
+	return append(
+		PublicTemplate(k), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE, public),
+	)
 }
 
 const rsaExponent = 65537 // NIST FIPS 186-5 appendix A.1.1: the smallest one allowed

@@ -30,8 +30,8 @@ type ecPrivateKey struct {
 	PublicKey  asn1.BitString        `asn1:"optional,explicit,tag:1"`
 }
 
-// ParsePKCS8 gives the private key of a curve as PKCS#11 has it, k.size bytes that the caller clears, and its public key.
-// crypto/x509 would do for all but secp256k1.
+// ParsePKCS8 gives the private key of a curve as PKCS#11 has it, k.size bytes that the caller
+// clears, and its public key. crypto/x509 would do for all but secp256k1.
 func (k *TypeInfo) ParsePKCS8(der []byte) (private, public []byte, err error) {
 	var info privateKeyInfo
 	rest, err := asn1.Unmarshal(der, &info)
@@ -110,7 +110,8 @@ func (k *TypeInfo) publicOf(private []byte) ([]byte, error) {
 	return key.PublicKey().Bytes(), nil
 }
 
-// TrimDER cuts off what AES-KWP has padded a DER SEQUENCE with: less than 8 zeros, which SoftHSM before 2.7.0 leaves on.
+// TrimDER cuts off what AES-KWP has padded a DER SEQUENCE with: less than 8 zeros, which SoftHSM
+// before 2.7.0 leaves on.
 func TrimDER(padded []byte) ([]byte, error) {
 	var sequence asn1.RawValue
 	padding, err := asn1.Unmarshal(padded, &sequence)
@@ -124,5 +125,6 @@ func TrimDER(padded []byte) ([]byte, error) {
 	return padded[:n:n], nil
 }
 
-// PrivateKeyBound is more than any private key's PKCS#8 takes, in bytes: that of RSA-4096 takes 2.4 KiB.
+// PrivateKeyBound is more than any private key's PKCS#8 takes, in bytes: that of RSA-4096 takes 2.4
+// KiB.
 const PrivateKeyBound = 4096

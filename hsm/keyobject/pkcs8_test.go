@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// FuzzParsePKCS8: what is taken is a key whose public key is on the curve, and is taken by no other type.
+// FuzzParsePKCS8: what is taken is a key whose public key is on the curve, and is taken by no other
+// type.
 func FuzzParsePKCS8(f *testing.F) {
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

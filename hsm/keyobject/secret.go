@@ -7,12 +7,12 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Purpose says what a secret key may do in the token. No key may do more than one of these: a key that both
-// wraps and decrypts would let anyone with a session read what it wraps.
+// Purpose says what a secret key may do in the token. No key may do more than one of these: a key
+// that both wraps and decrypts would let anyone with a session read what it wraps.
 type Purpose int
 
-// Purposes of a secret key. A MAC key is a generic secret as long as the output of its hash, which RFC 2104 section 3 calls
-// the least that is not discouraged.
+// Purposes of a secret key. A MAC key is a generic secret as long as the output of its hash, which
+// RFC 2104 section 3 calls the least that is not discouraged.
 const (
 	Seal   Purpose = iota + 1 // AES-256, CKA_ENCRYPT and CKA_DECRYPT
 	Wrap                      // AES-256, CKA_WRAP and CKA_UNWRAP

@@ -11,8 +11,9 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 )
 
-// SubjectPublicKeyInfo is RFC 5280 section 4.1, for the curves (RFC 5480 section 2, RFC 8410 section 4) and
-// ML-DSA and ML-KEM (RFC 9881 and RFC 9935, section 4). It is made here because crypto/x509 does not know all of them.
+// SubjectPublicKeyInfo is RFC 5280 section 4.1, for the curves (RFC 5480 section 2, RFC 8410
+// section 4) and ML-DSA and ML-KEM (RFC 9881 and RFC 9935, section 4). It is made here because
+// crypto/x509 does not know all of them.
 type SubjectPublicKeyInfo struct {
 	Algorithm pkix.AlgorithmIdentifier
 	PublicKey asn1.BitString
@@ -25,7 +26,8 @@ func ParsePublicKeyInfo(spki []byte) (info SubjectPublicKeyInfo, err error) {
 	return info, nil
 }
 
-// MarshalPoint gives the SubjectPublicKeyInfo of a point in the curve's encoding, or of a public key of ML-DSA or ML-KEM.
+// MarshalPoint gives the SubjectPublicKeyInfo of a point in the curve's encoding, or of a public
+// key of ML-DSA or ML-KEM.
 func (k *TypeInfo) MarshalPoint(point []byte) ([]byte, error) {
 	if err := k.CheckPoint(point); err != nil {
 		return nil, err
@@ -40,8 +42,9 @@ func (k *TypeInfo) MarshalPoint(point []byte) ([]byte, error) {
 	return asn1.Marshal(info)
 }
 
-// CheckPoint tells whether a public key is one: an uncompressed point 04 | X | Y on the curve (SEC 1 section 2.3.3), or
-// the bytes of RFC 8032 section 5.1.5, FIPS 204 section 7.2 or FIPS 203 section 7.1, whose length is all that is checked.
+// CheckPoint tells whether a public key is one: an uncompressed point 04 | X | Y on the curve (SEC
+// 1 section 2.3.3), or the bytes of RFC 8032 section 5.1.5, FIPS 204 section 7.2 or FIPS 203
+// section 7.1, whose length is all that is checked.
 func (k *TypeInfo) CheckPoint(point []byte) error {
 	if k.Curve == nil {
 		if len(point) != k.Size {

@@ -1,4 +1,5 @@
-// Package profile has the profiles of vendors: what their tokens do otherwise than PKCS#11 says, as data.
+// Package profile has the profiles of vendors: what their tokens do otherwise than PKCS#11 says, as
+// data.
 package profile
 
 import (
@@ -11,14 +12,16 @@ import (
 	"github.com/verenc/kms/hsm/cryptoki"
 )
 
-// Profile is how a family of tokens differs from PKCS#11 v2.40 as this package uses it. What is not declared here is the same
-// for all; what a token can and can't do is for SelfTest to find out.
+// Profile is how a family of tokens differs from PKCS#11 v2.40 as this package uses it. What is not
+// declared here is the same for all; what a token can and can't do is for SelfTest to find out.
 //
-// All but softhsm is as the vendors' documentation has it, named beside each; softhsm/faults imitates the restrictions.
-// Mechanisms of AES-KWP and sources of initialisation vectors are proved, not declared.
+// All but softhsm is as the vendors' documentation has it, named beside each; softhsm/faults
+// imitates the restrictions. Mechanisms of AES-KWP and sources of initialisation vectors are
+// proved, not declared.
 type Profile struct {
 	name string
-	// A token is recognised by how its manufacturer or its model begins (CK_TOKEN_INFO). None: only by Config.Profile.
+	// A token is recognised by how its manufacturer or its model begins (CK_TOKEN_INFO). None: only
+	// by Config.Profile.
 	manufacturers, models []string
 
 	vendorKWP   []uint          // mechanisms of the vendor's own that may be AES-KWP, to be proved as all others
@@ -74,7 +77,9 @@ func (p *Profile) Allowed(template []*pkcs11.Attribute) []*pkcs11.Attribute {
 			omit = slices.Concat(omit, p.omitOf[cryptoki.Ulong(a.Value)])
 		}
 	}
-	template = slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return slices.Contains(omit, a.Type) })
+	template = slices.DeleteFunc(
+		slices.Clone(template), func(a *pkcs11.Attribute) bool { return slices.Contains(omit, a.Type) },
+	)
 	for i, a := range template {
 		if p.allPrivate && a.Type == pkcs11.CKA_PRIVATE {
 			template[i] = pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true)

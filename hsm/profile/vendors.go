@@ -10,28 +10,35 @@ import (
 var profiles = []*Profile{
 	{name: "softhsm", manufacturers: []string{"SoftHSM"}, SearchAlone: true},
 
-	// Thales, Luna 7 SDK Reference, CKM_AES_GCM and CKM_AES_KWP. FIPS mode (HSM policy 12) is recognised by where the
-	// initialisation vectors come from. There one of 96 bits can be had from firmware 7.9.3 on; before, it has 128, which is
-	// none of ours. The second name is for configurations that have it.
+	// Thales, Luna 7 SDK Reference, CKM_AES_GCM and CKM_AES_KWP. FIPS mode (HSM policy 12) is
+	// recognised by where the initialisation vectors come from. There one of 96 bits can be had
+	// from firmware 7.9.3 on; before, it has 128, which is none of ours. The second name is for
+	// configurations that have it.
 	{name: "luna", models: []string{"Luna"}, vendorKWP: []uint{ckmLunaAESKWP}},
 	{name: "luna-fips", vendorKWP: []uint{ckmLunaAESKWP}},
 
 	// Entrust, nShield PKCS#11 Reference, Mechanisms.
 	{name: "nshield", manufacturers: []string{"nCipher"}},
 
-	// AWS CloudHSM User Guide, Supported key attributes for the PKCS #11 library (SDK 5): CKA_PRIVATE is true for every key;
-	// CKA_SIGN_RECOVER is supported of none, and each type of keys has attributes that it does not take. Client SDK 3 took
-	// CKA_MODIFIABLE with its default only.
-	{name: "cloudhsm", manufacturers: []string{"Marvell", "Cavium"}, vendorKWP: []uint{ckmCloudHSMKeyWrapPad}, allPrivate: true,
-		omit: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_SIGN_RECOVER},
+	// AWS CloudHSM User Guide, Supported key attributes for the PKCS #11 library (SDK 5):
+	// CKA_PRIVATE is true for every key; CKA_SIGN_RECOVER is supported of none, and each type of
+	// keys has attributes that it does not take. Client SDK 3 took CKA_MODIFIABLE with its default
+	// only.
+	{
+		name:          "cloudhsm",
+		manufacturers: []string{"Marvell", "Cavium"},
+		vendorKWP:     []uint{ckmCloudHSMKeyWrapPad},
+		allPrivate:    true,
+		omit:          []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_SIGN_RECOVER},
 		omitOf: map[uint][]uint{
 			pkcs11.CKK_GENERIC_SECRET: {pkcs11.CKA_ENCRYPT, pkcs11.CKA_DECRYPT, pkcs11.CKA_WRAP, pkcs11.CKA_UNWRAP},
 			pkcs11.CKK_EC:             {pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP},
 			keyobject.CKKMLDSA:        {pkcs11.CKA_DECRYPT, pkcs11.CKA_UNWRAP, pkcs11.CKA_DERIVE},
-		}},
+		},
+	},
 
-	// No difference is known that its documentation states. It has no CKM_AES_GCM (YubiHSM 2 User Guide, Device
-	// Specifications): RSA, ECDSA, Ed25519 and HMAC keys only.
+	// No difference is known that its documentation states. It has no CKM_AES_GCM (YubiHSM 2 User
+	// Guide, Device Specifications): RSA, ECDSA, Ed25519 and HMAC keys only.
 	{name: "yubihsm2", models: []string{"YubiHSM"}},
 
 	// No difference is known.

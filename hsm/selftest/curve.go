@@ -26,7 +26,10 @@ var curveTests = []Test{
 	testSignature(CheckECDSAP256, keyobject.P256, session.Scheme{Algorithm: session.ECDSA, Hash: crypto.SHA256}),
 	testSignature(CheckECDSAP384, keyobject.P384, session.Scheme{Algorithm: session.ECDSA, Hash: crypto.SHA384}),
 	testSignature(CheckECDSAP521, keyobject.P521, session.Scheme{Algorithm: session.ECDSA, Hash: crypto.SHA512}),
-	testSignature(CheckECDSASecp256k1, keyobject.Secp256k1, session.Scheme{Algorithm: session.ECDSA, Hash: crypto.SHA256}),
+	testSignature(
+		CheckECDSASecp256k1, keyobject.Secp256k1,
+		session.Scheme{Algorithm: session.ECDSA, Hash: crypto.SHA256},
+	),
 	testSignature(CheckEd25519, keyobject.Ed25519, session.Scheme{Algorithm: session.PureEdDSA}),
 	{CheckEd25519ph, "Ed25519ph signatures", optional, testEd25519ph},
 	testECDH(CheckECDHP256, keyobject.P256, ecdh.P256()),
@@ -58,7 +61,9 @@ func testSignature(name string, kt keyobject.Type, scheme session.Scheme) Test {
 }
 
 // signsForHost signs with a private key, and has the host verify it with the public one.
-func signsForHost(s *session.Session, h pkcs11.ObjectHandle, spki []byte, kt keyobject.Type, scheme session.Scheme) error {
+func signsForHost(
+	s *session.Session, h pkcs11.ObjectHandle, spki []byte, kt keyobject.Type, scheme session.Scheme,
+) error {
 	message := bytes.Repeat([]byte{0x5a}, 32)
 	if scheme.Hash != 0 {
 		message = bytes.Repeat(message, 2)[:scheme.Hash.Size()]
@@ -147,36 +152,43 @@ func testECDH(name string, kt keyobject.Type, curve ecdh.Curve) Test {
 }
 
 func testWrappedCurve(name string, kt keyobject.Type) Test {
-	return Test{name, kt.String() + " data key pairs that are born and wrapped in the token", optional, func(s *session.Session, _ *Keys) error {
-		mechanism, wrapping, err := s.NewKWPKey()
-		if err != nil {
+	return Test{
+		name,
+		kt.String() + " data key pairs that are born and wrapped in the token",
+		optional,
+		func(s *session.Session, _ *Keys) error {
+			mechanism, wrapping, err := s.NewKWPKey()
+			if err != nil {
+				return err
+			}
+			spki, wrapped, err := s.GenerateWrappedPair(wrapping, kt.Info())
+			if err != nil {
+				return err
+			}
+			pkcs8, err := s.UnwrapDER([]uint{mechanism}, wrapping, wrapped)
+			if err != nil {
+				return err
+			}
+			_, point, err := kt.Info().ParsePKCS8(pkcs8)
+			if err != nil {
+				return err
+			}
+			public, err := kt.Info().MarshalPoint(point)
+			if err == nil && !bytes.Equal(public, spki) {
+				err = errors.New("another key was wrapped")
+			}
 			return err
-		}
-		spki, wrapped, err := s.GenerateWrappedPair(wrapping, kt.Info())
-		if err != nil {
-			return err
-		}
-		pkcs8, err := s.UnwrapDER([]uint{mechanism}, wrapping, wrapped)
-		if err != nil {
-			return err
-		}
-		_, point, err := kt.Info().ParsePKCS8(pkcs8)
-		if err != nil {
-			return err
-		}
-		public, err := kt.Info().MarshalPoint(point)
-		if err == nil && !bytes.Equal(public, spki) {
-			err = errors.New("another key was wrapped")
-		}
-		return err
-	}}
+		},
+	}
 }
 
-// testSM2 looks what the token makes of SM2's curve (GB/T 32918.5). PKCS#11 has no mechanism of SM2, and CKM_ECDSA is another
-// algorithm on any curve.
+// testSM2 looks what the token makes of SM2's curve (GB/T 32918.5). PKCS#11 has no mechanism of
+// SM2, and CKM_ECDSA is another algorithm on any curve.
 func testSM2(s *session.Session, _ *Keys) error {
-	curve := &keyobject.TypeInfo{Name: "SM2", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 32, Algorithm: keyobject.OIDEC,
-		Curve: asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 301}}
+	curve := &keyobject.TypeInfo{
+		Name: "SM2", Kind: pkcs11.CKK_EC, Generate: pkcs11.CKM_EC_KEY_PAIR_GEN, Size: 32,
+		Algorithm: keyobject.OIDEC, Curve: asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 301},
+	}
 	_, _, err := s.GenerateKeyPair(curve.Generate, keyobject.PublicTemplate(curve),
 		append(keyobject.PairTemplate(curve, keyobject.SignPair, false), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
 	if ckr.Lost(err) {

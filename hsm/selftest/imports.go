@@ -50,7 +50,8 @@ func testImportSecret(name string, p keyobject.Purpose, hash crypto.Hash) Test {
 		})}
 }
 
-// testImportRSA imports the test key itself, wrapped in the token under an AES key that the host has made.
+// testImportRSA imports the test key itself, wrapped in the token under an AES key that the host
+// has made.
 func testImportRSA(s *session.Session, private pkcs11.ObjectHandle, public *rsa.PublicKey) error {
 	mechanism, err := s.KWP()
 	if err != nil {
@@ -73,7 +74,10 @@ func testImportRSA(s *session.Session, private pkcs11.ObjectHandle, public *rsa.
 		if err != nil {
 			return err
 		}
-		wrapping, err := u.Secret(append(keyobject.Wrap.Template(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)), keyobject.AESKeySize, front)
+		wrapping, err := u.Secret(
+			append(keyobject.Wrap.Template(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)),
+			keyobject.AESKeySize, front,
+		)
 		if err != nil {
 			return fmt.Errorf("%v: %w", hash, err)
 		}
@@ -81,9 +85,16 @@ func testImportRSA(s *session.Session, private pkcs11.ObjectHandle, public *rsa.
 		if err != nil {
 			return err
 		}
-		h, imported, err := u.RSAPair(keyobject.Pair{Type: keyobject.RSA2048, Purpose: keyobject.SignPair}, keyobject.RSA2048.Info(),
-			append(keyobject.PairTemplate(keyobject.RSA2048.Info(), keyobject.SignPair, false), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false)), append(front, wrapped...))
+		h, imported, err := u.RSAPair(
+			keyobject.Pair{Type: keyobject.RSA2048, Purpose: keyobject.SignPair},
+			keyobject.RSA2048.Info(),
+			append(
+				keyobject.PairTemplate(keyobject.RSA2048.Info(), keyobject.SignPair, false),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+			),
+			append(front, wrapped...),
+		)
 		if err != nil {
 			return fmt.Errorf("%v: %w", hash, err)
 		}
@@ -99,27 +110,35 @@ func testImportRSA(s *session.Session, private pkcs11.ObjectHandle, public *rsa.
 
 // testImportCurve creates a private key that the host has made.
 func testImportCurve(name string, kt keyobject.Type) Test {
-	return Test{name, fmt.Sprintf("import of %s private keys and those of its kind", kt), optional, func(s *session.Session, _ *Keys) error {
-		private, err := hostKey(kt)
-		if err != nil {
-			return err
-		}
-		pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-		if err != nil {
-			return err
-		}
-		defer clear(pkcs8)
-		h, spki, err := s.CreatePair(kt.Info(), append(keyobject.PairTemplate(kt.Info(), keyobject.SignPair, false),
-			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false)), pkcs8)
-		if err != nil {
-			return err
-		}
-		scheme := session.Scheme{Algorithm: session.ECDSA, Hash: crypto.SHA256}
-		if kt == keyobject.Ed25519 {
-			scheme = session.Scheme{Algorithm: session.PureEdDSA}
-		}
-		return errors.Join(signsForHost(s, h, spki, kt, scheme), s.StaysInside(h))
-	}}
+	return Test{
+		name,
+		fmt.Sprintf("import of %s private keys and those of its kind", kt),
+		optional,
+		func(s *session.Session, _ *Keys) error {
+			private, err := hostKey(kt)
+			if err != nil {
+				return err
+			}
+			pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+			if err != nil {
+				return err
+			}
+			defer clear(pkcs8)
+			h, spki, err := s.CreatePair(kt.Info(), append(
+				keyobject.PairTemplate(kt.Info(), keyobject.SignPair, false),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+			), pkcs8)
+			if err != nil {
+				return err
+			}
+			scheme := session.Scheme{Algorithm: session.ECDSA, Hash: crypto.SHA256}
+			if kt == keyobject.Ed25519 {
+				scheme = session.Scheme{Algorithm: session.PureEdDSA}
+			}
+			return errors.Join(signsForHost(s, h, spki, kt, scheme), s.StaysInside(h))
+		},
+	}
 }
 
 func hostKey(kt keyobject.Type) (any, error) {

@@ -16,7 +16,10 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-var mldsaParameters = map[keyobject.Type]mldsa.Parameters{keyobject.MLDSA44: mldsa.MLDSA44(), keyobject.MLDSA65: mldsa.MLDSA65(), keyobject.MLDSA87: mldsa.MLDSA87()}
+var mldsaParameters = map[keyobject.Type]mldsa.Parameters{
+	keyobject.MLDSA44: mldsa.MLDSA44(), keyobject.MLDSA65: mldsa.MLDSA65(),
+	keyobject.MLDSA87: mldsa.MLDSA87(),
+}
 
 func verifyMLDSA(set mldsa.Parameters, spki, message, signature []byte) (bool, error) {
 	info, err := keyobject.ParsePublicKeyInfo(spki)
@@ -30,7 +33,8 @@ func verifyMLDSA(set mldsa.Parameters, spki, message, signature []byte) (bool, e
 	return mldsa.Verify(public, message, signature, nil) == nil, nil
 }
 
-// testMLDSAMu signs by a message's representative what the host verifies by the message, and has the token verify it too.
+// testMLDSAMu signs by a message's representative what the host verifies by the message, and has
+// the token verify it too.
 func testMLDSAMu(s *session.Session, _ *Keys) error {
 	h, spki, err := s.GenerateTestPair(keyobject.MLDSA44, keyobject.SignPair)
 	if err != nil {
@@ -72,15 +76,20 @@ func testMLDSAMu(s *session.Session, _ *Keys) error {
 	return nil
 }
 
-// representative is μ of a message without a context (FIPS 204 algorithm 7 step 6, of algorithm 2's M').
+// representative is μ of a message without a context (FIPS 204 algorithm 7 step 6, of algorithm 2's
+// M').
 func representative(public, message []byte) []byte {
 	tr := sha3.SumSHAKE256(public, session.MuSize)
 	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), session.MuSize)
 }
 
-var mlkemSchemes = map[keyobject.Type]kem.Scheme{keyobject.MLKEM512: mlkem512.Scheme(), keyobject.MLKEM768: mlkem768.Scheme(), keyobject.MLKEM1024: mlkem1024.Scheme()}
+var mlkemSchemes = map[keyobject.Type]kem.Scheme{
+	keyobject.MLKEM512: mlkem512.Scheme(), keyobject.MLKEM768: mlkem768.Scheme(),
+	keyobject.MLKEM1024: mlkem1024.Scheme(),
+}
 
-// testDecapsulation has the host encapsulate. What was changed must give another secret, and no error (FIPS 203 section 6.3).
+// testDecapsulation has the host encapsulate. What was changed must give another secret, and no
+// error (FIPS 203 section 6.3).
 func testDecapsulation(name string, kt keyobject.Type) Test {
 	return Test{name, kt.String() + " key encapsulation", optional, func(s *session.Session, _ *Keys) error {
 		h, spki, err := s.GenerateTestPair(kt, keyobject.DecapsulatePair)

@@ -17,7 +17,10 @@ import (
 
 // rsaTests are the self-tests of RSA.
 var rsaTests = []Test{
-	{CheckRSA, "RSA key pairs", optional, withRSA(func(*session.Session, pkcs11.ObjectHandle, *rsa.PublicKey) error { return nil })},
+	{
+		CheckRSA, "RSA key pairs", optional,
+		withRSA(func(*session.Session, pkcs11.ObjectHandle, *rsa.PublicKey) error { return nil }),
+	},
 	testRSASignature(CheckPKCS1v15SHA256, session.Scheme{Algorithm: session.PKCS1v15, Hash: crypto.SHA256}),
 	testRSASignature(CheckPKCS1v15SHA384, session.Scheme{Algorithm: session.PKCS1v15, Hash: crypto.SHA384}),
 	testRSASignature(CheckPKCS1v15SHA512, session.Scheme{Algorithm: session.PKCS1v15, Hash: crypto.SHA512}),
@@ -53,7 +56,9 @@ func testRSATemplate() []*pkcs11.Attribute {
 }
 
 // withRSA is a self-test with the shared pair.
-func withRSA(f func(s *session.Session, private pkcs11.ObjectHandle, public *rsa.PublicKey) error) func(*session.Session, *Keys) error {
+func withRSA(
+	f func(s *session.Session, private pkcs11.ObjectHandle, public *rsa.PublicKey) error,
+) func(*session.Session, *Keys) error {
 	return func(s *session.Session, k *Keys) error {
 		private, spki, err := k.RSA(s)
 		if err != nil {
@@ -68,21 +73,29 @@ func withRSA(f func(s *session.Session, private pkcs11.ObjectHandle, public *rsa
 }
 
 func testRSASignature(name string, scheme session.Scheme) Test {
-	return Test{name, "RSA signatures of this kind", optional, withRSA(func(s *session.Session, private pkcs11.ObjectHandle, public *rsa.PublicKey) error {
-		digest := bytes.Repeat([]byte{0x5a}, scheme.Hash.Size())
-		call, err := scheme.Call(keyobject.RSA2048, digest)
-		if err != nil {
-			return err
-		}
-		signature, err := s.Sign(private, call)
-		if err != nil {
-			return err
-		}
-		if scheme.Algorithm == session.PSS {
-			return rsa.VerifyPSS(public, scheme.Hash, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
-		}
-		return rsa.VerifyPKCS1v15(public, scheme.Hash, digest, signature)
-	})}
+	return Test{
+		name,
+		"RSA signatures of this kind",
+		optional,
+		withRSA(func(s *session.Session, private pkcs11.ObjectHandle, public *rsa.PublicKey) error {
+			digest := bytes.Repeat([]byte{0x5a}, scheme.Hash.Size())
+			call, err := scheme.Call(keyobject.RSA2048, digest)
+			if err != nil {
+				return err
+			}
+			signature, err := s.Sign(private, call)
+			if err != nil {
+				return err
+			}
+			if scheme.Algorithm == session.PSS {
+				return rsa.VerifyPSS(
+					public, scheme.Hash, digest, signature,
+					&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
+				)
+			}
+			return rsa.VerifyPKCS1v15(public, scheme.Hash, digest, signature)
+		}),
+	}
 }
 
 func testOAEPInToken(s *session.Session, private pkcs11.ObjectHandle, _ *rsa.PublicKey) error {
@@ -112,7 +125,8 @@ func testOAEP(hash crypto.Hash) func(*session.Session, *Keys) error {
 			return errors.New("another plaintext came back")
 		}
 		ciphertext[len(ciphertext)-1] ^= 1
-		if _, err := s.CheckedOAEP(private, keyobject.RSA2048.Info(), hash, ciphertext, decrypt); !errors.Is(err, ckr.ErrAuthentication) {
+		if _, err := s.CheckedOAEP(private,
+			keyobject.RSA2048.Info(), hash, ciphertext, decrypt); !errors.Is(err, ckr.ErrAuthentication) {
 			return fmt.Errorf("a changed ciphertext: %w", accepted(err))
 		}
 		return nil

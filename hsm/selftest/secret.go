@@ -21,10 +21,15 @@ var secretTests = []Test{
 	{CheckSeal, "encryption, data keys", required, testSeal},
 	{CheckTamper, "decryption", required, testTamper},
 	{CheckHidden, "everything", required, testHidden},
-	{CheckKWP, "whatever is wrapped: data keys, key pairs, keys that are kept outside, import of private keys", optional, func(s *session.Session, _ *Keys) error {
-		_, err := s.KWP()
-		return err
-	}},
+	{
+		CheckKWP,
+		"whatever is wrapped: data keys, key pairs, keys that are kept outside, import of private keys",
+		optional,
+		func(s *session.Session, _ *Keys) error {
+			_, err := s.KWP()
+			return err
+		},
+	},
 	testDataKey(CheckDataKey16, 16),
 	testDataKey(CheckDataKey32, 32),
 	testDataKey(CheckDataKey64, 64),
@@ -53,8 +58,11 @@ func testObjects(s *session.Session, _ *Keys) error {
 	if _, err := io.ReadFull(s.Rand, id[:]); err != nil {
 		return fmt.Errorf("draw an object id: %w", err)
 	}
-	h, err := s.Generate(keyobject.Seal.Mechanism(), append(keyobject.Secret{ID: id, Label: "verenc/self-test", Purpose: keyobject.Seal}.Template(),
-		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyobject.AESKeySize)))
+	h, err := s.Generate(
+		keyobject.Seal.Mechanism(),
+		append(keyobject.Secret{ID: id, Label: "verenc/self-test", Purpose: keyobject.Seal}.Template(),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyobject.AESKeySize)),
+	)
 	if err != nil {
 		return err
 	}
@@ -111,7 +119,9 @@ func testTamper(s *session.Session, _ *Keys) error {
 
 // testDataKey tries one size of form 2, and has CanGenerateWrapped know it.
 func testDataKey(name string, size int) Test {
-	need := fmt.Sprintf("GenerateDataKeyWithoutPlaintext of %d bytes whose plaintext is in no memory but the token's", size)
+	need := fmt.Sprintf(
+		"GenerateDataKeyWithoutPlaintext of %d bytes whose plaintext is in no memory but the token's", size,
+	)
 	return Test{name, need, optional, func(s *session.Session, _ *Keys) error {
 		return s.TrySecretSize(size)
 	}}
@@ -128,8 +138,9 @@ func testInside(s *session.Session, _ *Keys) error {
 	return sharesSessionObjects(s, wrapping)
 }
 
-// sharesSessionObjects uses a key from another session than the one that unwrapped it, as wrapped keys are. PKCS#11 v2.40
-// section 2.4 has that; a token in a strict session mode (IBM EP11) does not.
+// sharesSessionObjects uses a key from another session than the one that unwrapped it, as wrapped
+// keys are. PKCS#11 v2.40 section 2.4 has that; a token in a strict session mode (IBM EP11) does
+// not.
 func sharesSessionObjects(s *session.Session, wrapping pkcs11.ObjectHandle) error {
 	wrapped, err := s.GenerateAndWrap(wrapping, keyobject.Seal)
 	if err != nil {
@@ -140,7 +151,10 @@ func sharesSessionObjects(s *session.Session, wrapping pkcs11.ObjectHandle) erro
 		return err
 	}
 	return s.InKeeper(func(keeper *session.Session) error {
-		h, err := keeper.Unwrap(mechanism, nil, wrapping, wrapped, append(keyobject.Seal.Template(), keyobject.SessionObject()...))
+		h, err := keeper.Unwrap(
+			mechanism, nil, wrapping, wrapped,
+			append(keyobject.Seal.Template(), keyobject.SessionObject()...),
+		)
 		if err != nil {
 			return fmt.Errorf("%w: use a session object in another session: %w", ckr.ErrUnsupported, err)
 		}

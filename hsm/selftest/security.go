@@ -20,9 +20,10 @@ import (
 func testHidden(s *session.Session, _ *Keys) error {
 	for _, p := range []keyobject.Purpose{keyobject.Seal, keyobject.Wrap} {
 		template := append(p.Template(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.Size()))
-		// As the service's own keys are, but for the session; and modifiable, since a token may refuse any change
-		// of one that is not.
-		for _, end := range [][]*pkcs11.Attribute{keyobject.SessionObject(), {pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}} {
+		// As the service's own keys are, but for the session; and modifiable, since a token may
+		// refuse any change of one that is not.
+		for _, end := range [][]*pkcs11.Attribute{keyobject.SessionObject(),
+			{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}} {
 			h, err := s.Generate(p.Mechanism(), append(slices.Clone(template), end...))
 			if err != nil {
 				return err
@@ -37,7 +38,8 @@ func testHidden(s *session.Session, _ *Keys) error {
 
 // staysPut tries all ways out on one key.
 func staysPut(s *session.Session, h pkcs11.ObjectHandle) error {
-	for _, try := range []func(*session.Session, pkcs11.ObjectHandle) error{refusesRead, refusesWeakening, refusesWeakCopy, refusesWrap} {
+	for _, try := range []func(*session.Session, pkcs11.ObjectHandle) error{refusesRead, refusesWeakening,
+		refusesWeakCopy, refusesWrap} {
 		if err := try(s, h); err != nil {
 			return err
 		}
@@ -67,7 +69,8 @@ func weaknesses() [][]*pkcs11.Attribute {
 	}
 }
 
-// refusesWeakening tries C_SetAttributeValue. What counts is not what it answers, but what the key is then.
+// refusesWeakening tries C_SetAttributeValue. What counts is not what it answers, but what the key
+// is then.
 func refusesWeakening(s *session.Session, h pkcs11.ObjectHandle) error {
 	for _, weaker := range weaknesses() {
 		if err := s.SetAttributes(h, weaker); ckr.Lost(err) {
@@ -103,15 +106,17 @@ var refusalsToCopy = []pkcs11.Error{
 	pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,
 }
 
-// refusesWrap tries every mechanism that wraps, with an AES key and with an RSA public key: whoever has a
-// session can bring a public key of his own. A mechanism counts once it has wrapped a key that is
-// extractable; then it must say of the other one that it is not.
+// refusesWrap tries every mechanism that wraps, with an AES key and with an RSA public key: whoever
+// has a session can bring a public key of his own. A mechanism counts once it has wrapped a key
+// that is extractable; then it must say of the other one that it is not.
 func refusesWrap(s *session.Session, hidden pkcs11.ObjectHandle) error {
 	mechanisms, err := wrapMechanisms(s)
 	if err != nil {
 		return err
 	}
-	extractable, err := s.Generate(pkcs11.CKM_AES_KEY_GEN, keyobject.WrappableTemplate(pkcs11.CKK_AES, keyobject.AESKeySize))
+	extractable, err := s.Generate(
+		pkcs11.CKM_AES_KEY_GEN, keyobject.WrappableTemplate(pkcs11.CKK_AES, keyobject.AESKeySize),
+	)
 	if err != nil {
 		return err
 	}
@@ -131,7 +136,10 @@ func refusesWrap(s *session.Session, hidden pkcs11.ObjectHandle) error {
 	return nil
 }
 
-func refusesWrapWith(s *session.Session, wrapper pkcs11.ObjectHandle, mechanism uint, params []byte, extractable, hidden pkcs11.ObjectHandle) error {
+func refusesWrapWith(
+	s *session.Session, wrapper pkcs11.ObjectHandle, mechanism uint, params []byte,
+	extractable, hidden pkcs11.ObjectHandle,
+) error {
 	const room = 1024 // bytes; RSA-4096 gives 512
 	_, err := s.WrapKey(mechanism, params, wrapper, extractable, room)
 	switch {

@@ -1,6 +1,7 @@
-// Package selftest tries what a token can really do, one test for each thing that the service may want of it. The list of
-// mechanisms that a token gives tells neither whether one works nor whether it is the algorithm that it is called, so each
-// is tried with throw-away keys and compared with the host's own cryptography.
+// Package selftest tries what a token can really do, one test for each thing that the service may
+// want of it. The list of mechanisms that a token gives tells neither whether one works nor whether
+// it is the algorithm that it is called, so each is tried with throw-away keys and compared with
+// the host's own cryptography.
 package selftest
 
 import (
@@ -50,7 +51,7 @@ const (
 	CheckPSSSHA512      = "CKM_RSA_PKCS_PSS of SHA-512"
 	CheckOAEPSHA1       = "CKM_RSA_PKCS_OAEP of SHA-1"
 	CheckOAEPSHA256     = "OAEP of SHA-256, in the token or with CKM_RSA_X_509" // what DecryptOAEP does
-	CheckOAEPInToken    = "CKM_RSA_PKCS_OAEP of SHA-256"                        // its failure only selects CKM_RSA_X_509
+	CheckOAEPInToken    = "CKM_RSA_PKCS_OAEP of SHA-256"                        // else CKM_RSA_X_509
 
 	CheckImportAESSHA1   = "CKM_RSA_PKCS_OAEP of SHA-1 unwraps an AES key"
 	CheckImportAESSHA256 = "OAEP of SHA-256 unwraps an AES key"
@@ -86,7 +87,8 @@ const (
 	CheckMLKEM768  = "CKM_ML_KEM of ML-KEM-768"
 	CheckMLKEM1024 = "CKM_ML_KEM of ML-KEM-1024"
 
-	// CheckSM2 never passes, since PKCS#11 has no SM2. Its error says what the token makes of the curve.
+	// CheckSM2 never passes, since PKCS#11 has no SM2. Its error says what the token makes of the
+	// curve.
 	CheckSM2 = "SM2"
 )
 
@@ -117,8 +119,8 @@ func (t Test) Check(err error) Check {
 	return Check{Name: t.name, Need: t.need, Optional: t.optional, Err: err}
 }
 
-// Keys makes the session objects that the tests use. They end with a test's session, but for the RSA pair, which takes
-// long to make and which the tests share.
+// Keys makes the session objects that the tests use. They end with a test's session, but for the
+// RSA pair, which takes long to make and which the tests share.
 type Keys struct {
 	rsa sharedPair
 }
@@ -130,8 +132,8 @@ type sharedPair struct {
 	spki       []byte
 }
 
-// RSA gives the shared pair. A token may let only the session use an object that made it; there the test gets a pair of its
-// own.
+// RSA gives the shared pair. A token may let only the session use an object that made it; there the
+// test gets a pair of its own.
 func (k *Keys) RSA(s *session.Session) (private pkcs11.ObjectHandle, spki []byte, err error) {
 	if k.rsa.connection != s.Shared {
 		if err := k.makeRSA(s); err != nil {

@@ -11,8 +11,9 @@ import (
 	"github.com/verenc/kms/hsm/ckr"
 )
 
-// stepObject is step before a call that makes an object. One that makes a token object is never made again, whatever became of it;
-// so an idle session, which the token may have closed, is asked first whether it is still there.
+// stepObject is step before a call that makes an object. One that makes a token object is never
+// made again, whatever became of it; so an idle session, which the token may have closed, is asked
+// first whether it is still there.
 func (s *Session) stepObject(template []*pkcs11.Attribute) error {
 	if s.Idled && s.Steps == 0 && ofToken(template) {
 		if err := s.step(); err != nil {
@@ -25,8 +26,9 @@ func (s *Session) stepObject(template []*pkcs11.Attribute) error {
 	return s.step()
 }
 
-// createdObject gives the error of a call that makes an object. A token without room for another one may answer
-// CKR_HOST_MEMORY (opencryptoki): it does when it is well otherwise, and the object was to be a token object.
+// createdObject gives the error of a call that makes an object. A token without room for another
+// one may answer CKR_HOST_MEMORY (opencryptoki): it does when it is well otherwise, and the object
+// was to be a token object.
 func (s *Session) createdObject(call string, err error, template []*pkcs11.Attribute) error {
 	err = ckr.Failed(call, err)
 	if ckr.Has(err, pkcs11.CKR_HOST_MEMORY) && ofToken(template) && s.Well() {
@@ -36,7 +38,10 @@ func (s *Session) createdObject(call string, err error, template []*pkcs11.Attri
 }
 
 func ofToken(template []*pkcs11.Attribute) bool {
-	return slices.ContainsFunc(template, func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN && cryptoki.Truth(a.Value) })
+	return slices.ContainsFunc(
+		template,
+		func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN && cryptoki.Truth(a.Value) },
+	)
 }
 
 // operated gives the result of an operation, whose Init call may have been what failed.
@@ -48,9 +53,11 @@ func operated(o cryptoki.Operation, out []byte, started bool, err error) ([]byte
 	return out, started, ckr.Failed(call, err)
 }
 
-// GCM encrypts or decrypts with CKM_AES_GCM into a new slice. A token may overwrite the IV when it encrypts. started
-// tells whether the Init call succeeded.
-func (s *Session) GCM(o cryptoki.Operation, key pkcs11.ObjectHandle, iv *[IVSize]byte, in, aad []byte) (_ []byte, started bool, err error) {
+// GCM encrypts or decrypts with CKM_AES_GCM into a new slice. A token may overwrite the IV when it
+// encrypts. started tells whether the Init call succeeded.
+func (s *Session) GCM(
+	o cryptoki.Operation, key pkcs11.ObjectHandle, iv *[IVSize]byte, in, aad []byte,
+) (_ []byte, started bool, err error) {
 	if err := s.step(); err != nil {
 		return nil, false, err
 	}
@@ -58,12 +65,16 @@ func (s *Session) GCM(o cryptoki.Operation, key pkcs11.ObjectHandle, iv *[IVSize
 	if iv != nil {
 		ivBytes = iv[:]
 	}
-	out, started, err := s.Module.GCM(s.Handle, o, key, ivBytes, aad, in, len(in)+2*tagSize) // room for an IV behind the tag
+	// Room for an IV behind the tag.
+	out, started, err := s.Module.GCM(s.Handle, o, key, ivBytes, aad, in, len(in)+2*tagSize)
 	return operated(o, out, started, err)
 }
 
-// once is an operation whose output has at most size bytes. The parameters of its mechanism hold no pointers.
-func (s *Session) once(o cryptoki.Operation, mechanism uint, params []byte, key pkcs11.ObjectHandle, in []byte, size int) (_ []byte, started bool, err error) {
+// once is an operation whose output has at most size bytes. The parameters of its mechanism hold no
+// pointers.
+func (s *Session) once(
+	o cryptoki.Operation, mechanism uint, params []byte, key pkcs11.ObjectHandle, in []byte, size int,
+) (_ []byte, started bool, err error) {
 	if err := s.step(); err != nil {
 		return nil, false, err
 	}
@@ -71,7 +82,8 @@ func (s *Session) once(o cryptoki.Operation, mechanism uint, params []byte, key 
 	return operated(o, out, started, err)
 }
 
-// WrapKey is C_WrapKey. The mechanism's parameter holds no pointers. size is an upper bound of the output in bytes.
+// WrapKey is C_WrapKey. The mechanism's parameter holds no pointers. size is an upper bound of the
+// output in bytes.
 func (s *Session) WrapKey(mechanism uint, params []byte, wrapping, key pkcs11.ObjectHandle, size int) ([]byte, error) {
 	if err := s.step(); err != nil {
 		return nil, err
@@ -118,7 +130,9 @@ func (s *Session) CopyObject(h pkcs11.ObjectHandle, template []*pkcs11.Attribute
 }
 
 // decapsulateKey is C_DecapsulateKey of PKCS#11 v3.2.
-func (s *Session) decapsulateKey(mechanism uint, key pkcs11.ObjectHandle, ciphertext []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+func (s *Session) decapsulateKey(
+	mechanism uint, key pkcs11.ObjectHandle, ciphertext []byte, template []*pkcs11.Attribute,
+) (pkcs11.ObjectHandle, error) {
 	defer blockSearches(s.Locks.objects)()
 	if err := s.step(); err != nil {
 		return 0, err
@@ -136,7 +150,8 @@ func (s *Session) Random(n int) ([]byte, error) {
 	return out, ckr.Failed("C_GenerateRandom", err)
 }
 
-// Destroy ends an object. A session object that can't be destroyed marks the session broken: closing it ends the object.
+// Destroy ends an object. A session object that can't be destroyed marks the session broken:
+// closing it ends the object.
 func (s *Session) Destroy(h pkcs11.ObjectHandle) error {
 	defer blockSearches(s.Locks.objects)()
 	if err := s.step(); err != nil {
@@ -147,7 +162,10 @@ func (s *Session) Destroy(h pkcs11.ObjectHandle) error {
 	return err
 }
 
-func (s *Session) Unwrap(mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+func (s *Session) Unwrap(
+	mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte,
+	template []*pkcs11.Attribute,
+) (pkcs11.ObjectHandle, error) {
 	defer blockSearches(s.Locks.objects)()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
@@ -157,7 +175,9 @@ func (s *Session) Unwrap(mechanism uint, params []byte, unwrapping pkcs11.Object
 }
 
 // deriveECDH is C_DeriveKey with CKM_ECDH1_DERIVE.
-func (s *Session) deriveECDH(base pkcs11.ObjectHandle, kdf uint, peer []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+func (s *Session) deriveECDH(
+	base pkcs11.ObjectHandle, kdf uint, peer []byte, template []*pkcs11.Attribute,
+) (pkcs11.ObjectHandle, error) {
 	defer blockSearches(s.Locks.objects)()
 	if err := s.step(); err != nil {
 		return 0, err

@@ -10,8 +10,8 @@ import (
 	"github.com/verenc/kms/hsm/ckr"
 )
 
-// capabilities are what must be known of a token before it can be used right, found out once a connection: by SelfTest, or
-// when they are needed first.
+// capabilities are what must be known of a token before it can be used right, found out once a
+// connection: by SelfTest, or when they are needed first.
 type capabilities struct {
 	refusesSHA256  probe[bool] // CKM_RSA_PKCS_OAEP does not take SHA-256
 	ignoresPrehash probe[bool] // CKM_EDDSA signs Ed25519 when it is asked for Ed25519ph
@@ -50,7 +50,8 @@ func (s *Session) twice(try func() error) error {
 	return err
 }
 
-// refusal tells whether an error is the token's last word on what was tried, and no loss of the session or the connection.
+// refusal tells whether an error is the token's last word on what was tried, and no loss of the
+// session or the connection.
 func (s *Session) refusal(err error) bool {
 	if ckr.Has(err, pkcs11.CKR_DEVICE_ERROR) {
 		return s.Well()

@@ -26,7 +26,10 @@ const sharedSecretSize = 32 // bytes; FIPS 203 section 7.3
 
 // Decapsulate reads a shared secret through a session object.
 func (s *Session) Decapsulate(private pkcs11.ObjectHandle, ciphertext []byte) ([]byte, error) {
-	h, err := s.decapsulateKey(keyobject.CKMMLKEM, private, ciphertext, append(keyobject.ReadableSecret(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, sharedSecretSize)))
+	h, err := s.decapsulateKey(
+		keyobject.CKMMLKEM, private, ciphertext,
+		append(keyobject.ReadableSecret(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, sharedSecretSize)),
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -51,9 +51,9 @@ func (s *Session) sealWith(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad
 	return append(append(make([]byte, 0, IVSize+len(out)), iv[:]...), out...), nil
 }
 
-// Unseal opens a box. SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for a wrong tag, as a device does that has a moment of
-// trouble. The key's own word decides: if it opens what it has sealed, in this session, and then still not the box, the token
-// is well and the box is not.
+// Unseal opens a box. SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for a wrong tag, as a device does
+// that has a moment of trouble. The key's own word decides: if it opens what it has sealed, in this
+// session, and then still not the box, the token is well and the box is not.
 func (s *Session) Unseal(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error) {
 	if len(box) < Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes", ckr.ErrAuthentication, len(box))
@@ -82,7 +82,8 @@ func (s *Session) tryBox(h pkcs11.ObjectHandle, box, aad []byte) (plaintext []by
 	return plaintext, started && ckr.Has(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED), err
 }
 
-// OpensOwn tells whether a key can be used in the session. The IV never counts, since the box is of a constant and thrown away.
+// OpensOwn tells whether a key can be used in the session. The IV never counts, since the box is of
+// a constant and thrown away.
 func (s *Session) OpensOwn(h pkcs11.ObjectHandle) error {
 	box, err := s.sealWith(constantIV{1}, h, []byte{0}, nil)
 	if err != nil {

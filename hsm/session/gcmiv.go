@@ -13,14 +13,15 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// ivSource is where the 12-byte initialisation vectors of CKM_AES_GCM come from. FIPS 140-3 IG C.H lets a
-// module encrypt only under vectors of its own, so tokens differ, and one token differs by its mode.
+// ivSource is where the 12-byte initialisation vectors of CKM_AES_GCM come from. FIPS 140-3 IG C.H
+// lets a module encrypt only under vectors of its own, so tokens differ, and one token differs by
+// its mode.
 type ivSource int
 
 const (
 	callersIV  ivSource = iota + 1 // ours, as PKCS#11 v2.40 has it
 	returnedIV                     // the token's, into zeros in CK_GCM_PARAMS (AWS CloudHSM)
-	appendedIV                     // the token's, behind ciphertext and tag, with none in CK_GCM_PARAMS (Luna in FIPS mode)
+	appendedIV                     // the token's, behind the tag, with none in CK_GCM_PARAMS (Luna in FIPS mode)
 	behindIV                       // the same, with zeros in CK_GCM_PARAMS (ProtectServer 3)
 )
 
@@ -32,7 +33,8 @@ func (s *Session) IVs() (ivSource, error) {
 	return s.ivSource.get(s.findIVs)
 }
 
-// findIVs tries each source. A refusal is remembered as an error of the token, and tried again when it is needed again.
+// findIVs tries each source. A refusal is remembered as an error of the token, and tried again when
+// it is needed again.
 func (s *Session) findIVs() (ivSource, error) {
 	key, err := s.GenerateTestKey(keyobject.Seal)
 	if err != nil {
@@ -91,9 +93,11 @@ func (s *Session) provesIVs(source ivSource, key pkcs11.ObjectHandle) error {
 	return nil
 }
 
-// encryptUnder is C_Encrypt with CKM_AES_GCM. ours is the vector for a token that takes the caller's; iv is the one that was
-// used.
-func (s *Session) encryptUnder(source ivSource, ours [IVSize]byte, key pkcs11.ObjectHandle, plaintext, aad []byte) (iv [IVSize]byte, out []byte, err error) {
+// encryptUnder is C_Encrypt with CKM_AES_GCM. ours is the vector for a token that takes the
+// caller's; iv is the one that was used.
+func (s *Session) encryptUnder(
+	source ivSource, ours [IVSize]byte, key pkcs11.ObjectHandle, plaintext, aad []byte,
+) (iv [IVSize]byte, out []byte, err error) {
 	var given *[IVSize]byte
 	switch source {
 	case callersIV:
@@ -114,7 +118,10 @@ func (s *Session) encryptUnder(source ivSource, ours [IVSize]byte, key pkcs11.Ob
 		case n < 0:
 			return iv, nil, errors.New("C_Encrypt: no initialisation vector came back")
 		case n == len(plaintext)+2*tagSize-IVSize:
-			return iv, nil, errors.New("C_Encrypt: the token's initialisation vectors have 16 bytes, and 12 are needed (Luna in FIPS mode has these from firmware 7.9.3 on)")
+			return iv, nil, errors.New(
+				"C_Encrypt: the token's initialisation vectors have 16 bytes, and 12 are needed " +
+					"(Luna in FIPS mode has these from firmware 7.9.3 on)",
+			)
 		}
 		iv, out = [IVSize]byte(out[n:]), out[:n]
 	}

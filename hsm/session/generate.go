@@ -29,28 +29,42 @@ func (s *Session) callGenerateKey(mechanism uint, template []*pkcs11.Attribute) 
 }
 
 // GenerateKeyPair is C_GenerateKeyPair.
-func (s *Session) GenerateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pub, priv pkcs11.ObjectHandle, err error) {
+func (s *Session) GenerateKeyPair(
+	mechanism uint, public, private []*pkcs11.Attribute,
+) (pub, priv pkcs11.ObjectHandle, err error) {
 	pub, priv, err = s.callGenerateKeyPair(mechanism, public, private)
-	return pub, priv, s.orUnsupported(err, private, func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-		pub, priv, err := s.callGenerateKeyPair(mechanism, public, asSessionObject)
-		return []pkcs11.ObjectHandle{pub, priv}, err
-	})
+	return pub, priv, s.orUnsupported(
+		err,
+		private,
+		func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+			pub, priv, err := s.callGenerateKeyPair(mechanism, public, asSessionObject)
+			return []pkcs11.ObjectHandle{pub, priv}, err
+		},
+	)
 }
 
-func (s *Session) callGenerateKeyPair(mechanism uint, public, private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
+func (s *Session) callGenerateKeyPair(
+	mechanism uint, public, private []*pkcs11.Attribute,
+) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
 	defer blockSearches(s.Locks.generators)()
 	defer blockSearches(s.Locks.objects)()
 	if err := s.stepObject(private); err != nil {
 		return 0, 0, err
 	}
-	pub, priv, err := s.Module.GenerateKeyPair(s.Handle, mechanism, s.Profile.Allowed(public), s.Profile.Allowed(private))
+	pub, priv, err := s.Module.GenerateKeyPair(
+		s.Handle, mechanism, s.Profile.Allowed(public), s.Profile.Allowed(private),
+	)
 	return pub, priv, s.createdObject("C_GenerateKeyPair", err, private)
 }
 
-// orUnsupported gives the error of a call that generates. A token may answer CKR_DEVICE_ERROR for a mechanism or an attribute
-// that it does not know, or that its protocol does not carry (p11-kit). It means that, and no trouble of the device, when the
-// token generates a plain key, and still answers the same for what was asked, made as a session object.
-func (s *Session) orUnsupported(err error, template []*pkcs11.Attribute, generate func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error)) error {
+// orUnsupported gives the error of a call that generates. A token may answer CKR_DEVICE_ERROR for a
+// mechanism or an attribute that it does not know, or that its protocol does not carry (p11-kit).
+// It means that, and no trouble of the device, when the token generates a plain key, and still
+// answers the same for what was asked, made as a session object.
+func (s *Session) orUnsupported(
+	err error, template []*pkcs11.Attribute,
+	generate func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error),
+) error {
 	if !ckr.Has(err, pkcs11.CKR_DEVICE_ERROR) || !s.Well() {
 		return err
 	}
@@ -58,7 +72,9 @@ func (s *Session) orUnsupported(err error, template []*pkcs11.Attribute, generat
 	if probe != nil || s.Destroy(plain) != nil {
 		return err
 	}
-	template = slices.DeleteFunc(slices.Clone(template), func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN })
+	template = slices.DeleteFunc(
+		slices.Clone(template), func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN },
+	)
 	objects, probe := generate(slices.Insert(template, 0, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
 	if probe == nil {
 		return errors.Join(err, s.DestroyAll(objects)) // it was a moment's trouble
@@ -72,7 +88,9 @@ func (s *Session) orUnsupported(err error, template []*pkcs11.Attribute, generat
 }
 
 // GenerateTestPair makes a session key of one purpose that ends with the session.
-func (s *Session) GenerateTestPair(kt keyobject.Type, purpose keyobject.PairPurpose) (pkcs11.ObjectHandle, []byte, error) {
+func (s *Session) GenerateTestPair(
+	kt keyobject.Type, purpose keyobject.PairPurpose,
+) (pkcs11.ObjectHandle, []byte, error) {
 	k, err := kt.Known()
 	if err != nil {
 		return 0, nil, err
@@ -88,7 +106,9 @@ func (s *Session) GenerateTestKey(p keyobject.Purpose) (pkcs11.ObjectHandle, err
 }
 
 // GeneratePair makes a pair and reads its public key. On an error neither object is left.
-func (s *Session) GeneratePair(kt *keyobject.TypeInfo, private []*pkcs11.Attribute) (h pkcs11.ObjectHandle, spki []byte, err error) {
+func (s *Session) GeneratePair(
+	kt *keyobject.TypeInfo, private []*pkcs11.Attribute,
+) (h pkcs11.ObjectHandle, spki []byte, err error) {
 	public, h, err := s.GenerateKeyPair(kt.Generate, keyobject.PublicTemplate(kt), private)
 	if err != nil {
 		return 0, nil, err
@@ -110,6 +130,8 @@ func (s *Session) TokenTemplate(k keyobject.Pair, kt *keyobject.TypeInfo) ([]*pk
 			return nil, err
 		}
 	}
-	template := append(keyobject.PairTemplate(kt, k.Purpose, decrypts), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false))
+	template := append(
+		keyobject.PairTemplate(kt, k.Purpose, decrypts), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+	)
 	return append(template, keyobject.TokenObject(k.ID, k.Label)...), nil
 }

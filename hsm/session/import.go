@@ -18,8 +18,9 @@ import (
 // ImportAlgorithm says how key material is wrapped under an UnwrapPair's public key.
 type ImportAlgorithm int
 
-// Import algorithms. RSAAESKeyWrap is CKM_RSA_AES_KEY_WRAP of PKCS#11 v2.40 section 2.1.21: an AES-256 key of its own under
-// RSAES-OAEP, and behind it the material under AES-KWP of that key (RFC 5649).
+// Import algorithms. RSAAESKeyWrap is CKM_RSA_AES_KEY_WRAP of PKCS#11 v2.40 section 2.1.21: an
+// AES-256 key of its own under RSAES-OAEP, and behind it the material under AES-KWP of that key
+// (RFC 5649).
 const (
 	OAEPSHA1 ImportAlgorithm = iota + 1
 	OAEPSHA256
@@ -42,8 +43,9 @@ func (a ImportAlgorithm) Hybrid() bool { return a == RSAAESKeyWrapSHA1 || a == R
 // maxWrapped is an upper bound of wrapped key material, in bytes.
 const maxWrapped = 512 + keyobject.PrivateKeyBound
 
-// Import describes key material that was made outside of the token, and the object that it is to become: a Secret (Seal or a MAC purpose,
-// raw bytes under OAEP) or a Pair (the private key's PKCS#8; RSA under RSAAESKeyWrap only, since it is too long for OAEP).
+// Import describes key material that was made outside of the token, and the object that it is to
+// become: a Secret (Seal or a MAC purpose, raw bytes under OAEP) or a Pair (the private key's
+// PKCS#8; RSA under RSAAESKeyWrap only, since it is too long for OAEP).
 type Import struct {
 	Wrapping     keyobject.ID // an UnwrapPair
 	WrappingType keyobject.Type
@@ -75,13 +77,17 @@ func (in Import) Check() error {
 	case (in.Secret == nil) == (in.Pair == nil):
 		err = errors.New("give either a secret or a pair")
 	case in.Secret != nil:
-		if err = in.Secret.Purpose.Check(); err == nil && (in.Secret.Purpose == keyobject.Wrap || in.Algorithm.Hybrid()) {
+		if err = in.Secret.Purpose.Check(); err == nil &&
+			(in.Secret.Purpose == keyobject.Wrap || in.Algorithm.Hybrid()) {
 			err = fmt.Errorf("purpose %d is not imported with algorithm %d", in.Secret.Purpose, in.Algorithm)
 		}
 	default:
 		if kt, err = in.Pair.Check(); err == nil &&
 			(in.Pair.Purpose == keyobject.UnwrapPair || kt.ParameterSet != 0 || kt.RSA() && !in.Algorithm.Hybrid()) {
-			err = fmt.Errorf("a %s pair for purpose %d is not imported with algorithm %d", kt.Name, in.Pair.Purpose, in.Algorithm)
+			err = fmt.Errorf(
+				"a %s pair for purpose %d is not imported with algorithm %d", kt.Name, in.Pair.Purpose,
+				in.Algorithm,
+			)
 		}
 	}
 	if err != nil {
@@ -133,7 +139,9 @@ func (u *unwrapper) importSecret(k keyobject.Secret, wrapped []byte) (pkcs11.Obj
 	return h, Imported{CheckValue: value}, nil
 }
 
-func (u *unwrapper) importPair(k keyobject.Pair, kt *keyobject.TypeInfo, hybrid bool, wrapped []byte) (h pkcs11.ObjectHandle, done Imported, err error) {
+func (u *unwrapper) importPair(
+	k keyobject.Pair, kt *keyobject.TypeInfo, hybrid bool, wrapped []byte,
+) (h pkcs11.ObjectHandle, done Imported, err error) {
 	template, err := u.TokenTemplate(k, kt)
 	if err != nil {
 		return 0, Imported{}, err
@@ -151,9 +159,11 @@ func (u *unwrapper) importPair(k keyobject.Pair, kt *keyobject.TypeInfo, hybrid 
 	return h, Imported{Public: spki, CheckValue: sum[:]}, nil
 }
 
-// CheckValue is a hash of what a key makes of a constant. A Seal key encrypts it under the IV of zeros. GCM breaks when two
-// messages are encrypted under one IV; this IV has no other message whose ciphertext is ever seen, except with the
-// probability of 2^-96 that any two IVs have of being equal, and even this ciphertext and its tag are seen as a hash only. Where IVs are the token's, it encrypts a block.
+// CheckValue is a hash of what a key makes of a constant. A Seal key encrypts it under the IV of
+// zeros. GCM breaks when two messages are encrypted under one IV; this IV has no other message
+// whose ciphertext is ever seen, except with the probability of 2^-96 that any two IVs have of
+// being equal, and even this ciphertext and its tag are seen as a hash only. Where IVs are the
+// token's, it encrypts a block.
 func (s *Session) CheckValue(h pkcs11.ObjectHandle, p keyobject.Purpose) ([]byte, error) {
 	constant := []byte("verenc/check value/1")
 	var out []byte

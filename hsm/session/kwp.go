@@ -21,7 +21,8 @@ type kwpMechanism struct {
 	refusal   error
 }
 
-// KWP gives the token's mechanism of AES-KWP, ErrUnsupported if it has none. It is proved once a connection.
+// KWP gives the token's mechanism of AES-KWP, ErrUnsupported if it has none. It is proved once a
+// connection.
 func (s *Session) KWP() (uint, error) {
 	found, err := s.capabilities.kwp.get(s.findKWP)
 	if err == nil {
@@ -47,7 +48,10 @@ func (s *Session) findKWP() (found kwpMechanism, err error) {
 		if !s.refusal(err) {
 			return found, err
 		}
-		found.refusal = fmt.Errorf("%w: AES-KWP can't be proved, since the token takes no key from the host: %v", ckr.ErrUnsupported, err)
+		found.refusal = fmt.Errorf(
+			"%w: AES-KWP can't be proved, since the token takes no key from the host: %v", ckr.ErrUnsupported,
+			err,
+		)
 		return found, nil
 	}
 	defer func() { err = errors.Join(err, s.Destroy(wrapping)) }()
@@ -91,8 +95,8 @@ func (s *Session) importTestKey(kek []byte) (pkcs11.ObjectHandle, error) {
 // padding is needed; RFC 5649 section 6 has a vector of this length.
 const kwpTestSize = 20
 
-// provesKWP tells whether a mechanism unwraps what the host has wrapped, and wraps what the host unwraps.
-// AES-KWP checks itself: no other way of wrapping passes by chance.
+// provesKWP tells whether a mechanism unwraps what the host has wrapped, and wraps what the host
+// unwraps. AES-KWP checks itself: no other way of wrapping passes by chance.
 func (s *Session) provesKWP(mechanism uint, wrapping pkcs11.ObjectHandle, host *subtle.KWP) error {
 	want := make([]byte, kwpTestSize)
 	if _, err := rand.Read(want); err != nil {
@@ -124,15 +128,16 @@ func (s *Session) provesKWP(mechanism uint, wrapping pkcs11.ObjectHandle, host *
 	}
 	defer clear(value)
 	// SoftHSM before 2.7.0 counts the zero padding into the length that it wraps.
-	if n := len(value); n < kwpTestSize || n > (kwpTestSize+7)/8*8 || !bytes.Equal(value[kwpTestSize:], make([]byte, n-kwpTestSize)) {
+	if n := len(value); n < kwpTestSize || n > (kwpTestSize+7)/8*8 ||
+		!bytes.Equal(value[kwpTestSize:], make([]byte, n-kwpTestSize)) {
 		return fmt.Errorf("it has wrapped a secret of %d bytes instead of %d", n, kwpTestSize)
 	}
 	return nil
 }
 
 // UnwrapMechanisms are the mechanisms to open what was wrapped with: the one that is recorded, the
-// token's AES-KWP, and, when none was recorded, those that an earlier version may have used. All of them
-// are tried, since tokens of different makes have AES-KWP under different numbers.
+// token's AES-KWP, and, when none was recorded, those that an earlier version may have used. All of
+// them are tried, since tokens of different makes have AES-KWP under different numbers.
 func (s *Session) UnwrapMechanisms(recorded uint) ([]uint, error) {
 	var mechanisms []uint
 	if slices.Contains(s.Profile.KWPCandidates(), recorded) { // the record is not the token's word
@@ -155,8 +160,11 @@ func (s *Session) UnwrapMechanisms(recorded uint) ([]uint, error) {
 	return mechanisms, nil
 }
 
-// UnwrapAny is C_UnwrapKey with the first of these mechanisms that does it. The error is that of the first.
-func (s *Session) UnwrapAny(mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+// UnwrapAny is C_UnwrapKey with the first of these mechanisms that does it. The error is that of
+// the first.
+func (s *Session) UnwrapAny(
+	mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute,
+) (pkcs11.ObjectHandle, error) {
 	var first error
 	for _, mechanism := range mechanisms {
 		h, err := s.Unwrap(mechanism, nil, unwrapping, wrapped, template)
@@ -173,8 +181,8 @@ func (s *Session) UnwrapAny(mechanisms []uint, unwrapping pkcs11.ObjectHandle, w
 	return 0, first
 }
 
-// KWPSize is the length of n bytes wrapped with AES-KWP (NIST SP 800-38F section 6.3): padded to a multiple of
-// 8, and a semiblock more.
+// KWPSize is the length of n bytes wrapped with AES-KWP (NIST SP 800-38F section 6.3): padded to a
+// multiple of 8, and a semiblock more.
 func KWPSize(n int) int { return (n+7)/8*8 + 8 }
 
 // NewKWPKey gives the token's AES-KWP, and a key for it that ends with the session.

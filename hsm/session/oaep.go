@@ -50,7 +50,9 @@ func (s *Session) OAEPDecrypter(hash crypto.Hash) (OAEPDecrypter, error) {
 
 // decryptOAEP has the token do it all.
 func (s *Session) decryptOAEP(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	plaintext, _, err := s.once(cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, OAEPParams(hash), h, ciphertext, len(ciphertext))
+	plaintext, _, err := s.once(
+		cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, OAEPParams(hash), h, ciphertext, len(ciphertext),
+	)
 	return plaintext, err
 }
 
@@ -71,10 +73,12 @@ func (s *Session) decryptRaw(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext
 	return message, nil
 }
 
-// CheckedOAEP decrypts, and tells a bad ciphertext from a bad token: SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for both.
-// If the same operation opens what the host has just encrypted for the key, and then still not the ciphertext, the
-// token is well and the ciphertext is not.
-func (s *Session) CheckedOAEP(h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash crypto.Hash, ciphertext []byte, decrypt OAEPDecrypter) ([]byte, error) {
+// CheckedOAEP decrypts, and tells a bad ciphertext from a bad token: SoftHSM before 2.7.0 says
+// CKR_GENERAL_ERROR for both. If the same operation opens what the host has just encrypted for the
+// key, and then still not the ciphertext, the token is well and the ciphertext is not.
+func (s *Session) CheckedOAEP(
+	h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash crypto.Hash, ciphertext []byte, decrypt OAEPDecrypter,
+) ([]byte, error) {
 	plaintext, err := decrypt(h, hash, ciphertext)
 	if err == nil || !ambiguous(err) || !s.LoggedIn() {
 		return plaintext, err
@@ -93,8 +97,8 @@ func (s *Session) CheckedOAEP(h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash
 	return nil, unexplained(err, probe)
 }
 
-// unexplained is for an error that a probe could not say more of: what the probe found is no kind of the error's own, unless
-// it is that the connection is lost.
+// unexplained is for an error that a probe could not say more of: what the probe found is no kind
+// of the error's own, unless it is that the connection is lost.
 func unexplained(err, probe error) error {
 	if ckr.Lost(probe) {
 		return errors.Join(err, probe)
@@ -104,11 +108,16 @@ func unexplained(err, probe error) error {
 
 // ambiguous tells of errors that a bad ciphertext and a bad token have in common.
 func ambiguous(err error) bool {
-	return ckr.Has(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_ARGUMENTS_BAD)
+	return ckr.Has(
+		err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID,
+		pkcs11.CKR_ARGUMENTS_BAD,
+	)
 }
 
 // EncryptOAEP encrypts on the host for a private key of the token.
-func (s *Session) EncryptOAEP(h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash crypto.Hash, plaintext []byte) ([]byte, error) {
+func (s *Session) EncryptOAEP(
+	h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash crypto.Hash, plaintext []byte,
+) ([]byte, error) {
 	public, err := s.rsaPublic(h, k)
 	if err != nil {
 		return nil, err
@@ -116,7 +125,8 @@ func (s *Session) EncryptOAEP(h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash
 	return rsa.EncryptOAEP(hash.New(), rand.Reader, public, plaintext, nil)
 }
 
-// refusesOAEPSHA256 tells whether the token refuses CKM_RSA_PKCS_OAEP with SHA-256. It is tried once a connection.
+// refusesOAEPSHA256 tells whether the token refuses CKM_RSA_PKCS_OAEP with SHA-256. It is tried
+// once a connection.
 func (s *Session) refusesOAEPSHA256() (bool, error) { return s.refusesSHA256.get(s.findOAEP) }
 
 // RefusesOAEPOf is refusesOAEPSHA256, tried with an RSA-2048 key that decrypts.
@@ -134,16 +144,19 @@ func (s *Session) findOAEP() (refused bool, err error) {
 	return s.refusesOAEP(h)
 }
 
-// refusesOAEP tries OAEP with SHA-256 on an RSA-2048 key that decrypts. A refusal is a matter of C_DecryptInit, before
-// the token has seen any ciphertext.
+// refusesOAEP tries OAEP with SHA-256 on an RSA-2048 key that decrypts. A refusal is a matter of
+// C_DecryptInit, before the token has seen any ciphertext.
 func (s *Session) refusesOAEP(h pkcs11.ObjectHandle) (bool, error) {
 	want := []byte("RSAES-OAEP")
 	ciphertext, err := s.EncryptOAEP(h, keyobject.RSA2048.Info(), crypto.SHA256, want)
 	if err != nil {
 		return false, err
 	}
-	got, started, err := s.once(cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, OAEPParams(crypto.SHA256), h, ciphertext, len(ciphertext))
-	if !started && ckr.Has(err, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_MECHANISM_INVALID) {
+	got, started, err := s.once(
+		cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, OAEPParams(crypto.SHA256), h, ciphertext, len(ciphertext),
+	)
+	if !started &&
+		ckr.Has(err, pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_MECHANISM_INVALID) {
 		return true, nil
 	}
 	if err == nil && !bytes.Equal(got, want) {

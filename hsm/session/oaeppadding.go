@@ -6,9 +6,10 @@ import (
 	"encoding/binary"
 )
 
-// unpadOAEP takes the message out of an encoded message of RSAES-OAEP with an empty label and MGF1 of the same hash: RFC
-// 8017 section 7.1.2 step 3. Every cause of failure looks and lasts the same, as that section's note demands: telling them
-// apart opens any ciphertext (Manger, CRYPTO 2001). em is as long as the modulus, and is cleared.
+// unpadOAEP takes the message out of an encoded message of RSAES-OAEP with an empty label and MGF1
+// of the same hash: RFC 8017 section 7.1.2 step 3. Every cause of failure looks and lasts the same,
+// as that section's note demands: telling them apart opens any ciphertext (Manger, CRYPTO 2001). em
+// is as long as the modulus, and is cleared.
 func unpadOAEP(hash crypto.Hash, em []byte) (message []byte, ok bool) {
 	defer clear(em)
 	size := hash.Size()
@@ -21,7 +22,8 @@ func unpadOAEP(hash crypto.Hash, em []byte) (message []byte, ok bool) {
 
 	label := hash.New().Sum(nil)
 	good := subtle.ConstantTimeByteEq(em[0], 0) & subtle.ConstantTimeCompare(db[:size], label)
-	// What follows the label's hash is zeros, a one and the message. All of it is looked at, wherever the one is.
+	// What follows the label's hash is zeros, a one and the message. All of it is looked at,
+	// wherever the one is.
 	padded := db[size:]
 	begins, searching := 0, 1
 	for i, b := range padded {

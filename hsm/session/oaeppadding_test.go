@@ -18,7 +18,8 @@ var fixedKey = func() *rsa.PrivateKey {
 	return key
 }()
 
-// FuzzUnpadOAEP compares with crypto/rsa, which sees the same encoded message through an RSA operation that undoes ours.
+// FuzzUnpadOAEP compares with crypto/rsa, which sees the same encoded message through an RSA
+// operation that undoes ours.
 func FuzzUnpadOAEP(f *testing.F) {
 	open := func(t testing.TB, ciphertext []byte) []byte {
 		c := new(big.Int).SetBytes(ciphertext)
@@ -46,7 +47,9 @@ func FuzzUnpadOAEP(f *testing.F) {
 			unpadOAEP(hash, em) // of other sizes there is nothing to compare with
 			return
 		}
-		c := new(big.Int).Exp(new(big.Int).SetBytes(em), big.NewInt(int64(fixedKey.E)), fixedKey.N).FillBytes(make([]byte, 256))
+		c := new(big.Int).Exp(
+			new(big.Int).SetBytes(em), big.NewInt(int64(fixedKey.E)), fixedKey.N,
+		).FillBytes(make([]byte, 256))
 		want, err := rsa.DecryptOAEP(hash.New(), nil, fixedKey, c, nil)
 		got, ok := unpadOAEP(hash, em)
 		if ok != (err == nil) || !bytes.Equal(got, want) {

@@ -13,12 +13,13 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// Locks keep C_FindObjects and the making or destruction of objects from happening at once in a module: on SoftHSM before
-// 2.7.0 they disturb each other. Whoever makes or destroys holds one of a lock, a search holds all of both.
+// Locks keep C_FindObjects and the making or destruction of objects from happening at once in a
+// module: on SoftHSM before 2.7.0 they disturb each other. Whoever makes or destroys holds one of a
+// lock, a search holds all of both.
 type Locks struct {
 	objects *semaphore.Weighted
-	// generators is held by C_GenerateKeyPair too, and is taken before objects: a search that waits for an RSA key of some
-	// seconds would, waiting for objects, hold up every short creation too.
+	// generators is held by C_GenerateKeyPair too, and is taken before objects: a search that waits
+	// for an RSA key of some seconds would, waiting for objects, hold up every short creation too.
 	generators *semaphore.Weighted
 }
 
@@ -36,7 +37,8 @@ func blockSearches(lock *semaphore.Weighted) (release func()) {
 // everyone is all of a semaphore.
 const everyone = math.MaxInt32
 
-// Visit calls f for every private token object with a 16-byte CKA_ID. It takes time linear in their number.
+// Visit calls f for every private token object with a 16-byte CKA_ID. It takes time linear in their
+// number.
 func (s *Session) Visit(f func(pkcs11.ObjectHandle, Object)) error {
 	handles, err := s.Search([]*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
@@ -86,9 +88,10 @@ func (s *Session) Locate(id keyobject.ID) (pkcs11.ObjectHandle, error) {
 	return 0, fmt.Errorf("%w: CKA_ID %s", ckr.ErrNoObject, id)
 }
 
-// alone keeps creations waiting while a search is under way. Neither a creation nor a search that hangs may stop the other
-// kind for ever: each waits for the other no longer than searchAlone, or until the connection is lost. The index, without which
-// a connection is of no use, waits no longer than for the calls of the last one.
+// alone keeps creations waiting while a search is under way. Neither a creation nor a search that
+// hangs may stop the other kind for ever: each waits for the other no longer than searchAlone, or
+// until the connection is lost. The index, without which a connection is of no use, waits no longer
+// than for the calls of the last one.
 func (s *Session) alone() (release func()) {
 	var held []*semaphore.Weighted
 	wait := s.SearchAlone

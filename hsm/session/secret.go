@@ -10,7 +10,9 @@ import (
 )
 
 // GenerateWrappedSecret generates a secret of n bytes, wraps it and destroys it.
-func (s *Session) GenerateWrappedSecret(mechanism uint, wrapping pkcs11.ObjectHandle, n int) (wrapped []byte, err error) {
+func (s *Session) GenerateWrappedSecret(
+	mechanism uint, wrapping pkcs11.ObjectHandle, n int,
+) (wrapped []byte, err error) {
 	secret, err := s.Generate(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, keyobject.DataKeyTemplate(n))
 	if err != nil {
 		return nil, err
@@ -24,7 +26,9 @@ func (s *Session) GenerateWrappedSecret(mechanism uint, wrapping pkcs11.ObjectHa
 }
 
 // UnwrapSecret reads a secret of n bytes through a session object.
-func (s *Session) UnwrapSecret(mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, n int) ([]byte, error) {
+func (s *Session) UnwrapSecret(
+	mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, n int,
+) ([]byte, error) {
 	value, err := s.unwrapReadable(mechanisms, unwrapping, wrapped)
 	if err != nil {
 		return nil, err
@@ -39,7 +43,9 @@ func (s *Session) UnwrapSecret(mechanisms []uint, unwrapping pkcs11.ObjectHandle
 }
 
 // unwrapReadable reads what is wrapped, as generic secret, through a session object.
-func (s *Session) unwrapReadable(mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte) (value []byte, err error) {
+func (s *Session) unwrapReadable(
+	mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte,
+) (value []byte, err error) {
 	h, err := s.UnwrapAny(mechanisms, unwrapping, wrapped, keyobject.ReadableSecret())
 	if err != nil {
 		return nil, err

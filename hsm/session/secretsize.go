@@ -63,7 +63,8 @@ func (s *Session) testSecretSize(n int) (err error) {
 	return nil
 }
 
-// KnownSecretSize tells whether GenerateWrapped makes secrets of n bytes, if that was found out already.
+// KnownSecretSize tells whether GenerateWrapped makes secrets of n bytes, if that was found out
+// already.
 func (c *Shared) KnownSecretSize(n int) (works, known bool) {
 	if n < 1 || n > MaxSecretSize {
 		return false, true

@@ -1,10 +1,10 @@
-// Package session does the steps of cryptography in one PKCS#11 session: the C calls with their templates and parameters, and
-// what is made of their answers. It is given handles of objects, and knows neither how they were found nor where a session
-// comes from; that is for package connection.
+// Package session does the steps of cryptography in one PKCS#11 session: the C calls with their
+// templates and parameters, and what is made of their answers. It is given handles of objects, and
+// knows neither how they were found nor where a session comes from; that is for package connection.
 //
-// What it protects: plaintexts and keys that pass through this process are cleared by whoever takes them; what a call makes
-// in the token on the way to a failure is destroyed. A token's word is checked: lengths, public keys, and of new keys that
-// they can't leave.
+// What it protects: plaintexts and keys that pass through this process are cleared by whoever takes
+// them; what a call makes in the token on the way to a failure is destroyed. A token's word is
+// checked: lengths, public keys, and of new keys that they can't leave.
 package session
 
 import (
@@ -24,15 +24,16 @@ import (
 	"github.com/verenc/kms/hsm/profile"
 )
 
-// Shared is what all sessions of one connection share: its login, and what is known of the token. It is lost as a whole;
-// after a loss a new connection has another one.
+// Shared is what all sessions of one connection share: its login, and what is known of the token.
+// It is lost as a whole; after a loss a new connection has another one.
 type Shared struct {
 	Module  cryptoki.Module
 	Locks   *Locks // of the module
 	Slot    uint
 	Profile *profile.Profile
 	Rand    io.Reader // for initialisation vectors
-	// Keeper is the session that holds the login. Objects that live as long as the connection are made in it.
+	// Keeper is the session that holds the login. Objects that live as long as the connection are
+	// made in it.
 	Keeper pkcs11.SessionHandle
 	// SearchAlone is how long a search keeps the making of objects waiting.
 	SearchAlone time.Duration
@@ -44,7 +45,8 @@ type Shared struct {
 	gone chan struct{} // closed once dead is set
 }
 
-// NewShared gives the Shared of a new connection, whose other fields are to be set before its first session.
+// NewShared gives the Shared of a new connection, whose other fields are to be set before its first
+// session.
 func NewShared(module cryptoki.Module, locks *Locks) *Shared {
 	return &Shared{Module: module, Locks: locks, gone: make(chan struct{})}
 }
@@ -64,8 +66,8 @@ func (c *Shared) End() {
 // KeeperSession is the session that holds the login.
 func (c *Shared) KeeperSession() *Session { return &Session{Shared: c, Handle: c.Keeper} }
 
-// InKeeper calls f with the session that holds the login, one f at a time: its objects last as long as the connection, and all
-// other sessions see them (PKCS#11 v2.40 section 2.4).
+// InKeeper calls f with the session that holds the login, one f at a time: its objects last as long
+// as the connection, and all other sessions see them (PKCS#11 v2.40 section 2.4).
 func (c *Shared) InKeeper(f func(keeper *Session) error) error {
 	c.keeping.Lock()
 	defer c.keeping.Unlock()
@@ -114,10 +116,12 @@ func (s *Session) LoggedIn() bool {
 		return false
 	}
 	state, err := s.Module.SessionState(s.Handle)
-	return err == nil && state == pkcs11.CKS_RW_USER_FUNCTIONS && !s.dead.Load() // or it may be the next connection's login
+	return err == nil && state == pkcs11.CKS_RW_USER_FUNCTIONS &&
+		!s.dead.Load() // or it may be the next connection's login
 }
 
-// Well tells whether the connection lives, whatever became of one session: its login is there, and the token answers.
+// Well tells whether the connection lives, whatever became of one session: its login is there, and
+// the token answers.
 func (c *Shared) Well() bool {
 	keeper := c.KeeperSession()
 	if !keeper.LoggedIn() {

@@ -21,10 +21,12 @@ func TestProbesAreRepeatedUntilTheySucceed(t *testing.T) {
 	}
 }
 
-// TestUnexplainedErrors keep their own kind: what a probe says is none of the call's, except that all is lost.
+// TestUnexplainedErrors keep their own kind: what a probe says is none of the call's, except that
+// all is lost.
 func TestUnexplainedErrors(t *testing.T) {
 	fault := ckr.Failed("C_Decrypt", errors.New("fault"))
-	if err := unexplained(fault, ckr.ErrAuthentication); errors.Is(err, ckr.ErrAuthentication) || !errors.Is(err, fault) {
+	if err := unexplained(fault, ckr.ErrAuthentication); errors.Is(err, ckr.ErrAuthentication) ||
+		!errors.Is(err, fault) {
 		t.Error(err)
 	}
 	gone := &ckr.Error{Call: "C_Decrypt", RV: 0x30, Kind: ckr.ErrUnavailable} // CKR_DEVICE_ERROR

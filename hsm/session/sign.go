@@ -34,23 +34,32 @@ const (
 // MuSize is the size of μ in bytes.
 const MuSize = 64
 
-// Scheme is a signature algorithm with its hash: SHA-256, SHA-384 or SHA-512 for RSA and ECDSA, SHA-512 for
-// HashEdDSA, none for the others.
+// Scheme is a signature algorithm with its hash: SHA-256, SHA-384 or SHA-512 for RSA and ECDSA,
+// SHA-512 for HashEdDSA, none for the others.
 type Scheme struct {
 	Algorithm Algorithm
 	Hash      crypto.Hash
 }
 
-// signHashes are the hashes of signatures: the DER of DigestInfo before the digest (RFC 8017 section 9.2), and the
-// mechanisms of PSS.
+// signHashes are the hashes of signatures: the DER of DigestInfo before the digest (RFC 8017
+// section 9.2), and the mechanisms of PSS.
 var signHashes = map[crypto.Hash]struct {
 	digestInfo []byte
 	mechanism  uint
 	mgf        uint
 }{
-	crypto.SHA256: {[]byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"), pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256},
-	crypto.SHA384: {[]byte("\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30"), pkcs11.CKM_SHA384, pkcs11.CKG_MGF1_SHA384},
-	crypto.SHA512: {[]byte("\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40"), pkcs11.CKM_SHA512, pkcs11.CKG_MGF1_SHA512},
+	crypto.SHA256: {
+		[]byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"),
+		pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256,
+	},
+	crypto.SHA384: {
+		[]byte("\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30"),
+		pkcs11.CKM_SHA384, pkcs11.CKG_MGF1_SHA384,
+	},
+	crypto.SHA512: {
+		[]byte("\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40"),
+		pkcs11.CKM_SHA512, pkcs11.CKG_MGF1_SHA512,
+	},
 }
 
 // signCall is what C_SignInit and C_Sign are called with.
@@ -76,7 +85,9 @@ func (s Scheme) Call(kt keyobject.Type, message []byte) (signCall, error) {
 	if hashed {
 		switch {
 		case s.Algorithm == PKCS1v15 && k.RSA():
-			return signCall{pkcs11.CKM_RSA_PKCS, nil, append(bytes.Clone(hash.digestInfo), message...), k.Size, false}, nil
+			return signCall{
+				pkcs11.CKM_RSA_PKCS, nil, append(bytes.Clone(hash.digestInfo), message...), k.Size, false,
+			}, nil
 		case s.Algorithm == PSS && k.RSA():
 			params := cryptoki.Ulongs(hash.mechanism, hash.mgf, uint(s.Hash.Size()))
 			return signCall{pkcs11.CKM_RSA_PKCS_PSS, params, bytes.Clone(message), k.Size, false}, nil
@@ -95,7 +106,8 @@ func (s Scheme) Call(kt keyobject.Type, message []byte) (signCall, error) {
 	return signCall{}, fmt.Errorf("algorithm %d with %v is none of %s", s.Algorithm, s.Hash, kt)
 }
 
-// prehashed is a CK_EDDSA_PARAMS (PKCS#11 v3.0 section 2.3.5) with phFlag set and no context: CK_BBOOL, CK_ULONG, pointer.
+// prehashed is a CK_EDDSA_PARAMS (PKCS#11 v3.0 section 2.3.5) with phFlag set and no context:
+// CK_BBOOL, CK_ULONG, pointer.
 func prehashed() []byte {
 	params := make([]byte, 3*unsafe.Sizeof(uintptr(0)))
 	params[0] = 1

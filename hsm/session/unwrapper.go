@@ -27,7 +27,9 @@ type unwrapper struct {
 }
 
 // Unwrapper chooses between the token's OAEP and ours, as DecryptOAEP does.
-func (s *Session) Unwrapper(key pkcs11.ObjectHandle, kt *keyobject.TypeInfo, hash crypto.Hash) (u *unwrapper, err error) {
+func (s *Session) Unwrapper(
+	key pkcs11.ObjectHandle, kt *keyobject.TypeInfo, hash crypto.Hash,
+) (u *unwrapper, err error) {
 	u = &unwrapper{Session: s, key: key, keyType: kt, hash: hash}
 	if hash == crypto.SHA256 {
 		u.outside, err = s.refusesOAEPSHA256()
@@ -63,8 +65,8 @@ func (u *unwrapper) Secret(template []*pkcs11.Attribute, size int, wrapped []byt
 	return h, nil
 }
 
-// length gives the length of a secret in bytes. SoftHSM sets the CKA_VALUE_LEN of what it unwraps to 0; there another copy
-// of the secret is read, counted and cleared.
+// length gives the length of a secret in bytes. SoftHSM sets the CKA_VALUE_LEN of what it unwraps
+// to 0; there another copy of the secret is read, counted and cleared.
 func (u *unwrapper) length(h pkcs11.ObjectHandle, wrapped []byte) (int, error) {
 	values, err := u.Attributes(h, pkcs11.CKA_VALUE_LEN)
 	if err != nil {
@@ -90,7 +92,8 @@ func (u *unwrapper) read(wrapped []byte) ([]byte, error) {
 	return u.readOnce(h, len(wrapped))
 }
 
-// hybrid unwraps what RSAAESKeyWrap has wrapped into an object, through a session object of the AES key in front.
+// hybrid unwraps what RSAAESKeyWrap has wrapped into an object, through a session object of the AES
+// key in front.
 func (u *unwrapper) hybrid(wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	mechanism, err := u.KWP()
 	if err != nil {
@@ -112,7 +115,9 @@ func (u *unwrapper) hybrid(wrapped []byte, template []*pkcs11.Attribute) (pkcs11
 }
 
 // RSAPair unwraps a private key in the token and reads its public key there.
-func (u *unwrapper) RSAPair(k keyobject.Pair, kt *keyobject.TypeInfo, template []*pkcs11.Attribute, wrapped []byte) (h pkcs11.ObjectHandle, spki []byte, err error) {
+func (u *unwrapper) RSAPair(
+	k keyobject.Pair, kt *keyobject.TypeInfo, template []*pkcs11.Attribute, wrapped []byte,
+) (h pkcs11.ObjectHandle, spki []byte, err error) {
 	h, err = u.hybrid(wrapped, template)
 	if err != nil {
 		return 0, nil, err
@@ -178,7 +183,9 @@ func (u *unwrapper) signsFor(h pkcs11.ObjectHandle, kt keyobject.Type, public *r
 }
 
 // curvePair reads a private key and creates it.
-func (u *unwrapper) curvePair(kt *keyobject.TypeInfo, template []*pkcs11.Attribute, hybrid bool, wrapped []byte) (pkcs11.ObjectHandle, []byte, error) {
+func (u *unwrapper) curvePair(
+	kt *keyobject.TypeInfo, template []*pkcs11.Attribute, hybrid bool, wrapped []byte,
+) (pkcs11.ObjectHandle, []byte, error) {
 	var pkcs8 []byte
 	var err error
 	if hybrid {
@@ -197,7 +204,9 @@ func (u *unwrapper) curvePair(kt *keyobject.TypeInfo, template []*pkcs11.Attribu
 }
 
 // CreatePair creates a private key of a curve from its PKCS#8.
-func (s *Session) CreatePair(kt *keyobject.TypeInfo, template []*pkcs11.Attribute, padded []byte) (pkcs11.ObjectHandle, []byte, error) {
+func (s *Session) CreatePair(
+	kt *keyobject.TypeInfo, template []*pkcs11.Attribute, padded []byte,
+) (pkcs11.ObjectHandle, []byte, error) {
 	pkcs8, err := keyobject.TrimDER(padded)
 	if err != nil {
 		return 0, nil, fmt.Errorf("%w: %w", ckr.ErrMaterial, err)
@@ -232,9 +241,9 @@ func (u *unwrapper) aesKWP(mechanism uint, aes pkcs11.ObjectHandle, wrapped []by
 	}
 }
 
-// unwrapOrExplain unwraps into an object, and says of a failure whose it is. When the same bytes unwrap into a secret that
-// nobody reads, they are in order and the material is not; when the pair unwraps something else, the token is in order
-// and the bytes are not.
+// unwrapOrExplain unwraps into an object, and says of a failure whose it is. When the same bytes
+// unwrap into a secret that nobody reads, they are in order and the material is not; when the pair
+// unwraps something else, the token is in order and the bytes are not.
 func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	h, err := unwrap(template)
 	if err == nil || !u.LoggedIn() || ckr.Lost(err) {

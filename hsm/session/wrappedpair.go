@@ -10,8 +10,11 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// GenerateWrappedPair generates a pair, wraps its private key with the token's AES-KWP, and destroys it.
-func (s *Session) GenerateWrappedPair(wrapping pkcs11.ObjectHandle, k *keyobject.TypeInfo) (spki, wrapped []byte, err error) {
+// GenerateWrappedPair generates a pair, wraps its private key with the token's AES-KWP, and
+// destroys it.
+func (s *Session) GenerateWrappedPair(
+	wrapping pkcs11.ObjectHandle, k *keyobject.TypeInfo,
+) (spki, wrapped []byte, err error) {
 	if k.ParameterSet != 0 { // what PKCS#8 of it a token wraps is not agreed on yet
 		return nil, nil, fmt.Errorf("%w: wrap an %s key", ckr.ErrUnsupported, k.Name)
 	}

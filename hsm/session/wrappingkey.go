@@ -19,7 +19,8 @@ func (s *Session) GenerateWrapping(end []*pkcs11.Attribute) (pkcs11.ObjectHandle
 	return s.Generate(pkcs11.CKM_AES_KEY_GEN, append(template, end...))
 }
 
-// KeepsInside tells whether the token unwraps under a wrapping key what may not be read, and nothing else.
+// KeepsInside tells whether the token unwraps under a wrapping key what may not be read, and
+// nothing else.
 func (s *Session) KeepsInside(wrapping pkcs11.ObjectHandle) error {
 	wrapped, err := s.GenerateAndWrap(wrapping, keyobject.Seal)
 	if err != nil {
@@ -29,7 +30,9 @@ func (s *Session) KeepsInside(wrapping pkcs11.ObjectHandle) error {
 	if err != nil {
 		return err
 	}
-	h, err := s.Unwrap(mechanism, nil, wrapping, wrapped, append(keyobject.Seal.Template(), keyobject.SessionObject()...))
+	h, err := s.Unwrap(
+		mechanism, nil, wrapping, wrapped, append(keyobject.Seal.Template(), keyobject.SessionObject()...),
+	)
 	if err != nil {
 		return fmt.Errorf("%w: unwrap under a CKA_UNWRAP_TEMPLATE: %w", ckr.ErrUnsupported, err)
 	}
