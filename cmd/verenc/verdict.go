@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
 )
 
@@ -24,7 +24,7 @@ type verdict struct {
 }
 
 // judge returns the verdict on a self-test. Both doctor and serve use it, so that they agree.
-func judge(c hsm.Check) verdict {
+func judge(c selftest.Check) verdict {
 	if c.Err == nil {
 		return verdict{mark: markOK, starts: true, text: c.Name}
 	}
@@ -32,7 +32,7 @@ func judge(c hsm.Check) verdict {
 	switch {
 	case !c.Optional:
 		return verdict{markBad, false, text, "cure: allow it in the token's policy or firmware; needed for: " + c.Need}
-	case c.Name == hsm.CheckObjects:
+	case c.Name == selftest.CheckObjects:
 		return verdict{markBad, true, text,
 			"cure: make room in the token and let it be written to; not possible without: " + c.Need}
 	case isDataKeyCheck(c.Name):

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 )
 
 // TestJudge: a server does not start when a required self-test fails, and starts when an optional one
@@ -13,15 +13,15 @@ import (
 func TestJudge(t *testing.T) {
 	broken := errors.New("two\nlines")
 	for _, test := range []struct {
-		check  hsm.Check
+		check  selftest.Check
 		mark   string
 		starts bool
 	}{
-		{hsm.Check{Name: hsm.CheckSeal}, markOK, true},
-		{hsm.Check{Name: hsm.CheckSeal, Err: broken}, markBad, false},
-		{hsm.Check{Name: hsm.CheckObjects, Optional: true, Err: broken}, markBad, true},
-		{hsm.Check{Name: hsm.CheckDataKey32, Optional: true, Err: broken}, markWarn, true},
-		{hsm.Check{Name: hsm.CheckEd25519, Optional: true, Err: broken}, markNote, true},
+		{selftest.Check{Name: selftest.CheckSeal}, markOK, true},
+		{selftest.Check{Name: selftest.CheckSeal, Err: broken}, markBad, false},
+		{selftest.Check{Name: selftest.CheckObjects, Optional: true, Err: broken}, markBad, true},
+		{selftest.Check{Name: selftest.CheckDataKey32, Optional: true, Err: broken}, markWarn, true},
+		{selftest.Check{Name: selftest.CheckEd25519, Optional: true, Err: broken}, markNote, true},
 	} {
 		v := judge(test.check)
 		if v.mark != test.mark || v.starts != test.starts || strings.Contains(v.text, "\n") {
