@@ -54,13 +54,15 @@ func FindModule() (string, error) {
 		strings.Join(candidates, ", "))
 }
 
-// Open gives the token with this label below dir, making it the first time. Its user PIN is random and is kept in a file.
+// Open gives the token with this label below dir, making it the first time. Its user PIN is random
+// and is kept in a file.
 func Open(dir, label string) (Token, error) {
 	module, err := FindModule()
 	if err != nil {
 		return Token{}, err
 	}
-	t := Token{Module: module, Conf: filepath.Join(dir, "softhsm2.conf"), Label: label, PINFile: filepath.Join(dir, label+".pin")}
+	t := Token{Module: module, Conf: filepath.Join(dir, "softhsm2.conf"), Label: label,
+		PINFile: filepath.Join(dir, label+".pin")}
 	if err := configure(dir, t.Conf); err != nil {
 		return Token{}, err
 	}
@@ -103,8 +105,9 @@ var (
 	module *pkcs11.Ctx // guarded by mu: stays initialised for the life of the process
 )
 
-// initialise finds the token by its label, or makes it of the free slot, and gives its serial number. A token with a PIN
-// file is complete, since the file is written last; one without is left over from an interrupted attempt.
+// initialise finds the token by its label, or makes it of the free slot, and gives its serial
+// number. A token with a PIN file is complete, since the file is written last; one without is left
+// over from an interrupted attempt.
 func initialise(t *Token) (serial string, err error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -113,7 +116,8 @@ func initialise(t *Token) (serial string, err error) {
 		if ctx == nil {
 			return "", fmt.Errorf("load %s", t.Module)
 		}
-		if err := ctx.Initialize(); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+		if err := ctx.Initialize(); err != nil &&
+			!errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 			return "", fmt.Errorf("C_Initialize: %w", err)
 		}
 		module = ctx

@@ -12,8 +12,9 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestCreationIsNotRepeated loses the answer of what makes a token object, with errors that mean no more than that an idle
-// session was closed: to begin again would make a second object, which nobody destroys.
+// TestCreationIsNotRepeated loses the answer of what makes a token object, with errors that mean no
+// more than that an idle session was closed: to begin again would make a second object, which
+// nobody destroys.
 func TestCreationIsNotRepeated(t *testing.T) {
 	token, m := connect(t)
 	known(t, token)
@@ -31,15 +32,18 @@ func TestCreationIsNotRepeated(t *testing.T) {
 		"secret key": func(id hsm.ObjectID) error {
 			return token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Purpose: hsm.Seal})
 		},
-		"wrapping key": func(id hsm.ObjectID) error { return token.GenerateWrappingKey(t.Context(), id, "verenc/test") },
+		"wrapping key": func(id hsm.ObjectID) error {
+			return token.GenerateWrappingKey(t.Context(), id, "verenc/test")
+		},
 		"key pair": func(id hsm.ObjectID) error {
 			_, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.P256, Purpose: hsm.SignPair})
 			return err
 		},
 		"persisted key": func(id hsm.ObjectID) error { return token.Persist(t.Context(), outside, id, "verenc/test") },
 		"imported key": func(id hsm.ObjectID) error {
-			_, err := token.Import(t.Context(), hsm.Import{Wrapping: unwrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: material,
-				Secret: &hsm.SecretKey{ID: id, Purpose: hsm.Seal}})
+			_, err := token.Import(t.Context(),
+				hsm.Import{Wrapping: unwrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: material,
+					Secret: &hsm.SecretKey{ID: id, Purpose: hsm.Seal}})
 			return err
 		},
 	} {
@@ -61,7 +65,8 @@ func TestCreationIsNotRepeated(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 				}
 				if after := objects(t, token); len(after) != len(before) {
-					t.Errorf("%s, %s lost, %#x: %v; when it is destroyed there are %d objects, not %d", name, function, rv, created, len(after), len(before))
+					t.Errorf("%s, %s lost, %#x: %v; when it is destroyed there are %d objects, not %d", name, function,
+						rv, created, len(after), len(before))
 				}
 			}
 		}
@@ -77,14 +82,15 @@ func objects(t *testing.T, token *hsm.Token) []hsm.Object {
 	return all
 }
 
-// TestSearchMeetsTheNextLogin: a search that found nothing since the login was lost says nothing of an object, even if there is a
-// login again when it asks for that.
+// TestSearchMeetsTheNextLogin: a search that found nothing since the login was lost says nothing of
+// an object, even if there is a login again when it asks for that.
 func TestSearchMeetsTheNextLogin(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	changes, tell := telling()
 	open := func(tell func(*hsm.Config)) *hsm.Token {
-		cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
+		cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
+			RetryMin: time.Millisecond}
 		tell(&cfg)
 		token, err := hsm.Open(t.Context(), cfg)
 		if err != nil {
@@ -112,7 +118,8 @@ func TestSearchMeetsTheNextLogin(t *testing.T) {
 	if err := m.WaitHanging(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err,
+		hsm.ErrUnavailable) {
 		t.Fatal(err)
 	}
 	next(t, changes, true)
@@ -129,8 +136,8 @@ func TestSearchMeetsTheNextLogin(t *testing.T) {
 	}
 }
 
-// TestUntoldSessionObjects: a wrapped key that was unwrapped without an answer leaves no object behind, although the session that
-// it is in goes on.
+// TestUntoldSessionObjects: a wrapped key that was unwrapped without an answer leaves no object
+// behind, although the session that it is in goes on.
 func TestUntoldSessionObjects(t *testing.T) {
 	token, m := connect(t)
 	under := newID(t)

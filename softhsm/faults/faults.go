@@ -1,7 +1,8 @@
-// Package faults makes a PKCS#11 module that stands before SoftHSM2 and behaves like a network HSM on a bad day: it is
-// slow, hangs, fails, loses answers, is unplugged, runs full, crashes, lies about lengths and limits, and has the restrictions of
-// vendors' tokens. It also counts and records the calls that reach it,
-// can answer them from memory, and can have ML-DSA and ML-KEM, which SoftHSM2 2.6 has not.
+// Package faults makes a PKCS#11 module that stands before SoftHSM2 and behaves like a network HSM
+// on a bad day: it is slow, hangs, fails, loses answers, is unplugged, runs full, crashes, lies
+// about lengths and limits, and has the restrictions of vendors' tokens. It also counts and records
+// the calls that reach it, can answer them from memory, and can have ML-DSA and ML-KEM, which
+// SoftHSM2 2.6 has not.
 //
 // It protects nothing and is for tests and benchmarks only. What it records includes secrets.
 //

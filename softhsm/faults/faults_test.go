@@ -91,7 +91,8 @@ func (c *client) open() pkcs11.SessionHandle {
 
 func aes(token bool, label string) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, token),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, true), pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, true),
@@ -99,7 +100,8 @@ func aes(token bool, label string) []*pkcs11.Attribute {
 }
 
 func (c *client) generate(token bool, label string) (pkcs11.ObjectHandle, error) {
-	return c.GenerateKey(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)}, aes(token, label))
+	return c.GenerateKey(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)},
+		aes(token, label))
 }
 
 func (c *client) key(token bool, label string) pkcs11.ObjectHandle {
@@ -114,7 +116,8 @@ func (c *client) key(token bool, label string) pkcs11.ObjectHandle {
 // count finds the objects with a label.
 func (c *client) count(label string) int {
 	c.Helper()
-	if err := c.FindObjectsInit(c.session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}); err != nil {
+	if err := c.FindObjectsInit(c.session, []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}); err != nil {
 		c.Fatal(err)
 	}
 	found, _, err := c.FindObjects(c.session, 100)
@@ -157,7 +160,8 @@ func TestFail(t *testing.T) {
 	} {
 		m.Fail("C_GenerateRandom", pkcs11.CKR_DEVICE_ERROR, test.options...)
 		for i, fails := range test.fails {
-			if err := c.random(); fails != errors.Is(err, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)) || fails != (err != nil) {
+			if err := c.random(); fails != errors.Is(err, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)) ||
+				fails != (err != nil) {
 				t.Errorf("%s: call %d: %v", name, i, err)
 			}
 		}
@@ -235,7 +239,8 @@ func TestHang(t *testing.T) {
 	other := &client{Ctx: load(t, faults.New(t, c.soft).Path), TB: t, soft: c.soft}
 	other.slot, other.session = c.slot, 0
 	other.session = other.open()
-	if err := other.Login(other.session, pkcs11.CKU_USER, c.soft.PIN); err != nil { // each module has a login of its own
+	// each module has a login of its own
+	if err := other.Login(other.session, pkcs11.CKU_USER, c.soft.PIN); err != nil {
 		t.Fatal(err)
 	}
 	for label, options := range map[string][]faults.Option{"before": nil, "after": {faults.AfterCall()}} {
@@ -353,15 +358,18 @@ func TestLogOut(t *testing.T) {
 	c, m := call(t)
 	key := c.key(true, "x")
 	m.LogOut()
-	c.is(c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_ECB, nil)}, key), pkcs11.CKR_USER_NOT_LOGGED_IN)
+	c.is(c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_ECB, nil)}, key),
+		pkcs11.CKR_USER_NOT_LOGGED_IN)
 	_, err := c.generate(false, "y")
 	c.is(err, pkcs11.CKR_USER_NOT_LOGGED_IN)
 	c.is(c.random(), pkcs11.CKR_OK)
-	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_PUBLIC_SESSION || c.count("x") != 0 {
+	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_PUBLIC_SESSION ||
+		c.count("x") != 0 {
 		t.Errorf("%+v, %v, %d objects", info, err, c.count("x"))
 	}
 	c.is(c.Login(c.session, pkcs11.CKU_USER, c.soft.PIN), pkcs11.CKR_OK)
-	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_USER_FUNCTIONS || c.count("x") != 1 {
+	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_USER_FUNCTIONS ||
+		c.count("x") != 1 {
 		t.Errorf("%+v, %v, %d objects", info, err, c.count("x"))
 	}
 	c.is(c.DestroyObject(c.session, key), pkcs11.CKR_OK) // the handle is as good as before
@@ -443,7 +451,8 @@ func TestOwnIVs(t *testing.T) {
 	seal := func(iv []byte) (used, out []byte, err error) {
 		params := pkcs11.NewGCMParams(iv, []byte("aad"), 128)
 		defer params.Free()
-		if err := c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, key); err != nil {
+		if err := c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)},
+			key); err != nil {
 			return nil, nil, err
 		}
 		out, err = c.Encrypt(c.session, []byte("plaintext"))
@@ -463,7 +472,8 @@ func TestOwnIVs(t *testing.T) {
 	}
 	params := pkcs11.NewGCMParams(two, []byte("aad"), 128)
 	defer params.Free()
-	c.is(c.DecryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, key), pkcs11.CKR_OK)
+	c.is(c.DecryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, key),
+		pkcs11.CKR_OK)
 	if got, err := c.Decrypt(c.session, box); err != nil || string(got) != "plaintext" {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -22,7 +22,8 @@ func connect(t testing.TB, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 	t.Helper()
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
-	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
+	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
+		RetryMin: time.Millisecond}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -56,7 +57,8 @@ func newPair(t testing.TB, token *hsm.Token) hsm.SealingKeys {
 	seal, wrap := newID(t), newID(t)
 	p := hsm.SealingKeys{Seal: seal, Wrap: wrap}
 	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{seal: hsm.Seal, wrap: hsm.Wrap} {
-		if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
+		if err := token.GenerateSecretKey(t.Context(),
+			hsm.SecretKey{ID: id, Label: "verenc/test/1/x", Purpose: purpose}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,7 +87,8 @@ func TestForwardingIsFaithful(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := token.Decrypt(t.Context(), p.Seal, box, []byte("aad")); err != nil || !bytes.Equal(got, plaintext) {
+		if got, err := token.Decrypt(t.Context(), p.Seal, box, []byte("aad")); err != nil ||
+			!bytes.Equal(got, plaintext) {
 			t.Errorf("%d bytes came back as %d, %v", size, len(got), err)
 		}
 		if _, err := token.Decrypt(t.Context(), p.Seal, box, []byte("other")); !errors.Is(err, hsm.ErrAuthentication) {
@@ -113,8 +116,8 @@ func TestForwardingIsFaithful(t *testing.T) {
 	}
 }
 
-// TestWrappedSecretCrossesNoCall looks at every byte that goes into the module or comes out of it while a data key is made
-// without its plaintext, and finds it only when it is asked for.
+// TestWrappedSecretCrossesNoCall looks at every byte that goes into the module or comes out of it
+// while a data key is made without its plaintext, and finds it only when it is asked for.
 func TestWrappedSecretCrossesNoCall(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
@@ -155,8 +158,10 @@ func TestWrappedSecretCrossesNoCall(t *testing.T) {
 		t.Errorf("%d calls %v, then %d with the secret", len(made), functions, seen)
 	}
 	generated := made[0]
-	if generated.Function != "C_GenerateKey" || generated.Mechanism != pkcs11.CKM_GENERIC_SECRET_KEY_GEN || generated.RV != pkcs11.CKR_OK ||
-		!generated.Template.Bool(pkcs11.CKA_SENSITIVE) || generated.Template.Bool(pkcs11.CKA_TOKEN) || len(generated.Objects) != 1 {
+	if generated.Function != "C_GenerateKey" || generated.Mechanism != pkcs11.CKM_GENERIC_SECRET_KEY_GEN ||
+		generated.RV != pkcs11.CKR_OK ||
+		!generated.Template.Bool(pkcs11.CKA_SENSITIVE) || generated.Template.Bool(pkcs11.CKA_TOKEN) ||
+		len(generated.Objects) != 1 {
 		t.Errorf("%+v", generated)
 	}
 }
@@ -224,8 +229,9 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// TestHSMSurvivesEachFailure fails each call of each operation once, happened or not, and expects hsm to connect anew when
-// that tells of a loss, to work again, and to leave nothing behind. A decryption is repeated by hsm itself, once.
+// TestHSMSurvivesEachFailure fails each call of each operation once, happened or not, and expects
+// hsm to connect anew when that tells of a loss, to work again, and to leave nothing behind. A
+// decryption is repeated by hsm itself, once.
 func TestHSMSurvivesEachFailure(t *testing.T) {
 	changes := make(chan error, 2)
 	token, m := connect(t, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } })

@@ -23,7 +23,8 @@ func isolate(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 	}
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
-	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, RetryMin: time.Millisecond, ModuleCommand: []string{program, moduleHost}}
+	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, RetryMin: time.Millisecond,
+		ModuleCommand: []string{program, moduleHost}}
 	for _, f := range change {
 		f(&cfg)
 	}

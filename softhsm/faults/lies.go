@@ -12,13 +12,14 @@ type Field uint64
 
 // What a module can lie about, and the functions that do.
 const (
-	_         Field = iota
-	Count           // how many there are: C_GetSlotList, C_GetMechanismList, C_FindObjects
-	Length          // of an output: C_Encrypt and all others that have one; of an attribute: C_GetAttributeValue; C_GenerateRandom
-	Handle          // C_OpenSession, all that create objects, C_FindObjects (each)
-	Value           // bytes, of outputs and attributes; numbers of 8 bytes each, of C_GetSlotList and C_GetMechanismList
-	Absent          // CKR_ATTRIBUTE_TYPE_INVALID: C_GetAttributeValue
-	Sensitive       // CKR_ATTRIBUTE_SENSITIVE: C_GetAttributeValue
+	_     Field = iota
+	Count       // how many there are: C_GetSlotList, C_GetMechanismList, C_FindObjects
+	// of an output: C_Encrypt and all others that have one; of an attribute: C_GetAttributeValue; C_GenerateRandom
+	Length
+	Handle    // C_OpenSession, all that create objects, C_FindObjects (each)
+	Value     // bytes, of outputs and attributes; numbers of 8 bytes each, of C_GetSlotList and C_GetMechanismList
+	Absent    // CKR_ATTRIBUTE_TYPE_INVALID: C_GetAttributeValue
+	Sensitive // CKR_ATTRIBUTE_SENSITIVE: C_GetAttributeValue
 
 	Flags       // C_GetInfo, C_GetSlotInfo, C_GetTokenInfo, C_GetSessionInfo, C_GetMechanismInfo
 	State       // C_GetSessionInfo
@@ -76,7 +77,8 @@ var lying = func() map[string]map[string]bool {
 	all := map[string]map[string]bool{}
 	for _, match := range regexp.MustCompile(`F\((C_\w+), \d, "([^"]+)"`).FindAllStringSubmatch(functionsHeader, -1) {
 		all[match[1]] = map[string]bool{}
-		for letter, of := range map[string][]Field{"D": {Length, Value}, "N": {Count, Value}, "S": {Handle}, "O": {Handle},
+		for letter, of := range map[string][]Field{"D": {Length, Value}, "N": {Count, Value}, "S": {Handle},
+			"O": {Handle},
 			"F": {Handle, Count}, "v": {Length, Value, Absent, Sensitive}, "R": {Length}} {
 			for _, field := range of {
 				all[match[1]][field.String()] = all[match[1]][field.String()] || strings.Contains(match[2], letter)

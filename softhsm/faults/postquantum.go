@@ -14,10 +14,11 @@ import (
 	"github.com/cloudflare/circl/kem/mlkem/mlkem512"
 )
 
-// What the module sends: a letter, the parameter set as in CKA_PARAMETER_SET, a seed, and what the letter asks about, to the
-// connection's end. The answer is the public key ('P'), the signature of a message ('S') or of a representative ('M'), or a
-// byte that tells whether a signature of a representative is good ('V', behind public key and representative); of ML-KEM the public
-// key ('K'), or the secret of a ciphertext ('D').
+// What the module sends: a letter, the parameter set as in CKA_PARAMETER_SET, a seed, and what the
+// letter asks about, to the connection's end. The answer is the public key ('P'), the signature of
+// a message ('S') or of a representative ('M'), or a byte that tells whether a signature of a
+// representative is good ('V', behind public key and representative); of ML-KEM the public key
+// ('K'), or the secret of a ciphertext ('D').
 const (
 	pqSeed    = 64 // bytes, of which ML-DSA takes the first 32
 	pqMessage = 1 << 16
@@ -25,9 +26,10 @@ const (
 
 var mldsaSets = map[byte]mldsa.Parameters{1: mldsa.MLDSA44(), 2: mldsa.MLDSA65(), 3: mldsa.MLDSA87()}
 
-// AddPostQuantum gives the token ML-DSA and ML-KEM of PKCS#11 v3.2 until the test's end: key pairs, CKM_ML_DSA without a parameter,
-// CKM_ML_DSA_EXTERNAL_MU of v3.3's draft, which verifies too, and C_DecapsulateKey. Its keys are the inner token's, and stay as its
-// others do; the arithmetic is done here (see module/postquantum.c). Signatures are deterministic, and a representative's is
+// AddPostQuantum gives the token ML-DSA and ML-KEM of PKCS#11 v3.2 until the test's end: key pairs,
+// CKM_ML_DSA without a parameter, CKM_ML_DSA_EXTERNAL_MU of v3.3's draft, which verifies too, and
+// C_DecapsulateKey. Its keys are the inner token's, and stay as its others do; the arithmetic is
+// done here (see module/postquantum.c). Signatures are deterministic, and a representative's is
 // verified by making it once more.
 func (m *Module) AddPostQuantum(t testing.TB) {
 	t.Helper()
@@ -85,7 +87,8 @@ func (k *pqKeys) answer(c io.ReadWriter) error {
 
 func (k *pqKeys) answerMLDSA(what byte, set mldsa.Parameters, seed, rest []byte) ([]byte, error) {
 	if what == 'V' {
-		public, mu, signature := rest[:set.PublicKeySize()], rest[set.PublicKeySize():len(rest)-set.SignatureSize()], rest[len(rest)-set.SignatureSize():]
+		public, mu, signature := rest[:set.PublicKeySize()], rest[set.PublicKeySize():len(rest)-set.SignatureSize()],
+			rest[len(rest)-set.SignatureSize():]
 		key, known := k.known.Load(string(public))
 		if !known {
 			return []byte{0}, nil

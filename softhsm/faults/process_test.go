@@ -141,7 +141,8 @@ func TestAnotherProcess(t *testing.T) {
 func TestCrash(t *testing.T) {
 	c, _ := call(t)
 	m := faults.New(t, c.soft)
-	for made, options := range [][]faults.Option{{faults.Times(1)}, {faults.Times(1), faults.AfterCall(), faults.Of(pkcs11.CKM_AES_KEY_GEN)}} {
+	for made, options := range [][]faults.Option{{faults.Times(1)},
+		{faults.Times(1), faults.AfterCall(), faults.Of(pkcs11.CKM_AES_KEY_GEN)}} {
 		before := c.count("child")
 		m.Crash("C_GenerateKey", options...)
 		if p := start(c, m.Path); p.end() == nil || !strings.Contains(p.said.String(), "SIGSEGV") {

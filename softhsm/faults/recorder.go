@@ -20,8 +20,8 @@ type Call struct {
 	Mechanism uint
 	Objects   []uint // handles given, then handles got
 
-	// Template is what a creation or a search asks for, or the values that C_GetAttributeValue gives. Of a key pair it is the
-	// private key's, and Public is the public key's.
+	// Template is what a creation or a search asks for, or the values that C_GetAttributeValue
+	// gives. Of a key pair it is the private key's, and Public is the public key's.
 	Template, Public Template
 
 	Input     Bytes // data, ciphertext, wrapped key, seed

@@ -29,12 +29,13 @@ func Skip(n int) Option { return func(w *what) { w.skip = int64(n) } }
 // Chance means a random part of the calls, of a million; see SetSeed. A Skip and Times count only these.
 func Chance(perMillion int) Option { return func(w *what) { w.chance = uint64(perMillion) } }
 
-// Of means the calls with this mechanism (a CKM_ constant), of a function that takes one; of a lie about attributes, the attribute
-// (a CKA_ constant). The other calls and attributes are let alone, and a Skip and Times count only these.
+// Of means the calls with this mechanism (a CKM_ constant), of a function that takes one; of a lie
+// about attributes, the attribute (a CKA_ constant). The other calls and attributes are let alone,
+// and a Skip and Times count only these.
 func Of(number uint) Option { return func(w *what) { w.of = uint64(number) + 1 } }
 
-// AfterCall means after the call has happened in the token: of a failing one, which must have succeeded there, the answer
-// is lost; a hanging one has done its work.
+// AfterCall means after the call has happened in the token: of a failing one, which must have
+// succeeded there, the answer is lost; a hanging one has done its work.
 func AfterCall() Option { return func(w *what) { w.after = true } }
 
 func (r *rule) set(rv uint, options []Option) {
@@ -55,8 +56,9 @@ func decide(options []Option) what {
 	return w
 }
 
-// Fail makes a function return rv (a CKR_ constant). One rule before and one after the call can hold for a function; a new
-// one replaces the old one. Many callers ask for the length of a result first, which is a call too.
+// Fail makes a function return rv (a CKR_ constant). One rule before and one after the call can
+// hold for a function; a new one replaces the old one. Many callers ask for the length of a result
+// first, which is a call too.
 func (m *Module) Fail(function string, rv uint, options ...Option) {
 	m.function(function).rules[choose(options, failBefore, failAfter)].set(rv, options)
 }
@@ -66,9 +68,9 @@ func (m *Module) Hang(function string, options ...Option) {
 	m.function(function).rules[choose(options, hangBefore, hangAfter)].set(0, options)
 }
 
-// Crash has the call raise SIGSEGV in the process that makes it, before or after it has happened in the token. The rule is
-// spent first: with Times(1), the process that is started next does not crash. What the dead one had open stays in Usage, see
-// Forget.
+// Crash has the call raise SIGSEGV in the process that makes it, before or after it has happened in
+// the token. The rule is spent first: with Times(1), the process that is started next does not
+// crash. What the dead one had open stays in Usage, see Forget.
 func (m *Module) Crash(function string, options ...Option) {
 	m.function(function).rules[choose(options, crashBefore, crashAfter)].set(0, options)
 }
@@ -131,11 +133,13 @@ func (m *Module) SetSeed(seed uint64) { m.control.random.Store(seed) }
 // LimitSessions makes C_OpenSession say CKR_SESSION_COUNT when n are open. A negative n lifts the limit.
 func (m *Module) LimitSessions(n int) { m.control.sessionsLimit.Store(int64(n)) }
 
-// TellSessions makes C_GetTokenInfo tell n as ulMaxRwSessionCount, whatever the limit is; a negative n, the token's own.
+// TellSessions makes C_GetTokenInfo tell n as ulMaxRwSessionCount, whatever the limit is; a
+// negative n, the token's own.
 func (m *Module) TellSessions(n int) { m.control.sessionsTold.Store(int64(n)) }
 
-// LimitObjects makes calls that would leave more than n token objects in the token say CKR_DEVICE_MEMORY, or another rv:
-// opencryptoki says CKR_HOST_MEMORY. A negative n lifts the limit. It counts the objects at each creation, which is slow with many.
+// LimitObjects makes calls that would leave more than n token objects in the token say
+// CKR_DEVICE_MEMORY, or another rv: opencryptoki says CKR_HOST_MEMORY. A negative n lifts the
+// limit. It counts the objects at each creation, which is slow with many.
 func (m *Module) LimitObjects(n int, rv ...uint) {
 	said := uint(pkcs11.CKR_DEVICE_MEMORY)
 	if len(rv) > 0 {
@@ -159,13 +163,15 @@ const (
 	TokenIVs                // C_EncryptInit overwrites the caller's 12 bytes, as AWS CloudHSM does
 	TokenIVsOnly            // and refuses a caller's that are not all zero, with CKR_MECHANISM_PARAM_INVALID
 
-	// C_Encrypt appends the IV that it has made, behind the tag. One of the caller's, of 1 to 16 bytes, must be there and is not
-	// used: this is ProtectServer 3 in FIPS mode with ProtectToolkit 7.0, or CKM_AES_GCM_OLD of later ones (Thales,
-	// ProtectToolkit-C Programming Guide, CKM_AES_GCM_OLD).
+	// C_Encrypt appends the IV that it has made, behind the tag. One of the caller's, of 1 to 16
+	// bytes, must be there and is not used: this is ProtectServer 3 in FIPS mode with
+	// ProtectToolkit 7.0, or CKM_AES_GCM_OLD of later ones (Thales, ProtectToolkit-C Programming
+	// Guide, CKM_AES_GCM_OLD).
 	AppendedIVs
-	// The same with an IV of 16 bytes, whatever the caller gives, and be it none: this is Luna in FIPS mode (Thales, Luna SDK
-	// Reference, CKM_AES_GCM; a pIv of NULL: github.com/PeculiarVentures/pkcs11js, issue 107). Decryption takes the caller's IV,
-	// and ciphertext and tag without it.
+	// The same with an IV of 16 bytes, whatever the caller gives, and be it none: this is Luna in
+	// FIPS mode (Thales, Luna SDK Reference, CKM_AES_GCM; a pIv of NULL:
+	// github.com/PeculiarVentures/pkcs11js, issue 107). Decryption takes the caller's IV, and
+	// ciphertext and tag without it.
 	OwnAppendedIVs
 )
 
@@ -189,8 +195,9 @@ func (m *Module) Plug() { m.control.unplugged.Store(0) }
 // Renumber gives all slots other numbers, as a reboot may.
 func (m *Module) Renumber() { m.control.slotOffset.Add(1 << 20) }
 
-// ReuseHandles makes session handles begin anew after an unplug, as many modules do: a stale handle may then be another's new
-// session. Object handles have no mark of their time any more either. It is to be called before any session is open.
+// ReuseHandles makes session handles begin anew after an unplug, as many modules do: a stale handle
+// may then be another's new session. Object handles have no mark of their time any more either. It
+// is to be called before any session is open.
 func (m *Module) ReuseHandles() { m.control.reuseHandles.Store(1) }
 
 // LogOut voids the login: calls that touch objects say CKR_USER_NOT_LOGGED_IN, and no object is found, until C_Login.

@@ -87,7 +87,8 @@ func TestIndexOfALoggedOutToken(t *testing.T) {
 // TestIndexThatFails fails the reading of objects, which must not make them unknown.
 func TestIndexThatFails(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_REMOVED} {
-		for _, function := range []string{"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue", "C_GetSessionInfo"} {
+		for _, function := range []string{"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
+			"C_GetSessionInfo"} {
 			changes, tell := telling()
 			token, m := connect(t, tell)
 			next(t, changes, false)
@@ -97,7 +98,8 @@ func TestIndexThatFails(t *testing.T) {
 			lose(t, token, m, changes)
 			m.Plug()
 			next(t, changes, false)
-			if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil && !errors.Is(err, hsm.ErrUnavailable) {
+			if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil &&
+				!errors.Is(err, hsm.ErrUnavailable) {
 				t.Errorf("%s: %v", function, err)
 			}
 			next(t, changes, true)
@@ -109,14 +111,15 @@ func TestIndexThatFails(t *testing.T) {
 	}
 }
 
-// TestStragglerLeavesTheNewConnectionAlone has a call come back after the token was lost and found, when its session's number
-// is another session's.
+// TestStragglerLeavesTheNewConnectionAlone has a call come back after the token was lost and found,
+// when its session's number is another session's.
 func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	m.ReuseHandles()
 	changes, tell := telling()
-	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
+	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
+		RetryMin: time.Millisecond}
 	tell(&cfg)
 	token, err := hsm.Open(t.Context(), cfg)
 	if err != nil {
@@ -162,7 +165,8 @@ func TestStragglerClosesItsSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.LogOut()
-	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err,
+		hsm.ErrUnavailable) {
 		t.Error(err)
 	}
 	next(t, changes, true)
@@ -198,18 +202,23 @@ func TestOpenHasADeadline(t *testing.T) {
 	}
 }
 
-// TestSupervisorOutlivesAHungCall has one call of the supervisor's that does not come back until the token is well again.
+// TestSupervisorOutlivesAHungCall has one call of the supervisor's that does not come back until
+// the token is well again.
 func TestSupervisorOutlivesAHungCall(t *testing.T) {
-	for _, function := range []string{"C_CloseSession", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login", "C_FindObjects"} {
+	for _, function := range []string{"C_CloseSession", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login",
+		"C_FindObjects"} {
 		changes, tell := telling()
-		token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout, c.GenerateTimeout = 200*time.Millisecond, time.Second })
+		token, m := connect(t, tell, func(c *hsm.Config) {
+			c.ConnectTimeout, c.GenerateTimeout = 200*time.Millisecond, time.Second
+		})
 		next(t, changes, false)
 		p := newPair(t, token)
 		known(t, token)
 		if function == "C_CloseSession" {
 			m.Hang(function, faults.Times(1))
 			m.LogOut()
-			if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+			if err := token.GenerateSecretKey(t.Context(),
+				hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
 				t.Error(err)
 			}
 			next(t, changes, true)
@@ -236,7 +245,9 @@ func TestSupervisorOutlivesAHungCall(t *testing.T) {
 // TestHungSearch asks for unknown keys while the objects are searched: more of them than may be stuck.
 func TestHungSearch(t *testing.T) {
 	changes, tell := telling()
-	token, m := connect(t, tell, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck, c.Sessions = 200*time.Millisecond, 4, 4 })
+	token, m := connect(t, tell, func(c *hsm.Config) {
+		c.CallTimeout, c.MaxStuck, c.Sessions = 200*time.Millisecond, 4, 4
+	})
 	next(t, changes, false)
 	known(t, token)
 	lose(t, token, m, changes)
@@ -482,7 +493,8 @@ func TestKindsOfErrors(t *testing.T) {
 		}
 	}
 	decrypting := newID(t)
-	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: decrypting, Type: hsm.RSA2048, Purpose: hsm.DecryptPair})
+	spki, err := token.GenerateKeyPair(t.Context(),
+		hsm.KeyPair{ID: decrypting, Type: hsm.RSA2048, Purpose: hsm.DecryptPair})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,11 +507,13 @@ func TestKindsOfErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Fail("C_Decrypt", pkcs11.CKR_GENERAL_ERROR, faults.Times(1), faults.AfterCall())
-	if got, err := token.DecryptOAEP(t.Context(), decrypting, hsm.RSA2048, crypto.SHA1, ciphertext); err != nil || string(got) != "x" {
+	if got, err := token.DecryptOAEP(t.Context(), decrypting, hsm.RSA2048, crypto.SHA1, ciphertext); err != nil ||
+		string(got) != "x" {
 		t.Errorf("once: %q, %v", got, err)
 	}
 	m.LimitObjects(3)
-	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrFull) {
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err,
+		hsm.ErrFull) {
 		t.Error(err)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// proxyRoom covers the system's configuration of p11-kit in a mount namespace. $1 is the folder of the modules to be seen,
-// $2 the file that says that all is done.
+// proxyRoom covers the system's configuration of p11-kit in a mount namespace. $1 is the folder of
+// the modules to be seen, $2 the file that says that all is done.
 const proxyRoom = `set -e
 mount --bind "$1" /usr/share/p11-kit/modules
 if [ -d /etc/pkcs11 ]; then mount -t tmpfs none /etc/pkcs11; fi
@@ -17,7 +17,8 @@ if [ -d /etc/pkcs11 ]; then mount -t tmpfs none /etc/pkcs11; fi
 exec sleep infinity
 `
 
-// Proxy is p11-kit-proxy over SoftHSM2: one module that offers the tokens of all modules that p11-kit is configured with.
+// Proxy is p11-kit-proxy over SoftHSM2: one module that offers the tokens of all modules that
+// p11-kit is configured with.
 func Proxy(t testing.TB) *Token {
 	t.Helper()
 	soft := SoftHSM(t)
@@ -38,8 +39,8 @@ func Proxy(t testing.TB) *Token {
 	return soft
 }
 
-// Server is a "p11-kit server" over SoftHSM2, and the token as p11-kit-client, the module at the other end of its socket,
-// has it.
+// Server is a "p11-kit server" over SoftHSM2, and the token as p11-kit-client, the module at the
+// other end of its socket, has it.
 type Server struct {
 	*Token
 

@@ -20,7 +20,8 @@ func SoftHSM(t testing.TB) *Token {
 	write(t, filepath.Join(dir, "tokens", ".keep"), "")
 	write(t, conf, fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n",
 		filepath.Join(dir, "tokens")))
-	token := &Token{Name: "softhsm", Module: module, Label: "softhsm", PIN: randomHex(8), Env: []string{"SOFTHSM2_CONF=" + conf}}
+	token := &Token{Name: "softhsm", Module: module, Label: "softhsm", PIN: randomHex(8),
+		Env: []string{"SOFTHSM2_CONF=" + conf}}
 	command(t, token.Env, "softhsm2-util", "--init-token", "--free", "--label", token.Label,
 		"--pin", token.PIN, "--so-pin", randomHex(8))
 	return token

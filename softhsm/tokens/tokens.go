@@ -1,9 +1,10 @@
 // Package tokens makes tokens of several makers for tests: SoftHSM2 directly and behind p11-kit, the soft token of
 // opencryptoki, and tpm2-pkcs11 on a TPM in software.
 //
-// Each lives in a folder of the test's, together with the daemons that it needs, and ends with the test. The system's own
-// configuration of these modules is neither read nor changed. A module reads its environment when it is loaded, so a token
-// is used by a child process, which Command starts: a built binary, or the test binary itself.
+// Each lives in a folder of the test's, together with the daemons that it needs, and ends with the
+// test. The system's own configuration of these modules is neither read nor changed. A module reads
+// its environment when it is loaded, so a token is used by a child process, which Command starts: a
+// built binary, or the test binary itself.
 package tokens
 
 import (

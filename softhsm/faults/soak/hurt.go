@@ -12,11 +12,15 @@ import (
 
 // What may fail, and how.
 var (
-	functions = []string{"C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_CloseSession", "C_GetSessionInfo", "C_Login", "C_FindObjectsInit",
-		"C_FindObjects", "C_GetAttributeValue", "C_GenerateRandom", "C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_SignInit",
+	functions = []string{"C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_CloseSession", "C_GetSessionInfo",
+		"C_Login", "C_FindObjectsInit",
+		"C_FindObjects", "C_GetAttributeValue", "C_GenerateRandom", "C_EncryptInit", "C_Encrypt", "C_DecryptInit",
+		"C_Decrypt", "C_SignInit",
 		"C_Sign", "C_GenerateKey", "C_WrapKey", "C_UnwrapKey", "C_DestroyObject"}
-	codes = []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED,
-		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+	codes = []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DEVICE_ERROR,
+		pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED,
+		pkcs11.CKR_USER_NOT_LOGGED_IN,
 		pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED}
 )
 
@@ -35,7 +39,8 @@ func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
 	case n < 11:
 		s.report.fault("calls hang")
 		options := []faults.Option{faults.Times(1 + r.IntN(12))}
-		if s.cfg.reuse || r.IntN(2) == 0 { // or a call could meet new handles of the same number: the module's own fault
+		// or a call could meet new handles of the same number: the module's own fault
+		if s.cfg.reuse || r.IntN(2) == 0 {
 			options = append(options, faults.AfterCall())
 		}
 		m.Hang(function, options...)

@@ -77,9 +77,12 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	}
 	m.SetSeed(cfg.seed)
 	s := &soak{cfg: cfg, module: m, report: newReport(), objects: map[hsm.ObjectID]bool{}}
-	s.token, err = hsm.Open(context.Background(), hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2, HeldKeys: heldKeys,
-		CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second, ConnectTimeout: 250 * time.Millisecond,
-		MaxStuck: 8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
+	s.token, err = hsm.Open(context.Background(),
+		hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2,
+			HeldKeys:    heldKeys,
+			CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second,
+			ConnectTimeout: 250 * time.Millisecond,
+			MaxStuck:       8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +201,8 @@ func (s *soak) operate(r *rand.Rand) bool {
 		return s.report.done("MAC", err)
 	case 6:
 		digest := sha256.Sum256(aad)
-		signature, err := s.token.Sign(ctx, s.signer, hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, digest[:])
+		signature, err := s.token.Sign(ctx, s.signer, hsm.P256,
+			hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, digest[:])
 		if err == nil && !ecdsa.VerifyASN1(s.public, digest[:], signature) {
 			s.report.wrongAnswer("Sign: %x does not verify", signature)
 		}
