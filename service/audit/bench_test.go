@@ -30,8 +30,8 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkSync is what the disk takes for one record written and synced, to compare with: behind the end of a file, and over
-// blanks that are there.
+// BenchmarkSync is what the disk takes for one record written and synced, to compare with: behind
+// the end of a file, and over blanks that are there.
 func BenchmarkSync(b *testing.B) {
 	d, err := openDisk(b.TempDir())
 	must(b, err)

@@ -17,8 +17,8 @@ const (
 	afterExtension = "after "
 )
 
-// checkpoint is the text of a C2SP tlog-checkpoint. One that begins an epoch has an extension line with its key, and, but
-// for the first, one with the key before.
+// checkpoint is the text of a C2SP tlog-checkpoint. One that begins an epoch has an extension line
+// with its key, and, but for the first, one with the key before.
 type checkpoint struct {
 	origin     string
 	size       int64 // records

@@ -2,8 +2,8 @@ package audit
 
 import "time"
 
-// encoder appends the members of a JSON object. It does by hand what encoding/json would do with the types of this package,
-// since each request waits for it; those tell how a record is read.
+// encoder appends the members of a JSON object. It does by hand what encoding/json would do with
+// the types of this package, since each request waits for it; those tell how a record is read.
 type encoder struct {
 	b   []byte
 	err error

@@ -12,8 +12,9 @@ const (
 	maxEpochs   = 1000
 )
 
-// An epoch is the time of one signing key. It begins with a checkpoint that names the key and that both this key and the
-// one before have signed, so that whoever trusts one key of a log can follow the others from it.
+// An epoch is the time of one signing key. It begins with a checkpoint that names the key and that
+// both this key and the one before have signed, so that whoever trusts one key of a log can follow
+// the others from it.
 type epoch struct {
 	checkpoint
 	signed []byte
@@ -28,8 +29,8 @@ type head struct {
 	checkpoint
 	signed []byte
 
-	// unlisted tells that the last epoch is missing in the list, as a crash or a failed write may leave it. Its checkpoint
-	// must not be replaced before it is listed.
+	// unlisted tells that the last epoch is missing in the list, as a crash or a failed write may
+	// leave it. Its checkpoint must not be replaced before it is listed.
 	unlisted bool
 }
 
@@ -94,7 +95,8 @@ func (h *head) readCheckpoint(fsys fs.FS) (err error) {
 		return err
 	}
 	if begun := h.epochs[len(h.epochs)-1].size; h.size < begun {
-		return fmt.Errorf("it covers %d records, but its key came into force at %d: it is not the latest", h.size, begun)
+		return fmt.Errorf("it covers %d records, but its key came into force at %d: it is not the latest",
+			h.size, begun)
 	}
 	return nil
 }

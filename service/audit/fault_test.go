@@ -290,7 +290,8 @@ func TestCloseRepairsALateSync(t *testing.T) {
 	book.check(t, cfg)
 }
 
-// TestRotationFails lets each write and sync of a rotation fail: the log goes on and verifies, with one key or the other.
+// TestRotationFails lets each write and sync of a rotation fail: the log goes on and verifies, with
+// one key or the other.
 func TestRotationFails(t *testing.T) {
 	for _, how := range []fault{lost, half, whole} {
 		for failing := range 12 {
@@ -328,8 +329,8 @@ func TestRotationFails(t *testing.T) {
 	}
 }
 
-// TestTornBatch cuts the last batch, which was not acknowledged, at each of its bytes, as a kill may, or leaves a part zero or
-// blank, as a loss of power may.
+// TestTornBatch cuts the last batch, which was not acknowledged, at each of its bytes, as a kill
+// may, or leaves a part zero or blank, as a loss of power may.
 func TestTornBatch(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
@@ -349,7 +350,8 @@ func TestTornBatch(t *testing.T) {
 	}
 	for end := range len(batch) {
 		blanks := bytes.Repeat([]byte(" "), len(batch))
-		for _, torn := range [][]byte{batch[:end], append(batch[:end:end], blanks...), append(make([]byte, end), batch[end:]...),
+		for _, torn := range [][]byte{batch[:end], append(batch[:end:end], blanks...),
+			append(make([]byte, end), batch[end:]...),
 			append(append(blanks[:end:end], batch[end:]...), blanks...)} {
 			files := clone(before)
 			files[file].Data = append(append([]byte(nil), good...), torn...)
@@ -357,7 +359,8 @@ func TestTornBatch(t *testing.T) {
 			if err != nil {
 				t.Fatalf("torn at %d: %v", end, err)
 			}
-			if written := bytes.TrimRight(files[file].Data, " "); tail.next < 4 || tail.size+int64(len(tail.torn)) != int64(len(written)) {
+			if written := bytes.TrimRight(files[file].Data, " "); tail.next < 4 ||
+				tail.size+int64(len(tail.torn)) != int64(len(written)) {
 				t.Fatalf("torn at %d: %d records, %d bytes and %d torn", end, tail.next, tail.size, len(tail.torn))
 			}
 		}

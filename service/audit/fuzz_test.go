@@ -37,7 +37,8 @@ func FuzzLine(f *testing.F) {
 // FuzzCheckpoint: a text that parses is what its parts give, and no change of a signed one verifies.
 func FuzzCheckpoint(f *testing.F) {
 	signed := map[string]bool{}
-	for _, name := range []string{"golden/checkpoint", "golden/epoch/000000", "golden/epoch/000001", "ecdsa/checkpoint"} {
+	for _, name := range []string{"golden/checkpoint", "golden/epoch/000000", "golden/epoch/000001",
+		"ecdsa/checkpoint"} {
 		b := goldenFile(f, name)
 		signed[string(b)] = true
 		f.Add(b)
@@ -110,7 +111,8 @@ func FuzzRecords(f *testing.F) {
 		if err == nil && !bytes.HasPrefix(data, good) || err != nil && !errors.Is(err, ErrTampered) {
 			t.Errorf("%+v, %v", r, err)
 		}
-		if tail, err := readTail(changed, sealed); err == nil && (!bytes.HasPrefix(data, good) || tail.size < int64(len(good))) {
+		if tail, err := readTail(changed, sealed); err == nil &&
+			(!bytes.HasPrefix(data, good) || tail.size < int64(len(good))) {
 			t.Errorf("opens with %d bytes", tail.size)
 		}
 	})
@@ -118,7 +120,8 @@ func FuzzRecords(f *testing.F) {
 
 // FuzzTilePath: a tile has one name.
 func FuzzTilePath(f *testing.F) {
-	for _, name := range []string{"tile/0/000", "tile/1/x001/x234/067.p/8", "tile/entries/000", "tile/63/000.p/256", "tile/8/0/000"} {
+	for _, name := range []string{"tile/0/000", "tile/1/x001/x234/067.p/8", "tile/entries/000", "tile/63/000.p/256",
+		"tile/8/0/000"} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the golden logs anew; what was written before must stay verifiable, so think first")
+var update = flag.Bool("update", false,
+	"write the golden logs anew; what was written before must stay verifiable, so think first")
 
 // TestGoldenLog holds the format: the same records and keys give the same bytes for ever.
 func TestGoldenLog(t *testing.T) {

@@ -95,8 +95,8 @@ func cutNumber(b []byte, member string, n *int64) (rest []byte, ok bool) {
 	return b[:i], err == nil
 }
 
-// maxNumber bounds what is read as an index or a size, so that counting on from it, and a tree's numbers, never overflow. At
-// a million records a second it lasts for nine years.
+// maxNumber bounds what is read as an index or a size, so that counting on from it, and a tree's
+// numbers, never overflow. At a million records a second it lasts for nine years.
 const maxNumber = 1 << 48
 
 // parseDecimal reads a number that is not negative and has one spelling only.

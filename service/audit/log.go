@@ -35,9 +35,10 @@ type Config struct {
 	SegmentBytes int64 // size at which a file of records is full; default 64 MiB
 	Reserve      int64 // blanks that are written ahead of records, in bytes; default 1 MiB
 
-	// SyncWithin, if it is not 0, is how long the record of something that changes nothing (Record.ReadOnly) may wait for its sync
-	// after it was acknowledged. The operating system has it by then: a process that is killed loses none, but a machine that loses its power
-	// may lose those of so long. All other records are synced first.
+	// SyncWithin, if it is not 0, is how long the record of something that changes nothing
+	// (Record.ReadOnly) may wait for its sync after it was acknowledged. The operating system has
+	// it by then: a process that is killed loses none, but a machine that loses its power may lose
+	// those of so long. All other records are synced first.
 	SyncWithin time.Duration
 
 	CheckpointEvery  int64         // records after which a checkpoint is made; default 4096
@@ -59,7 +60,8 @@ func (c *Config) setDefaults() error {
 		field *int64
 		value int64
 	}{{&c.SegmentBytes, 64 << 20}, {&c.Reserve, 1 << 20}, {&c.CheckpointEvery, 4096}, {&c.MaxUnsealed, 100_000},
-		{(*int64)(&c.CheckpointWithin), int64(10 * time.Second)}, {(*int64)(&c.OutputTimeout), int64(5 * time.Second)}, {(*int64)(&c.SignTimeout), int64(30 * time.Second)}} {
+		{(*int64)(&c.CheckpointWithin), int64(10 * time.Second)}, {(*int64)(&c.OutputTimeout), int64(5 * time.Second)},
+		{(*int64)(&c.SignTimeout), int64(30 * time.Second)}} {
 		if *v.field == 0 {
 			*v.field = v.value
 		}
@@ -118,9 +120,10 @@ type request struct {
 // size is how many bytes of a batch the request may take.
 func (r *request) size() int { return len(r.record) + maxTrailer + 1 }
 
-// Open opens or begins a log. An open log is read from its last file on, compared with its checkpoint, freed from
-// what a crash tore (Stats.CutBytes), and sealed. It refuses a log that was changed or is shorter than its checkpoint says.
-// An unsealed tail that keeps the chain is believed: what it says happened between the crash and Open, nobody signed.
+// Open opens or begins a log. An open log is read from its last file on, compared with its
+// checkpoint, freed from what a crash tore (Stats.CutBytes), and sealed. It refuses a log that was
+// changed or is shorter than its checkpoint says. An unsealed tail that keeps the chain is
+// believed: what it says happened between the crash and Open, nobody signed.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
@@ -163,8 +166,9 @@ func openOn(ctx context.Context, cfg Config, d disk) (*Log, error) {
 	return l, nil
 }
 
-// Append adds a record and returns when it is durable (but see Config.SyncWithin) and every required output has it. After an
-// error the record may be in the log or not; an error of ctx does not stop it.
+// Append adds a record and returns when it is durable (but see Config.SyncWithin) and every
+// required output has it. After an error the record may be in the log or not; an error of ctx does
+// not stop it.
 func (l *Log) Append(ctx context.Context, r *Record) error {
 	record, err := r.encode()
 	if err != nil {
@@ -202,15 +206,17 @@ func (l *Log) ask(ctx context.Context, r *request) error {
 	}
 }
 
-// Close takes no more records, finishes those it has taken, seals the log and closes it. After an error the last checkpoint
-// may not cover every record; they are durable even so, and the next Open seals them.
+// Close takes no more records, finishes those it has taken, seals the log and closes it. After an
+// error the last checkpoint may not cover every record; they are durable even so, and the next Open
+// seals them.
 func (l *Log) Close(ctx context.Context) error {
 	err := ErrClosed
 	l.close.Do(func() {
 		l.stop()
 		l.owned.Wait()
 		_ = l.tail.settle() // a sync under way that fails leaves the file to repair
-		err = errors.Join(l.tail.repair(), l.sync(), l.Checkpoint(ctx), l.outputs.close(ctx), l.tail.finish(), l.disk.Close())
+		err = errors.Join(l.tail.repair(), l.sync(), l.Checkpoint(ctx), l.outputs.close(ctx), l.tail.finish(),
+			l.disk.Close())
 	})
 	return err
 }
@@ -229,7 +235,8 @@ type Stats struct {
 
 // Stats returns the log's numbers.
 func (l *Log) Stats() Stats {
-	s := Stats{Sealed: l.sealed.Load(), Appended: l.records.Load(), Syncs: l.tail.syncs.Load(), CutBytes: l.cut, Outputs: l.outputs.stats()}
+	s := Stats{Sealed: l.sealed.Load(), Appended: l.records.Load(), Syncs: l.tail.syncs.Load(), CutBytes: l.cut,
+		Outputs: l.outputs.stats()}
 	if err := l.health.Load(); err != nil {
 		s.Failure = *err
 	}

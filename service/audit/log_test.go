@@ -57,7 +57,8 @@ func TestLogIsWholeAfterEachStep(t *testing.T) {
 	}
 }
 
-// TestOthersReadTheLog has golang.org/x/mod judge what was written, knowing nothing of this package but where files are.
+// TestOthersReadTheLog has golang.org/x/mod judge what was written, knowing nothing of this package
+// but where files are.
 func TestOthersReadTheLog(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
@@ -95,7 +96,8 @@ func TestOthersReadTheLog(t *testing.T) {
 	if got, err := tlog.TreeHash(600, reader); err != nil || got != root {
 		t.Errorf("root %v, %v, the checkpoint says %v", got, err, root)
 	}
-	for path, want := range map[string]tlog.Tile{"tile/0/000": {H: 8, L: 0, N: 0, W: 256}, "tile/0/001": {H: 8, L: 0, N: 1, W: 256},
+	for path, want := range map[string]tlog.Tile{"tile/0/000": {H: 8, L: 0, N: 0, W: 256},
+		"tile/0/001":      {H: 8, L: 0, N: 1, W: 256},
 		"tile/0/002.p/88": {H: 8, L: 0, N: 2, W: 88}, "tile/1/000.p/2": {H: 8, L: 1, N: 0, W: 2}} {
 		data, err := tlog.ReadTileData(want, reader)
 		must(t, err)
@@ -200,7 +202,8 @@ func TestRotation(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, broken)}}); !errors.Is(err, ErrTampered) {
+	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, broken)}}); !errors.Is(err,
+		ErrTampered) {
 		t.Errorf("a key that never was in force is trusted: %v", err)
 	}
 	if _, err := Open(ctx, Config{Dir: cfg.Dir, Signers: []Signer{first}}); err == nil {
@@ -208,7 +211,8 @@ func TestRotation(t *testing.T) {
 	}
 	// A crash before the epoch was listed.
 	must(t, os.Remove(cfg.Dir+"/epoch/000002"))
-	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, first)}}); !errors.Is(err, ErrTampered) {
+	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, first)}}); !errors.Is(err,
+		ErrTampered) {
 		t.Errorf("an epoch can be removed: %v", err)
 	}
 }
@@ -306,7 +310,8 @@ func TestCallerThatGoesAway(t *testing.T) {
 	}
 }
 
-// TestBlanksCountForNothing: what is written ahead of records is seen by nobody, and is gone from files that are full or closed.
+// TestBlanksCountForNothing: what is written ahead of records is seen by nobody, and is gone from
+// files that are full or closed.
 func TestBlanksCountForNothing(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Reserve, cfg.SegmentBytes = 1<<20, 3000

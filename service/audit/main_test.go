@@ -83,7 +83,8 @@ func wantError(t testing.TB, got, want error) {
 
 // testConfig makes a config for a new log whose checkpoints come only when a test calls for them.
 func testConfig(t testing.TB) Config {
-	return Config{Dir: filepath.Join(t.TempDir(), "log"), Create: true, Origin: origin, Signers: []Signer{ed25519Signer(1)}, CheckpointEvery: 1 << 40, CheckpointWithin: time.Hour, Reserve: 100}
+	return Config{Dir: filepath.Join(t.TempDir(), "log"), Create: true, Origin: origin,
+		Signers: []Signer{ed25519Signer(1)}, CheckpointEvery: 1 << 40, CheckpointWithin: time.Hour, Reserve: 100}
 }
 
 func open(t testing.TB, cfg Config) *Log {
@@ -106,16 +107,20 @@ func reopen(t testing.TB, cfg Config) *Log {
 
 func record(n int) *Record {
 	return &Record{
-		UserIdentity: UserIdentity{Type: "IAMUser", PrincipalID: "AIDAEXAMPLE", ARN: "arn:aws:iam::111122223333:user/alice", AccountID: "111122223333",
+		UserIdentity: UserIdentity{Type: "IAMUser", PrincipalID: "AIDAEXAMPLE",
+			ARN: "arn:aws:iam::111122223333:user/alice", AccountID: "111122223333",
 			AccessKeyID: "AKIAIOSFODNN7EXAMPLE", UserName: "alice"},
-		EventTime: t0.Add(time.Duration(n) * time.Second), EventSource: "kms.amazonaws.com", EventName: "Decrypt", AWSRegion: "us-east-1",
+		EventTime: t0.Add(time.Duration(n) * time.Second), EventSource: "kms.amazonaws.com", EventName: "Decrypt",
+		AWSRegion:       "us-east-1",
 		SourceIPAddress: "192.0.2.1", UserAgent: "aws-cli/2 <ü>",
 		RequestParameters:   Object{{"keyId", "alias/a"}, {"encryptionContext", map[string]string{"b": "1", "a": "2"}}},
 		AdditionalEventData: Object{{"keyMaterialId", strings.Repeat("ab", 32)}, {"ciphertextForm", 2}},
 		RequestID:           fmt.Sprintf("request-%d", n), EventID: fmt.Sprintf("event-%d", n), ReadOnly: true,
-		Resources:       []Resource{{ARN: "arn:verenc:111122223333:key/1234", AccountID: "111122223333", Type: "AWS::KMS::Key"}},
+		Resources: []Resource{{ARN: "arn:verenc:111122223333:key/1234", AccountID: "111122223333",
+			Type: "AWS::KMS::Key"}},
 		ManagementEvent: true, RecipientAccountID: "111122223333",
-		TLSDetails: &TLSDetails{TLSVersion: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256", ClientProvidedHostHeader: "kms.example.com"},
+		TLSDetails: &TLSDetails{TLSVersion: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256",
+			ClientProvidedHostHeader: "kms.example.com"},
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// SignNote signs a text that is no checkpoint with a key of the log, as a C2SP signed note. So that nobody takes one for the
-// other, its first line must not be what a checkpoint's may be: it has a space.
+// SignNote signs a text that is no checkpoint with a key of the log, as a C2SP signed note. So that
+// nobody takes one for the other, its first line must not be what a checkpoint's may be: it has a
+// space.
 func SignNote(ctx context.Context, origin string, s Signer, text string) ([]byte, error) {
 	if first, _, _ := strings.Cut(text, "\n"); validOrigin(first) {
 		return nil, errors.New("sign note: its first line may be that of a checkpoint")
@@ -41,7 +42,8 @@ func OpenNote(signed []byte, keys ...string) (string, error) {
 	return n.Text, nil
 }
 
-// openNote verifies a signed note. Each signature has one spelling: note.Open overlooks the unused bits of base64's last digit.
+// openNote verifies a signed note. Each signature has one spelling: note.Open overlooks the unused
+// bits of base64's last digit.
 func openNote(signed []byte, known ...note.Verifier) (*note.Note, error) {
 	n, err := note.Open(signed, note.VerifierList(known...))
 	if err != nil {

@@ -23,9 +23,10 @@ type Output struct {
 	Name string // for metrics and errors
 	Sink Sink   // required; closed by the Log
 
-	// Required makes Append wait for the sink and fail with it. The batch that it failed for is in the log and goes to it
-	// first when it is back: what it gets has no gap while the process lives. After a crash the records of the
-	// last batch, none of which was acknowledged, may be missing in it.
+	// Required makes Append wait for the sink and fail with it. The batch that it failed for is in
+	// the log and goes to it first when it is back: what it gets has no gap while the process
+	// lives. After a crash the records of the last batch, none of which was acknowledged, may be
+	// missing in it.
 	Required bool
 
 	// Queue is how many records wait for a sink that is not required; more are dropped and counted. Default 10,000.

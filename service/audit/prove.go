@@ -97,7 +97,9 @@ func prove(fsys fs.FS, signed []byte, index int64) (proof, error) {
 		return proof{}, err
 	}
 	if index < 0 || index >= c.size {
-		return proof{}, fmt.Errorf("the checkpoint covers %d records, numbered from 0, but not number %d: wait for the next one", c.size, index)
+		return proof{}, fmt.Errorf(
+			"the checkpoint covers %d records, numbered from 0, but not number %d: wait for the next one",
+			c.size, index)
 	}
 	record, err := readRecord(fsys, index)
 	if err != nil {
@@ -139,8 +141,8 @@ func readRecord(fsys fs.FS, index int64) (record []byte, err error) {
 	return nil, errors.New("there are no records")
 }
 
-// Read calls f with the index and the line of each record, until f returns an error. It proves nothing: Verify does. The
-// line is valid until f returns; json.Unmarshal makes a Record of it.
+// Read calls f with the index and the line of each record, until f returns an error. It proves
+// nothing: Verify does. The line is valid until f returns; json.Unmarshal makes a Record of it.
 func Read(fsys fs.FS, f func(index int64, text []byte) error) error {
 	files, err := segments(fsys)
 	if err != nil {
@@ -170,7 +172,8 @@ func Find(fsys fs.FS, id string) ([]int64, error) {
 	var found []int64
 	err = Read(fsys, func(index int64, text []byte) error {
 		var ids struct{ EventID, RequestID string }
-		if bytes.Contains(text, quoted) && json.Unmarshal(text, &ids) == nil && (ids.EventID == id || ids.RequestID == id) {
+		if bytes.Contains(text, quoted) && json.Unmarshal(text, &ids) == nil &&
+			(ids.EventID == id || ids.RequestID == id) {
 			found = append(found, index)
 		}
 		return nil

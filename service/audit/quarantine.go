@@ -15,8 +15,9 @@ var ErrIntact = errors.New("the audit log is as it was written")
 
 // QuarantineConfig says which log is set aside, and what follows it. All members are required.
 type QuarantineConfig struct {
-	// Log is as for Open with Create: it has the folder of both logs. The first of its signers should be a key that the old log
-	// has not had, so that nobody takes a checkpoint of one log for one of the other.
+	// Log is as for Open with Create: it has the folder of both logs. The first of its signers
+	// should be a key that the old log has not had, so that nobody takes a checkpoint of one log
+	// for one of the other.
 	Log Config
 	// Keys are verifier keys of the old log.
 	Keys []string
@@ -38,12 +39,16 @@ func (q *Quarantined) Unproven() []string {
 	all := []string{"no checkpoint can be verified: a record is proven only by a checkpoint of earlier times, kept elsewhere, that covers it"}
 	switch {
 	case len(r.Checkpoint) > 0 && r.Sealed > 0:
-		all[0] = fmt.Sprintf("the last checkpoint covers records 0 to %d: of these, a record is proven that audit prove has a proof for", r.Sealed-1)
+		all[0] = fmt.Sprintf(
+			"the last checkpoint covers records 0 to %d: of these, a record is proven that audit prove has a proof for",
+			r.Sealed-1)
 	case len(r.Checkpoint) > 0:
 		all[0] = "the last checkpoint covers no record"
 	}
 	if r.Unsealed > 0 {
-		all = append(all, fmt.Sprintf("records %d to %d are covered by no checkpoint: nobody has signed that they were written", r.Sealed, r.Records-1))
+		all = append(all,
+			fmt.Sprintf("records %d to %d are covered by no checkpoint: nobody has signed that they were written",
+				r.Sealed, r.Records-1))
 	}
 	for _, f := range r.Findings {
 		all = append(all, f.String())
@@ -63,9 +68,10 @@ const (
 	asideTime   = "20060102T150405.000000000Z" // in order of names
 )
 
-// Quarantine sets a damaged log aside, whole and as it is, and begins a new one in its folder. It refuses a log that Verify finds
-// nothing wrong with, and one that another process writes. The new log is made beside the old one, and takes its place last, so
-// that the next Quarantine finishes one that was broken off.
+// Quarantine sets a damaged log aside, whole and as it is, and begins a new one in its folder. It
+// refuses a log that Verify finds nothing wrong with, and one that another process writes. The new
+// log is made beside the old one, and takes its place last, so that the next Quarantine finishes
+// one that was broken off.
 func Quarantine(ctx context.Context, cfg QuarantineConfig) (*Quarantined, error) {
 	dir := filepath.Clean(cfg.Log.Dir)
 	q, err := quarantine(ctx, cfg, dir)

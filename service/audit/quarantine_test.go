@@ -72,8 +72,8 @@ func quarantineConfig(cfg Config, trusted VerifyConfig) QuarantineConfig {
 	}}
 }
 
-// TestQuarantine: the old log is aside as it was, the new one begins with the old one's last checkpoint, and what can no longer be
-// proven is said.
+// TestQuarantine: the old log is aside as it was, the new one begins with the old one's last
+// checkpoint, and what can no longer be proven is said.
 func TestQuarantine(t *testing.T) {
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
@@ -108,7 +108,8 @@ func TestQuarantine(t *testing.T) {
 					RequestParameters struct{ Checkpoint string }
 				}
 				must(t, json.Unmarshal(text, &r))
-				if index == 0 && (r.EventName != "QuarantineAuditLog" || r.RequestParameters.Checkpoint != string(q.Report.Checkpoint)) {
+				if index == 0 && (r.EventName != "QuarantineAuditLog" ||
+					r.RequestParameters.Checkpoint != string(q.Report.Checkpoint)) {
 					t.Errorf("the first record is %s", text)
 				}
 				return nil
@@ -124,7 +125,8 @@ func TestQuarantineRefuses(t *testing.T) {
 	damages["a wrong byte"](t, cfg.Dir)
 	locked, err := openDisk(cfg.Dir)
 	must(t, err)
-	if _, err = Quarantine(ctx, quarantineConfig(cfg, trusted)); err == nil || !strings.Contains(err.Error(), "another process writes this log") {
+	if _, err = Quarantine(ctx, quarantineConfig(cfg, trusted)); err == nil ||
+		!strings.Contains(err.Error(), "another process writes this log") {
 		t.Error(err)
 	}
 	must(t, locked.Close())

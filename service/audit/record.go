@@ -16,9 +16,9 @@ import (
 // EventVersion is the version of CloudTrail's record contents that Record follows.
 const EventVersion = "1.11"
 
-// Limits of a record. CloudTrail (page "CloudTrail record contents") limits errorCode, errorMessage and
-// userAgent to 1 KB and requestParameters and responseElements to 100 KB; the latter are smaller here because a line must
-// fit an entry of C2SP tlog-tiles, whose length has 16 bits.
+// Limits of a record. CloudTrail (page "CloudTrail record contents") limits errorCode, errorMessage
+// and userAgent to 1 KB and requestParameters and responseElements to 100 KB; the latter are
+// smaller here because a line must fit an entry of C2SP tlog-tiles, whose length has 16 bits.
 const (
 	maxLine      = 1<<16 - 1 // bytes of a line without its newline
 	maxString    = 1024      // bytes of a member that is a string
@@ -137,8 +137,8 @@ func (o Object) appendTo(b []byte) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// appendJSON appends a value as encoding/json writes it. Most are strings without escapes, or maps of such, as encryption
-// contexts are: they go the quick way.
+// appendJSON appends a value as encoding/json writes it. Most are strings without escapes, or maps
+// of such, as encryption contexts are: they go the quick way.
 func appendJSON(b []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case string:
@@ -212,7 +212,8 @@ func (r Record) encode() ([]byte, error) {
 		return nil, errors.New("encode audit record: EventTime, EventSource, EventName and EventID are required")
 	}
 	if len(r.Resources) > maxResources {
-		return nil, fmt.Errorf("encode audit record: %d resources, at most %d can be recorded", len(r.Resources), maxResources)
+		return nil, fmt.Errorf("encode audit record: %d resources, at most %d can be recorded", len(r.Resources),
+			maxResources)
 	}
 	r.EventTime = r.EventTime.UTC().Truncate(time.Second)
 	setDefault(&r.EventVersion, EventVersion)
@@ -231,7 +232,8 @@ func (r Record) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode audit record: %w", err)
 	}
 	if len(b)+maxTrailer >= maxLine {
-		return nil, fmt.Errorf("encode audit record: %d bytes, fewer than %d can be recorded", len(b), maxLine-maxTrailer)
+		return nil, fmt.Errorf("encode audit record: %d bytes, fewer than %d can be recorded", len(b),
+			maxLine-maxTrailer)
 	}
 	return b, nil
 }
@@ -252,8 +254,10 @@ func (r *Record) omitObjects() error {
 
 // cut bounds the strings. What the pointers of r lead to is copied first: it is the caller's.
 func (r *Record) cut(limit int) {
-	for _, s := range []*string{&r.EventVersion, &r.EventSource, &r.EventName, &r.AWSRegion, &r.SourceIPAddress, &r.UserAgent,
-		&r.ErrorCode, &r.ErrorMessage, &r.RequestID, &r.EventID, &r.EventType, &r.RecipientAccountID, &r.EventCategory} {
+	for _, s := range []*string{&r.EventVersion, &r.EventSource, &r.EventName, &r.AWSRegion, &r.SourceIPAddress,
+		&r.UserAgent,
+		&r.ErrorCode, &r.ErrorMessage, &r.RequestID, &r.EventID, &r.EventType, &r.RecipientAccountID,
+		&r.EventCategory} {
 		cutString(s, limit)
 	}
 	u := &r.UserIdentity

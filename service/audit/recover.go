@@ -40,7 +40,8 @@ func (l *Log) recover() error {
 		}
 	}
 	if l.signer.signer == nil {
-		return fmt.Errorf("the log's key %s is not among the signers: give the key that the last rotation put in force", h.current().text)
+		return fmt.Errorf("the log's key %s is not among the signers: give the key that the last rotation put in force",
+			h.current().text)
 	}
 	t, err := readTail(l.disk, h.checkpoint)
 	if err != nil {
@@ -113,7 +114,8 @@ func readTail(fsys fs.FS, c checkpoint) (*tail, error) {
 		}
 	}
 	if t.next < c.size {
-		return nil, tampered(place{file: recordFolder}, "it ends after %d records, the checkpoint covers %d", t.next, c.size)
+		return nil, tampered(place{file: recordFolder}, "it ends after %d records, the checkpoint covers %d",
+			t.next, c.size)
 	}
 	return t, t.compare()
 }
@@ -206,7 +208,8 @@ func (t *tail) compare() error {
 	}
 	for i, h := range t.seen {
 		if h != proven[i] {
-			return tampered(place{file: recordFolder}, "record %d is not the one that the checkpoint covers", first+int64(i))
+			return tampered(place{file: recordFolder}, "record %d is not the one that the checkpoint covers",
+				first+int64(i))
 		}
 	}
 	t.seen = t.seen[:0]

@@ -44,8 +44,9 @@ func (l *Log) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// Rotate puts another key in force: the old and the new one sign a checkpoint that names the new one. The caller must have
-// stored the new key before, and give both to Open as long as it cannot know which one the log has.
+// Rotate puts another key in force: the old and the new one sign a checkpoint that names the new
+// one. The caller must have stored the new key before, and give both to Open as long as it cannot
+// know which one the log has.
 func (l *Log) Rotate(ctx context.Context, next Signer) error {
 	signer, err := newSigning(l.origin, next)
 	if err != nil {
@@ -137,7 +138,8 @@ func (l *Log) removePartial(size int64, needed []tile) {
 	for level := 0; size>>(tileHeight*level) > 0; level++ {
 		n := size >> (tileHeight * level)
 		old := newTile(level, n/tileWidth, nil).Tile
-		if old.W = int(n % tileWidth); old.W == 0 || slices.ContainsFunc(needed, func(t tile) bool { return t.Tile == old }) {
+		if old.W = int(n % tileWidth); old.W == 0 ||
+			slices.ContainsFunc(needed, func(t tile) bool { return t.Tile == old }) {
 			continue
 		}
 		_ = l.disk.remove(tilePath(old))

@@ -37,7 +37,9 @@ const (
 // name is the log's origin.
 func VerifierKey(origin string, key crypto.PublicKey) (string, error) {
 	if !validOrigin(origin) {
-		return "", fmt.Errorf("audit log's origin %q must be up to 255 bytes of printable ASCII without spaces and +, e.g. kms.example.com/audit", origin)
+		return "", fmt.Errorf(
+			"audit log's origin %q must be up to 255 bytes of printable ASCII without spaces and +, e.g. kms.example.com/audit",
+			origin)
 	}
 	switch key := key.(type) {
 	case ed25519.PublicKey:
@@ -50,13 +52,15 @@ func VerifierKey(origin string, key crypto.PublicKey) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("encode audit key: %w", err)
 		}
-		return fmt.Sprintf("%s+%08x+%s", origin, ecdsaKeyID(der), base64.StdEncoding.EncodeToString(append([]byte{algorithmECDSA}, der...))), nil
+		return fmt.Sprintf("%s+%08x+%s", origin, ecdsaKeyID(der),
+			base64.StdEncoding.EncodeToString(append([]byte{algorithmECDSA}, der...))), nil
 	}
 	return "", fmt.Errorf("audit key of type %T cannot sign checkpoints: use Ed25519 or ECDSA on P-256", key)
 }
 
 func validOrigin(origin string) bool {
-	return origin != "" && len(origin) <= 255 && strings.IndexFunc(origin, func(r rune) bool { return r <= ' ' || r == '+' || r > '~' }) < 0
+	return origin != "" && len(origin) <= 255 &&
+		strings.IndexFunc(origin, func(r rune) bool { return r <= ' ' || r == '+' || r > '~' }) < 0
 }
 
 func ecdsaKeyID(der []byte) uint32 {
@@ -112,7 +116,8 @@ func newVerifier(text string) (*verifier, error) {
 			return ecdsa.VerifyASN1(key, digest[:], signature)
 		}
 	default:
-		return nil, fmt.Errorf("read verifier key: signature type %d is not known, only Ed25519 (1) and ECDSA (2)", raw[0])
+		return nil, fmt.Errorf("read verifier key: signature type %d is not known, only Ed25519 (1) and ECDSA (2)",
+			raw[0])
 	}
 	if again, err := VerifierKey(name, public); err != nil || again != text {
 		return nil, errors.Join(errors.New("read verifier key: it is not spelled as the key it holds"), err)

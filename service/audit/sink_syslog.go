@@ -12,9 +12,9 @@ import (
 
 // SyslogConfig says where a syslog server is.
 type SyslogConfig struct {
-	// Network is unixgram, unix, udp or tcp. unixgram and udp send a datagram a record, which the network may lose and
-	// whose size it limits; unix and tcp count octets (RFC 6587 section 3.4.1), and have no acknowledgement either: what a
-	// dying server had not read is lost.
+	// Network is unixgram, unix, udp or tcp. unixgram and udp send a datagram a record, which the
+	// network may lose and whose size it limits; unix and tcp count octets (RFC 6587 section
+	// 3.4.1), and have no acknowledgement either: what a dying server had not read is lost.
 	Network  string
 	Address  string // host:port, or a socket's path such as /dev/log
 	Hostname string // default this machine's
@@ -92,7 +92,8 @@ func (s *SyslogSink) send(ctx context.Context, lines [][]byte) (sent int, err er
 	err = s.conn.SetWriteDeadline(deadline)
 	stream := s.cfg.Network == "unix" || s.cfg.Network == "tcp"
 	for ; err == nil && sent < len(lines); sent++ {
-		message := fmt.Appendf(nil, "<%d>1 %s%s", syslogPriority, s.cfg.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), s.header)
+		message := fmt.Appendf(nil, "<%d>1 %s%s", syslogPriority,
+			s.cfg.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), s.header)
 		message = append(message, lines[sent]...)
 		if stream {
 			message = append(fmt.Appendf(nil, "%d ", len(message)), message...)

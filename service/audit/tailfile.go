@@ -99,9 +99,9 @@ func (t *tailFile) sync() error {
 // fresh is how many bytes wait for a sync that is not under way yet.
 func (t *tailFile) fresh() int { return len(t.unsynced.data) - len(t.flushing.data) }
 
-// flush begins a sync of what is unsynced, beside which batches are written on. Its outcome comes from flushed, and is for landed.
-// There is one sync at a time: of two, only one might be told that something was not written. It tells whether there is nothing
-// left to begin.
+// flush begins a sync of what is unsynced, beside which batches are written on. Its outcome comes
+// from flushed, and is for landed. There is one sync at a time: of two, only one might be told that
+// something was not written. It tells whether there is nothing left to begin.
 func (t *tailFile) flush() bool {
 	if t.broken != nil || len(t.unsynced.data) == 0 {
 		return true // repair syncs
@@ -143,8 +143,9 @@ func (t *tailFile) fail(what string, err error) error {
 	return t.broken
 }
 
-// extend makes room in the file for a batch, and for more: to sync bytes that took the place of others leaves the file system
-// nothing to write but them, and costs half as much. The batch's sync is that of the blanks too.
+// extend makes room in the file for a batch, and for more: to sync bytes that took the place of
+// others leaves the file system nothing to write but them, and costs half as much. The batch's sync
+// is that of the blanks too.
 func (t *tailFile) extend(batch int64) error {
 	if t.size()+batch <= t.end {
 		return nil
@@ -172,8 +173,9 @@ func (t *tailFile) finish() error {
 
 const probeFile = "space" + temporary
 
-// repair brings a broken file back to its whole batches, once the disk can take another one. What a failed sync may have lost is
-// of the batch that failed, and is cut, or was kept, and is written again.
+// repair brings a broken file back to its whole batches, once the disk can take another one. What a
+// failed sync may have lost is of the batch that failed, and is cut, or was kept, and is written
+// again.
 func (t *tailFile) repair() error {
 	if t.broken == nil {
 		return nil
@@ -184,7 +186,8 @@ func (t *tailFile) repair() error {
 		return fmt.Errorf("repair audit file after: %w: %w", t.broken, err)
 	}
 	if info.Size() < t.durable {
-		return fmt.Errorf("audit file %s has %d bytes, but %d were written: restore it: %w", t.name, info.Size(), t.durable, t.broken)
+		return fmt.Errorf("audit file %s has %d bytes, but %d were written: restore it: %w", t.name, info.Size(),
+			t.durable, t.broken)
 	}
 	if t.file != nil {
 		_ = t.file.Close() // what it has not written is not counted on

@@ -33,8 +33,8 @@ func parseTilePath(path string) (tlog.Tile, error) {
 	return t, nil
 }
 
-// tree is the right edge of a Merkle tree: all that is needed to go on. It implements tlog.HashReader for the hashes that
-// the root needs.
+// tree is the right edge of a Merkle tree: all that is needed to go on. It implements
+// tlog.HashReader for the hashes that the root needs.
 type tree struct {
 	size int64
 	edge [][]tlog.Hash // of each level the hashes of its incomplete tile, fewer than 256
@@ -143,7 +143,8 @@ func readTile(fsys fs.FS, t tlog.Tile) ([]byte, error) {
 	if err != nil && t.W < tileWidth {
 		whole := t
 		whole.W = tileWidth
-		if all, err2 := readSmall(fsys, tilePath(whole), tileWidth*tlog.HashSize); err2 == nil && len(all) == tileWidth*tlog.HashSize {
+		if all, err2 := readSmall(fsys, tilePath(whole), tileWidth*tlog.HashSize); err2 == nil &&
+			len(all) == tileWidth*tlog.HashSize {
 			return all[:size], nil
 		}
 	}

@@ -60,9 +60,9 @@ func (f Finding) String() string {
 
 const maxFindings = 1000
 
-// Verify reads a whole log and says whether it is what was written. It needs no key but public ones, and may read a
-// folder that is being written, but for the moment of a Rotate. The error wraps ErrTampered when there are findings; another one says that the
-// log could not be read.
+// Verify reads a whole log and says whether it is what was written. It needs no key but public
+// ones, and may read a folder that is being written, but for the moment of a Rotate. The error
+// wraps ErrTampered when there are findings; another one says that the log could not be read.
 func Verify(fsys fs.FS, cfg VerifyConfig) (Report, error) {
 	v := verification{fsys: fsys, aligned: true, chained: true,
 		roots: map[int64][]signedRoot{}, listed: map[tileID][]tlog.Tile{}, told: map[int64]bool{}}
@@ -150,7 +150,8 @@ func (v *verification) run(keys []string, known []byte) error {
 		v.Keys = append(v.Keys, e.key.text)
 	}
 	if !h.trusts(keys) {
-		v.find(place{file: checkpointFile}, -1, "it is signed by %s, which is not trusted and follows no trusted key", h.current().text)
+		v.find(place{file: checkpointFile}, -1, "it is signed by %s, which is not trusted and follows no trusted key",
+			h.current().text)
 		return nil
 	}
 	v.expectRoots(h)
@@ -249,7 +250,8 @@ func (v *verification) readRecords() error {
 	v.Unsealed = max(0, v.next-v.Sealed)
 	for _, size := range slices.Sorted(maps.Keys(v.roots)) {
 		if size > v.next {
-			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1, v.roots[size][0].file, size)
+			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1,
+				v.roots[size][0].file, size)
 		}
 	}
 	return nil
@@ -346,8 +348,8 @@ func (v *verification) checkEdge() {
 	}
 }
 
-// compare compares the file of a tile with the start of what the records give. The complete tile serves for a partial one
-// that is required (C2SP tlog-tiles, "Partial Tiles").
+// compare compares the file of a tile with the start of what the records give. The complete tile
+// serves for a partial one that is required (C2SP tlog-tiles, "Partial Tiles").
 func (v *verification) compare(there tlog.Tile, t tile, required bool) {
 	name := tilePath(there)
 	data, err := readTile(v.fsys, there)
@@ -369,7 +371,8 @@ func (v *verification) compare(there tlog.Tile, t tile, required bool) {
 	}
 }
 
-// movedOn tells that a writer has published another checkpoint meanwhile, and removed tiles of the one that is verified.
+// movedOn tells that a writer has published another checkpoint meanwhile, and removed tiles of the
+// one that is verified.
 func (v *verification) movedOn() bool {
 	now, err := readSmall(v.fsys, checkpointFile, maxCheckpoint)
 	return err == nil && !slices.Equal(now, v.Checkpoint)

@@ -131,7 +131,9 @@ func TestVerifySaysWhere(t *testing.T) {
 		offset  int64
 		index   int64
 	}{
-		"changed":   {bytes.Replace(files[second].Data, lines[2], bytes.Replace(lines[2], []byte("Decrypt"), []byte("Encrypt"), 1), 1), "not what was written", offset, index},
+		"changed": {bytes.Replace(files[second].Data, lines[2],
+			bytes.Replace(lines[2], []byte("Decrypt"), []byte("Encrypt"), 1), 1), "not what was written",
+			offset, index},
 		"dropped":   {write(append([]int{0, 1}, rest(3)...)...), "are missing before it", offset, index + 1},
 		"swapped":   {write(append([]int{0, 1, 3, 2}, rest(4)...)...), "are missing before it", offset, index + 1},
 		"duplicate": {write(append([]int{0, 1, 1}, rest(2)...)...), "where record", offset, index - 1},
@@ -168,7 +170,9 @@ func TestVerifyFindsChangesOfFiles(t *testing.T) {
 		tampered("a doubled "+name, func(f folder) { f[name].Data = append(f[name].Data, f[name].Data...) })
 		tampered("a shorter "+name, func(f folder) { f[name].Data = f[name].Data[:len(f[name].Data)-1] })
 		if i > 0 {
-			tampered(name+" and "+names[i-1]+" swapped", func(f folder) { f[name], f[names[i-1]] = f[names[i-1]], f[name] })
+			tampered(name+" and "+names[i-1]+" swapped", func(f folder) {
+				f[name], f[names[i-1]] = f[names[i-1]], f[name]
+			})
 		}
 	}
 }
@@ -236,7 +240,8 @@ func TestRollBackIsSeenByWhoKnowsALaterCheckpoint(t *testing.T) {
 	}
 	trusted.Known = known
 	r := wantTampered(t, "a roll back", early, trusted)
-	if len(r.Findings) != 1 || r.Findings[0].Problem != "records 5 to 8 are missing at the end: known checkpoint covers 9" {
+	if len(r.Findings) != 1 ||
+		r.Findings[0].Problem != "records 5 to 8 are missing at the end: known checkpoint covers 9" {
 		t.Errorf("%v", r.Findings)
 	}
 	if _, err := Verify(load(t, cfg.Dir), trusted); err != nil {

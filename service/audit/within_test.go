@@ -21,8 +21,8 @@ func reads(t *testing.T, l *Log, from, to int) {
 	}
 }
 
-// TestSyncWithin: records of what changes nothing are in the file, which a killed process leaves behind, before they are
-// acknowledged, and wait for the sync of a change.
+// TestSyncWithin: records of what changes nothing are in the file, which a killed process leaves
+// behind, before they are acknowledged, and wait for the sync of a change.
 func TestSyncWithin(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.SyncWithin = time.Hour
@@ -110,8 +110,9 @@ func TestLateSyncFails(t *testing.T) {
 	}
 }
 
-// TestWritesBesideASync: while a sync is under way, what changes nothing is acknowledged, and no checkpoint covers it; what is a
-// change waits, and so does what would leave more than the bound unsynced.
+// TestWritesBesideASync: while a sync is under way, what changes nothing is acknowledged, and no
+// checkpoint covers it; what is a change waits, and so does what would leave more than the bound
+// unsynced.
 func TestWritesBesideASync(t *testing.T) {
 	for _, readOnly := range []bool{true, false} {
 		cfg := testConfig(t)
@@ -176,7 +177,9 @@ func TestPowerIsLost(t *testing.T) {
 	for end := durable; end < durable+int64(len(l.tail.unsynced.data)); end++ {
 		for _, left := range []string{" ", "\x00"} {
 			now := clone(files)
-			now[segmentName(0)].Data = append(append(append([]byte(nil), written[:durable]...), strings.Repeat(left, int(end-durable))...), written[end:]...)
+			now[segmentName(0)].Data = append(
+				append(append([]byte(nil), written[:durable]...), strings.Repeat(left, int(end-durable))...),
+				written[end:]...)
 			tail, err := readTail(now, checkpointOf(t, now))
 			if err != nil || tail.next < 1 {
 				t.Fatalf("%q up to byte %d: %v", left, end, err)

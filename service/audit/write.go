@@ -11,8 +11,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// write is the writer: it gathers the requests that wait, commits them as one batch, and answers. It never waits for more
-// requests to come: while it commits, they gather by themselves.
+// write is the writer: it gathers the requests that wait, commits them as one batch, and answers.
+// It never waits for more requests to come: while it commits, they gather by themselves.
 func (l *Log) write() {
 	late := time.NewTimer(time.Hour) // to sync what waits for it
 	defer late.Stop()
@@ -64,8 +64,8 @@ func (l *Log) gather(first *request) []*request {
 	return batch
 }
 
-// commit writes a batch, has it durable if one of its records must be, then part of the tree, then known to the outputs. An error means
-// for every record of it that it is not acknowledged.
+// commit writes a batch, has it durable if one of its records must be, then part of the tree, then
+// known to the outputs. An error means for every record of it that it is not acknowledged.
 func (l *Log) commit(batch []*request) error {
 	size, durable := 0, l.cfg.SyncWithin == 0
 	for _, r := range batch {
@@ -101,7 +101,8 @@ func (l *Log) commit(batch []*request) error {
 	return l.outputs.deliver(bytes.Split(bytes.TrimSuffix(buffer, []byte("\n")), []byte("\n")))
 }
 
-// prepare checks that nothing of the past forbids another batch. What a loss of power can tear must not be more than a batch.
+// prepare checks that nothing of the past forbids another batch. What a loss of power can tear must
+// not be more than a batch.
 func (l *Log) prepare(batch int) error {
 	if err := l.tail.repair(); err != nil {
 		return err
@@ -121,7 +122,9 @@ func (l *Log) prepare(batch int) error {
 		if failure := l.signErr.Load(); failure != nil {
 			err = *failure
 		}
-		return fmt.Errorf("append to audit log: %d records wait for a checkpoint, which the token should have signed: %w", unsealed, err)
+		return fmt.Errorf(
+			"append to audit log: %d records wait for a checkpoint, which the token should have signed: %w",
+			unsealed, err)
 	}
 	return nil
 }
