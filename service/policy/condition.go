@@ -141,7 +141,8 @@ func (c *compiler) conditionValues(cond *condition, op *operator, n *node) error
 		return nil
 	}
 	// AWS page "AWS KMS condition keys", using set operators with condition keys.
-	if c.kind == KeyPolicy && cond.set == forAllValues && (cond.key.source == fromEncryptionContext || cond.key.source == fromRequestTag) {
+	if c.kind == KeyPolicy && cond.set == forAllValues &&
+		(cond.key.source == fromEncryptionContext || cond.key.source == fromRequestTag) {
 		return malformed("OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued condition key matches requests without the specified encryption context or tag, or with an unspecified one. To fix, remove ForAllValues.")
 	}
 	if cond.values, err = op.compile(c, values); err != nil {

@@ -14,8 +14,8 @@ import (
 // permissionsOf are the permissions of operations that have others than their names.
 var permissionsOf = map[string][]string{"ReEncrypt": {"ReEncryptFrom", "ReEncryptTo"}}
 
-// TestCrossAccountActions compares the operations with what AWS says of each ("Cross-account use: Yes"), as the comments of its
-// SDK for Go have it.
+// TestCrossAccountActions compares the operations with what AWS says of each ("Cross-account use:
+// Yes"), as the comments of its SDK for Go have it.
 func TestCrossAccountActions(t *testing.T) {
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/aws/aws-sdk-go-v2/service/kms").Output()
 	if err != nil {
@@ -50,7 +50,8 @@ func TestCrossAccountActions(t *testing.T) {
 			want["kms:"+strings.ToLower(p)] = true
 		}
 	}
-	if got, want := slices.Sorted(maps.Keys(crossAccountActions)), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(crossAccountActions)),
+		slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
 		t.Errorf("operations across accounts\n got %v\nwant %v", got, want)
 	}
 	if told < 45 {

@@ -33,10 +33,12 @@ func Explain(p *Policies, r *Request) (Decision, []Step) {
 	}
 	for i := range p.Grants {
 		reach, reason := p.Grants[i].match(e)
-		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone, Reason: reason})
+		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone,
+			Reason: reason})
 	}
 	if e.Key != nil && e.foreign() && !crossAccountActions[e.action] {
-		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true, Reason: "the operation is not for callers of other accounts"})
+		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true,
+			Reason: "the operation is not for callers of other accounts"})
 	}
 	if e.Key != nil && e.action == retireGrant {
 		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Reason: "key policies cannot allow the operation"})

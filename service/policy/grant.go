@@ -89,7 +89,8 @@ func (g *Grant) Covers(child *Grant) bool {
 	if len(g.EncryptionContextEquals) > 0 && !maps.Equal(g.EncryptionContextEquals, child.EncryptionContextEquals) {
 		return false
 	}
-	if !includes(child.EncryptionContextSubset, g.EncryptionContextSubset) && !includes(child.EncryptionContextEquals, g.EncryptionContextSubset) {
+	if !includes(child.EncryptionContextSubset, g.EncryptionContextSubset) &&
+		!includes(child.EncryptionContextEquals, g.EncryptionContextSubset) {
 		return false
 	}
 	return g.SourceARN == "" || g.SourceARN == child.SourceARN

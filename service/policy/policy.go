@@ -26,7 +26,8 @@ const (
 	// IdentityPolicy is the policy of a user or role, a permissions boundary or a session policy: no statement has a
 	// Principal.
 	IdentityPolicy
-	// TrustPolicy is the policy of a role, which says who may assume it: every statement has a Principal, none a Resource.
+	// TrustPolicy is the policy of a role, which says who may assume it: every statement has a
+	// Principal, none a Resource.
 	TrustPolicy
 )
 

@@ -184,7 +184,8 @@ func (p *principals) namesWholly(caller *Principal) bool {
 	if p.everyone || caller.Type == AWSService {
 		return true
 	}
-	return slices.Contains(p.accounts, caller.Account) && (caller.IssuerARN == "" || slices.Contains(p.arns, caller.IssuerARN))
+	return slices.Contains(p.accounts, caller.Account) &&
+		(caller.IssuerARN == "" || slices.Contains(p.arns, caller.IssuerARN))
 }
 
 // reachOf is reach for a principal as grants name it: one ARN, account id or service.

@@ -147,7 +147,8 @@ func (c *compiler) resources(name string, n *node) ([]template, error) {
 			return nil, malformed(`%s must be in ARN format or "*".`, name)
 		}
 		forms := []string{text}
-		if missing := missingFields(splitARN(text, c.variables)); c.kind == IdentityPolicy && text != "*" && missing > 0 {
+		if missing := missingFields(splitARN(text, c.variables)); c.kind == IdentityPolicy && text != "*" &&
+			missing > 0 {
 			forms = append(forms, text+strings.Repeat(":*", missing))
 		}
 		compiled, err := c.templates(forms, true)

@@ -110,7 +110,8 @@ func lessOrEqual(order int) bool    { return order <= 0 }
 func greater(order int) bool        { return order > 0 }
 func greaterOrEqual(order int) bool { return order >= 0 }
 
-func compileOrdered[T cmp.Ordered](parse, parseValue func(string) (T, error), is func(int) bool, values []string) (matcher, error) {
+func compileOrdered[T cmp.Ordered](parse, parseValue func(string) (T, error), is func(int) bool,
+	values []string) (matcher, error) {
 	o := &ordered[T]{parse: parseValue, is: is}
 	for _, value := range values {
 		v, err := parse(value)
