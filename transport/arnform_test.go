@@ -68,8 +68,8 @@ func nameKeys(in any, prefix string) bool {
 	return named
 }
 
-// TestAnswersNameKeysAsRequestsDo calls every operation that has a key, in each form of its ARN: all ARNs of the answer, also
-// of an error, have the form of the request.
+// TestAnswersNameKeysAsRequestsDo calls every operation that has a key, in each form of its ARN:
+// all ARNs of the answer, also of an error, have the form of the request.
 func TestAnswersNameKeysAsRequestsDo(t *testing.T) {
 	f := newFixture(t)
 	client, h := f.listen()
@@ -110,8 +110,8 @@ func TestAnswersNameKeysAsRequestsDo(t *testing.T) {
 	}
 }
 
-// TestARNFormatDecidesWhereTheRequestDoesNot: a request without an ARN is answered in the form that is set, one with ARNs of both
-// forms in AWS's.
+// TestARNFormatDecidesWhereTheRequestDoesNot: a request without an ARN is answered in the form that
+// is set, one with ARNs of both forms in AWS's.
 func TestARNFormatDecidesWhereTheRequestDoesNot(t *testing.T) {
 	for format, want := range map[arn.Format]string{arn.Verenc: "arn:verenc:", arn.AWS: "arn:aws:kms:" + region} {
 		s := newServer(t, options{service: func(c *service.Config) { c.ARNFormat = format }})
@@ -121,8 +121,10 @@ func TestARNFormatDecidesWhereTheRequestDoesNot(t *testing.T) {
 		ok(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: name, TargetKeyId: &arn}))(t)
 		client, h := s.listen()
 		for op, in := range map[string]any{
-			"CreateKey": &kms.CreateKeyInput{}, "Decrypt": &kms.DecryptInput{CiphertextBlob: sealed}, "DescribeKey": &kms.DescribeKeyInput{KeyId: &id},
-			"Encrypt": &kms.EncryptInput{KeyId: name, Plaintext: []byte("x")}, "ListKeys": &kms.ListKeysInput{}, "ListAliases": &kms.ListAliasesInput{},
+			"CreateKey": &kms.CreateKeyInput{}, "Decrypt": &kms.DecryptInput{CiphertextBlob: sealed},
+			"DescribeKey": &kms.DescribeKeyInput{KeyId: &id},
+			"Encrypt":     &kms.EncryptInput{KeyId: name, Plaintext: []byte("x")}, "ListKeys": &kms.ListKeysInput{},
+			"ListAliases": &kms.ListAliasesInput{},
 		} {
 			if err := invoke(t.Context(), client, op, in); err != nil {
 				t.Error(op, err)
@@ -131,13 +133,16 @@ func TestARNFormatDecidesWhereTheRequestDoesNot(t *testing.T) {
 				t.Errorf("%s names no key: %s", op, h.body)
 			}
 		}
-		both := &kms.ReEncryptInput{CiphertextBlob: sealed, SourceKeyId: aws.String("arn:verenc:" + account + ":key/" + id),
+		both := &kms.ReEncryptInput{CiphertextBlob: sealed,
+			SourceKeyId:      aws.String("arn:verenc:" + account + ":key/" + id),
 			DestinationKeyId: aws.String("arn:aws:kms:" + region + ":" + account + ":key/" + id)}
-		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil || wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
+		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil ||
+			wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
 			t.Errorf("%v: %s", err, h.body)
 		}
 		both.SourceKeyId, both.DestinationKeyId = both.DestinationKeyId, both.SourceKeyId
-		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil || wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
+		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil ||
+			wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
 			t.Errorf("%v: %s", err, h.body)
 		}
 	}
@@ -148,7 +153,8 @@ func TestRecordsKeepOneForm(t *testing.T) {
 	var log recordList
 	s := newServer(t, options{service: func(c *service.Config) { c.Audit = &log }})
 	id, arn := s.newKey(t)
-	for _, name := range []string{id, "arn:verenc:" + account + ":key/" + id, "arn:aws:kms:" + region + ":" + account + ":key/" + id} {
+	for _, name := range []string{id, "arn:verenc:" + account + ":key/" + id,
+		"arn:aws:kms:" + region + ":" + account + ":key/" + id} {
 		ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &name}))(t)
 		if r := log.last(); len(r.Resources) != 1 || r.Resources[0].ARN != arn {
 			t.Errorf("%s: the record has %v", name, r.Resources)

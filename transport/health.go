@@ -37,7 +37,9 @@ func health(r *mux.Router, cfg Config) {
 		cfg.Now = time.Now
 	}
 	ready := &readiness{cfg: cfg}
-	r.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { report(w, http.StatusOK, nil) }).Methods(http.MethodGet)
+	r.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		report(w, http.StatusOK, nil)
+	}).Methods(http.MethodGet)
 	r.HandleFunc("/readyz", ready.serve).Methods(http.MethodGet)
 }
 

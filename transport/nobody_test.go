@@ -10,8 +10,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// TestPoliciesNameNobody: a policy or a grant that names a user or a role who is not there, of an account whose principals
-// are kept here, is refused, whatever else it says. Others' accounts are not known.
+// TestPoliciesNameNobody: a policy or a grant that names a user or a role who is not there, of an
+// account whose principals are kept here, is refused, whatever else it says. Others' accounts are
+// not known.
 func TestPoliciesNameNobody(t *testing.T) {
 	s := newServer(t, options{})
 	s.user(t, account, "app")
@@ -53,13 +54,18 @@ func TestPoliciesNameNobody(t *testing.T) {
 			element = "NotPrincipal"
 		}
 		who := string(ok(json.Marshal(test.principal))(t))
-		text := `{"Statement":[` + root + `,{"Effect":"` + test.effect + `","` + element + `":{"AWS":` + who + `},"Action":"kms:Decrypt","Resource":"*"}]}`
+		text := `{"Statement":[` + root + `,{"Effect":"` + test.effect + `","` + element + `":{"AWS":` + who +
+			`},"Action":"kms:Decrypt","Resource":"*"}]}`
 		for _, bypass := range []bool{false, true} {
-			_, created := s.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
-			_, put := s.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: primary, Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
+			_, created := s.CreateKey(t.Context(),
+				&kms.CreateKeyInput{Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
+			_, put := s.PutKeyPolicy(t.Context(),
+				&kms.PutKeyPolicyInput{KeyId: primary, Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
 			errs := []error{created, put}
 			if !test.ok { // or the replica would be there
-				_, replicated := s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: primary, ReplicaRegion: aws.String(otherRegion), Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
+				_, replicated := s.ReplicateKey(t.Context(),
+					&kms.ReplicateKeyInput{KeyId: primary, ReplicaRegion: aws.String(otherRegion), Policy: &text,
+						BypassPolicyLockoutSafetyCheck: bypass})
 				errs = append(errs, replicated)
 			}
 			for i, err := range errs {
@@ -74,7 +80,8 @@ func TestPoliciesNameNobody(t *testing.T) {
 		if !single || strings.HasPrefix(name, "what") || strings.HasPrefix(name, "wildcards") {
 			continue
 		}
-		for _, in := range []*kms.CreateGrantInput{{GranteePrincipal: &who}, {GranteePrincipal: aws.String(rootUser), RetiringPrincipal: &who}} {
+		for _, in := range []*kms.CreateGrantInput{{GranteePrincipal: &who},
+			{GranteePrincipal: aws.String(rootUser), RetiringPrincipal: &who}} {
 			in.KeyId, in.Operations = primary, []types.GrantOperation{"Decrypt"}
 			_, err := s.CreateGrant(t.Context(), in)
 			if test.ok && err != nil {
@@ -86,7 +93,8 @@ func TestPoliciesNameNobody(t *testing.T) {
 			}
 		}
 	}
-	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: aws.String(`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`)})
+	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{
+		Policy: aws.String(`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`)})
 	wantError(t, err, "MalformedPolicyDocumentException", "Policy contains a statement with no principal.")
 }
 
@@ -95,7 +103,8 @@ func TestReportNamesWhoIsGone(t *testing.T) {
 	s := newServer(t, options{})
 	app := s.user(t, account, "app")
 	key := s.keyWith(t, keyPolicy(statement{Principal: principals(app.ARN), Action: "kms:Decrypt"}))
-	ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &app.ARN, Operations: []types.GrantOperation{"Decrypt"}}))(t)
+	ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &app.ARN,
+		Operations: []types.GrantOperation{"Decrypt"}}))(t)
 	gone := func() (found int) {
 		for _, f := range ok(s.Service.Report(t.Context(), account, region))(t).Findings {
 			if strings.Contains(f.Text, app.ARN+", who is not there") && strings.HasSuffix(key, f.About) {

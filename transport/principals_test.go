@@ -32,7 +32,9 @@ func (s *server) principal(t testing.TB, account, name string, d service.Princip
 	t.Helper()
 	d.Name, d.UniqueID = name, "AIDA"+strings.ToUpper(name)
 	arn := iamARN(account, "user/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &service.Principal{ARN: arn, Account: account, Kind: service.KindUser, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(),
+		&service.Principal{ARN: arn, Account: account, Kind: service.KindUser, CreatedAt: s.Now(),
+			PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	old, err := s.Store.AccessKeys(t.Context(), arn)
@@ -59,7 +61,8 @@ func (s *server) signing(t testing.TB, account, arn string) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &person{ARN: arn, Secret: aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}}
+	p := &person{ARN: arn, Secret: aws.Credentials{AccessKeyID: c.AccessKeyID,
+		SecretAccessKey: string(c.SecretAccessKey)}}
 	p.Client = s.client(p.Secret, region)
 	return p
 }
@@ -69,7 +72,9 @@ func (s *server) role(t testing.TB, account, name string, d service.PrincipalDet
 	t.Helper()
 	d.Name, d.UniqueID = name, "AROA"+strings.ToUpper(name)
 	arn := iamARN(account, "role/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &service.Principal{ARN: arn, Account: account, Kind: service.KindRole, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(),
+		&service.Principal{ARN: arn, Account: account, Kind: service.KindRole, CreatedAt: s.Now(),
+			PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	return arn
@@ -122,7 +127,8 @@ func keyPolicy(statements ...statement) string {
 	for i := range statements {
 		statements[i].Resource = "*"
 	}
-	return document(append(statements, statement{Sid: "root", Principal: principals(iamARN(account, "root")), Resource: "*"})...)
+	return document(append(statements, statement{Sid: "root", Principal: principals(iamARN(account, "root")),
+		Resource: "*"})...)
 }
 
 // keyWith makes a key with a policy, and returns its ARN.

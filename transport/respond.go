@@ -34,13 +34,18 @@ var faults = map[apierror.Code]int{
 // Errors that transport itself finds.
 var (
 	errUnknownOperation   = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
-	errUnknownCertificate = &problem{Type: string(apierror.UnrecognizedClient), Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
-	errExpiredCertificate = &problem{Type: string(apierror.ExpiredToken), Message: "The client certificate is expired.", status: http.StatusBadRequest}
-	errNotPost            = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
-	errContentType        = &problem{Type: "UnknownOperationException", status: http.StatusNotFound}
-	errUnreadable         = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
-	errPanic              = &problem{Type: string(apierror.Internal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
-		status: http.StatusInternalServerError}
+	errUnknownCertificate = &problem{Type: string(apierror.UnrecognizedClient),
+		Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
+	errExpiredCertificate = &problem{Type: string(apierror.ExpiredToken), Message: "The client certificate is expired.",
+		status: http.StatusBadRequest}
+	errNotPost = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.",
+		status: http.StatusNotFound}
+	errContentType = &problem{Type: "UnknownOperationException", status: http.StatusNotFound}
+	errUnreadable  = &problem{Type: "SerializationException", Message: "The request body could not be read.",
+		status: http.StatusBadRequest}
+	errPanic = &problem{Type: string(apierror.Internal),
+		Message: "The request was rejected because an internal exception occurred. The request can be retried.",
+		status:  http.StatusInternalServerError}
 )
 
 func errTooLarge(limit int64) *problem {
@@ -79,7 +84,8 @@ func (p *problem) Error() string { return p.Type + ": " + p.Message }
 // buffers hold encoded answers; they go back wiped.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}
 
-// answerContentType is AWS's answer in a protocol that it does not speak with the client, CBOR for instance: this and no type.
+// answerContentType is AWS's answer in a protocol that it does not speak with the client, CBOR for
+// instance: this and no type.
 func answerContentType(w http.ResponseWriter, status int, _ any) error {
 	const text = "<UnknownOperationException/>\n"
 	h := w.Header()

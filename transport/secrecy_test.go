@@ -31,7 +31,8 @@ func (s *server) post(t *testing.T, c aws.Credentials, operation, body string) (
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "TrentService."+operation)
 	hash := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(t.Context(), c, r, hex.EncodeToString(hash[:]), "kms", region, time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(t.Context(), c, r, hex.EncodeToString(hash[:]), "kms", region,
+		time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.DefaultClient.Do(r)
@@ -45,23 +46,27 @@ func (s *server) post(t *testing.T, c aws.Credentials, operation, body string) (
 	return resp.StatusCode, string(text)
 }
 
-// onKeys are the operations on a key, with a request for each; @KEY stands for the key's name, @OWN for a key of the caller,
-// @BLOB for what it has encrypted, @ALIEN for a ciphertext under the key.
+// onKeys are the operations on a key, with a request for each; @KEY stands for the key's name, @OWN
+// for a key of the caller, @BLOB for what it has encrypted, @ALIEN for a ciphertext under the key.
 var onKeys = map[string][]string{
-	"CancelKeyDeletion":                   {`{"KeyId":@KEY}`},
-	"CreateAlias":                         {`{"TargetKeyId":@KEY,"AliasName":"alias/new"}`},
-	"CreateGrant":                         {`{"KeyId":@KEY,"GranteePrincipal":"arn:aws:iam::444455556666:root","Operations":["Decrypt"]}`},
-	"Decapsulate":                         {`{"KeyId":@KEY,"EncapsulationAlgorithm":"ML_KEM","SharedSecretCiphertextBlob":"eA=="}`},
-	"Decrypt":                             {`{"KeyId":@KEY,"CiphertextBlob":@BLOB}`, `{"KeyId":@KEY,"CiphertextBlob":@ALIEN}`, `{"CiphertextBlob":@ALIEN}`},
-	"DeleteImportedKeyMaterial":           {`{"KeyId":@KEY}`},
-	"DeriveSharedSecret":                  {`{"KeyId":@KEY,"KeyAgreementAlgorithm":"ECDH","PublicKey":"eA=="}`},
-	"DescribeKey":                         {`{"KeyId":@KEY}`},
-	"DisableKey":                          {`{"KeyId":@KEY}`},
-	"DisableKeyRotation":                  {`{"KeyId":@KEY}`},
-	"EnableKey":                           {`{"KeyId":@KEY}`},
-	"EnableKeyRotation":                   {`{"KeyId":@KEY}`},
-	"Encapsulate":                         {`{"KeyId":@KEY,"EncapsulationAlgorithm":"ML_KEM"}`},
-	"Encrypt":                             {`{"KeyId":@KEY,"Plaintext":"eA=="}`, `{"KeyId":@KEY,"Plaintext":"eA==","DryRun":true}`},
+	"CancelKeyDeletion": {`{"KeyId":@KEY}`},
+	"CreateAlias":       {`{"TargetKeyId":@KEY,"AliasName":"alias/new"}`},
+	"CreateGrant": {
+		`{"KeyId":@KEY,"GranteePrincipal":"arn:aws:iam::444455556666:root","Operations":["Decrypt"]}`},
+	"Decapsulate": {
+		`{"KeyId":@KEY,"EncapsulationAlgorithm":"ML_KEM","SharedSecretCiphertextBlob":"eA=="}`},
+	"Decrypt": {`{"KeyId":@KEY,"CiphertextBlob":@BLOB}`,
+		`{"KeyId":@KEY,"CiphertextBlob":@ALIEN}`, `{"CiphertextBlob":@ALIEN}`},
+	"DeleteImportedKeyMaterial": {`{"KeyId":@KEY}`},
+	"DeriveSharedSecret":        {`{"KeyId":@KEY,"KeyAgreementAlgorithm":"ECDH","PublicKey":"eA=="}`},
+	"DescribeKey":               {`{"KeyId":@KEY}`},
+	"DisableKey":                {`{"KeyId":@KEY}`},
+	"DisableKeyRotation":        {`{"KeyId":@KEY}`},
+	"EnableKey":                 {`{"KeyId":@KEY}`},
+	"EnableKeyRotation":         {`{"KeyId":@KEY}`},
+	"Encapsulate":               {`{"KeyId":@KEY,"EncapsulationAlgorithm":"ML_KEM"}`},
+	"Encrypt": {`{"KeyId":@KEY,"Plaintext":"eA=="}`,
+		`{"KeyId":@KEY,"Plaintext":"eA==","DryRun":true}`},
 	"GenerateDataKey":                     {`{"KeyId":@KEY,"KeySpec":"AES_256"}`},
 	"GenerateDataKeyPair":                 {`{"KeyId":@KEY,"KeyPairSpec":"ECC_NIST_P256"}`},
 	"GenerateDataKeyPairWithoutPlaintext": {`{"KeyId":@KEY,"KeyPairSpec":"ECC_NIST_P256"}`},
@@ -70,17 +75,21 @@ var onKeys = map[string][]string{
 	"GetKeyLastUsage":                     {`{"KeyId":@KEY}`},
 	"GetKeyPolicy":                        {`{"KeyId":@KEY}`},
 	"GetKeyRotationStatus":                {`{"KeyId":@KEY}`},
-	"GetParametersForImport":              {`{"KeyId":@KEY,"WrappingAlgorithm":"RSAES_OAEP_SHA_256","WrappingKeySpec":"RSA_2048"}`},
-	"GetPublicKey":                        {`{"KeyId":@KEY}`},
-	"ImportKeyMaterial":                   {`{"KeyId":@KEY,"ImportToken":"eA==","EncryptedKeyMaterial":"eA==","ExpirationModel":"KEY_MATERIAL_DOES_NOT_EXPIRE"}`},
-	"ListAliases":                         {`{"KeyId":@KEY}`},
-	"ListGrants":                          {`{"KeyId":@KEY}`},
-	"ListKeyPolicies":                     {`{"KeyId":@KEY}`},
-	"ListKeyRotations":                    {`{"KeyId":@KEY}`},
-	"ListResourceTags":                    {`{"KeyId":@KEY}`},
-	"PutKeyPolicy":                        {`{"KeyId":@KEY,"Policy":"{}"}`, `{"KeyId":@KEY,"Policy":"{}","BypassPolicyLockoutSafetyCheck":true}`},
-	"ReEncrypt": {`{"DestinationKeyId":@KEY,"CiphertextBlob":@BLOB}`, `{"SourceKeyId":@KEY,"DestinationKeyId":@OWN,"CiphertextBlob":@ALIEN}`,
-		`{"SourceKeyId":@KEY,"DestinationKeyId":@KEY,"CiphertextBlob":@ALIEN}`, `{"DestinationKeyId":@KEY,"CiphertextBlob":@ALIEN}`,
+	"GetParametersForImport": {
+		`{"KeyId":@KEY,"WrappingAlgorithm":"RSAES_OAEP_SHA_256","WrappingKeySpec":"RSA_2048"}`},
+	"GetPublicKey":      {`{"KeyId":@KEY}`},
+	"ImportKeyMaterial": {`{"KeyId":@KEY,"ImportToken":"eA==","EncryptedKeyMaterial":"eA==","ExpirationModel":"KEY_MATERIAL_DOES_NOT_EXPIRE"}`},
+	"ListAliases":       {`{"KeyId":@KEY}`},
+	"ListGrants":        {`{"KeyId":@KEY}`},
+	"ListKeyPolicies":   {`{"KeyId":@KEY}`},
+	"ListKeyRotations":  {`{"KeyId":@KEY}`},
+	"ListResourceTags":  {`{"KeyId":@KEY}`},
+	"PutKeyPolicy": {`{"KeyId":@KEY,"Policy":"{}"}`,
+		`{"KeyId":@KEY,"Policy":"{}","BypassPolicyLockoutSafetyCheck":true}`},
+	"ReEncrypt": {`{"DestinationKeyId":@KEY,"CiphertextBlob":@BLOB}`,
+		`{"SourceKeyId":@KEY,"DestinationKeyId":@OWN,"CiphertextBlob":@ALIEN}`,
+		`{"SourceKeyId":@KEY,"DestinationKeyId":@KEY,"CiphertextBlob":@ALIEN}`,
+		`{"DestinationKeyId":@KEY,"CiphertextBlob":@ALIEN}`,
 		`{"DestinationKeyId":@OWN,"CiphertextBlob":@ALIEN}`},
 	"ReplicateKey":         {`{"KeyId":@KEY,"ReplicaRegion":"eu-west-1"}`},
 	"RetireGrant":          {`{"KeyId":@KEY,"GrantId":"` + strings.Repeat("0", 64) + `"}`},
@@ -93,12 +102,13 @@ var onKeys = map[string][]string{
 	"UpdateAlias":          {`{"TargetKeyId":@KEY,"AliasName":"alias/own"}`},
 	"UpdateKeyDescription": {`{"KeyId":@KEY,"Description":"x"}`},
 	"UpdatePrimaryRegion":  {`{"KeyId":@KEY,"PrimaryRegion":"eu-west-1"}`},
-	"Verify":               {`{"KeyId":@KEY,"Message":"eA==","SigningAlgorithm":"RSASSA_PSS_SHA_256","Signature":"eA=="}`},
-	"VerifyMac":            {`{"KeyId":@KEY,"Message":"eA==","MacAlgorithm":"HMAC_SHA_256","Mac":"eA=="}`},
+	"Verify": {
+		`{"KeyId":@KEY,"Message":"eA==","SigningAlgorithm":"RSASSA_PSS_SHA_256","Signature":"eA=="}`},
+	"VerifyMac": {`{"KeyId":@KEY,"Message":"eA==","MacAlgorithm":"HMAC_SHA_256","Mac":"eA=="}`},
 }
 
-// TestSecrecy: whatever a caller of another account sends, and whatever its own policies ask of the key, a key or alias that
-// is there answers as one that is not.
+// TestSecrecy: whatever a caller of another account sends, and whatever its own policies ask of the
+// key, a key or alias that is there answers as one that is not.
 func TestSecrecy(t *testing.T) {
 	s := newServer(t, options{})
 	wantAllOnKeys(t)
@@ -111,42 +121,55 @@ func TestSecrecy(t *testing.T) {
 		}
 		return *out.KeyMetadata.KeyId
 	}
-	denying := keyPolicy(statement{Effect: "Deny", Principal: "*", Condition: map[string]any{"StringNotEquals": map[string]string{"aws:PrincipalAccount": account}}})
+	denying := keyPolicy(statement{Effect: "Deny", Principal: "*",
+		Condition: map[string]any{"StringNotEquals": map[string]string{"aws:PrincipalAccount": account}}})
 	keys := map[string]string{
 		"plain":   owner(kms.CreateKeyInput{}),
 		"denying": owner(kms.CreateKeyInput{Policy: &denying}),
 		"signing": owner(kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify}),
 		"pending": owner(kms.CreateKeyInput{Origin: types.OriginTypeExternal}),
 	}
-	alias := func(name string) string { return "alias/" + name + strings.Repeat("x", 8-len(name)) } // as long as the absent one
+	// as long as the absent one
+	alias := func(name string) string { return "alias/" + name + strings.Repeat("x", 8-len(name)) }
 	for name, id := range keys {
-		if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String(alias(name)), TargetKeyId: &id}); err != nil {
+		if _, err := s.CreateAlias(t.Context(),
+			&kms.CreateAliasInput{AliasName: aws.String(alias(name)), TargetKeyId: &id}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	callers := map[string]*person{
-		"root":      s.root(t, otherAccount),
-		"nothing":   s.user(t, otherAccount, "nothing"),
-		"all":       s.user(t, otherAccount, "all", identityPolicy("kms:*")),
-		"forbidden": s.user(t, otherAccount, "forbidden", identityPolicy("kms:*"), document(statement{Effect: "Deny", Resource: "arn:*:" + account + ":key/*"})),
+		"root":    s.root(t, otherAccount),
+		"nothing": s.user(t, otherAccount, "nothing"),
+		"all":     s.user(t, otherAccount, "all", identityPolicy("kms:*")),
+		"forbidden": s.user(t, otherAccount, "forbidden", identityPolicy("kms:*"),
+			document(statement{Effect: "Deny", Resource: "arn:*:" + account + ":key/*"})),
 		"comparing": s.user(t, otherAccount, "comparing", identityPolicy("kms:*"),
-			document(statement{Effect: "Deny", Action: "kms:ReEncryptTo", Resource: "*", Condition: map[string]any{"Bool": map[string]string{"kms:ReEncryptOnSameKey": "true"}}},
-				statement{Effect: "Deny", Action: "kms:ReEncryptFrom", Resource: "*", Condition: map[string]any{"Bool": map[string]string{"kms:ReEncryptOnSameKey": "true"}}})),
+			document(statement{Effect: "Deny", Action: "kms:ReEncryptTo", Resource: "*",
+				Condition: map[string]any{"Bool": map[string]string{"kms:ReEncryptOnSameKey": "true"}}},
+				statement{Effect: "Deny", Action: "kms:ReEncryptFrom", Resource: "*",
+					Condition: map[string]any{"Bool": map[string]string{"kms:ReEncryptOnSameKey": "true"}}})),
 		"counting": s.user(t, otherAccount, "counting", identityPolicy("kms:*"),
-			document(statement{Effect: "Deny", Action: "kms:ReEncryptFrom", Resource: "*", Condition: map[string]any{"Null": map[string]string{"kms:ReEncryptOnSameKey": "false"}}})),
+			document(statement{Effect: "Deny", Action: "kms:ReEncryptFrom", Resource: "*",
+				Condition: map[string]any{"Null": map[string]string{"kms:ReEncryptOnSameKey": "false"}}})),
 		"curious": s.user(t, otherAccount, "curious", identityPolicy("kms:*"),
-			document(statement{Effect: "Deny", Resource: "*", Condition: map[string]any{"StringEquals": map[string]string{"aws:ResourceTag/color": "blue"}}},
-				statement{Effect: "Deny", Resource: "*", Condition: map[string]any{"StringEquals": map[string]string{"kms:KeySpec": "ECC_NIST_P256"}}},
-				statement{Effect: "Deny", Resource: "*", Condition: map[string]any{"ForAnyValue:StringLike": map[string]string{"kms:ResourceAliases": "alias/*"}}})),
+			document(statement{Effect: "Deny", Resource: "*",
+				Condition: map[string]any{"StringEquals": map[string]string{"aws:ResourceTag/color": "blue"}}},
+				statement{Effect: "Deny", Resource: "*",
+					Condition: map[string]any{"StringEquals": map[string]string{"kms:KeySpec": "ECC_NIST_P256"}}},
+				statement{Effect: "Deny", Resource: "*",
+					Condition: map[string]any{
+						"ForAnyValue:StringLike": map[string]string{"kms:ResourceAliases": "alias/*"}}})),
 	}
 	own, err := callers["root"].CreateKey(t.Context(), &kms.CreateKeyInput{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := callers["root"].CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/own"), TargetKeyId: own.KeyMetadata.KeyId}); err != nil {
+	if _, err := callers["root"].CreateAlias(t.Context(),
+		&kms.CreateAliasInput{AliasName: aws.String("alias/own"), TargetKeyId: own.KeyMetadata.KeyId}); err != nil {
 		t.Fatal(err)
 	}
-	blob, err := callers["root"].Encrypt(t.Context(), &kms.EncryptInput{KeyId: own.KeyMetadata.KeyId, Plaintext: []byte("x")})
+	blob, err := callers["root"].Encrypt(t.Context(),
+		&kms.EncryptInput{KeyId: own.KeyMetadata.KeyId, Plaintext: []byte("x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +184,8 @@ func TestSecrecy(t *testing.T) {
 			t.Fatal(err)
 		}
 		copy(alien[3:19], raw)
-		return strings.NewReplacer("@KEY", `"`+name+`"`, "@OWN", `"`+*own.KeyMetadata.KeyId+`"`, "@BLOB", quoted(blob.CiphertextBlob), "@ALIEN", quoted(alien)).Replace(template)
+		return strings.NewReplacer("@KEY", `"`+name+`"`, "@OWN", `"`+*own.KeyMetadata.KeyId+`"`, "@BLOB",
+			quoted(blob.CiphertextBlob), "@ALIEN", quoted(alien)).Replace(template)
 	}
 	forms := map[string]func(id, alias string) string{
 		"id":        func(id, _ string) string { return id },
@@ -174,17 +198,23 @@ func TestSecrecy(t *testing.T) {
 			for operation, templates := range onKeys {
 				for _, template := range templates {
 					for form, name := range forms {
-						absentStatus, absent := s.post(t, caller.Secret, operation, body(template, name(absentID, absentAlias), absentID))
+						absentStatus, absent := s.post(t, caller.Secret, operation,
+							body(template, name(absentID, absentAlias), absentID))
 						absent = strings.NewReplacer(absentID, "ID", absentAlias, "ALIAS").Replace(absent)
-						noAlias := form == "alias ARN" && (strings.Contains(absent, "InvalidArnException") || strings.Contains(absent, "Aliases must refer to keys"))
-						if !strings.Contains(absent, "AccessDeniedException") && !strings.Contains(absent, "NotFoundException") && !noAlias {
+						noAlias := form == "alias ARN" &&
+							(strings.Contains(absent, "InvalidArnException") ||
+								strings.Contains(absent, "Aliases must refer to keys"))
+						if !strings.Contains(absent, "AccessDeniedException") &&
+							!strings.Contains(absent, "NotFoundException") && !noAlias {
 							t.Errorf("%s %s by %s: %s", operation, template, form, absent)
 						}
 						for key, id := range keys {
-							status, there := s.post(t, caller.Secret, operation, body(template, name(id, alias(key)), id))
+							status, there := s.post(t, caller.Secret, operation,
+								body(template, name(id, alias(key)), id))
 							there = strings.NewReplacer(id, "ID", alias(key), "ALIAS").Replace(there)
 							if status != absentStatus || there != absent {
-								t.Errorf("%s %s by %s, %s key:\n  %d %s\nabsent:\n  %d %s", operation, template, form, key, status, there, absentStatus, absent)
+								t.Errorf("%s %s by %s, %s key:\n  %d %s\nabsent:\n  %d %s", operation, template, form,
+									key, status, there, absentStatus, absent)
 							}
 						}
 					}

@@ -33,13 +33,17 @@ func slowFixture(t *testing.T) *fixture {
 	}})
 }
 
-// tokenFunctions are those of PKCS#11 that do an operation's work. The others tell of the connection, which is in order.
-var tokenFunctions = []string{"C_EncryptInit", "C_DecryptInit", "C_SignInit", "C_GenerateKey", "C_GenerateKeyPair", "C_GenerateRandom", "C_WrapKey", "C_UnwrapKey",
+// tokenFunctions are those of PKCS#11 that do an operation's work. The others tell of the
+// connection, which is in order.
+var tokenFunctions = []string{"C_EncryptInit", "C_DecryptInit", "C_SignInit", "C_GenerateKey", "C_GenerateKeyPair",
+	"C_GenerateRandom", "C_WrapKey", "C_UnwrapKey",
 	"C_DeriveKey", "C_CreateObject", "C_DecapsulateKey"}
 
 // waiting are the operations that use the token that hangs, or may.
-var waiting = []string{"CreateCustomKeyStore", "CreateKey", "Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
-	"GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GenerateRandom", "GetParametersForImport", "ImportKeyMaterial", "ReEncrypt",
+var waiting = []string{"CreateCustomKeyStore", "CreateKey", "Decapsulate", "Decrypt", "DeriveSharedSecret",
+	"Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
+	"GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GenerateRandom",
+	"GetParametersForImport", "ImportKeyMaterial", "ReEncrypt",
 	"RotateKeyOnDemand", "Sign", "VerifyMac"}
 
 // TestEveryOperationIsAnsweredWhenTheTokenHangs: whoever waits for the token gets a DependencyTimeoutException before
@@ -72,7 +76,8 @@ func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
 	}
 }
 
-// TestEveryOperationIsAnsweredWhenTheTokenIsSlow: each call ends just before its deadline, and an operation has several.
+// TestEveryOperationIsAnsweredWhenTheTokenIsSlow: each call ends just before its deadline, and an
+// operation has several.
 func TestEveryOperationIsAnsweredWhenTheTokenIsSlow(t *testing.T) {
 	f := slowFixture(t)
 	requests := map[string]any{}

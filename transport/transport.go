@@ -1,8 +1,9 @@
 // Package transport speaks AWS: JSON 1.1 over HTTP, operations by X-Amz-Target, requests signed with SigV4.
 //
-// What it protects: the service behind it, from every byte that a client sends. A request's size is bounded before it is
-// read, its signature is verified over the bytes as they came, and only then is it parsed and validated against
-// AWS's constraints. Nothing internal is in an error that leaves, and no body, plaintext or signature in a log.
+// What it protects: the service behind it, from every byte that a client sends. A request's size is
+// bounded before it is read, its signature is verified over the bytes as they came, and only then
+// is it parsed and validated against AWS's constraints. Nothing internal is in an error that
+// leaves, and no body, plaintext or signature in a log.
 //
 // What it trusts: net/http to frame requests, and package service to know what a caller may do. TLS is the
 // listener's matter.
@@ -85,10 +86,12 @@ func serves(regions []string) func(string) bool {
 
 // lookup finds the key that a signature is checked with.
 func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*service.Identity], error) {
-	who, signing, err := h.cfg.Service.Credentials(ctx, service.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
-		Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken}, func(secret []byte) [32]byte {
-		return sigv4.SigningKey(secret, scope)
-	})
+	who, signing, err := h.cfg.Service.Credentials(ctx,
+		service.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
+			Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken},
+		func(secret []byte) [32]byte {
+			return sigv4.SigningKey(secret, scope)
+		})
 	if errors.Is(err, service.ErrUnknownAccessKey) {
 		err = sigv4.ErrUnknownKey
 	}
@@ -138,7 +141,8 @@ type exchange struct {
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{name: "unknown", begun: h.cfg.Now()}
-	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
+	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(),
+		Host: r.Host, TLS: r.TLS}
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
 	if h.cfg.AnswerWithin > 0 {

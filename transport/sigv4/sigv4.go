@@ -83,8 +83,9 @@ func invalid(format string, args ...any) error {
 var (
 	errMissing = &Error{"MissingAuthenticationTokenException", "Missing Authentication Token"}
 	errUnknown = &Error{"UnrecognizedClientException", "The security token included in the request is invalid."}
-	errForged  = &Error{"InvalidSignatureException", "The request signature we calculated does not match the signature you provided. " +
-		"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}
+	errForged  = &Error{"InvalidSignatureException",
+		"The request signature we calculated does not match the signature you provided. " +
+			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}
 )
 
 // New returns a verifier.
@@ -242,7 +243,8 @@ func parseAuthorization(r *http.Request) (a authorization, err error) {
 	}
 	at, dated := requestTime(r.Header)
 	var lacks strings.Builder
-	for _, need := range []struct{ name, value string }{{"Credential", credential}, {"Signature", signature}, {"SignedHeaders", a.signedHeaders}} {
+	for _, need := range []struct{ name, value string }{{"Credential", credential}, {"Signature", signature},
+		{"SignedHeaders", a.signedHeaders}} {
 		if need.value == "" {
 			fmt.Fprintf(&lacks, "Authorization header requires '%s' parameter. ", need.name)
 		}
@@ -254,7 +256,8 @@ func parseAuthorization(r *http.Request) (a authorization, err error) {
 		return a, incomplete("%s%s", lacks.String(), hashed(headers[0]))
 	}
 	if a.at, ok = parseTime(at); !ok {
-		return a, incomplete("Date must be in ISO-8601 'basic format'. Got '%s'. See https://en.wikipedia.org/wiki/ISO_8601", at)
+		return a, incomplete(
+			"Date must be in ISO-8601 'basic format'. Got '%s'. See https://en.wikipedia.org/wiki/ISO_8601", at)
 	}
 	var parts [5]string
 	n := 0
@@ -265,9 +268,12 @@ func parseAuthorization(r *http.Request) (a authorization, err error) {
 		n++
 	}
 	if n != len(parts) {
-		return a, incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'", credential)
+		return a, incomplete(
+			"Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'",
+			credential)
 	}
-	a.scope = Scope{AccessKeyID: parts[0], Date: parts[1], Region: parts[2], Service: parts[3], SecurityToken: r.Header.Get("X-Amz-Security-Token")}
+	a.scope = Scope{AccessKeyID: parts[0], Date: parts[1], Region: parts[2], Service: parts[3],
+		SecurityToken: r.Header.Get("X-Amz-Security-Token")}
 	a.terminator = parts[4]
 	if n, err := hex.Decode(a.signature[:], []byte(signature[:min(len(signature), 2*len(a.signature))])); err != nil ||
 		n != len(a.signature) || len(signature) != 2*n || strings.ToLower(signature) != signature {
