@@ -101,12 +101,14 @@ func TestAuditCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		if _, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("secret")}); err != nil {
+		if _, err := client.Encrypt(t.Context(),
+			&kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("secret")}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	key := s.auditKey(t) // while the server runs, like the next four
-	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, "7 records") || !strings.Contains(text, "the log is as it was written") {
+	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, "7 records") ||
+		!strings.Contains(text, "the log is as it was written") {
 		t.Error(text)
 	}
 	refused(t, s.run(t, "audit", "init"), "audit")
@@ -121,7 +123,8 @@ func TestAuditCommands(t *testing.T) {
 
 	proof := s.write(t, "proof", s.succeeds(t, "audit", "prove", s.path("audit"), a.ids[0]), 0o600)
 	text := s.succeeds(t, "audit", "check-proof", proof, "--key", key)
-	if !strings.Contains(text, "record 1 of 8 in log verenc-kms") || !strings.Contains(text, `"eventName":"CreateKey"`) || !strings.Contains(text, a.ids[0]) {
+	if !strings.Contains(text, "record 1 of 8 in log verenc-kms") ||
+		!strings.Contains(text, `"eventName":"CreateKey"`) || !strings.Contains(text, a.ids[0]) {
 		t.Error(text)
 	}
 	forged := []byte(read(t, proof))
@@ -145,7 +148,8 @@ func TestAuditCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := s.run(t, "audit", "verify", dir, "--key", key)
-		if got.code != 1 || !regexp.MustCompile(`records/0+\.jsonl.*3\b`).MatchString(got.stdout) || strings.Contains(got.stdout, "as it was written") {
+		if got.code != 1 || !regexp.MustCompile(`records/0+\.jsonl.*3\b`).MatchString(got.stdout) ||
+			strings.Contains(got.stdout, "as it was written") {
 			t.Errorf("%v", got)
 		}
 	})
@@ -170,12 +174,14 @@ func TestAuditCommands(t *testing.T) {
 			t.Fatalf("%v", keys)
 		}
 		for _, k := range keys {
-			if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", k, "--known", checkpoint); !strings.Contains(text, "as it was written") {
+			if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", k, "--known",
+				checkpoint); !strings.Contains(text, "as it was written") {
 				t.Error(text)
 			}
 		}
 		r := s.serve(t)
-		if _, err := s.recordedClient(t, r, a).Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("x")}); err != nil {
+		if _, err := s.recordedClient(t, r, a).Encrypt(t.Context(),
+			&kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("x")}); err != nil {
 			t.Error(err)
 		}
 		r.stop(t)
@@ -215,7 +221,8 @@ func TestKilledUnderLoad(t *testing.T) {
 					if i%10 == 9 {
 						_, err = client.TagResource(t.Context(), tagged(made.KeyMetadata.KeyId, i))
 					} else {
-						_, err = client.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
+						_, err = client.GenerateDataKey(t.Context(),
+							&kms.GenerateDataKeyInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
 					}
 					if err != nil {
 						return
@@ -232,7 +239,8 @@ func TestKilledUnderLoad(t *testing.T) {
 		}
 	}
 	s.serve(t).stop(t)
-	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, " 0 behind it") {
+	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text,
+		" 0 behind it") {
 		t.Error(text)
 	}
 	ids := s.recorded(t)
@@ -246,7 +254,8 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// TestReadyFollowsTheLog: while the log can't be written, no request is served and /readyz says so; both heal by themselves.
+// TestReadyFollowsTheLog: while the log can't be written, no request is served and /readyz says so;
+// both heal by themselves.
 func TestReadyFollowsTheLog(t *testing.T) {
 	s := initialised(t).with("VERENC_AUDIT_SEGMENT_BYTES=1") // each batch begins a file
 	r := s.serve(t)
@@ -272,7 +281,8 @@ func TestReadyFollowsTheLog(t *testing.T) {
 		}
 	}
 	ready(http.StatusOK)
-	obstacle := filepath.Join(s.path("audit"), "records", fmt.Sprintf("%020d.jsonl", len(s.recorded(t)))) // where the next file goes
+	// where the next file goes
+	obstacle := filepath.Join(s.path("audit"), "records", fmt.Sprintf("%020d.jsonl", len(s.recorded(t))))
 	if err := os.Mkdir(obstacle, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -289,11 +299,14 @@ func TestReadyFollowsTheLog(t *testing.T) {
 	}
 	r.stop(t)
 	s.succeeds(t, "audit", "verify", s.path("audit"), "--key", s.auditKey(t))
-	if !slices.ContainsFunc(r.log(), func(l logLine) bool { return l["error"] == "KMSInternalException" && l["cause"] != nil }) {
+	if !slices.ContainsFunc(r.log(), func(l logLine) bool {
+		return l["error"] == "KMSInternalException" && l["cause"] != nil
+	}) {
 		t.Error("the server's log does not say why")
 	}
 }
 
 func tagged(id *string, n int) *kms.TagResourceInput {
-	return &kms.TagResourceInput{KeyId: id, Tags: []types.Tag{{TagKey: aws.String("n"), TagValue: aws.String(fmt.Sprint(n))}}}
+	return &kms.TagResourceInput{KeyId: id, Tags: []types.Tag{
+		{TagKey: aws.String("n"), TagValue: aws.String(fmt.Sprint(n))}}}
 }

@@ -46,8 +46,9 @@ type Config struct {
 	Token           TokenConfig   `koanf:"token"`
 	Audit           AuditConfig   `koanf:"audit"`
 
-	// commandLevel is the log level of commands. What they print, perhaps a secret, and only this once, is not to stand between lines
-	// of the log: they log what is wrong, unless log_level is set.
+	// commandLevel is the log level of commands. What they print, perhaps a secret, and only this
+	// once, is not to stand between lines of the log: they log what is wrong, unless log_level is
+	// set.
 	commandLevel string
 
 	// KeyStores are the tokens of custom key stores. They have no flags and no variables of their own.
@@ -104,9 +105,13 @@ type TokenConfig struct {
 func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
-		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
-		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
-		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16, RestartAfter: time.Minute},
+		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
+		ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
+			CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
+		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64,
+			Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16,
+			RestartAfter: time.Minute},
 	}
 }
 
@@ -208,9 +213,10 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	if err := checkEnvironment(environ(), byEnv); err != nil {
 		return nil, err
 	}
-	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ, TransformFunc: func(name, value string) (string, any) {
-		return byEnv[name], value // "" leaves it out
-	}}), nil)
+	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ,
+		TransformFunc: func(name, value string) (string, any) {
+			return byEnv[name], value // "" leaves it out
+		}}), nil)
 	if err != nil {
 		return nil, fmt.Errorf("read environment: %w", err)
 	}
@@ -227,7 +233,8 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	var c Config
 	err = k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		TagName: "koanf", Result: &c, ErrorUnused: true, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(),
+			mapstructure.StringToSliceHookFunc(",")),
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w (verenc config lists the settings)", err)
@@ -262,7 +269,8 @@ func checkEnvironment(environ []string, known map[string]string) error {
 func (t *TokenConfig) check() error {
 	var problems []error
 	if !filepath.IsAbs(t.Module) {
-		problems = append(problems, fmt.Errorf("token.module: give the absolute path of the PKCS#11 module, not %q", t.Module))
+		problems = append(problems, fmt.Errorf(
+			"token.module: give the absolute path of the PKCS#11 module, not %q", t.Module))
 	}
 	if t.Label == "" && t.Serial == "" {
 		problems = append(problems, errors.New("token.label: give the token's label or token.serial"))
@@ -291,7 +299,9 @@ func (c *Config) check() error {
 	var problems []error
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	for _, origin := range c.CORSOrigins {
-		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+		if u, err := url.Parse(origin); origin != "*" &&
+			(err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+				u.Scheme+"://"+u.Host != origin) {
 			complain("cors_origins: %q is neither * nor an origin such as https://app.example.com", origin)
 		}
 	}
@@ -388,7 +398,8 @@ func readPIN(c *Config) (string, error) {
 		}
 	}
 	if path == "" {
-		return "", fmt.Errorf("read PIN: set token.pin_file, %s or the systemd credential %s", pinVariable, pinCredential)
+		return "", fmt.Errorf("read PIN: set token.pin_file, %s or the systemd credential %s", pinVariable,
+			pinCredential)
 	}
 	info, err := os.Stat(path)
 	if err != nil {

@@ -68,7 +68,8 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments, hostCommand())
 	if err != nil {
-		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library"+moduleHint(c.Token.Module))
+		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library"+
+			moduleHint(c.Token.Module))
 		return nil
 	}
 	e.ok("module", "%s", c.Token.Module)
@@ -77,7 +78,9 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 		names = append(names, fmt.Sprintf("%q (serial %s, %s)", t.Label, t.Serial, t.Model))
 	}
 	if len(tokens) == 0 {
-		e.bad("tokens", errors.New("none"), "initialise a token with the HSM's own tools; for SoftHSM: go run ./softhsm/token"+moduleHint(c.Token.Module))
+		e.bad("tokens", errors.New("none"),
+			"initialise a token with the HSM's own tools; for SoftHSM: go run ./softhsm/token"+
+				moduleHint(c.Token.Module))
 		return nil
 	}
 	e.ok("tokens", "%s", strings.Join(names, ", "))

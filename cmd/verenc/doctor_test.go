@@ -25,12 +25,17 @@ func TestDoctorOnOtherTokens(t *testing.T) {
 		words []string
 	}{
 		"a module that crashes": {func(m *faults.Module) { m.Crash("C_DeriveKey") }, 0,
-			[]string{"note self-test " + hsm.CheckECDHP256 + ": C_DeriveKey", "ok self-test " + hsm.CheckSeal, "ok self-test " + hsm.CheckWrappedP521}},
+			[]string{"note self-test " + hsm.CheckECDHP256 + ": C_DeriveKey", "ok self-test " + hsm.CheckSeal,
+				"ok self-test " + hsm.CheckWrappedP521}},
 		"no AES-GCM": {func(m *faults.Module) { m.Imitate(faults.YubiHSM) }, 1,
 			[]string{"BAD self-test " + hsm.CheckSeal, "\nThis token can't be used: "}},
-		"read-only": {func(m *faults.Module) { m.Fail("C_GenerateKey", pkcs11.CKR_TOKEN_WRITE_PROTECTED, faults.Times(1)) }, 1,
+		"read-only": {func(m *faults.Module) {
+			m.Fail("C_GenerateKey", pkcs11.CKR_TOKEN_WRITE_PROTECTED, faults.Times(1))
+		}, 1,
 			[]string{"BAD self-test " + hsm.CheckObjects, "let it be written to", "CKR_TOKEN_WRITE_PROTECTED"}},
-		"many sessions": {func(m *faults.Module) { m.Lie("C_GetTokenInfo", faults.MaxRWSessions, 1<<64-2) }, 0, []string{"ok login"}},
+		"many sessions": {func(m *faults.Module) {
+			m.Lie("C_GetTokenInfo", faults.MaxRWSessions, 1<<64-2)
+		}, 0, []string{"ok login"}},
 		"the last try": {func(m *faults.Module) { m.TokenFlags(pkcs11.CKF_USER_PIN_FINAL_TRY, 0) }, 1,
 			[]string{"BAD login", "--force-pin"}},
 		"few tries": {func(m *faults.Module) { m.TokenFlags(pkcs11.CKF_USER_PIN_COUNT_LOW, 0) }, 0,
@@ -63,11 +68,13 @@ func TestServeIsolated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
+	sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opened, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob}); err != nil || len(opened.Plaintext) != 32 {
+	if opened, err := client.Decrypt(t.Context(),
+		&kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob}); err != nil || len(opened.Plaintext) != 32 {
 		t.Errorf("%v", err)
 	}
 	if code := r.stop(t); code != 0 {
@@ -80,7 +87,8 @@ func TestServeEndsWithStatus3(t *testing.T) {
 	s := initialised(t)
 	m := faults.New(t, s.soft)
 	m.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR)
-	r := s.with("VERENC_TOKEN_MODULE="+m.Path, "VERENC_TOKEN_RESTART_AFTER=1ms", "VERENC_TOKEN_CALL_TIMEOUT=300ms").serve(t)
+	r := s.with("VERENC_TOKEN_MODULE="+m.Path, "VERENC_TOKEN_RESTART_AFTER=1ms",
+		"VERENC_TOKEN_CALL_TIMEOUT=300ms").serve(t)
 	m.Hang("C_GenerateRandom", faults.Times(1))
 	get(t, http.DefaultClient, "http://"+r.api+"/readyz") // it is stuck
 	m.Unplug()
@@ -107,7 +115,8 @@ func TestDoctorOnTokensOfOthers(t *testing.T) {
 			}
 			cmd := token.Command(t.Context(), self, "doctor")
 			cmd.Dir = dir
-			cmd.Env = append(cmd.Env, asVerenc+"=1", "VERENC_TOKEN_MODULE="+token.Module, "VERENC_TOKEN_LABEL="+token.Label,
+			cmd.Env = append(cmd.Env, asVerenc+"=1", "VERENC_TOKEN_MODULE="+token.Module,
+				"VERENC_TOKEN_LABEL="+token.Label,
 				"VERENC_TOKEN_PIN_FILE="+pin, "VERENC_DATABASE="+filepath.Join(dir, "none.db"))
 			r := runCommand(t, cmd)
 			unusable := regexp.MustCompile(`(?m)^This token can't be used: .*CKM_AES_GCM`).MatchString(r.stdout)

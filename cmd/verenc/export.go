@@ -18,21 +18,22 @@ import (
 )
 
 func (m management) export() *cobra.Command {
-	return m.command("export", "Print the declaration of all users and roles there are, which verenc apply takes", func(j *job) error {
-		principals, err := j.service.Principals(j.ctx)
-		if err != nil {
-			return err
-		}
-		certificates, err := j.service.Certificates(j.ctx)
-		if err != nil {
-			return err
-		}
-		root, err := declarationOf(principals, certificates)
-		if err != nil {
-			return err
-		}
-		return writeYAML(j.out, root)
-	})
+	return m.command("export", "Print the declaration of all users and roles there are, which verenc apply takes",
+		func(j *job) error {
+			principals, err := j.service.Principals(j.ctx)
+			if err != nil {
+				return err
+			}
+			certificates, err := j.service.Certificates(j.ctx)
+			if err != nil {
+				return err
+			}
+			root, err := declarationOf(principals, certificates)
+			if err != nil {
+				return err
+			}
+			return writeYAML(j.out, root)
+		})
 }
 
 // declarationOf makes of principals, in order of their ARNs, what readDeclaration reads.

@@ -13,22 +13,28 @@ const module = "github.com/verenc/kms/"
 // test.
 func TestImportsHaveOneDirection(t *testing.T) {
 	forbidden := map[string][]string{
-		"hsm":             {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C"},
-		"hsm/cryptoki":    {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"hsm/witness":     {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
-		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
-		"service/audit":   {module, "database/sql", "github.com/miekg"},
-		"service/store":   {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
-		"transport":       {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
+		"hsm": {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql",
+			"go.uber.org/zap", "C"},
+		"hsm/cryptoki": {module, "net/http", "database/sql", "go.uber.org/zap"},
+		"hsm/witness":  {module, "net/http", "database/sql", "go.uber.org/zap"},
+		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
+			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
+		"service/policy": {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
+		"service/audit":  {module, "database/sql", "github.com/miekg"},
+		"service/store":  {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		"transport": {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite",
+			"database/sql", "crypto"},
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
 		"softhsm":         {module + "transport", module + "service"},
 		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
 	}
-	// crypto11 finalises the module under its whole process and panics on errors of a token: it is the witness's, which runs in a
-	// process of its own, and only the program starts that.
-	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness", module + "hsm/witness": "cmd/verenc"}
-	out, err := exec.Command("go", "list", "-deps", "-f", `{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`, "../../...").CombinedOutput()
+	// crypto11 finalises the module under its whole process and panics on errors of a token: it is
+	// the witness's, which runs in a process of its own, and only the program starts that.
+	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness",
+		module + "hsm/witness": "cmd/verenc"}
+	out, err := exec.Command("go", "list", "-deps", "-f",
+		`{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`,
+		"../../...").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
 	}

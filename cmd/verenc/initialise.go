@@ -75,7 +75,8 @@ func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 }
 
 func (f *credentialFile) write(cred *service.Credential) error {
-	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", cred.AccessKeyID, []byte(cred.SecretAccessKey))
+	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", cred.AccessKeyID,
+		[]byte(cred.SecretAccessKey))
 	defer clear(text)
 	var err error
 	if f.path == "" {

@@ -46,7 +46,8 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	path := root.PersistentFlags().StringP("config", "c", os.Getenv(envPrefix+"CONFIG"), "YAML file with the settings ["+envPrefix+"CONFIG]")
+	path := root.PersistentFlags().StringP("config", "c", os.Getenv(envPrefix+"CONFIG"),
+		"YAML file with the settings ["+envPrefix+"CONFIG]")
 	addFlags(root.PersistentFlags())
 
 	// with gives a subcommand its configuration.
@@ -65,15 +66,20 @@ func newRoot() *cobra.Command {
 		Short: "Create the database, the service's token objects and the first access key",
 	}
 	var o initOptions
-	initialise.Flags().StringVar(&o.credentials, "credentials", "", "write the access key to this file, in the form of an AWS credentials file, instead of standard output")
-	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false, "use the database that is there, and make one more access key of the account's root principal")
-	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error { return runInit(cmd.Context(), c, o, cmd.OutOrStdout()) })
+	initialise.Flags().StringVar(&o.credentials, "credentials", "",
+		"write the access key to this file, in the form of an AWS credentials file, instead of standard output")
+	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false,
+		"use the database that is there, and make one more access key of the account's root principal")
+	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error {
+		return runInit(cmd.Context(), c, o, cmd.OutOrStdout())
+	})
 
 	examine := &cobra.Command{
 		Use: "doctor", Args: cobra.NoArgs,
 		Short: "Check module, token, PIN, mechanisms, self-tests and database, and print cures",
 	}
-	reconcile := examine.Flags().Bool("reconcile", false, "compare the database with the token instead: keys without objects, objects without keys")
+	reconcile := examine.Flags().Bool("reconcile", false,
+		"compare the database with the token instead: keys without objects, objects without keys")
 	examine.RunE = with(func(cmd *cobra.Command, c *Config) error {
 		if *reconcile {
 			return reconcileReport(cmd.Context(), c, cmd.OutOrStdout())
@@ -85,7 +91,8 @@ func newRoot() *cobra.Command {
 		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },
 	})
-	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newWitnessCommand(), newReportCommand(with), newKeyCommand(with),
+	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newWitnessCommand(),
+		newReportCommand(with), newKeyCommand(with),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",
@@ -104,7 +111,9 @@ func newRoot() *cobra.Command {
 			},
 		},
 	)
-	admin := management{config: func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }}
+	admin := management{config: func(cmd *cobra.Command) (*Config, error) {
+		return readConfig(*path, cmd.Flags(), os.Environ)
+	}}
 	root.AddCommand(admin.commands()...)
 	return root
 }

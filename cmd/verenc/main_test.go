@@ -19,7 +19,8 @@ import (
 	"github.com/verenc/kms/softhsm"
 )
 
-// asVerenc is the environment variable that makes the test binary the program itself, so that the tests run what users run.
+// asVerenc is the environment variable that makes the test binary the program itself, so that the
+// tests run what users run.
 const asVerenc = "TEST_AS_VERENC"
 
 func TestMain(m *testing.M) {
@@ -40,8 +41,10 @@ type site struct {
 func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{soft: softhsm.New(t), dir: t.TempDir()}
-	return s.with("VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label, "VERENC_TOKEN_PIN_FILE="+s.soft.PINFile,
-		"VERENC_DATABASE="+s.path("kms.db"), "VERENC_AUDIT_DIR="+s.path("audit"), "VERENC_LISTEN=127.0.0.1:0", "VERENC_PRIVATE_LISTEN=127.0.0.1:0")
+	return s.with("VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label,
+		"VERENC_TOKEN_PIN_FILE="+s.soft.PINFile,
+		"VERENC_DATABASE="+s.path("kms.db"), "VERENC_AUDIT_DIR="+s.path("audit"), "VERENC_LISTEN=127.0.0.1:0",
+		"VERENC_PRIVATE_LISTEN=127.0.0.1:0")
 }
 
 // initialised is a site where verenc init was run; its access key is in the file path("credentials").

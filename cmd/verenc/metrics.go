@@ -42,24 +42,46 @@ func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *promethe
 		}
 		return 0
 	})
-	add("verenc_token_sessions", "PKCS#11 sessions open.", false, func(s hsm.Stats) float64 { return float64(s.Sessions) })
-	add("verenc_token_sessions_busy", "PKCS#11 sessions in use.", false, func(s hsm.Stats) float64 { return float64(s.Busy) })
-	add("verenc_token_held_keys", "Wrapped keys held unwrapped in the token.", false, func(s hsm.Stats) float64 { return float64(s.Held) })
-	add("verenc_token_stuck_calls", "Token calls past their deadline, still inside the module.", false, func(s hsm.Stats) float64 { return float64(s.Stuck) })
-	add("verenc_token_refusing", "1 while new calls are refused at once, since too many are stuck.", false, func(s hsm.Stats) float64 {
-		if s.Refusing {
-			return 1
-		}
-		return 0
+	add("verenc_token_sessions", "PKCS#11 sessions open.", false, func(s hsm.Stats) float64 {
+		return float64(s.Sessions)
 	})
-	add("verenc_token_waits_total", "Token calls that had to wait for a session.", true, func(s hsm.Stats) float64 { return float64(s.Waits) })
-	add("verenc_token_timeouts_total", "Token calls that reached their deadline.", true, func(s hsm.Stats) float64 { return float64(s.Timeouts) })
-	add("verenc_token_failures_total", "Token calls that failed.", true, func(s hsm.Stats) float64 { return float64(s.Failures) })
-	add("verenc_token_connections_total", "Connections made to the token.", true, func(s hsm.Stats) float64 { return float64(s.Connections) })
-	add("verenc_token_reinitializations_total", "Times that the PKCS#11 module was initialised anew.", true, func(s hsm.Stats) float64 { return float64(s.Reinitializations) })
-	add("verenc_token_objects", "Token objects with a CKA_ID like the service's.", false, func(s hsm.Stats) float64 { return float64(s.Objects) })
-	add("verenc_token_free_memory_bytes", "Room for private objects that the token says it has; 0 when it does not say.", false, func(s hsm.Stats) float64 { return float64(s.FreeMemory) })
-	add("verenc_token_memory_bytes", "All of that room; 0 when the token does not say.", false, func(s hsm.Stats) float64 { return float64(s.TotalMemory) })
+	add("verenc_token_sessions_busy", "PKCS#11 sessions in use.", false, func(s hsm.Stats) float64 {
+		return float64(s.Busy)
+	})
+	add("verenc_token_held_keys", "Wrapped keys held unwrapped in the token.", false, func(s hsm.Stats) float64 {
+		return float64(s.Held)
+	})
+	add("verenc_token_stuck_calls", "Token calls past their deadline, still inside the module.", false,
+		func(s hsm.Stats) float64 { return float64(s.Stuck) })
+	add("verenc_token_refusing", "1 while new calls are refused at once, since too many are stuck.", false,
+		func(s hsm.Stats) float64 {
+			if s.Refusing {
+				return 1
+			}
+			return 0
+		})
+	add("verenc_token_waits_total", "Token calls that had to wait for a session.", true, func(s hsm.Stats) float64 {
+		return float64(s.Waits)
+	})
+	add("verenc_token_timeouts_total", "Token calls that reached their deadline.", true, func(s hsm.Stats) float64 {
+		return float64(s.Timeouts)
+	})
+	add("verenc_token_failures_total", "Token calls that failed.", true, func(s hsm.Stats) float64 {
+		return float64(s.Failures)
+	})
+	add("verenc_token_connections_total", "Connections made to the token.", true, func(s hsm.Stats) float64 {
+		return float64(s.Connections)
+	})
+	add("verenc_token_reinitializations_total", "Times that the PKCS#11 module was initialised anew.", true,
+		func(s hsm.Stats) float64 { return float64(s.Reinitializations) })
+	add("verenc_token_objects", "Token objects with a CKA_ID like the service's.", false, func(s hsm.Stats) float64 {
+		return float64(s.Objects)
+	})
+	add("verenc_token_free_memory_bytes",
+		"Room for private objects that the token says it has; 0 when it does not say.", false,
+		func(s hsm.Stats) float64 { return float64(s.FreeMemory) })
+	add("verenc_token_memory_bytes", "All of that room; 0 when the token does not say.", false,
+		func(s hsm.Stats) float64 { return float64(s.TotalMemory) })
 	if log != nil {
 		addAudit(r, log)
 	}
@@ -68,13 +90,19 @@ func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *promethe
 
 func addAudit(r *prometheus.Registry, log *audit.Log) {
 	counter := func(name, help string, value func(audit.Stats) int64) {
-		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value(log.Stats())) }))
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 {
+			return float64(value(log.Stats()))
+		}))
 	}
-	counter("verenc_audit_records_total", "Records appended to the audit log since the start.", func(s audit.Stats) int64 { return s.Appended })
-	counter("verenc_audit_syncs_total", "Writes of the audit log to the disk since the start.", func(s audit.Stats) int64 { return s.Syncs })
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_unsealed_records", Help: "Records behind the last signed checkpoint."},
+	counter("verenc_audit_records_total", "Records appended to the audit log since the start.",
+		func(s audit.Stats) int64 { return s.Appended })
+	counter("verenc_audit_syncs_total", "Writes of the audit log to the disk since the start.",
+		func(s audit.Stats) int64 { return s.Syncs })
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_unsealed_records",
+		Help: "Records behind the last signed checkpoint."},
 		func() float64 { s := log.Stats(); return float64(s.Records - s.Sealed) }))
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_failing", Help: "1 while the audit log takes no records."},
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_failing",
+		Help: "1 while the audit log takes no records."},
 		func() float64 {
 			if log.Stats().Failure != nil {
 				return 1
@@ -83,7 +111,9 @@ func addAudit(r *prometheus.Registry, log *audit.Log) {
 		}))
 	for i, o := range log.Stats().Outputs {
 		labels := prometheus.Labels{"output": o.Name}
-		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "verenc_audit_dropped_total", Help: "Records that an output which is not required did not get.", ConstLabels: labels},
+		r.MustRegister(prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Name: "verenc_audit_dropped_total",
+				Help: "Records that an output which is not required did not get.", ConstLabels: labels},
 			func() float64 { return float64(log.Stats().Outputs[i].Dropped) }))
 	}
 }

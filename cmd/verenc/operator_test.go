@@ -41,7 +41,8 @@ func (s *site) commandRecords(t *testing.T) (all []string) {
 		if err := json.Unmarshal(text, &r); err != nil || r.EventSource != "verenc" {
 			return err
 		}
-		if u := r.UserIdentity; u.Type != "OperatingSystemUser" || u.UserName != me.Username || u.PrincipalID != me.Uid || r.EventType != "VerencCommand" || r.ReadOnly || ids[r.EventID] {
+		if u := r.UserIdentity; u.Type != "OperatingSystemUser" || u.UserName != me.Username ||
+			u.PrincipalID != me.Uid || r.EventType != "VerencCommand" || r.ReadOnly || ids[r.EventID] {
 			t.Errorf("%s", text)
 		}
 		ids[r.EventID] = true
@@ -68,8 +69,8 @@ func (s *site) commandRecords(t *testing.T) (all []string) {
 	return all
 }
 
-// TestCommandsLeaveRecords: what commands change is in the audit log, in their order, whether a server runs meanwhile or
-// comes later.
+// TestCommandsLeaveRecords: what commands change is in the audit log, in their order, whether a
+// server runs meanwhile or comes later.
 func TestCommandsLeaveRecords(t *testing.T) {
 	s := initialised(t)
 	s.write(t, "list.json", allowListJSON, 0o600)
@@ -88,7 +89,8 @@ func TestCommandsLeaveRecords(t *testing.T) {
 	s.does(t, "access-key", "delete", accessKey)
 	s.does(t, "certificate", "map", fingerprint, "--user", "app")
 	s.does(t, "certificate", "unmap", fingerprint)
-	s.write(t, "declared.yaml", "accounts:\n  \"111122223333\":\n    users:\n      app: {path: /team/, tags: {team: blue}}\n", 0o600)
+	s.write(t, "declared.yaml",
+		"accounts:\n  \"111122223333\":\n    users:\n      app: {path: /team/, tags: {team: blue}}\n", 0o600)
 	s.does(t, "apply", "-f", "declared.yaml")
 	s.does(t, "apply", "-f", "declared.yaml") // changes nothing
 	s.does(t, "key", "migrate", *made.KeyMetadata.KeyId, "--to", "token")

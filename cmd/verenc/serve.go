@@ -31,14 +31,15 @@ const (
 	headerBytes    = 32 << 10
 )
 
-// limits lets whoever waits for the token have an answer before the connection ends. Both listeners have them: /readyz asks the
-// token, too.
+// limits lets whoever waits for the token have an answer before the connection ends. Both listeners
+// have them: /readyz asks the token, too.
 func limits(c *Config) transport.Limits {
 	return transport.LimitsFor(requestTimeout, c.Token.CallTimeout, c.Token.GenerateTimeout)
 }
 
-// heapFloor keeps the garbage collector from running dozens of times a second for the sake of a heap of a few megabytes: its goal is
-// twice what is alive, and this is. It is never touched, so that it takes addresses and no memory.
+// heapFloor keeps the garbage collector from running dozens of times a second for the sake of a
+// heap of a few megabytes: its goal is twice what is alive, and this is. It is never touched, so
+// that it takes addresses and no memory.
 const heapFloor = 8 << 20 // bytes
 
 // serve runs until ctx ends, then lets the requests under way finish.
@@ -75,8 +76,10 @@ func serve(ctx context.Context, c *Config) (err error) {
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	cfg := transport.Config{
-		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins, AnswerWithin: limits(c).Answer,
-		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping, "keys": watch.ready},
+		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
+		AnswerWithin: limits(c).Answer,
+		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping,
+			"keys": watch.ready},
 	}
 	if p.audit != nil {
 		cfg.Ready["audit"] = p.audit.Ready
@@ -185,7 +188,8 @@ func tlsConfig(c *Config) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
+		NextProtos: []string{"h2", "http/1.1"}}
 	if c.TLSClientCA == "" {
 		return t, nil
 	}
@@ -216,7 +220,8 @@ func (g *serverGroup) run(ctx context.Context, timeout time.Duration, log *zap.L
 	failed := make(chan error, len(g.members))
 	var running sync.WaitGroup
 	for _, m := range g.members {
-		log.Info("serving", zap.String("listener", m.name), zap.Stringer("address", m.listener.Addr()), zap.Bool("tls", m.server.TLSConfig != nil))
+		log.Info("serving", zap.String("listener", m.name), zap.Stringer("address", m.listener.Addr()),
+			zap.Bool("tls", m.server.TLSConfig != nil))
 		running.Go(func() {
 			serve := func() error { return m.server.Serve(m.listener) }
 			if m.server.TLSConfig != nil {

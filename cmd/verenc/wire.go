@@ -50,9 +50,13 @@ func newLogger(level string) (*zap.Logger, error) {
 func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	pin, err := readPIN(c)
 	return hsm.Config{
-		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
-		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout, MaxStuck: c.Token.MaxStuck,
-		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected), OnNotice: func(notice string) { log.Warn(notice) },
+		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label,
+		Serial: c.Token.Serial, PIN: pin,
+		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys,
+		ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout,
+		MaxStuck:      c.Token.MaxStuck,
+		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected),
+		OnNotice:    func(notice string) { log.Warn(notice) },
 		GiveUpAfter: giveUpAfter(c), OnGiveUp: c.run.giveUp,
 	}, err
 }
@@ -99,9 +103,11 @@ func logToken(log *zap.Logger, connected chan<- struct{}) func(error) {
 	}
 }
 
-// openToken opens a token with its replicas. One that is not available joins when it is; the others serve without it. A token
-// without replicas is a group of one, which learns of the objects that other processes make.
-func openToken(ctx context.Context, first hsm.Config, replicas []string, connected chan<- struct{}, log *zap.Logger) (*hsm.Group, error) {
+// openToken opens a token with its replicas. One that is not available joins when it is; the others
+// serve without it. A token without replicas is a group of one, which learns of the objects that
+// other processes make.
+func openToken(ctx context.Context, first hsm.Config, replicas []string, connected chan<- struct{},
+	log *zap.Logger) (*hsm.Group, error) {
 	if len(replicas) == 0 {
 		alone, err := hsm.Open(ctx, first)
 		if err != nil {
@@ -190,11 +196,12 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 // tokenless is the token of commands that only need the database. A call of it would be a mistake of ours, and panics.
 type tokenless struct{ service.Token }
 
-// newService makes the service of a server, or of an operator's command. Only one process writes an audit log, so that a command
-// leaves its records in the database.
+// newService makes the service of a server, or of an operator's command. Only one process writes an
+// audit log, so that a command leaves its records in the database.
 func (p *parts) newService(c *Config, by *service.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
-		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys, TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
+		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys,
+		TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
 	if p.token != nil {
 		cfg.Token = p.token
 	}
@@ -215,7 +222,8 @@ func operator() *service.Operator {
 	return o
 }
 
-// openForCommand opens what commands need that change the database while a server may run. create makes database and log.
+// openForCommand opens what commands need that change the database while a server may run. create
+// makes database and log.
 func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err error) {
 	if p, err = openParts(ctx, c, create); err != nil {
 		return p, err
@@ -241,17 +249,21 @@ func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, e
 		case !v.starts:
 			failures = append(failures, v.text)
 		case v.mark == markBad, v.mark == markWarn:
-			p.log.Warn("the token does less than is promised", zap.String("check", check.Name), zap.String("advice", v.advice), zap.Error(check.Err))
+			p.log.Warn("the token does less than is promised", zap.String("check", check.Name),
+				zap.String("advice", v.advice), zap.Error(check.Err))
 		case v.mark == markNote:
-			p.log.Info("the token can't do everything", zap.String("check", check.Name), zap.String("needed_for", check.Need), zap.Error(check.Err))
+			p.log.Info("the token can't do everything", zap.String("check", check.Name),
+				zap.String("needed_for", check.Need), zap.Error(check.Err))
 		}
 	}
 	if failures != nil {
-		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
+		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)",
+			strings.Join(failures, "; "))
 	}
 	can := service.CapabilitiesOf(checks)
 	if c.Token.Residency == string(service.ResidencyWrapped) && !can.KeepWrapped {
-		return can, fmt.Errorf("token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", hsm.CheckInside)
+		return can, fmt.Errorf(
+			"token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", hsm.CheckInside)
 	}
 	return can, nil
 }
