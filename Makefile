@@ -39,7 +39,7 @@ lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reac
 	@echo govulncheck; GO=$(GO) scripts/vulncheck.sh
 
 fuzz: ## every fuzz target for $(FUZZTIME)
-	@scripts/fuzz.sh $(FUZZTIME)
+	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
 bench: ## rates over HTTP, of the raw token, a bare handler and a far token, their ratios; what the audit log costs
 	@scripts/setup.sh
