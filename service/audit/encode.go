@@ -3,7 +3,8 @@ package audit
 import "time"
 
 // encoder appends the members of a JSON object. It does by hand what encoding/json would do with
-// the types of this package, since each request waits for it; those tell how a record is read.
+// the types of this package, because every request waits for it. The types say how a record is read
+// back.
 type encoder struct {
 	b   []byte
 	err error
@@ -17,7 +18,7 @@ func (e *encoder) member(name string) {
 	e.b = append(append(append(e.b, '"'), name...), '"', ':')
 }
 
-// keep takes what was appended, and remembers the first error.
+// keep stores the result of an append, and remembers the first error.
 func (e *encoder) keep(b []byte, err error) {
 	e.b = b
 	if e.err == nil {
@@ -30,13 +31,13 @@ func (e *encoder) value(name string, value any) {
 	e.keep(appendJSON(e.b, value))
 }
 
-// text is a member that is a string.
+// text appends a string member.
 func (e *encoder) text(name, value string) {
 	e.member(name)
 	e.b = appendString(e.b, value)
 }
 
-// some is a member that is a string, and left out when that is empty.
+// some appends a string member, unless the string is empty.
 func (e *encoder) some(name, value string) {
 	if value != "" {
 		e.text(name, value)
@@ -52,7 +53,7 @@ func (e *encoder) truth(name string, value bool) {
 	}
 }
 
-// object is a member that is an object, whose members f appends.
+// object appends a member that is an object; f appends the object's members.
 func (e *encoder) object(name string, f func()) {
 	e.member(name)
 	e.b = append(e.b, '{')
@@ -60,7 +61,7 @@ func (e *encoder) object(name string, f func()) {
 	e.b = append(e.b, '}')
 }
 
-// own is a member that is an Object, which may be too large.
+// own appends a member that is an Object, which may be too large.
 func (e *encoder) own(name string, o Object) {
 	e.member(name)
 	e.keep(o.appendBounded(e.b))

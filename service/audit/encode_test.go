@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzAppendJSON: the quick way writes what encoding/json writes.
+// FuzzAppendJSON: the fast path writes what encoding/json writes.
 func FuzzAppendJSON(f *testing.F) {
 	for _, s := range []string{"", "plain", `"\`, "<&>", "\x00\x7f", "é\u2028",
 		"arn:aws:iam::111122223333:user/alice"} {

@@ -14,7 +14,7 @@ func goldenFile(f *testing.F, name string) []byte {
 	return b
 }
 
-// FuzzLine: a line that parses is what its parts give.
+// FuzzLine: encoding the fields of a line that parses gives the line.
 func FuzzLine(f *testing.F) {
 	for text := range bytes.Lines(goldenFile(f, "golden/"+segmentName(0))) {
 		f.Add(bytes.TrimSuffix(text, []byte("\n")))
@@ -34,7 +34,8 @@ func FuzzLine(f *testing.F) {
 	})
 }
 
-// FuzzCheckpoint: a text that parses is what its parts give, and no change of a signed one verifies.
+// FuzzCheckpoint: encoding the fields of a text that parses gives the text, and no changed copy of
+// a signed one verifies.
 func FuzzCheckpoint(f *testing.F) {
 	signed := map[string]bool{}
 	for _, name := range []string{"golden/checkpoint", "golden/epoch/000000", "golden/epoch/000001",
@@ -87,8 +88,8 @@ func FuzzVerifierKey(f *testing.F) {
 	})
 }
 
-// FuzzRecords puts other bytes in place of a file of records: Verify finds them, and Open's reading keeps every record
-// that was sealed or refuses.
+// FuzzRecords replaces the bytes of a file of records: Verify notices, and Open either keeps every
+// sealed record or refuses the log.
 func FuzzRecords(f *testing.F) {
 	files := load(f, "testdata/ecdsa")
 	key := string(goldenFile(f, "ecdsa.key"))

@@ -57,8 +57,8 @@ func TestLogIsWholeAfterEachStep(t *testing.T) {
 	}
 }
 
-// TestOthersReadTheLog has golang.org/x/mod judge what was written, knowing nothing of this package
-// but where files are.
+// TestOthersReadTheLog lets golang.org/x/mod read what was written; it knows nothing of this
+// package but the names of files.
 func TestOthersReadTheLog(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
@@ -310,8 +310,8 @@ func TestCallerThatGoesAway(t *testing.T) {
 	}
 }
 
-// TestBlanksCountForNothing: what is written ahead of records is seen by nobody, and is gone from
-// files that are full or closed.
+// TestBlanksCountForNothing: readers do not see what is written ahead of records, and files that
+// are full or closed do not contain it.
 func TestBlanksCountForNothing(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Reserve, cfg.SegmentBytes = 1<<20, 3000

@@ -81,7 +81,7 @@ func wantError(t testing.TB, got, want error) {
 	}
 }
 
-// testConfig makes a config for a new log whose checkpoints come only when a test calls for them.
+// testConfig returns the config of a new log in which only a test makes checkpoints.
 func testConfig(t testing.TB) Config {
 	return Config{Dir: filepath.Join(t.TempDir(), "log"), Create: true, Origin: origin,
 		Signers: []Signer{ed25519Signer(1)}, CheckpointEvery: 1 << 40, CheckpointWithin: time.Hour, Reserve: 100}
@@ -124,7 +124,7 @@ func record(n int) *Record {
 	}
 }
 
-// small is a record of little more than what is required.
+// small returns a record with little more than what is required.
 func small(n int) *Record {
 	return &Record{EventTime: t0, EventSource: "s", EventName: "n", EventID: fmt.Sprint(n)}
 }

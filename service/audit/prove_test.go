@@ -55,7 +55,8 @@ func TestProveEachRecord(t *testing.T) {
 	}
 }
 
-// TestOthersReadTheProof has github.com/transparency-dev/formats read the checkpoint and the proof.
+// TestOthersReadTheProof lets github.com/transparency-dev/formats read the checkpoint and the
+// proof.
 func TestOthersReadTheProof(t *testing.T) {
 	for _, signer := range []Signer{ed25519Signer(1), ecdsaSigner(t)} {
 		cfg := testConfig(t)

@@ -18,15 +18,16 @@ func encoded(t testing.TB, r *Record) string {
 }
 
 func TestRecordHasCloudTrailsShape(t *testing.T) {
-	want := `{"eventVersion":"1.11","userIdentity":{"type":"IAMUser","principalId":"AIDAEXAMPLE","arn":"arn:aws:iam::111122223333:user/alice",` +
-		`"accountId":"111122223333","accessKeyId":"AKIAIOSFODNN7EXAMPLE","userName":"alice"},"eventTime":"2026-01-02T03:04:08Z",` +
-		`"eventSource":"kms.amazonaws.com","eventName":"Decrypt","awsRegion":"us-east-1","sourceIPAddress":"192.0.2.1",` +
-		`"userAgent":"aws-cli/2 \u003cü\u003e","requestParameters":{"keyId":"alias/a","encryptionContext":{"a":"2","b":"1"}},"responseElements":null,` +
-		`"additionalEventData":{"keyMaterialId":"` + strings.Repeat("ab", 32) +
-		`","ciphertextForm":2},"requestID":"request-3","eventID":"event-3",` +
-		`"readOnly":true,"resources":[{"ARN":"arn:verenc:111122223333:key/1234","accountId":"111122223333","type":"AWS::KMS::Key"}],` +
-		`"eventType":"AwsApiCall","managementEvent":true,"recipientAccountId":"111122223333","eventCategory":"Management",` +
-		`"tlsDetails":{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_128_GCM_SHA256","clientProvidedHostHeader":"kms.example.com"}}`
+	want :=
+		`{"eventVersion":"1.11","userIdentity":{"type":"IAMUser","principalId":"AIDAEXAMPLE","arn":"arn:aws:iam::111122223333:user/alice",` +
+			`"accountId":"111122223333","accessKeyId":"AKIAIOSFODNN7EXAMPLE","userName":"alice"},"eventTime":"2026-01-02T03:04:08Z",` +
+			`"eventSource":"kms.amazonaws.com","eventName":"Decrypt","awsRegion":"us-east-1","sourceIPAddress":"192.0.2.1",` +
+			`"userAgent":"aws-cli/2 \u003cü\u003e","requestParameters":{"keyId":"alias/a","encryptionContext":{"a":"2","b":"1"}},"responseElements":null,` +
+			`"additionalEventData":{"keyMaterialId":"` + strings.Repeat("ab", 32) +
+			`","ciphertextForm":2},"requestID":"request-3","eventID":"event-3",` +
+			`"readOnly":true,"resources":[{"ARN":"arn:verenc:111122223333:key/1234","accountId":"111122223333","type":"AWS::KMS::Key"}],` +
+			`"eventType":"AwsApiCall","managementEvent":true,"recipientAccountId":"111122223333","eventCategory":"Management",` +
+			`"tlsDetails":{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_128_GCM_SHA256","clientProvidedHostHeader":"kms.example.com"}}`
 	if got := encoded(t, record(3)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -56,7 +57,7 @@ func TestRecordCanBeReadBack(t *testing.T) {
 	}
 }
 
-// TestRecordIsBounded fills every member with what takes most room in JSON.
+// TestRecordIsBounded fills every member with what needs most room in JSON.
 func TestRecordIsBounded(t *testing.T) {
 	long := strings.Repeat("\x01", 100_000)
 	r := Record{EventTime: time.Now(), RequestParameters: Object{{"policy", long}},

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// ErrTampered is wrapped by the errors for a log that is not what was written.
+// ErrTampered is wrapped by the errors for a log that is not as it was written.
 var ErrTampered = errors.New("the audit log was changed")
 
 const cureTampered = "verify it, keep it as evidence, and restore it or begin another log"
@@ -19,7 +19,7 @@ func tampered(at fmt.Stringer, format string, args ...any) error {
 	return fmt.Errorf("%w: %s: %s: %s", ErrTampered, at, fmt.Sprintf(format, args...), cureTampered)
 }
 
-// recover makes the Log ready to go on where the folder ends.
+// recover prepares the Log to continue where the folder ends.
 func (l *Log) recover() error {
 	h, err := readHead(l.disk)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +49,7 @@ func (l *Log) recover() error {
 	}
 	l.chain, l.next, l.sealAt, l.cut = t.chain, t.tree.size, h.size+l.cfg.CheckpointEvery, int64(len(t.torn))
 	l.tree, l.fresh = t.tree, t.fresh
-	l.tree.complete = func(t tile) { l.fresh = append(l.fresh, t) } // called under mu
+	l.tree.complete = func(t tile) { l.fresh = append(l.fresh, t) } // called with mu held
 	l.sealed.Store(h.size)
 	if t.file == "" {
 		return nil
@@ -75,10 +75,11 @@ type tail struct {
 	fsys   fs.FS
 	sealed checkpoint
 	next   int64       // index of the next record
-	seen   []tlog.Hash // leaves of the last sealed records that were read; the checkpoint is yet to be asked about them
+	seen   []tlog.Hash // leaves of the last sealed records that were read; not yet compared with the checkpoint
 }
 
-// readTail reads a log from the file on in which its checkpoint ends, and compares it with the checkpoint.
+// readTail reads a log from the file in which its checkpoint ends, and compares it with the
+// checkpoint.
 func readTail(fsys fs.FS, c checkpoint) (*tail, error) {
 	t := &tail{sealed: c, fsys: fsys, chain: chainStart(c.origin)}
 	var err error
@@ -120,7 +121,7 @@ func readTail(fsys fs.FS, c checkpoint) (*tail, error) {
 	return t, t.compare()
 }
 
-// readBefore takes the chain from the last line of the file before.
+// readBefore takes the chain from the last line of the previous file.
 func (t *tail) readBefore(file string) error {
 	var text []byte
 	end, err := readLines(t.fsys, file, func(line []byte, _ place, _ bool) error {
@@ -138,7 +139,7 @@ func (t *tail) readBefore(file string) error {
 	return t.take(last.leaf())
 }
 
-// read reads one file. A damaged line ends it.
+// read reads one file, up to a damaged line.
 func (t *tail) read(file string) error {
 	t.file = file
 	var damage *place
@@ -191,7 +192,7 @@ func (t *tail) take(leaf tlog.Hash) error {
 	return t.compare()
 }
 
-// compare asks the checkpoint about the leaves that were seen.
+// compare compares the leaves that were read with the checkpoint.
 func (t *tail) compare() error {
 	if len(t.seen) == 0 {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"testing/fstest"
 )
 
-// folder is a log in memory, to be tampered with.
+// folder is a log in memory, to tamper with.
 type folder = fstest.MapFS
 
 func load(t testing.TB, dir string) folder {
@@ -164,7 +164,8 @@ func TestVerifyFindsChangesOfFiles(t *testing.T) {
 		wantTampered(t, what, changed, cfg)
 	}
 	for i, name := range names {
-		// An epoch's checkpoint that is the latest one is also in the file checkpoint; here it is not.
+		// The checkpoint of an epoch is also in the file checkpoint if it is the latest one; here
+		// it is not.
 		tampered("removal of "+name, func(f folder) { delete(f, name) })
 		tampered("a copy of "+name, func(f folder) { f[name+"x"] = f[name] })
 		tampered("a doubled "+name, func(f folder) { f[name].Data = append(f[name].Data, f[name].Data...) })
@@ -177,7 +178,8 @@ func TestVerifyFindsChangesOfFiles(t *testing.T) {
 	}
 }
 
-// TestForgerWithoutTheKey has someone rewrite a record and all that follows from it, but for the signature.
+// TestForgerWithoutTheKey rewrites a record and everything that depends on it, except the
+// signature.
 func TestForgerWithoutTheKey(t *testing.T) {
 	files, cfg, _ := sealedLog(t, 300, record)
 	forged := clone(files)
@@ -213,7 +215,7 @@ func TestForgerWithoutTheKey(t *testing.T) {
 		t.Errorf("%v", r.Findings)
 	}
 
-	// With his own key he convinces whoever trusts that key only.
+	// With another key, the forger convinces only those who trust that key.
 	mallory := ed25519Signer(66)
 	own, err := newSigning(origin, mallory)
 	must(t, err)
@@ -302,7 +304,8 @@ func lastSegment(f folder) string {
 	return last
 }
 
-// TestTilesOfEarlierCheckpoints leaves partial tiles in the folder that a crash kept the writer from removing.
+// TestTilesOfEarlierCheckpoints leaves partial tiles in the folder that the writer could not remove
+// because of a crash.
 func TestTilesOfEarlierCheckpoints(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
@@ -329,7 +332,7 @@ func TestTilesOfEarlierCheckpoints(t *testing.T) {
 		}
 		must(t, l.Checkpoint(ctx))
 	}
-	// Tiles beyond the records tell that records were cut off, even unsealed ones.
+	// Tiles after the records show that records were cut off, even unsealed ones.
 	later := load(t, cfg.Dir)
 	unsealed["tile/0/000"] = later["tile/0/000"]
 	r := wantTampered(t, "a tile without records", unsealed, trusted)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// reads makes records of what changes nothing.
+// reads returns records of requests that change nothing.
 func reads(t *testing.T, l *Log, from, to int) {
 	t.Helper()
 	for n := from; n < to; n++ {
@@ -21,8 +21,8 @@ func reads(t *testing.T, l *Log, from, to int) {
 	}
 }
 
-// TestSyncWithin: records of what changes nothing are in the file, which a killed process leaves
-// behind, before they are acknowledged, and wait for the sync of a change.
+// TestSyncWithin: records of requests that change nothing are in the file, which survives a killed
+// process, before they are acknowledged, and wait for the sync of a change.
 func TestSyncWithin(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.SyncWithin = time.Hour
@@ -71,7 +71,7 @@ func TestSyncComesInTime(t *testing.T) {
 	<-synced
 }
 
-// changed makes a record that must be durable.
+// changed returns a record that must be durable.
 func changed(t *testing.T, l *Log, n int) {
 	t.Helper()
 	r := record(n)
@@ -79,7 +79,8 @@ func changed(t *testing.T, l *Log, n int) {
 	must(t, l.Append(ctx, r))
 }
 
-// TestLateSyncFails: after it nothing is acknowledged until what was is on the disk.
+// TestLateSyncFails: after a failed sync nothing is acknowledged until everything acknowledged
+// before is on the disk.
 func TestLateSyncFails(t *testing.T) {
 	for _, how := range []fault{lost, whole} {
 		cfg := testConfig(t)
@@ -110,8 +111,8 @@ func TestLateSyncFails(t *testing.T) {
 	}
 }
 
-// TestWritesBesideASync: while a sync is under way, what changes nothing is acknowledged, and no
-// checkpoint covers it; what is a change waits, and so does what would leave more than the bound
+// TestWritesBesideASync: during a sync, requests that change nothing are acknowledged, and no
+// checkpoint covers them. A change waits, and so does what would leave more than the limit
 // unsynced.
 func TestWritesBesideASync(t *testing.T) {
 	for _, readOnly := range []bool{true, false} {
@@ -164,7 +165,8 @@ func TestWritesBesideASync(t *testing.T) {
 	}
 }
 
-// TestPowerIsLost: whatever part of the records that were not synced is gone, the others are there and the log goes on.
+// TestPowerIsLost: whatever part of the unsynced records is gone, the others are there and the log
+// continues.
 func TestPowerIsLost(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.SyncWithin = time.Hour

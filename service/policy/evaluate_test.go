@@ -287,8 +287,9 @@ func fiftyStatements() string {
 			"Condition":{"StringEquals":{"kms:EncryptionContext:AppName":"app%d"},"IpAddress":{"aws:SourceIp":"10.%d.0.0/16"}}}`,
 			i, []string{"Allow", "Allow", "Deny"}[i%3], i, i, i, i))
 	}
-	statements = append(statements, `{"Sid":"alice","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/alice"},"Action":"kms:Decrypt","Resource":"`+
-		keyARN+`","Condition":{"StringEquals":{"kms:EncryptionContext:AppName":"a"},"IpAddress":{"aws:SourceIp":"10.9.0.0/16"},"Bool":{"aws:SecureTransport":"true"}}}`)
+	statements = append(statements,
+		`{"Sid":"alice","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/alice"},"Action":"kms:Decrypt","Resource":"`+
+			keyARN+`","Condition":{"StringEquals":{"kms:EncryptionContext:AppName":"a"},"IpAddress":{"aws:SourceIp":"10.9.0.0/16"},"Bool":{"aws:SecureTransport":"true"}}}`)
 	return `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
 }
 

@@ -11,10 +11,11 @@ type Step struct {
 	GrantID   string
 	Deny      bool // the statement's effect
 	Applies   bool
-	Reason    string // how it applies, or the first thing in it that does not match
+	Reason    string // how it applies, or the first thing that does not match
 }
 
-// Explain is Evaluate with an account of every statement and grant, in the order of the policies.
+// Explain is Evaluate with an explanation for every statement and grant, in the order of the
+// policies.
 func Explain(p *Policies, r *Request) (Decision, []Step) {
 	e := newEvaluation(p, r)
 	var steps []Step
