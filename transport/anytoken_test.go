@@ -117,7 +117,7 @@ func TestFullTokenIsTold(t *testing.T) {
 // TestServiceHealsByFinalize loses, under load, a token whose module is of no use until it is
 // finalised. Requests fail in a way that clients retry, and whatever was answered opens afterwards.
 func TestServiceHealsByFinalize(t *testing.T) {
-	const healing = 2 * time.Second
+	const patience = 30 * time.Second // of somebody with a busy machine; it takes well under a second otherwise
 	s := newServer(t, options{faults: true, token: func(c *hsm.Config) { c.RetryMin = 10 * time.Millisecond }})
 	id, _ := s.newKey(t)
 	s.Faults.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR)
@@ -154,7 +154,9 @@ func TestServiceHealsByFinalize(t *testing.T) {
 				break
 			}
 		}
-		if took := time.Since(began); took > healing {
+		took := time.Since(began)
+		t.Logf("healed after %v", took)
+		if took > patience {
 			t.Errorf("healed after %v", took)
 		}
 	}

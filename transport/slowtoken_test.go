@@ -20,8 +20,8 @@ import (
 
 // The times of a token that answers, in the tests of one that does not.
 const (
-	slowCall     = time.Second
-	slowGenerate = 2 * time.Second
+	slowCall     = 2 * time.Second
+	slowGenerate = 4 * time.Second
 )
 
 // slowFixture is a fixture whose times are short.

@@ -398,7 +398,6 @@ func TestFarToken(t *testing.T) {
 		site *site
 		told bool
 	}{
-		"near":     {s, false},
 		"far":      {s.with("VERENC_TOKEN_MODULE=" + module.Path), true},
 		"far, set": {s.with("VERENC_TOKEN_MODULE="+module.Path, "GOMAXPROCS=3"), false},
 	} {

@@ -144,7 +144,12 @@ func TestWritesBesideASync(t *testing.T) {
 			r.ReadOnly = readOnly
 			encoded, err := r.encode()
 			must(t, err)
-			patience, cancel := context.WithTimeout(ctx, time.Second)
+			// Half of the limit is acknowledged, however slow the machine is. After that, a record that is not
+			// acknowledged in this time waits for the sync.
+			patience, cancel := ctx, func() {}
+			if !readOnly || size > maxUnsynced/2 {
+				patience, cancel = context.WithTimeout(ctx, 3*time.Second)
+			}
 			err = l.Append(patience, r)
 			cancel()
 			if err != nil {

@@ -45,7 +45,7 @@ func isolate(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 // process is killed, and the next one serves, with nothing of the first left stuck.
 func TestIsolatedIsStuck(t *testing.T) {
 	changes, tell := telling()
-	token, m := isolate(t, tell, func(c *hsm.Config) { c.CallTimeout = 500 * time.Millisecond })
+	token, m := isolate(t, tell, func(c *hsm.Config) { c.CallTimeout = 2 * slowTimeout })
 	next(t, changes, false)
 	p := newPair(t, token)
 	known(t, token)

@@ -26,6 +26,10 @@ func telling() (chan error, func(*hsm.Config)) {
 	return changes, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } }
 }
 
+// slowTimeout is the timeout of tests in which some calls hang. The others must end within it, on a
+// busy machine too.
+const slowTimeout = time.Second
+
 // next waits for a loss, or for a connection.
 func next(t *testing.T, changes <-chan error, lost bool) error {
 	t.Helper()
@@ -209,7 +213,7 @@ func TestSupervisorOutlivesAHungCall(t *testing.T) {
 		"C_FindObjects"} {
 		changes, tell := telling()
 		token, m := connect(t, tell, func(c *hsm.Config) {
-			c.ConnectTimeout, c.GenerateTimeout = 200*time.Millisecond, time.Second
+			c.ConnectTimeout, c.GenerateTimeout = slowTimeout, 2*slowTimeout
 		})
 		next(t, changes, false)
 		p := newPair(t, token)
@@ -246,7 +250,7 @@ func TestSupervisorOutlivesAHungCall(t *testing.T) {
 func TestHungSearch(t *testing.T) {
 	changes, tell := telling()
 	token, m := connect(t, tell, func(c *hsm.Config) {
-		c.CallTimeout, c.MaxStuck, c.Sessions = 200*time.Millisecond, 4, 4
+		c.CallTimeout, c.MaxStuck, c.Sessions = slowTimeout, 4, 4
 	})
 	next(t, changes, false)
 	known(t, token)
@@ -282,7 +286,7 @@ func TestHungSearch(t *testing.T) {
 
 // TestCircuit has calls hang until no other is let in, and come back.
 func TestCircuit(t *testing.T) {
-	token, m := connect(t, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck = 200*time.Millisecond, 3 })
+	token, m := connect(t, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck = slowTimeout, 3 })
 	known(t, token)
 	m.Hang("C_GenerateRandom")
 	for range 3 {
@@ -335,7 +339,7 @@ func TestRefusedPIN(t *testing.T) {
 // TestPINThatHangs has logins hang, of which any may turn out to be a refusal.
 func TestPINThatHangs(t *testing.T) {
 	changes, tell := telling()
-	token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout = 100 * time.Millisecond })
+	token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout = slowTimeout })
 	next(t, changes, false)
 	known(t, token)
 	lose(t, token, m, changes)
