@@ -24,14 +24,14 @@ type problem struct {
 	cause   error // for the log
 }
 
-// faults are the exceptions with a status other than 400 (API Reference, "Errors" and "Common Errors").
+// faults are the exceptions whose status is not 400 (API Reference, "Errors" and "Common Errors").
 var faults = map[apierror.Code]int{
 	apierror.DependencyTimeout: http.StatusServiceUnavailable,
 	apierror.Internal:          http.StatusInternalServerError,
 	apierror.KeyUnavailable:    http.StatusInternalServerError,
 }
 
-// Errors that transport itself finds.
+// Errors that transport itself detects.
 var (
 	errUnknownOperation   = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
 	errUnknownCertificate = &problem{Type: string(apierror.UnrecognizedClient),
@@ -53,8 +53,8 @@ func errTooLarge(limit int64) *problem {
 		Message: "The request body must not be larger than " + strconv.FormatInt(limit, 10) + " bytes."}
 }
 
-// problemOf is the one map from errors to what clients see. What it doesn't know becomes a KMSInternalException
-// without detail.
+// problemOf is the only translation of errors into what clients see. An unknown error becomes a
+// KMSInternalException without details.
 func problemOf(err error) *problem {
 	var (
 		ours  *problem
@@ -81,11 +81,11 @@ func problemOf(err error) *problem {
 
 func (p *problem) Error() string { return p.Type + ": " + p.Message }
 
-// buffers hold encoded answers; they go back wiped.
+// buffers hold encoded answers. They are wiped before reuse.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}
 
-// answerContentType is AWS's answer in a protocol that it does not speak with the client, CBOR for
-// instance: this and no type.
+// answerContentType is AWS's answer to a protocol that it does not support for the operation, such
+// as CBOR: this body without a content type.
 func answerContentType(w http.ResponseWriter, status int, _ any) error {
 	const text = "<UnknownOperationException/>\n"
 	h := w.Header()

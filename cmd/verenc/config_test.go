@@ -287,7 +287,7 @@ func TestPIN(t *testing.T) {
 
 func TestMisspeltVariable(t *testing.T) {
 	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_TOKEN_SESSION=3"}); err == nil ||
-		!strings.Contains(err.Error(), "VERENC_TOKEN_SESSION is no setting") {
+		!strings.Contains(err.Error(), "VERENC_TOKEN_SESSION is not a setting") {
 		t.Errorf("%v", err)
 	}
 	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_CONFIG=x", "VERENC_TOKEN_PIN=1234",

@@ -1,6 +1,6 @@
 package main
 
-// examineClients says which AWS clients the form of ARNs suits.
+// examineClients adds which AWS clients the configured form of ARNs suits.
 func (e *examination) examineClients(c *Config) {
 	if c.ARNFormat == "aws" {
 		e.ok("clients", "arn_format aws suits every AWS client")

@@ -36,7 +36,8 @@ func (m management) export() *cobra.Command {
 		})
 }
 
-// declarationOf makes of principals, in order of their ARNs, what readDeclaration reads.
+// declarationOf returns the declaration of principals, in the order of their ARNs, as
+// readDeclaration reads it.
 func declarationOf(principals []*service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
 	accounts := emptyMapping()
 	for _, p := range principals {
@@ -51,7 +52,7 @@ func declarationOf(principals []*service.Principal, certificates []*service.Cert
 	return root, nil
 }
 
-// showPrincipal prints a principal as its declaration, and what no declaration has.
+// showPrincipal prints a principal as in a declaration, and what a declaration does not contain.
 func (j *job) showPrincipal(kind service.PrincipalKind) error {
 	p, err := j.find(kind, j.args[0])
 	if err != nil {
@@ -81,7 +82,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 	return writeYAML(j.out, shown)
 }
 
-// declare makes a principal's part of the declaration. The certificates are those of all.
+// declare adds a principal to the declaration. The certificates are those of all principals.
 func declare(p *service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
 	d := emptyMapping()
 	if path := p.Path(); path != "/" {
@@ -124,7 +125,7 @@ func put(mapping *yaml.Node, name string, value *yaml.Node) {
 	mapping.Content = append(mapping.Content, textNode(name), value)
 }
 
-// within is the mapping of that name, which is last in its own; it is made if it is not there.
+// within returns the last member of a mapping if it has this name; otherwise it adds a member.
 func within(mapping *yaml.Node, name string) *yaml.Node {
 	if n := len(mapping.Content); n > 0 && mapping.Content[n-2].Value == name {
 		return mapping.Content[n-1]
@@ -134,7 +135,8 @@ func within(mapping *yaml.Node, name string) *yaml.Node {
 	return inner
 }
 
-// textNode is a string. One that would span lines, or has what can't be seen, is in double quotes with escapes.
+// textNode returns a string node. A string that would span lines, or contains invisible characters,
+// is in double quotes with escapes.
 func textNode(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -143,7 +145,7 @@ func textNode(s string) *yaml.Node {
 	return n
 }
 
-// putPolicy puts a policy's JSON as YAML; an empty text is no policy.
+// putPolicy adds a policy's JSON as YAML. An empty text is no policy.
 func putPolicy(mapping *yaml.Node, name, text string) error {
 	if text == "" {
 		return nil
@@ -157,7 +159,7 @@ func putPolicy(mapping *yaml.Node, name, text string) error {
 	return err
 }
 
-// yamlOf reads the next JSON value, with members in their order.
+// yamlOf reads the next JSON value and keeps the order of members.
 func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 	token, err := d.Token()
 	if err != nil {
@@ -170,7 +172,7 @@ func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 			n.Kind = yaml.MappingNode
 		}
 		for d.More() {
-			item, err := yamlOf(d) // of an object: a name, then a value
+			item, err := yamlOf(d) // in an object: a name, then a value
 			if err != nil {
 				return nil, err
 			}
@@ -183,7 +185,7 @@ func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: t.String()}, nil
 	}
-	return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(token)}, nil // true or false; no policy has null
+	return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(token)}, nil // true or false; no policy contains null
 }
 
 func writeYAML(out io.Writer, root *yaml.Node) error {

@@ -1,8 +1,8 @@
 // Command verenc is an AWS-KMS-compatible key service whose keys live in a PKCS#11 token.
 //
-// It plugs the packages together: it reads the configuration, opens the token and the store, and serves. It trusts its
-// configuration and whoever may read its files; secrets come from files and the environment, never from the
-// command line, and go to no log.
+// It connects the packages: it reads the configuration, opens the token and the store, and serves.
+// It trusts its configuration and everybody who can read its files. Secrets come from files and the
+// environment, never from the command line, and are never logged.
 package main
 
 import (
@@ -28,8 +28,8 @@ func main() {
 	}
 }
 
-// exitRestart is the exit status of a server that another process can stand in for, and that says so to its supervisor:
-// its PKCS#11 module can't be used any more in this one.
+// exitRestart is the exit status of a server whose PKCS#11 module can no longer be used in this
+// process. It tells the supervisor to start another process.
 const exitRestart = 3
 
 func exitStatus(err error) int {
@@ -50,7 +50,7 @@ func newRoot() *cobra.Command {
 		"YAML file with the settings ["+envPrefix+"CONFIG]")
 	addFlags(root.PersistentFlags())
 
-	// with gives a subcommand its configuration.
+	// with passes its configuration to a subcommand.
 	with := func(run func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*path, cmd.Flags(), os.Environ)
@@ -76,7 +76,7 @@ func newRoot() *cobra.Command {
 
 	examine := &cobra.Command{
 		Use: "doctor", Args: cobra.NoArgs,
-		Short: "Check module, token, PIN, mechanisms, self-tests and database, and print cures",
+		Short: "Check module, token, PIN, mechanisms, self-tests and database, and print how to fix what is wrong",
 	}
 	reconcile := examine.Flags().Bool("reconcile", false,
 		"compare the database with the token instead: keys without objects, objects without keys")

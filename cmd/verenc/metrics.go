@@ -11,7 +11,8 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// addHiddenDataKeys tells whether the token keeps to the main promise.
+// addHiddenDataKeys adds the metric that says whether data keys are generated and wrapped in the
+// token.
 func addHiddenDataKeys(r *prometheus.Registry, can service.Capabilities) {
 	for size, hidden := range can.WrapDataKeys {
 		value := 0.0
@@ -24,7 +25,8 @@ func addHiddenDataKeys(r *prometheus.Registry, can service.Capabilities) {
 	}
 }
 
-// newRegistry holds the process's metrics and the token's; transport adds the requests'.
+// newRegistry returns a registry with the metrics of the process and the token; transport adds
+// those of requests.
 func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -20,12 +20,12 @@ import (
 	"github.com/verenc/kms/service/store"
 )
 
-// parts are the things that a command opens, in the order they are opened.
+// parts are what a command opens, in the order in which they are opened.
 type parts struct {
 	log     *zap.Logger
 	token   *hsm.Group
 	store   *store.DB
-	audit   *audit.Log // nil when none is kept
+	audit   *audit.Log // nil when no log is kept
 	service *service.Service
 
 	can      service.Capabilities // of the token, in a server
@@ -39,14 +39,14 @@ func newLogger(level string) (*zap.Logger, error) {
 	}
 	c := zap.NewProductionConfig()
 	c.Level = zap.NewAtomicLevelAt(l)
-	c.Sampling = nil // every request has its line
+	c.Sampling = nil // every request has its own line
 	c.DisableStacktrace, c.DisableCaller = true, true
 	c.EncoderConfig.TimeKey, c.EncoderConfig.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 	c.EncoderConfig.EncodeDuration = zapcore.MillisDurationEncoder
 	return c.Build()
 }
 
-// hsmConfig reads the PIN.
+// hsmConfig returns the configuration of a token. It reads the PIN.
 func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	pin, err := readPIN(c)
 	return hsm.Config{
@@ -61,7 +61,8 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	}, err
 }
 
-// moduleCommand runs the PKCS#11 module in a process of its own, if the configuration says so.
+// moduleCommand returns the command that runs the PKCS#11 module in a process of its own, if the
+// configuration says so.
 func moduleCommand(c *Config) []string {
 	if !c.Token.Isolate {
 		return nil
@@ -69,7 +70,7 @@ func moduleCommand(c *Config) []string {
 	return hostCommand()
 }
 
-// hostCommand runs this program as the process of a module.
+// hostCommand returns the command that runs this program as the process of a module.
 func hostCommand() []string {
 	program, err := os.Executable()
 	if err != nil {
@@ -82,13 +83,14 @@ func hostCommand() []string {
 const moduleHost = "pkcs11-module"
 
 func giveUpAfter(c *Config) time.Duration {
-	if c.run.giveUp == nil { // a command ends by itself
+	if c.run.giveUp == nil { // a command exits by itself
 		return 0
 	}
 	return c.Token.RestartAfter
 }
 
-// logToken says when a token is lost, and when it is back, which it tells connected, too.
+// logToken returns a function that logs when a token is lost and when it is back, and then also
+// notifies connected.
 func logToken(log *zap.Logger, connected chan<- struct{}) func(error) {
 	return func(err error) {
 		if err != nil {
@@ -98,13 +100,13 @@ func logToken(log *zap.Logger, connected chan<- struct{}) func(error) {
 		log.Info("token connected")
 		select {
 		case connected <- struct{}{}:
-		default: // it is known already, or nobody wants to know
+		default: // a notification is pending, or nobody waits for one
 		}
 	}
 }
 
-// openToken opens a token with its replicas. One that is not available joins when it is; the others
-// serve without it. A token without replicas is a group of one, which learns of the objects that
+// openToken opens a token and its replicas. A replica that is not available joins later; the others
+// serve without it. A token without replicas is a group of one, which notices the objects that
 // other processes make.
 func openToken(ctx context.Context, first hsm.Config, replicas []string, connected chan<- struct{},
 	log *zap.Logger) (*hsm.Group, error) {
@@ -138,12 +140,13 @@ func openToken(ctx context.Context, first hsm.Config, replicas []string, connect
 	}
 	group, err := hsm.NewGroup(members...)
 	if err == nil && !group.Stats().Connected {
-		return nil, errors.Join(group.Ping(ctx), group.Close()) // Ping says why
+		return nil, errors.Join(group.Ping(ctx), group.Close()) // Ping returns the reason
 	}
 	return group, err
 }
 
-// openParts opens the token and the database. create makes the database; without it one must be there.
+// openParts opens the token and the database. With create it creates the database; otherwise there
+// must be one.
 func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error) {
 	p = &parts{shutdown: c.ShutdownTimeout}
 	defer func() {
@@ -189,15 +192,16 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 	if err := p.newService(c, nil); err != nil || p.audit == nil {
 		return p, err
 	}
-	p.service.DeliverRecords(ctx) // those of commands come before the first request's
+	p.service.DeliverRecords(ctx) // the records of commands precede that of the first request
 	return p, nil
 }
 
-// tokenless is the token of commands that only need the database. A call of it would be a mistake of ours, and panics.
+// tokenless is the token of commands that need only the database. Calling it is a mistake of ours,
+// and panics.
 type tokenless struct{ service.Token }
 
-// newService makes the service of a server, or of an operator's command. Only one process writes an
-// audit log, so that a command leaves its records in the database.
+// newService returns the service of a server, or of an operator's command. Only one process writes
+// an audit log, so a command leaves its records in the database.
 func (p *parts) newService(c *Config, by *service.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
 		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys,
@@ -212,18 +216,18 @@ func (p *parts) newService(c *Config, by *service.Operator) (err error) {
 	return err
 }
 
-// operator is who runs this process.
+// operator returns who runs this process.
 func operator() *service.Operator {
 	o := &service.Operator{UserID: strconv.Itoa(os.Getuid())}
 	if u, err := user.Current(); err == nil {
 		o.Name = u.Username
 	}
-	o.Host, _ = os.Hostname() // none is better than no record
+	o.Host, _ = os.Hostname() // an empty name is better than no record
 	return o
 }
 
-// openForCommand opens what commands need that change the database while a server may run. create
-// makes database and log.
+// openForCommand opens what commands need that change the database, possibly while a server runs.
+// With create it creates the database and the log.
 func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err error) {
 	if p, err = openParts(ctx, c, create); err != nil {
 		return p, err
@@ -240,7 +244,7 @@ func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err 
 	return p, err
 }
 
-// selfTest refuses a token that can't do what everything needs, and tells what it can do.
+// selfTest returns what the token can do. It refuses a token that cannot do what everything needs.
 func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, error) {
 	checks := p.token.SelfTest(ctx)
 	var failures []string
@@ -283,7 +287,7 @@ func (p *parts) close() error {
 		errs = append(errs, p.token.Close())
 	}
 	if p.log != nil {
-		_ = p.log.Sync() // a terminal can't be synced
+		_ = p.log.Sync() // a terminal cannot be synced
 	}
 	return errors.Join(errs...)
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/verenc/kms/softhsm"
 )
 
-// SoftHSM is SoftHSM2 with its objects in files. Debian builds it without the other backend, SQLite.
+// SoftHSM is SoftHSM2 with its objects in files. Debian builds it without the other backend,
+// SQLite.
 func SoftHSM(t testing.TB) *Token {
 	t.Helper()
 	module, err := softhsm.FindModule()

@@ -32,8 +32,8 @@ func TPM(t testing.TB) *Token {
 	return token
 }
 
-// flushing gives a folder with the tools that tpm2_ptool runs, each of which frees the TPM's few places for objects
-// before. A resource manager does that on a machine with a TPM.
+// flushing returns a folder with the tools that tpm2_ptool runs. Each first frees the few slots for
+// objects in the TPM, as a resource manager does on a machine with a TPM.
 func flushing(t testing.TB, dir string) string {
 	t.Helper()
 	tools, _ := filepath.Glob("/usr/bin/tpm2_*") // the pattern is well-formed

@@ -24,14 +24,15 @@ var (
 		pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED}
 )
 
-// hurt does one thing to the token and lets it be for a while.
+// hurt causes one fault, and then leaves the token alone for a while.
 func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
 	function, m := functions[r.IntN(len(functions))], s.module
 	switch n := r.IntN(20); {
 	case n < 8:
 		s.report.fault("call fails")
 		options := []faults.Option{faults.Times(1 + r.IntN(3)), faults.Skip(r.IntN(20))}
-		// A session that was opened and not told of, or not closed though asked for, is the token's leak and not ours.
+		// A session that was opened without an answer, or not closed as requested, is the token's
+		// leak and not ours.
 		if function == "C_CloseSession" || function != "C_OpenSession" && r.IntN(2) == 0 {
 			options = append(options, faults.AfterCall())
 		}
@@ -39,7 +40,7 @@ func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
 	case n < 11:
 		s.report.fault("calls hang")
 		options := []faults.Option{faults.Times(1 + r.IntN(12))}
-		// or a call could meet new handles of the same number: the module's own fault
+		// or a call could meet new handles of the same number, which is the module's fault
 		if s.cfg.reuse || r.IntN(2) == 0 {
 			options = append(options, faults.AfterCall())
 		}
@@ -75,7 +76,8 @@ func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
 	wait(ctx, r, 300*time.Millisecond)
 }
 
-// unplug takes the token away for a while, and measures how long it takes to be of use again.
+// unplug takes the token away for a while, and measures how long it takes until the token is usable
+// again.
 func (s *soak) unplug(ctx context.Context, r *rand.Rand) {
 	m := s.module
 	m.Clear()
