@@ -11,7 +11,8 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// TestWhoMay: key policy and identity policies together, for callers of the key's account and of another.
+// TestWhoMay combines key policies and identity policies, for callers of the key's account and of
+// another.
 func TestWhoMay(t *testing.T) {
 	s := newServer(t, options{})
 	const action = "kms:DescribeKey"
@@ -96,10 +97,11 @@ func TestWhoMay(t *testing.T) {
 	}
 }
 
-// notInReach is why nobody gets at a key of another account that does not let him, or is not there.
+// notInReach is the reason of a denial for a key of another account that does not allow the caller,
+// or does not exist.
 const notInReach = "because the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access"
 
-// denialOfCiphertext is denial where the ciphertext alone names the key.
+// denialOfCiphertext is denial for a request in which only the ciphertext names the key.
 func denialOfCiphertext(principal, action, why string) string {
 	return "User: " + principal + " is not authorized to perform: kms:" + action +
 		" on the resource associated with this ciphertext " + why
@@ -189,7 +191,7 @@ func TestTwoKeys(t *testing.T) {
 		denial(alice.ARN, "ReEncryptTo", from, noPolicy("identity-based", "ReEncryptTo")))
 }
 
-// TestAliasesNeedBoth: the alias by an identity policy, and each key.
+// TestAliasesNeedBoth: the permission on the alias, from an identity policy, and that on each key.
 func TestAliasesNeedBoth(t *testing.T) {
 	s := newServer(t, options{})
 	const aliases = "arn:aws:kms:us-east-1:" + account + ":alias/a*"
@@ -251,7 +253,7 @@ func TestAliasesNeedBoth(t *testing.T) {
 	}
 }
 
-// TestTaggedKeys: to make a key with tags takes TagResource, too.
+// TestTaggedKeys: creating a key with tags also needs TagResource.
 func TestTaggedKeys(t *testing.T) {
 	s := newServer(t, options{})
 	alice := s.user(t, account, "alice", identityPolicy("kms:CreateKey"))

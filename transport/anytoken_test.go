@@ -19,7 +19,7 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// limited is a server on a token that can do less, which its self-test finds.
+// limited returns a server on a token with restrictions, which the self-test finds.
 func limited(t *testing.T, tell func(*faults.Module), change func(*service.Config)) *server {
 	t.Helper()
 	return newServer(t, options{faults: true,
@@ -39,7 +39,7 @@ func limited(t *testing.T, tell func(*faults.Module), change func(*service.Confi
 		service: change})
 }
 
-// TestImportsThatTheTokenCannotTake are refused before anybody prepares key material.
+// TestImportsThatTheTokenCannotTake: they are refused before anybody prepares key material.
 func TestImportsThatTheTokenCannotTake(t *testing.T) {
 	s := limited(t, (*faults.Module).ForceExtractable, nil)
 	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048,
@@ -69,8 +69,8 @@ func TestImportsThatTheTokenCannotTake(t *testing.T) {
 	ok(s.CreateKey(t.Context(), &kms.CreateKeyInput{}))(t)
 }
 
-// TestFormBySize: a token that can't wrap data keys of one size keeps the promise for the others,
-// and says where it does not.
+// TestFormBySize: with a token that cannot wrap data keys of one size, those of other sizes are
+// still hidden, and the record says which are not.
 func TestFormBySize(t *testing.T) {
 	refuse32 := func(m *faults.Module) { m.RefuseWrapSizes(32) }
 	s := limited(t, refuse32, nil)
@@ -103,21 +103,22 @@ func TestFormBySize(t *testing.T) {
 	wantError(t, err, "UnsupportedOperationException", "*") // SoftHSM does not wrap it
 }
 
-// TestFullTokenIsTold: a token without room is no passing trouble.
+// TestFullTokenIsTold: a token without room is not a transient failure.
 func TestFullTokenIsTold(t *testing.T) {
 	s := newServer(t, options{faults: true})
 	id, _ := s.newKey(t)
-	s.Faults.LimitObjects(3, pkcs11.CKR_HOST_MEMORY) // as there are: the service's own and the key's
+	s.Faults.LimitObjects(3, pkcs11.CKR_HOST_MEMORY) // as many as exist: the service's own and the key's
 	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{})
 	wantError(t, err, "LimitExceededException", "*")
 	ok(s.GenerateDataKeyWithoutPlaintext(t.Context(),
 		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(32)}))(t)
 }
 
-// TestServiceHealsByFinalize loses, under load, a token whose module is of no use until it is
-// finalised. Requests fail in a way that clients retry, and whatever was answered opens afterwards.
+// TestServiceHealsByFinalize loses a token under load whose module only works again after
+// C_Finalize. Requests fail in a way that clients retry, and everything that was answered can be
+// decrypted afterwards.
 func TestServiceHealsByFinalize(t *testing.T) {
-	const patience = 30 * time.Second // of somebody with a busy machine; it takes well under a second otherwise
+	const patience = 30 * time.Second // for a busy machine; otherwise it takes well under a second
 	s := newServer(t, options{faults: true, token: func(c *hsm.Config) { c.RetryMin = 10 * time.Millisecond }})
 	id, _ := s.newKey(t)
 	s.Faults.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR)

@@ -19,7 +19,7 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// heard is an HTTP client that keeps the last answer's body.
+// heard is an HTTP client that keeps the body of the last answer.
 type heard struct {
 	http *http.Client
 	body string
@@ -36,7 +36,7 @@ func (h *heard) Do(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// listen gives a client of the server whose answers are heard.
+// listen returns a client of the server that keeps the last answer.
 func (s *server) listen() (*kms.Client, *heard) {
 	h := &heard{http: s.http}
 	return kms.New(s.Client.Options(), func(o *kms.Options) { o.HTTPClient = h }), h
@@ -44,7 +44,8 @@ func (s *server) listen() (*kms.Client, *heard) {
 
 var keyARNPattern = regexp.MustCompile(`arn:[a-z-]+:(kms:[a-z0-9-]+:)?[0-9]{12}:(key|alias)/`)
 
-// wantForm checks that every ARN of a key or an alias in an answer has one form, and tells how many there are.
+// wantForm checks that every ARN of a key or an alias in an answer has one form, and returns how
+// many there are.
 func wantForm(t *testing.T, answer, prefix string) int {
 	t.Helper()
 	all := keyARNPattern.FindAllString(answer, -1)
@@ -56,7 +57,8 @@ func wantForm(t *testing.T, answer, prefix string) int {
 	return len(all)
 }
 
-// nameKeys writes the members of a request that name keys in a form; it tells whether there are any.
+// nameKeys writes the members of a request that name keys in a form; it reports whether there are
+// any.
 func nameKeys(in any, prefix string) bool {
 	named := false
 	for _, member := range []string{"KeyId", "TargetKeyId", "SourceKeyId", "DestinationKeyId"} {

@@ -36,7 +36,8 @@ import (
 	"github.com/verenc/kms/transport"
 )
 
-// audited is a server with an audit log, one client at a time, and a look into the log at each change of the store.
+// audited is a server with an audit log and one client at a time. It looks into the log at each
+// change of the store.
 type audited struct {
 	*server
 	*kms.Client
@@ -45,7 +46,7 @@ type audited struct {
 	wire *wiretap
 
 	mu       sync.Mutex
-	expected string          // guarded by mu: the operation under way
+	expected string          // guarded by mu: the operation in progress
 	before   int             // guarded by mu: records when it began
 	changed  map[string]int  // guarded by mu: changes by the store's method
 	faults   []string        // guarded by mu
@@ -78,7 +79,7 @@ func newAudited(t *testing.T) *audited {
 	return a
 }
 
-// Append makes audited an Auditor: the log, until it is told to fail.
+// Append implements service.Auditor. It appends to the log, unless it should fail.
 func (a *audited) Append(ctx context.Context, r *audit.Record) error {
 	a.mu.Lock()
 	silent := a.silent
@@ -142,7 +143,7 @@ func (a *audited) records() (all []entry, err error) {
 	return all, err
 }
 
-// begin says which operation the next records are of, and end gives them.
+// begin says which operation the next records belong to; end returns these records.
 func (a *audited) begin(t *testing.T, op string) {
 	t.Helper()
 	all, err := a.records()
@@ -169,7 +170,7 @@ func (a *audited) end(t *testing.T) []entry {
 	return all[a.before:]
 }
 
-// one runs a request and gives its record, of which there must be one.
+// one runs a request and returns its record. There must be exactly one.
 func (a *audited) one(t *testing.T, op string, request func() error) (entry, error) {
 	t.Helper()
 	a.begin(t, op)
@@ -202,7 +203,7 @@ func (a *audited) change(method string) error {
 	return nil
 }
 
-// watchedStore tells of each change before it is made.
+// watchedStore calls change before each change.
 type watchedStore struct {
 	service.Store
 	a *audited
@@ -358,8 +359,8 @@ func TestChangesThatFailAreCorrected(t *testing.T) {
 	}
 }
 
-// TestWhoIsRecorded: users, role sessions, who is denied and who sends nonsense have records; who
-// proves nothing has none.
+// TestWhoIsRecorded: requests of users and role sessions, denied ones and malformed ones have
+// records. Those of unauthenticated callers have none.
 func TestWhoIsRecorded(t *testing.T) {
 	a := newAudited(t)
 	id, arn := a.newKey(t)
@@ -460,7 +461,7 @@ func TestWhoIsRecorded(t *testing.T) {
 		"what Alice would hide"})
 }
 
-// assumeRole asks AWS STS's part of the server for a session.
+// assumeRole calls AssumeRole of the server's STS.
 func (a *audited) assumeRole(t *testing.T, c aws.Credentials, role string) (aws.Credentials, error) {
 	t.Helper()
 	body := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {role},

@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// TestServiceEventsAreRecorded: what the service does by itself has a record before its first
-// change, and is not done without.
+// TestServiceEventsAreRecorded: what the service does by itself is recorded before its first
+// change, and does not happen without a record.
 func TestServiceEventsAreRecorded(t *testing.T) {
 	a := newAudited(t)
 	for _, test := range []struct {

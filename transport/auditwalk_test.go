@@ -31,7 +31,8 @@ var hidden = []string{"Plaintext", "CiphertextBlob", "Message", "Mac", "Signatur
 	"KeyStorePassword", "PrivateKeyPlaintext", "PrivateKeyCiphertextBlob", "SharedSecret",
 	"SharedSecretCiphertextBlob", "Recipient"}
 
-// secrets gives what a record may not have of a request or an answer, as it would be spelled.
+// secrets returns what a record must not contain of a request or an answer, in the spelling that it
+// would have.
 func secrets(v any) (found []string) {
 	s := reflect.Indirect(reflect.ValueOf(v))
 	if s.Kind() != reflect.Struct {
@@ -57,7 +58,8 @@ func secrets(v any) (found []string) {
 	return found
 }
 
-// checkParameters wants each member of a request that is set and no secret, by its name in CloudTrail.
+// checkParameters expects each member of a request that is set and not secret, under its name in
+// CloudTrail.
 func checkParameters(t *testing.T, in any, got map[string]json.RawMessage) {
 	t.Helper()
 	s := reflect.Indirect(reflect.ValueOf(in))
@@ -129,7 +131,7 @@ func TestEveryOperationHasARecord(t *testing.T) {
 	}
 }
 
-// walk does one operation after the other.
+// walk calls the operations one after the other.
 type walk struct {
 	*audited
 	t       *testing.T
@@ -194,7 +196,7 @@ func (w *walk) additional(want map[string]any) {
 	}
 }
 
-// create makes a key; its ARN is not known before.
+// create creates a key, whose ARN is not known before.
 func (w *walk) create(in *kms.CreateKeyInput) (id, arn string) {
 	w.t.Helper()
 	var out *kms.CreateKeyOutput

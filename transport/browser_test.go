@@ -14,7 +14,7 @@ import (
 // chromium is the distribution's, as scripts/setup.sh browser installs it.
 const chromium = "/usr/bin/chromium"
 
-// visit is what the page says of one server: see scripts/browser/client.js.
+// visit is the page's result for one server: see scripts/browser/client.js.
 type visit struct{ Plaintext, RequestID, Error, ErrorRequestID, Failure string }
 
 // TestBrowser: the AWS SDK for JavaScript works in a page of another origin, in Chromium, with

@@ -48,7 +48,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// sign signs a certificate by an authority, which may be about to be itself.
+// sign signs a certificate by an authority, which may be the certificate itself.
 func sign(t *testing.T, c *x509.Certificate, by *authority, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	parent := by.certificate
@@ -257,7 +257,7 @@ func TestClientCertificates(t *testing.T) {
 	})
 }
 
-// wantTLSError wants a handshake that failed, for a reason that the server told.
+// wantTLSError expects a failed handshake whose reason the server has sent.
 func wantTLSError(t *testing.T, err error, reason string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), "tls: ") || !strings.Contains(err.Error(), reason) ||

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// attackByCiphertext changes each byte of a ciphertext, and cuts it at each length.
+// attackByCiphertext changes each byte of a ciphertext, and cuts it to each length.
 func (f *fortress) attackByCiphertext(t *testing.T) {
 	noKey := denialOfCiphertext(rootUser, "Decrypt", notInReach)
 	for name, blob := range map[string][]byte{"form 1": f.sealed, "form 2": f.wrapped} {
@@ -101,7 +101,7 @@ func (f *fortress) attackByContext(t *testing.T) {
 			wantError(t, err, "ValidationException", tooLarge)
 		})
 	}
-	// Contexts that a simple way to join keys and values would take for one another.
+	// Contexts that would be equal if keys and values were simply joined.
 	contexts := []map[string]string{{"ab": "c"}, {"a": "bc"}, {"a": "b", "c": ""}, {"a": "", "b": "c"}, {"a=b": "c"},
 		{"a": "b=c"},
 		{"a": "b,c=d"}, {"a": "b", "c": "d"}, {"a": "d", "c": "b"}, {`a":"b`: ""}, {"é": "x"}, {"e\u0301": "x"},

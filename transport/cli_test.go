@@ -85,7 +85,7 @@ func inputJSON(t *testing.T, in any) string {
 	return string(ok(json.Marshal(all))(t))
 }
 
-// TestCLI has the AWS CLI call every operation that it knows, with success.
+// TestCLI lets the AWS CLI call every operation that it knows, with success.
 func TestCLI(t *testing.T) {
 	if _, err := os.Stat(awsCLI); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh clients", err)

@@ -11,7 +11,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// act is a request about a key.
+// act sends a request about a key.
 type act func(t *testing.T, c *kms.Client, key string) error
 
 func encrypting(context map[string]string) act {
@@ -215,9 +215,9 @@ func TestConditionKeys(t *testing.T) {
 		operator  string
 		value     string
 		of        kms.CreateKeyInput
-		yes, no   act    // without no, it is yes with another value in the policy
+		yes, no   act    // if empty, it is yes with another value in the policy
 		other     string // that value
-		code      string // of what becomes of yes, once it is allowed
+		code      string // the error of yes when it is allowed
 	}{
 		{name: "CreateKey", key: "kms:BypassPolicyLockoutSafetyCheck", operator: "Bool", value: "false",
 			yes: creating(symmetric), no: creating(kms.CreateKeyInput{BypassPolicyLockoutSafetyCheck: true})},

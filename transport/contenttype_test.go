@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestContentTypes: a request in another protocol gets AWS's answer for it, and nothing of it is read.
+// TestContentTypes: a request in another protocol gets AWS's answer for that, and is not read.
 func TestContentTypes(t *testing.T) {
 	s := newServer(t, options{})
 	for _, test := range []struct {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// preflight asks as a browser does before a page's script may call.
+// preflight sends the request of a browser before a page's script may call.
 func (s *server) preflight(t *testing.T, origin string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, s.URL+"/", nil)

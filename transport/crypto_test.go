@@ -166,7 +166,7 @@ func checkAsymmetric(t *testing.T, m *types.KeyMetadata, spec types.KeySpec) {
 	}
 }
 
-// publicKey is GetPublicKey, which must tell the same as the key's metadata.
+// publicKey calls GetPublicKey, whose answer must agree with the key's metadata.
 func (s *server) publicKey(t *testing.T, m *types.KeyMetadata) any {
 	t.Helper()
 	out := ok(s.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: m.KeyId}))(t)
@@ -183,7 +183,7 @@ func (s *server) publicKey(t *testing.T, m *types.KeyMetadata) any {
 	return parsePublic(t, out.PublicKey)
 }
 
-// checkVerify lets the service verify, and refuse what was changed.
+// checkVerify lets the service verify a signature, and refuse changed ones.
 func (s *server) checkVerify(t *testing.T, in kms.VerifyInput, arn string) {
 	t.Helper()
 	out := ok(s.Verify(t.Context(), &in))(t)
@@ -233,7 +233,7 @@ func TestEd25519(t *testing.T) {
 	wantError(t, err, "ValidationException", "*")
 }
 
-// wantUnsupported wants a reason behind the words that begin the message.
+// wantUnsupported expects a reason behind the words that begin the message.
 func wantUnsupported(t *testing.T, err error, words string) {
 	t.Helper()
 	wantError(t, err, "UnsupportedOperationException", "*")
@@ -242,7 +242,8 @@ func wantUnsupported(t *testing.T, err error, words string) {
 	}
 }
 
-// TestWhatTheTokenCannot: SoftHSM has none of these, and a key of another kind is never made instead.
+// TestWhatTheTokenCannot: SoftHSM supports none of these, and no other kind of key is created
+// instead.
 func TestWhatTheTokenCannot(t *testing.T) {
 	s := newServer(t, options{})
 	for spec, usage := range map[types.KeySpec]types.KeyUsageType{
@@ -402,7 +403,7 @@ func (s *server) checkRSAReEncrypt(t *testing.T, made *types.KeyMetadata, algori
 	wantError(t, err, "InvalidCiphertextException", "*")
 }
 
-// macs gives the hash of each KeySpec; its size in bits is in the name.
+// macs returns the hash of each KeySpec; its size in bits is in the name.
 var macs = map[types.KeySpec]func() hash.Hash{"HMAC_224": sha256.New224, "HMAC_256": sha256.New,
 	"HMAC_384": sha512.New384, "HMAC_512": sha512.New}
 

@@ -125,10 +125,11 @@ func readDeclared() map[string][]string {
 	return all
 }
 
-// provoker makes an operation fail with one code; it gives no error when that is not its way to do so.
+// provoker makes an operation fail with one code. It returns nil if it does not apply to the
+// operation.
 type provoker func(f *fixture, t *testing.T, op string) error
 
-// TestEveryDeclaredErrorOfEveryOperation provokes each, and sees that none is left out.
+// TestEveryDeclaredErrorOfEveryOperation provokes each declared error of each operation.
 func TestEveryDeclaredErrorOfEveryOperation(t *testing.T) {
 	f := newFixture(t)
 	seen := map[string]bool{}
@@ -223,7 +224,7 @@ func tokenFails(fault error) provoker {
 	}
 }
 
-// general are the ways that are the same for many operations.
+// general has the provokers that are the same for many operations.
 var general = map[string]provoker{
 	"NotFound":               withKey(func(*fixture) string { return absentKey }),
 	"InvalidArn":             withKey(func(*fixture) string { return "arn:aws:kms:us-east-1:" + account + ":alias/a" }),
@@ -261,7 +262,7 @@ var general = map[string]provoker{
 	}),
 }
 
-// special are those of one operation.
+// special has those of one operation.
 var special = map[string]provoker{
 	"CancelKeyDeletion KMSInvalidState": in(service.StateEnabled),
 	"ConnectCustomKeyStore CustomKeyStoreInvalidState": with("CustomKeyStoreId", func(f *fixture) any {
@@ -415,7 +416,7 @@ func insertFails(fault error) provoker {
 	}
 }
 
-// importOther imports other material than the key has had.
+// importOther imports material that the key has not had before.
 func importOther(f *fixture, t *testing.T, op string) error {
 	params := ok(f.GetParametersForImport(t.Context(),
 		f.request("GetParametersForImport").(*kms.GetParametersForImportInput)))(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// failures make a server's store or token fail while they are set.
+// failures makes a server's store or token fail while its members are set.
 type failures struct {
 	store, token atomic.Pointer[error]
 	inserts      atomic.Pointer[error] // of the store
@@ -29,7 +29,7 @@ func (f *failures) install(c *service.Config) {
 	c.Store, c.Token = faultyStore{c.Store, f}, faultyToken{c.Token, f}
 }
 
-// faultyStore fails where operations begin. What authenticates requests works on.
+// faultyStore fails where operations begin. Authentication keeps working.
 type faultyStore struct {
 	service.Store
 	failures *failures

@@ -27,7 +27,7 @@ const (
 	rootUser = "arn:aws:iam::" + account + ":root"
 )
 
-// cluster gives the CloudHsmClusterId of a number below 26.
+// cluster returns the CloudHsmClusterId of a number below 26.
 func cluster(n int) string { return "cluster-222222222" + "22" + string(rune('a'+n)) }
 
 const clusterOfAnother = "cluster-33333333333" // with another trust anchor
@@ -161,7 +161,7 @@ func (s *server) connected(t testing.TB, id string, want types.ConnectionStateTy
 	}
 }
 
-// name draws one that is new.
+// name returns a new name.
 func (f *fixture) name() string {
 	f.names++
 	return fmt.Sprintf("name-%d", f.names)
@@ -177,7 +177,7 @@ func (f *fixture) grant() *kms.CreateGrantOutput {
 	return ok(f.CreateGrant(f.t.Context(), f.request("CreateGrant").(*kms.CreateGrantInput)))(f.t)
 }
 
-// request gives a request that succeeds, after making what it needs.
+// request returns a request that succeeds, after making what it needs.
 func (f *fixture) request(op string) any {
 	f.t.Helper()
 	build, known := requests[op]
@@ -370,7 +370,7 @@ func (s *server) endKeyStores() {
 	s.Service.Run(ended, 0)
 }
 
-// keyStoreRequest gives up the spare key store of before, so that there are never ten.
+// keyStoreRequest gives up the previous spare key store, so that there are never ten.
 func (f *fixture) keyStoreRequest() *kms.CreateCustomKeyStoreInput {
 	if f.spare != "" { // it may be disconnected, or deleted
 		_, _ = f.DisconnectCustomKeyStore(f.t.Context(), &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: &f.spare})

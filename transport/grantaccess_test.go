@@ -46,7 +46,7 @@ func subset(context map[string]string) func(*kms.CreateGrantInput) {
 	}
 }
 
-// TestGrantees: a grant lets whom it names, and nobody else, do what it says, and nothing else.
+// TestGrantees: a grant allows its grantee, and nobody else, its operations, and nothing else.
 func TestGrantees(t *testing.T) {
 	s := newServer(t, options{})
 	alice, bob, abroad := s.user(t, account, "alice"), s.user(t, account, "bob"), s.user(t, otherAccount, "abroad")
@@ -132,7 +132,8 @@ func TestGrantConstraints(t *testing.T) {
 	}
 }
 
-// TestNestedGrants: who may create grants by a grant alone gives no more than it has.
+// TestNestedGrants: a caller who may create grants only because of a grant cannot give more than
+// that grant.
 func TestNestedGrants(t *testing.T) {
 	s := newServer(t, options{})
 	alice := s.user(t, account, "alice")
@@ -277,8 +278,8 @@ func TestRetiring(t *testing.T) {
 	})
 }
 
-// TestGrantTokens: a token that belongs to no grant, or no more, spoils a request; any other does
-// no harm, and gives nobody what the grant gives another.
+// TestGrantTokens: a request with the token of no grant, or of a grant that is gone, fails. Any
+// other token does no harm, and does not give anybody else's permissions.
 func TestGrantTokens(t *testing.T) {
 	s := newServer(t, options{})
 	_, key := s.newKey(t)
@@ -331,7 +332,8 @@ func TestGrantTokens(t *testing.T) {
 	wantError(t, encrypt(alice.Client, key), "AccessDeniedException", "*")
 }
 
-// TestGrantTokensOfReplicas: a token of a grant on one key of a multi-Region set opens none of the others.
+// TestGrantTokensOfReplicas: a token of a grant on one key of a multi-Region set does not work with
+// the others.
 func TestGrantTokensOfReplicas(t *testing.T) {
 	s := newServer(t, options{})
 	made, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
@@ -353,7 +355,8 @@ func TestGrantTokensOfReplicas(t *testing.T) {
 	wantError(t, err, "AccessDeniedException", "*")
 }
 
-// TestGrantsOfNewNodes: a grant that this node has not heard of counts if the request has its token.
+// TestGrantsOfNewNodes: a grant that this server does not know yet counts if the request has its
+// token.
 func TestGrantsOfNewNodes(t *testing.T) {
 	s := newServer(t, options{service: func(c *service.Config) { c.Store = &forgetful{c.Store} }})
 	_, key := s.newKey(t)
@@ -369,7 +372,7 @@ func TestGrantsOfNewNodes(t *testing.T) {
 	wantError(t, err, "AccessDeniedException", "*")
 }
 
-// forgetful is a store that has not heard of any key's grants.
+// forgetful is a store that does not know any key's grants yet.
 type forgetful struct{ service.Store }
 
 func (*forgetful) GrantsOf(context.Context, string, string) ([]*service.Grant, error) {

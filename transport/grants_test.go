@@ -256,7 +256,7 @@ func TestRetireAndRevoke(t *testing.T) {
 	}
 }
 
-// TestGrantTokensInRequests: a token that is good does no harm to whom may do it anyway.
+// TestGrantTokensInRequests: a valid token does no harm to a caller who is allowed anyway.
 func TestGrantTokensInRequests(t *testing.T) {
 	s := newServer(t, options{})
 	id, _ := s.newKey(t)

@@ -12,9 +12,9 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestNobodySeesTheDataKey proves by the PKCS#11 calls of GenerateDataKeyWithoutPlaintext that its
-// plaintext never enters this process: no call gives it out, or is given it, and the object that
-// holds it can't be read.
+// TestNobodySeesTheDataKey proves with the recorded PKCS#11 calls of
+// GenerateDataKeyWithoutPlaintext that its plaintext never enters this process: no call returns it
+// or is given it, and the object that holds it cannot be read.
 func TestNobodySeesTheDataKey(t *testing.T) {
 	s := newServer(t, options{faults: true})
 	id, _ := s.newKey(t)
@@ -46,8 +46,9 @@ func TestNobodySeesTheDataKey(t *testing.T) {
 	}
 }
 
-// TestTheRecorderSeesPlaintext: what the test above does not find would be found. Each operation's
-// plaintext is known, and the recorder has it exactly where the operation is one that gives it out.
+// TestTheRecorderSeesPlaintext: the test above would find a plaintext if there was one. Here each
+// operation's plaintext is known, and the recording contains it exactly where the operation returns
+// it.
 func TestTheRecorderSeesPlaintext(t *testing.T) {
 	s := newServer(t, options{faults: true})
 	id, _ := s.newKey(t)

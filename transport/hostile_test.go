@@ -28,7 +28,8 @@ import (
 	"github.com/verenc/kms/transport"
 )
 
-// fortress is a server under attack. It looks after each request whether what must be there is, and nothing else.
+// fortress is a server under attack. After each request it checks that what must be there is, and
+// nothing else.
 type fortress struct {
 	*server
 	*kms.Client // of the listener whose log is looked at
@@ -80,7 +81,7 @@ func newFortress(t *testing.T) *fortress {
 	return f
 }
 
-// stands checks that nothing is lost: the key opens what it opened before.
+// stands checks that nothing is lost: the key decrypts what it decrypted before.
 func (f *fortress) stands(t *testing.T) {
 	t.Helper()
 	out, err := f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.wrapped})
@@ -89,7 +90,7 @@ func (f *fortress) stands(t *testing.T) {
 	}
 }
 
-// logged gives what was logged since the last time, about requests that are answered.
+// logged returns what was logged since the last time, about requests that are answered.
 func (f *fortress) logged() string {
 	f.serving.Wait()
 	f.log.mu.Lock()
@@ -186,7 +187,7 @@ func (f *fortress) expect(t *testing.T, r *http.Request, a attack) {
 	f.checkSecrets(t, text, r.Header, a.body)
 }
 
-// checkLog wants one line about the request.
+// checkLog expects one line about the request.
 func (f *fortress) checkLog(t *testing.T, text, requestID, code string) {
 	t.Helper()
 	var line struct {
@@ -202,7 +203,7 @@ func (f *fortress) checkLog(t *testing.T, text, requestID, code string) {
 	}
 }
 
-// checkSecrets wants nothing in a log line that the client sent as content or as proof.
+// checkSecrets expects nothing in a log line that the client sent as content or as proof.
 func (f *fortress) checkSecrets(t *testing.T, text string, h http.Header, body string) {
 	t.Helper()
 	never := append(words.FindAllString(body, -1), f.Secret.SecretAccessKey, string(f.key),

@@ -87,7 +87,7 @@ func TestLeasesAreNotLost(t *testing.T) {
 	}
 }
 
-// leaselessStore gives no leases while it fails. It is used by one request at a time.
+// leaselessStore returns no leases while it fails. It is used by one request at a time.
 type leaselessStore struct {
 	service.Store
 	fail bool

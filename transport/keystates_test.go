@@ -79,7 +79,7 @@ UpdateKeyDescription                 OK      OK       3        OK            OK 
 UpdateAlias                          OK      OK       3        OK            OK          OK
 `
 
-// notes gives the error of a note: its code, and its message behind the key's ARN.
+// notes returns the error of a note: its code, and its message behind the key's ARN.
 var notes = map[string][2]string{
 	"1":  {"DisabledException", " is disabled."},
 	"3":  {"KMSInvalidStateException", " is pending deletion."},
@@ -93,7 +93,7 @@ var notes = map[string][2]string{
 	"15": {"KMSInvalidStateException", " is updating."},
 }
 
-// readStateTable gives the cells: operation, column, note.
+// readStateTable returns the cells: operation, column, note.
 func readStateTable() (operations []string, cells map[string]map[string]string) {
 	lines := strings.Split(strings.Trim(stateTable, "\n"), "\n")
 	columns := strings.Fields(lines[0])

@@ -16,7 +16,7 @@ import (
 	"github.com/verenc/kms/softhsm"
 )
 
-// TestCustomKeyStores goes through the life of one, on a token of its own.
+// TestCustomKeyStores goes through the life of a custom key store, on a token of its own.
 func TestCustomKeyStores(t *testing.T) {
 	soft, another := softhsm.New(t), softhsm.New(t)
 	refused := map[string]error{cluster(3): hsm.ErrUnavailable, cluster(4): errors.New("out of order")}
@@ -105,7 +105,7 @@ func TestCustomKeyStores(t *testing.T) {
 	_, err = s.DeleteCustomKeyStore(t.Context(), &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: id})
 	wantError(t, err, "CustomKeyStoreHasCMKsException", "*")
 
-	// A wrong password fails once, and is not tried again.
+	// A wrong password is tried once, and not again.
 	ok(s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id,
 		KeyStorePassword: aws.String("wrong password")}))(t)
 	if e := connect(id,

@@ -18,7 +18,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// publicBits takes a SubjectPublicKeyInfo apart whose algorithm has no parameters.
+// publicBits parses a SubjectPublicKeyInfo whose algorithm has no parameters.
 func publicBits(t *testing.T, spki []byte) (algorithm string, public []byte) {
 	t.Helper()
 	var info struct {
@@ -31,7 +31,7 @@ func publicBits(t *testing.T, spki []byte) (algorithm string, public []byte) {
 	return info.Algorithm.Algorithm.String(), info.Key.Bytes
 }
 
-// verifiesMLDSA checks a signature with another library than the service and the token have.
+// verifiesMLDSA checks a signature with a library that neither the service nor the token uses.
 func verifiesMLDSA(t *testing.T, spec types.KeySpec, spki, message, signature []byte) bool {
 	t.Helper()
 	algorithm, key := publicBits(t, spki)

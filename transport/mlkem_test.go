@@ -19,7 +19,7 @@ var mlkemSpecs = map[types.KeySpec]struct {
 	"ML_KEM_1024": {"2.16.840.1.101.3.4.4.3", 1568},
 }
 
-// mlkemPublic gives the public key of RFC 9935's SubjectPublicKeyInfo.
+// mlkemPublic returns the public key of RFC 9935's SubjectPublicKeyInfo.
 func mlkemPublic(t *testing.T, spec types.KeySpec, spki []byte) []byte {
 	t.Helper()
 	algorithm, public := publicBits(t, spki)
@@ -29,8 +29,8 @@ func mlkemPublic(t *testing.T, spec types.KeySpec, spki []byte) []byte {
 	return public
 }
 
-// encapsulateElsewhere is the peer's part, with another library than the service has. The standard
-// one has no ML-KEM-512.
+// encapsulateElsewhere is the peer's part, with a library that the service does not use. The
+// standard library has no ML-KEM-512.
 func encapsulateElsewhere(t *testing.T, spec types.KeySpec, public []byte) (secret, ciphertext []byte) {
 	t.Helper()
 	if spec == "ML_KEM_768" {

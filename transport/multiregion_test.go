@@ -19,7 +19,7 @@ const (
 	home   = "arn:aws:kms:" + region + ":" + account + ":key/"
 )
 
-// newRegions is a server whose ARNs tell regions apart.
+// newRegions returns a server whose ARNs contain the region.
 func newRegions(t *testing.T) (here *server, there *kms.Client) {
 	here = newServer(t, options{service: func(c *service.Config) { c.ARNFormat = arn.AWS }})
 	return here, here.client(here.Secret, otherRegion)
@@ -73,7 +73,7 @@ func TestMultiRegionKeys(t *testing.T) {
 	if got := *describe(t, here.Client, id).Description; got != "of home" {
 		t.Error(got)
 	}
-	// What one encrypts the other decrypts, and names itself.
+	// What one key encrypts the other decrypts, and each names itself.
 	if o := opens(t, there, sealed); *o.KeyId != europe+*id {
 		t.Errorf("%+v", o)
 	}

@@ -98,7 +98,8 @@ func TestPoliciesNameNobody(t *testing.T) {
 	wantError(t, err, "MalformedPolicyDocumentException", "Policy contains a statement with no principal.")
 }
 
-// TestReportNamesWhoIsGone: after a principal was deleted, the report says where policies and grants still name it.
+// TestReportNamesWhoIsGone: the report says where policies and grants name a principal that was
+// deleted.
 func TestReportNamesWhoIsGone(t *testing.T) {
 	s := newServer(t, options{})
 	app := s.user(t, account, "app")

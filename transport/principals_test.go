@@ -13,7 +13,7 @@ import (
 
 const otherAccount = "444455556666"
 
-// person is a principal with an access key.
+// person is a principal and its access key.
 type person struct {
 	*kms.Client
 	ARN    string
@@ -122,7 +122,7 @@ func identityPolicy(actions ...string) string {
 // principals is a Principal element.
 func principals(arns ...string) any { return map[string]any{"AWS": arns} }
 
-// keyPolicy is a key policy that leaves the root user all it may, besides the statements.
+// keyPolicy returns a key policy with these statements that also allows the root user everything.
 func keyPolicy(statements ...statement) string {
 	for i := range statements {
 		statements[i].Resource = "*"

@@ -10,7 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// TestRotationStatusOfEveryKind: keys that can't rotate are said not to (AWS page "Key type reference").
+// TestRotationStatusOfEveryKind: for keys that cannot rotate, the status is false (AWS page "Key
+// type reference").
 func TestRotationStatusOfEveryKind(t *testing.T) {
 	f := newFixture(t)
 	for _, id := range []string{f.rsa, f.signing, f.mac, f.agreeing, f.encapsulating, f.external, f.waiting,

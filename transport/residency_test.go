@@ -12,7 +12,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// TestResidencyWrapped: keys that are kept outside of the token live as those in it do.
+// TestResidencyWrapped: keys kept outside of the token go through the same life as those in it.
 func TestResidencyWrapped(t *testing.T) {
 	s := newServer(t, options{service: func(c *service.Config) { c.Residency = service.ResidencyWrapped }})
 	objects := func() int { return len(ok(s.Token.Objects(t.Context(), ""))(t)) }

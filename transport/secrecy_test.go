@@ -226,7 +226,7 @@ func TestSecrecy(t *testing.T) {
 
 func quoted(b []byte) string { return fmt.Sprintf("%q", base64.StdEncoding.EncodeToString(b)) }
 
-// wantAllOnKeys wants a request for every operation that takes a key.
+// wantAllOnKeys expects a request for every operation that takes a key.
 func wantAllOnKeys(t *testing.T) {
 	t.Helper()
 	methods := reflect.TypeFor[*service.Service]()

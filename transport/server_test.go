@@ -214,7 +214,7 @@ func (s *server) newKey(t testing.TB) (id, arn string) {
 	return *out.KeyMetadata.KeyId, *out.KeyMetadata.Arn
 }
 
-// ok gives what an operation answered: ok(s.Sign(...))(t). An error ends the test.
+// ok returns what an operation answered: ok(s.Sign(...))(t). An error ends the test.
 func ok[T any](out T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
 		t.Helper()

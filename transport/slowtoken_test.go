@@ -46,8 +46,8 @@ var waiting = []string{"CreateCustomKeyStore", "CreateKey", "Decapsulate", "Decr
 	"GetParametersForImport", "ImportKeyMaterial", "ReEncrypt",
 	"RotateKeyOnDemand", "Sign", "VerifyMac"}
 
-// TestEveryOperationIsAnsweredWhenTheTokenHangs: whoever waits for the token gets a DependencyTimeoutException before
-// the server ends the connection; all operations wait at once.
+// TestEveryOperationIsAnsweredWhenTheTokenHangs: a request that waits for the token gets a
+// DependencyTimeoutException before the server ends the connection; all operations wait at once.
 func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
 	f := slowFixture(t)
 	requests := map[string]any{}
@@ -97,7 +97,8 @@ func TestEveryOperationIsAnsweredWhenTheTokenIsSlow(t *testing.T) {
 	}
 }
 
-// letGo ends what hangs, without its work, and waits for it: SoftHSM crashes when it is closed with work under way.
+// letGo ends what hangs, without its work, and waits for it: SoftHSM crashes when it is closed with
+// work in progress.
 func (f *fixture) letGo(t *testing.T) {
 	t.Helper()
 	for _, function := range tokenFunctions {
@@ -113,10 +114,10 @@ func (f *fixture) letGo(t *testing.T) {
 	f.Faults.Clear()
 }
 
-// generation is a request that takes a token long.
+// generation is a request that a token needs long for.
 var generation = &kms.CreateKeyInput{KeySpec: "RSA_4096", KeyUsage: "SIGN_VERIFY"}
 
-// invokeAll calls the operations at once. A name may have more behind a blank.
+// invokeAll calls the operations concurrently. In a name, only what precedes a blank counts.
 func (f *fixture) invokeAll(t *testing.T, requests map[string]any) map[string]error {
 	t.Helper()
 	var mu sync.Mutex
@@ -135,7 +136,8 @@ func (f *fixture) invokeAll(t *testing.T, requests map[string]any) map[string]er
 	return results
 }
 
-// TestManyGenerations: clients that ask for more key pairs than the token makes in time all get an answer.
+// TestManyGenerations: all clients get an answer when they request more key pairs than the token
+// generates in time.
 func TestManyGenerations(t *testing.T) {
 	f := slowFixture(t)
 	f.Faults.Hang("C_GenerateKeyPair")

@@ -311,8 +311,8 @@ func TestAssumeRoleRefuses(t *testing.T) {
 	}
 }
 
-// TestSessionTokens: only the whole token that came with an access key makes it good, and only until it expires by the
-// server's clock.
+// TestSessionTokens: an access key is valid only with its whole session token, and only until the
+// token expires by the server's clock.
 func TestSessionTokens(t *testing.T) {
 	s := newServer(t, options{})
 	_, key := s.newKey(t)
@@ -384,14 +384,14 @@ func (c clockSigner) SignHTTP(ctx context.Context, who aws.Credentials, r *http.
 	return c.Signer.SignHTTP(ctx, who, r, hash, service, region, c.now(), options...)
 }
 
-// punctual is a client whose clock is the server's.
+// punctual returns a client that uses the server's clock.
 func (s *server) punctual(c aws.Credentials) *kms.Client {
 	o := s.client(c, region).Options()
 	o.AuthSchemes, o.HTTPSignerV4 = nil, clockSigner{v4.NewSigner(), s.Now} // the schemes hold the signer
 	return kms.New(o)
 }
 
-// sealedSecret is what the store has of an access key.
+// sealedSecret returns the sealed secret of an access key in the store.
 func sealedSecret(t *testing.T, s *server, id string) []byte {
 	t.Helper()
 	k, err := s.Store.AccessKey(t.Context(), id)
@@ -401,7 +401,8 @@ func sealedSecret(t *testing.T, s *server, id string) []byte {
 	return k.SealedSecret
 }
 
-// TestHostileForms: a body that is no request of STS gets an error in XML, and nothing else.
+// TestHostileForms: a body that is not a valid request of STS gets an error in XML, and has no
+// effect.
 func TestHostileForms(t *testing.T) {
 	s := newServer(t, options{})
 	alice := s.user(t, account, "alice")
@@ -484,7 +485,8 @@ func TestHostileForms(t *testing.T) {
 	}
 }
 
-// TestRevivedRole: a role that was deleted and made anew under its name does not revive the sessions of the old one.
+// TestRevivedRole: a role that was deleted and made again under its name does not revive the
+// sessions of the old one.
 func TestRevivedRole(t *testing.T) {
 	s := newServer(t, options{})
 	key, _ := s.newKey(t)

@@ -45,7 +45,7 @@ func illFormedValue(name string) string {
 	return outsider
 }
 
-// valid gives a value of a shape that breaks no constraint.
+// valid returns a value that satisfies all constraints of a shape.
 func valid(name string, t reflect.Type) any {
 	s := shapes[name]
 	switch {
@@ -87,7 +87,7 @@ type violation struct {
 	message string
 }
 
-// violationsOf gives those of one member that is neither a structure nor a list of structures.
+// violationsOf returns those of one member that is neither a structure nor a list of structures.
 func violationsOf(f reflect.StructField, path string) (all []violation) {
 	name := f.Tag.Get("shape")
 	s, t := shapes[name], f.Type
@@ -219,7 +219,7 @@ func breakMembers(t reflect.Type, prefix string, f func(path []string, v violati
 	}
 }
 
-// put sets a member, in the first element of a list.
+// put sets a member; in a list, that of the first element.
 func put(body map[string]any, path []string, value any) {
 	if len(path) > 1 {
 		inner := body[path[0]]

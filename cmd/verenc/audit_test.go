@@ -20,7 +20,7 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// succeeds runs a command that must end well, and gives its standard output.
+// succeeds runs a command that must succeed, and returns its standard output.
 func (s *site) succeeds(t *testing.T, args ...string) string {
 	t.Helper()
 	r := s.run(t, args...)
@@ -37,7 +37,7 @@ func (s *site) auditKey(t *testing.T) string {
 	return keys[len(keys)-1]
 }
 
-// recorded gives the request ids in the log.
+// recorded returns the request ids in the log.
 func (s *site) recorded(t *testing.T) map[string]string {
 	t.Helper()
 	ids := map[string]string{}
@@ -81,7 +81,7 @@ func (s *site) recordedClient(t *testing.T, r *running, a *answers) *kms.Client 
 	return kms.New(s.sdk(t, "http://"+r.api, nil).Options(), func(o *kms.Options) { o.HTTPClient = a })
 }
 
-// copyLog copies the log's folder, for a change.
+// copyLog copies the log's folder, so that a test can change it.
 func (s *site) copyLog(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "copy")
@@ -201,7 +201,8 @@ func TestAuditCommands(t *testing.T) {
 	}
 }
 
-// TestKilledUnderLoad: whatever was answered before a kill -9 is in the log, which is whole.
+// TestKilledUnderLoad: everything that was answered before a kill -9 is in the log, which is
+// intact.
 func TestKilledUnderLoad(t *testing.T) {
 	s := initialised(t).with("VERENC_AUDIT_SEGMENT_BYTES=50000", "VERENC_AUDIT_CHECKPOINT_EVERY=64")
 	key := s.auditKey(t)
@@ -268,7 +269,7 @@ func TestReadyFollowsTheLog(t *testing.T) {
 		_, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("x")})
 		return err
 	}
-	ready := func(want int) { // which an answer may be late for by the second that it is kept
+	ready := func(want int) { // an answer may be a second old
 		t.Helper()
 		for _, listener := range []string{r.api, r.private} {
 			status, body := get(t, http.DefaultClient, "http://"+listener+"/readyz")

@@ -21,7 +21,7 @@ const (
 	python = "/usr/bin/python3"
 )
 
-// client is a command of somebody else's, with the settings of the site for AWS clients.
+// client is another vendor's command, with the site's settings for AWS clients.
 func (s *site) client(t *testing.T, path string, args ...string) *exec.Cmd {
 	t.Helper()
 	if _, err := os.Stat(path); err != nil {

@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 		Token: TokenConfig{Module: anyModule, Label: "verenc", Residency: "token", HeldKeys: 5_000, Sessions: 64,
 			Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16,
 			RestartAfter: time.Minute}}
-	for _, s := range settings(c) { // a setting that is new here has a default to be thought of
+	for _, s := range settings(c) { // a new setting needs a default
 		for _, w := range settings(&want) {
 			if s.key == w.key && !reflect.DeepEqual(s.value.Interface(), w.value.Interface()) {
 				t.Errorf("%s is %v, want %v", s.key, s.value, w.value)

@@ -17,7 +17,8 @@ import (
 	"github.com/verenc/kms/softhsm/tokens"
 )
 
-// TestDoctorOnOtherTokens: it says of a token that is not what it should be whether a server starts, and what to do.
+// TestDoctorOnOtherTokens: for a token that is not as it should be, doctor says whether a server
+// starts, and what to do.
 func TestDoctorOnOtherTokens(t *testing.T) {
 	for name, test := range map[string]struct {
 		tell  func(*faults.Module)
@@ -59,7 +60,8 @@ func TestDoctorOnOtherTokens(t *testing.T) {
 	}
 }
 
-// TestServeIsolated kills nothing here: the module's own process serves what the server's does (hsm tests its end).
+// TestServeIsolated: the module's own process serves the same as the server's; hsm tests how it
+// ends.
 func TestServeIsolated(t *testing.T) {
 	s := initialised(t).with("VERENC_TOKEN_ISOLATE=true")
 	r := s.serve(t)
@@ -82,7 +84,8 @@ func TestServeIsolated(t *testing.T) {
 	}
 }
 
-// TestServeEndsWithStatus3 has a call that never comes back keep the module from being initialised anew.
+// TestServeEndsWithStatus3: a call that never returns prevents the module from being initialised
+// again.
 func TestServeEndsWithStatus3(t *testing.T) {
 	s := initialised(t)
 	m := faults.New(t, s.soft)
@@ -98,7 +101,8 @@ func TestServeEndsWithStatus3(t *testing.T) {
 	}
 }
 
-// TestDoctorOnTokensOfOthers has doctor's verdict on tokens that nobody here wrote, without the system's configuration.
+// TestDoctorOnTokensOfOthers runs doctor on other vendors' tokens, without the system's
+// configuration.
 func TestDoctorOnTokensOfOthers(t *testing.T) {
 	serves := map[string]bool{"softhsm": true, "p11-kit-proxy": true}
 	for _, kind := range tokens.Kinds() {

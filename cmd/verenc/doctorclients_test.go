@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestClientsOfEachForm: doctor says which clients want which ARNs, and what a new user starts with
-// suits all of them, visibly.
+// TestClientsOfEachForm: doctor says which clients need which form of ARNs, and that a new user's
+// configuration suits all of them.
 func TestClientsOfEachForm(t *testing.T) {
 	s := initialised(t)
 	for form, words := range map[string][]string{

@@ -9,8 +9,7 @@ import (
 
 const module = "github.com/verenc/kms/"
 
-// TestImportsHaveOneDirection holds the layers to what each package may import, directly, in code that is not a
-// test.
+// TestImportsHaveOneDirection checks what each package imports directly, outside its tests.
 func TestImportsHaveOneDirection(t *testing.T) {
 	forbidden := map[string][]string{
 		"hsm": {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql",
@@ -28,8 +27,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"softhsm":         {module + "transport", module + "service"},
 		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
 	}
-	// crypto11 finalises the module under its whole process and panics on errors of a token: it is
-	// the witness's, which runs in a process of its own, and only the program starts that.
+	// crypto11 finalises the module of its whole process and panics on errors of a token. Only the
+	// witness uses it, in a process of its own, and only the program starts that.
 	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness",
 		module + "hsm/witness": "cmd/verenc"}
 	out, err := exec.Command("go", "list", "-deps", "-f",

@@ -31,7 +31,7 @@ func read(t testing.TB, path string) string {
 	return string(text)
 }
 
-// refused checks that a command failed with words that say why.
+// refused checks that a command failed, and that its error contains the words.
 func refused(t *testing.T, r result, words ...string) {
 	t.Helper()
 	if r.code != 1 || !strings.HasPrefix(r.stderr[max(strings.LastIndex(r.stderr, "verenc: "), 0):], "verenc: ") {
@@ -90,7 +90,7 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInitFails: an init that fails leaves nothing that the next one trips over.
+// TestInitFails: an init that fails leaves nothing behind that makes the next one fail.
 func TestInitFails(t *testing.T) {
 	s := newSite(t)
 	wrong := s.write(t, "wrong.pin", "00000000", 0o600)

@@ -20,7 +20,8 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// onlyDecrypt is what an operator writes to give one application Decrypt with a fixed encryption context on one key.
+// onlyDecrypt is the declaration that allows one application to Decrypt with one key and a fixed
+// encryption context.
 const onlyDecrypt = `
 accounts:
   "111122223333":
@@ -52,7 +53,7 @@ func (s *site) application(t *testing.T, url, file string) *kms.Client {
 		Credentials: credentialsprovider.NewStaticCredentialsProvider(key[1], key[2], "")})
 }
 
-// call calls the operation that an input is of.
+// call calls the operation of an input.
 func call(t *testing.T, client *kms.Client, input any) (operation string, err error) {
 	t.Helper()
 	operation = strings.TrimSuffix(reflect.TypeOf(input).Elem().Name(), "Input")
@@ -62,7 +63,8 @@ func call(t *testing.T, client *kms.Client, input any) (operation string, err er
 	return operation, err
 }
 
-// requests are of every operation, as far as it takes to be decided on. The key is nobody's whom app is.
+// requests returns a request of every operation, complete enough to be authorised. The key must be one
+// that app may not use.
 func requests(key, grant string, sealed []byte) []any {
 	k, arn := &key, aws.String("arn:aws:iam::111122223333:user/app")
 	return []any{
@@ -138,7 +140,7 @@ func fails(t *testing.T, err error, code, message string) {
 	}
 }
 
-// auditRecord is what this test asks of a record.
+// auditRecord has the members of a record that this test checks.
 type auditRecord struct {
 	EventName, ErrorCode, ErrorMessage, RequestID string
 	UserIdentity                                  struct{ ARN string }
@@ -174,8 +176,8 @@ func eventually(t *testing.T, what string, seen func() bool) {
 	}
 }
 
-// TestOnlyDecrypt: one application may Decrypt with one encryption context under one key, and
-// nothing else; operators see why, and change it while the server runs.
+// TestOnlyDecrypt: an application may Decrypt with one key and one encryption context, and nothing
+// else. Operators see why, and can change it while the server runs.
 func TestOnlyDecrypt(t *testing.T) {
 	s := initialised(t)
 	r := s.serve(t)
@@ -353,7 +355,7 @@ func TestOnlyDecrypt(t *testing.T) {
 	}
 	used := regexp.MustCompile(`(?m)^` + s.accessKey(t).AccessKeyID +
 		` +enabled +\S+ +20\S+Z kms us-east-1 +arn:aws:iam::111122223333:root$`)
-	// the server writes it down at its end
+	// the server stores it when it ends
 	if list := s.tokenlessly().does(t, "access-key", "list"); !used.MatchString(list) {
 		t.Errorf("the last use is not in\n%s", list)
 	}

@@ -18,7 +18,7 @@ import (
 
 const root = "../.."
 
-// blocks gives the fenced blocks of one language in the README.
+// blocks returns the fenced blocks of one language in the README.
 func blocks(t *testing.T, language string) (texts []string) {
 	t.Helper()
 	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```").FindAllStringSubmatch(
@@ -28,7 +28,7 @@ func blocks(t *testing.T, language string) (texts []string) {
 	return texts
 }
 
-// blockWith gives the one block that has these words.
+// blockWith returns the one block that has these words.
 func blockWith(t *testing.T, language, words string) string {
 	t.Helper()
 	var found []string
@@ -43,7 +43,7 @@ func blockWith(t *testing.T, language, words string) string {
 	return found[0]
 }
 
-// targets gives the Makefile's targets.
+// targets returns the Makefile's targets.
 func targets(t *testing.T) (names []string) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`(?m)^([a-z]+):`).FindAllStringSubmatch(

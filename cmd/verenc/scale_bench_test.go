@@ -30,7 +30,8 @@ const (
 	scaleRound   = 2 * time.Second
 )
 
-// crowd is a server whose database has so many keys of residency wrapped, on a token of its own.
+// crowd is a server with a token of its own, whose database has the given number of keys of
+// residency wrapped.
 type crowd struct {
 	keys        int
 	server      *running
@@ -40,7 +41,7 @@ type crowd struct {
 	ready, work time.Duration // from the start of the process until it is ready, and until its first data key
 }
 
-// workingSet is which keys clients use: any of the first so many.
+// workingSet is how many of the first keys clients use.
 type workingSet struct {
 	name  string
 	where *crowd
@@ -148,7 +149,7 @@ func multiply(ctx context.Context, path, id string, keys int) (err error) {
 	return err
 }
 
-// generate makes a data key under the key of a number.
+// generate makes a data key under the key with this number.
 func (c *crowd) generate(ctx context.Context, key int) error {
 	body := fmt.Sprintf(`{"KeyId":"00000000-0000-4000-8000-%012x","KeySpec":"AES_256"}`, key)
 	r, err := signed(ctx, c.creds, c.url, "GenerateDataKey", body)
@@ -212,7 +213,8 @@ func (s *workingSet) measure(b *testing.B) {
 	s.rate = append(s.rate, float64(n)/time.Since(begun).Seconds())
 }
 
-// clients has all of them make data keys until there is no next key, and tells how many were made.
+// clients makes data keys with all clients until there is no next key, and returns how many were
+// made.
 func (s *workingSet) clients(b *testing.B, next func(*rand.Rand) (key int, more bool)) int64 {
 	var done atomic.Int64
 	var group sync.WaitGroup

@@ -166,7 +166,7 @@ func TestServe(t *testing.T) {
 	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN)
 }
 
-// checkServerLog wants JSON, request ids, and no secrets.
+// checkServerLog expects JSON, request ids, and no secrets.
 func checkServerLog(t *testing.T, r *running, secrets ...string) {
 	t.Helper()
 	ids := map[any]bool{}
@@ -312,7 +312,8 @@ func signed(ctx context.Context, by aws.Credentials, url, operation, body string
 	return r, v4.NewSigner().SignHTTP(ctx, by, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now())
 }
 
-// halfRequest sends a signed request without the second half of its body, and returns once the server reads it.
+// halfRequest sends a signed request with only half of its body, and returns once the server reads
+// it.
 func (s *site) halfRequest(t *testing.T, address string) (conn net.Conn, answers *bufio.Reader, rest string) {
 	t.Helper()
 	body := `{"Limit":7` + strings.Repeat(" ", 20) + `}`
@@ -343,7 +344,8 @@ func (s *site) halfRequest(t *testing.T, address string) (conn net.Conn, answers
 	return conn, answers, body[10:]
 }
 
-// TestShutdownAnswers: a request that is under way at SIGTERM is answered, and then the process ends well.
+// TestShutdownAnswers: a request that is in progress at SIGTERM is answered, and then the process
+// ends well.
 func TestShutdownAnswers(t *testing.T) {
 	s := initialised(t)
 	r := s.serve(t)

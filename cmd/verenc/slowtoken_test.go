@@ -14,8 +14,8 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestSlowToken: twenty clients ask for RSA_4096 keys of a token that does not make them in time.
-// Each gets an answer, and so does whoever asks for the server's health, on both listeners.
+// TestSlowToken: twenty clients request RSA_4096 keys from a token that does not generate them in
+// time. Each gets an answer, and so do requests for the server's health, on both listeners.
 func TestSlowToken(t *testing.T) {
 	s := newSite(t)
 	module := faults.New(t, s.soft)
@@ -52,7 +52,7 @@ func TestSlowToken(t *testing.T) {
 		}
 	}
 	// The calls hang until the server has ended: with the race detector a process runs C's exit
-	// functions, and SoftHSM crashes in them when it has work under way.
+	// functions, and SoftHSM crashes in them when it has work in progress.
 	if code := r.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

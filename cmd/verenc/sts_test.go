@@ -89,7 +89,7 @@ func TestClientsAssumeRoles(t *testing.T) {
 	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN)
 }
 
-// giveTo makes the site's access key that of a user, and puts other principals beside.
+// giveTo gives the site's access key to a user, and adds other principals.
 func (s *site) giveTo(t *testing.T, user string, others ...*service.Principal) {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{Path: s.path("kms.db")})

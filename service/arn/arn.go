@@ -28,7 +28,7 @@ func (f Format) Form() Form {
 // Form writes ARNs in one form: AWS's with a partition, such as aws or aws-cn, or Verenc's own, which has none.
 type Form struct{ partition string }
 
-// IsAWS tells whether the form is AWS's.
+// IsAWS reports whether the form is AWS's.
 func (f Form) IsAWS() bool { return f.partition != "" }
 
 // Of returns the ARN of a resource: key/<id>, or alias/<name>.

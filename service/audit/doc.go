@@ -48,12 +48,12 @@
 // would repeat everything.
 //
 // At most 4 MiB are not synced at any time. So a crash can tear only that much of the last file,
-// and logBatch tells whether a damaged line can be part of it: Open cuts such a line and everything
-// after it, and refuses the folder for any other damage. While a file is being written, it ends in
-// blanks for the next records (Config.Reserve). Readers of JSON Lines take them for white space;
-// they do not count, and are cut when the file is full or the log is closed. Files whose names end
-// in .tmp are writes that a crash interrupted or, in the folder cut, what Open has cut off; they do
-// not count either.
+// and logBatch tells whether a damaged line can be part of it: Open cuts such a line and
+// everything after it, and refuses the folder for any other damage. While a file is being written,
+// it ends in blanks for the next records (Config.Reserve). Readers of JSON Lines take them for
+// white space; they do not count, and are cut when the file is full or the log is closed. Files
+// whose names end in .tmp are writes that a crash interrupted or, in the folder cut, what Open has
+// cut off; they do not count either.
 //
 // A log keeps every record: parts of it cannot be removed, and nothing prunes it. Where retention
 // ends, close the log at the end of a period, archive its folder, and begin another log with

@@ -243,7 +243,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// describe gives what can be compared of a document: all but functions.
+// describe returns what can be compared of a document: all but functions.
 func describe(d *Document) []any {
 	var parts []any
 	for _, s := range d.statements {

@@ -27,7 +27,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestFields compares the numbers of the fields with the module's.
+// TestFields compares the numbers of the fields with those of the module.
 func TestFields(t *testing.T) {
 	for field, name := range map[Field]string{Count: "COUNT", Sensitive: "SENSITIVE", Flags: "FLAGS",
 		DeviceError: "DEVICEERROR", FreePrivate: "FREEPRIVATE",

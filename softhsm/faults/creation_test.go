@@ -12,8 +12,8 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestCreationIsNotRepeated loses the answer of what makes a token object, with errors that mean no
-// more than that an idle session was closed: to begin again would make a second object, which
+// TestCreationIsNotRepeated loses the answer of calls that make a token object, with errors that
+// may only mean that an idle session was closed: starting again would make a second object, which
 // nobody destroys.
 func TestCreationIsNotRepeated(t *testing.T) {
 	token, m := connect(t)
@@ -82,8 +82,8 @@ func objects(t *testing.T, token *hsm.Token) []hsm.Object {
 	return all
 }
 
-// TestSearchMeetsTheNextLogin: a search that found nothing since the login was lost says nothing of
-// an object, even if there is a login again when it asks for that.
+// TestSearchMeetsTheNextLogin: a search that finds nothing because the login was lost does not mean
+// that an object is missing, even if there is a new login by the time of the check.
 func TestSearchMeetsTheNextLogin(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
@@ -136,8 +136,8 @@ func TestSearchMeetsTheNextLogin(t *testing.T) {
 	}
 }
 
-// TestUntoldSessionObjects: a wrapped key that was unwrapped without an answer leaves no object
-// behind, although the session that it is in goes on.
+// TestUntoldSessionObjects: a wrapped key that was unwrapped, but whose answer was lost, leaves no
+// object behind, although its session continues.
 func TestUntoldSessionObjects(t *testing.T) {
 	token, m := connect(t)
 	under := newID(t)

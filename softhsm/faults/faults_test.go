@@ -135,7 +135,7 @@ func (c *client) random() error {
 	return err
 }
 
-// is fails the test unless err is that CKR.
+// is fails the test unless err is this CKR.
 func (c *client) is(err error, rv pkcs11.Error) {
 	c.Helper()
 	if rv == pkcs11.CKR_OK && err == nil {
@@ -192,7 +192,7 @@ func TestChanceIsRepeatable(t *testing.T) {
 	}
 }
 
-// TestAnswerLost has calls that fail and did happen.
+// TestAnswerLost: calls fail although they happened.
 func TestAnswerLost(t *testing.T) {
 	c, m := call(t)
 	lost := pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)
@@ -487,7 +487,7 @@ func TestOwnIVs(t *testing.T) {
 	c.is(err, pkcs11.CKR_MECHANISM_PARAM_INVALID)
 }
 
-// TestModulesAreApart has two modules before one token.
+// TestModulesAreApart: two modules for one token do not affect each other.
 func TestModulesAreApart(t *testing.T) {
 	c, m := call(t)
 	other := faults.New(t, c.soft)
@@ -512,7 +512,7 @@ func TestModulesAreApart(t *testing.T) {
 	c.is(c.random(), pkcs11.CKR_OK)
 	c.key(false, "still logged in")
 	ctx.Destroy()
-	d.Ctx = load(t, other.Path) // begins anew
+	d.Ctx = load(t, other.Path) // begins again
 	d.session = d.open()
 	other.Clear()
 	c.is(d.random(), pkcs11.CKR_OK)

@@ -230,7 +230,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // TestHSMSurvivesEachFailure fails each call of each operation once, happened or not, and expects
-// hsm to connect anew when that tells of a loss, to work again, and to leave nothing behind. A
+// hsm to connect again when that tells of a loss, to work again, and to leave nothing behind. A
 // decryption is repeated by hsm itself, once.
 func TestHSMSurvivesEachFailure(t *testing.T) {
 	changes := make(chan error, 2)

@@ -61,7 +61,7 @@ func startRaw(c *client, m *faults.Module) raw {
 	return r
 }
 
-// hear reads an answer that must begin so, and gives it.
+// hear reads an answer, which must have this prefix, and returns it.
 func (r raw) hear(want string) string {
 	r.Helper()
 	if !r.out.Scan() {
@@ -186,7 +186,7 @@ func TestLiesNeverWritePastTheEnd(t *testing.T) {
 	r.call("attribute 8 0x100", "0x30 8 8")
 }
 
-// TestLiesInStructures tells every field of every structure.
+// TestLiesInStructures lies about every field of every structure.
 func TestLiesInStructures(t *testing.T) {
 	c, m := call(t)
 	token := func() pkcs11.TokenInfo {
@@ -286,7 +286,7 @@ func TestLiesInStructures(t *testing.T) {
 	}
 }
 
-// TestLiesAboutHandles leaves nothing open behind a handle that nobody got.
+// TestLiesAboutHandles: nothing stays open behind a handle that nobody got.
 func TestLiesAboutHandles(t *testing.T) {
 	c, m := call(t)
 	before := m.Usage()

@@ -83,7 +83,7 @@ func TestOneInstance(t *testing.T) {
 	b.is(b.random(), pkcs11.CKR_OK)
 }
 
-// TestWedge heals a module that says an error to everything.
+// TestWedge heals a module that answers everything with an error.
 func TestWedge(t *testing.T) {
 	for _, rv := range []pkcs11.Error{pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED} {
 		c, m := call(t)

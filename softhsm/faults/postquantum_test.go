@@ -220,8 +220,8 @@ func representative(t *testing.T, public sign.PublicKey, message []byte) []byte 
 	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), 64)
 }
 
-// TestMLDSARefused: hsm does nothing with an ML-DSA key that it has no test of, and the token
-// nothing that would give it away.
+// TestMLDSARefused: hsm refuses everything that is not for ML-DSA keys, and the token everything
+// that would reveal the key.
 func TestMLDSARefused(t *testing.T) {
 	token, _ := withPostQuantum(t)
 	p, id, wrapping := newPair(t, token), newID(t), newID(t)

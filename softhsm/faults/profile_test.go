@@ -15,7 +15,7 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestTokensOwnIVs opens elsewhere what was sealed under IVs of the token's.
+// TestTokensOwnIVs decrypts outside of the token what was encrypted with the token's own IVs.
 func TestTokensOwnIVs(t *testing.T) {
 	for name, test := range map[string]struct {
 		profile string

@@ -20,7 +20,8 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// telling has the changes of a connection sent to a channel.
+// telling returns a channel that receives the changes of a connection, and the option that sends
+// them.
 func telling() (chan error, func(*hsm.Config)) {
 	changes := make(chan error, 100)
 	return changes, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } }
@@ -40,7 +41,7 @@ func next(t *testing.T, changes <-chan error, lost bool) error {
 	return err
 }
 
-// lose has the token lost and noticed.
+// lose unplugs the token, and waits until the loss is noticed.
 func lose(t *testing.T, token *hsm.Token, m *faults.Module, changes <-chan error) {
 	t.Helper()
 	m.Unplug()
@@ -88,7 +89,7 @@ func TestIndexOfALoggedOutToken(t *testing.T) {
 	}
 }
 
-// TestIndexThatFails fails the reading of objects, which must not make them unknown.
+// TestIndexThatFails lets the reading of objects fail, which must not make them unknown.
 func TestIndexThatFails(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_REMOVED} {
 		for _, function := range []string{"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
@@ -115,8 +116,8 @@ func TestIndexThatFails(t *testing.T) {
 	}
 }
 
-// TestStragglerLeavesTheNewConnectionAlone has a call come back after the token was lost and found,
-// when its session's number is another session's.
+// TestStragglerLeavesTheNewConnectionAlone: a call returns after the token was lost and found, when
+// the number of its session belongs to another session.
 func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
@@ -156,7 +157,8 @@ func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	}
 }
 
-// TestStragglerClosesItsSession has a call come back after the login was lost, when its session still lives.
+// TestStragglerClosesItsSession: a call returns after the login was lost, when its session still
+// exists.
 func TestStragglerClosesItsSession(t *testing.T) {
 	changes, tell := telling()
 	token, m := connect(t, tell)
@@ -206,8 +208,8 @@ func TestOpenHasADeadline(t *testing.T) {
 	}
 }
 
-// TestSupervisorOutlivesAHungCall has one call of the supervisor's that does not come back until
-// the token is well again.
+// TestSupervisorOutlivesAHungCall: one call of the supervisor does not return until the token works
+// again.
 func TestSupervisorOutlivesAHungCall(t *testing.T) {
 	for _, function := range []string{"C_CloseSession", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login",
 		"C_FindObjects"} {
@@ -246,7 +248,8 @@ func TestSupervisorOutlivesAHungCall(t *testing.T) {
 	}
 }
 
-// TestHungSearch asks for unknown keys while the objects are searched: more of them than may be stuck.
+// TestHungSearch uses more unknown keys than calls may be stuck, while a search for the objects
+// hangs.
 func TestHungSearch(t *testing.T) {
 	changes, tell := telling()
 	token, m := connect(t, tell, func(c *hsm.Config) {
@@ -284,7 +287,7 @@ func TestHungSearch(t *testing.T) {
 	known(t, token)
 }
 
-// TestCircuit has calls hang until no other is let in, and come back.
+// TestCircuit: calls hang until further ones are refused, and then return.
 func TestCircuit(t *testing.T) {
 	token, m := connect(t, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck = slowTimeout, 3 })
 	known(t, token)
@@ -309,7 +312,7 @@ func TestCircuit(t *testing.T) {
 	}
 }
 
-// TestRefusedPIN has the token refuse the PIN when the connection is made anew: it is not tried again.
+// TestRefusedPIN: a PIN that the token refuses when it is connected again is not tried once more.
 func TestRefusedPIN(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED} {
 		changes, tell := telling()
@@ -336,7 +339,7 @@ func TestRefusedPIN(t *testing.T) {
 	}
 }
 
-// TestPINThatHangs has logins hang, of which any may turn out to be a refusal.
+// TestPINThatHangs: logins hang, each of which may turn out to be a refusal.
 func TestPINThatHangs(t *testing.T) {
 	changes, tell := telling()
 	token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout = slowTimeout })
@@ -363,7 +366,8 @@ func TestPINThatHangs(t *testing.T) {
 	}
 }
 
-// TestIdleSessionsEnd has the token close an idle session: no caller sees it, and the connection stays.
+// TestIdleSessionsEnd: when the token closes an idle session, no caller notices, and the connection
+// stays.
 func TestIdleSessionsEnd(t *testing.T) {
 	changes, tell := telling()
 	token, m := connect(t, tell)
@@ -408,7 +412,7 @@ func TestIdleSessionsEnd(t *testing.T) {
 	next(t, changes, false)
 }
 
-// TestKeepAlive has the loss of a token noticed that nobody asks for anything.
+// TestKeepAlive: the loss of a token is noticed although nobody uses it.
 func TestKeepAlive(t *testing.T) {
 	changes, tell := telling()
 	_, m := connect(t, tell, func(c *hsm.Config) { c.KeepAlive = time.Millisecond })
@@ -420,7 +424,7 @@ func TestKeepAlive(t *testing.T) {
 	next(t, changes, false)
 }
 
-// TestFewSessions has the token refuse sessions: calls wait for those that there are.
+// TestFewSessions: when the token refuses further sessions, calls wait for the existing ones.
 func TestFewSessions(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
@@ -468,7 +472,8 @@ func TestFewSessions(t *testing.T) {
 	all.Wait()
 }
 
-// TestKindsOfErrors blames neither a good box for a token's trouble nor a full token for what creates nothing.
+// TestKindsOfErrors: neither is a valid box blamed for a token's failure, nor a full token for an
+// operation that creates nothing.
 func TestKindsOfErrors(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
@@ -557,8 +562,8 @@ func TestUnplugUnderLoad(t *testing.T) {
 	}
 }
 
-// TestDeviceErrorsInARow has a token whose keeper is well and which does nothing else: after a few errors without a
-// success that is a lost connection.
+// TestDeviceErrorsInARow: a token whose login session works, but nothing else, counts as lost after
+// several errors without a success.
 func TestDeviceErrorsInARow(t *testing.T) {
 	changes, tell := telling()
 	token, m := connect(t, tell)

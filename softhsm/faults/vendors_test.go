@@ -56,7 +56,7 @@ func (c *client) unwrap(m uint, key pkcs11.ObjectHandle, wrapped []byte,
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}, more...))
 }
 
-// TestMapMechanism has KWP where v3.1 has it, and something else that works at 0x210A.
+// TestMapMechanism: KWP is at its number of v3.1, and something else that works at 0x210A.
 func TestMapMechanism(t *testing.T) {
 	c, m := call(t)
 	key := c.wrapping()

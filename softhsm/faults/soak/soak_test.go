@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(softhsm.Run(m)) }
 
-// TestSoak is a short one, bounded by operations.
+// TestSoak is a short soak, limited by the number of operations.
 func TestSoak(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
 		r, err := run(t.Context(), t.TempDir(),
