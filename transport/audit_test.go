@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -24,7 +22,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/prometheus/client_golang/prometheus"
@@ -146,10 +143,7 @@ func (a *audited) records() (all []entry, err error) {
 // begin says which operation the next records belong to; end returns these records.
 func (a *audited) begin(t *testing.T, op string) {
 	t.Helper()
-	all, err := a.records()
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := ok(a.records())(t)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.expected, a.before = op, len(all)
@@ -157,10 +151,7 @@ func (a *audited) begin(t *testing.T, op string) {
 
 func (a *audited) end(t *testing.T) []entry {
 	t.Helper()
-	all, err := a.records()
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := ok(a.records())(t)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, fault := range a.faults {
@@ -466,17 +457,9 @@ func (a *audited) assumeRole(t *testing.T, c aws.Credentials, role string) (aws.
 	t.Helper()
 	body := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {role},
 		"RoleSessionName": {"nightly"}}.Encode()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	hash := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(t.Context(), c, r, hex.EncodeToString(hash[:]), "sts", region,
-		time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err = a.wire.Do(r); err != nil {
+	r := post(t, a.URL, formType, "", body)
+	signRequest(t, r, c, "sts", body, time.Now())
+	if _, err := a.wire.Do(r); err != nil {
 		return c, err
 	}
 	var out struct {
@@ -484,7 +467,7 @@ func (a *audited) assumeRole(t *testing.T, c aws.Credentials, role string) (aws.
 		Secret      string `xml:"AssumeRoleResult>Credentials>SecretAccessKey"`
 		Token       string `xml:"AssumeRoleResult>Credentials>SessionToken"`
 	}
-	err = xml.Unmarshal(a.wire.body.Bytes(), &out)
+	err := xml.Unmarshal(a.wire.body.Bytes(), &out)
 	return aws.Credentials{AccessKeyID: out.AccessKeyID, SecretAccessKey: out.Secret, SessionToken: out.Token}, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -124,16 +123,11 @@ func (f *fortress) repel(t *testing.T, attacks ...attack) {
 			if a.target != "" {
 				target = a.target
 			}
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.url+"/", strings.NewReader(a.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-			r.Header.Set("X-Amz-Target", "TrentService."+target)
+			r := post(t, f.url, jsonType, "TrentService."+target, a.body)
 			if a.before != nil {
 				a.before(r)
 			}
-			f.sign(t, r, a.body, time.Now().Add(a.at))
+			signRequest(t, r, f.Secret, "kms", a.body, time.Now().Add(a.at))
 			if a.after != nil {
 				a.after(r)
 			}
@@ -143,27 +137,11 @@ func (f *fortress) repel(t *testing.T, attacks ...attack) {
 	}
 }
 
-func (f *fortress) sign(t *testing.T, r *http.Request, body string, at time.Time) {
-	t.Helper()
-	hash := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(t.Context(), f.Secret, r, hex.EncodeToString(hash[:]), "kms", region,
-		at); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (f *fortress) expect(t *testing.T, r *http.Request, a attack) {
 	t.Helper()
 	f.logged() // what came before
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(resp.Body)
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		t.Fatal(err)
-	}
+	resp, body := send(t, client, r)
 	var answer struct {
 		Type    string `json:"__type"`
 		Message string
@@ -465,7 +443,7 @@ func (f *fortress) attackBySignature(t *testing.T) {
 			"The security token included in the request is invalid.",
 			func(r *http.Request) {
 				r.Header.Set("X-Amz-Security-Token", "dG9rZW4gb2Ygc29tZWJvZHk")
-				f.sign(t, r, body, time.Now())
+				signRequest(t, r, f.Secret, "kms", body, time.Now())
 			}),
 		bad("another region", "InvalidSignatureException",
 			"Credential should be scoped to a valid region, not 'us-east-2'. ", replace(region, "us-east-2")),

@@ -333,14 +333,8 @@ func TestAliases(t *testing.T) {
 func TestKeyStates(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
-	if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"),
-		TargetKeyId: &id}); err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ok(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: &id}))(t)
+	sealed := ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}))(t)
 	use := map[string]func() error{
 		"Encrypt": func() error {
 			_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
@@ -386,7 +380,7 @@ func TestKeyStates(t *testing.T) {
 		}
 	}
 	expect("enabled", "", "")
-	_, err = s.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: &id})
+	_, err := s.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: &id})
 	wantError(t, err, "KMSInvalidStateException", arn+" is not pending deletion.")
 
 	step(second(s.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: &id})))
@@ -445,14 +439,8 @@ func TestDeletionDestroysTheMaterial(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
 	kept, _ := s.newKey(t)
-	if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"),
-		TargetKeyId: &id}); err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ok(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: &id}))(t)
+	sealed := ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}))(t)
 	if _, err := s.ScheduleKeyDeletion(t.Context(),
 		&kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)}); err != nil {
 		t.Fatal(err)
@@ -468,7 +456,7 @@ func TestDeletionDestroysTheMaterial(t *testing.T) {
 		t.Errorf("after its end the key has %d objects, the other key %d", n, m)
 	}
 	s.advance(-7*24*time.Hour - time.Minute) // the client's clock is that of its signatures
-	_, err = s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id})
+	_, err := s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id})
 	wantError(t, err, "NotFoundException", "Key '"+arn+"' does not exist")
 	_, err = s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("alias/a")})
 	wantError(t, err, "NotFoundException", "*")

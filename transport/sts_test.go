@@ -2,12 +2,9 @@ package transport_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/xml"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -437,27 +434,9 @@ func TestHostileForms(t *testing.T) {
 			"ValidationError"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/", strings.NewReader(test.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-			if test.target != "" {
-				r.Header.Set("X-Amz-Target", test.target)
-			}
-			hash := sha256.Sum256([]byte(test.body))
-			if err := v4.NewSigner().SignHTTP(t.Context(), alice.Secret, r, hex.EncodeToString(hash[:]), "sts", region,
-				time.Now()); err != nil {
-				t.Fatal(err)
-			}
-			resp, err := http.DefaultClient.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, err := io.ReadAll(resp.Body)
-			if err := errors.Join(err, resp.Body.Close()); err != nil {
-				t.Fatal(err)
-			}
+			r := post(t, s.URL, formType+"; charset=utf-8", test.target, test.body)
+			signRequest(t, r, alice.Secret, "sts", test.body, time.Now())
+			resp, text := send(t, http.DefaultClient, r)
 			if resp.StatusCode != test.status {
 				t.Errorf("%s: %s", resp.Status, text)
 			}

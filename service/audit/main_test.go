@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 const origin = "kms.example.com/audit"
@@ -161,4 +163,15 @@ func verify(t testing.TB, cfg Config, keys ...string) Report {
 		t.Fatalf("%v\n%v", err, r.Findings)
 	}
 	return r
+}
+
+// hashes are the stored hashes of a tree. They implement tlog.HashReader.
+type hashes []tlog.Hash
+
+func (h *hashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	read := make([]tlog.Hash, len(indexes))
+	for i, index := range indexes {
+		read[i] = (*h)[index]
+	}
+	return read, nil
 }

@@ -19,10 +19,7 @@ func TestCallsOfOperations(t *testing.T) {
 		hsm.KeyPair{ID: ec, Type: hsm.P256, Purpose: hsm.SignPair}); err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	sealed := encrypted(t, token, p)
 	wrapped, err := token.GenerateWrapped(t.Context(), p, 32, nil)
 	if err != nil {
 		t.Fatal(err)

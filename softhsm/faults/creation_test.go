@@ -3,7 +3,6 @@ package faults_test
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -88,24 +87,9 @@ func TestSearchMeetsTheNextLogin(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	changes, tell := telling()
-	open := func(tell func(*hsm.Config)) *hsm.Token {
-		cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
-			RetryMin: time.Millisecond}
-		tell(&cfg)
-		token, err := hsm.Open(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			m.Clear()
-			if err := token.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		known(t, token)
-		return token
-	}
-	token, other := open(tell), open(func(*hsm.Config) {})
+	token, other := open(t, m, soft, tell), open(t, m, soft)
+	known(t, token)
+	known(t, other)
 	next(t, changes, false)
 	id := newID(t)
 	if err := other.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Purpose: hsm.Seal}); err != nil {

@@ -22,6 +22,17 @@ func connect(t testing.TB, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 	t.Helper()
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
+	t.Cleanup(func() {
+		if u := m.Usage(); u.Sessions != 0 || u.Objects != 0 {
+			t.Errorf("left open: %+v", u)
+		}
+	})
+	return open(t, m, soft, change...), m
+}
+
+// open opens a token behind a module until the end of the test.
+func open(t testing.TB, m *faults.Module, soft softhsm.Token, change ...func(*hsm.Config)) *hsm.Token {
+	t.Helper()
 	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
 		RetryMin: time.Millisecond}
 	for _, f := range change {
@@ -37,11 +48,8 @@ func connect(t testing.TB, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 		if err := token.Close(); err != nil {
 			t.Error(err)
 		}
-		if u := m.Usage(); u.Sessions != 0 || u.Objects != 0 {
-			t.Errorf("left open: %+v", u)
-		}
 	})
-	return token, m
+	return token
 }
 
 func newID(t testing.TB) (id hsm.ObjectID) {
@@ -167,16 +175,11 @@ func TestWrappedSecretCrossesNoCall(t *testing.T) {
 }
 
 func TestUnplugThroughHSM(t *testing.T) {
-	changes := make(chan error, 100)
-	token, m := connect(t, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } })
-	if err := <-changes; err != nil {
-		t.Fatal(err)
-	}
+	changes, tell := telling()
+	token, m := connect(t, tell)
+	next(t, changes, false)
 	p := newPair(t, token)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := encrypted(t, token, p)
 	m.Unplug()
 	if m.Sessions() != 0 {
 		t.Errorf("%d sessions survive", m.Sessions())
@@ -184,14 +187,10 @@ func TestUnplugThroughHSM(t *testing.T) {
 	if _, err := token.Decrypt(t.Context(), p.Seal, box, nil); !errors.Is(err, hsm.ErrUnavailable) {
 		t.Errorf("unplugged: %v", err)
 	}
-	if err := <-changes; err == nil {
-		t.Error("not told of the loss")
-	}
+	next(t, changes, true)
 	m.Renumber()
 	m.Plug()
-	if err := <-changes; err != nil {
-		t.Fatal(err)
-	}
+	next(t, changes, false)
 	if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "x" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -233,16 +232,11 @@ func TestManyAtOnce(t *testing.T) {
 // hsm to connect again when that tells of a loss, to work again, and to leave nothing behind. A
 // decryption is repeated by hsm itself, once.
 func TestHSMSurvivesEachFailure(t *testing.T) {
-	changes := make(chan error, 2)
-	token, m := connect(t, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } })
-	if err := <-changes; err != nil {
-		t.Fatal(err)
-	}
+	changes, tell := telling()
+	token, m := connect(t, tell)
+	next(t, changes, false)
 	p := newPair(t, token)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := encrypted(t, token, p)
 	wrapped, err := token.GenerateWrapped(t.Context(), p, 32, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -310,4 +304,14 @@ func TestHSMSurvivesEachFailure(t *testing.T) {
 			}
 		}
 	}
+}
+
+// encrypted returns a box of "x".
+func encrypted(t *testing.T, token *hsm.Token, p hsm.SealingKeys) []byte {
+	t.Helper()
+	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return box
 }

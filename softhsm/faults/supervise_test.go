@@ -374,10 +374,7 @@ func TestIdleSessionsEnd(t *testing.T) {
 	next(t, changes, false)
 	p := newPair(t, token)
 	prove(t, token, p)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := encrypted(t, token, p)
 	for _, rv := range []uint{pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED} {
 		for function, operation := range map[string]func() error{
 			"C_DecryptInit": func() error { _, err := token.Decrypt(t.Context(), p.Seal, box, nil); return err },
@@ -477,10 +474,7 @@ func TestFewSessions(t *testing.T) {
 func TestKindsOfErrors(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := encrypted(t, token, p)
 	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED} {
 		m.Fail("C_Decrypt", rv, faults.Times(1), faults.AfterCall())
 		if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "x" {
