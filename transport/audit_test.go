@@ -27,7 +27,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/transport"
@@ -192,72 +191,6 @@ func (a *audited) change(method string) error {
 		return errors.New("the database is gone")
 	}
 	return nil
-}
-
-// watchedStore calls change before each change.
-type watchedStore struct {
-	service.Store
-	a *audited
-}
-
-func (s watchedStore) do(method string, change func() error) error {
-	if err := s.a.change(method); err != nil {
-		return err
-	}
-	return change()
-}
-
-func (s watchedStore) InsertKey(ctx context.Context, k *service.Key) error {
-	return s.do("InsertKey", func() error { return s.Store.InsertKey(ctx, k) })
-}
-
-func (s watchedStore) UpdateKey(ctx context.Context, region, id string, change func(*service.Key) error) error {
-	return s.do("UpdateKey", func() error { return s.Store.UpdateKey(ctx, region, id, change) })
-}
-
-func (s watchedStore) ChangeRelatedKeys(ctx context.Context, id string,
-	change func([]*service.Key) ([]*service.Key, error)) error {
-	return s.do("ChangeRelatedKeys", func() error { return s.Store.ChangeRelatedKeys(ctx, id, change) })
-}
-
-func (s watchedStore) RemoveKey(ctx context.Context, region, id string) error {
-	return s.do("RemoveKey", func() error { return s.Store.RemoveKey(ctx, region, id) })
-}
-
-func (s watchedStore) InsertAlias(ctx context.Context, a *service.Alias, maxPerKey int) error {
-	return s.do("InsertAlias", func() error { return s.Store.InsertAlias(ctx, a, maxPerKey) })
-}
-
-func (s watchedStore) UpdateAlias(ctx context.Context, a *service.Alias, maxPerKey int) error {
-	return s.do("UpdateAlias", func() error { return s.Store.UpdateAlias(ctx, a, maxPerKey) })
-}
-
-func (s watchedStore) DeleteAlias(ctx context.Context, account, region, name string) error {
-	return s.do("DeleteAlias", func() error { return s.Store.DeleteAlias(ctx, account, region, name) })
-}
-
-func (s watchedStore) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) error {
-	return s.do("InsertGrant", func() error { return s.Store.InsertGrant(ctx, g, maxPerKey) })
-}
-
-func (s watchedStore) DeleteGrant(ctx context.Context, id string) error {
-	return s.do("DeleteGrant", func() error { return s.Store.DeleteGrant(ctx, id) })
-}
-
-func (s watchedStore) InsertKeyStore(ctx context.Context, k *service.KeyStore, most int) error {
-	return s.do("InsertKeyStore", func() error { return s.Store.InsertKeyStore(ctx, k, most) })
-}
-
-func (s watchedStore) UpdateKeyStore(ctx context.Context, id string, change func(*service.KeyStore) error) error {
-	return s.do("UpdateKeyStore", func() error { return s.Store.UpdateKeyStore(ctx, id, change) })
-}
-
-func (s watchedStore) RemoveKeyStore(ctx context.Context, id string) error {
-	return s.do("RemoveKeyStore", func() error { return s.Store.RemoveKeyStore(ctx, id) })
-}
-
-func (s watchedStore) InsertWrappingKey(ctx context.Context, k service.WrappingKey) error {
-	return s.do("InsertWrappingKey", func() error { return s.Store.InsertWrappingKey(ctx, k) })
 }
 
 // search looks for secrets in every file of the log.
@@ -556,46 +489,4 @@ func TestFailsClosed(t *testing.T) {
 		string(opened.Plaintext) != "the plaintext of before" {
 		t.Errorf("afterwards: %v", err)
 	}
-}
-
-// TestPanicsAreRecorded: an operation that panics is answered and recorded as a failure.
-func TestPanicsAreRecorded(t *testing.T) {
-	a := newAudited(t)
-	id, _ := a.newKey(t)
-	e, err := a.one(t, "Encrypt", func() error {
-		panicking := kms.New(a.Client.Options(), func(o *kms.Options) {
-			o.BaseEndpoint = aws.String(panickingServer(t, a))
-		})
-		_, err := panicking.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
-		return err
-	})
-	wantError(t, err, "KMSInternalException", "*")
-	if e.ErrorCode != "KMSInternalException" || e.EventName != "Encrypt" {
-		t.Errorf("%+v", e)
-	}
-}
-
-// panickingServer is a server with the log of another, whose token panics.
-func panickingServer(t *testing.T, a *audited) string {
-	t.Helper()
-	s, err := service.New(service.Config{Audit: a, Store: a.Store, Token: panickingToken{a.Token}, Log: zap.NewNop(),
-		Can: canOf(a.Token, false)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := transport.New(transport.Config{Service: s, Log: zap.NewNop(), Metrics: prometheus.NewRegistry(),
-		Regions: []string{region}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener := httptest.NewServer(h)
-	t.Cleanup(listener.Close)
-	return listener.URL
-}
-
-type panickingToken struct{ service.Token }
-
-// Encrypt panics; Decrypt, which authentication needs, does not.
-func (panickingToken) Encrypt(context.Context, hsm.Key, []byte, []byte) ([]byte, error) {
-	panic("a bug")
 }
