@@ -25,7 +25,7 @@ import (
 const noAudit = "none"
 
 // openAudit opens the audit log, or makes it when create is set.
-func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Log, error) {
+func openAudit(ctx context.Context, c *Config, p *components, create bool) (*audit.Log, error) {
 	keys := auditKeys(p)
 	signers, err := keys.Signers(ctx)
 	if err != nil {
@@ -54,7 +54,7 @@ func auditConfig(c *Config, create bool, signers []audit.Signer, outputs []audit
 		CheckpointEvery: int64(c.Audit.CheckpointEvery), CheckpointWithin: c.Audit.CheckpointWithin, SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin}
 }
 
-func auditKeys(p *parts) service.AuditKeys {
+func auditKeys(p *components) service.AuditKeys {
 	return service.AuditKeys{Store: p.store, Token: p.token, Now: time.Now, Rand: rand.Reader}
 }
 
@@ -118,13 +118,13 @@ func newAuditCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.
 		&cobra.Command{
 			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for a database that is there",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return withAudit(cmd.Context(), c, true, func(*parts, *audit.Log) error { return nil })
+				return withAudit(cmd.Context(), c, true, func(*components, *audit.Log) error { return nil })
 			}),
 		},
 		&cobra.Command{
 			Use: "rotate-key", Args: cobra.NoArgs, Short: "Put a new signing key in force, while no server runs",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return withAudit(cmd.Context(), c, false, func(p *parts, log *audit.Log) error {
+				return withAudit(cmd.Context(), c, false, func(p *components, log *audit.Log) error {
 					next, err := auditKeys(p).Next(cmd.Context())
 					if err != nil {
 						return err
@@ -144,7 +144,7 @@ func newAuditCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.
 
 // printAuditKeys does not open the log, which a server may be writing.
 func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}
@@ -171,11 +171,11 @@ func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
 }
 
 // withAudit opens what signs the log, and the log.
-func withAudit(ctx context.Context, c *Config, create bool, f func(*parts, *audit.Log) error) (err error) {
+func withAudit(ctx context.Context, c *Config, create bool, f func(*components, *audit.Log) error) (err error) {
 	if c.Audit.Dir == noAudit {
 		return errors.New("audit.dir is none: name the folder of the log")
 	}
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}

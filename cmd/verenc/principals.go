@@ -54,7 +54,7 @@ func (m management) command(use, short string, run func(*job) error) *cobra.Comm
 
 // sealing needs the token, too.
 func (m management) sealing(use, short string, run func(*job) error) *cobra.Command {
-	return m.running(use, short, func(ctx context.Context, c *Config) (*parts, error) {
+	return m.running(use, short, func(ctx context.Context, c *Config) (*components, error) {
 		if err := c.Token.check(); err != nil {
 			return nil, err
 		}
@@ -62,7 +62,7 @@ func (m management) sealing(use, short string, run func(*job) error) *cobra.Comm
 	}, run)
 }
 
-func (m management) running(use, short string, open func(context.Context, *Config) (*parts, error), run func(*job) error) *cobra.Command {
+func (m management) running(use, short string, open func(context.Context, *Config) (*components, error), run func(*job) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(len(strings.Fields(use)) - 1), RunE: func(cmd *cobra.Command, args []string) (err error) {
 		c, err := m.config(cmd)
 		if err == nil {
@@ -81,8 +81,8 @@ func (m management) running(use, short string, open func(context.Context, *Confi
 }
 
 // openDatabase opens what commands need that do without the token.
-func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
-	p = &parts{}
+func openDatabase(ctx context.Context, c *Config) (p *components, err error) {
+	p = &components{}
 	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return nil, err
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/verenc/kms/service/store"
 )
 
-// parts are what a command opens, in the order in which they are opened.
-type parts struct {
+// components are what a command opens, in the order in which they are opened.
+type components struct {
 	log     *zap.Logger
 	token   *hsm.Group
 	store   *store.DB
@@ -145,10 +145,10 @@ func openToken(ctx context.Context, first hsm.Config, replicas []string, connect
 	return group, err
 }
 
-// openParts opens the token and the database. With create it creates the database; otherwise there
+// openComponents opens the token and the database. With create it creates the database; otherwise there
 // must be one.
-func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error) {
-	p = &parts{shutdown: c.ShutdownTimeout}
+func openComponents(ctx context.Context, c *Config, create bool) (p *components, err error) {
+	p = &components{shutdown: c.ShutdownTimeout}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -169,8 +169,8 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 }
 
 // open opens everything for a server.
-func open(ctx context.Context, c *Config) (p *parts, err error) {
-	if p, err = openParts(ctx, c, false); err != nil {
+func open(ctx context.Context, c *Config) (p *components, err error) {
+	if p, err = openComponents(ctx, c, false); err != nil {
 		return p, err
 	}
 	defer func() {
@@ -202,7 +202,7 @@ type tokenless struct{ service.Token }
 
 // newService returns the service of a server, or of an operator's command. Only one process writes
 // an audit log, so a command leaves its records in the database.
-func (p *parts) newService(c *Config, by *service.Operator) (err error) {
+func (p *components) newService(c *Config, by *service.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
 		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys,
 		TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
@@ -228,8 +228,8 @@ func operator() *service.Operator {
 
 // openForCommand opens what commands need that change the database, possibly while a server runs.
 // With create it creates the database and the log.
-func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err error) {
-	if p, err = openParts(ctx, c, create); err != nil {
+func openForCommand(ctx context.Context, c *Config, create bool) (p *components, err error) {
+	if p, err = openComponents(ctx, c, create); err != nil {
 		return p, err
 	}
 	if err = p.newService(c, operator()); err == nil && create && c.Audit.Dir != noAudit {
@@ -245,7 +245,7 @@ func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err 
 }
 
 // selfTest returns what the token can do. It refuses a token that cannot do what everything needs.
-func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, error) {
+func selfTest(ctx context.Context, c *Config, p *components) (service.Capabilities, error) {
 	checks := p.token.SelfTest(ctx)
 	var failures []string
 	for _, check := range checks {
@@ -272,7 +272,7 @@ func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, e
 	return can, nil
 }
 
-func (p *parts) close() error {
+func (p *components) close() error {
 	var errs []error
 	if p.service != nil {
 		errs = append(errs, p.service.Close())
