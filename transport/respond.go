@@ -24,8 +24,8 @@ type problem struct {
 	cause   error // for the log
 }
 
-// faults are the exceptions whose status is not 400 (API Reference, "Errors" and "Common Errors").
-var faults = map[apierror.Code]int{
+// serverErrors are the exceptions whose status is not 400 (API Reference, "Errors" and "Common Errors").
+var serverErrors = map[apierror.Code]int{
 	apierror.DependencyTimeout: http.StatusServiceUnavailable,
 	apierror.Internal:          http.StatusInternalServerError,
 	apierror.KeyUnavailable:    http.StatusInternalServerError,
@@ -66,7 +66,7 @@ func problemOf(err error) *problem {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &typed):
-		status := faults[typed.Code]
+		status := serverErrors[typed.Code]
 		if status == 0 {
 			status = http.StatusBadRequest
 		}

@@ -115,7 +115,7 @@ func (c *compiler) operator(name string) (condition, *operator, error) {
 	base, cond.ifExists = strings.CutSuffix(base, "ifexists")
 	op, ok := operators[base]
 	if !ok {
-		return cond, nil, malformed("Condition: the operator %s is not known.", shown(name))
+		return cond, nil, malformed("Condition: the operator %s is not known.", printable(name))
 	}
 	cond.negated = op.negated
 	return cond, &op, nil

@@ -47,7 +47,7 @@ func Explain(p *Policies, r *Request) (Decision, []Step) {
 	return e.decide(), steps
 }
 
-func reason(s *statement, reach reach, miss miss, c *condition) string {
+func reason(s *statement, reach reach, miss mismatch, c *condition) string {
 	switch miss {
 	case missAction:
 		return "does not have the action"

@@ -92,7 +92,7 @@ func readMembers(d *json.Decoder, depth int, n *node) error {
 		}
 		name, _ := token.(string)
 		if seen[name] {
-			return malformed("The policy has the element %s twice in one object.", shown(name))
+			return malformed("The policy has the element %s twice in one object.", printable(name))
 		}
 		seen[name] = true
 		value, err := readNode(d, depth+1)
@@ -104,9 +104,9 @@ func readMembers(d *json.Decoder, depth int, n *node) error {
 	return nil
 }
 
-// shown returns a name from the policy in the form in which an error may repeat it, without what is
+// printable returns a name from the policy in the form in which an error may repeat it, without what is
 // long or unprintable.
-func shown(name string) string {
+func printable(name string) string {
 	if len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' || r == '"' }) {
 		return "with an unusual name"
 	}
@@ -122,7 +122,7 @@ func (n *node) object(what string, names ...string) (map[string]*node, error) {
 	for i := range n.members {
 		m := &n.members[i]
 		if !slices.Contains(names, m.name) {
-			return nil, malformed("%s must not have the element %s.", what, shown(m.name))
+			return nil, malformed("%s must not have the element %s.", what, printable(m.name))
 		}
 		members[m.name] = &m.value
 	}

@@ -175,14 +175,14 @@ func (p *principals) match(caller *Principal, allow bool) reach {
 	switch {
 	case !p.not:
 		return named
-	case allow && named != reachNone, !allow && named == reachCaller && p.namesWholly(caller):
+	case allow && named != reachNone, !allow && named == reachCaller && p.namesIssuerToo(caller):
 		return reachNone
 	}
 	return reachCaller
 }
 
-// namesWholly reports whether, besides the caller, its account and its issuer are named too.
-func (p *principals) namesWholly(caller *Principal) bool {
+// namesIssuerToo reports whether, besides the caller, its account and its issuer are named too.
+func (p *principals) namesIssuerToo(caller *Principal) bool {
 	if p.everyone || caller.Type == AWSService {
 		return true
 	}

@@ -40,7 +40,7 @@ type evaluation struct {
 	unresolved bool
 
 	members    [families][]pair // of the families, once requested
-	looked     []looked         // keys that Lookup was called for
+	looked     []lookupResult   // keys that Lookup was called for
 	keySpace   [1]*Document
 	valueSpace [8]string
 }
@@ -168,12 +168,12 @@ func (e *evaluation) lookUp(name string) []string {
 	if e.Lookup != nil {
 		values = e.Lookup(nil, name)
 	}
-	e.looked = append(e.looked, looked{name, values})
+	e.looked = append(e.looked, lookupResult{name, values})
 	return values
 }
 
-// looked is a condition key with the values that Lookup gave.
-type looked struct {
+// lookupResult is a condition key with the values that Lookup gave.
+type lookupResult struct {
 	name   string
 	values []string
 }

@@ -160,11 +160,11 @@ func (c *compiler) resources(name string, n *node) ([]template, error) {
 	return templates, nil
 }
 
-// miss is the reason why a statement does not apply.
-type miss int
+// mismatch is the reason why a statement does not apply.
+type mismatch int
 
 const (
-	missNothing miss = iota // it applies
+	missNothing mismatch = iota // it applies
 	missAction
 	missPrincipal
 	missResource
@@ -173,7 +173,7 @@ const (
 )
 
 // match returns how closely the statement applies to the caller and, if it does not apply, why.
-func (s *statement) match(e *evaluation) (reach, miss, *condition) {
+func (s *statement) match(e *evaluation) (reach, mismatch, *condition) {
 	if s.matchAction(e) == s.notActions {
 		return reachNone, missAction, nil
 	}

@@ -94,10 +94,10 @@ var lying = func() map[string]map[string]bool {
 
 // WhenAsked restricts a lie to calls that ask only for a length or a count, with NULL as the
 // buffer. A lie without it and WhenFilled applies to all calls.
-func WhenAsked() Option { return func(w *what) { w.when = 1 } }
+func WhenAsked() Option { return func(w *selection) { w.when = 1 } }
 
 // WhenFilled restricts a lie to calls that give a buffer.
-func WhenFilled() Option { return func(w *what) { w.when = 2 } }
+func WhenFilled() Option { return func(w *selection) { w.when = 2 } }
 
 // Lie makes a function that succeeds report value instead of the true one, until Honest. A new lie
 // about the same field replaces the old one; Times, Skip, Chance and Of have the same meaning as

@@ -10,9 +10,9 @@ import (
 
 // An Option says which calls Fail and Hang apply to. Without any, they apply to every call from now
 // on, before it happens.
-type Option func(*what)
+type Option func(*selection)
 
-type what struct {
+type selection struct {
 	after  bool
 	times  int64
 	skip   int64
@@ -22,23 +22,23 @@ type what struct {
 }
 
 // Times restricts to the next n calls.
-func Times(n int) Option { return func(w *what) { w.times = int64(n) } }
+func Times(n int) Option { return func(w *selection) { w.times = int64(n) } }
 
 // Skip lets the first n calls pass.
-func Skip(n int) Option { return func(w *what) { w.skip = int64(n) } }
+func Skip(n int) Option { return func(w *selection) { w.skip = int64(n) } }
 
 // Chance restricts to a random part of the calls, out of a million; see SetSeed. Skip and Times
 // count only these.
-func Chance(perMillion int) Option { return func(w *what) { w.chance = uint64(perMillion) } }
+func Chance(perMillion int) Option { return func(w *selection) { w.chance = uint64(perMillion) } }
 
 // Of restricts to calls with this mechanism (a CKM_ constant), for a function that takes one; for a
 // lie about attributes, to this attribute (a CKA_ constant). Other calls and attributes are not
 // affected, and Skip and Times do not count them.
-func Of(number uint) Option { return func(w *what) { w.of = uint64(number) + 1 } }
+func Of(number uint) Option { return func(w *selection) { w.of = uint64(number) + 1 } }
 
 // AfterCall applies after the call has happened in the token. A failing call must have succeeded
 // there, and its answer is lost. A hanging call has done its work.
-func AfterCall() Option { return func(w *what) { w.after = true } }
+func AfterCall() Option { return func(w *selection) { w.after = true } }
 
 func (r *rule) set(rv uint, options []Option) {
 	w := decide(options)
@@ -50,8 +50,8 @@ func (r *rule) set(rv uint, options []Option) {
 	r.left.Store(w.times)
 }
 
-func decide(options []Option) what {
-	w := what{times: -1}
+func decide(options []Option) selection {
+	w := selection{times: -1}
 	for _, o := range options {
 		o(&w)
 	}

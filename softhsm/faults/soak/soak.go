@@ -168,7 +168,7 @@ func (s *soak) load(ctx context.Context) {
 	breaker.Go(func() {
 		r := rand.New(rand.NewPCG(s.cfg.seed, 1<<32))
 		for ctx.Err() == nil {
-			s.hurt(ctx, r)
+			s.causeFault(ctx, r)
 		}
 	})
 	callers.Wait()

@@ -24,8 +24,8 @@ var (
 		pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED}
 )
 
-// hurt causes one fault, and then leaves the token alone for a while.
-func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
+// causeFault causes one fault, and then leaves the token alone for a while.
+func (s *soak) causeFault(ctx context.Context, r *rand.Rand) {
 	function, m := functions[r.IntN(len(functions))], s.module
 	switch n := r.IntN(20); {
 	case n < 8:
