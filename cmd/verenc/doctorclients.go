@@ -7,6 +7,6 @@ func (e *examination) examineClients(c *Config) {
 		return
 	}
 	e.findings = append(e.findings, finding{mark: markNote, check: "clients",
-		result: "arn_format verenc is for clients that take ARNs as they are: the AWS CLI and SDKs, boto3, the Vault seal",
-		advice: "set arn_format: aws for SOPS, cosign, Terraform, the AWS Encryption SDKs and whatever takes ARNs apart"})
+		result: "arn_format verenc is for clients that do not parse ARNs: the AWS CLI and SDKs, boto3, the Vault seal",
+		advice: "set arn_format: aws for SOPS, cosign, Terraform, the AWS Encryption SDKs and other clients that parse ARNs"})
 }

@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 	initialise.Flags().StringVar(&o.credentials, "credentials", "",
 		"write the access key to this file, in the form of an AWS credentials file, instead of standard output")
 	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false,
-		"use the database that is there, and make one more access key of the account's root principal")
+		"use the existing database, and create another access key for the account's root user")
 	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error {
 		return runInit(cmd.Context(), c, o, cmd.OutOrStdout())
 	})

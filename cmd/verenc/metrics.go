@@ -20,7 +20,7 @@ func addHiddenDataKeys(r *prometheus.Registry, can service.Capabilities) {
 			value = 1
 		}
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_token_hides_data_keys",
-			Help:        "1 when data keys of this size of GenerateDataKeyWithoutPlaintext are in no memory but the token's.",
+			Help:        "1 if data keys of GenerateDataKeyWithoutPlaintext of this size are in no memory but the token's.",
 			ConstLabels: prometheus.Labels{"bytes": strconv.Itoa(size)}}, func() float64 { return value }))
 	}
 }
@@ -74,15 +74,15 @@ func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *promethe
 	add("verenc_token_connections_total", "Connections made to the token.", true, func(s hsm.Stats) float64 {
 		return float64(s.Connections)
 	})
-	add("verenc_token_reinitializations_total", "Times that the PKCS#11 module was initialised anew.", true,
+	add("verenc_token_reinitializations_total", "Times that the PKCS#11 module was initialised again.", true,
 		func(s hsm.Stats) float64 { return float64(s.Reinitializations) })
 	add("verenc_token_objects", "Token objects with a CKA_ID like the service's.", false, func(s hsm.Stats) float64 {
 		return float64(s.Objects)
 	})
 	add("verenc_token_free_memory_bytes",
-		"Room for private objects that the token says it has; 0 when it does not say.", false,
+		"Free memory for private objects as the token reports it; 0 if it does not.", false,
 		func(s hsm.Stats) float64 { return float64(s.FreeMemory) })
-	add("verenc_token_memory_bytes", "All of that room; 0 when the token does not say.", false,
+	add("verenc_token_memory_bytes", "Total memory for private objects as the token reports it; 0 if it does not.", false,
 		func(s hsm.Stats) float64 { return float64(s.TotalMemory) })
 	if log != nil {
 		addAudit(r, log)
@@ -101,7 +101,7 @@ func addAudit(r *prometheus.Registry, log *audit.Log) {
 	counter("verenc_audit_syncs_total", "Writes of the audit log to the disk since the start.",
 		func(s audit.Stats) int64 { return s.Syncs })
 	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_unsealed_records",
-		Help: "Records behind the last signed checkpoint."},
+		Help: "Records after the last signed checkpoint."},
 		func() float64 { s := log.Stats(); return float64(s.Records - s.Sealed) }))
 	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_failing",
 		Help: "1 while the audit log takes no records."},
@@ -115,7 +115,7 @@ func addAudit(r *prometheus.Registry, log *audit.Log) {
 		labels := prometheus.Labels{"output": o.Name}
 		r.MustRegister(prometheus.NewCounterFunc(
 			prometheus.CounterOpts{Name: "verenc_audit_dropped_total",
-				Help: "Records that an output which is not required did not get.", ConstLabels: labels},
+				Help: "Records that an output which is not required has missed.", ConstLabels: labels},
 			func() float64 { return float64(log.Stats().Outputs[i].Dropped) }))
 	}
 }
