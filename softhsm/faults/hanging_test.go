@@ -47,11 +47,9 @@ func TestOpenHasADeadline(t *testing.T) {
 func TestSupervisorOutlivesAHungCall(t *testing.T) {
 	for _, function := range []string{"C_CloseSession", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login",
 		"C_FindObjects"} {
-		changes, tell := telling()
-		token, m := connect(t, tell, func(c *hsm.Config) {
+		token, m, changes := observed(t, func(c *hsm.Config) {
 			c.ConnectTimeout, c.GenerateTimeout = slowTimeout, 2*slowTimeout
 		})
-		next(t, changes, false)
 		p := newPair(t, token)
 		known(t, token)
 		if function == "C_CloseSession" {
@@ -85,11 +83,9 @@ func TestSupervisorOutlivesAHungCall(t *testing.T) {
 // TestHungSearch uses more unknown keys than calls may be stuck, while a search for the objects
 // hangs.
 func TestHungSearch(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell, func(c *hsm.Config) {
+	token, m, changes := observed(t, func(c *hsm.Config) {
 		c.CallTimeout, c.MaxStuck, c.Sessions = slowTimeout, 4, 4
 	})
-	next(t, changes, false)
 	known(t, token)
 	lose(t, token, m, changes)
 	m.Hang("C_FindObjects", faults.Times(1))
@@ -148,9 +144,7 @@ func TestCircuit(t *testing.T) {
 
 // TestPINThatHangs: logins hang, each of which may turn out to be a refusal.
 func TestPINThatHangs(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout = slowTimeout })
-	next(t, changes, false)
+	token, m, changes := observed(t, func(c *hsm.Config) { c.ConnectTimeout = slowTimeout })
 	known(t, token)
 	lose(t, token, m, changes)
 	m.ResetCounts()

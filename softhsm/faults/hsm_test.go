@@ -175,9 +175,7 @@ func TestWrappedSecretCrossesNoCall(t *testing.T) {
 }
 
 func TestUnplugThroughHSM(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	box := encrypted(t, token, p)
 	m.Unplug()
@@ -232,9 +230,7 @@ func TestManyAtOnce(t *testing.T) {
 // hsm to connect again when that tells of a loss, to work again, and to leave nothing behind. A
 // decryption is repeated by hsm itself, once.
 func TestHSMSurvivesEachFailure(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	box := encrypted(t, token, p)
 	wrapped, err := token.GenerateWrapped(t.Context(), p, 32, nil)

@@ -27,6 +27,15 @@ func telling() (chan error, func(*hsm.Config)) {
 	return changes, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } }
 }
 
+// observed is connect with the changes of the connection, of which it has waited for the first.
+func observed(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Module, <-chan error) {
+	t.Helper()
+	changes, tell := telling()
+	token, m := connect(t, append([]func(*hsm.Config){tell}, change...)...)
+	next(t, changes, false)
+	return token, m, changes
+}
+
 // next waits for a loss, or for a connection.
 func next(t *testing.T, changes <-chan error, lost bool) error {
 	t.Helper()
@@ -57,9 +66,7 @@ func known(t *testing.T, token *hsm.Token) {
 
 // TestIndexOfALoggedOutToken logs out while the objects are searched, which finds nothing and is no error.
 func TestIndexOfALoggedOutToken(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	m.Hang("C_FindObjectsInit")
 	lose(t, token, m, changes)
@@ -90,9 +97,7 @@ func TestIndexThatFails(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_REMOVED} {
 		for _, function := range []string{"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
 			"C_GetSessionInfo"} {
-			changes, tell := telling()
-			token, m := connect(t, tell)
-			next(t, changes, false)
+			token, m, changes := observed(t)
 			p := newPair(t, token)
 			known(t, token)
 			m.Fail(function, rv, faults.Times(1))
@@ -156,9 +161,7 @@ func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 // TestStragglerClosesItsSession: a call returns after the login was lost, when its session still
 // exists.
 func TestStragglerClosesItsSession(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	known(t, token)
 	m.Hang("C_GenerateRandom", faults.AfterCall())
 	done := make(chan error)
@@ -184,9 +187,7 @@ func TestStragglerClosesItsSession(t *testing.T) {
 // TestRefusedPIN: a PIN that the token refuses when it is connected again is not tried once more.
 func TestRefusedPIN(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED} {
-		changes, tell := telling()
-		token, m := connect(t, tell)
-		next(t, changes, false)
+		token, m, changes := observed(t)
 		known(t, token)
 		m.ResetCounts()
 		m.Fail("C_Login", rv)
@@ -211,9 +212,7 @@ func TestRefusedPIN(t *testing.T) {
 // TestIdleSessionsEnd: when the token closes an idle session, no caller notices, and the connection
 // stays.
 func TestIdleSessionsEnd(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	prove(t, token, p)
 	box := encrypted(t, token, p)
@@ -365,9 +364,7 @@ func TestKindsOfErrors(t *testing.T) {
 
 // TestUnplugUnderLoad unplugs the token again and again. Callers see that it is not available and nothing else.
 func TestUnplugUnderLoad(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -401,9 +398,7 @@ func TestUnplugUnderLoad(t *testing.T) {
 // TestDeviceErrorsInARow: a token whose login session works, but nothing else, counts as lost after
 // several errors without a success.
 func TestDeviceErrorsInARow(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	m.Fail("C_EncryptInit", pkcs11.CKR_DEVICE_ERROR)
 	lost := false
