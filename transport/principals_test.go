@@ -13,7 +13,7 @@ import (
 
 const otherAccount = "444455556666"
 
-// person is a principal with an access key.
+// person is a principal and its access key.
 type person struct {
 	*kms.Client
 	ARN    string
@@ -32,7 +32,9 @@ func (s *server) principal(t testing.TB, account, name string, d iam.PrincipalDe
 	t.Helper()
 	d.Name, d.UniqueID = name, "AIDA"+strings.ToUpper(name)
 	arn := iamARN(account, "user/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(),
+		&iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: s.Now(),
+			PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	old, err := s.Store.AccessKeys(t.Context(), arn)
@@ -59,7 +61,8 @@ func (s *server) signing(t testing.TB, account, arn string) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &person{ARN: arn, Secret: aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}}
+	p := &person{ARN: arn, Secret: aws.Credentials{AccessKeyID: c.AccessKeyID,
+		SecretAccessKey: string(c.SecretAccessKey)}}
 	p.Client = s.client(p.Secret, region)
 	return p
 }
@@ -69,7 +72,9 @@ func (s *server) role(t testing.TB, account, name string, d iam.PrincipalDetails
 	t.Helper()
 	d.Name, d.UniqueID = name, "AROA"+strings.ToUpper(name)
 	arn := iamARN(account, "role/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &iam.Principal{ARN: arn, Account: account, Kind: iam.KindRole, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(),
+		&iam.Principal{ARN: arn, Account: account, Kind: iam.KindRole, CreatedAt: s.Now(),
+			PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	return arn
@@ -117,12 +122,13 @@ func identityPolicy(actions ...string) string {
 // principals is a Principal element.
 func principals(arns ...string) any { return map[string]any{"AWS": arns} }
 
-// keyPolicy is a key policy that leaves the root user all it may, besides the statements.
+// keyPolicy returns a key policy with these statements that also allows the root user everything.
 func keyPolicy(statements ...statement) string {
 	for i := range statements {
 		statements[i].Resource = "*"
 	}
-	return document(append(statements, statement{Sid: "root", Principal: principals(iamARN(account, "root")), Resource: "*"})...)
+	return document(append(statements, statement{Sid: "root", Principal: principals(iamARN(account, "root")),
+		Resource: "*"})...)
 }
 
 // keyWith makes a key with a policy, and returns its ARN.

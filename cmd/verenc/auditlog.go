@@ -26,7 +26,7 @@ import (
 const noAudit = "none"
 
 // openAudit opens the audit log, or makes it when create is set.
-func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Log, error) {
+func openAudit(ctx context.Context, c *Config, p *components, create bool) (*audit.Log, error) {
 	keys := auditKeys(p)
 	signers, err := keys.Signers(ctx)
 	if err != nil {
@@ -59,7 +59,7 @@ func auditConfig(c *Config, create bool, signers []audit.Signer, outputs []audit
 	}
 }
 
-func auditKeys(p *parts) evidence.AuditKeys {
+func auditKeys(p *components) evidence.AuditKeys {
 	return evidence.AuditKeys{Store: p.store, Token: p.token, Now: time.Now, Rand: rand.Reader}
 }
 
@@ -124,13 +124,13 @@ func newAuditCommand(with withConfig) *cobra.Command {
 		&cobra.Command{
 			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for a database that is there",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return withAudit(cmd.Context(), c, true, func(*parts, *audit.Log) error { return nil })
+				return withAudit(cmd.Context(), c, true, func(*components, *audit.Log) error { return nil })
 			}),
 		},
 		&cobra.Command{
 			Use: "rotate-key", Args: cobra.NoArgs, Short: "Put a new signing key in force, while no server runs",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return withAudit(cmd.Context(), c, false, func(p *parts, log *audit.Log) error {
+				return withAudit(cmd.Context(), c, false, func(p *components, log *audit.Log) error {
 					next, err := auditKeys(p).Next(cmd.Context())
 					if err != nil {
 						return err
@@ -152,7 +152,7 @@ func newAuditCommand(with withConfig) *cobra.Command {
 
 // printAuditKeys prints the log's public keys. It does not open the log, which a server may be writing.
 func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}
@@ -178,12 +178,12 @@ func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
 	return nil
 }
 
-// withAudit runs f with the log, and with the token that signs it.
-func withAudit(ctx context.Context, c *Config, create bool, f func(*parts, *audit.Log) error) (err error) {
+// withAudit opens what signs the log, and the log.
+func withAudit(ctx context.Context, c *Config, create bool, f func(*components, *audit.Log) error) (err error) {
 	if c.Audit.Dir == noAudit {
 		return errors.New("audit.dir is none: name the folder of the log")
 	}
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func recorded(ctx context.Context, c *Config, name, file string, do func(*store.
 // reconcileReport prints keys without objects and objects without keys. It fails when there are keys
 // that can't be used.
 func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) {
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}

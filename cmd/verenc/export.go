@@ -123,7 +123,7 @@ func put(mapping *yaml.Node, name string, value *yaml.Node) {
 	mapping.Content = append(mapping.Content, textNode(name), value)
 }
 
-// within is the mapping of that name, which is last in its own; it is made if it is not there.
+// within returns the last member of a mapping if it has this name; otherwise it adds a member.
 func within(mapping *yaml.Node, name string) *yaml.Node {
 	if n := len(mapping.Content); n > 0 && mapping.Content[n-2].Value == name {
 		return mapping.Content[n-1]
@@ -133,7 +133,8 @@ func within(mapping *yaml.Node, name string) *yaml.Node {
 	return inner
 }
 
-// textNode is a string. One that would span lines, or has what can't be seen, is in double quotes with escapes.
+// textNode returns a string node. A string that would span lines, or contains invisible characters,
+// is in double quotes with escapes.
 func textNode(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -142,7 +143,7 @@ func textNode(s string) *yaml.Node {
 	return n
 }
 
-// putPolicy puts a policy's JSON as YAML; an empty text is no policy.
+// putPolicy adds a policy's JSON as YAML. An empty text is no policy.
 func putPolicy(mapping *yaml.Node, name, text string) error {
 	if text == "" {
 		return nil
@@ -156,7 +157,7 @@ func putPolicy(mapping *yaml.Node, name, text string) error {
 	return err
 }
 
-// yamlOf reads the next JSON value, with members in their order.
+// yamlOf reads the next JSON value and keeps the order of members.
 func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 	token, err := d.Token()
 	if err != nil {
@@ -169,7 +170,7 @@ func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 			n.Kind = yaml.MappingNode
 		}
 		for d.More() {
-			item, err := yamlOf(d) // of an object: a name, then a value
+			item, err := yamlOf(d) // in an object: a name, then a value
 			if err != nil {
 				return nil, err
 			}
@@ -182,7 +183,7 @@ func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: t.String()}, nil
 	}
-	return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(token)}, nil // true or false; no policy has null
+	return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(token)}, nil // true or false; no policy contains null
 }
 
 func writeYAML(out io.Writer, root *yaml.Node) error {

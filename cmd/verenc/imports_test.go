@@ -9,8 +9,7 @@ import (
 
 const module = "github.com/verenc/kms/"
 
-// TestImportsHaveOneDirection holds the layers to what each package may import, directly, in code that is not a
-// test.
+// TestImportsHaveOneDirection checks what each package imports directly, outside its tests.
 func TestImportsHaveOneDirection(t *testing.T) {
 	outsideHSM := []string{module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap"}
 	forbidden := map[string][]string{
@@ -63,10 +62,13 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"service/apierror": nil,
 		"service/arn":      nil,
 	}
-	// crypto11 finalises the module under its whole process and panics on errors of a token: it is the witness's, which runs in a
-	// process of its own, and only the program starts that.
-	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness", module + "hsm/witness": "cmd/verenc"}
-	out, err := exec.Command("go", "list", "-deps", "-f", `{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`, "../../...").CombinedOutput()
+	// crypto11 finalises the module of its whole process and panics on errors of a token. Only the
+	// witness uses it, in a process of its own, and only the program starts that.
+	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness",
+		module + "hsm/witness": "cmd/verenc"}
+	out, err := exec.Command("go", "list", "-deps", "-f",
+		`{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`,
+		"../../...").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
 	}

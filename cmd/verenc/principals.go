@@ -56,7 +56,7 @@ func (m principalCommands) command(use, short string, run func(*job) error) *cob
 
 // tokenCommand makes a command that needs the token, too.
 func (m principalCommands) tokenCommand(use, short string, run func(*job) error) *cobra.Command {
-	return m.commandWith(use, short, func(ctx context.Context, c *Config) (*parts, error) {
+	return m.commandWith(use, short, func(ctx context.Context, c *Config) (*components, error) {
 		if err := c.Token.check(); err != nil {
 			return nil, err
 		}
@@ -64,7 +64,7 @@ func (m principalCommands) tokenCommand(use, short string, run func(*job) error)
 	}, run)
 }
 
-func (m principalCommands) commandWith(use, short string, open func(context.Context, *Config) (*parts, error),
+func (m principalCommands) commandWith(use, short string, open func(context.Context, *Config) (*components, error),
 	run func(*job) error) *cobra.Command {
 	arguments := len(strings.Fields(use)) - 1
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(arguments)}
@@ -88,8 +88,8 @@ func (m principalCommands) commandWith(use, short string, open func(context.Cont
 }
 
 // openDatabase opens what a command needs that does not use the token.
-func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
-	p = &parts{}
+func openDatabase(ctx context.Context, c *Config) (p *components, err error) {
+	p = &components{}
 	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return nil, err
 	}

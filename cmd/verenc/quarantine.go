@@ -38,7 +38,7 @@ func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) 
 	if c.Audit.Dir == noAudit {
 		return errors.New("audit.dir is none: name the folder of the log")
 	}
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}

@@ -168,6 +168,6 @@ func reportText(out io.Writer, r *evidence.Report) error {
 }
 
 // examiner describes the keys of the service.
-func (p *parts) examiner(c *Config) *evidence.Examiner {
+func (p *components) examiner(c *Config) *evidence.Examiner {
 	return &evidence.Examiner{Service: p.service, Store: p.store, ARNFormat: arn.Format(c.ARNFormat), Now: time.Now}
 }

@@ -12,22 +12,27 @@ import (
 
 // What may fail, and how.
 var (
-	functions = []string{"C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_CloseSession", "C_GetSessionInfo", "C_Login", "C_FindObjectsInit",
-		"C_FindObjects", "C_GetAttributeValue", "C_GenerateRandom", "C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_SignInit",
+	functions = []string{"C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_CloseSession", "C_GetSessionInfo",
+		"C_Login", "C_FindObjectsInit",
+		"C_FindObjects", "C_GetAttributeValue", "C_GenerateRandom", "C_EncryptInit", "C_Encrypt", "C_DecryptInit",
+		"C_Decrypt", "C_SignInit",
 		"C_Sign", "C_GenerateKey", "C_WrapKey", "C_UnwrapKey", "C_DestroyObject"}
-	codes = []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED,
-		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+	codes = []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DEVICE_ERROR,
+		pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED,
+		pkcs11.CKR_USER_NOT_LOGGED_IN,
 		pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED}
 )
 
-// hurt does one thing to the token and lets it be for a while.
-func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
+// causeFault causes one fault, and then leaves the token alone for a while.
+func (s *soak) causeFault(ctx context.Context, r *rand.Rand) {
 	function, m := functions[r.IntN(len(functions))], s.module
 	switch n := r.IntN(20); {
 	case n < 8:
 		s.report.fault("call fails")
 		options := []faults.Option{faults.Times(1 + r.IntN(3)), faults.Skip(r.IntN(20))}
-		// A session that was opened and not told of, or not closed though asked for, is the token's leak and not ours.
+		// A session that was opened without an answer, or not closed as requested, is the token's
+		// leak and not ours.
 		if function == "C_CloseSession" || function != "C_OpenSession" && r.IntN(2) == 0 {
 			options = append(options, faults.AfterCall())
 		}
@@ -35,7 +40,8 @@ func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
 	case n < 11:
 		s.report.fault("calls hang")
 		options := []faults.Option{faults.Times(1 + r.IntN(12))}
-		if s.cfg.reuse || r.IntN(2) == 0 { // or a call could meet new handles of the same number: the module's own fault
+		// or a call could meet new handles of the same number, which is the module's fault
+		if s.cfg.reuse || r.IntN(2) == 0 {
 			options = append(options, faults.AfterCall())
 		}
 		m.Hang(function, options...)
@@ -70,7 +76,8 @@ func (s *soak) hurt(ctx context.Context, r *rand.Rand) {
 	wait(ctx, r, 300*time.Millisecond)
 }
 
-// unplug takes the token away for a while, and measures how long it takes to be of use again.
+// unplug takes the token away for a while, and measures how long it takes until the token is usable
+// again.
 func (s *soak) unplug(ctx context.Context, r *rand.Rand) {
 	m := s.module
 	m.Clear()

@@ -10,12 +10,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// TestRotationStatusOfEveryKind: keys that can't rotate are said not to (AWS page "Key type reference").
+// TestRotationStatusOfEveryKind: for keys that cannot rotate, the status is false (AWS page "Key
+// type reference").
 func TestRotationStatusOfEveryKind(t *testing.T) {
 	f := newFixture(t)
-	for _, id := range []string{f.rsa, f.signing, f.mac, f.agreeing, f.encapsulating, f.external, f.waiting, f.symmetric} {
+	for _, id := range []string{f.rsa, f.signing, f.mac, f.agreeing, f.encapsulating, f.external, f.waiting,
+		f.symmetric} {
 		out := ok(f.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: &id}))(t)
-		if out.KeyRotationEnabled || out.RotationPeriodInDays != nil || out.NextRotationDate != nil || !strings.HasSuffix(*out.KeyId, id) {
+		if out.KeyRotationEnabled || out.RotationPeriodInDays != nil || out.NextRotationDate != nil ||
+			!strings.HasSuffix(*out.KeyId, id) {
 			t.Errorf("%+v", out)
 		}
 	}
@@ -27,14 +30,19 @@ func TestUpdateAliasKinds(t *testing.T) {
 	keys := map[string]*types.KeyMetadata{}
 	for name, in := range map[string]kms.CreateKeyInput{
 		"symmetric": {}, "symmetric 2": {},
-		"RSA signing": {KeySpec: "RSA_2048", KeyUsage: "SIGN_VERIFY"}, "P-256 signing": {KeySpec: "ECC_NIST_P256", KeyUsage: "SIGN_VERIFY"},
-		"RSA encrypting": {KeySpec: "RSA_2048", KeyUsage: "ENCRYPT_DECRYPT"}, "P-256 agreeing": {KeySpec: "ECC_NIST_P256", KeyUsage: "KEY_AGREEMENT"},
-		"HMAC 256": {KeySpec: "HMAC_256", KeyUsage: "GENERATE_VERIFY_MAC"}, "HMAC 512": {KeySpec: "HMAC_512", KeyUsage: "GENERATE_VERIFY_MAC"},
-		"ML-KEM 512": {KeySpec: "ML_KEM_512", KeyUsage: "ENCAPSULATE_DECAPSULATE"}, "ML-KEM 768": {KeySpec: "ML_KEM_768", KeyUsage: "ENCAPSULATE_DECAPSULATE"},
+		"RSA signing":    {KeySpec: "RSA_2048", KeyUsage: "SIGN_VERIFY"},
+		"P-256 signing":  {KeySpec: "ECC_NIST_P256", KeyUsage: "SIGN_VERIFY"},
+		"RSA encrypting": {KeySpec: "RSA_2048", KeyUsage: "ENCRYPT_DECRYPT"},
+		"P-256 agreeing": {KeySpec: "ECC_NIST_P256", KeyUsage: "KEY_AGREEMENT"},
+		"HMAC 256":       {KeySpec: "HMAC_256", KeyUsage: "GENERATE_VERIFY_MAC"},
+		"HMAC 512":       {KeySpec: "HMAC_512", KeyUsage: "GENERATE_VERIFY_MAC"},
+		"ML-KEM 512":     {KeySpec: "ML_KEM_512", KeyUsage: "ENCAPSULATE_DECAPSULATE"},
+		"ML-KEM 768":     {KeySpec: "ML_KEM_768", KeyUsage: "ENCAPSULATE_DECAPSULATE"},
 	} {
 		keys[name] = s.makeKey(t, in)
 	}
-	may := map[[2]string]bool{{"symmetric", "symmetric 2"}: true, {"RSA signing", "P-256 signing"}: true, {"HMAC 256", "HMAC 512"}: true, {"ML-KEM 512", "ML-KEM 768"}: true}
+	may := map[[2]string]bool{{"symmetric", "symmetric 2"}: true, {"RSA signing", "P-256 signing"}: true,
+		{"HMAC 256", "HMAC 512"}: true, {"ML-KEM 512", "ML-KEM 768"}: true}
 	name := aws.String("alias/a")
 	for from := range keys {
 		for to := range keys {
@@ -56,12 +64,15 @@ func TestUpdateAliasKinds(t *testing.T) {
 func TestReplicaIsBeingMade(t *testing.T) {
 	s := newServer(t, options{})
 	client, h := s.listen()
-	for _, in := range []kms.CreateKeyInput{{MultiRegion: aws.Bool(true)}, {MultiRegion: aws.Bool(true), Origin: types.OriginTypeExternal}} {
+	for _, in := range []kms.CreateKeyInput{{MultiRegion: aws.Bool(true)},
+		{MultiRegion: aws.Bool(true), Origin: types.OriginTypeExternal}} {
 		made := s.makeKey(t, in)
 		if in.Origin != "" {
-			ok(s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(32))))(t)
+			ok(s.ImportKeyMaterial(t.Context(),
+				s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(32))))(t)
 		}
-		ok(client.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: made.KeyId, ReplicaRegion: aws.String(otherRegion)}))(t)
+		ok(client.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: made.KeyId,
+			ReplicaRegion: aws.String(otherRegion)}))(t)
 		var answer struct {
 			ReplicaKeyMetadata struct {
 				KeyState string
@@ -69,11 +80,14 @@ func TestReplicaIsBeingMade(t *testing.T) {
 			}
 			ReplicaTags json.RawMessage
 		}
-		if err := json.Unmarshal([]byte(h.body), &answer); err != nil || answer.ReplicaKeyMetadata.KeyState != "Creating" ||
-			answer.ReplicaKeyMetadata.Enabled == nil || *answer.ReplicaKeyMetadata.Enabled || answer.ReplicaTags != nil {
+		if err := json.Unmarshal([]byte(h.body), &answer); err != nil ||
+			answer.ReplicaKeyMetadata.KeyState != "Creating" ||
+			answer.ReplicaKeyMetadata.Enabled == nil || *answer.ReplicaKeyMetadata.Enabled ||
+			answer.ReplicaTags != nil {
 			t.Errorf("%v: %s", err, h.body)
 		}
-		if after := describe(t, s.client(s.Secret, otherRegion), made.KeyId); after.Enabled != (in.Origin == "") || after.KeyState == "Creating" {
+		if after := describe(t, s.client(s.Secret, otherRegion), made.KeyId); after.Enabled != (in.Origin == "") ||
+			after.KeyState == "Creating" {
 			t.Errorf("%+v", after)
 		}
 	}
@@ -96,16 +110,26 @@ func TestRecordedAnswers(t *testing.T) {
 		in       any
 		want     string
 	}{
-		{"HMAC key for a symmetric ciphertext", "Decrypt", &kms.DecryptInput{KeyId: &f.mac, CiphertextBlob: f.sealed}, incorrect},
-		{"signing key for a symmetric ciphertext", "Decrypt", &kms.DecryptInput{KeyId: &f.signing, CiphertextBlob: f.sealed}, incorrect},
-		{"HMAC key as the source", "ReEncrypt", &kms.ReEncryptInput{SourceKeyId: &f.mac, DestinationKeyId: &f.symmetric, CiphertextBlob: f.sealed}, incorrect},
-		{"disabled HMAC key for a symmetric ciphertext", "Decrypt", &kms.DecryptInput{KeyId: &offMAC, CiphertextBlob: f.sealed}, disabled(offMAC)},
+		{"HMAC key for a symmetric ciphertext", "Decrypt",
+			&kms.DecryptInput{KeyId: &f.mac, CiphertextBlob: f.sealed}, incorrect},
+		{"signing key for a symmetric ciphertext", "Decrypt",
+			&kms.DecryptInput{KeyId: &f.signing, CiphertextBlob: f.sealed}, incorrect},
+		{"HMAC key as the source", "ReEncrypt",
+			&kms.ReEncryptInput{SourceKeyId: &f.mac, DestinationKeyId: &f.symmetric,
+				CiphertextBlob: f.sealed}, incorrect},
+		{"disabled HMAC key for a symmetric ciphertext", "Decrypt",
+			&kms.DecryptInput{KeyId: &offMAC, CiphertextBlob: f.sealed}, disabled(offMAC)},
 		{"disabled RSA key", "RotateKeyOnDemand", &kms.RotateKeyOnDemandInput{KeyId: &off}, disabled(off)},
-		{"no public key", "DeriveSharedSecret", &kms.DeriveSharedSecretInput{KeyId: &f.agreeing, KeyAgreementAlgorithm: "ECDH", PublicKey: []byte("nonsense")},
+		{"no public key", "DeriveSharedSecret",
+			&kms.DeriveSharedSecretInput{KeyId: &f.agreeing, KeyAgreementAlgorithm: "ECDH",
+				PublicKey: []byte("nonsense")},
 			`{"__type":"ValidationException"}`},
-		{"reserved", "CreateAlias", &kms.CreateAliasInput{AliasName: aws.String("alias/aws/s3"), TargetKeyId: &f.symmetric}, `{"__type":"NotAuthorizedException"}`},
-		{"reserved", "UpdateAlias", &kms.UpdateAliasInput{AliasName: aws.String("alias/aws/s3"), TargetKeyId: &f.symmetric}, `{"__type":"NotAuthorizedException"}`},
-		{"reserved", "DeleteAlias", &kms.DeleteAliasInput{AliasName: aws.String("alias/aws/s3")}, `{"__type":"NotAuthorizedException"}`},
+		{"reserved", "CreateAlias", &kms.CreateAliasInput{AliasName: aws.String("alias/aws/s3"),
+			TargetKeyId: &f.symmetric}, `{"__type":"NotAuthorizedException"}`},
+		{"reserved", "UpdateAlias", &kms.UpdateAliasInput{AliasName: aws.String("alias/aws/s3"),
+			TargetKeyId: &f.symmetric}, `{"__type":"NotAuthorizedException"}`},
+		{"reserved", "DeleteAlias", &kms.DeleteAliasInput{AliasName: aws.String("alias/aws/s3")},
+			`{"__type":"NotAuthorizedException"}`},
 		{"colon", "CreateAlias", &kms.CreateAliasInput{AliasName: aws.String("alias/a:b"), TargetKeyId: &f.symmetric},
 			`{"__type":"ValidationException","message":"alias/a:b contains invalid characters for an alias"}`},
 		{"colon", "UpdateAlias", &kms.UpdateAliasInput{AliasName: aws.String("alias/a:b"), TargetKeyId: &f.symmetric},

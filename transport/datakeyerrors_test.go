@@ -62,7 +62,8 @@ func breakable(t *testing.T) (*server, *brokenToken) {
 	return s, b
 }
 
-// TestEveryDeclaredError: each error that the API Reference declares for GenerateDataKeyWithoutPlaintext has a way to occur.
+// TestEveryDeclaredError: each error that the API Reference declares for
+// GenerateDataKeyWithoutPlaintext has a way to occur.
 func TestEveryDeclaredError(t *testing.T) {
 	s, token := breakable(t)
 	_, arn := s.newKey(t)
@@ -86,23 +87,30 @@ func TestEveryDeclaredError(t *testing.T) {
 		in      kms.GenerateDataKeyWithoutPlaintextInput
 		token   error
 	}{
-		{code: "DependencyTimeoutException", status: 503, message: "The system timed out while trying to fulfill the request. You can retry the request.",
-			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn}, token: fmt.Errorf("C_GenerateKey: %w", hsm.ErrTimeout)},
+		{code: "DependencyTimeoutException", status: 503,
+			message: "The system timed out while trying to fulfill the request. You can retry the request.",
+			in:      kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn},
+			token:   fmt.Errorf("C_GenerateKey: %w", hsm.ErrTimeout)},
 		{code: "DisabledException", status: 400, message: disabledARN + " is disabled.",
 			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &disabled}},
-		{code: "DryRunOperationException", status: 400, message: "The request would have succeeded, but the DryRun option is set.",
-			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn, DryRun: aws.Bool(true)}},
+		{code: "DryRunOperationException", status: 400,
+			message: "The request would have succeeded, but the DryRun option is set.",
+			in:      kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn, DryRun: aws.Bool(true)}},
 		{code: "InvalidGrantTokenException", status: 400, message: "The specified grant token is not valid.",
 			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn, GrantTokens: []string{"not base64!"}}},
 		{code: "InvalidKeyUsageException", status: 400,
-			message: arnOf(signing) + " key usage is SIGN_VERIFY which is not valid for GenerateDataKeyWithoutPlaintext.",
-			in:      kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &signing}},
+			message: arnOf(signing) +
+				" key usage is SIGN_VERIFY which is not valid for GenerateDataKeyWithoutPlaintext.",
+			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &signing}},
 		{code: "KeyUnavailableException", status: 500, message: unavailable,
-			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn}, token: fmt.Errorf("C_GenerateKey: %w", hsm.ErrUnavailable)},
+			in:    kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn},
+			token: fmt.Errorf("C_GenerateKey: %w", hsm.ErrUnavailable)},
 		{code: "KeyUnavailableException", status: 500, message: unavailable, // its objects are gone from the token
 			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &lost}},
-		{code: "KMSInternalException", status: 500, message: "The request was rejected because an internal exception occurred. The request can be retried.",
-			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn}, token: errors.New("CKR_FUNCTION_FAILED in slot 7")},
+		{code: "KMSInternalException", status: 500,
+			message: "The request was rejected because an internal exception occurred. The request can be retried.",
+			in:      kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn},
+			token:   errors.New("CKR_FUNCTION_FAILED in slot 7")},
 		{code: "KMSInvalidStateException", status: 400, message: doomedARN + " is pending deletion.",
 			in: kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &doomed}},
 		{code: "NotFoundException", status: 400, message: "Alias arn:verenc:" + account + ":alias/none is not found.",
@@ -129,14 +137,17 @@ func TestEveryDeclaredError(t *testing.T) {
 		})
 		tested = append(tested, test.code)
 	}
-	for _, declared := range []string{"DependencyTimeoutException", "DisabledException", "DryRunOperationException", "InvalidGrantTokenException",
-		"InvalidKeyUsageException", "KeyUnavailableException", "KMSInternalException", "KMSInvalidStateException", "NotFoundException"} {
+	for _, declared := range []string{"DependencyTimeoutException", "DisabledException", "DryRunOperationException",
+		"InvalidGrantTokenException",
+		"InvalidKeyUsageException", "KeyUnavailableException", "KMSInternalException", "KMSInvalidStateException",
+		"NotFoundException"} {
 		if !slices.Contains(tested, declared) {
 			t.Errorf("%s has no test", declared)
 		}
 	}
 	token.fail()
-	if _, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn, KeySpec: types.DataKeySpecAes256}); err != nil {
+	if _, err := s.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn, KeySpec: types.DataKeySpecAes256}); err != nil {
 		t.Errorf("after all that the key does not work: %v", err)
 	}
 }
@@ -161,9 +172,12 @@ func keyWithoutObjects(t *testing.T, s *server) string {
 func insertSigningKey(t *testing.T, s *server) string {
 	t.Helper()
 	const id = "99999999-8888-4777-8666-555555555555"
-	err := s.Store.InsertKey(t.Context(), &service.Key{ID: id, Account: account, Region: region, Spec: "RSA_2048", Usage: "SIGN_VERIFY", Policy: `{"Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}}`,
+	err := s.Store.InsertKey(t.Context(), &service.Key{ID: id, Account: account, Region: region, Spec: "RSA_2048",
+		Usage:  "SIGN_VERIFY",
+		Policy: `{"Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}}`,
 		Origin: "AWS_KMS", State: service.StateEnabled, CreatedAt: time.Now(),
-		Materials: []service.Material{{Ordinal: 1, ID: "00", CreatedAt: time.Now(), Objects: map[service.Role]service.ObjectID{}}}})
+		Materials: []service.Material{{Ordinal: 1, ID: "00", CreatedAt: time.Now(),
+			Objects: map[service.Role]service.ObjectID{}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +207,8 @@ func TestClientsRetry(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			token.fail(test.err, test.err)
-			_, err := patient.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(8)})
+			_, err := patient.GenerateDataKeyWithoutPlaintext(t.Context(),
+				&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(8)})
 			if test.code != "" {
 				wantError(t, err, test.code, "*")
 			} else if err != nil {
@@ -217,20 +232,32 @@ func TestDataKeyValidation(t *testing.T) {
 	}{
 		{"neither", either, "", nil},
 		{"both", either, types.DataKeySpecAes128, aws.Int32(16)},
-		{"0 bytes", "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1", "", aws.Int32(0)},
-		{"-1 bytes", "1 validation error detected: Value '-1' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1", "", aws.Int32(-1)},
-		{"1025 bytes", "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024", "", aws.Int32(1025)},
-		{"unknown spec", "1 validation error detected: Value 'AES_512' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [AES_256, AES_128]", "AES_512", nil},
-		{"two errors", "2 validation errors detected: Value 'AES_512' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [AES_256, AES_128]; " +
-			"Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1", "AES_512", aws.Int32(0)},
+		{"0 bytes",
+			"1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1",
+			"", aws.Int32(0)},
+		{"-1 bytes",
+			"1 validation error detected: Value '-1' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1",
+			"", aws.Int32(-1)},
+		{"1025 bytes",
+			"1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024",
+			"", aws.Int32(1025)},
+		{"unknown spec",
+			"1 validation error detected: Value 'AES_512' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [AES_256, AES_128]",
+			"AES_512", nil},
+		{"two errors",
+			"2 validation errors detected: Value 'AES_512' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [AES_256, AES_128]; " +
+				"Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1",
+			"AES_512", aws.Int32(0)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: test.spec, NumberOfBytes: test.bytes})
+			_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(),
+				&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: test.spec, NumberOfBytes: test.bytes})
 			wantError(t, err, "ValidationException", test.message)
 			if test.name == "two errors" {
 				return // GenerateDataKey has its members in another order
 			}
-			_, err = s.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: &id, KeySpec: test.spec, NumberOfBytes: test.bytes})
+			_, err = s.GenerateDataKey(t.Context(),
+				&kms.GenerateDataKeyInput{KeyId: &id, KeySpec: test.spec, NumberOfBytes: test.bytes})
 			wantError(t, err, "ValidationException", test.message)
 		})
 	}
