@@ -43,7 +43,7 @@ fuzz: ## every fuzz target for $(FUZZTIME)
 
 bench: ## rates over HTTP, of the raw token, a bare handler and a far token, their ratios; what the audit log costs
 	@scripts/setup.sh
-	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./hsm
+	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./cmd/bench
 
 scale: ## what a request costs, the start and the memory, with 1,000,000 keys and with 10
 	@scripts/setup.sh

@@ -33,7 +33,7 @@ func (s *Service) MigrateKey(ctx context.Context, account, region, name string, 
 	if err != nil {
 		return Migration{}, fmt.Errorf("find key %s: %w", name, err)
 	}
-	if err := s.openHere(ctx, k); err != nil {
+	if err := s.connectKeyStoreOf(ctx, k); err != nil {
 		return Migration{}, err
 	}
 	move := s.moveIn

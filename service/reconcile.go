@@ -36,7 +36,7 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 		case <-ctx.Done():
 			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 			defer cancel()
-			if err := errors.Join(s.flushUses(ending), s.keyStores.closeAll()); err != nil {
+			if err := errors.Join(s.flushUses(ending), s.keyStores.Close()); err != nil {
 				s.log.Error("end the service", zap.Error(err))
 			}
 			return

@@ -23,6 +23,7 @@ import (
 
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/keystore"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -73,7 +74,7 @@ type Service struct {
 	delivery  record.Delivery
 	uses      uses
 	ivs       *ivBudget
-	keyStores keyStores
+	keyStores *keystore.Connections[ClosableToken]
 }
 
 // Caller is who sends a request. Package iam finds out who that is.
@@ -104,7 +105,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.Form(), now: cfg.Now,
 		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{many: make(chan struct{}, 1)},
-		keyStores: keyStores{open: map[string]*connection{}}}
+		keyStores: keystore.New[ClosableToken](cfg.Log)}
 	s.records = record.New(record.Config{Auditor: cfg.Audit, Operator: cfg.Operator, Now: cfg.Now,
 		NewID: func() (string, error) { return s.newKeyID(false) }})
 	s.delivery = record.Delivery{From: s.store, To: cfg.Audit, Log: cfg.Log}

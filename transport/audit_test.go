@@ -33,6 +33,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
 )
@@ -58,7 +59,7 @@ func newAudited(t *testing.T) *audited {
 	t.Helper()
 	a := &audited{dir: filepath.Join(t.TempDir(), "audit"), changed: map[string]int{}, refuse: map[string]bool{}}
 	a.server = newServer(t, options{service: func(c *service.Config) {
-		keys := service.AuditKeys{Store: c.Store, Token: c.Token, Now: time.Now, Rand: rand.Reader}
+		keys := evidence.AuditKeys{Store: c.Store, Token: c.Token, Now: time.Now, Rand: rand.Reader}
 		signers, err := keys.Signers(t.Context())
 		if err != nil {
 			t.Fatal(err)

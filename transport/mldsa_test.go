@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/cloudflare/circl/sign/schemes"
 
-	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
 )
 
@@ -108,7 +108,7 @@ func representative(t *testing.T, spki, message []byte) []byte {
 func TestMLDSAWithoutRepresentatives(t *testing.T) {
 	s := newServer(t, options{quantum: true, service: func(c *service.Config) {
 		c.Can.Missing = maps.Clone(c.Can.Missing)
-		c.Can.Missing["EXTERNAL_MU"] = "the token fails the self-test " + hsm.CheckMLDSAMu
+		c.Can.Missing["EXTERNAL_MU"] = "the token fails the self-test " + selftest.CheckMLDSAMu
 	}})
 	made := s.makeKey(t, kms.CreateKeyInput{KeySpec: "ML_DSA_44", KeyUsage: types.KeyUsageTypeSignVerify})
 	_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: make([]byte, 64), MessageType: types.MessageTypeExternalMu, SigningAlgorithm: "ML_DSA_SHAKE_256"})

@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/verenc/kms/service/evidence"
 )
 
 // TestPoliciesNameNobody: a policy or a grant that names a user or a role who is not there, of an account whose principals
@@ -96,8 +99,9 @@ func TestReportNamesWhoIsGone(t *testing.T) {
 	app := s.user(t, account, "app")
 	key := s.keyWith(t, keyPolicy(statement{Principal: principals(app.ARN), Action: "kms:Decrypt"}))
 	ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &app.ARN, Operations: []types.GrantOperation{"Decrypt"}}))(t)
+	examiner := evidence.Examiner{Service: s.Service, Store: s.Store, Now: time.Now}
 	gone := func() (found int) {
-		for _, f := range ok(s.Service.Report(t.Context(), account, region))(t).Findings {
+		for _, f := range ok(examiner.Report(t.Context(), account, region))(t).Findings {
 			if strings.Contains(f.Text, app.ARN+", who is not there") && strings.HasSuffix(key, f.About) {
 				found++
 			}

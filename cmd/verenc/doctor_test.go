@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/softhsm/faults"
 	"github.com/verenc/kms/softhsm/tokens"
 )
@@ -25,11 +25,11 @@ func TestDoctorOnOtherTokens(t *testing.T) {
 		words []string
 	}{
 		"a module that crashes": {func(m *faults.Module) { m.Crash("C_DeriveKey") }, 0,
-			[]string{"note self-test " + hsm.CheckECDHP256 + ": C_DeriveKey", "ok self-test " + hsm.CheckSeal, "ok self-test " + hsm.CheckWrappedP521}},
+			[]string{"note self-test " + selftest.CheckECDHP256 + ": C_DeriveKey", "ok self-test " + selftest.CheckSeal, "ok self-test " + selftest.CheckWrappedP521}},
 		"no AES-GCM": {func(m *faults.Module) { m.Imitate(faults.YubiHSM) }, 1,
-			[]string{"BAD self-test " + hsm.CheckSeal, "\nThis token can't be used: "}},
+			[]string{"BAD self-test " + selftest.CheckSeal, "\nThis token can't be used: "}},
 		"read-only": {func(m *faults.Module) { m.Fail("C_GenerateKey", pkcs11.CKR_TOKEN_WRITE_PROTECTED, faults.Times(1)) }, 1,
-			[]string{"BAD self-test " + hsm.CheckObjects, "let it be written to", "CKR_TOKEN_WRITE_PROTECTED"}},
+			[]string{"BAD self-test " + selftest.CheckObjects, "let it be written to", "CKR_TOKEN_WRITE_PROTECTED"}},
 		"many sessions": {func(m *faults.Module) { m.Lie("C_GetTokenInfo", faults.MaxRWSessions, 1<<64-2) }, 0, []string{"ok login"}},
 		"the last try": {func(m *faults.Module) { m.TokenFlags(pkcs11.CKF_USER_PIN_FINAL_TRY, 0) }, 1,
 			[]string{"BAD login", "--force-pin"}},

@@ -110,3 +110,6 @@ func newRoot() *cobra.Command {
 	root.AddCommand(principals.all()...)
 	return root
 }
+
+// withConfig makes a cobra.Command's RunE of a function that needs the configuration.
+type withConfig func(run func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error

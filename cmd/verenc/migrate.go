@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
 // migration is what verenc key migrate is asked for.
@@ -71,7 +72,7 @@ func (m migration) run(ctx context.Context, c *Config, out io.Writer) (err error
 		migrate(regionOf(c, m.region), name)
 	}
 	if m.all {
-		err = service.EachKey(ctx, p.store, func(k *service.Key) error {
+		err = evidence.EachKey(ctx, p.store, func(k *service.Key) error {
 			made := k.State != service.StateCreating && k.State != service.StateDeleting
 			if made && k.Account == c.Account && (m.region == "" || m.region == k.Region) {
 				migrate(k.Region, k.ID)

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/softhsm"
 )
 
@@ -33,7 +33,7 @@ func TestMigrate(t *testing.T) {
 		t.Error(out)
 	}
 	statement := s.succeeds(t, "attest", id)
-	a, err := service.VerifyAttestation([]byte(statement), s.auditKey(t))
+	a, err := evidence.VerifyAttestation([]byte(statement), s.auditKey(t))
 	if err != nil || a.BornInToken() {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -106,9 +106,9 @@ func TestMigrateInKeyStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := *made.KeyMetadata.KeyId
-	attested := func() *service.Attestation {
+	attested := func() *evidence.Attestation {
 		t.Helper()
-		a, err := service.VerifyAttestation([]byte(there.succeeds(t, "attest", id)), s.auditKey(t))
+		a, err := evidence.VerifyAttestation([]byte(there.succeeds(t, "attest", id)), s.auditKey(t))
 		if err != nil || a.Token.Serial != soft.Serial {
 			t.Fatalf("%+v, %v", a, err)
 		}

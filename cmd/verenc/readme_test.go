@@ -106,7 +106,7 @@ func TestReadmeNames(t *testing.T) {
 		info, err := os.Stat(filepath.Join(root, dir))
 		return err == nil && info.IsDir()
 	})
-	for _, dir := range []string{"service/blob.go", "service/store", "transport/sigv4"} {
+	for _, dir := range []string{"service/blob", "service/store", "transport/sigv4"} {
 		if _, err := os.Stat(filepath.Join(root, dir)); err != nil || !strings.Contains(text, dir) {
 			t.Errorf("%s: %v", dir, err)
 		}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
@@ -252,7 +253,7 @@ func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, e
 	}
 	can := service.CapabilitiesOf(checks)
 	if c.Token.Residency == string(service.ResidencyWrapped) && !can.KeepWrapped {
-		return can, fmt.Errorf("token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", hsm.CheckInside)
+		return can, fmt.Errorf("token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", selftest.CheckInside)
 	}
 	return can, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/softhsm/faults"
 )
 
@@ -260,7 +261,7 @@ func TestMLDSASelfTestFails(t *testing.T) {
 	}
 	m.RefuseMechanisms(ckmMLDSAExternalMu)
 	for check, err := range mldsaChecks(t, listed) {
-		if errors.Is(err, hsm.ErrUnsupported) != (check == hsm.CheckMLDSAMu) || err != nil && check != hsm.CheckMLDSAMu {
+		if errors.Is(err, hsm.ErrUnsupported) != (check == selftest.CheckMLDSAMu) || err != nil && check != selftest.CheckMLDSAMu {
 			t.Errorf("no representatives: %s: %v", check, err)
 		}
 	}
