@@ -85,7 +85,11 @@ func Failed(call string, err error) error {
 	return &Error{Call: call, RV: rv, Kind: kind}
 }
 
+// Has tells whether an error is that of a call with one of these return values.
 func Has(err error, codes ...pkcs11.Error) bool {
+	if err == nil {
+		return false // before e is allocated: this is asked after every call
+	}
 	var e *Error
 	if !errors.As(err, &e) {
 		return false
@@ -100,6 +104,9 @@ func Has(err error, codes ...pkcs11.Error) bool {
 
 // Lost tells whether err means that the connection is gone.
 func Lost(err error) bool {
+	if err == nil {
+		return false
+	}
 	var e *Error
 	return errors.As(err, &e) && lostCodes[e.RV] && e.Kind != ErrUnsupported
 }

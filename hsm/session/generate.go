@@ -13,10 +13,13 @@ import (
 // Generate is C_GenerateKey.
 func (s *Session) Generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	h, err := s.callGenerateKey(mechanism, template)
-	return h, s.orUnsupported(err, template, func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-		h, err := s.callGenerateKey(mechanism, asSessionObject)
-		return []pkcs11.ObjectHandle{h}, err
-	})
+	if ckr.Has(err, pkcs11.CKR_DEVICE_ERROR) {
+		err = s.explainDeviceError(err, template, func(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+			h, err := s.callGenerateKey(mechanism, template)
+			return []pkcs11.ObjectHandle{h}, err
+		})
+	}
+	return h, err
 }
 
 func (s *Session) callGenerateKey(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
@@ -33,14 +36,13 @@ func (s *Session) GenerateKeyPair(
 	mechanism uint, public, private []*pkcs11.Attribute,
 ) (pub, priv pkcs11.ObjectHandle, err error) {
 	pub, priv, err = s.callGenerateKeyPair(mechanism, public, private)
-	return pub, priv, s.orUnsupported(
-		err,
-		private,
-		func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-			pub, priv, err := s.callGenerateKeyPair(mechanism, public, asSessionObject)
+	if ckr.Has(err, pkcs11.CKR_DEVICE_ERROR) {
+		err = s.explainDeviceError(err, private, func(private []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+			pub, priv, err := s.callGenerateKeyPair(mechanism, public, private)
 			return []pkcs11.ObjectHandle{pub, priv}, err
-		},
-	)
+		})
+	}
+	return pub, priv, err
 }
 
 func (s *Session) callGenerateKeyPair(
@@ -57,15 +59,15 @@ func (s *Session) callGenerateKeyPair(
 	return pub, priv, s.createdObject("C_GenerateKeyPair", err, private)
 }
 
-// orUnsupported gives the error of a call that generates. A token may answer CKR_DEVICE_ERROR for a
-// mechanism or an attribute that it does not know, or that its protocol does not carry (p11-kit).
-// It means that, and no trouble of the device, when the token generates a plain key, and still
-// answers the same for what was asked, made as a session object.
-func (s *Session) orUnsupported(
+// explainDeviceError gives a CKR_DEVICE_ERROR of a call that generates its kind. A token may answer so
+// for a mechanism or an attribute that it does not know, or that its protocol does not carry
+// (p11-kit). It means that, and no trouble of the device, when the token generates a plain key, and
+// still answers the same for what was asked, made as a session object.
+func (s *Session) explainDeviceError(
 	err error, template []*pkcs11.Attribute,
-	generate func(asSessionObject []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error),
+	generate func(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error),
 ) error {
-	if !ckr.Has(err, pkcs11.CKR_DEVICE_ERROR) || !s.Well() {
+	if !s.Well() {
 		return err
 	}
 	plain, probe := s.callGenerateKey(keyobject.Seal.Mechanism(), keyobject.TestKeyTemplate(keyobject.Seal))
