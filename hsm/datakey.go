@@ -3,11 +3,13 @@ package hsm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
 
 	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/keyobject"
 	"github.com/verenc/kms/hsm/session"
 )
 
@@ -103,4 +105,85 @@ func (t *Token) KWPMechanism(ctx context.Context) (uint, error) {
 		}
 	}
 	return connection.RunGenerate(ctx, t.link, func(s *connection.Session) (uint, error) { return s.KWP() })
+}
+
+// GenerateWrappedPair generates a key pair in the token, wraps the private key there with AES-KWP
+// under the Wrap key, seals the wrapped bytes with AES-256-GCM and the aad under the Seal key, and
+// destroys both. spki is the DER SubjectPublicKeyInfo, the box is that of Encrypt over the wrapped
+// PKCS#8; no memory but the token's has seen the private key. The deadline is that of
+// GenerateKeyPair. A token that can't wrap a key type, as SoftHSM can't Ed25519, gives
+// ErrUnsupported; SelfTest tells.
+func (t *Token) GenerateWrappedPair(
+	ctx context.Context, keys SealingKeys, kt KeyType, aad []byte,
+) (spki, box []byte, err error) {
+	k, err := kt.Known()
+	if err != nil {
+		return nil, nil, fmt.Errorf("generate wrapped key pair: %w", err)
+	}
+	aad = bytes.Clone(aad)
+	both, err := connection.RunGenerate(ctx, t.link, func(s *connection.Session) ([2][]byte, error) {
+		sealing, wrapping, err := s.LookupPair(keys)
+		if err != nil {
+			return [2][]byte{}, err
+		}
+		spki, wrapped, err := s.GenerateWrappedPair(wrapping, k)
+		if err != nil {
+			return [2][]byte{}, err
+		}
+		box, err := s.Seal(sealing, wrapped, aad)
+		return [2][]byte{spki, box}, err
+	})
+	return both[0], both[1], err
+}
+
+// DecryptWrappedPair opens a box of GenerateWrappedPair and gives the private key's PKCS#8 as the
+// token made it (RFC 5208). The box is authenticated before anything is unwrapped. The caller
+// clears the private key.
+func (t *Token) DecryptWrappedPair(ctx context.Context, keys SealingKeys, box, aad []byte) (pkcs8 []byte, err error) {
+	if len(box) > session.KWPSize(keyobject.PrivateKeyBound)+Overhead {
+		return nil, fmt.Errorf("%w: box of %d bytes for a private key", ErrAuthentication, len(box))
+	}
+	return t.openWrapped(ctx, keys, box, aad, (*connection.Session).UnwrapDER)
+}
+
+// exportedPair is a key pair that leaves the token.
+type exportedPair struct {
+	spki    []byte
+	private []byte // PKCS#8, to be cleared by whoever takes it
+}
+
+// Clear clears the private key.
+func (p exportedPair) Clear() { clear(p.private) }
+
+// GenerateExportedPair generates a key pair in the token and gives both halves in clear: the DER
+// SubjectPublicKeyInfo, and the private key's PKCS#8, which the caller clears. It is read through a
+// throw-away wrap key, since a sensitive object gives out no value. Deadline and ErrUnsupported are
+// those of GenerateWrappedPair.
+func (t *Token) GenerateExportedPair(ctx context.Context, kt KeyType) (spki, pkcs8 []byte, err error) {
+	k, err := kt.Known()
+	if err != nil {
+		return nil, nil, fmt.Errorf("generate exported key pair: %w", err)
+	}
+	p, err := connection.RunGenerate(ctx, t.link, func(s *connection.Session) (p exportedPair, err error) {
+		wrapping, err := s.Generate(pkcs11.CKM_AES_KEY_GEN, append(
+			Wrap.Template(),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyobject.AESKeySize),
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		))
+		if err != nil {
+			return p, err
+		}
+		defer func() { err = errors.Join(err, s.Destroy(wrapping)) }()
+		spki, wrapped, err := s.GenerateWrappedPair(wrapping, k)
+		if err != nil {
+			return p, err
+		}
+		mechanism, err := s.KWP() // that wrapped it
+		if err != nil {
+			return p, err
+		}
+		private, err := s.UnwrapDER([]uint{mechanism}, wrapping, wrapped)
+		return exportedPair{spki, private}, err
+	})
+	return p.spki, p.private, err
 }

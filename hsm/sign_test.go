@@ -14,6 +14,7 @@ import (
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	secp256k1ecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+	"github.com/miekg/pkcs11"
 )
 
 // secp256k1Key reads a SubjectPublicKeyInfo that crypto/x509 does not know.
@@ -157,5 +158,69 @@ func TestNoPureSignatureForEd25519ph(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+var macPurposes = map[Purpose]crypto.Hash{
+	MAC224: crypto.SHA224, MAC256: crypto.SHA256, MAC384: crypto.SHA384, MAC512: crypto.SHA512,
+}
+
+func TestMAC(t *testing.T) {
+	token := connect(t)
+	for purpose, hash := range macPurposes {
+		one, two := newSecret(t, token, purpose), newSecret(t, token, purpose)
+		for _, message := range [][]byte{nil, []byte("m"), bytes.Repeat([]byte{7}, 4096)} {
+			a, err := token.MAC(t.Context(), one, hash, message)
+			if err != nil || len(a) != hash.Size() {
+				t.Fatalf("%v: %x, %v", hash, a, err)
+			}
+			again, err := token.MAC(t.Context(), one, hash, message)
+			if err != nil || !bytes.Equal(a, again) {
+				t.Errorf("%v: %x then %x, %v", hash, a, again, err)
+			}
+			b, err := token.MAC(t.Context(), two, hash, message)
+			if err != nil || bytes.Equal(a, b) {
+				t.Errorf("%v: two keys give %x, %v", hash, b, err)
+			}
+		}
+		want := map[uint]bool{
+			pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false,
+			pkcs11.CKA_NEVER_EXTRACTABLE: true, pkcs11.CKA_MODIFIABLE: false,
+			pkcs11.CKA_SIGN: true, pkcs11.CKA_VERIFY: true,
+			pkcs11.CKA_ENCRYPT: false, pkcs11.CKA_DECRYPT: false,
+			pkcs11.CKA_WRAP: false, pkcs11.CKA_UNWRAP: false,
+			pkcs11.CKA_DERIVE: false,
+		}
+		checkAttributes(t, token, one, want)
+	}
+	seal := newSecret(t, token, Seal)
+	checkAttributes(
+		t, token, seal,
+		map[uint]bool{pkcs11.CKA_SIGN: false, pkcs11.CKA_VERIFY: false, pkcs11.CKA_DERIVE: false},
+	)
+	if mac, err := token.MAC(t.Context(), seal, crypto.SHA256, nil); err == nil {
+		t.Errorf("a sealing key gives the MAC %x", mac)
+	}
+	if mac, err := token.MAC(t.Context(), newSecret(t, token, MAC512), crypto.SHA1, nil); err == nil {
+		t.Errorf("SHA-1 gives %x", mac)
+	}
+	if err := token.GenerateSecretKey(t.Context(), SecretKey{ID: newID(t), Purpose: MAC512 + 1}); err == nil {
+		t.Error("a purpose that is none was taken")
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	token := connect(b)
+	for kt, scheme := range map[KeyType]Scheme{RSA2048: {Algorithm: PSS, Hash: crypto.SHA256},
+		P256: {Algorithm: ECDSA, Hash: crypto.SHA256}, Secp256k1: {Algorithm: ECDSA, Hash: crypto.SHA256},
+		Ed25519: {Algorithm: PureEdDSA}} {
+		key, _ := newKeyPair(b, token, kt, SignPair)
+		b.Run(kt.String(), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := token.Sign(b.Context(), key, kt, scheme, make([]byte, 32)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -196,8 +196,8 @@ func TestWrappedKeyIsSpoilt(t *testing.T) {
 	}
 }
 
-// TestSettle makes token objects of wrapped keys, which are the same keys.
-func TestSettle(t *testing.T) {
+// TestPersist makes token objects of wrapped keys, which are the same keys.
+func TestPersist(t *testing.T) {
 	token := connect(t)
 	under := newWrappingKey(t, token)
 	seal, _ := newWrapped(t, token, WrappedKey{Under: under, Purpose: Seal})
@@ -208,11 +208,11 @@ func TestSettle(t *testing.T) {
 	}
 	ids := map[ObjectID]WrappedKey{newID(t): seal, newID(t): signer}
 	for id, k := range ids {
-		if err := token.Persist(t.Context(), k, id, "verenc/test/settled"); err != nil {
+		if err := token.Persist(t.Context(), k, id, "verenc/test/persisted"); err != nil {
 			t.Fatal(err)
 		}
 		a, err := token.Attributes(t.Context(), id)
-		if err != nil || !a.Sensitive || a.Extractable || a.Local || a.Label != "verenc/test/settled" {
+		if err != nil || !a.Sensitive || a.Extractable || a.Local || a.Label != "verenc/test/persisted" {
 			t.Errorf("%+v, %v", a, err)
 		}
 		if k.Purpose == Seal {

@@ -11,12 +11,27 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/softhsm"
-	"github.com/verenc/kms/softhsm/faults"
-
 	"github.com/verenc/kms/hsm/connection"
 	"github.com/verenc/kms/hsm/selftest"
+	"github.com/verenc/kms/softhsm"
+	"github.com/verenc/kms/softhsm/faults"
 )
+
+// TestHostileNumbers opens a token that reports the largest numbers there are.
+func TestHostileNumbers(t *testing.T) {
+	for _, n := range []uint64{0, 1, 2, math.MaxUint64, math.MaxUint64 - 1, 1 << 63, 1 << 32, math.MaxInt64} {
+		token, _ := misbehaving(t, func(m *faults.Module) {
+			for _, f := range []faults.Field{faults.MaxSessions, faults.Sessions, faults.MaxRWSessions,
+				faults.RWSessions, faults.MaxPIN,
+				faults.MinPIN, faults.TotalPrivate, faults.FreePrivate} {
+				m.Lie("C_GetTokenInfo", f, n)
+			}
+		})
+		if err := token.Ping(t.Context()); err != nil {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+}
 
 // lies are what a hostile module can tell: everything that hsm reads of an answer.
 var lies = []struct {

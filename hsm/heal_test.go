@@ -14,9 +14,73 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/pkcs11"
+
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/softhsm/faults"
 )
+
+// TestHealsByFinalize has a module that is of no use after a loss until it is finalised, under load.
+func TestHealsByFinalize(t *testing.T) {
+	for _, rv := range []uint{pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED} {
+		changes := make(chan error, 100)
+		token, m := misbehaving(
+			t, func(m *faults.Module) { m.HealOnlyByFinalize(rv) },
+			func(c *Config) { c.OnChange = func(err error) { changes <- err } },
+		)
+		p := newPair(t, token)
+		<-changes
+		for range 3 {
+			m.Unplug()
+			if err := token.Ping(t.Context()); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+			if err := <-changes; err == nil {
+				t.Fatal("connected before it was lost")
+			}
+			m.Plug()
+			if err := <-changes; err != nil {
+				t.Fatal(err)
+			}
+			if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
+				t.Errorf("%#x: %v", rv, err)
+			}
+		}
+		if n := token.Stats().Reinitializations; n < 3 {
+			t.Errorf("%#x: %d initialisations", rv, n)
+		}
+	}
+}
+
+// TestGivesUp has a call that never comes back keep the module from being finalised.
+func TestGivesUp(t *testing.T) {
+	given := make(chan error, 1)
+	token, m := misbehaving(
+		t,
+		func(m *faults.Module) { m.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR) },
+		func(c *Config) {
+			c.CallTimeout, c.GiveUpAfter = 100*time.Millisecond, time.Millisecond
+			c.OnGiveUp = func(err error) {
+				select {
+				case given <- err:
+				default:
+				}
+			}
+		},
+	)
+	m.Hang("C_GenerateRandom", faults.Times(1))
+	if err := token.Ping(t.Context()); !errors.Is(err, ErrTimeout) {
+		t.Fatal(err)
+	}
+	m.Unplug()
+	if err := token.Ping(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if err := <-given; !errors.Is(err, ErrGivenUp) {
+		t.Error(err)
+	}
+	m.Plug()
+}
 
 // isolated runs the module in a process of its own.
 func isolated(t testing.TB) func(*Config) {

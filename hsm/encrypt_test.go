@@ -3,13 +3,112 @@ package hsm
 import (
 	"bytes"
 	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"math/big"
 	"testing"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/hsm/session"
 )
+
+func TestSealAndOpen(t *testing.T) {
+	token := connect(t)
+	p := newPair(t, token)
+	for _, size := range []int{1, 15, 16, 17, 4096} {
+		for _, aad := range [][]byte{nil, []byte("a"), bytes.Repeat([]byte{7}, 8300)} {
+			plaintext := bytes.Repeat([]byte{0xab}, size)
+			box, err := token.Encrypt(t.Context(), p.Seal, plaintext, aad)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(box) != size+Overhead {
+				t.Errorf("box of %d bytes for %d", len(box), size)
+			}
+			if plaintext[0] != 0xab {
+				t.Error("Encrypt changed its caller's plaintext")
+			}
+			got, err := token.Decrypt(t.Context(), p.Seal, box, aad)
+			if err != nil || !bytes.Equal(got, plaintext) {
+				t.Errorf("%d bytes came back as %d, %v", size, len(got), err)
+			}
+		}
+	}
+}
+
+// TestAgainstAnotherGCM gives the token a key that is known outside, and compares.
+func TestAgainstAnotherGCM(t *testing.T) {
+	iv := bytes.Repeat([]byte{3}, session.IVSize)
+	token := connect(t, func(c *Config) { c.Rand = bytes.NewReader(iv) })
+	key := bytes.Repeat([]byte{9}, keyobject.AESKeySize)
+	id := newID(t)
+	_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
+		_, err := s.Module.CreateObject(s.Handle, Seal.Template())
+		if err == nil {
+			t.Error("a key without a value was made")
+		}
+		h, err := s.Module.CreateObject(s.Handle, append(
+			Seal.Template(),
+			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+			pkcs11.NewAttribute(pkcs11.CKA_VALUE, key),
+			pkcs11.NewAttribute(pkcs11.CKA_ID, id[:]),
+		))
+		if err == nil {
+			err = s.Remember(id, h)
+		}
+		return struct{}{}, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := token.Encrypt(t.Context(), id, []byte("plaintext"), []byte("aad"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := append(iv, gcm.Seal(nil, iv, []byte("plaintext"), []byte("aad"))...); !bytes.Equal(box, want) {
+		t.Errorf("box %x, crypto/cipher says %x", box, want)
+	}
+	if _, err := token.Encrypt(t.Context(), id, []byte("plaintext"), nil); err == nil {
+		t.Error("sealed without randomness for an initialisation vector")
+	}
+}
+
+func TestEveryChangedByteIsRefused(t *testing.T) {
+	token := connect(t)
+	p := newPair(t, token)
+	box, err := token.Encrypt(t.Context(), p.Seal, []byte("plaintext"), []byte("aad"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range box {
+		changed := bytes.Clone(box)
+		changed[i] ^= 0x80
+		if _, err := token.Decrypt(t.Context(), p.Seal, changed, []byte("aad")); !errors.Is(err, ErrAuthentication) {
+			t.Errorf("byte %d: %v", i, err)
+		}
+		if _, err := token.Decrypt(t.Context(), p.Seal, box[:i], []byte("aad")); !errors.Is(err, ErrAuthentication) {
+			t.Errorf("cut at %d: %v", i, err)
+		}
+	}
+	if s := token.Stats(); s.Failures != 0 || s.Sessions > 2 { // this one, and the one of the index
+		t.Errorf("bad ciphertexts cost sessions: %+v", s)
+	}
+}
 
 func rsaKey(t testing.TB, spki []byte) *rsa.PublicKey {
 	t.Helper()
