@@ -15,10 +15,9 @@ import (
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/softhsm"
-
 	"github.com/verenc/kms/hsm/connection"
 	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/softhsm"
 )
 
 // The judge is crypto11 in a process of its own, since it initialises and finalises the module for

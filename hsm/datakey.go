@@ -16,7 +16,7 @@ import (
 // GenerateWrapped generates a secret of n bytes in the token, wraps it there with AES-KWP under the
 // Wrap key, seals the wrapped bytes with AES-256-GCM and the aad under the Seal key, and destroys
 // the secret. The secret is sensitive and in no memory but the token's. The box is that of Encrypt
-// over kwpSize(n) bytes.
+// over the wrapped bytes.
 func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
 	aad = bytes.Clone(aad)
 	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
@@ -51,7 +51,7 @@ func (t *Token) DecryptWrapped(ctx context.Context, keys SealingKeys, box []byte
 		})
 }
 
-// openWrapped opens a box of something wrapped, and unwraps that.
+// openWrapped opens a box and unwraps its contents.
 func (t *Token) openWrapped(
 	ctx context.Context, keys SealingKeys, box, aad []byte,
 	unwrap func(*connection.Session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error),
@@ -74,9 +74,9 @@ func (t *Token) openWrapped(
 	})
 }
 
-// CanGenerateWrapped tells whether the token can make a secret of n bytes with GenerateWrapped and
-// open it with DecryptWrapped. Tokens differ in the sizes that they take, so each is tried once a
-// connection, when it is first asked for.
+// CanGenerateWrapped reports whether the token can make a secret of n bytes with GenerateWrapped
+// and open it with DecryptWrapped. Tokens differ in the sizes that they accept, so each size is
+// tried once for each connection, when it is first asked for.
 func (t *Token) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 	if n < 1 || n > session.MaxSecretSize {
 		return false, nil
@@ -96,8 +96,8 @@ func (t *Token) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 	})
 }
 
-// KWPMechanism gives the CKM_ number of the token's AES-KWP, for whoever records it beside what is
-// wrapped; ErrUnsupported when the token has none.
+// KWPMechanism gives the CKM_ number of the token's AES-KWP, to be recorded with what is wrapped. A
+// token that has none gives ErrUnsupported.
 func (t *Token) KWPMechanism(ctx context.Context) (uint, error) {
 	if shared := t.link.Shared(); shared != nil { // without a session
 		if mechanism, err, known := shared.KnownKWP(); known {
@@ -110,9 +110,8 @@ func (t *Token) KWPMechanism(ctx context.Context) (uint, error) {
 // GenerateWrappedPair generates a key pair in the token, wraps the private key there with AES-KWP
 // under the Wrap key, seals the wrapped bytes with AES-256-GCM and the aad under the Seal key, and
 // destroys both. spki is the DER SubjectPublicKeyInfo, the box is that of Encrypt over the wrapped
-// PKCS#8; no memory but the token's has seen the private key. The deadline is that of
-// GenerateKeyPair. A token that can't wrap a key type, as SoftHSM can't Ed25519, gives
-// ErrUnsupported; SelfTest tells.
+// PKCS#8; the private key is in no memory but the token's. The deadline is that of GenerateKeyPair.
+// A token that can't wrap a key type, as SoftHSM can't Ed25519, gives ErrUnsupported; see SelfTest.
 func (t *Token) GenerateWrappedPair(
 	ctx context.Context, keys SealingKeys, kt KeyType, aad []byte,
 ) (spki, box []byte, err error) {
@@ -157,8 +156,8 @@ func (p exportedPair) Clear() { clear(p.private) }
 
 // GenerateExportedPair generates a key pair in the token and gives both halves in clear: the DER
 // SubjectPublicKeyInfo, and the private key's PKCS#8, which the caller clears. It is read through a
-// throw-away wrap key, since a sensitive object gives out no value. Deadline and ErrUnsupported are
-// those of GenerateWrappedPair.
+// throw-away wrap key, since the value of a sensitive object can't be read. Deadline and
+// ErrUnsupported are as with GenerateWrappedPair.
 func (t *Token) GenerateExportedPair(ctx context.Context, kt KeyType) (spki, pkcs8 []byte, err error) {
 	k, err := kt.Known()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// Sealed is random bytes of the token with their box (see Encrypt).
+// Sealed is random bytes of the token and their box (see Encrypt).
 type Sealed struct {
 	Plaintext []byte // to be cleared by whoever takes it
 	Box       []byte
@@ -23,8 +23,8 @@ func (s Sealed) Clear() { clear(s.Plaintext) }
 //
 //	IV (12) | ciphertext (as long as plaintext) | tag (16)
 //
-// The IV is random (section 8.2.2), drawn here or, on tokens that insist, there. So one key must
-// not seal more than 2^32 times; the caller counts.
+// The IV is random (section 8.2.2), drawn by this process, or by tokens that insist on it. So one
+// key must not seal more than 2^32 times; the caller counts.
 func (t *Token) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]byte, error) {
 	plaintext, aad = bytes.Clone(plaintext), bytes.Clone(aad) // the call may outlive its caller: see run
 	return connection.RunSecret(ctx, t.link, plaintext, func(s *connection.Session) ([]byte, error) {
@@ -72,9 +72,9 @@ func (t *Token) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) 
 // DecryptOAEP opens a ciphertext of RSAES-OAEP (RFC 8017 section 7.1) with a DecryptPair's private
 // key: SHA-1 or SHA-256, MGF1 of the same hash, empty label. The caller clears the plaintext.
 //
-// A token that refuses SHA-256 there (SoftHSM 2.6.1 does, CKR_ARGUMENTS_BAD) does the RSA operation
-// alone, CKM_RSA_X_509, and the padding is taken off here in constant time. A probe of the
-// connection decides it, never a failure.
+// A token that refuses SHA-256 (SoftHSM 2.6.1 does, with CKR_ARGUMENTS_BAD) does the RSA operation
+// only, CKM_RSA_X_509, and the padding is removed in this process in constant time. That is decided
+// by a test for each connection, never by a failure of this call.
 func (t *Token) DecryptOAEP(
 	ctx context.Context, key Key, kt KeyType, hash crypto.Hash, ciphertext []byte,
 ) ([]byte, error) {

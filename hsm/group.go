@@ -10,12 +10,12 @@ import (
 )
 
 // Group is one token or several that hold the same keys: the members of an HSM's high-availability
-// group, cloned by the HSM itself. Keys are used on any member, in turns; a member that is lost,
-// too late, or has not got a key yet is passed over for the next one. A key that no member knows
-// may be another process's: members search for it, no more often than searchPause, since a search
-// takes time linear in the number of objects. Keys are made and destroyed on the first member that
-// is connected, once: a call that may have happened is not repeated on another. Its methods are
-// those of Token, and may be called concurrently.
+// group, cloned by the HSM itself. Keys are used on any member, in turns; if a member is lost, too
+// late, or does not have a key yet, the next one is tried. A key that no member knows may have been
+// made by another process: members search for it, no more often than every searchPause, since a
+// search takes time linear in the number of objects. Keys are made and destroyed on the first
+// member that is connected, once: a call that may have happened is not repeated on another. Its
+// methods are those of Token, and may be called concurrently.
 type Group struct {
 	members []*Token
 	turn    atomic.Uint64
@@ -29,8 +29,8 @@ type Group struct {
 }
 
 const (
-	searchPause  = 5 * time.Second
-	mostNotFound = 10_000
+	searchPause = 5 * time.Second
+	maxNotFound = 10_000
 )
 
 // missingKey is a key that a member does not know.
@@ -63,14 +63,14 @@ func (g *Group) Close() error {
 	return errors.Join(errs...)
 }
 
-// retryOnOtherMember tells of failures that another member need not have.
+// retryOnOtherMember reports whether another member may succeed.
 func retryOnOtherMember(err error) bool {
 	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrNoObject)
 }
 
-// use calls f with one member after the other, until one can serve. When none can, and some only
-// have not got a key yet, it waits for their search and asks them again. The error is that of the
-// member that had the key, if any.
+// use calls f with one member after the other, until one can serve. If none can, and some only lack
+// the key, it waits for their searches and tries them again. The error is that of the member that
+// had the key, if any.
 func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys ...Key) (v T, err error) {
 	var without []*Token
 	var searches []<-chan struct{}
@@ -109,7 +109,7 @@ func use[T any](ctx context.Context, g *Group, f func(*Token) (T, error), keys .
 	return v, err
 }
 
-// connected are the members that are.
+// connected gives the members that are connected.
 func (g *Group) connected() (members []*Token) {
 	for _, t := range g.members {
 		if t.link.IsConnected() {
@@ -119,8 +119,8 @@ func (g *Group) connected() (members []*Token) {
 	return members
 }
 
-// changeable are the connected members, one at least. The only member of a group is asked in any
-// case, since it says best what is wrong with it.
+// changeable gives the connected members, at least one. A group's only member is given in any case:
+// its own error says best what is wrong.
 func (g *Group) changeable() ([]*Token, error) {
 	if len(g.members) == 1 {
 		return g.members, nil
@@ -141,8 +141,8 @@ func change(g *Group, f func(*Token) error) error {
 	return f(members[0])
 }
 
-// searchOn has a member look for keys that it does not know: they were made on another member since
-// it connected. The channels are closed when the searches end.
+// searchOn has a member search for keys that it does not know: they may have been made on another
+// member since it connected. The channels are closed when the searches end.
 func (g *Group) searchOn(t *Token, keys []Key) (searches []<-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -172,7 +172,7 @@ func (g *Group) search(what missingKey, ended chan struct{}) {
 	delete(g.searching, what)
 	delete(g.notFound, what)
 	if errors.Is(err, ErrNoObject) {
-		if len(g.notFound) >= mostNotFound {
+		if len(g.notFound) >= maxNotFound {
 			clear(g.notFound)
 		}
 		g.notFound[what] = time.Now()

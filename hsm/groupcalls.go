@@ -74,7 +74,7 @@ func (g *Group) KWPMechanism(ctx context.Context) (uint, error) {
 	return use(ctx, g, func(t *Token) (uint, error) { return t.KWPMechanism(ctx) })
 }
 
-// CanGenerateWrapped tells whether every member that is connected can.
+// CanGenerateWrapped reports whether every member that is connected can.
 func (g *Group) CanGenerateWrapped(ctx context.Context, n int) (bool, error) {
 	for _, t := range g.members {
 		if len(g.members) > 1 && !t.link.IsConnected() {
@@ -238,7 +238,7 @@ func (g *Group) Info() (info Info, err error) {
 	return info, err
 }
 
-// Stats are the members' together; Connected tells that one is.
+// Stats are the members' together; Connected reports that one is.
 func (g *Group) Stats() Stats {
 	var sum Stats
 	for _, t := range g.members {

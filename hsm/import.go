@@ -8,15 +8,15 @@ import (
 )
 
 // Import unwraps key material into a token object: sensitive, not extractable, not modifiable,
-// which is verified of every object. What does not open gives ErrAuthentication; what opens and
-// does not fit, by size, type or curve, ErrMaterial.
+// which is verified of every object. Material that can't be unwrapped gives ErrAuthentication;
+// unwrapped material of a wrong size, type or curve gives ErrMaterial.
 //
-// Secrets, and RSA pairs, are unwrapped in the token and in no other memory. Elsewhere once, in
-// this process's memory, which is cleared, are
-//   - private keys of the curves, always: a token gives out the public point of no private key, and SoftHSM unwraps no
-//     Ed25519 key,
-//   - with SHA-256, on tokens that refuse OAEP with it (see DecryptOAEP): secrets, and the AES key of RSAAESKeyWrap,
-//   - on tokens that don't tell the length of a secret that they have unwrapped (SoftHSM): the same, to be counted.
+// Secrets and RSA pairs are unwrapped in the token and are in no other memory. These are in this
+// process's memory once, which is cleared:
+//   - private keys of the curves, always: a token does not give the public point of a private key,
+//     and SoftHSM unwraps no Ed25519 key,
+//   - secrets, and the AES key of RSAAESKeyWrap, with SHA-256 on tokens that refuse OAEP with it (see
+//     DecryptOAEP), and on tokens that don't tell the length of an unwrapped secret (SoftHSM).
 //
 // CKM_RSA_AES_KEY_WRAP itself is not called; its two steps are.
 func (t *Token) Import(ctx context.Context, in Import) (Imported, error) {

@@ -13,8 +13,7 @@ import (
 )
 
 // GenerateSecretKey generates a token object: sensitive, never extractable, not modifiable. The
-// call is not repeatable: after an error other than ErrUnavailable before the call, the object may
-// exist; Destroy undoes it.
+// call must not be repeated: after an error the object may exist. Destroy undoes it.
 func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 	if err := k.Purpose.Check(); err != nil {
 		return fmt.Errorf("generate secret key: %w", err)
@@ -34,7 +33,7 @@ func (t *Token) GenerateSecretKey(ctx context.Context, k SecretKey) error {
 // GenerateKeyPair generates a key pair and returns the DER SubjectPublicKeyInfo of its public key.
 // The private key is a token object: sensitive, never extractable, not modifiable. The public key
 // is a session object that ends with the call. RSA keys take seconds: Config.GenerateTimeout is the
-// deadline. The call is no more repeatable than GenerateSecretKey.
+// deadline. Like GenerateSecretKey, the call must not be repeated.
 func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, err error) {
 	kt, err := k.Check()
 	if err != nil {
@@ -53,7 +52,7 @@ func (t *Token) GenerateKeyPair(ctx context.Context, k KeyPair) (spki []byte, er
 	})
 }
 
-// Destroy ends the token objects with these ids, for ever. An id without an object is no error, so
+// Destroy destroys the token objects with these ids. An id without an object is no error, so
 // that an interrupted Destroy can be repeated; the token itself is asked whether there is one.
 func (t *Token) Destroy(ctx context.Context, ids ...ObjectID) error {
 	for _, id := range ids {
@@ -130,7 +129,7 @@ func (t *Token) Attributes(ctx context.Context, key Key) (Attributes, error) {
 	})
 }
 
-// Locate looks for an object that was made by somebody else since the connection began. It takes
+// Locate searches for an object that another connection has made since this one began. It takes
 // time linear in the number of objects.
 func (t *Token) Locate(ctx context.Context, id ObjectID) error {
 	_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {

@@ -11,7 +11,7 @@ import (
 // SelfTest tries every algorithm with throw-away session keys, since the mechanism list of a token
 // tells neither whether a mechanism works nor whether it is the algorithm that it is called. Each
 // test has a session and a deadline of its own (Config.GenerateTimeout), and fails alone. What it
-// finds out of the token is remembered for the connection.
+// finds out about the token is remembered for the connection.
 //
 // When the connection is lost meanwhile, the tests begin again, once.
 func (t *Token) SelfTest(ctx context.Context) []selftest.Check {

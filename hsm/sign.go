@@ -34,7 +34,7 @@ func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message
 	})
 }
 
-// supportsEd25519ph gives ErrUnsupported on a token that signs something else.
+// supportsEd25519ph gives ErrUnsupported if the token signs plain Ed25519 instead.
 func (t *Token) supportsEd25519ph(ctx context.Context) error {
 	ignored, err := connection.Run(
 		ctx, t.link, func(s *connection.Session) (bool, error) { return s.IgnoresEd25519ph() },
@@ -45,10 +45,10 @@ func (t *Token) supportsEd25519ph(ctx context.Context) error {
 	return err
 }
 
-// VerifyMu tells whether an ML-DSA signature is good for a message representative μ of 64 bytes.
-// All other signatures are verified on the host by a library; for μ there is none, and so the token
-// does it, with a session object of the public key, whose SubjectPublicKeyInfo is given. A token
-// without CKM_ML_DSA_EXTERNAL_MU gives ErrUnsupported.
+// VerifyMu reports whether an ML-DSA signature is good for a message representative μ of 64 bytes.
+// All other signatures are verified on the host by a library; no library takes μ, so the token
+// verifies it, with a session object of the public key in spki. A token without
+// CKM_ML_DSA_EXTERNAL_MU gives ErrUnsupported.
 func (t *Token) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []byte) (bool, error) {
 	k, err := kt.Known()
 	var info keyobject.SubjectPublicKeyInfo
@@ -81,7 +81,7 @@ func (t *Token) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []
 }
 
 // MAC gives the HMAC of a message, as long as the hash: SHA-224, SHA-256, SHA-384 or SHA-512.
-// Whoever verifies one compares in constant time.
+// A caller that verifies one must compare in constant time.
 func (t *Token) MAC(ctx context.Context, key Key, hash crypto.Hash, message []byte) ([]byte, error) {
 	if !session.HasMAC(hash) {
 		return nil, fmt.Errorf("MAC: no HMAC with %v", hash)

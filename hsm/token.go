@@ -1,13 +1,15 @@
-// Package hsm holds the keys: everything that is done with the PKCS#11 token is here, and nothing
-// else is. The calls themselves are made by hsm/cryptoki.
+// Package hsm holds the keys: all that is done with the PKCS#11 token is here, and nothing else is.
+// Token has the operations; the connection is kept up by hsm/connection, the cryptographic steps in
+// a session are hsm/session's, the self-tests hsm/selftest's, and all C calls hsm/cryptoki's.
 //
 // What it protects: KMS keys are generated in the token, CKA_SENSITIVE and never CKA_EXTRACTABLE,
-// so neither this process nor whoever takes it over can read them, only use them while connected. A
-// WrappedKey is kept outside of the token; it was extractable in the moment between its generation
-// and its wrapping, and whoever has it, and the PIN, can use it but not read it, since the token
-// unwraps it into nothing that can be read. A data key made by GenerateWrapped, and a private key
-// made by GenerateWrappedPair, is also born in the token and leaves it wrapped only. Imported keys
-// were outside before; Import tells which of them are in this process's memory once more.
+// so neither this process nor an attacker who controls it can read them, only use them while
+// connected. A WrappedKey is kept outside of the token; it was extractable in the moment between
+// its generation and its wrapping, and whoever has it, and the PIN, can use it but not read it,
+// since the token unwraps it into nothing that can be read. A data key made by GenerateWrapped, and
+// a private key made by GenerateWrappedPair, is also born in the token and leaves it wrapped only.
+// Imported keys were outside before; Import tells which of them are in this process's memory once
+// more.
 //
 // From whom: from readers of disks, backups, memory dumps and the network. Somebody who can call
 // the token with its PIN can use the keys; that is what the PIN file's mode and the service's
@@ -15,7 +17,7 @@
 //
 // What it trusts: the code of the PKCS#11 module it loads into the process (Config.ModuleCommand
 // gives it a process of its own), the token behind it, and crypto/rand for initialisation vectors.
-// What a token says it can do is tried by SelfTest, since some do another algorithm under the name.
+// SelfTest tries what a token says it can do, since some have another algorithm under a name.
 // Arguments are opaque bytes: hsm knows nothing of AWS, HTTP or databases.
 package hsm
 
@@ -29,7 +31,7 @@ import (
 // each is bounded by Config.CallTimeout and returns errors of the kinds in this package.
 type Token struct{ link *connection.Link }
 
-// Open loads the module, logs in and starts to look after the connection. It takes
+// Open loads the module, logs in and begins to keep the connection up. It takes
 // Config.ConnectTimeout at most.
 func Open(ctx context.Context, cfg Config) (*Token, error) {
 	l, err := connection.Open(ctx, cfg)

@@ -10,16 +10,16 @@ import (
 )
 
 // GenerateWrappingKey generates a token object that wraps keys to be kept outside: AES-256,
-// CKA_WRAP and CKA_UNWRAP. Its CKA_UNWRAP_TEMPLATE has the token make nothing of them but what is
-// sensitive and not extractable, whoever asks. A token that does not keep to that is
-// ErrUnsupported, and no object is left. The call is no more repeatable than GenerateSecretKey.
+// CKA_WRAP and CKA_UNWRAP. Its CKA_UNWRAP_TEMPLATE has the token unwrap them into sensitive keys
+// that are not extractable, and into nothing else. A token that does not keep to that gives
+// ErrUnsupported, and no object is left. Like GenerateSecretKey, the call must not be repeated.
 func (t *Token) GenerateWrappingKey(ctx context.Context, id ObjectID, label string) error {
 	_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
-		h, err := s.GenerateWrapping(keyobject.TokenObject(id, label))
+		h, err := s.GenerateWrappingKey(keyobject.TokenObject(id, label))
 		if err != nil {
 			return struct{}{}, err
 		}
-		if err := s.KeepsInside(h); err != nil {
+		if err := s.KeepsUnwrapTemplate(h); err != nil {
 			return struct{}{}, errors.Join(err, s.Destroy(h))
 		}
 		return struct{}{}, s.Remember(id, h)
@@ -31,9 +31,9 @@ func (t *Token) GenerateWrappingKey(ctx context.Context, id ObjectID, label stri
 }
 
 // GenerateWrappedKey generates a key in the token and wraps it there. Name, Under and Purpose or
-// Pair say which. It is seen to be unwrapped before it is returned. Nothing of it is left in the
-// token but the session object that it is used through. spki is that of GenerateKeyPair, nil for a
-// secret key; pairs have its deadline.
+// Pair say which. It is unwrapped once before it is returned, so that it is known to work. The
+// token keeps only the session object that it is used through. spki is as with GenerateKeyPair, nil
+// for a secret key; pairs have the deadline of that.
 func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, spki []byte, err error) {
 	if _, err := k.Template(); err != nil {
 		return nil, nil, fmt.Errorf("generate wrapped key: %w", err)
@@ -49,7 +49,7 @@ func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, 
 		}
 		k := k
 		if k.Purpose != 0 {
-			k.Wrapped, err = s.GenerateAndWrap(wrapping, k.Purpose)
+			k.Wrapped, err = s.GenerateWrappedKey(wrapping, k.Purpose)
 		} else {
 			both[1], k.Wrapped, err = s.GenerateWrappedPair(wrapping, k.Pair.Type.Info())
 		}
@@ -63,7 +63,7 @@ func (t *Token) GenerateWrappedKey(ctx context.Context, k WrappedKey) (wrapped, 
 }
 
 // Persist makes a token object of a wrapped key: of the same value, sensitive, not extractable, not
-// modifiable. The call is no more repeatable than GenerateSecretKey.
+// modifiable. Like GenerateSecretKey, the call must not be repeated.
 func (t *Token) Persist(ctx context.Context, k WrappedKey, id ObjectID, label string) error {
 	template, err := k.Template()
 	if err != nil {
@@ -82,7 +82,7 @@ func (t *Token) Persist(ctx context.Context, k WrappedKey, id ObjectID, label st
 		if err != nil {
 			return struct{}{}, k.UnwrapError(err)
 		}
-		if err := s.MustStayInside(h); err != nil {
+		if err := s.DestroyIfExtractable(h); err != nil {
 			return struct{}{}, err
 		}
 		return struct{}{}, s.Remember(id, h)

@@ -13,10 +13,10 @@ import (
 // Kinds of failure, for errors.Is. A failure of none of these kinds is a fault of the token or of
 // this program.
 var (
-	// ErrAuthentication: the ciphertext, its tag or the additional data are not what was encrypted. The
-	// token itself was seen to work.
+	// ErrAuthentication: the ciphertext, its tag or the additional data are not what was encrypted.
+	// The token works.
 	ErrAuthentication = errors.New("ciphertext does not authenticate")
-	// ErrNoObject: the token answers and has no object of that CKA_ID.
+	// ErrNoObject: the token works and has no object with that CKA_ID.
 	ErrNoObject = errors.New("no such object in the token")
 	// ErrUnavailable: the token is lost or refuses to serve; the same call may succeed later.
 	ErrUnavailable = errors.New("token is not available")
@@ -28,14 +28,14 @@ var (
 	ErrFull = errors.New(
 		"token is full: destroy keys, give it more room, or keep new keys outside of it (token.residency: wrapped)",
 	)
-	// ErrMaterial: what is to be imported is of the wrong size, type or curve.
+	// ErrMaterial: the imported key material has the wrong size, type or curve.
 	ErrMaterial = errors.New("key material does not fit")
 	// ErrPIN: the token refused the PIN, or is locked by such refusals. It is not tried again,
 	// since tokens lock after a few failures.
 	ErrPIN = errors.New("token refused the PIN")
 )
 
-// Error is a failed C call: which, with what return value, and of what kind.
+// Error is a failed C call.
 type Error struct {
 	Call string
 	RV   pkcs11.Error
@@ -53,20 +53,20 @@ func (e *Error) Is(target error) bool { return target == e.Kind && e.Kind != nil
 
 func (e *Error) Unwrap() error { return e.RV }
 
-// kindError is an error of a kind with words of its own.
+// kindError is an error of a kind with its own text.
 type kindError struct {
 	text string
 	kind error
 }
 
-// OfKind gives an error of a kind with words of its own.
+// OfKind gives an error of a kind with its own text.
 func OfKind(kind error, text string) error { return &kindError{text, kind} }
 
 func (e *kindError) Error() string { return e.text }
 
 func (e *kindError) Is(target error) bool { return target == e.kind }
 
-// Failed gives the error of a C call, nil for CKR_OK. Errors that are no CKR are passed on.
+// Failed gives the error of a C call, nil for CKR_OK.
 func Failed(call string, err error) error {
 	if err == nil {
 		return nil
@@ -85,7 +85,7 @@ func Failed(call string, err error) error {
 	return &Error{Call: call, RV: rv, Kind: kind}
 }
 
-// Has tells whether an error is that of a call with one of these return values.
+// Has reports whether an error is that of a C call with one of these return values.
 func Has(err error, codes ...pkcs11.Error) bool {
 	if err == nil {
 		return false // before e is allocated: this is asked after every call
@@ -102,7 +102,7 @@ func Has(err error, codes ...pkcs11.Error) bool {
 	return false
 }
 
-// Lost tells whether err means that the connection is gone.
+// Lost reports whether an error means that the connection is lost.
 func Lost(err error) bool {
 	if err == nil {
 		return false

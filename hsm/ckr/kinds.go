@@ -2,15 +2,14 @@ package ckr
 
 import "github.com/miekg/pkcs11"
 
-// creates has the calls that make an object from a template.
+// creates are the calls that make an object from a template.
 var creates = map[string]bool{
 	"C_GenerateKey": true, "C_GenerateKeyPair": true, "C_CreateObject": true,
 	"C_UnwrapKey": true, "C_DeriveKey": true, "C_DecapsulateKey": true,
 }
 
-// templateRefusals are the answers of a token that does not make an object as a template asks for
-// it. The templates are all this package's own; the only values of others in them are private keys,
-// which are checked before.
+// templateRefusals are the answers of a token that does not support what a template asks for. All
+// templates are hsm's own: no caller's value is in them but private keys, which are checked before.
 var templateRefusals = map[pkcs11.Error]bool{
 	pkcs11.CKR_ATTRIBUTE_READ_ONLY:     true,
 	pkcs11.CKR_ATTRIBUTE_TYPE_INVALID:  true,

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Config says which token to use and how hard.
+// Config says which token to use, and within what limits.
 type Config struct {
 	Module string // absolute path of the PKCS#11 module
 	// InitArguments is C_INITIALIZE_ARGS.pReserved, which some modules want: NSS softokn its configdir
@@ -22,7 +22,7 @@ type Config struct {
 	// ForcePIN tries the PIN although the token says that one more wrong one locks it.
 	ForcePIN bool
 
-	Profile string // one of Profiles; default by what the token says of its make
+	Profile string // one of Profiles; default: the one of the token's manufacturer and model
 
 	Sessions    int           // sessions at most, default 64; a token's own lower limit wins
 	CallTimeout time.Duration // for one request's calls, the wait for a session included; default 5 s

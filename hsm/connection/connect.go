@@ -104,9 +104,9 @@ func (l *Link) buildIndex(g *generation) {
 	defer watchdog.Stop()
 	s, err := g.session()
 	if err == nil {
-		s.Guard(&session.Watch{Timer: watchdog, Limit: g.searchCall, Wait: drain})
+		s.SetWatch(&session.Watch{Timer: watchdog, Limit: g.searchCall, Wait: drain})
 		err = s.Visit(func(h pkcs11.ObjectHandle, o session.Object) { g.remember(o.ID, h) })
-		s.Guard(nil)
+		s.SetWatch(nil)
 		s.Broken = err != nil
 		if err == nil {
 			close(g.complete)

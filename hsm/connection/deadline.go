@@ -9,15 +9,15 @@ import (
 	"github.com/verenc/kms/hsm/ckr"
 )
 
-// Who decides the fate of work that reaches its deadline.
+// States of work. Whoever changes working to another one decides what becomes of the result.
 const (
 	working int32 = iota
 	finished
 	abandoned
 )
 
-// onWorker runs work in another goroutine: one that waits for work, whose stack has the size that
-// calls need, or a new one. They end with the Token.
+// onWorker runs work in another goroutine: one that waits for work, whose stack has grown to the
+// size that calls need, or a new one. They end with the Link.
 func (l *Link) onWorker(work func()) {
 	select {
 	case l.workers <- work:
@@ -85,7 +85,7 @@ func await[T any](
 	return none, err
 }
 
-// wipe clears a result that nobody takes.
+// wipe clears a result that no caller receives.
 func wipe(v any) {
 	switch v := v.(type) {
 	case []byte:
@@ -95,7 +95,7 @@ func wipe(v any) {
 	}
 }
 
-// bounded does the supervisor's work.
+// bounded is await with a timeout, for the supervisor's own work.
 func bounded[T any](
 	l *Link, timeout time.Duration, cancel <-chan struct{}, work func() (T, error), discard func(T),
 ) (v T, err error) {

@@ -23,11 +23,11 @@ type generation struct {
 	ofModule uint64
 	info     pkcs11.TokenInfo
 
-	searchCall time.Duration // a call of the index that takes longer means a loss
+	searchCall time.Duration // when a call of the index takes longer, the connection is lost
 
 	freeMemory, totalMemory atomic.Uint64 // of CK_TOKEN_INFO, 0 for unknown
 
-	doubts atomic.Int32 // errors in a row that may have meant the connection, see mostDoubts
+	doubts atomic.Int32 // errors in a row that may mean a loss, see maxDoubts
 
 	places     chan struct{} // one for every session that may be in use
 	generators chan struct{} // one for every session that may be generating a key pair: a quarter of places
@@ -35,7 +35,7 @@ type generation struct {
 	mu       sync.Mutex
 	idle     []pkcs11.SessionHandle // guarded by mu
 	open     int                    // guarded by mu: sessions opened and not closed, idle ones included
-	users    int                    // guarded by mu: who is in a session now, or opening one
+	users    int                    // guarded by mu: calls that use a session now, or open one
 	withheld int                    // guarded by mu: places taken away, since the token has no more sessions
 	returned int                    // guarded by mu: sessions given back since the last change of withheld
 	unused   chan struct{}          // closed once the connection is lost and users is 0
@@ -45,7 +45,7 @@ type generation struct {
 	unwrapped *unwrappedCache // session objects of wrapped keys
 }
 
-// Why a call must begin again: it has done nothing yet.
+// Reasons to restart a call, which has done nothing yet.
 var (
 	errCrowded  = errors.New("the token has no session left")
 	errIndexing = errors.New("the token's objects are not all known yet")
@@ -67,7 +67,7 @@ func (g *generation) usage() (open, busy int) {
 	return g.open, g.open - len(g.idle)
 }
 
-// end makes the connection a lost one. It tells whether it was none before.
+// end marks the connection as lost. It reports whether it was the first to do so.
 func (g *generation) end() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -96,7 +96,7 @@ func (g *generation) close() {
 	g.lib.sweep()
 }
 
-// recordMemory keeps what the token says of its room.
+// recordMemory keeps how much memory the token says it has.
 func (g *generation) recordMemory(info pkcs11.TokenInfo) {
 	for to, said := range map[*atomic.Uint64]uint{&g.freeMemory: info.FreePrivateMemory,
 		&g.totalMemory: info.TotalPrivateMemory} {

@@ -11,8 +11,9 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// index maps CKA_IDs to the handles of one connection. C_FindObjects takes time linear in the number of
-// objects, so it runs once a connection, in the background, and never for a request.
+// index maps CKA_IDs to the handles of one connection. C_FindObjects takes time linear in the
+// number of objects, so it runs once for each connection, in the background, and never for a
+// request.
 type index struct {
 	mu       sync.RWMutex
 	handles  map[keyobject.ID]pkcs11.ObjectHandle // guarded by mu
@@ -53,7 +54,7 @@ func (x *index) indexed() bool {
 	}
 }
 
-// LookupObject gives the handle of an object. It says ErrNoObject only of a connection that lives
+// LookupObject gives the handle of a token object. It says ErrNoObject only of a connection that lives
 // and whose objects are all known; until then errIndexing, for which run waits.
 func (s *Session) LookupObject(id keyobject.ID) (pkcs11.ObjectHandle, error) {
 	if h, ok := s.gen.find(id); ok {

@@ -46,7 +46,7 @@ func (s *Session) LookupPair(keys SealingKeys) (seal, wrap pkcs11.ObjectHandle, 
 // WrappedKey is a key that was generated in the token, and is kept outside of it as AES-KWP of a
 // wrapping key (GenerateWrappingKey), so that a token can have more keys than it has room for. It
 // is used through a session object that is as sensitive and as little extractable as a token
-// object; up to Config.HeldKeys of these are held. No memory but the token's ever has the key.
+// object; up to Config.HeldKeys of these are cached. No memory but the token's ever has the key.
 type WrappedKey struct {
 	Name    keyobject.ID // 16 random bytes that no other key has
 	Under   keyobject.ID // of the wrapping key
@@ -79,8 +79,8 @@ func (k WrappedKey) Template() ([]*pkcs11.Attribute, error) {
 	), nil
 }
 
-// UnwrapError is for a failure to unwrap. That the bytes are not the token's is no fault of any
-// ciphertext.
+// UnwrapError gives the error of a failure to unwrap. Stored bytes that are not the token's are not
+// a caller's wrong ciphertext, so it is no ErrAuthentication.
 func (k WrappedKey) UnwrapError(err error) error {
 	if errors.Is(err, ckr.ErrAuthentication) {
 		return fmt.Errorf(

@@ -16,18 +16,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/pkcs11"
-
 	"github.com/verenc/kms/hsm/ckr"
 	"github.com/verenc/kms/hsm/profile"
 	"github.com/verenc/kms/hsm/session"
 )
 
-// Link is a connection to one token, kept up until Close. run and its like make calls through it.
+// Link is a connection to one token, kept up until Close. Run and its variants make calls through it.
 type Link struct {
 	cfg     Config
 	lib     *library
-	profile *profile.Profile // nil: what the token says
+	profile *profile.Profile // nil: that of the token's manufacturer and model
 	pin     pin
 	current atomic.Pointer[generation] // nil while there is no connection
 	stuck   atomic.Int32               // calls past their deadline, still inside the module
@@ -44,7 +42,7 @@ type Link struct {
 	closed bool  // guarded by mu: nothing may join done any more
 }
 
-// Open loads the module, logs in and starts to look after the connection. It takes
+// Open loads the module, logs in and begins to keep the connection up. It takes
 // Config.ConnectTimeout at most.
 func Open(ctx context.Context, cfg Config) (*Link, error) {
 	if cfg.Label == "" && cfg.Serial == "" {
@@ -99,8 +97,8 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 	return l, nil
 }
 
-// open loads the module and connects. It gives no connection, and no error, when that is left for
-// later.
+// open loads the module and connects. It returns neither a connection nor an error when Config
+// allows to connect later.
 func (l *Link) open() (g *generation, err error) {
 	if l.lib, err = loadLibrary(l.cfg.Module, l.cfg.InitArguments, l.cfg.ModuleCommand); err != nil {
 		return nil, err
@@ -116,7 +114,7 @@ func (l *Link) open() (g *generation, err error) {
 	return nil, errors.Join(err, l.lib.release())
 }
 
-// join counts a goroutine into done, unless the token is closed.
+// join adds a goroutine to done, unless the link is closed.
 func (l *Link) join() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -178,7 +176,7 @@ func (l *Link) Shared() *session.Shared {
 	return nil
 }
 
-// IsConnected tells whether there is a connection.
+// IsConnected reports whether there is a connection.
 func (l *Link) IsConnected() bool { return l.current.Load() != nil }
 
 // Info tells which token is connected.
@@ -194,42 +192,4 @@ func (l *Link) setReason(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reason = err
-}
-
-// Info describes the token (CK_TOKEN_INFO) for people.
-type Info struct {
-	Label, Manufacturer, Model, Serial, Firmware string
-}
-
-func infoOf(i pkcs11.TokenInfo) Info {
-	return Info{
-		Label: i.Label, Manufacturer: i.ManufacturerID, Model: i.Model, Serial: i.SerialNumber,
-		Firmware: version(i.FirmwareVersion),
-	}
-}
-
-func version(v pkcs11.Version) string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
-
-// Tokens lists the initialised tokens that a module offers, without logging in. The arguments are
-// those of Config.
-func Tokens(module, initArguments string, command []string) (tokens []Info, err error) {
-	lib, err := loadLibrary(module, initArguments, command)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if released := lib.release(); err == nil {
-			err = released
-		}
-	}()
-	slots, err := lib.module.Slots()
-	if err != nil {
-		return nil, ckr.Failed("C_GetSlotList", err)
-	}
-	for _, slot := range slots {
-		if info, err := lib.module.TokenInfo(slot); err == nil && info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 {
-			tokens = append(tokens, infoOf(info))
-		}
-	}
-	return tokens, nil
 }

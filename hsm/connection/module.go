@@ -8,9 +8,8 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/hsm/session"
 )
 
@@ -118,7 +117,7 @@ func (l *library) left(g *generation) {
 	delete(l.live, g)
 }
 
-// unused tells whether no token of the module is connected.
+// unused reports whether no token of the module is connected.
 func (l *library) unused() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

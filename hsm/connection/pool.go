@@ -1,23 +1,13 @@
 package connection
 
 import (
-	"errors"
-
 	"github.com/miekg/pkcs11"
 
 	"github.com/verenc/kms/hsm/ckr"
 	"github.com/verenc/kms/hsm/session"
 )
 
-// leave counts a user out. The caller holds mu.
-func (g *generation) leave() {
-	g.users--
-	if g.users == 0 && g.Lost() {
-		close(g.unused)
-	}
-}
-
-// Session is a session of the pool, in use by one call of run.
+// Session is a session of the pool, in use by one call of Run.
 type Session struct {
 	session.Session
 	gen  *generation
@@ -58,8 +48,8 @@ func (g *generation) session() (*Session, error) {
 	return nil, err
 }
 
-// put gives a session back, or closes it when it is broken. The sessions of a lost connection are
-// left to close, and after it they are stale.
+// put returns a session to the pool, or closes it when it is broken. The sessions of a lost
+// connection are closed by its close; those that come back later are stale.
 func (s *Session) put() {
 	g := s.gen
 	g.mu.Lock()
@@ -111,45 +101,10 @@ func (g *generation) withhold() bool {
 	return true
 }
 
-// inSession runs f and keeps the session only when it is surely in order.
-func inSession[T any](l *Link, g *generation, f func(s *Session) (T, error)) (v T, err error) {
-	s, err := g.session()
-	if err == errCrowded && !g.withhold() {
-		err = &ckr.Error{Call: "C_OpenSession", RV: pkcs11.CKR_SESSION_COUNT, Kind: ckr.ErrUnavailable}
+// leave ends a call's use of a session. The caller holds mu.
+func (g *generation) leave() {
+	g.users--
+	if g.users == 0 && g.Lost() {
+		close(g.unused)
 	}
-	if err != nil {
-		if ckr.Lost(err) {
-			l.report(g, err)
-		}
-		return v, err
-	}
-	v, err = f(s)
-	s.release()
-	s.Broken = s.Broken || (err != nil && !harmless(err))
-	switch {
-	case err == nil:
-		g.doubts.Store(0)
-	case !ckr.Lost(err):
-	case !oneSession(err) || !g.Well() || g.doubts.Add(1) >= mostDoubts:
-		l.report(g, err)
-	case s.Idled && s.Steps == 1 && ckr.Has(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED):
-		err = errIdleGone // the token has closed it meanwhile
-	}
-	s.put()
-	return v, err
 }
-
-// harmless tells of errors that leave the session as good as before.
-func harmless(err error) bool {
-	return errors.Is(err, ckr.ErrAuthentication) || errors.Is(err, ckr.ErrMaterial) ||
-		errors.Is(err, ckr.ErrNoObject) || safeToRestart(err)
-}
-
-// oneSession tells of errors that may mean one session, or one call, and not the whole connection:
-// a token may answer CKR_DEVICE_ERROR for a mechanism that it does not like.
-func oneSession(err error) bool {
-	return ckr.Has(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_DEVICE_ERROR)
-}
-
-// mostDoubts is how many such errors in a row, without a success, mean the connection nevertheless.
-const mostDoubts = 8

@@ -10,8 +10,8 @@ import (
 )
 
 // staleSessions are sessions of lost connections that are still to be closed. After a loss a module
-// may give their numbers to new sessions, so what is closed must be known to be the old one: no
-// session may be opening meanwhile.
+// may give their numbers to new sessions, so a session may be closed only while its number is known
+// to be still its own: no session may be opening meanwhile.
 type staleSessions struct {
 	mu      sync.Mutex
 	owners  map[pkcs11.SessionHandle]*generation // guarded by mu: of all sessions that this process has opened
@@ -70,7 +70,7 @@ func (x *staleSessions) endOpening(h pkcs11.SessionHandle, owner *generation) {
 	}
 }
 
-// next gives a stale session to close. Whoever gets one closes the channel, too.
+// next gives a stale session to close. The caller closes the channel after it.
 func (x *staleSessions) next() (h pkcs11.SessionHandle, closing chan struct{}) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

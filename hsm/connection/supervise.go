@@ -8,9 +8,8 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 // report tells the supervisor that a connection is lost. Only the first report of a connection counts.
@@ -24,8 +23,8 @@ func (l *Link) report(g *generation, err error) {
 }
 
 // supervise makes a new connection whenever one is lost, with growing pauses. A refused PIN ends
-// it: the PIN is tried once, since tokens lock. In between it keeps the connection from falling
-// asleep. absent tells that there is none yet.
+// it: the PIN is tried once, since tokens lock. In between it uses the connection now and then, so
+// that the token does not close it. If absent, there is no connection yet.
 func (l *Link) supervise(ctx context.Context, absent bool) {
 	defer l.done.Done()
 	if absent && !l.reconnect(ctx) {
@@ -63,8 +62,8 @@ func (l *Link) supervise(ctx context.Context, absent bool) {
 // the same numbers.
 const drain = 500 * time.Millisecond
 
-// retire waits for the users of a lost connection and closes its sessions. Neither keeps the next
-// connection waiting for long.
+// retire waits for the calls of a lost connection and closes its sessions, neither for long: the
+// next connection waits.
 func (l *Link) retire(ctx context.Context, g *generation) {
 	timer := time.NewTimer(min(drain, l.cfg.CallTimeout))
 	defer timer.Stop()
@@ -76,8 +75,8 @@ func (l *Link) retire(ctx context.Context, g *generation) {
 	_, _ = bounded(l, drain, ctx.Done(), func() (struct{}, error) { g.close(); return struct{}{}, nil }, ignore)
 }
 
-// touch uses the keeper, since some tokens close what is idle, and a loss is better known before
-// there is a request.
+// touch uses the keeper's session: some tokens close idle sessions, and a loss should be noticed
+// before a request meets it.
 func (l *Link) touch(g *generation) {
 	_, err := bounded(l, l.cfg.CallTimeout, g.Gone(), func() (struct{}, error) {
 		_, err := g.KeeperSession().Random(1)
@@ -97,7 +96,7 @@ func (l *Link) touch(g *generation) {
 
 // reconnect tries until there is a connection, the PIN is refused, or ctx ends. An attempt that
 // hangs is left behind; there are no more than MaxStuck of them. After an attempt that failed the
-// module is initialised anew: many modules of network HSMs find back to them in no other way.
+// module is initialised anew: many modules of network HSMs reconnect in no other way.
 func (l *Link) reconnect(ctx context.Context) bool {
 	var trusted time.Time // when the module could last be initialised, or need not be
 	for rest := l.cfg.RetryMin; ; rest = l.longer(rest) {
@@ -159,12 +158,12 @@ func (l *Link) restart(ctx context.Context, seen uint64, why error) error {
 	return err
 }
 
-// longer is the pause after a pause.
+// longer gives the length of the next pause.
 func (l *Link) longer(rest time.Duration) time.Duration {
 	return min(max(2*rest, l.cfg.RetryMin), l.cfg.RetryMax)
 }
 
-// pause tells whether it came to its end before ctx did.
+// pause reports whether it ended before ctx did.
 func pause(ctx context.Context, rest time.Duration) bool {
 	timer := time.NewTimer(rest)
 	defer timer.Stop()

@@ -32,64 +32,64 @@ type unwrappedKey struct {
 }
 
 func newUnwrappedCache(size int) *unwrappedCache {
-	h := &unwrappedCache{}
-	// Fails for no size only.
-	h.keys, _ = simplelru.NewLRU(max(size, 1),
-		func(_ keyobject.ID, k *unwrappedKey) { h.evicted = append(h.evicted, k) })
-	return h
+	c := &unwrappedCache{}
+	// It fails only for a size of 0.
+	c.keys, _ = simplelru.NewLRU(max(size, 1),
+		func(_ keyobject.ID, k *unwrappedKey) { c.evicted = append(c.evicted, k) })
+	return c
 }
 
-// take gives the held key with its user counted in, and those to destroy. isNew tells that it is
-// the caller's to make ready.
-func (h *unwrappedCache) take(name keyobject.ID) (k *unwrappedKey, isNew bool, destroy []pkcs11.ObjectHandle) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	k, ok := h.keys.Get(name)
+// take gives a key, whose users now include the caller, and the objects to destroy. If isNew, the
+// caller has to unwrap the key.
+func (c *unwrappedCache) take(name keyobject.ID) (k *unwrappedKey, isNew bool, destroy []pkcs11.ObjectHandle) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.keys.Get(name)
 	if !ok {
 		k = &unwrappedKey{ready: make(chan struct{})}
-		h.keys.Add(name, k)
+		c.keys.Add(name, k)
 	}
 	k.users++
-	return k, !ok, h.unused()
+	return k, !ok, c.unused()
 }
 
-// unused are the evicted keys that nobody uses; the others go with their last user. The caller
-// holds mu.
-func (h *unwrappedCache) unused() (destroy []pkcs11.ObjectHandle) {
-	for _, k := range h.evicted {
+// unused gives the evicted keys that no call uses; the others are destroyed with their last use.
+// The caller holds mu.
+func (c *unwrappedCache) unused() (destroy []pkcs11.ObjectHandle) {
+	for _, k := range c.evicted {
 		if k.gone = true; k.users == 0 && k.err == nil {
 			destroy = append(destroy, k.handle)
 		}
 	}
-	h.evicted = h.evicted[:0]
+	c.evicted = c.evicted[:0]
 	return destroy
 }
 
-// forget lets a key go.
-func (h *unwrappedCache) forget(name keyobject.ID) (destroy []pkcs11.ObjectHandle) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.keys.Remove(name)
-	return h.unused()
+// forget removes a key.
+func (c *unwrappedCache) forget(name keyobject.ID) (destroy []pkcs11.ObjectHandle) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keys.Remove(name)
+	return c.unused()
 }
 
-// fail makes a key ready that could not be unwrapped: who waits for it fails too, and the next call
+// fail is for a key that could not be unwrapped: calls that wait for it fail too, and the next call
 // tries again.
-func (h *unwrappedCache) fail(name keyobject.ID, k *unwrappedKey, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (c *unwrappedCache) fail(name keyobject.ID, k *unwrappedKey, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	k.err = err
 	close(k.ready)
-	if now, ok := h.keys.Peek(name); ok && now == k {
-		h.keys.Remove(name)
+	if now, ok := c.keys.Peek(name); ok && now == k {
+		c.keys.Remove(name)
 	}
-	h.unused()
+	c.unused()
 }
 
-// leave counts users out.
-func (h *unwrappedCache) leave(keys []*unwrappedKey) (destroy []pkcs11.ObjectHandle) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// leave ends a call's use of keys.
+func (c *unwrappedCache) leave(keys []*unwrappedKey) (destroy []pkcs11.ObjectHandle) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, k := range keys {
 		if k.users--; k.users == 0 && k.gone && k.err == nil {
 			destroy = append(destroy, k.handle)
@@ -98,14 +98,14 @@ func (h *unwrappedCache) leave(keys []*unwrappedKey) (destroy []pkcs11.ObjectHan
 	return destroy
 }
 
-func (h *unwrappedCache) count() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.keys.Len()
+func (c *unwrappedCache) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keys.Len()
 }
 
-// Hold gives the handle of a wrapped key, unwrapping it if it is not held. It stays valid until
-// release.
+// Hold gives the handle of a wrapped key, unwrapping the key if it is not in the cache. The handle
+// stays valid until release.
 func (s *Session) Hold(k WrappedKey) (pkcs11.ObjectHandle, error) {
 	key, isNew, destroy := s.gen.unwrapped.take(k.Name)
 	s.uses = append(s.uses, key)
@@ -147,20 +147,20 @@ func (s *Session) unwrapHeld(k WrappedKey) (h pkcs11.ObjectHandle, err error) {
 	template = append(template, keyobject.SessionObject()...)
 	err = s.InKeeper(func(keeper *session.Session) (err error) {
 		h, err = keeper.UnwrapAny(mechanisms, wrapping, k.Wrapped, template)
-		return err
-	})
-	if err != nil {
 		if ckr.Has(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED,
 			pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_FUNCTION_CANCELED) {
 			// These do not say that nothing was made; if it fails, the object goes with the connection.
 			_ = s.DestroyUnreported(k.Name)
 		}
+		return err
+	})
+	if err != nil {
 		return 0, k.UnwrapError(err)
 	}
 	return h, nil
 }
 
-// release ends the uses of held keys.
+// release ends the call's use of cached keys.
 func (s *Session) release() {
 	if len(s.uses) == 0 {
 		return

@@ -71,12 +71,12 @@ type Module interface {
 	// Decapsulate is C_DecapsulateKey of PKCS#11 v3.2, with a mechanism that has no parameter.
 	Decapsulate(s Session, mechanism uint, key Object, ciphertext []byte, template []*Attribute) (Object, error)
 
-	// GCM encrypts or decrypts with CKM_AES_GCM, a tag of 16 bytes behind the ciphertext, and gives at
-	// most n bytes. iv has 12 bytes, which a token may overwrite, or is nil. started tells whether the
-	// Init call succeeded.
+	// GCM encrypts or decrypts with CKM_AES_GCM, a tag of 16 bytes behind the ciphertext, and gives
+	// at most n bytes. iv has 12 bytes, which a token may overwrite, or is nil. started reports
+	// whether the Init call succeeded.
 	GCM(s Session, o Operation, key Object, iv, aad, in []byte, n int) (out []byte, started bool, err error)
 	// Operate is the Init call of an operation and the call that does all of it, and gives at most
-	// n bytes. The mechanism's parameter holds no pointers. started tells whether the Init call
+	// n bytes. The mechanism's parameter holds no pointers. started reports whether the Init call
 	// succeeded.
 	Operate(
 		s Session, o Operation, mechanism uint, parameter []byte, key Object, in []byte, n int,
@@ -90,9 +90,9 @@ type Module interface {
 	// C_Initialize, or a new process. It waits up to timeout for the calls that are inside the module,
 	// and gives ErrBusy when they stay; every call meanwhile gives CKR_CRYPTOKI_NOT_INITIALIZED.
 	Restart(seen uint64, timeout time.Duration) error
-	// Gone tells that the module's process has ended, so that nothing works before Restart.
+	// Gone reports that the module's process has ended, so that nothing works before Restart.
 	Gone() bool
-	// Abort ends every call that is inside the module, and tells whether it could.
+	// Abort ends every call that is inside the module, and reports whether it could.
 	Abort() bool
 	// Close finalises the module. No call may be made after it.
 	Close() error

@@ -25,5 +25,5 @@ func (id *ID) UnmarshalText(text []byte) error {
 	return err
 }
 
-// TokenObject gives the id itself: a token object is needed for no key but its own.
+// TokenObject gives the id itself: the key is a token object.
 func (id ID) TokenObject() ID { return id }

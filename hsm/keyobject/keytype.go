@@ -54,7 +54,7 @@ const (
 	ckpMLKEM1024       = 3
 )
 
-// TypeInfo is what there is to know of a KeyType.
+// TypeInfo describes a Type.
 type TypeInfo struct {
 	Name      string
 	Kind      uint                  // CKA_KEY_TYPE
@@ -144,10 +144,10 @@ func (k Type) String() string {
 	return fmt.Sprintf("KeyType(%d)", int(k))
 }
 
-// Info gives what there is to know of a key type, nil for an unknown one.
+// Info describes the type. It is nil for an unknown one.
 func (k Type) Info() *TypeInfo { return keyTypes[k] }
 
-// Known is info, with an error for an unknown type.
+// Known is Info, with an error for an unknown type.
 func (k Type) Known() (*TypeInfo, error) {
 	if known := keyTypes[k]; known != nil {
 		return known, nil
@@ -155,10 +155,13 @@ func (k Type) Known() (*TypeInfo, error) {
 	return nil, fmt.Errorf("key type %d is unknown", int(k))
 }
 
+// RSA reports whether the keys are RSA keys.
 func (k *TypeInfo) RSA() bool { return k.Kind == pkcs11.CKK_RSA }
 
+// MLDSA reports whether the keys are ML-DSA keys.
 func (k *TypeInfo) MLDSA() bool { return k.Kind == CKKMLDSA }
 
+// MLKEM reports whether the keys are ML-KEM keys.
 func (k *TypeInfo) MLKEM() bool { return k.Kind == CKKMLKEM }
 
 // ECParams is CKA_EC_PARAMS: the DER of the curve's object identifier.

@@ -18,8 +18,8 @@ const (
 	DecapsulatePair                        // ML-KEM only, CKA_DECAPSULATE
 )
 
-// Pair describes a key pair. Its token object is the private key alone; the public key is the
-// caller's to keep.
+// Pair describes a key pair. Its token object is the private key alone; the caller keeps the public
+// key.
 type Pair struct {
 	ID      ID
 	Label   string // CKA_LABEL, for people
@@ -27,7 +27,7 @@ type Pair struct {
 	Purpose PairPurpose
 }
 
-// Check refuses what no token object may be.
+// Check refuses a purpose that the type of key does not have.
 func (k Pair) Check() (*TypeInfo, error) {
 	kt, err := k.Type.Known()
 	if err != nil {
@@ -73,7 +73,7 @@ func PairTemplate(kt *TypeInfo, p PairPurpose, decrypts bool) []*pkcs11.Attribut
 	return template
 }
 
-// PublicTemplate is a public key that is only there to be read.
+// PublicTemplate is the template of a public key that is only read.
 func PublicTemplate(kt *TypeInfo) []*pkcs11.Attribute {
 	template := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
@@ -97,7 +97,7 @@ func PublicTemplate(kt *TypeInfo) []*pkcs11.Attribute {
 	return append(template, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, kt.ECParams()))
 }
 
-// VerifierTemplate is an ML-DSA public key that verifies.
+// VerifierTemplate is the template of an ML-DSA public key that verifies.
 func VerifierTemplate(k *TypeInfo, public []byte) []*pkcs11.Attribute {
 	return append(
 		PublicTemplate(k), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),

@@ -73,7 +73,7 @@ func (k *TypeInfo) ParsePKCS8(der []byte) (private, public []byte, err error) {
 	return private, public, nil
 }
 
-// padLeft makes a secret longer, and clears it.
+// padLeft pads a secret with zeros in a new slice, and clears the old one.
 func padLeft(b []byte, size int) []byte {
 	if len(b) == size {
 		return b
@@ -110,8 +110,8 @@ func (k *TypeInfo) publicOf(private []byte) ([]byte, error) {
 	return key.PublicKey().Bytes(), nil
 }
 
-// TrimDER cuts off what AES-KWP has padded a DER SEQUENCE with: less than 8 zeros, which SoftHSM
-// before 2.7.0 leaves on.
+// TrimDER removes the padding of AES-KWP behind a DER SEQUENCE: fewer than 8 zeros, which SoftHSM
+// before 2.7.0 does not remove.
 func TrimDER(padded []byte) ([]byte, error) {
 	var sequence asn1.RawValue
 	padding, err := asn1.Unmarshal(padded, &sequence)

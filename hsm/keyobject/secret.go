@@ -22,7 +22,7 @@ const (
 	MAC512                    // 64 bytes
 )
 
-// Hash is the one of a MAC purpose, 0 for others.
+// Hash is the hash of a MAC purpose, 0 for others.
 func (p Purpose) Hash() crypto.Hash {
 	switch p {
 	case MAC224:
@@ -37,6 +37,7 @@ func (p Purpose) Hash() crypto.Hash {
 	return 0
 }
 
+// Check refuses an unknown purpose.
 func (p Purpose) Check() error {
 	if p != Seal && p != Wrap && p.Hash() == 0 {
 		return fmt.Errorf("purpose %d is none of a secret key", p)
@@ -44,7 +45,7 @@ func (p Purpose) Check() error {
 	return nil
 }
 
-// Mechanism is the one that generates a key.
+// Mechanism is the CKM_ that generates a key.
 func (p Purpose) Mechanism() uint {
 	if p.Hash() != 0 {
 		return pkcs11.CKM_GENERIC_SECRET_KEY_GEN
@@ -52,6 +53,7 @@ func (p Purpose) Mechanism() uint {
 	return pkcs11.CKM_AES_KEY_GEN
 }
 
+// KeyType is the CKA_KEY_TYPE.
 func (p Purpose) KeyType() uint {
 	if p.Hash() != 0 {
 		return pkcs11.CKK_GENERIC_SECRET
@@ -59,7 +61,7 @@ func (p Purpose) KeyType() uint {
 	return pkcs11.CKK_AES
 }
 
-// Size is a key's, in bytes.
+// Size is the length of a key in bytes.
 func (p Purpose) Size() int {
 	if hash := p.Hash(); hash != 0 {
 		return hash.Size()
@@ -76,12 +78,12 @@ type Secret struct {
 
 const AESKeySize = 32 // bytes
 
-// Template is a token object's.
+// Template is the template of the token object.
 func (k Secret) Template() []*pkcs11.Attribute {
 	return append(k.Purpose.Template(), TokenObject(k.ID, k.Label)...)
 }
 
-// Template is a key of one purpose that never leaves the token.
+// Template is the template of a key that never leaves the token, without the end.
 func (p Purpose) Template() []*pkcs11.Attribute {
 	return append(SecretTemplate(p.KeyType()),
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),

@@ -19,6 +19,7 @@ type SubjectPublicKeyInfo struct {
 	PublicKey asn1.BitString
 }
 
+// ParsePublicKeyInfo parses the DER of a SubjectPublicKeyInfo.
 func ParsePublicKeyInfo(spki []byte) (info SubjectPublicKeyInfo, err error) {
 	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
 		return info, errors.New("not a SubjectPublicKeyInfo")
@@ -42,7 +43,7 @@ func (k *TypeInfo) MarshalPoint(point []byte) ([]byte, error) {
 	return asn1.Marshal(info)
 }
 
-// CheckPoint tells whether a public key is one: an uncompressed point 04 | X | Y on the curve (SEC
+// CheckPoint checks a public key: an uncompressed point 04 | X | Y on the curve (SEC
 // 1 section 2.3.3), or the bytes of RFC 8032 section 5.1.5, FIPS 204 section 7.2 or FIPS 203
 // section 7.1, whose length is all that is checked.
 func (k *TypeInfo) CheckPoint(point []byte) error {

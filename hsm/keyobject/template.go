@@ -2,7 +2,7 @@ package keyobject
 
 import "github.com/miekg/pkcs11"
 
-// SessionObject is the end of a template.
+// SessionObject is the end of a session object's template.
 func SessionObject() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
@@ -10,7 +10,7 @@ func SessionObject() []*pkcs11.Attribute {
 	}
 }
 
-// TokenObject is the end of a template.
+// TokenObject is the end of a token object's template.
 func TokenObject(id ID, label string) []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
@@ -20,7 +20,7 @@ func TokenObject(id ID, label string) []*pkcs11.Attribute {
 	}
 }
 
-// ReadableSecret is a session object that is only there to be read.
+// ReadableSecret is the template of a session object whose value is read.
 func ReadableSecret() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
@@ -42,12 +42,12 @@ func SecretTemplate(keyType uint) []*pkcs11.Attribute {
 	}
 }
 
-// DataKeyTemplate is wrappableTemplate of a generic secret.
+// DataKeyTemplate is WrappableTemplate of a generic secret.
 func DataKeyTemplate(size int) []*pkcs11.Attribute {
 	return WrappableTemplate(pkcs11.CKK_GENERIC_SECRET, size)
 }
 
-// WrappableTemplate is a session object that can be wrapped but not read.
+// WrappableTemplate is the template of a session object that can be wrapped but not read.
 func WrappableTemplate(keyType uint, size int) []*pkcs11.Attribute {
 	return append(SecretTemplate(keyType),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size),
@@ -55,6 +55,7 @@ func WrappableTemplate(keyType uint, size int) []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true))
 }
 
+// TestKeyTemplate is the template of a key that ends with its session.
 func TestKeyTemplate(p Purpose) []*pkcs11.Attribute {
 	return append(p.Template(),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),

@@ -1,5 +1,4 @@
-// Package profile has the profiles of vendors: what their tokens do otherwise than PKCS#11 says, as
-// data.
+// Package profile has the profiles of vendors' tokens: data on how they differ from PKCS#11.
 package profile
 
 import (
@@ -12,16 +11,16 @@ import (
 	"github.com/verenc/kms/hsm/cryptoki"
 )
 
-// Profile is how a family of tokens differs from PKCS#11 v2.40 as this package uses it. What is not
-// declared here is the same for all; what a token can and can't do is for SelfTest to find out.
+// Profile says how a family of tokens differs from PKCS#11 v2.40. What a token can and can't do is
+// not declared here: the self-tests find it out.
 //
-// All but softhsm is as the vendors' documentation has it, named beside each; softhsm/faults
-// imitates the restrictions. Mechanisms of AES-KWP and sources of initialisation vectors are
-// proved, not declared.
+// All profiles but softhsm follow the vendors' documentation, which is named with each;
+// softhsm/faults imitates the restrictions. Mechanisms of AES-KWP and sources of initialisation
+// vectors are proved, not declared.
 type Profile struct {
 	name string
-	// A token is recognised by how its manufacturer or its model begins (CK_TOKEN_INFO). None: only
-	// by Config.Profile.
+	// A token is recognised by the beginning of its manufacturer or model (CK_TOKEN_INFO). A
+	// profile without any has to be named in Config.Profile.
 	manufacturers, models []string
 
 	vendorKWP   []uint          // mechanisms of the vendor's own that may be AES-KWP, to be proved as all others
@@ -40,7 +39,7 @@ func Names() []string {
 	return names
 }
 
-// Named gives nil for no name: it is the token's word then.
+// Named gives the profile of a name, nil for no name.
 func Named(name string) (*Profile, error) {
 	if name == "" {
 		return nil, nil
@@ -53,6 +52,7 @@ func Named(name string) (*Profile, error) {
 	return nil, fmt.Errorf("token profile %q is none of %s", name, strings.Join(Names(), ", "))
 }
 
+// Of gives the profile of a token, recognised by its manufacturer and model.
 func Of(info pkcs11.TokenInfo) *Profile {
 	for _, p := range profiles {
 		if begins(info.ManufacturerID, p.manufacturers) || begins(info.Model, p.models) {
@@ -66,7 +66,7 @@ func begins(s string, with []string) bool {
 	return slices.ContainsFunc(with, func(prefix string) bool { return strings.HasPrefix(s, prefix) })
 }
 
-// Allowed is a template as the token takes it.
+// Allowed gives a template as the token accepts it.
 func (p *Profile) Allowed(template []*pkcs11.Attribute) []*pkcs11.Attribute {
 	if len(p.omit) == 0 && len(p.omitOf) == 0 && !p.allPrivate {
 		return template

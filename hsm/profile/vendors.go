@@ -6,14 +6,14 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// profiles: the last one is for tokens that are not recognised.
+// profiles has all profiles. The last one is for tokens that are not recognised.
 var profiles = []*Profile{
 	{name: "softhsm", manufacturers: []string{"SoftHSM"}, SearchAlone: true},
 
 	// Thales, Luna 7 SDK Reference, CKM_AES_GCM and CKM_AES_KWP. FIPS mode (HSM policy 12) is
-	// recognised by where the initialisation vectors come from. There one of 96 bits can be had
-	// from firmware 7.9.3 on; before, it has 128, which is none of ours. The second name is for
-	// configurations that have it.
+	// recognised by where the initialisation vectors come from. They have 96 bits from firmware
+	// 7.9.3 on; before that they have 128, which is not supported here. The second name is for
+	// existing configurations.
 	{name: "luna", models: []string{"Luna"}, vendorKWP: []uint{ckmLunaAESKWP}},
 	{name: "luna-fips", vendorKWP: []uint{ckmLunaAESKWP}},
 
@@ -21,9 +21,9 @@ var profiles = []*Profile{
 	{name: "nshield", manufacturers: []string{"nCipher"}},
 
 	// AWS CloudHSM User Guide, Supported key attributes for the PKCS #11 library (SDK 5):
-	// CKA_PRIVATE is true for every key; CKA_SIGN_RECOVER is supported of none, and each type of
-	// keys has attributes that it does not take. Client SDK 3 took CKA_MODIFIABLE with its default
-	// only.
+	// CKA_PRIVATE is true for every key; CKA_SIGN_RECOVER is supported for no key, and each type of
+	// key has attributes that it does not accept. Client SDK 3 accepted CKA_MODIFIABLE with its
+	// default only.
 	{
 		name:          "cloudhsm",
 		manufacturers: []string{"Marvell", "Cavium"},
@@ -46,8 +46,9 @@ var profiles = []*Profile{
 	{name: "standard"},
 }
 
-// Mechanisms that may be AES-KWP (RFC 5649, NIST SP 800-38F section 6.3). Which of them is, a token has
-// to prove: v3.0 gave it the number 0x210B, and some tokens do something else under v2.40's 0x210A.
+// Mechanisms that may be AES-KWP (RFC 5649, NIST SP 800-38F section 6.3). A token has to prove
+// which of them is: v3.0 gave it the number 0x210B, and some tokens have another algorithm under
+// v2.40's 0x210A.
 const (
 	CKMAESKeyWrapKWP      = 0x210B // CKM_AES_KEY_WRAP_KWP
 	CKMAESKeyWrapPad      = 0x210A // CKM_AES_KEY_WRAP_PAD

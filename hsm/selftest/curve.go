@@ -182,7 +182,7 @@ func testWrappedCurve(name string, kt keyobject.Type) Test {
 	}
 }
 
-// testSM2 looks what the token makes of SM2's curve (GB/T 32918.5). PKCS#11 has no mechanism of
+// testSM2 tries whether the token knows SM2's curve (GB/T 32918.5). PKCS#11 has no mechanism of
 // SM2, and CKM_ECDSA is another algorithm on any curve.
 func testSM2(s *session.Session, _ *Keys) error {
 	curve := &keyobject.TypeInfo{

@@ -17,8 +17,8 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// testImportSecret imports a secret, as Import does, into a session object. Some tokens make an object
-// of it that can leave them, whatever the template says.
+// testImportSecret imports a secret, as Import does, into a session object. Some tokens make it
+// extractable, whatever the template says.
 func testImportSecret(name string, p keyobject.Purpose, hash crypto.Hash) Test {
 	what := "encryption keys"
 	if p.Hash() != 0 {
@@ -42,7 +42,7 @@ func testImportSecret(name string, p keyobject.Purpose, hash crypto.Hash) Test {
 			if err != nil {
 				return err
 			}
-			if err := s.StaysInside(h); err != nil {
+			if err := s.CheckNotExtractable(h); err != nil {
 				return err
 			}
 			_, err = s.CheckValue(h, p)
@@ -101,14 +101,14 @@ func testImportRSA(s *session.Session, private pkcs11.ObjectHandle, public *rsa.
 		if !bytes.Equal(imported, spki) {
 			return errors.New("another key came out")
 		}
-		if err := s.StaysInside(h); err != nil {
+		if err := s.CheckNotExtractable(h); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// testImportCurve creates a private key that the host has made.
+// testImportCurve creates an object of a private key that the host has generated.
 func testImportCurve(name string, kt keyobject.Type) Test {
 	return Test{
 		name,
@@ -136,7 +136,7 @@ func testImportCurve(name string, kt keyobject.Type) Test {
 			if kt == keyobject.Ed25519 {
 				scheme = session.Scheme{Algorithm: session.PureEdDSA}
 			}
-			return errors.Join(signsForHost(s, h, spki, kt, scheme), s.StaysInside(h))
+			return errors.Join(signsForHost(s, h, spki, kt, scheme), s.CheckNotExtractable(h))
 		},
 	}
 }

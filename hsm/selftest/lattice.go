@@ -33,8 +33,8 @@ func verifyMLDSA(set mldsa.Parameters, spki, message, signature []byte) (bool, e
 	return mldsa.Verify(public, message, signature, nil) == nil, nil
 }
 
-// testMLDSAMu signs by a message's representative what the host verifies by the message, and has
-// the token verify it too.
+// testMLDSAMu signs a message's representative. The host verifies the signature with the message,
+// and the token with the representative.
 func testMLDSAMu(s *session.Session, _ *Keys) error {
 	h, spki, err := s.GenerateTestPair(keyobject.MLDSA44, keyobject.SignPair)
 	if err != nil {
@@ -88,7 +88,7 @@ var mlkemSchemes = map[keyobject.Type]kem.Scheme{
 	keyobject.MLKEM1024: mlkem1024.Scheme(),
 }
 
-// testDecapsulation has the host encapsulate. What was changed must give another secret, and no
+// testDecapsulation has the host encapsulate. A changed ciphertext must give another secret, and no
 // error (FIPS 203 section 6.3).
 func testDecapsulation(name string, kt keyobject.Type) Test {
 	return Test{name, kt.String() + " key encapsulation", optional, func(s *session.Session, _ *Keys) error {

@@ -40,7 +40,7 @@ var rsaTests = []Test{
 	testImportCurve(CheckImportEd25519, keyobject.Ed25519),
 }
 
-// testRSATemplate is a private key with every permission that ends with its session.
+// testRSATemplate is the template of a private key with every permission that ends with its session.
 func testRSATemplate() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),

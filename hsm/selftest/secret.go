@@ -52,7 +52,7 @@ func testRandom(s *session.Session, _ *Keys) error {
 	return err
 }
 
-// testObjects makes a token object, which a token without room, or one that is read-only, does not.
+// testObjects makes a token object. A token that is full or read-only fails it.
 func testObjects(s *session.Session, _ *Keys) error {
 	var id keyobject.ID
 	if _, err := io.ReadFull(s.Rand, id[:]); err != nil {
@@ -66,7 +66,7 @@ func testObjects(s *session.Session, _ *Keys) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.StaysInside(h), s.Destroy(h))
+	return errors.Join(s.CheckNotExtractable(h), s.Destroy(h))
 }
 
 func testSeal(s *session.Session, _ *Keys) error {
@@ -117,7 +117,7 @@ func testTamper(s *session.Session, _ *Keys) error {
 	return nil
 }
 
-// testDataKey tries one size of form 2, and has CanGenerateWrapped know it.
+// testDataKey tries one size of a data key. CanGenerateWrapped remembers the result.
 func testDataKey(name string, size int) Test {
 	need := fmt.Sprintf(
 		"GenerateDataKeyWithoutPlaintext of %d bytes whose plaintext is in no memory but the token's", size,
@@ -128,21 +128,21 @@ func testDataKey(name string, size int) Test {
 }
 
 func testInside(s *session.Session, _ *Keys) error {
-	wrapping, err := s.GenerateWrapping(keyobject.SessionObject())
+	wrapping, err := s.GenerateWrappingKey(keyobject.SessionObject())
 	if err != nil {
 		return err
 	}
-	if err := s.KeepsInside(wrapping); err != nil {
+	if err := s.KeepsUnwrapTemplate(wrapping); err != nil {
 		return err
 	}
 	return sharesSessionObjects(s, wrapping)
 }
 
-// sharesSessionObjects uses a key from another session than the one that unwrapped it, as wrapped
-// keys are. PKCS#11 v2.40 section 2.4 has that; a token in a strict session mode (IBM EP11) does
-// not.
+// sharesSessionObjects uses a key in another session than the one that unwrapped it, as with
+// wrapped keys. PKCS#11 v2.40 section 2.4 allows that; a token in a strict session mode (IBM EP11)
+// does not.
 func sharesSessionObjects(s *session.Session, wrapping pkcs11.ObjectHandle) error {
-	wrapped, err := s.GenerateAndWrap(wrapping, keyobject.Seal)
+	wrapped, err := s.GenerateWrappedKey(wrapping, keyobject.Seal)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func sharesSessionObjects(s *session.Session, wrapping pkcs11.ObjectHandle) erro
 		if err != nil {
 			return fmt.Errorf("%w: use a session object in another session: %w", ckr.ErrUnsupported, err)
 		}
-		return errors.Join(s.OpensOwn(h), keeper.Destroy(h))
+		return errors.Join(s.SealsAndOpens(h), keeper.Destroy(h))
 	})
 }
 

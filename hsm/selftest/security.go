@@ -14,14 +14,14 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// testHidden tries every way out of the token that PKCS#11 has for a sensitive key that is not
-// extractable: reading it, weakening it or a copy of it, and wrapping it with every mechanism that the
-// token lists. What can't be decided is not passed.
+// testHidden tries everything in PKCS#11 that might get a sensitive key that is not extractable out
+// of the token: reading it, weakening it or a copy of it, and wrapping it with every mechanism that
+// the token lists. A test that can't be decided is not passed.
 func testHidden(s *session.Session, _ *Keys) error {
 	for _, p := range []keyobject.Purpose{keyobject.Seal, keyobject.Wrap} {
 		template := append(p.Template(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, p.Size()))
-		// As the service's own keys are, but for the session; and modifiable, since a token may
-		// refuse any change of one that is not.
+		// The first is as the service's own keys are, but a session object; the second is
+		// modifiable, since a token may refuse any change of a key that is not.
 		for _, end := range [][]*pkcs11.Attribute{keyobject.SessionObject(),
 			{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}} {
 			h, err := s.Generate(p.Mechanism(), append(slices.Clone(template), end...))
@@ -36,7 +36,7 @@ func testHidden(s *session.Session, _ *Keys) error {
 	return nil
 }
 
-// staysPut tries all ways out on one key.
+// staysPut tries all of it on one key.
 func staysPut(s *session.Session, h pkcs11.ObjectHandle) error {
 	for _, try := range []func(*session.Session, pkcs11.ObjectHandle) error{refusesRead, refusesWeakening,
 		refusesWeakCopy, refusesWrap} {
@@ -47,7 +47,7 @@ func staysPut(s *session.Session, h pkcs11.ObjectHandle) error {
 	return nil
 }
 
-// refusesRead tells whether C_GetAttributeValue keeps a value.
+// refusesRead reports whether C_GetAttributeValue keeps a value.
 func refusesRead(s *session.Session, h pkcs11.ObjectHandle) error {
 	value, err := s.Value(h, keyobject.AESKeySize)
 	switch {
@@ -60,7 +60,7 @@ func refusesRead(s *session.Session, h pkcs11.ObjectHandle) error {
 	return undecided("read a sensitive key", err)
 }
 
-// weaknesses are what must not become of a key.
+// weaknesses are changes that a token must refuse.
 func weaknesses() [][]*pkcs11.Attribute {
 	return [][]*pkcs11.Attribute{
 		{pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)},
@@ -69,27 +69,27 @@ func weaknesses() [][]*pkcs11.Attribute {
 	}
 }
 
-// refusesWeakening tries C_SetAttributeValue. What counts is not what it answers, but what the key
-// is then.
+// refusesWeakening tries C_SetAttributeValue. Not the answer counts, but the key's attributes
+// afterwards.
 func refusesWeakening(s *session.Session, h pkcs11.ObjectHandle) error {
 	for _, weaker := range weaknesses() {
 		if err := s.SetAttributes(h, weaker); ckr.Lost(err) {
 			return err
 		}
-		if err := s.StaysInside(h); err != nil {
+		if err := s.CheckNotExtractable(h); err != nil {
 			return fmt.Errorf("C_SetAttributeValue: %w", err)
 		}
 	}
 	return refusesRead(s, h)
 }
 
-// refusesWeakCopy tries C_CopyObject. A copy that is as strong as the key is none that matters.
+// refusesWeakCopy tries C_CopyObject. A copy that is as strong as the key does no harm.
 func refusesWeakCopy(s *session.Session, h pkcs11.ObjectHandle) error {
 	for _, weaker := range weaknesses() {
 		copied, err := s.CopyObject(h, append(weaker, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
 		switch {
 		case err == nil:
-			if err := errors.Join(s.StaysInside(copied), refusesRead(s, copied), s.Destroy(copied)); err != nil {
+			if err := errors.Join(s.CheckNotExtractable(copied), refusesRead(s, copied), s.Destroy(copied)); err != nil {
 				return fmt.Errorf("C_CopyObject: %w", err)
 			}
 		case !ckr.Has(err, refusalsToCopy...):
@@ -107,8 +107,8 @@ var refusalsToCopy = []pkcs11.Error{
 }
 
 // refusesWrap tries every mechanism that wraps, with an AES key and with an RSA public key: whoever
-// has a session can bring a public key of his own. A mechanism counts once it has wrapped a key
-// that is extractable; then it must say of the other one that it is not.
+// has a session can bring a public key of his own. A mechanism counts if it wraps an extractable
+// key; then it must refuse the other key as unextractable.
 func refusesWrap(s *session.Session, hidden pkcs11.ObjectHandle) error {
 	mechanisms, err := wrapMechanisms(s)
 	if err != nil {
@@ -159,7 +159,7 @@ func refusesWrapWith(
 	return undecided("wrap a key that is not extractable", err)
 }
 
-// cannotWrap are the answers that mean that a mechanism is none for the test's keys or parameters.
+// cannotWrap are the answers that mean that a mechanism does not fit the test's keys or parameters.
 var cannotWrap = []pkcs11.Error{
 	pkcs11.CKR_ARGUMENTS_BAD, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED,
 	pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_KEY_TYPE_INCONSISTENT,
@@ -167,7 +167,7 @@ var cannotWrap = []pkcs11.Error{
 	pkcs11.CKR_WRAPPING_KEY_SIZE_RANGE, pkcs11.CKR_WRAPPING_KEY_TYPE_INCONSISTENT,
 }
 
-// wrapMechanisms are those that the token says can wrap, and those of AES-KWP in any case.
+// wrapMechanisms gives the mechanisms that the token says can wrap, and those of AES-KWP in any case.
 func wrapMechanisms(s *session.Session) ([]uint, error) {
 	listed, err := s.Mechanisms()
 	if err != nil {
@@ -186,7 +186,7 @@ func wrapMechanisms(s *session.Session) ([]uint, error) {
 	return mechanisms, nil
 }
 
-// testWrappers are keys that wrap: an AES key, and an RSA public key where the token takes one.
+// testWrappers makes keys that wrap: an AES key, and an RSA public key if the token accepts one.
 func testWrappers(s *session.Session) ([]pkcs11.ObjectHandle, error) {
 	aes, err := s.GenerateTestKey(keyobject.Wrap)
 	if err != nil {
@@ -231,7 +231,7 @@ func wrapParameters(mechanism uint) [][]byte {
 	return [][]byte{nil, make([]byte, 16), make([]byte, 8)}
 }
 
-// undecided is for a test that fails for a reason of its own.
+// undecided gives the error of a test that failed for another reason than what it tests.
 func undecided(what string, err error) error {
 	return fmt.Errorf("it can't be decided whether keys stay in the token: %s: %w", what, err)
 }

@@ -1,7 +1,7 @@
 // Package selftest tries what a token can really do, one test for each thing that the service may
-// want of it. The list of mechanisms that a token gives tells neither whether one works nor whether
-// it is the algorithm that it is called, so each is tried with throw-away keys and compared with
-// the host's own cryptography.
+// want of it. A token's list of mechanisms does not say whether one works, nor whether it is the
+// algorithm of its name, so each is tried with throw-away keys and compared with the host's own
+// cryptography.
 package selftest
 
 import (
@@ -87,7 +87,7 @@ const (
 	CheckMLKEM768  = "CKM_ML_KEM of ML-KEM-768"
 	CheckMLKEM1024 = "CKM_ML_KEM of ML-KEM-1024"
 
-	// CheckSM2 never passes, since PKCS#11 has no SM2. Its error says what the token makes of the
+	// CheckSM2 never passes, since PKCS#11 has no SM2. Its error says whether the token knows the
 	// curve.
 	CheckSM2 = "SM2"
 )
@@ -105,7 +105,7 @@ type Test struct {
 	f          func(*session.Session, *Keys) error
 }
 
-// Tests are all of them.
+// Tests gives all self-tests.
 func Tests() []Test { return slices.Concat(secretTests, rsaTests, curveTests) }
 
 // Run runs the test in a session. Closing the session destroys the test's keys.
@@ -114,7 +114,7 @@ func (t Test) Run(s *session.Session, k *Keys) error {
 	return t.f(s, k)
 }
 
-// Check is the result of the test.
+// Check gives the result of the test.
 func (t Test) Check(err error) Check {
 	return Check{Name: t.name, Need: t.need, Optional: t.optional, Err: err}
 }
@@ -132,7 +132,7 @@ type sharedPair struct {
 	spki       []byte
 }
 
-// RSA gives the shared pair. A token may let only the session use an object that made it; there the
+// RSA gives the shared pair. If the token lets only the session use an object that made it, the
 // test gets a pair of its own.
 func (k *Keys) RSA(s *session.Session) (private pkcs11.ObjectHandle, spki []byte, err error) {
 	if k.rsa.connection != s.Shared {

@@ -9,8 +9,7 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// Attributes is what the token itself says of a key, for whoever attests it. What it does not say
-// is empty or false.
+// Attributes is what the token says of a key. What it does not say is empty or false.
 type Attributes struct {
 	Label     string
 	KeyType   string // CKA_KEY_TYPE by its name in PKCS#11, "CKK_AES"
@@ -56,7 +55,7 @@ func name(names map[uint]string, value []byte) string {
 	return fmt.Sprintf("%#x", cryptoki.Ulong(value))
 }
 
-// Describe reads what the token says of a key.
+// Describe reads the attributes of a key.
 func (s *Session) Describe(h pkcs11.ObjectHandle) (Attributes, error) {
 	v, err := s.attributesIfAny(
 		h, pkcs11.CKA_LABEL, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_KEY_GEN_MECHANISM, pkcs11.CKA_LOCAL,

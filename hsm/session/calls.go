@@ -6,16 +6,14 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
-// stepObject is step before a call that makes an object. One that makes a token object is never
-// made again, whatever became of it; so an idle session, which the token may have closed, is asked
-// first whether it is still there.
+// stepObject is step before a call that makes an object. A call that makes a token object is never
+// repeated; so a session from the pool, which the token may have closed, is checked first.
 func (s *Session) stepObject(template []*pkcs11.Attribute) error {
-	if s.Idled && s.Steps == 0 && ofToken(template) {
+	if s.Idled && s.Steps == 0 && isTokenObject(template) {
 		if err := s.step(); err != nil {
 			return err
 		}
@@ -26,26 +24,26 @@ func (s *Session) stepObject(template []*pkcs11.Attribute) error {
 	return s.step()
 }
 
-// createdObject gives the error of a call that makes an object. A token without room for another
-// one may answer CKR_HOST_MEMORY (opencryptoki): it does when it is well otherwise, and the object
-// was to be a token object.
+// createdObject gives the error of a call that makes an object. A token that is full may answer
+// CKR_HOST_MEMORY (opencryptoki). It means that if the token is alive and the object was to be a
+// token object.
 func (s *Session) createdObject(call string, err error, template []*pkcs11.Attribute) error {
 	err = ckr.Failed(call, err)
-	if ckr.Has(err, pkcs11.CKR_HOST_MEMORY) && ofToken(template) && s.Well() {
+	if ckr.Has(err, pkcs11.CKR_HOST_MEMORY) && isTokenObject(template) && s.Alive() {
 		err = &ckr.Error{Call: call, RV: pkcs11.CKR_HOST_MEMORY, Kind: ckr.ErrFull}
 	}
 	return err
 }
 
-func ofToken(template []*pkcs11.Attribute) bool {
+func isTokenObject(template []*pkcs11.Attribute) bool {
 	return slices.ContainsFunc(
 		template,
 		func(a *pkcs11.Attribute) bool { return a.Type == pkcs11.CKA_TOKEN && cryptoki.Truth(a.Value) },
 	)
 }
 
-// operated gives the result of an operation, whose Init call may have been what failed.
-func operated(o cryptoki.Operation, out []byte, started bool, err error) ([]byte, bool, error) {
+// operationResult gives the result of an operation. If it was not started, its Init call failed.
+func operationResult(o cryptoki.Operation, out []byte, started bool, err error) ([]byte, bool, error) {
 	call := o.String()
 	if !started {
 		call += "Init"
@@ -53,9 +51,9 @@ func operated(o cryptoki.Operation, out []byte, started bool, err error) ([]byte
 	return out, started, ckr.Failed(call, err)
 }
 
-// GCM encrypts or decrypts with CKM_AES_GCM into a new slice. A token may overwrite the IV when it
-// encrypts. started tells whether the Init call succeeded.
-func (s *Session) GCM(
+// gcm encrypts or decrypts with CKM_AES_GCM into a new slice. A token may overwrite the IV when it
+// encrypts. started reports whether the Init call succeeded.
+func (s *Session) gcm(
 	o cryptoki.Operation, key pkcs11.ObjectHandle, iv *[IVSize]byte, in, aad []byte,
 ) (_ []byte, started bool, err error) {
 	if err := s.step(); err != nil {
@@ -65,21 +63,21 @@ func (s *Session) GCM(
 	if iv != nil {
 		ivBytes = iv[:]
 	}
-	// Room for an IV behind the tag.
+	// There is room for an IV behind the tag.
 	out, started, err := s.Module.GCM(s.Handle, o, key, ivBytes, aad, in, len(in)+2*tagSize)
-	return operated(o, out, started, err)
+	return operationResult(o, out, started, err)
 }
 
-// once is an operation whose output has at most size bytes. The parameters of its mechanism hold no
+// operate is an operation whose output has at most size bytes. The parameters of its mechanism hold no
 // pointers.
-func (s *Session) once(
+func (s *Session) operate(
 	o cryptoki.Operation, mechanism uint, params []byte, key pkcs11.ObjectHandle, in []byte, size int,
 ) (_ []byte, started bool, err error) {
 	if err := s.step(); err != nil {
 		return nil, false, err
 	}
 	out, started, err := s.Module.Operate(s.Handle, o, mechanism, params, key, in, size)
-	return operated(o, out, started, err)
+	return operationResult(o, out, started, err)
 }
 
 // WrapKey is C_WrapKey. The mechanism's parameter holds no pointers. size is an upper bound of the
@@ -150,8 +148,8 @@ func (s *Session) Random(n int) ([]byte, error) {
 	return out, ckr.Failed("C_GenerateRandom", err)
 }
 
-// Destroy ends an object. A session object that can't be destroyed marks the session broken:
-// closing it ends the object.
+// Destroy is C_DestroyObject. When it fails the session is marked broken: closing it destroys its
+// session objects.
 func (s *Session) Destroy(h pkcs11.ObjectHandle) error {
 	defer blockSearches(s.Locks.objects)()
 	if err := s.step(); err != nil {
@@ -162,6 +160,7 @@ func (s *Session) Destroy(h pkcs11.ObjectHandle) error {
 	return err
 }
 
+// Unwrap is C_UnwrapKey. The mechanism's parameter holds no pointers.
 func (s *Session) Unwrap(
 	mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte,
 	template []*pkcs11.Attribute,

@@ -10,8 +10,8 @@ import (
 	"github.com/verenc/kms/hsm/ckr"
 )
 
-// capabilities are what must be known of a token before it can be used right, found out once a
-// connection: by SelfTest, or when they are needed first.
+// capabilities is what a token can do, as far as operations depend on it. Each is found out once
+// for each connection: by SelfTest, or when it is first needed.
 type capabilities struct {
 	refusesSHA256  probe[bool] // CKM_RSA_PKCS_OAEP does not take SHA-256
 	ignoresPrehash probe[bool] // CKM_EDDSA signs Ed25519 when it is asked for Ed25519ph
@@ -41,8 +41,8 @@ func (p *probe[T]) get(find func() (T, error)) (value T, err error) {
 	return value, err
 }
 
-// twice tries once more what has failed for a reason that may pass.
-func (s *Session) twice(try func() error) error {
+// tryTwice tries again if the first error may be a temporary one.
+func (s *Session) tryTwice(try func() error) error {
 	err := try()
 	if err != nil && (ambiguous(err) || ckr.Has(err, pkcs11.CKR_DEVICE_ERROR)) {
 		err = try()
@@ -50,11 +50,11 @@ func (s *Session) twice(try func() error) error {
 	return err
 }
 
-// refusal tells whether an error is the token's last word on what was tried, and no loss of the
-// session or the connection.
-func (s *Session) refusal(err error) bool {
+// isRefusal reports whether an error means that the token does not do what was tried, and not that
+// the session or the connection is lost.
+func (s *Session) isRefusal(err error) bool {
 	if ckr.Has(err, pkcs11.CKR_DEVICE_ERROR) {
-		return s.Well()
+		return s.Alive()
 	}
 	return !errors.Is(err, ckr.ErrUnavailable) && !errors.Is(err, ckr.ErrTimeout)
 }

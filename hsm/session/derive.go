@@ -8,7 +8,7 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// Derive reads Z through a session object.
+// Derive is C_DeriveKey with CKM_ECDH1_DERIVE, and reads the shared secret Z.
 func (s *Session) Derive(private pkcs11.ObjectHandle, k *keyobject.TypeInfo, peer []byte) ([]byte, error) {
 	h, err := s.deriveECDH(private, pkcs11.CKD_NULL, peer,
 		append(keyobject.ReadableSecret(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.Size)))
@@ -24,7 +24,7 @@ func (s *Session) Derive(private pkcs11.ObjectHandle, k *keyobject.TypeInfo, pee
 
 const sharedSecretSize = 32 // bytes; FIPS 203 section 7.3
 
-// Decapsulate reads a shared secret through a session object.
+// Decapsulate is C_DecapsulateKey with CKM_ML_KEM, and reads the shared secret.
 func (s *Session) Decapsulate(private pkcs11.ObjectHandle, ciphertext []byte) ([]byte, error) {
 	h, err := s.decapsulateKey(
 		keyobject.CKMMLKEM, private, ciphertext,

@@ -7,9 +7,8 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 )
 
 const (
@@ -28,7 +27,7 @@ func (s *Session) Seal(h pkcs11.ObjectHandle, plaintext, aad []byte) ([]byte, er
 }
 
 func (s *Session) sealWith(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad []byte) ([]byte, error) {
-	source, err := s.IVs()
+	source, err := s.ivs()
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +50,9 @@ func (s *Session) sealWith(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad
 	return append(append(make([]byte, 0, IVSize+len(out)), iv[:]...), out...), nil
 }
 
-// Unseal opens a box. SoftHSM before 2.7.0 says CKR_GENERAL_ERROR for a wrong tag, as a device does
-// that has a moment of trouble. The key's own word decides: if it opens what it has sealed, in this
-// session, and then still not the box, the token is well and the box is not.
+// Unseal opens a box. SoftHSM before 2.7.0 answers CKR_GENERAL_ERROR to a wrong tag, as a failing
+// token does. So after such an error the key has to seal and open in this session: if it does, and
+// fails to open the box again, the box is wrong.
 func (s *Session) Unseal(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error) {
 	if len(box) < Overhead {
 		return nil, fmt.Errorf("%w: box of %d bytes", ckr.ErrAuthentication, len(box))
@@ -62,7 +61,7 @@ func (s *Session) Unseal(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error)
 	if !unsure {
 		return plaintext, err
 	}
-	if probe := s.OpensOwn(h); probe != nil {
+	if probe := s.SealsAndOpens(h); probe != nil {
 		return nil, unexplained(err, probe)
 	}
 	if plaintext, unsure, err = s.tryBox(h, box, aad); unsure {
@@ -71,10 +70,10 @@ func (s *Session) Unseal(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error)
 	return plaintext, err
 }
 
-// tryBox decrypts. It is unsure of errors that a bad box and a bad token have in common.
+// tryBox decrypts. It is unsure if the error may be that of a wrong box or that of a failing token.
 func (s *Session) tryBox(h pkcs11.ObjectHandle, box, aad []byte) (plaintext []byte, unsure bool, err error) {
 	iv := [IVSize]byte(box)
-	plaintext, started, err := s.GCM(cryptoki.Decrypt, h, &iv, box[IVSize:], aad)
+	plaintext, started, err := s.gcm(cryptoki.Decrypt, h, &iv, box[IVSize:], aad)
 	if err == nil && len(plaintext) != len(box)-Overhead {
 		clear(plaintext)
 		return nil, false, fmt.Errorf("C_Decrypt: %d bytes instead of %d", len(plaintext), len(box)-Overhead)
@@ -82,9 +81,9 @@ func (s *Session) tryBox(h pkcs11.ObjectHandle, box, aad []byte) (plaintext []by
 	return plaintext, started && ckr.Has(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED), err
 }
 
-// OpensOwn tells whether a key can be used in the session. The IV never counts, since the box is of
-// a constant and thrown away.
-func (s *Session) OpensOwn(h pkcs11.ObjectHandle) error {
+// SealsAndOpens checks that a key works in the session. The constant IV does no harm, since nobody
+// sees the box.
+func (s *Session) SealsAndOpens(h pkcs11.ObjectHandle) error {
 	box, err := s.sealWith(constantIV{1}, h, []byte{0}, nil)
 	if err != nil {
 		return err
@@ -93,7 +92,7 @@ func (s *Session) OpensOwn(h pkcs11.ObjectHandle) error {
 	return err
 }
 
-// constantIV is a reader of one byte, again and again.
+// constantIV reads as one byte, repeated without end.
 type constantIV [1]byte
 
 func (c constantIV) Read(p []byte) (int, error) {

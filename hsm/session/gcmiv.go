@@ -7,15 +7,13 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
 // ivSource is where the 12-byte initialisation vectors of CKM_AES_GCM come from. FIPS 140-3 IG C.H
-// lets a module encrypt only under vectors of its own, so tokens differ, and one token differs by
-// its mode.
+// allows only vectors that the module itself generates, so tokens differ, some by their mode.
 type ivSource int
 
 const (
@@ -25,16 +23,15 @@ const (
 	behindIV                       // the same, with zeros in CK_GCM_PARAMS (ProtectServer 3)
 )
 
-// ivSources are all of them, in the order of trying: a token that takes ours needs no other.
+// ivSources are all sources, in the order in which they are tried.
 var ivSources = []ivSource{callersIV, returnedIV, appendedIV, behindIV}
 
-// IVs gives the token's source, ErrUnsupported if it has none. It is proved once a connection.
-func (s *Session) IVs() (ivSource, error) {
+// ivs gives the token's source, ErrUnsupported if it has none. It is proved once for each connection.
+func (s *Session) ivs() (ivSource, error) {
 	return s.ivSource.get(s.findIVs)
 }
 
-// findIVs tries each source. A refusal is remembered as an error of the token, and tried again when
-// it is needed again.
+// findIVs tries each source. If the token refuses all, they are tried again the next time.
 func (s *Session) findIVs() (ivSource, error) {
 	key, err := s.GenerateTestKey(keyobject.Seal)
 	if err != nil {
@@ -43,11 +40,11 @@ func (s *Session) findIVs() (ivSource, error) {
 	defer func() { _ = s.Destroy(key) }() // the session is closed when it fails
 	var refusals error
 	for _, source := range ivSources {
-		refused := s.twice(func() error { return s.provesIVs(source, key) })
+		refused := s.tryTwice(func() error { return s.provesIVs(source, key) })
 		if refused == nil {
 			return source, nil
 		}
-		if !s.refusal(refused) {
+		if !s.isRefusal(refused) {
 			return 0, refused
 		}
 		if refusals == nil {
@@ -62,7 +59,7 @@ func (s *Session) findIVs() (ivSource, error) {
 	return 0, fmt.Errorf("%w: CKM_AES_GCM: %v", ckr.ErrUnsupported, refusals)
 }
 
-// provesIVs encrypts twice as a source has it, and decrypts. The vectors must differ.
+// provesIVs encrypts and decrypts with a source, twice. The two vectors must differ.
 func (s *Session) provesIVs(source ivSource, key pkcs11.ObjectHandle) error {
 	plaintext, aad := []byte("initialisation vector"), []byte("aad")
 	var seen [2][IVSize]byte
@@ -78,7 +75,7 @@ func (s *Session) provesIVs(source ivSource, key pkcs11.ObjectHandle) error {
 		if len(out) != len(plaintext)+tagSize {
 			return fmt.Errorf("C_Encrypt: %d bytes instead of %d", len(out), len(plaintext)+tagSize)
 		}
-		got, _, err := s.GCM(cryptoki.Decrypt, key, &iv, out, aad)
+		got, _, err := s.gcm(cryptoki.Decrypt, key, &iv, out, aad)
 		if err != nil {
 			return err
 		}
@@ -105,7 +102,7 @@ func (s *Session) encryptUnder(
 	case returnedIV, behindIV:
 		given = &iv
 	}
-	out, _, err = s.GCM(cryptoki.Encrypt, key, given, plaintext, aad)
+	out, _, err = s.gcm(cryptoki.Encrypt, key, given, plaintext, aad)
 	if err != nil {
 		return iv, nil, err
 	}

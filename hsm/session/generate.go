@@ -59,15 +59,15 @@ func (s *Session) callGenerateKeyPair(
 	return pub, priv, s.createdObject("C_GenerateKeyPair", err, private)
 }
 
-// explainDeviceError gives a CKR_DEVICE_ERROR of a call that generates its kind. A token may answer so
-// for a mechanism or an attribute that it does not know, or that its protocol does not carry
-// (p11-kit). It means that, and no trouble of the device, when the token generates a plain key, and
-// still answers the same for what was asked, made as a session object.
+// explainDeviceError gives its kind to a CKR_DEVICE_ERROR of a call that generates a key. A token
+// may answer so for a mechanism or an attribute that it does not know, or that its protocol does
+// not carry (p11-kit). It is taken for that if the token generates a plain key, and then answers
+// the same again for the same key as a session object.
 func (s *Session) explainDeviceError(
 	err error, template []*pkcs11.Attribute,
 	generate func(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error),
 ) error {
-	if !s.Well() {
+	if !s.Alive() {
 		return err
 	}
 	plain, probe := s.callGenerateKey(keyobject.Seal.Mechanism(), keyobject.TestKeyTemplate(keyobject.Seal))
@@ -79,7 +79,7 @@ func (s *Session) explainDeviceError(
 	)
 	objects, probe := generate(slices.Insert(template, 0, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
 	if probe == nil {
-		return errors.Join(err, s.DestroyAll(objects)) // it was a moment's trouble
+		return errors.Join(err, s.DestroyAll(objects)) // it was temporary
 	}
 	if !ckr.Has(probe, pkcs11.CKR_DEVICE_ERROR) {
 		return err
@@ -123,7 +123,7 @@ func (s *Session) GeneratePair(
 	return h, spki, nil
 }
 
-// TokenTemplate is a private key that stays in the token.
+// TokenTemplate is the template of a private key that stays in the token.
 func (s *Session) TokenTemplate(k keyobject.Pair, kt *keyobject.TypeInfo) ([]*pkcs11.Attribute, error) {
 	decrypts := k.Purpose == keyobject.DecryptPair
 	if k.Purpose == keyobject.UnwrapPair {

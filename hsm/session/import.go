@@ -9,9 +9,8 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
@@ -28,6 +27,7 @@ const (
 	RSAAESKeyWrapSHA256
 )
 
+// Hash is the one of OAEP, 0 for an unknown algorithm.
 func (a ImportAlgorithm) Hash() crypto.Hash {
 	switch a {
 	case OAEPSHA1, RSAAESKeyWrapSHA1:
@@ -38,6 +38,7 @@ func (a ImportAlgorithm) Hash() crypto.Hash {
 	return 0
 }
 
+// Hybrid reports whether the material is wrapped with an AES key of its own.
 func (a ImportAlgorithm) Hybrid() bool { return a == RSAAESKeyWrapSHA1 || a == RSAAESKeyWrapSHA256 }
 
 // maxWrapped is an upper bound of wrapped key material, in bytes.
@@ -56,15 +57,15 @@ type Import struct {
 	Pair   *keyobject.Pair
 }
 
-// Imported is what may be known of imported material.
+// Imported describes imported material without giving it away.
 type Imported struct {
 	Public []byte // DER SubjectPublicKeyInfo of a pair
 
-	// CheckValue is 32 bytes, the same for the same material, which they tell nothing of.
+	// CheckValue is 32 bytes that are the same for the same material, and reveal nothing of it.
 	CheckValue []byte
 }
 
-// Check refuses what no token could import, and a Wrapped that can't be one.
+// Check refuses what no token can import, and a Wrapped of an impossible length.
 func (in Import) Check() error {
 	wrapping, err := in.WrappingType.Known()
 	var kt *keyobject.TypeInfo
@@ -99,7 +100,7 @@ func (in Import) Check() error {
 	return nil
 }
 
-// ID is that of the object that is made.
+// ID is the CKA_ID of the new object.
 func (in Import) ID() keyobject.ID {
 	if in.Secret != nil {
 		return in.Secret.ID
@@ -107,7 +108,8 @@ func (in Import) ID() keyobject.ID {
 	return in.Pair.ID
 }
 
-// Import makes a token object of what is wrapped under the key wrapping. On an error no object is left.
+// Import unwraps key material into a token object. wrapping is the handle of in.Wrapping. On an
+// error no object is left.
 func (s *Session) Import(wrapping pkcs11.ObjectHandle, in Import) (h pkcs11.ObjectHandle, done Imported, err error) {
 	u, err := s.Unwrapper(wrapping, in.WrappingType.Info(), in.Algorithm.Hash())
 	if err != nil {
@@ -121,7 +123,7 @@ func (s *Session) Import(wrapping pkcs11.ObjectHandle, in Import) (h pkcs11.Obje
 	if err != nil {
 		return 0, Imported{}, err
 	}
-	if err := s.MustStayInside(h); err != nil {
+	if err := s.DestroyIfExtractable(h); err != nil {
 		return 0, Imported{}, err
 	}
 	return h, done, nil
@@ -159,28 +161,28 @@ func (u *unwrapper) importPair(
 	return h, Imported{Public: spki, CheckValue: sum[:]}, nil
 }
 
-// CheckValue is a hash of what a key makes of a constant. A Seal key encrypts it under the IV of
-// zeros. GCM breaks when two messages are encrypted under one IV; this IV has no other message
-// whose ciphertext is ever seen, except with the probability of 2^-96 that any two IVs have of
-// being equal, and even this ciphertext and its tag are seen as a hash only. Where IVs are the
-// token's, it encrypts a block.
+// CheckValue is a hash of a constant's ciphertext or MAC under a key. A Seal key encrypts it under
+// the IV of zeros. GCM breaks when two messages are encrypted under one IV; this IV has no other
+// message whose ciphertext is ever seen, except with the probability of 2^-96 that any two IVs have
+// of being equal, and even this ciphertext and its tag are seen as a hash only. If the token
+// chooses IVs, the key encrypts a block with AES-ECB.
 func (s *Session) CheckValue(h pkcs11.ObjectHandle, p keyobject.Purpose) ([]byte, error) {
 	constant := []byte("verenc/check value/1")
 	var out []byte
 	var err error
 	if hash := p.Hash(); hash != 0 {
 		out, err = s.MAC(h, hash, constant)
-	} else if source, failed := s.IVs(); failed != nil {
+	} else if source, failed := s.ivs(); failed != nil {
 		err = failed
 	} else if source == callersIV {
 		iv := [IVSize]byte{}
-		out, _, err = s.GCM(cryptoki.Encrypt, h, &iv, constant, nil)
+		out, _, err = s.gcm(cryptoki.Encrypt, h, &iv, constant, nil)
 		if err == nil && iv != [IVSize]byte{} {
 			err = fmt.Errorf("import: %w: the token has changed the initialisation vector", ckr.ErrUnsupported)
 		}
 	} else {
 		block := sha256.Sum256(constant)
-		out, _, err = s.once(cryptoki.Encrypt, pkcs11.CKM_AES_ECB, nil, h, block[:aes.BlockSize], aes.BlockSize)
+		out, _, err = s.operate(cryptoki.Encrypt, pkcs11.CKM_AES_ECB, nil, h, block[:aes.BlockSize], aes.BlockSize)
 	}
 	if err != nil {
 		return nil, err

@@ -21,8 +21,8 @@ type kwpMechanism struct {
 	refusal   error
 }
 
-// KWP gives the token's mechanism of AES-KWP, ErrUnsupported if it has none. It is proved once a
-// connection.
+// KWP gives the token's mechanism of AES-KWP, ErrUnsupported if it has none. It is proved once for
+// each connection.
 func (s *Session) KWP() (uint, error) {
 	found, err := s.capabilities.kwp.get(s.findKWP)
 	if err == nil {
@@ -43,9 +43,9 @@ func (s *Session) findKWP() (found kwpMechanism, err error) {
 		return found, err
 	}
 	var wrapping pkcs11.ObjectHandle
-	err = s.twice(func() (err error) { wrapping, err = s.importTestKey(kek); return err })
+	err = s.tryTwice(func() (err error) { wrapping, err = s.importTestKey(kek); return err })
 	if err != nil {
-		if !s.refusal(err) {
+		if !s.isRefusal(err) {
 			return found, err
 		}
 		found.refusal = fmt.Errorf(
@@ -57,11 +57,11 @@ func (s *Session) findKWP() (found kwpMechanism, err error) {
 	defer func() { err = errors.Join(err, s.Destroy(wrapping)) }()
 	found.refusal = fmt.Errorf("%w: AES-KWP (RFC 5649)", ckr.ErrUnsupported)
 	for _, mechanism := range s.Profile.KWPCandidates() {
-		refusal := s.twice(func() error { return s.provesKWP(mechanism, wrapping, host) })
+		refusal := s.tryTwice(func() error { return s.provesKWP(mechanism, wrapping, host) })
 		switch {
 		case refusal == nil:
 			return kwpMechanism{mechanism: mechanism}, nil
-		case !s.refusal(refusal):
+		case !s.isRefusal(refusal):
 			return found, refusal
 		}
 		found.refusal = fmt.Errorf("%w; mechanism %#x: %v", found.refusal, mechanism, refusal)
@@ -69,12 +69,12 @@ func (s *Session) findKWP() (found kwpMechanism, err error) {
 	return found, nil
 }
 
-// importTestKey makes a session object of a Wrap key that the host knows. A token that takes no key
-// value in clear gets it under RSAES-OAEP.
+// importTestKey makes a Wrap key, whose value the host knows, a session object. A token that takes
+// no value in clear gets it encrypted with RSAES-OAEP.
 func (s *Session) importTestKey(kek []byte) (pkcs11.ObjectHandle, error) {
 	template := append(keyobject.Wrap.Template(), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false))
 	h, refusal := s.Create(append(slices.Clone(template), pkcs11.NewAttribute(pkcs11.CKA_VALUE, kek)))
-	if refusal == nil || !s.refusal(refusal) {
+	if refusal == nil || !s.isRefusal(refusal) {
 		return h, refusal
 	}
 	private, _, err := s.GenerateTestPair(keyobject.RSA2048, keyobject.UnwrapPair)
@@ -95,8 +95,8 @@ func (s *Session) importTestKey(kek []byte) (pkcs11.ObjectHandle, error) {
 // padding is needed; RFC 5649 section 6 has a vector of this length.
 const kwpTestSize = 20
 
-// provesKWP tells whether a mechanism unwraps what the host has wrapped, and wraps what the host
-// unwraps. AES-KWP checks itself: no other way of wrapping passes by chance.
+// provesKWP reports whether a mechanism unwraps what the host has wrapped, and wraps what the host
+// unwraps. AES-KWP has an integrity check, so no other algorithm passes by chance.
 func (s *Session) provesKWP(mechanism uint, wrapping pkcs11.ObjectHandle, host *subtle.KWP) error {
 	want := make([]byte, kwpTestSize)
 	if _, err := rand.Read(want); err != nil {
@@ -135,12 +135,12 @@ func (s *Session) provesKWP(mechanism uint, wrapping pkcs11.ObjectHandle, host *
 	return nil
 }
 
-// UnwrapMechanisms are the mechanisms to open what was wrapped with: the one that is recorded, the
-// token's AES-KWP, and, when none was recorded, those that an earlier version may have used. All of
-// them are tried, since tokens of different makes have AES-KWP under different numbers.
+// UnwrapMechanisms gives the mechanisms that a wrapped key may have been wrapped with: the recorded
+// one, the token's AES-KWP, and, if none was recorded, those that an earlier version may have used.
+// All are tried, since vendors give AES-KWP different numbers.
 func (s *Session) UnwrapMechanisms(recorded uint) ([]uint, error) {
 	var mechanisms []uint
-	if slices.Contains(s.Profile.KWPCandidates(), recorded) { // the record is not the token's word
+	if slices.Contains(s.Profile.KWPCandidates(), recorded) { // the record may come from anywhere
 		mechanisms = append(mechanisms, recorded)
 	}
 	proved, err := s.KWP()
@@ -160,8 +160,8 @@ func (s *Session) UnwrapMechanisms(recorded uint) ([]uint, error) {
 	return mechanisms, nil
 }
 
-// UnwrapAny is C_UnwrapKey with the first of these mechanisms that does it. The error is that of
-// the first.
+// UnwrapAny is C_UnwrapKey with the first mechanism that succeeds. If none does, the error is that
+// of the first.
 func (s *Session) UnwrapAny(
 	mechanisms []uint, unwrapping pkcs11.ObjectHandle, wrapped []byte, template []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, error) {
@@ -185,7 +185,7 @@ func (s *Session) UnwrapAny(
 // multiple of 8, and a semiblock more.
 func KWPSize(n int) int { return (n+7)/8*8 + 8 }
 
-// NewKWPKey gives the token's AES-KWP, and a key for it that ends with the session.
+// NewKWPKey gives the token's AES-KWP, and makes a key for it that ends with the session.
 func (s *Session) NewKWPKey() (mechanism uint, wrapping pkcs11.ObjectHandle, err error) {
 	if mechanism, err = s.KWP(); err == nil {
 		wrapping, err = s.GenerateTestKey(keyobject.Wrap)
@@ -193,7 +193,7 @@ func (s *Session) NewKWPKey() (mechanism uint, wrapping pkcs11.ObjectHandle, err
 	return mechanism, wrapping, err
 }
 
-// KnownKWP gives the token's AES-KWP, or why it has none, if that was found out already.
+// KnownKWP gives the token's AES-KWP, or why it has none, if that is known.
 func (c *Shared) KnownKWP() (mechanism uint, err error, known bool) {
 	found := c.capabilities.kwp.known.Load()
 	if found == nil {

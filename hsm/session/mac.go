@@ -17,12 +17,12 @@ var macs = map[crypto.Hash]uint{
 	crypto.SHA512: pkcs11.CKM_SHA512_HMAC,
 }
 
-// HasMAC tells whether there is an HMAC with a hash.
+// HasMAC reports whether there is an HMAC with a hash.
 func HasMAC(hash crypto.Hash) bool { return macs[hash] != 0 }
 
 // MAC is C_Sign with HMAC.
 func (s *Session) MAC(h pkcs11.ObjectHandle, hash crypto.Hash, message []byte) ([]byte, error) {
-	mac, _, err := s.once(cryptoki.Sign, macs[hash], nil, h, message, hash.Size())
+	mac, _, err := s.operate(cryptoki.Sign, macs[hash], nil, h, message, hash.Size())
 	if err == nil && len(mac) != hash.Size() {
 		err = fmt.Errorf("C_Sign: a MAC of %d bytes instead of %d", len(mac), hash.Size())
 	}

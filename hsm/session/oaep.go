@@ -10,31 +10,31 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// OAEPHashes are the hashes of RSAES-OAEP with the mechanisms of hash and MGF1.
-var OAEPHashes = map[crypto.Hash]struct{ mechanism, mgf uint }{
+// oaepHashes are the hashes of RSAES-OAEP with the mechanisms of hash and MGF1.
+var oaepHashes = map[crypto.Hash]struct{ mechanism, mgf uint }{
 	crypto.SHA1:   {pkcs11.CKM_SHA_1, pkcs11.CKG_MGF1_SHA1},
 	crypto.SHA256: {pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256},
 }
 
-// HasOAEP tells whether hash is one of RSAES-OAEP here.
-func HasOAEP(hash crypto.Hash) bool { return OAEPHashes[hash].mechanism != 0 }
+// HasOAEP reports whether RSAES-OAEP with a hash is supported here.
+func HasOAEP(hash crypto.Hash) bool { return oaepHashes[hash].mechanism != 0 }
 
 // OAEPParams is a CK_RSA_PKCS_OAEP_PARAMS with an empty label.
 func OAEPParams(hash crypto.Hash) []byte {
-	h := OAEPHashes[hash]
+	h := oaepHashes[hash]
 	return cryptoki.Ulongs(h.mechanism, h.mgf, pkcs11.CKZ_DATA_SPECIFIED, 0, 0)
 }
 
 // OAEPDecrypter opens a ciphertext with a key.
 type OAEPDecrypter func(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error)
 
-// OAEPDecrypter chooses between the token's padding and ours.
+// OAEPDecrypter gives the token's own RSAES-OAEP, or its bare RSA operation with the padding
+// removed here.
 func (s *Session) OAEPDecrypter(hash crypto.Hash) (OAEPDecrypter, error) {
 	if hash == crypto.SHA256 {
 		refused, err := s.refusesOAEPSHA256()
@@ -48,17 +48,17 @@ func (s *Session) OAEPDecrypter(hash crypto.Hash) (OAEPDecrypter, error) {
 	return s.decryptOAEP, nil
 }
 
-// decryptOAEP has the token do it all.
+// decryptOAEP decrypts in the token.
 func (s *Session) decryptOAEP(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	plaintext, _, err := s.once(
+	plaintext, _, err := s.operate(
 		cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, OAEPParams(hash), h, ciphertext, len(ciphertext),
 	)
 	return plaintext, err
 }
 
-// decryptRaw has the token do the RSA operation.
+// decryptRaw has the token do the RSA operation, and removes the padding here.
 func (s *Session) decryptRaw(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	em, _, err := s.once(cryptoki.Decrypt, pkcs11.CKM_RSA_X_509, nil, h, ciphertext, len(ciphertext))
+	em, _, err := s.operate(cryptoki.Decrypt, pkcs11.CKM_RSA_X_509, nil, h, ciphertext, len(ciphertext))
 	if err != nil {
 		return nil, err
 	}
@@ -73,9 +73,9 @@ func (s *Session) decryptRaw(h pkcs11.ObjectHandle, hash crypto.Hash, ciphertext
 	return message, nil
 }
 
-// CheckedOAEP decrypts, and tells a bad ciphertext from a bad token: SoftHSM before 2.7.0 says
-// CKR_GENERAL_ERROR for both. If the same operation opens what the host has just encrypted for the
-// key, and then still not the ciphertext, the token is well and the ciphertext is not.
+// CheckedOAEP decrypts. SoftHSM before 2.7.0 answers CKR_GENERAL_ERROR to a wrong ciphertext, as a
+// failing token does. So after such an error the key has to decrypt what the host has just
+// encrypted: if it does, and fails for the ciphertext again, the ciphertext is wrong.
 func (s *Session) CheckedOAEP(
 	h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash crypto.Hash, ciphertext []byte, decrypt OAEPDecrypter,
 ) ([]byte, error) {
@@ -97,8 +97,8 @@ func (s *Session) CheckedOAEP(
 	return nil, unexplained(err, probe)
 }
 
-// unexplained is for an error that a probe could not say more of: what the probe found is no kind
-// of the error's own, unless it is that the connection is lost.
+// unexplained gives an error whose cause a probe did not find. The probe's own error does not
+// change its kind, unless the connection is lost.
 func unexplained(err, probe error) error {
 	if ckr.Lost(probe) {
 		return errors.Join(err, probe)
@@ -106,7 +106,7 @@ func unexplained(err, probe error) error {
 	return fmt.Errorf("%w (then %v)", err, probe)
 }
 
-// ambiguous tells of errors that a bad ciphertext and a bad token have in common.
+// ambiguous reports whether an error may be that of a wrong ciphertext or that of a failing token.
 func ambiguous(err error) bool {
 	return ckr.Has(
 		err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DATA_INVALID,
@@ -114,7 +114,7 @@ func ambiguous(err error) bool {
 	)
 }
 
-// EncryptOAEP encrypts on the host for a private key of the token.
+// EncryptOAEP encrypts on the host to a private key of the token.
 func (s *Session) EncryptOAEP(
 	h pkcs11.ObjectHandle, k *keyobject.TypeInfo, hash crypto.Hash, plaintext []byte,
 ) ([]byte, error) {
@@ -125,8 +125,8 @@ func (s *Session) EncryptOAEP(
 	return rsa.EncryptOAEP(hash.New(), rand.Reader, public, plaintext, nil)
 }
 
-// refusesOAEPSHA256 tells whether the token refuses CKM_RSA_PKCS_OAEP with SHA-256. It is tried
-// once a connection.
+// refusesOAEPSHA256 reports whether the token refuses CKM_RSA_PKCS_OAEP with SHA-256. It is tried
+// once for each connection.
 func (s *Session) refusesOAEPSHA256() (bool, error) { return s.refusesSHA256.get(s.findOAEP) }
 
 // RefusesOAEPOf is refusesOAEPSHA256, tried with an RSA-2048 key that decrypts.
@@ -134,7 +134,7 @@ func (s *Session) RefusesOAEPOf(h pkcs11.ObjectHandle) (bool, error) {
 	return s.refusesSHA256.get(func() (bool, error) { return s.refusesOAEP(h) })
 }
 
-// findOAEP tells whether the token refuses OAEP with SHA-256.
+// findOAEP reports whether the token refuses OAEP with SHA-256.
 func (s *Session) findOAEP() (refused bool, err error) {
 	h, _, err := s.GenerateTestPair(keyobject.RSA2048, keyobject.DecryptPair)
 	if err != nil {
@@ -144,15 +144,15 @@ func (s *Session) findOAEP() (refused bool, err error) {
 	return s.refusesOAEP(h)
 }
 
-// refusesOAEP tries OAEP with SHA-256 on an RSA-2048 key that decrypts. A refusal is a matter of
-// C_DecryptInit, before the token has seen any ciphertext.
+// refusesOAEP tries OAEP with SHA-256 on an RSA-2048 key that decrypts. The token refuses in
+// C_DecryptInit, before it has seen a ciphertext.
 func (s *Session) refusesOAEP(h pkcs11.ObjectHandle) (bool, error) {
 	want := []byte("RSAES-OAEP")
 	ciphertext, err := s.EncryptOAEP(h, keyobject.RSA2048.Info(), crypto.SHA256, want)
 	if err != nil {
 		return false, err
 	}
-	got, started, err := s.once(
+	got, started, err := s.operate(
 		cryptoki.Decrypt, pkcs11.CKM_RSA_PKCS_OAEP, OAEPParams(crypto.SHA256), h, ciphertext, len(ciphertext),
 	)
 	if !started &&

@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 )
 
-// unpadOAEP takes the message out of an encoded message of RSAES-OAEP with an empty label and MGF1
-// of the same hash: RFC 8017 section 7.1.2 step 3. Every cause of failure looks and lasts the same,
-// as that section's note demands: telling them apart opens any ciphertext (Manger, CRYPTO 2001). em
-// is as long as the modulus, and is cleared.
+// unpadOAEP decodes an encoded message of RSAES-OAEP with an empty label and MGF1 of the same hash:
+// RFC 8017 section 7.1.2 step 3. All failures look alike and take the same time, as that section's
+// note demands: whoever can tell them apart can decrypt any ciphertext (Manger, CRYPTO 2001). em is
+// as long as the modulus, and is cleared.
 func unpadOAEP(hash crypto.Hash, em []byte) (message []byte, ok bool) {
 	defer clear(em)
 	size := hash.Size()
@@ -22,8 +22,7 @@ func unpadOAEP(hash crypto.Hash, em []byte) (message []byte, ok bool) {
 
 	label := hash.New().Sum(nil)
 	good := subtle.ConstantTimeByteEq(em[0], 0) & subtle.ConstantTimeCompare(db[:size], label)
-	// What follows the label's hash is zeros, a one and the message. All of it is looked at,
-	// wherever the one is.
+	// After the label's hash come zeros, a one and the message. All of it is read, wherever the one is.
 	padded := db[size:]
 	begins, searching := 0, 1
 	for i, b := range padded {

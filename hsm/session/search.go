@@ -13,9 +13,9 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// Locks keep C_FindObjects and the making or destruction of objects from happening at once in a
-// module: on SoftHSM before 2.7.0 they disturb each other. Whoever makes or destroys holds one of a
-// lock, a search holds all of both.
+// Locks keep C_FindObjects apart from calls that make or destroy objects in a module: on SoftHSM
+// before 2.7.0 they disturb each other. A call that makes or destroys an object acquires one of a
+// lock, a search acquires all of both.
 type Locks struct {
 	objects *semaphore.Weighted
 	// generators is held by C_GenerateKeyPair too, and is taken before objects: a search that waits
@@ -25,17 +25,17 @@ type Locks struct {
 
 // NewLocks gives the locks of a module.
 func NewLocks() *Locks {
-	return &Locks{objects: semaphore.NewWeighted(everyone), generators: semaphore.NewWeighted(everyone)}
+	return &Locks{objects: semaphore.NewWeighted(whole), generators: semaphore.NewWeighted(whole)}
 }
 
-// blockSearches keeps searches out until what it returns is called.
+// blockSearches keeps searches from running until release is called.
 func blockSearches(lock *semaphore.Weighted) (release func()) {
 	_ = lock.Acquire(context.Background(), 1) // it has no end that could fail it
 	return func() { lock.Release(1) }
 }
 
-// everyone is all of a semaphore.
-const everyone = math.MaxInt32
+// whole is all of a lock.
+const whole = math.MaxInt32
 
 // Visit calls f for every private token object with a 16-byte CKA_ID. It takes time linear in their
 // number.
@@ -58,18 +58,19 @@ func (s *Session) Visit(f func(pkcs11.ObjectHandle, Object)) error {
 			f(h, Object{ID: keyobject.ID(values[0]), Label: string(values[1])})
 		}
 	}
-	return s.searched()
+	return s.checkLogin()
 }
 
-// searched stands after a search: without a login no private object is found, and that is no error.
-func (s *Session) searched() error {
+// checkLogin comes after a search: without a login, C_FindObjects finds no private object and gives
+// no error.
+func (s *Session) checkLogin() error {
 	if !s.LoggedIn() {
 		return ckr.Failed("C_FindObjects", pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN))
 	}
 	return nil
 }
 
-// Locate has the token itself say which object has an id.
+// Locate asks the token for the object with an id.
 func (s *Session) Locate(id keyobject.ID) (pkcs11.ObjectHandle, error) {
 	handles, err := s.Search([]*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
@@ -82,17 +83,17 @@ func (s *Session) Locate(id keyobject.ID) (pkcs11.ObjectHandle, error) {
 	case len(handles) > 0:
 		return handles[0], nil
 	}
-	if err := s.searched(); err != nil {
+	if err := s.checkLogin(); err != nil {
 		return 0, err
 	}
 	return 0, fmt.Errorf("%w: CKA_ID %s", ckr.ErrNoObject, id)
 }
 
-// alone keeps creations waiting while a search is under way. Neither a creation nor a search that
-// hangs may stop the other kind for ever: each waits for the other no longer than searchAlone, or
-// until the connection is lost. The index, without which a connection is of no use, waits no longer
-// than for the calls of the last one.
-func (s *Session) alone() (release func()) {
+// blockCreations keeps calls that make objects waiting until release is called. Neither such a call
+// nor a search that hangs may stop the other for ever: each waits no longer than SearchAlone, or
+// until the connection is lost. The search of the index, without which a connection is of no use,
+// waits no longer than Watch.Wait.
+func (s *Session) blockCreations() (release func()) {
 	var held []*semaphore.Weighted
 	wait := s.SearchAlone
 	if s.watch != nil {
@@ -100,7 +101,7 @@ func (s *Session) alone() (release func()) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	for _, lock := range []*semaphore.Weighted{s.Locks.generators, s.Locks.objects} {
-		if lock.Acquire(ctx, everyone) == nil {
+		if lock.Acquire(ctx, whole) == nil {
 			held = append(held, lock)
 		}
 	}
@@ -116,7 +117,7 @@ func (s *Session) alone() (release func()) {
 		case <-timer.C:
 		}
 		for _, lock := range held {
-			lock.Release(everyone)
+			lock.Release(whole)
 		}
 	}()
 	return func() {
@@ -125,13 +126,13 @@ func (s *Session) alone() (release func()) {
 	}
 }
 
-// mostObjects is far more than tokens have room for: a search that goes on is one that never ends.
-const mostObjects = 1 << 22
+// maxObjects is far more than tokens have room for: a search that goes on is one that never ends.
+const maxObjects = 1 << 22
 
 // Search is C_FindObjects.
 func (s *Session) Search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	if s.Profile.SearchAlone {
-		defer s.alone()()
+		defer s.blockCreations()()
 	}
 	if err := s.findInit(template); err != nil {
 		return nil, err
@@ -152,19 +153,20 @@ func (s *Session) Search(template []*pkcs11.Attribute) ([]pkcs11.ObjectHandle, e
 			}
 			seen[h] = true
 		}
-		if all = append(all, some...); len(all) > mostObjects {
-			return nil, fmt.Errorf("C_FindObjects: the token lists more than %d objects", mostObjects)
+		if all = append(all, some...); len(all) > maxObjects {
+			return nil, fmt.Errorf("C_FindObjects: the token lists more than %d objects", maxObjects)
 		}
 	}
 }
 
-// Object is a token object as a reconciler or a doctor sees it.
+// Object is a token object in a list.
 type Object struct {
 	ID    keyobject.ID
 	Label string
 }
 
-// DestroyUnreported ends the session objects of a key that the token has made without telling so.
+// DestroyUnreported destroys the session objects of a key which the token has made although the
+// call failed.
 func (s *Session) DestroyUnreported(name keyobject.ID) error {
 	handles, err := s.Search([]*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),

@@ -9,7 +9,7 @@ import (
 	"github.com/verenc/kms/hsm/ckr"
 )
 
-// secretSizes remembers of each size of a data key whether GenerateWrapped can make it.
+// secretSizes remembers for each size of a data key whether the token can generate and wrap it.
 type secretSizes [MaxSecretSize + 1]atomic.Int32
 
 // MaxSecretSize is the largest size of a data key in bytes, AWS's limit of NumberOfBytes.
@@ -21,13 +21,13 @@ const (
 	sizeRefused
 )
 
-// TrySecretSize is testSecretSize, and remembers the result unless the connection is lost.
+// TrySecretSize tries one size of a data key, and remembers the result unless the connection is lost.
 func (s *Session) TrySecretSize(n int) error {
-	err := s.twice(func() error { return s.testSecretSize(n) })
+	err := s.tryTwice(func() error { return s.testSecretSize(n) })
 	switch {
 	case err == nil:
 		s.secretSizes[n].Store(sizeWorks)
-	case s.refusal(err):
+	case s.isRefusal(err):
 		s.secretSizes[n].Store(sizeRefused)
 	}
 	return err
@@ -63,8 +63,7 @@ func (s *Session) testSecretSize(n int) (err error) {
 	return nil
 }
 
-// KnownSecretSize tells whether GenerateWrapped makes secrets of n bytes, if that was found out
-// already.
+// KnownSecretSize reports whether GenerateWrapped makes secrets of n bytes, if that is known.
 func (c *Shared) KnownSecretSize(n int) (works, known bool) {
 	if n < 1 || n > MaxSecretSize {
 		return false, true

@@ -18,14 +18,13 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/hsm/profile"
 )
 
 // Shared is what all sessions of one connection share: its login, and what is known of the token.
-// It is lost as a whole; after a loss a new connection has another one.
+// After a loss the next connection has another Shared.
 type Shared struct {
 	Module  cryptoki.Module
 	Locks   *Locks // of the module
@@ -35,7 +34,7 @@ type Shared struct {
 	// Keeper is the session that holds the login. Objects that live as long as the connection are
 	// made in it.
 	Keeper pkcs11.SessionHandle
-	// SearchAlone is how long a search keeps the making of objects waiting.
+	// SearchAlone is how long a search may keep calls waiting that make objects.
 	SearchAlone time.Duration
 
 	keeping sync.Mutex // held while an object is made or destroyed in the keeper's session
@@ -51,13 +50,13 @@ func NewShared(module cryptoki.Module, locks *Locks) *Shared {
 	return &Shared{Module: module, Locks: locks, gone: make(chan struct{})}
 }
 
-// Lost tells whether the connection is lost.
+// Lost reports whether the connection is lost.
 func (c *Shared) Lost() bool { return c.dead.Load() }
 
 // Gone is closed when the connection is lost.
 func (c *Shared) Gone() <-chan struct{} { return c.gone }
 
-// End makes the connection a lost one. It is called once.
+// End marks the connection as lost. It is called once.
 func (c *Shared) End() {
 	c.dead.Store(true)
 	close(c.gone)
@@ -78,7 +77,7 @@ func (c *Shared) InKeeper(f func(keeper *Session) error) error {
 type Session struct {
 	*Shared
 	Handle pkcs11.SessionHandle
-	Idled  bool // it was idle before
+	Idled  bool // it was in the pool before, so the token may have closed it
 	Steps  int  // C calls made
 	Broken bool // must not be used again
 
@@ -92,13 +91,13 @@ type Watch struct {
 	Wait  time.Duration // a search waits no longer than this for objects that are being made
 }
 
-// Guard has the session's calls watched until it is called with nil.
-func (s *Session) Guard(w *Watch) { s.watch = w }
+// SetWatch sets what watches the session's calls, nil for nothing.
+func (s *Session) SetWatch(w *Watch) { s.watch = w }
 
-// ErrLost is for calls of a connection that was lost under them.
+// ErrLost is the error of calls whose connection was lost before or meanwhile.
 var ErrLost = fmt.Errorf("%w: the connection was lost", ckr.ErrUnavailable)
 
-// step stands before every C call in a session: none is made with handles of a connection that is lost.
+// step comes before every C call in a session: no handle of a lost connection is used.
 func (s *Session) step() error {
 	if s.dead.Load() {
 		return ErrLost
@@ -110,7 +109,7 @@ func (s *Session) step() error {
 	return nil
 }
 
-// LoggedIn tells whether the session lives and its user is logged in.
+// LoggedIn reports whether the session is open and its user logged in.
 func (s *Session) LoggedIn() bool {
 	if s.step() != nil {
 		return false
@@ -120,9 +119,9 @@ func (s *Session) LoggedIn() bool {
 		!s.dead.Load() // or it may be the next connection's login
 }
 
-// Well tells whether the connection lives, whatever became of one session: its login is there, and
-// the token answers.
-func (c *Shared) Well() bool {
+// Alive reports whether the connection works, whatever happened in one session: the user is logged
+// in, and the token answers.
+func (c *Shared) Alive() bool {
 	keeper := c.KeeperSession()
 	if !keeper.LoggedIn() {
 		return false
@@ -131,16 +130,17 @@ func (c *Shared) Well() bool {
 	return err == nil
 }
 
-// MustStayInside destroys an object that is not as staysInside wants it.
-func (s *Session) MustStayInside(h pkcs11.ObjectHandle) error {
-	if err := s.StaysInside(h); err != nil {
+// DestroyIfExtractable is CheckNotExtractable, and destroys a key that does not pass.
+func (s *Session) DestroyIfExtractable(h pkcs11.ObjectHandle) error {
+	if err := s.CheckNotExtractable(h); err != nil {
 		return errors.Join(err, s.Destroy(h))
 	}
 	return nil
 }
 
-// StaysInside tells whether the token has made a key as it was asked: sensitive and not extractable.
-func (s *Session) StaysInside(h pkcs11.ObjectHandle) error {
+// CheckNotExtractable checks that a key is sensitive and not extractable, as the template asked:
+// some tokens ignore that.
+func (s *Session) CheckNotExtractable(h pkcs11.ObjectHandle) error {
 	values, err := s.Attributes(h, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE)
 	if err == nil && (!bytes.Equal(values[0], []byte{1}) || !bytes.Equal(values[1], []byte{0})) {
 		err = ckr.OfKind(ckr.ErrUnsupported, "the token made a key that can leave it")
@@ -148,6 +148,7 @@ func (s *Session) StaysInside(h pkcs11.ObjectHandle) error {
 	return err
 }
 
+// DestroyAll destroys objects, up to the first that can't be destroyed.
 func (s *Session) DestroyAll(objects []pkcs11.ObjectHandle) error {
 	for _, h := range objects {
 		if err := s.Destroy(h); err != nil {

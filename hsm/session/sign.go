@@ -11,9 +11,8 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
@@ -62,7 +61,7 @@ var signHashes = map[crypto.Hash]struct {
 	},
 }
 
-// signCall is what C_SignInit and C_Sign are called with.
+// signCall has the arguments of C_SignInit and C_Sign.
 type signCall struct {
 	mechanism uint
 	params    []byte
@@ -71,6 +70,8 @@ type signCall struct {
 	der       bool // the output is r | s, to be made DER
 }
 
+// Call gives the arguments for a message, or its digest. It fails for a scheme that is none of the
+// key type.
 func (s Scheme) Call(kt keyobject.Type, message []byte) (signCall, error) {
 	k, err := kt.Known()
 	if err != nil {
@@ -114,8 +115,9 @@ func prehashed() []byte {
 	return params
 }
 
+// Sign is C_SignInit and C_Sign.
 func (s *Session) Sign(h pkcs11.ObjectHandle, c signCall) ([]byte, error) {
-	signature, _, err := s.once(cryptoki.Sign, c.mechanism, c.params, h, c.in, c.size)
+	signature, _, err := s.operate(cryptoki.Sign, c.mechanism, c.params, h, c.in, c.size)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +130,7 @@ func (s *Session) Sign(h pkcs11.ObjectHandle, c signCall) ([]byte, error) {
 	return signature, nil
 }
 
-// marshalECDSA makes r | s the DER SEQUENCE of both.
+// marshalECDSA encodes r | s as a DER SEQUENCE of two integers.
 func marshalECDSA(rs []byte) ([]byte, error) {
 	n := len(rs) / 2
 	r, s := new(big.Int).SetBytes(rs[:n]), new(big.Int).SetBytes(rs[n:])

@@ -23,10 +23,10 @@ type unwrapper struct {
 	key     pkcs11.ObjectHandle
 	keyType *keyobject.TypeInfo
 	hash    crypto.Hash // of OAEP
-	outside bool        // the token refuses that hash
+	outside bool        // the token refuses that hash: the padding is removed here
 }
 
-// Unwrapper chooses between the token's OAEP and ours, as DecryptOAEP does.
+// Unwrapper gives an unwrapper, which removes the padding of OAEP here if the token can't.
 func (s *Session) Unwrapper(
 	key pkcs11.ObjectHandle, kt *keyobject.TypeInfo, hash crypto.Hash,
 ) (u *unwrapper, err error) {
@@ -54,7 +54,7 @@ func (u *unwrapper) Secret(template []*pkcs11.Attribute, size int, wrapped []byt
 	if err != nil {
 		return 0, err
 	}
-	// Neither the template nor the token need refuse another length.
+	// The template and the token may accept another length.
 	n, err := u.length(h, wrapped)
 	if err == nil && n != size {
 		err = fmt.Errorf("%w: a secret of %d bytes instead of %d", ckr.ErrMaterial, n, size)
@@ -80,7 +80,7 @@ func (u *unwrapper) length(h pkcs11.ObjectHandle, wrapped []byte) (int, error) {
 	return len(value), err
 }
 
-// read gives what is wrapped with OAEP.
+// read gives the bytes that are wrapped with OAEP.
 func (u *unwrapper) read(wrapped []byte) ([]byte, error) {
 	if u.outside {
 		return u.CheckedOAEP(u.key, u.keyType, u.hash, wrapped, u.decryptRaw)
@@ -92,8 +92,8 @@ func (u *unwrapper) read(wrapped []byte) ([]byte, error) {
 	return u.readOnce(h, len(wrapped))
 }
 
-// hybrid unwraps what RSAAESKeyWrap has wrapped into an object, through a session object of the AES
-// key in front.
+// hybrid unwraps what RSAAESKeyWrap has wrapped into an object. The AES key, which comes first, is
+// a session object meanwhile.
 func (u *unwrapper) hybrid(wrapped []byte, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	mechanism, err := u.KWP()
 	if err != nil {
@@ -137,7 +137,8 @@ func (u *unwrapper) RSAPair(
 	return h, spki, nil
 }
 
-// consistent tells whether both halves of an RSA pair belong together: NIST SP 800-56B section 6.4.1.1.
+// consistent reports whether both halves of an RSA pair belong together: NIST SP 800-56B section
+// 6.4.1.1.
 func (u *unwrapper) consistent(h pkcs11.ObjectHandle, k keyobject.Pair, public *rsa.PublicKey) error {
 	var err error
 	if k.Purpose == keyobject.DecryptPair {
@@ -148,7 +149,7 @@ func (u *unwrapper) consistent(h pkcs11.ObjectHandle, k keyobject.Pair, public *
 	if err == nil || ckr.Lost(err) {
 		return err
 	}
-	// The error's own kind is that of a ciphertext of ours.
+	// The kind of err is about the test's own ciphertext.
 	return fmt.Errorf("%w: the private key is not that of the public key: %v", ckr.ErrMaterial, err)
 }
 
@@ -226,7 +227,7 @@ func (s *Session) CreatePair(
 	return h, spki, err
 }
 
-// unwrapping is C_UnwrapKey of certain bytes into an object of any kind.
+// unwrapping is C_UnwrapKey of given bytes into an object with a template.
 type unwrapping func(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
 
 func (u *unwrapper) oaep(wrapped []byte) unwrapping {
@@ -241,9 +242,9 @@ func (u *unwrapper) aesKWP(mechanism uint, aes pkcs11.ObjectHandle, wrapped []by
 	}
 }
 
-// unwrapOrExplain unwraps into an object, and says of a failure whose it is. When the same bytes
-// unwrap into a secret that nobody reads, they are in order and the material is not; when the pair
-// unwraps something else, the token is in order and the bytes are not.
+// unwrapOrExplain unwraps into an object, and finds the cause of a failure. If the same bytes
+// unwrap into a generic secret, the wrapping is right and the material is wrong (ErrMaterial). If
+// the pair unwraps other bytes, the token works and these bytes are wrong (ErrAuthentication).
 func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	h, err := unwrap(template)
 	if err == nil || !u.LoggedIn() || ckr.Lost(err) {
@@ -270,7 +271,7 @@ func (u *unwrapper) unwrapOrExplain(unwrap unwrapping, template []*pkcs11.Attrib
 	return 0, unexplained(err, probe)
 }
 
-// unwrapAgain gives a failure its kind, and no other, when it was no passing one.
+// unwrapAgain tries again, and gives a second failure this kind and no other.
 func unwrapAgain(unwrap unwrapping, template []*pkcs11.Attribute, kind error) (pkcs11.ObjectHandle, error) {
 	h, err := unwrap(template)
 	if err != nil && !ckr.Lost(err) {
@@ -279,7 +280,7 @@ func unwrapAgain(unwrap unwrapping, template []*pkcs11.Attribute, kind error) (p
 	return h, err
 }
 
-// reads tells whether a wrapped value comes out right.
+// reads checks that unwrapping gives a known value.
 func (u *unwrapper) reads(wrapped, want []byte) error {
 	var got []byte
 	var err error

@@ -6,23 +6,24 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm/cryptoki"
-
 	"github.com/verenc/kms/hsm/ckr"
+	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-func (s *Session) GenerateWrapping(end []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+// GenerateWrappingKey generates an AES-256 key that wraps keys, with a CKA_UNWRAP_TEMPLATE. end is
+// the end of its template.
+func (s *Session) GenerateWrappingKey(end []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	template := append(keyobject.Wrap.Template(),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyobject.AESKeySize),
 		cryptoki.UnwrapTemplate())
 	return s.Generate(pkcs11.CKM_AES_KEY_GEN, append(template, end...))
 }
 
-// KeepsInside tells whether the token unwraps under a wrapping key what may not be read, and
-// nothing else.
-func (s *Session) KeepsInside(wrapping pkcs11.ObjectHandle) error {
-	wrapped, err := s.GenerateAndWrap(wrapping, keyobject.Seal)
+// KeepsUnwrapTemplate checks that the token applies the CKA_UNWRAP_TEMPLATE of a wrapping key: it
+// unwraps into keys that can't be read, and into nothing else.
+func (s *Session) KeepsUnwrapTemplate(wrapping pkcs11.ObjectHandle) error {
+	wrapped, err := s.GenerateWrappedKey(wrapping, keyobject.Seal)
 	if err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (s *Session) KeepsInside(wrapping pkcs11.ObjectHandle) error {
 	if err != nil {
 		return fmt.Errorf("%w: unwrap under a CKA_UNWRAP_TEMPLATE: %w", ckr.ErrUnsupported, err)
 	}
-	if err := errors.Join(s.StaysInside(h), s.Destroy(h)); err != nil {
+	if err := errors.Join(s.CheckNotExtractable(h), s.Destroy(h)); err != nil {
 		return err
 	}
 	h, err = s.Unwrap(mechanism, nil, wrapping, wrapped, keyobject.ReadableSecret())
@@ -49,8 +50,8 @@ func (s *Session) KeepsInside(wrapping pkcs11.ObjectHandle) error {
 	return nil
 }
 
-// GenerateAndWrap makes a secret key that no object is left of.
-func (s *Session) GenerateAndWrap(wrapping pkcs11.ObjectHandle, p keyobject.Purpose) (wrapped []byte, err error) {
+// GenerateWrappedKey generates a secret key and wraps it. No object is left.
+func (s *Session) GenerateWrappedKey(wrapping pkcs11.ObjectHandle, p keyobject.Purpose) (wrapped []byte, err error) {
 	mechanism, err := s.KWP()
 	if err != nil {
 		return nil, err

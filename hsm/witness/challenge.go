@@ -32,7 +32,7 @@ type Challenge struct {
 
 	Why string // KindNone: why nothing is asked
 
-	// Verify tells whether a signature over a SHA-256 digest is good for the published public key
+	// Verify reports whether a signature over a SHA-256 digest is good for the published public key
 	// (KindSign).
 	Verify func(digest, signature []byte) (bool, error)
 
@@ -64,7 +64,7 @@ var macHashes = map[string]struct {
 	crypto.SHA512.String(): {crypto.SHA512, pkcs11.CKM_SHA512_HMAC},
 }
 
-// check tells whether an answer is right. It fails when that can't be told.
+// check reports whether an answer is right. It fails when that can't be told.
 type check func(answer []byte) (bool, error)
 
 func (c check) result(answer []byte, failure string) (Result, error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/verenc/kms/hsm/keyobject"
 )
 
-// IgnoresEd25519ph tells whether the token signs Ed25519 when it is asked for Ed25519ph. It is
-// tried once a connection.
+// IgnoresEd25519ph reports whether the token signs Ed25519 when it is asked for Ed25519ph. It is
+// tried once for each connection.
 func (s *Session) IgnoresEd25519ph() (bool, error) { return s.ignoresPrehash.get(s.findPrehash) }
 
 func (s *Session) findPrehash() (ignored bool, err error) {
@@ -24,9 +24,9 @@ func (s *Session) findPrehash() (ignored bool, err error) {
 	return s.signsPureForPrehash(h, spki)
 }
 
-// signsPureForPrehash signs with Ed25519ph and has the host verify it. RFC 8032 section 5.1 puts
-// the distinction into both hashes of the signature, so nothing that the token leaves out can be
-// put right outside.
+// signsPureForPrehash signs with Ed25519ph and has the host verify it. Ed25519ph can't be made of
+// Ed25519 outside of the token, since RFC 8032 section 5.1 puts the distinction into both hashes of
+// the signature.
 func (s *Session) signsPureForPrehash(h pkcs11.ObjectHandle, spki []byte) (bool, error) {
 	key, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
