@@ -144,7 +144,7 @@ func (s *Service) Attest(ctx context.Context, account, region, name string) (*At
 			}
 			attested.Objects = append(attested.Objects, AttestedObject{role, id, attributes})
 		}
-		if m.outside() {
+		if m.isWrapped() {
 			attributes, err := inspected.Attributes(ctx, m.WrappedBy)
 			if err != nil {
 				return nil, fmt.Errorf("read the attributes of the object that wraps keys: %w", err)

@@ -10,25 +10,26 @@ import (
 
 // Capabilities is what the token can do, as its self-test found.
 type Capabilities struct {
-	// WrapDataKeys tells, for the sizes in bytes that clients ask for most, whether data keys are born and wrapped in the
-	// token. Without that, GenerateDataKeyWithoutPlaintext makes ciphertexts of form 1, whose data keys pass through
-	// this process. Other sizes are tried when they are asked for.
+	// WrapDataKeys tells for the most common sizes in bytes whether the token can generate and wrap
+	// data keys. Where it can't, GenerateDataKeyWithoutPlaintext makes ciphertexts of form 1, whose
+	// data keys pass through this process. Other sizes are tried when they are requested.
 	WrapDataKeys map[int]bool
-	// WrapPairs tells whether private keys are born and wrapped in the token.
+	// WrapPairs tells whether the token can generate and wrap private keys.
 	WrapPairs map[hsm.KeyType]bool
-	// KeepWrapped tells that keys can be kept outside of the token, wrapped (ResidencyWrapped).
+	// KeepWrapped tells whether keys can be kept wrapped outside the token (ResidencyWrapped).
 	KeepWrapped bool
-	// Missing has the reason for each name of needs that the token can't do.
+	// Missing has the names in needs that the token can't do, with the reasons.
 	Missing map[string]string
-	// NoImport has the reason for each pair of KeySpec and WrappingAlgorithm whose material can't be imported.
+	// NoImport has the pairs of KeySpec and WrappingAlgorithm whose material can't be imported,
+	// with the reasons.
 	NoImport map[[2]string]string
 }
 
 // DataKeyChecks are the self-tests of the sizes in WrapDataKeys.
 var DataKeyChecks = map[int]string{16: hsm.CheckDataKey16, 32: hsm.CheckDataKey32, 64: hsm.CheckDataKey64}
 
-// needs are the self-tests that a KeySpec (with a KeyUsage behind it where that matters), an algorithm or a MessageType
-// can't do without.
+// needs are the self-tests that must pass for a KeySpec (followed by a KeyUsage where that makes a
+// difference), an algorithm or a MessageType.
 var needs = map[string][]string{
 	"RSA_2048": {hsm.CheckRSA}, "RSA_3072": {hsm.CheckRSA}, "RSA_4096": {hsm.CheckRSA},
 	"RSASSA_PKCS1_V1_5_SHA_256": {hsm.CheckPKCS1v15SHA256}, "RSASSA_PKCS1_V1_5_SHA_384": {hsm.CheckPKCS1v15SHA384},
@@ -40,8 +41,10 @@ var needs = map[string][]string{
 	"ECC_NIST_P521/SIGN_VERIFY": {hsm.CheckECDSAP521}, "ECC_NIST_P521/KEY_AGREEMENT": {hsm.CheckECDHP521},
 	"ECC_SECG_P256K1":       {hsm.CheckECDSASecp256k1},
 	"ECC_NIST_EDWARDS25519": {hsm.CheckEd25519}, "ED25519_PH_SHA_512": {hsm.CheckEd25519ph},
-	"HMAC_224": {hsm.CheckMAC224}, "HMAC_256": {hsm.CheckMAC256}, "HMAC_384": {hsm.CheckMAC384}, "HMAC_512": {hsm.CheckMAC512},
-	"ML_DSA_44": {hsm.CheckMLDSA44}, "ML_DSA_65": {hsm.CheckMLDSA65}, "ML_DSA_87": {hsm.CheckMLDSA87}, "SM2": {hsm.CheckSM2},
+	"HMAC_224": {hsm.CheckMAC224}, "HMAC_256": {hsm.CheckMAC256},
+	"HMAC_384": {hsm.CheckMAC384}, "HMAC_512": {hsm.CheckMAC512},
+	"ML_DSA_44": {hsm.CheckMLDSA44}, "ML_DSA_65": {hsm.CheckMLDSA65}, "ML_DSA_87": {hsm.CheckMLDSA87},
+	"SM2":             {hsm.CheckSM2},
 	messageExternalMu: {hsm.CheckMLDSAMu},
 	"ML_KEM_512":      {hsm.CheckMLKEM512}, "ML_KEM_768": {hsm.CheckMLKEM768}, "ML_KEM_1024": {hsm.CheckMLKEM1024},
 }
@@ -53,7 +56,8 @@ var wrapChecks = map[hsm.KeyType]string{
 	hsm.Secp256k1: hsm.CheckWrappedSecp256k1, hsm.Ed25519: hsm.CheckWrappedEd25519,
 }
 
-// CapabilitiesOf reads the result of a self-test. What was not tested counts as missing.
+// CapabilitiesOf returns the capabilities that a self-test has found. A check that was not made
+// counts as failed.
 func CapabilitiesOf(checks []hsm.Check) Capabilities {
 	failed := func(name string) error {
 		for _, c := range checks {
@@ -92,7 +96,7 @@ func CapabilitiesOf(checks []hsm.Check) Capabilities {
 
 func failsTest(check string) string { return "the token fails the self-test " + check }
 
-// importChecks are the self-tests that the import of a key's material can't do without.
+// importChecks are the self-tests that must pass for the import of a key's material.
 func importChecks(spec, algorithm string) []string {
 	sha256 := strings.HasSuffix(algorithm, "SHA_256")
 	switch k := keySpecs[spec]; {
@@ -117,8 +121,8 @@ func importChecks(spec, algorithm string) []string {
 	return []string{hsm.CheckImportAESSHA1}
 }
 
-// canImport refuses a key whose material the token can't take, with any WrappingAlgorithm of AWS's for its KeySpec or, if
-// it is not empty, with this one.
+// canImport refuses a KeySpec whose material the token can't import with any of AWS's algorithms
+// for it or, if algorithm is not empty, with that one.
 func (s *Service) canImport(spec, algorithm string) error {
 	reason := ""
 	for a := range importAlgorithms {
@@ -132,7 +136,8 @@ func (s *Service) canImport(spec, algorithm string) error {
 		reason = why
 	}
 	if reason == "" {
-		return nil // it is no matter of the token
+		return nil // no algorithm fits the spec, whatever the token can do
 	}
-	return apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "Import of key material of KeySpec "+spec, reason)
+	return apierror.New(apierror.UnsupportedOperation, msgTokenCannot,
+		"Import of key material of KeySpec "+spec, reason)
 }

@@ -30,7 +30,8 @@ func (r *DecryptResponse) Wipe() { clear(r.Plaintext) }
 
 var dataKeySizes = map[string]int{"AES_256": 32, "AES_128": 16} // bytes by DataKeySpec
 
-// dataKeySize is the length of a data key in bytes. Exactly one of KeySpec and NumberOfBytes must give it.
+// dataKeySize is the length of a data key in bytes. Exactly one of KeySpec and NumberOfBytes must
+// give it.
 func dataKeySize(spec string, n int32) (int, error) {
 	if (spec == "") == (n == 0) {
 		return 0, apierror.New(apierror.Validation, "Please specify either number of bytes or key spec.")
@@ -61,7 +62,9 @@ type GenerateDataKeyResponse struct {
 }
 
 // GenerateDataKey returns random bytes from the token, in clear and encrypted under a key.
-func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDataKeyRequest) (*GenerateDataKeyResponse, error) {
+func (s *Service) GenerateDataKey(
+	ctx context.Context, c *Caller, in *GenerateDataKeyRequest,
+) (*GenerateDataKeyResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
@@ -114,8 +117,8 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 	KeyMaterialId  string `json:",omitempty"`
 }
 
-// GenerateDataKeyWithoutPlaintext returns a data key encrypted under a key. The data key is generated and wrapped in the
-// token: this process never holds it.
+// GenerateDataKeyWithoutPlaintext returns a data key encrypted under a key. The data key is
+// generated and wrapped in the token: this process never holds it.
 func (s *Service) GenerateDataKeyWithoutPlaintext(
 	ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest,
 ) (*GenerateDataKeyWithoutPlaintextResponse, error) {
@@ -220,8 +223,9 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h he
 	return d, err
 }
 
-// bestForm returns the form of blob that h asks for, or formSealed where the key's material or its token can't make it.
-func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h header) (byte, error) {
+// bestForm returns the form of blob that h asks for, or formSealed where the key's material or its
+// token can't make it.
+func (s *Service) bestForm(ctx context.Context, token DataKeyToken, m *Material, h header) (byte, error) {
 	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
 	if _, wraps := m.Objects[RoleWrap]; !wraps || h.form == formSealed {
 		return formSealed, nil
@@ -234,8 +238,8 @@ func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h head
 	return h.form, nil
 }
 
-// checkWithoutPlaintext records that the plaintext of a data key passes through this process although the client does not
-// get it. Where the configuration forbids that, it fails.
+// checkWithoutPlaintext records that the plaintext of a data key passes through this process
+// although the client does not get it. Where the configuration forbids that, it fails.
 func (s *Service) checkWithoutPlaintext(ctx context.Context, k *Key, o *Operation, form byte) error {
 	if !o.WithoutPlaintext || form != formSealed {
 		return nil
@@ -261,7 +265,9 @@ type GenerateRandomResponse struct {
 }
 
 // GenerateRandom returns up to 1024 random bytes from the token.
-func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRandomRequest) (*GenerateRandomResponse, error) {
+func (s *Service) GenerateRandom(
+	ctx context.Context, c *Caller, in *GenerateRandomRequest,
+) (*GenerateRandomResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "GenerateRandom"); err != nil {
 		return nil, err
 	}
@@ -284,7 +290,8 @@ func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRan
 	b, err := token.Random(ctx, int(in.NumberOfBytes))
 	if err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
-			return nil, apierror.New(apierror.UnsupportedOperation, "The token has no random number generator.").WithCause(err)
+			return nil, apierror.New(apierror.UnsupportedOperation,
+				"The token has no random number generator.").WithCause(err)
 		}
 		return nil, dependencyError(err)
 	}

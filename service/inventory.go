@@ -62,7 +62,7 @@ func TakeInventory(ctx context.Context, store Store, token ObjectLister) (*Inven
 		for i := range k.Materials {
 			m := &k.Materials[i]
 			for role, id := range m.Objects {
-				if m.outside() {
+				if m.isWrapped() {
 					continue // the object that wrapped it is among the service's own
 				}
 				if m.Scrap || k.State == StateCreating || k.State == StateDeleting {

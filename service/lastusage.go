@@ -21,24 +21,37 @@ type KeyUse struct {
 	RequestID string
 }
 
-// uses remembers the last use of each key until Run stores it, so that no request waits for a write.
+// uses are the last uses that Run has not stored yet. They are stored in the background, so that no
+// request waits for a write.
 type uses struct {
 	mu         sync.Mutex
-	last       map[keyRef]KeyUse       // guarded by mu: not yet stored
-	accessKeys map[string]AccessKeyUse // guarded by mu: not yet stored
-	many       chan struct{}           // has an element when there are many to store
+	last       map[keyRef]KeyUse       // guarded by mu
+	accessKeys map[string]AccessKeyUse // guarded by mu
+	many       chan struct{}           // has an element when there are manyUses
 }
 
-// manyUses are stored before it is time, for the sake of memory: each takes some 500 bytes.
+// manyUses are stored without waiting for the interval, to bound the memory: each takes some 500
+// bytes.
 const manyUses = 10_000
+
+func newUses() uses {
+	return uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)}
+}
 
 type keyRef struct{ region, id string }
 
-// recordUse notes a successful cryptographic operation.
+// recordUse remembers a successful cryptographic operation with a key.
 func (s *Service) recordUse(c *Caller, op string, k *Key) {
 	s.uses.mu.Lock()
 	defer s.uses.mu.Unlock()
-	s.uses.last[keyRef{k.Region, k.ID}] = KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
+	s.uses.last[keyRef{k.Region, k.ID}] = KeyUse{
+		Region:    k.Region,
+		KeyID:     k.ID,
+		Operation: op,
+		At:        s.now(),
+		EventID:   c.EventID,
+		RequestID: c.RequestID,
+	}
 	if len(s.uses.last) >= manyUses {
 		select {
 		case s.uses.many <- struct{}{}:
@@ -47,29 +60,33 @@ func (s *Service) recordUse(c *Caller, op string, k *Key) {
 	}
 }
 
-// flushUses stores what has been noted. What can't be stored is kept for the next time.
+// flushUses stores the last uses. Those that it can't store it keeps for the next time.
 func (s *Service) flushUses(ctx context.Context) error {
 	newKeys, newAccessKeys := map[keyRef]KeyUse{}, map[string]AccessKeyUse{}
 	s.uses.mu.Lock()
 	keys, accessKeys := s.uses.last, s.uses.accessKeys
 	s.uses.last, s.uses.accessKeys = newKeys, newAccessKeys
 	s.uses.mu.Unlock()
-	return errors.Join(flush(s, keys, newKeys, func(uses []KeyUse) error { return s.store.RecordUses(ctx, uses) }),
-		flush(s, accessKeys, newAccessKeys, func(uses []AccessKeyUse) error { return s.store.RecordAccessKeyUses(ctx, uses) }))
+	return errors.Join(
+		flush(&s.uses, keys, newKeys, func(all []KeyUse) error { return s.store.RecordUses(ctx, all) }),
+		flush(&s.uses, accessKeys, newAccessKeys, func(all []AccessKeyUse) error {
+			return s.store.RecordAccessKeyUses(ctx, all)
+		}),
+	)
 }
 
-// flush stores what was taken, or puts it back where nothing newer has been noted since.
-func flush[K comparable, V any](s *Service, taken, noted map[K]V, record func([]V) error) error {
-	if len(taken) == 0 {
+// flush stores uses. If that fails, it adds them to later, except where later has a newer use.
+func flush[K comparable, V any](u *uses, now, later map[K]V, record func([]V) error) error {
+	if len(now) == 0 {
 		return nil
 	}
-	err := record(slices.Collect(maps.Values(taken)))
+	err := record(slices.Collect(maps.Values(now)))
 	if err != nil {
-		s.uses.mu.Lock()
-		defer s.uses.mu.Unlock()
-		for id, u := range taken {
-			if _, newer := noted[id]; !newer {
-				noted[id] = u
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		for id, use := range now {
+			if _, newer := later[id]; !newer {
+				later[id] = use
 			}
 		}
 	}
@@ -78,9 +95,9 @@ func flush[K comparable, V any](s *Service, taken, noted map[K]V, record func([]
 
 func (s *Service) lastUse(ctx context.Context, k *Key) (*KeyUse, error) {
 	s.uses.mu.Lock()
-	u, noted := s.uses.last[keyRef{k.Region, k.ID}]
+	u, unstored := s.uses.last[keyRef{k.Region, k.ID}]
 	s.uses.mu.Unlock()
-	if noted {
+	if unstored {
 		return &u, nil
 	}
 	stored, err := s.store.LastUse(ctx, k.Region, k.ID)
@@ -111,8 +128,11 @@ type GetKeyLastUsageResponse struct {
 	KeyCreationDate   Timestamp
 }
 
-// GetKeyLastUsage tells when a key was last used with success. Uses have been tracked since the key's creation.
-func (s *Service) GetKeyLastUsage(ctx context.Context, c *Caller, in *GetKeyLastUsageRequest) (*GetKeyLastUsageResponse, error) {
+// GetKeyLastUsage returns the last successful use of a key. Uses are tracked since the key's
+// creation.
+func (s *Service) GetKeyLastUsage(
+	ctx context.Context, c *Caller, in *GetKeyLastUsageRequest,
+) (*GetKeyLastUsageResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyLastUsage", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -124,7 +144,12 @@ func (s *Service) GetKeyLastUsage(ctx context.Context, c *Caller, in *GetKeyLast
 		return nil, err
 	}
 	if u != nil {
-		out.KeyLastUsage = &KeyLastUsageData{Operation: u.Operation, Timestamp: Timestamp(u.At), CloudTrailEventId: u.EventID, KmsRequestId: u.RequestID}
+		out.KeyLastUsage = &KeyLastUsageData{
+			Operation:         u.Operation,
+			Timestamp:         Timestamp(u.At),
+			CloudTrailEventId: u.EventID,
+			KmsRequestId:      u.RequestID,
+		}
 	}
 	return out, nil
 }

@@ -20,10 +20,11 @@ var (
 )
 
 var (
-	encryptionConditions = ConditionKeys{"kms:EncryptionAlgorithm", "kms:EncryptionContext:", "kms:EncryptionContextKeys"}
+	encryptionConditions = ConditionKeys{"kms:EncryptionAlgorithm", "kms:EncryptionContext:",
+		"kms:EncryptionContextKeys"}
 	// grantConditions are those of the grant that is made or retired.
-	grantConditions = ConditionKeys{"kms:EncryptionContext:", "kms:EncryptionContextKeys", "kms:GrantConstraintSourceArn",
-		"kms:GrantConstraintType", "kms:GrantOperations", "kms:GranteePrincipal", "kms:GranteeServicePrincipal",
+	grantConditions = ConditionKeys{"kms:EncryptionContext:", "kms:EncryptionContextKeys",
+		"kms:GrantConstraintSourceArn", "kms:GrantConstraintType", "kms:GrantOperations", "kms:GranteePrincipal", "kms:GranteeServicePrincipal",
 		"kms:RetiringPrincipal", "kms:RetiringServicePrincipal"}
 )
 

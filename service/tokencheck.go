@@ -105,7 +105,7 @@ func (c TokenCheck) expected(ctx context.Context) (map[ObjectID]string, error) {
 	}
 	for _, k := range keys {
 		for _, m := range k.Materials {
-			if m.Scrap || m.outside() {
+			if m.Scrap || m.isWrapped() {
 				continue
 			}
 			for role, id := range m.Objects {

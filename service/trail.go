@@ -48,7 +48,7 @@ func trailOf(ctx context.Context) *trail {
 // A request whose sender is not known, since its signature or certificate is none of ours, has no record, as in CloudTrail:
 // nothing that it says of itself is proven, and anybody could fill the log with it. It has a line in the server's log.
 func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in any, do func(context.Context) (any, error)) (any, error) {
-	ctx = naming(ctx, in)
+	ctx = withARNForm(ctx, in)
 	if s.cfg.Audit == NoAudit {
 		return do(ctx)
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// InsertPendingRecord implements service.Store.
+// InsertPendingRecord implements service.PendingRecords.
 func (d *DB) InsertPendingRecord(ctx context.Context, record []byte) error {
 	return d.change(ctx, "insert pending record", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO pending_records (record) VALUES (?)", string(record))
@@ -16,7 +16,7 @@ func (d *DB) InsertPendingRecord(ctx context.Context, record []byte) error {
 	})
 }
 
-// PendingRecords implements service.Store.
+// PendingRecords implements service.PendingRecords.
 func (d *DB) PendingRecords(ctx context.Context, limit int) ([]service.PendingRecord, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT number, record FROM pending_records ORDER BY number LIMIT ?", limit)
 	records, err := collect(rows, err, func(row scanner) (r service.PendingRecord, err error) {
@@ -29,7 +29,7 @@ func (d *DB) PendingRecords(ctx context.Context, limit int) ([]service.PendingRe
 	return records, nil
 }
 
-// RemovePendingRecord implements service.Store.
+// RemovePendingRecord implements service.PendingRecords.
 func (d *DB) RemovePendingRecord(ctx context.Context, number int64) error {
 	return d.change(ctx, "remove pending record", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM pending_records WHERE number = ?", number)

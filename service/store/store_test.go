@@ -119,10 +119,10 @@ func TestOtherProcess(t *testing.T) {
 // TestOwnChangesKeepTheCache: the watch does not take our own commits for those of others.
 func TestOwnChangesKeepTheCache(t *testing.T) {
 	d := create(t)
-	before, err := d.othersVersion(ctx)
+	before, err := d.foreignVersion(ctx)
 	must(t, err)
 	must(t, d.InsertKey(ctx, newKey("k1")))
-	if after, err := d.othersVersion(ctx); after != before || err != nil {
+	if after, err := d.foreignVersion(ctx); after != before || err != nil {
 		t.Errorf("went from %d to %d, %v", before, after, err)
 	}
 }
