@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/transport"
 )
 
@@ -47,6 +48,9 @@ func manyStatements(arn string) string {
 func BenchmarkPolicy(b *testing.B) {
 	s := newServer(b, options{})
 	alice := s.user(b, account, "alice")
+	for i := range 48 { // whom the policy names
+		s.role(b, account, fmt.Sprintf("r%d", i), service.PrincipalDetails{Trust: trusting(alice.ARN)})
+	}
 	few := s.keyWith(b, keyPolicy(statement{Principal: principals(alice.ARN), Action: "kms:Generate*"}))
 	many := s.keyWith(b, manyStatements(alice.ARN))
 	h, err := transport.New(transport.Config{Service: s.Service, Log: zap.NewNop(), Metrics: prometheus.NewRegistry(), Regions: []string{region}})
