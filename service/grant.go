@@ -159,8 +159,8 @@ func grantResponse(g *Grant) *CreateGrantResponse {
 
 // newGrant makes a grant with the terms of a request.
 func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
-	operations := slices.Compact(slices.Sorted(slices.Values(in.Operations)))
-	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account), GrantTerms: GrantTerms{Operations: operations}}
+	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account)}
+	g.Operations = slices.Compact(slices.Sorted(slices.Values(in.Operations)))
 	var err error
 	g.Grantee, g.GranteeIsService, err = principalOf("grantee", in.GranteePrincipal, in.GranteeServicePrincipal)
 	if err != nil {

@@ -33,7 +33,7 @@ func cryptographicOperations() []Operation {
 	return []Operation{
 		{
 			Name:            "Encrypt",
-			Family:          Encryption,
+			Family:          FamilyEncryption,
 			Handler:         handle((*Service).Encrypt),
 			Permissions:     []string{"kms:Encrypt"},
 			Resource:        OnKey,
@@ -47,7 +47,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Decrypt",
-			Family:          Encryption,
+			Family:          FamilyEncryption,
 			Handler:         handle((*Service).Decrypt),
 			Permissions:     []string{"kms:Decrypt"},
 			Resource:        OnKey,
@@ -62,7 +62,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "ReEncrypt",
-			Family:          Encryption,
+			Family:          FamilyEncryption,
 			Handler:         handle((*Service).ReEncrypt),
 			Permissions:     []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"},
 			Resource:        OnKey,
@@ -77,7 +77,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GenerateDataKey",
-			Family:          DataKeys,
+			Family:          FamilyDataKeys,
 			Handler:         handle((*Service).GenerateDataKey),
 			Permissions:     []string{"kms:GenerateDataKey"},
 			Resource:        OnKey,
@@ -91,7 +91,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:             "GenerateDataKeyWithoutPlaintext",
-			Family:           DataKeys,
+			Family:           FamilyDataKeys,
 			Handler:          handle((*Service).GenerateDataKeyWithoutPlaintext),
 			Permissions:      []string{"kms:GenerateDataKeyWithoutPlaintext"},
 			Resource:         OnKey,
@@ -106,7 +106,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GenerateDataKeyPair",
-			Family:          DataKeys,
+			Family:          FamilyDataKeys,
 			Handler:         handle((*Service).GenerateDataKeyPair),
 			Permissions:     []string{"kms:GenerateDataKeyPair"},
 			Resource:        OnKey,
@@ -120,7 +120,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:             "GenerateDataKeyPairWithoutPlaintext",
-			Family:           DataKeys,
+			Family:           FamilyDataKeys,
 			Handler:          handle((*Service).GenerateDataKeyPairWithoutPlaintext),
 			Permissions:      []string{"kms:GenerateDataKeyPairWithoutPlaintext"},
 			Resource:         OnKey,
@@ -135,7 +135,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Sign",
-			Family:          Signatures,
+			Family:          FamilySignatures,
 			Handler:         handle((*Service).Sign),
 			Permissions:     []string{"kms:Sign"},
 			Resource:        OnKey,
@@ -148,7 +148,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Verify",
-			Family:          Signatures,
+			Family:          FamilySignatures,
 			Handler:         handle((*Service).Verify),
 			Permissions:     []string{"kms:Verify"},
 			Resource:        OnKey,
@@ -163,7 +163,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GetPublicKey",
-			Family:          Signatures,
+			Family:          FamilySignatures,
 			Handler:         handle((*Service).GetPublicKey),
 			Permissions:     []string{"kms:GetPublicKey"},
 			Resource:        OnKey,
@@ -176,7 +176,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GenerateMac",
-			Family:          MACs,
+			Family:          FamilyMACs,
 			Handler:         handle((*Service).GenerateMac),
 			Permissions:     []string{"kms:GenerateMac"},
 			Resource:        OnKey,
@@ -189,7 +189,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "VerifyMac",
-			Family:          MACs,
+			Family:          FamilyMACs,
 			Handler:         handle((*Service).VerifyMac),
 			Permissions:     []string{"kms:VerifyMac"},
 			Resource:        OnKey,
@@ -202,7 +202,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "DeriveSharedSecret",
-			Family:          KeyExchange,
+			Family:          FamilyKeyExchange,
 			Handler:         handle((*Service).DeriveSharedSecret),
 			Permissions:     []string{"kms:DeriveSharedSecret"},
 			Resource:        OnKey,
@@ -215,7 +215,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Encapsulate",
-			Family:          KeyExchange,
+			Family:          FamilyKeyExchange,
 			Handler:         handle((*Service).Encapsulate),
 			Permissions:     []string{"kms:Encapsulate"},
 			Resource:        OnKey,
@@ -227,7 +227,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Decapsulate",
-			Family:          KeyExchange,
+			Family:          FamilyKeyExchange,
 			Handler:         handle((*Service).Decapsulate),
 			Permissions:     []string{"kms:Decapsulate"},
 			Resource:        OnKey,
@@ -239,7 +239,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:        "GenerateRandom",
-			Family:      RandomNumbers,
+			Family:      FamilyRandomNumbers,
 			Handler:     handle((*Service).GenerateRandom),
 			Permissions: []string{"kms:GenerateRandom"},
 			Resource:    OnAccount,

@@ -335,7 +335,8 @@ func testSerialisable(t *testing.T, s service.Store) {
 	}
 }
 
-// testFreshReads reads while another goroutine writes: whoever reads after a write returned sees it, or a later one.
+// testFreshReads reads while another goroutine writes: whoever reads after a write returned sees
+// it, or a later one.
 func testFreshReads(t *testing.T, s service.Store) {
 	must(t, s.InsertKey(ctx, newKey("k1")))
 	var written atomic.Int64
