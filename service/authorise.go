@@ -18,8 +18,6 @@ type access struct {
 	arns    []string // of the resource, in all forms
 	key     *Key     // nil for a resource that is not a key
 	request keyRequest
-
-	externalID, sessionName string // of AssumeRole
 }
 
 // keyAccess is the access that an operation asks for on a key.
@@ -67,17 +65,17 @@ func (a *access) keyName() string {
 func (s *Service) evaluate(
 	ctx context.Context, c *Caller, a access, by evaluator,
 ) (policy.Decision, *policy.Request, error) {
-	w, err := s.standing(ctx, c)
+	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
 		return policy.Decision{}, nil, err
 	}
-	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
+	p := policy.Policies{Identity: own.Identity, Boundary: own.Boundary, Session: own.Session}
 	r := &policy.Request{
 		Action:            a.action,
 		CrossAccount:      allowsOtherAccounts(a.action),
 		Resources:         a.arns,
 		ResourceAccount:   a.account,
-		Principal:         &w.principal,
+		Principal:         &own.Principal,
 		EncryptionContext: a.request.contextForPolicies(),
 		RequestTags:       tagMap(a.request.tags),
 		Lookup:            s.conditions(ctx, c, &a),
@@ -87,10 +85,10 @@ func (s *Service) evaluate(
 	}
 	if a.key != nil {
 		r.ResourceTags = tagMap(a.key.Tags)
-		if p.Key, err = s.document(policy.KeyPolicy, a.key.Policy); err != nil {
+		if p.Key, err = s.iam.ParsedPolicy(policy.KeyPolicy, a.key.Policy); err != nil {
 			return policy.Decision{}, nil, err
 		}
-		if p.Grants, err = s.grantsFor(ctx, &a, &w.principal); err != nil {
+		if p.Grants, err = s.grantsFor(ctx, &a, &own.Principal); err != nil {
 			return policy.Decision{}, nil, err
 		}
 	}

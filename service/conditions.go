@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"strconv"
-	"time"
 )
 
 // conditionSource gives the values of the condition keys that come from the members of a request. A
@@ -25,7 +24,7 @@ type conditionSource interface {
 // supported.
 func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
-		if v, global := s.globalCondition(c, key); global {
+		if v, global := s.iam.GlobalCondition(c, key); global {
 			return append(values, v)
 		}
 		return append(values, s.condition(ctx, a, key)...)
@@ -38,28 +37,6 @@ func one(v string) []string {
 		return nil
 	}
 	return []string{v}
-}
-
-func (s *Service) globalCondition(c *Caller, key string) (string, bool) {
-	switch key {
-	case "aws:sourceip":
-		return c.SourceIP, c.SourceIP != ""
-	case "aws:currenttime":
-		return s.now().UTC().Format(time.RFC3339), true
-	case "aws:epochtime":
-		return strconv.FormatInt(s.now().Unix(), 10), true
-	case "aws:securetransport":
-		return strconv.FormatBool(c.TLS != nil), true
-	case "aws:useragent":
-		return c.UserAgent, c.UserAgent != ""
-	case "aws:requestedregion":
-		return c.Region, c.Region != ""
-	case "aws:tokenissuetime":
-		if c.Session != nil {
-			return c.Session.IssuedAt.UTC().Format(time.RFC3339), true
-		}
-	}
-	return "", false
 }
 
 // KeyConditions are the condition keys of all operations on a key, besides the global ones.
@@ -82,10 +59,6 @@ func (s *Service) condition(ctx context.Context, a *access, key string) []string
 		return one(aliasIn(a.request.keyID))
 	case "kms:resourcealiases":
 		return s.aliasNames(ctx, a.key)
-	case "sts:externalid":
-		return one(a.externalID)
-	case "sts:rolesessionname":
-		return one(a.sessionName)
 	}
 	if o := operations[a.request.operation]; o == nil || !o.hasCondition(key) {
 		return nil

@@ -18,6 +18,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -185,7 +186,7 @@ func runDoomed(text string) error {
 	var ahead time.Duration
 	steps := &stopper{left: p.Stop}
 	s, err := service.New(service.Config{
-		Audit:     service.NoAudit,
+		Audit:     record.NoAudit,
 		Store:     stoppingStore{db, steps},
 		Token:     stoppingToken{token, steps},
 		Log:       zap.NewNop(),
@@ -343,7 +344,7 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 		}
 	}()
 	s, err := service.New(service.Config{
-		Audit:     service.NoAudit,
+		Audit:     record.NoAudit,
 		Store:     db,
 		Token:     token,
 		Log:       zap.NewNop(),
@@ -444,7 +445,7 @@ func (w *world) recovered(t *testing.T, where string) (i inventory) {
 		for id := range named {
 			t.Errorf("killed %s: object %s is lost", where, id)
 		}
-		if _, err := s.CreateRootAccessKey(t.Context(), account); err != nil {
+		if _, err := s.IAM().CreateRootAccessKey(t.Context(), account); err != nil {
 			t.Errorf("killed %s: %v", where, err)
 		}
 		for _, id := range i.usable {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
 // OriginType of a key.
@@ -239,7 +240,7 @@ func (s *Service) checkCustomKeyStore(ctx context.Context, c *Caller, in *Create
 	if err != nil {
 		return err
 	}
-	if state := s.keyStores.status(store.ID).state; state != storeConnected {
+	if state := s.keyStores.Status(store.ID).State; state != keystore.Connected {
 		return wrongKeyStoreState(store.ID, state)
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/record"
 )
 
 // maxRandom is the largest NumberOfBytes (API Reference, GenerateDataKey and GenerateRandom).
@@ -77,13 +79,13 @@ func (s *Service) GenerateDataKey(
 		},
 		spec:   in.KeySpec,
 		bytes:  in.NumberOfBytes,
-		form:   formSealed,
+		form:   blob.Sealed,
 		dryRun: in.DryRun,
 	})
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	if err != nil {
 		return nil, tokenError(err)
 	}
@@ -131,7 +133,7 @@ func (s *Service) GenerateDataKeyWithoutPlaintext(
 		},
 		spec:   in.KeySpec,
 		bytes:  in.NumberOfBytes,
-		form:   formWrapped,
+		form:   blob.WrappedDataKey,
 		dryRun: in.DryRun,
 	})
 	if err != nil {
@@ -155,10 +157,10 @@ func (*GenerateDataKeyWithoutPlaintextRequest) condition(key string, _ *Key) []s
 
 // generateWrapped makes a data key without returning its plaintext.
 func (d *dataKeyPlan) generateWrapped(ctx context.Context) ([]byte, error) {
-	if d.header.form == formWrapped {
-		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.length, d.aad)
+	if d.header.Form == blob.WrappedDataKey {
+		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.DataKeyBytes, d.aad)
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	clear(sealed.Plaintext)
 	return sealed.Box, err
 }
@@ -168,7 +170,7 @@ type dataKeyRequest struct {
 	keyRequest
 	spec   string // one of spec and bytes says how long the data key is
 	bytes  int32
-	form   byte // of the blob; formSealed is used where the key's material or its token can't do it
+	form   blob.Form // of the blob; blob.Sealed is used where the key's material or its token can't do it
 	dryRun bool
 }
 
@@ -177,7 +179,7 @@ type dataKeyPlan struct {
 	key      *Key
 	material *Material
 	token    Token
-	header   header
+	header   blob.Header
 	head     []byte
 	aad      []byte
 }
@@ -188,7 +190,7 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, r dataKeyRequest) (*da
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.planDataKey(ctx, c, r.keyRequest, header{form: r.form, length: size})
+	d, err := s.planDataKey(ctx, c, r.keyRequest, blob.Header{Form: r.form, DataKeyBytes: size})
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +201,7 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, r dataKeyRequest) (*da
 }
 
 // planDataKey finds the key and completes the header of the blob.
-func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h header) (*dataKeyPlan, error) {
+func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h blob.Header) (*dataKeyPlan, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
@@ -209,42 +211,44 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h he
 		return nil, err
 	}
 	m := k.current()
-	if h.form, err = s.bestForm(ctx, token, m, h); err != nil {
+	if h.Form, err = s.bestForm(ctx, token, m, h); err != nil {
 		return nil, err
 	}
-	if err := s.checkWithoutPlaintext(ctx, k, operations[r.operation], h.form); err != nil {
+	if err := s.checkWithoutPlaintext(ctx, k, operations[r.operation], h.Form); err != nil {
 		return nil, err
 	}
-	h.keyID, h.ordinal = k.ID, m.Ordinal
-	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
-	addToRecord(ctx, "ciphertextForm", h.form)
-	addToRecord(ctx, "keyMaterialId", m.ID)
+	h.KeyID, h.Ordinal = k.ID, m.Ordinal
+	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.Encode()}
+	record.Add(ctx, "ciphertextForm", h.Form)
+	record.Add(ctx, "keyMaterialId", m.ID)
 	d.aad, err = additionalData(d.head, r.encryptionContext)
 	return d, err
 }
 
-// bestForm returns the form of blob that h asks for, or formSealed where the key's material or its
+// bestForm returns the form of blob that h asks for, or blob.Sealed where the key's material or its
 // token can't make it.
-func (s *Service) bestForm(ctx context.Context, token DataKeyToken, m *Material, h header) (byte, error) {
+func (s *Service) bestForm(
+	ctx context.Context, token DataKeyToken, m *Material, h blob.Header,
+) (blob.Form, error) {
 	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
-	if _, wraps := m.Objects[RoleWrap]; !wraps || h.form == formSealed {
-		return formSealed, nil
+	if _, wraps := m.Objects[RoleWrap]; !wraps || h.Form == blob.Sealed {
+		return blob.Sealed, nil
 	}
-	if h.form == formWrapped {
-		if can, err := token.CanGenerateWrapped(ctx, h.length); err != nil || !can {
-			return formSealed, tokenError(err)
+	if h.Form == blob.WrappedDataKey {
+		if can, err := token.CanGenerateWrapped(ctx, h.DataKeyBytes); err != nil || !can {
+			return blob.Sealed, tokenError(err)
 		}
 	}
-	return h.form, nil
+	return h.Form, nil
 }
 
 // checkWithoutPlaintext records that the plaintext of a data key passes through this process
 // although the client does not get it. Where the configuration forbids that, it fails.
-func (s *Service) checkWithoutPlaintext(ctx context.Context, k *Key, o *Operation, form byte) error {
-	if !o.WithoutPlaintext || form != formSealed {
+func (s *Service) checkWithoutPlaintext(ctx context.Context, k *Key, o *Operation, form blob.Form) error {
+	if !o.WithoutPlaintext || form != blob.Sealed {
 		return nil
 	}
-	addToRecord(ctx, "plaintextInServerMemory", true)
+	record.Add(ctx, "plaintextInServerMemory", true)
 	if s.cfg.RequireHiddenDataKeys {
 		return apierror.New(apierror.UnsupportedOperation, msgTokenCannot, o.Name+" with "+k.ARN(s.arns(ctx)),
 			"the plaintext would pass through the server's memory, which token.require_hidden_data_keys forbids")
@@ -283,8 +287,8 @@ func (s *Service) GenerateRandom(
 		if err != nil {
 			return nil, err
 		}
-		if token, err = s.keyStores.token(store.ID); err != nil {
-			return nil, wrongKeyStoreState(store.ID, s.keyStores.status(store.ID).state)
+		if token, err = s.keyStores.Token(store.ID); err != nil {
+			return nil, wrongKeyStoreState(store.ID, s.keyStores.Status(store.ID).State)
 		}
 	}
 	b, err := token.Random(ctx, int(in.NumberOfBytes))

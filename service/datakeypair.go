@@ -10,6 +10,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
 )
 
 // GenerateDataKeyPairRequest is the input of GenerateDataKeyPair.
@@ -145,11 +146,11 @@ func (s *Service) dataKeyPair(
 		}
 		return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, pairSpec, reason)
 	}
-	form := byte(formSealed)
+	form := blob.Sealed
 	if s.can.WrapPairs[spec] {
-		form = formWrappedPair
+		form = blob.WrappedPrivateKey
 	}
-	plan, err := s.planDataKey(ctx, c, r, header{form: form})
+	plan, err := s.planDataKey(ctx, c, r, blob.Header{Form: form})
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (s *Service) dataKeyPair(
 		return nil, err
 	}
 	p := &dataKeyPair{dataKeyPlan: plan}
-	if plan.header.form == formWrappedPair {
+	if plan.header.Form == blob.WrappedPrivateKey {
 		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(plan.key), spec, plan.aad)
 		return p, tokenError(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/record"
 )
 
 const (
@@ -92,12 +94,12 @@ func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	blob, err := s.encrypt(ctx, k, algorithm, in.Plaintext, in.EncryptionContext)
+	encrypted, err := s.encrypt(ctx, k, algorithm, in.Plaintext, in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
 	s.recordUse(c, "Encrypt", k)
-	return &EncryptResponse{CiphertextBlob: blob, KeyId: k.ARN(s.arns(ctx)), EncryptionAlgorithm: algorithm}, nil
+	return &EncryptResponse{CiphertextBlob: encrypted, KeyId: k.ARN(s.arns(ctx)), EncryptionAlgorithm: algorithm}, nil
 }
 
 func (in *EncryptRequest) condition(key string, _ *Key) []string {
@@ -157,12 +159,12 @@ func (s *Service) seal(
 	ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string,
 ) ([]byte, error) {
 	m := k.current()
-	addToRecord(ctx, "ciphertextForm", formSealed)
-	addToRecord(ctx, "keyMaterialId", m.ID)
+	record.Add(ctx, "ciphertextForm", blob.Sealed)
+	record.Add(ctx, "keyMaterialId", m.ID)
 	if err := s.spendIV(ctx, k, m); err != nil {
 		return nil, err
 	}
-	head := header{form: formSealed, keyID: k.ID, ordinal: m.Ordinal}.encode()
+	head := blob.Header{Form: blob.Sealed, KeyID: k.ID, Ordinal: m.Ordinal}.Encode()
 	aad, err := additionalData(head, encryptionContext)
 	if err != nil {
 		return nil, err
@@ -242,7 +244,7 @@ type ciphertext struct {
 	blob      []byte
 
 	// Parts of a blob of a symmetric key; sourceKey sets them.
-	header    header
+	header    blob.Header
 	head, box []byte
 }
 
@@ -262,7 +264,7 @@ func (s *Service) sourceKey(
 	if src.request.keyID != "" {
 		var err error
 		if named, err = s.keyFor(ctx, c, src.request); err != nil {
-			_, _, _, notOurs := parseBlob(src.blob)
+			_, _, _, notOurs := blob.Parse(src.blob)
 			if apierror.Is(err, apierror.InvalidKeyUsage) && !ignoreBlob && notOurs == nil {
 				return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey) // only symmetric keys make such blobs
 			}
@@ -276,11 +278,11 @@ func (s *Service) sourceKey(
 		}
 	}
 	var err error
-	if src.header, src.head, src.box, err = parseBlob(src.blob); err != nil {
+	if src.header, src.head, src.box, err = blob.Parse(src.blob); err != nil {
 		return nil, apierror.NoMessage(apierror.InvalidCiphertext).WithCause(err)
 	}
 	if named != nil {
-		if named.ID != src.header.keyID {
+		if named.ID != src.header.KeyID {
 			return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey)
 		}
 		return named, nil
@@ -295,16 +297,16 @@ func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (
 		return nil, err
 	}
 	src.request.fromCiphertext = true
-	k, err := s.key(ctx, c.Region, src.header.keyID)
+	k, err := s.key(ctx, c.Region, src.header.KeyID)
 	if errors.Is(err, ErrNoRow) {
-		return nil, s.unknown(ctx, c, src.request, "", "key/"+src.header.keyID)
+		return nil, s.unknown(ctx, c, src.request, "", "key/"+src.header.KeyID)
 	}
 	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
 	if err := s.mayUse(ctx, c, src.request, k); err != nil {
 		if apierror.Is(err, apierror.AccessDenied) && k.Account != c.Account {
-			return nil, s.unknown(ctx, c, src.request, "", "key/"+src.header.keyID)
+			return nil, s.unknown(ctx, c, src.request, "", "key/"+src.header.KeyID)
 		}
 		return nil, err
 	}
@@ -325,7 +327,7 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 		plaintext, err = token.DecryptOAEP(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, hash, src.blob)
 		return plaintext, "", tokenError(err)
 	}
-	m, ok := k.material(src.header.ordinal)
+	m, ok := k.material(src.header.Ordinal)
 	if !ok || !m.present() {
 		return nil, "", &apierror.Error{Code: apierror.InvalidCiphertext}
 	}
@@ -333,17 +335,28 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	if err != nil {
 		return nil, "", err
 	}
-	addToRecord(ctx, "ciphertextForm", src.header.form)
-	addToRecord(ctx, "keyMaterialId", m.ID)
-	switch src.header.form {
-	case formWrapped:
-		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.length, aad)
-	case formWrappedPair:
+	record.Add(ctx, "ciphertextForm", src.header.Form)
+	record.Add(ctx, "keyMaterialId", m.ID)
+	switch src.header.Form {
+	case blob.WrappedDataKey:
+		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.DataKeyBytes, aad)
+	case blob.WrappedPrivateKey:
 		plaintext, err = token.DecryptWrappedPair(ctx, m.pair(k), src.box, aad)
 	default:
 		plaintext, err = token.Decrypt(ctx, m.key(k, RoleSeal), src.box, aad)
 	}
 	return plaintext, m.ID, tokenError(err)
+}
+
+// additionalData binds a blob's header and the encryption context to what is encrypted.
+func additionalData(head []byte, encryptionContext map[string]string) ([]byte, error) {
+	aad, err := blob.AdditionalData(head, encryptionContext)
+	if errors.Is(err, blob.ErrContextTooLarge) {
+		const most = blob.MaxContext - 4 // without the number of pairs
+		return nil, apierror.New(apierror.Validation, "The encryption context is too large: its keys and values, "+
+			"with 8 bytes for each pair, must not be longer than %d bytes.", most)
+	}
+	return aad, err
 }
 
 // ReEncryptRequest is the input of ReEncrypt.
@@ -421,14 +434,14 @@ func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest
 	if err := checkPlaintext(algorithm, to, len(plaintext)); err != nil {
 		return nil, err
 	}
-	blob, err := s.encrypt(ctx, to, algorithm, plaintext, in.DestinationEncryptionContext)
+	encrypted, err := s.encrypt(ctx, to, algorithm, plaintext, in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
 	s.recordUse(c, "ReEncrypt", from)
 	s.recordUse(c, "ReEncrypt", to)
 	return &ReEncryptResponse{
-		CiphertextBlob:                 blob,
+		CiphertextBlob:                 encrypted,
 		SourceKeyId:                    from.ARN(s.arns(ctx)),
 		KeyId:                          to.ARN(s.arns(ctx)),
 		SourceEncryptionAlgorithm:      source.algorithm,

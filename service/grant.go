@@ -16,6 +16,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/record"
 )
 
 const (
@@ -119,7 +120,7 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 			"Encryption context constraints are valid only in grants for symmetric encryption keys.")
 	}
 	for _, principal := range []string{g.Grantee, g.Retiring} {
-		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
+		if gone, err := s.iam.IsMissing(ctx, c.Account, principal); err != nil {
 			return nil, err
 		} else if gone {
 			return nil, apierror.New(apierror.InvalidArn, "ARN does not refer to a valid principal: %s", principal)
@@ -137,7 +138,7 @@ func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantReq
 		return nil, apierror.InternalError(fmt.Errorf("draw a grant id: %w", err))
 	}
 	g.ID, g.Secret, g.CreatedAt = hex.EncodeToString(random[:grantIDSize]), random[grantIDSize:], s.now()
-	addToRecord(ctx, "grantId", g.ID)
+	record.Add(ctx, "grantId", g.ID)
 	switch err := s.store.InsertGrant(ctx, g, maxGrants); {
 	case errors.Is(err, ErrLimit):
 		return nil, apierror.New(apierror.LimitExceeded,

@@ -44,7 +44,7 @@ func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypas
 		return apierror.New(apierror.MalformedPolicyDocument, "%s", err)
 	}
 	for _, principal := range d.Principals() {
-		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
+		if gone, err := s.iam.IsMissing(ctx, c.Account, principal); err != nil {
 			return err
 		} else if gone {
 			return apierror.New(apierror.MalformedPolicyDocument, "%s", policy.ErrInvalidPrincipals)
@@ -53,14 +53,14 @@ func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypas
 	if bypass {
 		return nil
 	}
-	w, err := s.standing(ctx, c)
+	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
 		return err
 	}
 	// AWS page "Default key policy": the lockout safety check.
 	if !d.LeavesControl(&policy.Request{
 		ResourceAccount: c.Account,
-		Principal:       &w.principal,
+		Principal:       &own.Principal,
 		Resources:       anyResource,
 		Lookup:          s.conditions(ctx, c, &access{}),
 	}) {

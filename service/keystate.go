@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
 // KeyRule is what an operation needs of its key. A key that lacks several things is refused for its
@@ -169,7 +170,7 @@ func (s *Service) stateOf(k *Key) KeyState {
 	if k.State != StateEnabled && k.State != StateDisabled {
 		return k.State
 	}
-	if k.CustomKeyStore != "" && !s.keyStores.connected(k.CustomKeyStore) {
+	if k.CustomKeyStore != "" && s.keyStores.Status(k.CustomKeyStore).State != keystore.Connected {
 		return StateUnavailable
 	}
 	if at := k.earliestExpiry(); !at.IsZero() && !at.After(s.now()) {

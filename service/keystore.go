@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
 // A custom key store is another PKCS#11 token. The configuration names it by a cluster id. Its user
@@ -78,11 +79,11 @@ func (s *Service) CreateCustomKeyStore(
 		return nil, apierror.New(apierror.Validation, "CloudHsmClusterId, KeyStorePassword and TrustAnchorCertificate "+
 			"are required for a custom key store of type %s.", keyStoreCloudHSM)
 	}
-	cluster, named := s.cfg.TokenSources[in.CloudHsmClusterId]
+	source, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if !named {
 		return nil, noCluster(in.CloudHsmClusterId)
 	}
-	if cluster.TrustAnchor != "" && cluster.TrustAnchor != in.TrustAnchorCertificate {
+	if source.TrustAnchor != "" && source.TrustAnchor != in.TrustAnchorCertificate {
 		return nil, apierror.New(apierror.IncorrectTrustAnchor,
 			"The trust anchor certificate is not that of cluster %s.", in.CloudHsmClusterId)
 	}
@@ -156,7 +157,7 @@ func noCustomKeyStore(id string) error {
 	return apierror.New(apierror.CustomKeyStoreNotFound, "Custom key store %s does not exist.", id)
 }
 
-func wrongKeyStoreState(id, state string) error {
+func wrongKeyStoreState(id string, state keystore.State) error {
 	return apierror.New(apierror.CustomKeyStoreInvalidState, "The connection state of custom key store %s is %s, "+
 		"which is not valid for this operation.", id, state)
 }
@@ -174,14 +175,19 @@ func (s *Service) ConnectCustomKeyStore(
 	if err != nil {
 		return nil, err
 	}
-	if state := s.keyStores.status(store.ID).state; state == storeFailed || !s.keyStores.begin(store.ID) {
-		return nil, wrongKeyStoreState(store.ID, state) // after a failure, disconnect first
+	state := s.keyStores.Status(store.ID).State
+	if state == keystore.Failed { // it must be disconnected first
+		return nil, wrongKeyStoreState(store.ID, state)
+	}
+	attempt := s.keyStores.Begin(store.ID)
+	if attempt == nil {
+		return nil, wrongKeyStoreState(store.ID, state)
 	}
 	if err := s.setConnected(ctx, store.ID, true); err != nil {
-		s.keyStores.running.Done()
-		return nil, errors.Join(apierror.FromStore(err), s.keyStores.drop(store.ID))
+		attempt.Cancel()
+		return nil, apierror.FromStore(err)
 	}
-	go s.connect(context.WithoutCancel(ctx), store)
+	go attempt.Open(context.WithoutCancel(ctx), s.keyStoreOpener(store))
 	return &Empty{}, nil
 }
 
@@ -198,13 +204,13 @@ func (s *Service) DisconnectCustomKeyStore(
 	if err != nil {
 		return nil, err
 	}
-	if state := s.keyStores.status(store.ID).state; state == storeDisconnected {
+	if state := s.keyStores.Status(store.ID).State; state == keystore.Disconnected {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
 	if err := s.setConnected(ctx, store.ID, false); err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	if err := s.keyStores.drop(store.ID); err != nil {
+	if err := s.keyStores.Disconnect(store.ID); err != nil {
 		s.log.Warn("close a custom key store", zap.String("store", store.ID), zap.Error(err))
 	}
 	return &Empty{}, nil
@@ -243,15 +249,15 @@ func (s *Service) UpdateCustomKeyStore(
 		return nil, apierror.New(apierror.XksProxyInvalidConfiguration,
 			"Custom key store %s is not an external key store.", store.ID)
 	}
-	state := s.keyStores.status(store.ID).state
-	if state != storeDisconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
+	state := s.keyStores.Status(store.ID).State
+	if state != keystore.Disconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	cluster, named := s.cfg.TokenSources[in.CloudHsmClusterId]
+	source, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if in.CloudHsmClusterId != "" && !named {
 		return nil, noCluster(in.CloudHsmClusterId)
 	}
-	if cluster.TrustAnchor != "" && cluster.TrustAnchor != store.TrustAnchor {
+	if source.TrustAnchor != "" && source.TrustAnchor != store.TrustAnchor {
 		return nil, apierror.New(apierror.CloudHsmClusterNotRelated,
 			"The cluster %s has another trust anchor certificate than custom key store %s.",
 			in.CloudHsmClusterId, store.ID)
@@ -302,7 +308,7 @@ func (s *Service) DeleteCustomKeyStore(
 	if err != nil {
 		return nil, err
 	}
-	if state := s.keyStores.status(store.ID).state; state != storeDisconnected {
+	if state := s.keyStores.Status(store.ID).State; state != keystore.Disconnected {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
 	err = s.store.RemoveKeyStore(ctx, store.ID)
@@ -379,14 +385,14 @@ func (s *Service) DescribeCustomKeyStores(
 		Truncated:       next != "",
 	}
 	for _, store := range list {
-		status := s.keyStores.status(store.ID)
+		status := s.keyStores.Status(store.ID)
 		out.CustomKeyStores = append(out.CustomKeyStores, CustomKeyStoresListEntry{
 			CustomKeyStoreId:       store.ID,
 			CustomKeyStoreName:     store.Name,
 			CloudHsmClusterId:      store.ClusterID,
 			TrustAnchorCertificate: store.TrustAnchor,
-			ConnectionState:        status.state,
-			ConnectionErrorCode:    status.fault,
+			ConnectionState:        string(status.State),
+			ConnectionErrorCode:    status.ErrorCode,
 			CreationDate:           Timestamp(store.CreatedAt),
 			CustomKeyStoreType:     keyStoreCloudHSM,
 		})

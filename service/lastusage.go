@@ -3,12 +3,10 @@ package service
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/lastuse"
 )
 
 // KeyUse is the last successful cryptographic operation with a key.
@@ -21,30 +19,21 @@ type KeyUse struct {
 	RequestID string
 }
 
-// uses are the last uses that Run has not stored yet. They are stored in the background, so that no
-// request waits for a write.
+// uses are the last uses of keys that Run has not stored yet.
 type uses struct {
-	mu         sync.Mutex
-	last       map[keyRef]KeyUse       // guarded by mu
-	accessKeys map[string]AccessKeyUse // guarded by mu
-	many       chan struct{}           // has an element when there are manyUses
+	keys lastuse.Uses[keyRef, KeyUse]
+	many chan struct{} // has an element when there are manyUses
 }
 
 // manyUses are stored without waiting for the interval, to bound the memory: each takes some 500
 // bytes.
 const manyUses = 10_000
 
-func newUses() uses {
-	return uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)}
-}
-
 type keyRef struct{ region, id string }
 
 // recordUse remembers a successful cryptographic operation with a key.
 func (s *Service) recordUse(c *Caller, op string, k *Key) {
-	s.uses.mu.Lock()
-	defer s.uses.mu.Unlock()
-	s.uses.last[keyRef{k.Region, k.ID}] = KeyUse{
+	use := KeyUse{
 		Region:    k.Region,
 		KeyID:     k.ID,
 		Operation: op,
@@ -52,7 +41,7 @@ func (s *Service) recordUse(c *Caller, op string, k *Key) {
 		EventID:   c.EventID,
 		RequestID: c.RequestID,
 	}
-	if len(s.uses.last) >= manyUses {
+	if s.uses.keys.Add(keyRef{k.Region, k.ID}, use) >= manyUses {
 		select {
 		case s.uses.many <- struct{}{}:
 		default:
@@ -60,44 +49,17 @@ func (s *Service) recordUse(c *Caller, op string, k *Key) {
 	}
 }
 
-// flushUses stores the last uses. Those that it can't store it keeps for the next time.
+// flushUses stores the last uses of keys and access keys. Those that it can't store it keeps for
+// the next time.
 func (s *Service) flushUses(ctx context.Context) error {
-	newKeys, newAccessKeys := map[keyRef]KeyUse{}, map[string]AccessKeyUse{}
-	s.uses.mu.Lock()
-	keys, accessKeys := s.uses.last, s.uses.accessKeys
-	s.uses.last, s.uses.accessKeys = newKeys, newAccessKeys
-	s.uses.mu.Unlock()
 	return errors.Join(
-		flush(&s.uses, keys, newKeys, func(all []KeyUse) error { return s.store.RecordUses(ctx, all) }),
-		flush(&s.uses, accessKeys, newAccessKeys, func(all []AccessKeyUse) error {
-			return s.store.RecordAccessKeyUses(ctx, all)
-		}),
+		s.uses.keys.Store(func(uses []KeyUse) error { return s.store.RecordUses(ctx, uses) }),
+		s.iam.StoreUses(ctx),
 	)
 }
 
-// flush stores uses. If that fails, it adds them to later, except where later has a newer use.
-func flush[K comparable, V any](u *uses, now, later map[K]V, record func([]V) error) error {
-	if len(now) == 0 {
-		return nil
-	}
-	err := record(slices.Collect(maps.Values(now)))
-	if err != nil {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		for id, use := range now {
-			if _, newer := later[id]; !newer {
-				later[id] = use
-			}
-		}
-	}
-	return err
-}
-
 func (s *Service) lastUse(ctx context.Context, k *Key) (*KeyUse, error) {
-	s.uses.mu.Lock()
-	u, unstored := s.uses.last[keyRef{k.Region, k.ID}]
-	s.uses.mu.Unlock()
-	if unstored {
+	if u, found := s.uses.keys.Last(keyRef{k.Region, k.ID}); found {
 		return &u, nil
 	}
 	stored, err := s.store.LastUse(ctx, k.Region, k.ID)

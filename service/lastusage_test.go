@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/verenc/kms/service/record"
 )
 
 // usesStore has nothing to reconcile, and tells of uses.
@@ -32,7 +34,7 @@ func (s usesStore) RecordUses(_ context.Context, uses []KeyUse) error {
 // between two reconciliations.
 func TestManyUsesAreStoredEarly(t *testing.T) {
 	store := usesStore{recorded: make(chan []KeyUse, 10)}
-	s, err := New(Config{Store: store, Token: struct{ Token }{}, Log: zap.NewNop(), Audit: NoAudit})
+	s, err := New(Config{Store: store, Token: struct{ Token }{}, Log: zap.NewNop(), Audit: record.NoAudit})
 	if err != nil {
 		t.Fatal(err)
 	}

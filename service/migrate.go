@@ -34,7 +34,7 @@ func (s *Service) MigrateKey(ctx context.Context, account, region, name string, 
 	if err != nil {
 		return Migration{}, fmt.Errorf("find key %s: %w", name, err)
 	}
-	if err := s.openHere(ctx, k); err != nil {
+	if err := s.connectKeyStoreOf(ctx, k); err != nil {
 		return Migration{}, err
 	}
 	move := s.moveToToken
@@ -43,7 +43,7 @@ func (s *Service) MigrateKey(ctx context.Context, account, region, name string, 
 	}
 	var done Migration
 	parameters := audit.Object{{Name: "residency", Value: to}}
-	err = s.command(ctx, "MigrateKey", nil, parameters, func(ctx context.Context) (err error) {
+	err = s.records.Command(ctx, "MigrateKey", nil, parameters, func(ctx context.Context) (err error) {
 		s.addKeyToRecord(ctx, k)
 		done, err = move(ctx, k)
 		return err

@@ -249,10 +249,8 @@ func readOnly(operation string) bool {
 // allowsOtherAccounts tells whether a permission can be given to callers of other accounts.
 func allowsOtherAccounts(permission string) bool {
 	o := permissionOwners[permission]
-	return permission == permissionAssumeRole || o != nil && o.Callers == AnyAccount
+	return o != nil && o.Callers == AnyAccount
 }
-
-const permissionAssumeRole = "sts:AssumeRole"
 
 // KeyPermissions are the permissions that a policy can give on a key, without their prefix and in
 // order.

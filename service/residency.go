@@ -27,11 +27,7 @@ const (
 
 // purposeResidency is the purpose of the token object under which keys are wrapped. The one in the
 // token of a custom key store has the store's id after it.
-const (
-	purposeResidency = "residency"
-
-	roleResidency Role = "residency" // of that object, in statements
-)
+const purposeResidency = "residency"
 
 func residencyPurpose(keyStore string) string {
 	if keyStore == "" {

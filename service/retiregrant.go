@@ -6,6 +6,7 @@ import (
 	"regexp"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/record"
 )
 
 // RevokeGrantRequest is the input of RevokeGrant.
@@ -86,7 +87,7 @@ func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantReq
 		return nil, err
 	}
 	s.addKeyToRecord(ctx, k)
-	addToRecord(ctx, "grantId", g.ID) // the token in the request is a secret
+	record.Add(ctx, "grantId", g.ID) // the token in the request is a secret
 	if err := s.mayRetire(ctx, c, g, k); err != nil {
 		return nil, err
 	}

@@ -15,16 +15,17 @@ package service
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"slices"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/keystore"
+	"github.com/verenc/kms/service/record"
 )
 
 // Config configures a Service.
@@ -33,9 +34,9 @@ type Config struct {
 	Token Token       // required
 	Log   *zap.Logger // required; gets no secrets
 
-	Audit Auditor // required: *audit.Log, Outbox or NoAudit
+	Audit record.Auditor // required: *audit.Log, record.Outbox or record.NoAudit
 	// Operator runs the command that the Service is made for; nil in a server.
-	Operator *Operator
+	Operator *record.Operator
 
 	// Can is what the token can do, by its self-test.
 	Can Capabilities
@@ -70,15 +71,19 @@ type Service struct {
 
 	can Capabilities
 
-	signingKeys *lru.Cache[signingKeyID, [32]byte]
-	sessions    *lru.Cache[[sha256.Size]byte, *Session]
-	documents   *lru.Cache[*byte, parsedPolicy]
-	uses        uses
-	ivs         *ivBudget
-	keyStores   keyStores
+	iam       *iam.Directory
+	records   *record.Recorder
+	delivery  record.Delivery
+	uses      uses
+	ivs       *ivBudget
+	keyStores *keystore.Connections[ClosableToken]
 }
 
-const signingKeyCache = 10_000 // entries of about 100 bytes
+// Caller is who sends a request. Package iam finds out who that is.
+type Caller = iam.Caller
+
+// IAM returns the principals of the service.
+func (s *Service) IAM() *iam.Directory { return s.iam }
 
 // New returns a Service. Run must be running for deletions to happen.
 func New(cfg Config) (*Service, error) {
@@ -110,14 +115,28 @@ func New(cfg Config) (*Service, error) {
 		started:   cfg.Now(),
 		can:       cfg.Can,
 		ivs:       newIVBudget(cfg.IVLimit, cfg.IVBlock),
-		uses:      newUses(),
-		keyStores: keyStores{open: map[string]*connection{}},
+		uses:      uses{many: make(chan struct{}, 1)},
+		keyStores: keystore.New[ClosableToken](cfg.Log),
 	}
-	var errs [3]error
-	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)
-	s.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](signingKeyCache)
-	s.documents, errs[2] = lru.New[*byte, parsedPolicy](documentCache)
-	return s, errors.Join(errs[:]...)
+	s.records = record.New(record.Config{
+		Auditor:  cfg.Audit,
+		Operator: cfg.Operator,
+		Now:      cfg.Now,
+		NewID:    func() (string, error) { return s.newKeyID(false) },
+	})
+	s.delivery = record.Delivery{From: s.store, To: cfg.Audit, Log: cfg.Log}
+	var err error
+	s.iam, err = iam.New(iam.Config{
+		Store:   s.store,
+		Sealer:  sealer{s},
+		Records: s.records,
+		Now:     cfg.Now,
+		Rand:    cfg.Rand,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // serves tells whether a region is served.

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/record"
 )
 
-// Errors of a Store. Everything else it returns is an internal failure.
+// Errors of a Store. Everything else it returns is an internal failure. Package iam, whose store is
+// a part of this one, knows two of them.
 var (
-	ErrNoRow  = errors.New("no such row")
+	ErrNoRow  = iam.ErrNoRow
 	ErrExists = errors.New("row exists already")
-	ErrLimit  = errors.New("limit reached")
+	ErrLimit  = iam.ErrLimit
 )
 
 // Store keeps the metadata; *store.DB implements it. Its contract, which is that of each part:
@@ -31,9 +35,8 @@ type Store interface {
 	ServiceObjectRows
 	KeyUseRows
 	IVLeases
-	PendingRecords
-	AccessKeyRows
-	PrincipalRows
+	record.PendingStore
+	iam.Store
 
 	// Ping proves that the store answers and takes a transaction that may write.
 	Ping(ctx context.Context) error
@@ -165,55 +168,4 @@ type IVLeases interface {
 	// LeaseIVs adds n to the number of initialisation vectors that each key material has used, and
 	// returns the totals.
 	LeaseIVs(ctx context.Context, materials []string, n int64) (totals []int64, err error)
-}
-
-// PendingRecords keeps audit records until they are in the log.
-type PendingRecords interface {
-	// InsertPendingRecord adds a record.
-	InsertPendingRecord(ctx context.Context, record []byte) error
-	// PendingRecords returns up to limit records, oldest first.
-	PendingRecords(ctx context.Context, limit int) ([]PendingRecord, error)
-	// RemovePendingRecord deletes a record; removing an absent one is no error.
-	RemovePendingRecord(ctx context.Context, number int64) error
-}
-
-// AccessKeyRows keeps the credentials of principals.
-type AccessKeyRows interface {
-	// InsertAccessKey adds a credential; ErrExists if there is one of its id, ErrLimit if its
-	// principal has maxPerUser already, ErrNoRow if its principal does not exist. The root
-	// principal of an account always exists and has no limit.
-	InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error
-	// AccessKey returns a credential, enabled or not; ErrNoRow when there is none.
-	AccessKey(ctx context.Context, id string) (*AccessKey, error)
-	// AccessKeys returns a principal's credentials, in order of id.
-	AccessKeys(ctx context.Context, principal string) ([]*AccessKey, error)
-	// EnableAccessKey enables or disables a credential; ErrNoRow when there is none.
-	EnableAccessKey(ctx context.Context, id string, enabled bool) error
-	// RemoveAccessKey deletes a credential; ErrNoRow when there is none.
-	RemoveAccessKey(ctx context.Context, id string) error
-	// RecordAccessKeyUses is RecordUses for access keys.
-	RecordAccessKeyUses(ctx context.Context, uses []AccessKeyUse) error
-	// LastAccessKeyUse returns an access key's last use; ErrNoRow when there is none.
-	LastAccessKeyUse(ctx context.Context, id string) (*AccessKeyUse, error)
-}
-
-// PrincipalRows keeps users and roles, and the client certificates that they sign in with.
-type PrincipalRows interface {
-	// PutPrincipal adds a principal, or replaces the details of the one with its ARN.
-	PutPrincipal(ctx context.Context, p *Principal) error
-	// Principal returns a principal; ErrNoRow when there is none.
-	Principal(ctx context.Context, principal string) (*Principal, error)
-	// Principals returns all principals, in order of their ARNs.
-	Principals(ctx context.Context) ([]*Principal, error)
-	// RemovePrincipal deletes a principal with its access keys and certificates; ErrNoRow when
-	// there is none.
-	RemovePrincipal(ctx context.Context, principal string) error
-	// PutCertificate maps a certificate to a principal, and replaces the mapping that it had.
-	PutCertificate(ctx context.Context, c *Certificate) error
-	// Certificate returns a mapping; ErrNoRow when there is none.
-	Certificate(ctx context.Context, fingerprint string) (*Certificate, error)
-	// Certificates returns all mappings, in order of their fingerprints.
-	Certificates(ctx context.Context) ([]*Certificate, error)
-	// RemoveCertificate deletes a mapping; ErrNoRow when there is none.
-	RemoveCertificate(ctx context.Context, fingerprint string) error
 }

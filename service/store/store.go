@@ -27,6 +27,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -56,10 +57,10 @@ type DB struct {
 
 	keys         *cache[keyName, *service.Key]
 	aliases      *cache[aliasName, *service.Alias]
-	accessKeys   *cache[string, *service.AccessKey]
+	accessKeys   *cache[string, *iam.AccessKey]
 	grants       *cache[keyName, []*service.Grant]
-	principals   *cache[string, *service.Principal]
-	certificates *cache[string, *service.Certificate]
+	principals   *cache[string, *iam.Principal]
+	certificates *cache[string, *iam.Certificate]
 	// policies has key policies, each mapped to itself: most keys of an account have the same
 	// policy, which is so held, and parsed, only once.
 	policies *cache[string, string]
@@ -85,10 +86,10 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	d := &DB{
 		keys:         newCache[keyName, *service.Key](cfg.CacheSize),
 		aliases:      newCache[aliasName, *service.Alias](cfg.CacheSize),
-		accessKeys:   newCache[string, *service.AccessKey](cfg.CacheSize),
+		accessKeys:   newCache[string, *iam.AccessKey](cfg.CacheSize),
 		grants:       newCache[keyName, []*service.Grant](cfg.CacheSize),
-		principals:   newCache[string, *service.Principal](cfg.CacheSize),
-		certificates: newCache[string, *service.Certificate](cfg.CacheSize),
+		principals:   newCache[string, *iam.Principal](cfg.CacheSize),
+		certificates: newCache[string, *iam.Certificate](cfg.CacheSize),
 		policies:     newCache[string, string](cfg.CacheSize),
 	}
 	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
