@@ -27,34 +27,59 @@ type Capabilities struct {
 }
 
 // DataKeyChecks are the self-tests of the sizes in WrapDataKeys.
-var DataKeyChecks = map[int]string{16: selftest.CheckDataKey16, 32: selftest.CheckDataKey32, 64: selftest.CheckDataKey64}
+var DataKeyChecks = map[int]string{
+	16: selftest.CheckDataKey16,
+	32: selftest.CheckDataKey32,
+	64: selftest.CheckDataKey64,
+}
 
 // needs are the self-tests that must pass for a KeySpec (followed by a KeyUsage where that makes a
 // difference), an algorithm or a MessageType.
 var needs = map[string][]string{
-	"RSA_2048": {selftest.CheckRSA}, "RSA_3072": {selftest.CheckRSA}, "RSA_4096": {selftest.CheckRSA},
-	"RSASSA_PKCS1_V1_5_SHA_256": {selftest.CheckPKCS1v15SHA256}, "RSASSA_PKCS1_V1_5_SHA_384": {selftest.CheckPKCS1v15SHA384},
-	"RSASSA_PKCS1_V1_5_SHA_512": {selftest.CheckPKCS1v15SHA512}, "RSASSA_PSS_SHA_256": {selftest.CheckPSSSHA256},
-	"RSASSA_PSS_SHA_384": {selftest.CheckPSSSHA384}, "RSASSA_PSS_SHA_512": {selftest.CheckPSSSHA512},
-	"RSAES_OAEP_SHA_1": {selftest.CheckOAEPSHA1}, "RSAES_OAEP_SHA_256": {selftest.CheckOAEPSHA256},
-	"ECC_NIST_P256/SIGN_VERIFY": {selftest.CheckECDSAP256}, "ECC_NIST_P256/KEY_AGREEMENT": {selftest.CheckECDHP256},
-	"ECC_NIST_P384/SIGN_VERIFY": {selftest.CheckECDSAP384}, "ECC_NIST_P384/KEY_AGREEMENT": {selftest.CheckECDHP384},
-	"ECC_NIST_P521/SIGN_VERIFY": {selftest.CheckECDSAP521}, "ECC_NIST_P521/KEY_AGREEMENT": {selftest.CheckECDHP521},
-	"ECC_SECG_P256K1":       {selftest.CheckECDSASecp256k1},
-	"ECC_NIST_EDWARDS25519": {selftest.CheckEd25519}, "ED25519_PH_SHA_512": {selftest.CheckEd25519ph},
-	"HMAC_224": {selftest.CheckMAC224}, "HMAC_256": {selftest.CheckMAC256},
-	"HMAC_384": {selftest.CheckMAC384}, "HMAC_512": {selftest.CheckMAC512},
-	"ML_DSA_44": {selftest.CheckMLDSA44}, "ML_DSA_65": {selftest.CheckMLDSA65}, "ML_DSA_87": {selftest.CheckMLDSA87},
-	"SM2":             {selftest.CheckSM2},
-	messageExternalMu: {selftest.CheckMLDSAMu},
-	"ML_KEM_512":      {selftest.CheckMLKEM512}, "ML_KEM_768": {selftest.CheckMLKEM768}, "ML_KEM_1024": {selftest.CheckMLKEM1024},
+	"RSA_2048":                    {selftest.CheckRSA},
+	"RSA_3072":                    {selftest.CheckRSA},
+	"RSA_4096":                    {selftest.CheckRSA},
+	"RSASSA_PKCS1_V1_5_SHA_256":   {selftest.CheckPKCS1v15SHA256},
+	"RSASSA_PKCS1_V1_5_SHA_384":   {selftest.CheckPKCS1v15SHA384},
+	"RSASSA_PKCS1_V1_5_SHA_512":   {selftest.CheckPKCS1v15SHA512},
+	"RSASSA_PSS_SHA_256":          {selftest.CheckPSSSHA256},
+	"RSASSA_PSS_SHA_384":          {selftest.CheckPSSSHA384},
+	"RSASSA_PSS_SHA_512":          {selftest.CheckPSSSHA512},
+	"RSAES_OAEP_SHA_1":            {selftest.CheckOAEPSHA1},
+	"RSAES_OAEP_SHA_256":          {selftest.CheckOAEPSHA256},
+	"ECC_NIST_P256/SIGN_VERIFY":   {selftest.CheckECDSAP256},
+	"ECC_NIST_P256/KEY_AGREEMENT": {selftest.CheckECDHP256},
+	"ECC_NIST_P384/SIGN_VERIFY":   {selftest.CheckECDSAP384},
+	"ECC_NIST_P384/KEY_AGREEMENT": {selftest.CheckECDHP384},
+	"ECC_NIST_P521/SIGN_VERIFY":   {selftest.CheckECDSAP521},
+	"ECC_NIST_P521/KEY_AGREEMENT": {selftest.CheckECDHP521},
+	"ECC_SECG_P256K1":             {selftest.CheckECDSASecp256k1},
+	"ECC_NIST_EDWARDS25519":       {selftest.CheckEd25519},
+	"ED25519_PH_SHA_512":          {selftest.CheckEd25519ph},
+	"HMAC_224":                    {selftest.CheckMAC224},
+	"HMAC_256":                    {selftest.CheckMAC256},
+	"HMAC_384":                    {selftest.CheckMAC384},
+	"HMAC_512":                    {selftest.CheckMAC512},
+	"ML_DSA_44":                   {selftest.CheckMLDSA44},
+	"ML_DSA_65":                   {selftest.CheckMLDSA65},
+	"ML_DSA_87":                   {selftest.CheckMLDSA87},
+	"SM2":                         {selftest.CheckSM2},
+	messageExternalMu:             {selftest.CheckMLDSAMu},
+	"ML_KEM_512":                  {selftest.CheckMLKEM512},
+	"ML_KEM_768":                  {selftest.CheckMLKEM768},
+	"ML_KEM_1024":                 {selftest.CheckMLKEM1024},
 }
 
 // wrapChecks are the self-tests of wrapping private keys.
 var wrapChecks = map[hsm.KeyType]string{
-	hsm.RSA2048: selftest.CheckWrappedRSA, hsm.RSA3072: selftest.CheckWrappedRSA, hsm.RSA4096: selftest.CheckWrappedRSA,
-	hsm.P256: selftest.CheckWrappedP256, hsm.P384: selftest.CheckWrappedP384, hsm.P521: selftest.CheckWrappedP521,
-	hsm.Secp256k1: selftest.CheckWrappedSecp256k1, hsm.Ed25519: selftest.CheckWrappedEd25519,
+	hsm.RSA2048:   selftest.CheckWrappedRSA,
+	hsm.RSA3072:   selftest.CheckWrappedRSA,
+	hsm.RSA4096:   selftest.CheckWrappedRSA,
+	hsm.P256:      selftest.CheckWrappedP256,
+	hsm.P384:      selftest.CheckWrappedP384,
+	hsm.P521:      selftest.CheckWrappedP521,
+	hsm.Secp256k1: selftest.CheckWrappedSecp256k1,
+	hsm.Ed25519:   selftest.CheckWrappedEd25519,
 }
 
 // CapabilitiesOf returns the capabilities that a self-test has found. A check that was not made

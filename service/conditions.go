@@ -41,7 +41,8 @@ func one(v string) []string {
 
 // KeyConditions are the condition keys of all operations on a key, besides the global ones.
 var KeyConditions = ConditionKeys{"aws:ResourceTag/", "kms:CallerAccount", "kms:KeyOrigin",
-	"kms:KeySpec", "kms:KeyUsage", "kms:MultiRegion", "kms:MultiRegionKeyType", "kms:RequestAlias", "kms:ResourceAliases"}
+	"kms:KeySpec", "kms:KeyUsage", "kms:MultiRegion", "kms:MultiRegionKeyType",
+	"kms:RequestAlias", "kms:ResourceAliases"}
 
 // condition returns the values of a condition key of KMS.
 func (s *Service) condition(ctx context.Context, a *access, key string) []string {

@@ -132,7 +132,8 @@ func (b *ivBudget) exhausted(material string) bool {
 func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	if k.Origin == originExternal && s.ivs.exhausted(m.ID) {
 		return apierror.New(apierror.LimitExceeded,
-			"The key material of %s has done as many encryptions as it safely can. Import new key material.", k.ARN(s.arns(ctx)))
+			"The key material of %s has done as many encryptions as it safely can. Import new key material.",
+			k.ARN(s.arns(ctx)))
 	}
 	allowed, request := s.ivs.take(m.ID)
 	if request {

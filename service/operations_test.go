@@ -160,7 +160,7 @@ func TestKeyPermissions(t *testing.T) {
 			t.Errorf("%s is no permission on a key", p)
 		}
 	}
-	for _, p := range []string{"ReEncryptFrom", "ReEncryptTo", "Decrypt", "CreateAlias", "TagResource", "PutKeyPolicy"} {
+	for _, p := range []string{"ReEncryptFrom", "ReEncryptTo", "Decrypt", "CreateAlias", "TagResource"} {
 		if !slices.Contains(KeyPermissions(), p) {
 			t.Errorf("%s is a permission on a key", p)
 		}

@@ -24,7 +24,8 @@ var (
 		"kms:EncryptionContextKeys"}
 	// grantConditions are those of the grant that is made or retired.
 	grantConditions = ConditionKeys{"kms:EncryptionContext:", "kms:EncryptionContextKeys",
-		"kms:GrantConstraintSourceArn", "kms:GrantConstraintType", "kms:GrantOperations", "kms:GranteePrincipal", "kms:GranteeServicePrincipal",
+		"kms:GrantConstraintSourceArn", "kms:GrantConstraintType", "kms:GrantOperations",
+		"kms:GranteePrincipal", "kms:GranteeServicePrincipal",
 		"kms:RetiringPrincipal", "kms:RetiringServicePrincipal"}
 )
 

@@ -25,7 +25,8 @@ func newPage(op string, limit int32, marker string) (page, error) {
 	}
 	if p.limit > size.Max {
 		return p, apierror.New(apierror.Validation, "1 validation error detected: "+
-			"Value '%d' at 'limit' failed to satisfy constraint: Member must have value less than or equal to %d", limit, size.Max)
+			"Value '%d' at 'limit' failed to satisfy constraint: Member must have value less than or equal to %d",
+			limit, size.Max)
 	}
 	if marker == "" {
 		return p, nil

@@ -88,10 +88,12 @@ func testRetirableGrants(t *testing.T, s service.Store) {
 		limit                    int
 		want                     string
 	}{
-		{region, "a", "", 9, "g0 g2 g4 "}, {region, "a", "", 2, "g0 g2 "}, {region, "a", "g2", 2, "g4 "}, {region, "b", "", 9, "g1 "},
+		{region, "a", "", 9, "g0 g2 g4 "}, {region, "a", "", 2, "g0 g2 "}, {region, "a", "g2", 2, "g4 "},
+		{region, "b", "", 9, "g1 "},
 		{elsewhere, "a", "", 9, "h0 "}, {region, "", "", 9, ""}, {region, "c", "", 9, ""},
 	} {
-		if all, err := s.RetirableGrants(ctx, test.region, test.principal, test.after, test.limit); err != nil || idsOf(all) != test.want {
+		all, err := s.RetirableGrants(ctx, test.region, test.principal, test.after, test.limit)
+		if err != nil || idsOf(all) != test.want {
 			t.Errorf("%+v: got %q, %v", test, idsOf(all), err)
 		}
 	}
