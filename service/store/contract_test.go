@@ -128,7 +128,8 @@ func testUpdateKey(t *testing.T, s service.Store) {
 	want := newKey("k1")
 	change := func(k *service.Key) error {
 		k.State, k.DeletionAt, k.Description = service.StatePendingDeletion, t0.Add(time.Hour), "new"
-		k.Materials = append(k.Materials, service.Material{Ordinal: 2, ID: "two", CreatedAt: t0, Objects: map[service.Role]service.ObjectID{}})
+		k.Materials = append(k.Materials,
+			service.Material{Ordinal: 2, ID: "two", CreatedAt: t0, Objects: map[service.Role]service.ObjectID{}})
 		k.Tags = nil
 		return nil
 	}
@@ -336,7 +337,8 @@ func testSerialisable(t *testing.T, s service.Store) {
 	}
 }
 
-// testFreshReads reads while another goroutine writes: whoever reads after a write returned sees it, or a later one.
+// testFreshReads reads while another goroutine writes: whoever reads after a write returned sees
+// it, or a later one.
 func testFreshReads(t *testing.T, s service.Store) {
 	must(t, s.InsertKey(ctx, newKey("k1")))
 	var written atomic.Int64
@@ -392,7 +394,8 @@ func testPendingRecords(t *testing.T, s service.Store) {
 	}
 	first, err := s.PendingRecords(ctx, 2)
 	must(t, err)
-	if len(first) != 2 || string(first[0].Record) != `{"n":0}` || string(first[1].Record) != `{"n":1}` || first[0].Number >= first[1].Number {
+	if len(first) != 2 || string(first[0].Record) != `{"n":0}` || string(first[1].Record) != `{"n":1}` ||
+		first[0].Number >= first[1].Number {
 		t.Errorf("%+v", first)
 	}
 	must(t, s.RemovePendingRecord(ctx, first[0].Number))

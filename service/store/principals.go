@@ -96,7 +96,7 @@ func (d *DB) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser i
 		}
 		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+placeholders(accessKeyColumns),
 			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
-		return taken(err)
+		return constraintError(err)
 	})
 }
 
