@@ -309,9 +309,12 @@ func testDue(t *testing.T, s service.Store) {
 		"replica": func(k *service.Key) {
 			k.PrimaryRegion, k.Rotation = elsewhere, service.Rotation{PeriodDays: 90, NextAt: t0}
 		},
-		"expires":    func(k *service.Key) { k.Materials[0].ExpiresAt = t0 },
-		"expired":    func(k *service.Key) { k.Materials[0].ExpiresAt, k.Materials[0].Objects = t0, nil },
-		"broken off": func(k *service.Key) { k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0.Add(-time.Hour) },
+		"expires": func(k *service.Key) { k.Materials[0].ExpiresAt = t0 },
+		"expired": func(k *service.Key) { k.Materials[0].ExpiresAt, k.Materials[0].Objects = t0, nil },
+		"broken off": func(k *service.Key) {
+			k.Materials[0].Scrap, k.Materials[0].CreatedAt = true,
+				t0.Add(-time.Hour)
+		},
 		"being made": func(k *service.Key) { k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0 },
 	} {
 		k := newKey(id)

@@ -100,7 +100,10 @@ func TestOtherProcess(t *testing.T) {
 	_, err = ours.Key(ctx, region, "k1")
 	must(t, err)
 
-	must(t, theirs.UpdateKey(ctx, region, "k1", func(k *service.Key) error { k.State = service.StateDisabled; return nil }))
+	must(t, theirs.UpdateKey(ctx, region, "k1", func(k *service.Key) error {
+		k.State = service.StateDisabled
+		return nil
+	}))
 	must(t, theirs.DeleteAlias(ctx, account, region, "alias/a"))
 	deadline := time.Now().Add(10 * time.Second) // far more than promised, so that a slow machine doesn't fail
 	for {
@@ -196,7 +199,8 @@ func TestQueryPlans(t *testing.T) {
 			var detail string
 			must(t, rows.Scan(&id, &parent, &unused, &detail))
 			steps++
-			scansKeys := strings.HasPrefix(detail, "SCAN keys") && !strings.Contains(detail, "USING INDEX keys_deleting")
+			scansKeys := strings.HasPrefix(detail, "SCAN keys") &&
+				!strings.Contains(detail, "USING INDEX keys_deleting")
 			if scansKeys || strings.HasPrefix(detail, "SCAN aliases") || strings.Contains(detail, "TEMP B-TREE") {
 				t.Errorf("%s: %s", query, detail)
 			}
