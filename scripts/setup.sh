@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: scripts/setup.sh [clients] [browser] [tokens]
-# Installs what is missing on Debian and Ubuntu: SoftHSM2 and, with "clients", the AWS CLI and boto3 that the tests and the
-# demo use; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules that tests use, those of
-# p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which is built from source into the
-# user's cache folder. On other systems it says what to install. Does nothing,
-# quickly, when all is there.
+# Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI and boto3 for the tests and the
+# demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which are those
+# of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from source into
+# the user's cache folder. On other systems it says what to install. When nothing is missing, it does nothing and ends at
+# once.
 set -euo pipefail
 
 fail() {
@@ -28,7 +28,7 @@ softhsm_db=${XDG_CACHE_HOME:-$HOME/.cache}/verenc/softhsm-db # package softhsm/t
 missing=()
 has_softhsm || missing+=(softhsm2)
 if [[ " $* " == *" clients "* ]]; then
-	# The distribution's own, even where a pyenv or a venv has others first on the PATH.
+	# The distribution's own, even if a pyenv or a venv precedes it on the PATH.
 	[ -x /usr/bin/aws ] || missing+=(awscli)
 	/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing+=(python3-boto3)
 fi

@@ -18,6 +18,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -173,7 +174,7 @@ func runDoomed(text string) error {
 	}
 	var ahead time.Duration
 	steps := &stopper{left: p.Stop}
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Residency: p.Residency,
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Residency: p.Residency,
 		Now: func() time.Time { return time.Now().Add(ahead) }})
 	if err != nil {
 		return err
@@ -309,7 +310,7 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 			t.Error(err)
 		}
 	}()
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Residency: w.residency,
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Residency: w.residency,
 		Now: func() time.Time { return time.Now().Add(window) }})
 	if err != nil {
 		t.Fatal(err)
@@ -405,7 +406,7 @@ func (w *world) recovered(t *testing.T, where string) (i inventory) {
 		for id := range named {
 			t.Errorf("killed %s: object %s is lost", where, id)
 		}
-		if _, err := s.CreateRootAccessKey(t.Context(), account); err != nil {
+		if _, err := s.IAM().CreateRootAccessKey(t.Context(), account); err != nil {
 			t.Errorf("killed %s: %v", where, err)
 		}
 		for _, id := range i.usable {

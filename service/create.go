@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
 // OriginType of a key.
@@ -57,7 +58,7 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 	if err != nil {
 		return nil, err
 	}
-	s.noteKey(ctx, k)
+	s.addKeyToRecord(ctx, k)
 	if k.Origin == originExternal {
 		k.State = StatePendingImport
 	} else {
@@ -130,7 +131,10 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	if k.Spec, k.Usage, err = specAndUsage(in); err != nil {
 		return nil, err
 	}
-	if err := s.authoriseNewKey(ctx, c, keyUse{newKey: k, multiRegion: in.MultiRegion, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
+	if in.MultiRegion {
+		k.PrimaryRegion = c.Region
+	}
+	if err := s.authoriseNewKey(ctx, c, policyInput{newKey: k, tags: in.Tags, conditions: in}); err != nil {
 		return nil, err
 	}
 	if err := checkTags(in.Tags); err != nil {
@@ -157,13 +161,14 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 			return nil, err
 		}
 	}
-	if in.MultiRegion {
-		k.PrimaryRegion = c.Region
-	}
 	if k.ID, err = s.newKeyID(in.MultiRegion); err != nil {
 		return nil, apierror.InternalError(err)
 	}
 	return k, nil
+}
+
+func (in *CreateKeyRequest) condition(key string, _ *Key) []string {
+	return bypassCondition(key, in.BypassPolicyLockoutSafetyCheck)
 }
 
 // newKeyID draws a UUID, or mrk- and 32 hex digits.
@@ -221,7 +226,7 @@ func (s *Service) checkCustomKeyStore(ctx context.Context, c *Caller, in *Create
 	if err != nil {
 		return err
 	}
-	if state := s.keyStores.status(store.ID).state; state != storeConnected {
+	if state := s.keyStores.Status(store.ID).State; state != keystore.Connected {
 		return wrongKeyStoreState(store.ID, state)
 	}
 	return nil

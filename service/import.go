@@ -31,6 +31,14 @@ var importAlgorithms = map[string]hsm.ImportAlgorithm{
 	"RSA_AES_KEY_WRAP_SHA_1": hsm.RSAAESKeyWrapSHA1, "RSA_AES_KEY_WRAP_SHA_256": hsm.RSAAESKeyWrapSHA256,
 }
 
+// WrappingKey is a token object for a time: the key pair that GetParametersForImport made, for which a client wraps key
+// material, or an object that is to be adopted as one of the service's own.
+type WrappingKey struct {
+	ObjectID  ObjectID
+	ExpiresAt time.Time
+	KeyStore  string // CustomKeyStoreId of its token; empty for the service's own
+}
+
 // checkWrapping refuses what AWS does not wrap so (AWS page "Select a wrapping algorithm").
 func (s *Service) checkWrapping(algorithm, wrappingSpec string, k *Key) error {
 	wrong := apierror.New(apierror.UnsupportedOperation, "Wrapping algorithm %s with wrapping key spec %s is not valid for key spec %s.", algorithm, wrappingSpec, k.Spec)
@@ -84,7 +92,11 @@ const importTokenData = "verenc-kms/import-token/1" // additional data of the se
 // GetParametersForImport makes an RSA key pair in the token, for one key's material to be wrapped with. It is destroyed
 // when the import token expires.
 func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *GetParametersForImportRequest) (*GetParametersForImportResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetParametersForImport", keyID: in.KeyId, wrappingAlgorithm: in.WrappingAlgorithm, wrappingSpec: in.WrappingKeySpec})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "GetParametersForImport",
+		keyID:       in.KeyId,
+		policyInput: policyInput{conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +123,16 @@ func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *Get
 		return nil, err
 	}
 	return &GetParametersForImportResponse{KeyId: k.ARN(s.arns(ctx)), ImportToken: sealed, PublicKey: public, ParametersValidTo: Timestamp(t.ExpiresAt)}, nil
+}
+
+func (in *GetParametersForImportRequest) condition(key string, _ *Key) []string {
+	switch key {
+	case "kms:wrappingalgorithm":
+		return one(in.WrappingAlgorithm)
+	case "kms:wrappingkeyspec":
+		return one(in.WrappingKeySpec)
+	}
+	return nil
 }
 
 func (s *Service) openImportToken(ctx context.Context, sealed []byte, k *Key) (t importToken, err error) {
@@ -148,9 +170,23 @@ type ImportKeyMaterialResponse struct {
 	KeyMaterialId string `json:",omitempty"`
 }
 
+func (in *ImportKeyMaterialRequest) condition(key string, _ *Key) []string {
+	switch at := time.Time(in.ValidTo); {
+	case key == "kms:expirationmodel":
+		return one(orElse(in.ExpirationModel, expires))
+	case key == "kms:validto" && !at.IsZero():
+		return one(at.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // ImportKeyMaterial unwraps key material into the token, where it is from then on as any other.
 func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKeyMaterialRequest) (*ImportKeyMaterialResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "ImportKeyMaterial", keyID: in.KeyId, expirationModel: in.ExpirationModel, validTo: time.Time(in.ValidTo)})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "ImportKeyMaterial",
+		keyID:       in.KeyId,
+		policyInput: policyInput{conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -332,7 +368,7 @@ type DeleteImportedKeyMaterialResponse struct {
 
 // DeleteImportedKeyMaterial destroys imported material; the key can't be used until it is imported again.
 func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, c *Caller, in *DeleteImportedKeyMaterialRequest) (*DeleteImportedKeyMaterialResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "DeleteImportedKeyMaterial", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "DeleteImportedKeyMaterial", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}

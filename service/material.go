@@ -15,6 +15,74 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
+// Material is one generation of a key's cryptographic material. Its ordinal (from 1) is part of every
+// ciphertext blob.
+type Material struct {
+	Ordinal   uint32
+	ID        string // KeyMaterialId: 64 hex digits
+	CreatedAt time.Time
+	// Objects is empty while imported material is not there: deleted, expired, or not yet imported into a replica.
+	Objects map[Role]ObjectID
+
+	// WrappedBy is, with residency wrapped, the token object under which the token has wrapped the material's keys. Wrapped are
+	// these, and Objects only name them.
+	WrappedBy ObjectID        `json:",omitzero"`
+	Wrapped   map[Role][]byte `json:",omitempty"`
+	// WrapMechanism is the CKM_ number of AES-KWP (RFC 5649) that the token had when the material was made, and wraps the
+	// material's data keys and its own keys with. 0: it was not recorded, or the token has none.
+	WrapMechanism uint `json:",omitempty"`
+
+	// Scrap material is still being made, or no longer wanted: unless that changes, a reconciler destroys its objects
+	// and forgets it. It is how no crash leaves an object that nobody knows of.
+	Scrap bool `json:",omitempty"`
+	// Pending material was imported and becomes current with the next rotation.
+	Pending      bool      `json:",omitempty"`
+	RotatedAt    time.Time `json:",omitzero"`  // when it became current; zero for the first
+	RotationType string    `json:",omitempty"` // AUTOMATIC or ON_DEMAND, with RotatedAt
+	Description  string    `json:",omitempty"` // of imported material
+	ExpiresAt    time.Time `json:",omitzero"`  // of imported material; zero is never
+}
+
+func (m *Material) present() bool { return len(m.Objects) > 0 }
+
+// current is the material that new ciphertexts are made with: the newest that waits for no rotation. It is nil for a
+// key that never had any.
+func (k *Key) current() *Material {
+	for i := len(k.Materials) - 1; i >= 0; i-- {
+		if m := &k.Materials[i]; !m.Pending && !m.Scrap {
+			return m
+		}
+	}
+	return nil
+}
+
+// pending is the material that waits for a rotation, or nil.
+func (k *Key) pending() *Material {
+	for i := range k.Materials {
+		if m := &k.Materials[i]; m.Pending && !m.Scrap {
+			return m
+		}
+	}
+	return nil
+}
+
+// materialID is the KeyMaterialId in answers: only symmetric keys have one.
+func (k *Key) materialID() string {
+	if m := k.current(); m != nil && k.symmetric() {
+		return m.ID
+	}
+	return ""
+}
+
+func (k *Key) material(ordinal uint32) (*Material, bool) {
+	for i := range k.Materials {
+		if k.Materials[i].Ordinal == ordinal {
+			return &k.Materials[i], true
+		}
+	}
+	return nil, false
+}
+
 // rolesOf are the token objects that one material of a key has.
 func rolesOf(k *Key) []Role {
 	switch spec := keySpecs[k.Spec]; {

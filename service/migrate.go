@@ -27,13 +27,13 @@ const opInAnyState = "DescribeKey"
 // as long as there are ciphertexts of it. Other keys are refused. Each step can be repeated.
 func (s *Service) MigrateKey(ctx context.Context, account, region, name string, to Residency) (Migration, error) {
 	k, err := s.find(ctx, account, region, name)
-	if err == nil && hidden(k) {
+	if err == nil && isTransient(k) {
 		err = ErrNoRow
 	}
 	if err != nil {
 		return Migration{}, fmt.Errorf("find key %s: %w", name, err)
 	}
-	if err := s.openHere(ctx, k); err != nil {
+	if err := s.connectKeyStoreOf(ctx, k); err != nil {
 		return Migration{}, err
 	}
 	move := s.moveIn
@@ -41,8 +41,8 @@ func (s *Service) MigrateKey(ctx context.Context, account, region, name string, 
 		move = s.moveOut
 	}
 	var done Migration
-	err = s.command(ctx, "MigrateKey", nil, audit.Object{{Name: "residency", Value: to}}, func(ctx context.Context) (err error) {
-		s.noteKey(ctx, k)
+	err = s.records.Command(ctx, "MigrateKey", nil, audit.Object{{Name: "residency", Value: to}}, func(ctx context.Context) (err error) {
+		s.addKeyToRecord(ctx, k)
 		done, err = move(ctx, k)
 		return err
 	})

@@ -39,7 +39,7 @@ func (s *Service) configuration(ctx context.Context, k *Key) (*MultiRegionConfig
 		switch {
 		case r.primary():
 			m.PrimaryKey = entry
-		case !hidden(r):
+		case !isTransient(r):
 			m.ReplicaKeys = append(m.ReplicaKeys, entry)
 		}
 	}
@@ -57,12 +57,12 @@ func (s *Service) updateShared(ctx context.Context, op string, k *Key, change fu
 // updateRelated is updateShared that may also add a key; ErrExists when its region has one.
 func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change func([]*Key) ([]*Key, error)) error {
 	err := s.store.ChangeRelatedKeys(ctx, k.ID, func(all []*Key) ([]*Key, error) {
-		keys := slices.DeleteFunc(slices.Clone(all), hidden)
+		keys := slices.DeleteFunc(slices.Clone(all), isTransient)
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == k.Region })
 		if i < 0 {
 			return nil, ErrNoRow
 		}
-		if err := s.checkState(ctx, op, keys[i]); err != nil {
+		if err := s.checkState(ctx, operations[op], keys[i]); err != nil {
 			return nil, err
 		}
 		changed, err := change(keys)
@@ -103,7 +103,11 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	k, err := s.keyFor(ctx, c, keyUse{op: "ReplicateKey", keyID: in.KeyId, replicaRegion: in.ReplicaRegion, tags: in.Tags})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "ReplicateKey",
+		keyID:       in.KeyId,
+		policyInput: policyInput{tags: in.Tags, conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	}
 	there, toBe := *c, *k
 	there.Region, toBe.Region = in.ReplicaRegion, in.ReplicaRegion
-	if err := s.authoriseNewKey(ctx, &there, keyUse{newKey: &toBe, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
+	if err := s.authoriseNewKey(ctx, &there, policyInput{newKey: &toBe, tags: in.Tags, conditions: in}); err != nil {
 		return nil, err
 	}
 	if in.Policy != "" {
@@ -152,6 +156,14 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	return &ReplicateKeyResponse{ReplicaKeyMetadata: m, ReplicaPolicy: replica.Policy, ReplicaTags: in.Tags}, nil
 }
 
+// condition gives the condition keys of ReplicateKey, and of the CreateKey that its caller needs in the other region.
+func (in *ReplicateKeyRequest) condition(key string, _ *Key) []string {
+	if key == "kms:replicaregion" {
+		return one(in.ReplicaRegion)
+	}
+	return bypassCondition(key, in.BypassPolicyLockoutSafetyCheck)
+}
+
 func replicaMaterials(primary *Key) []Material {
 	var copies []Material
 	for _, m := range primary.Materials {
@@ -174,7 +186,8 @@ type UpdatePrimaryRegionRequest struct {
 
 // UpdatePrimaryRegion makes a replica the primary key, and the primary key a replica.
 func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *UpdatePrimaryRegionRequest) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "UpdatePrimaryRegion", keyID: in.KeyId, primaryRegion: in.PrimaryRegion})
+	r := keyRequest{operation: "UpdatePrimaryRegion", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
@@ -183,10 +196,11 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *Update
 		if i < 0 {
 			return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(k.Account, in.PrimaryRegion, "key/"+k.ID))
 		}
-		if err := s.checkState(ctx, "UpdatePrimaryRegion", keys[i]); err != nil {
+		if err := s.checkState(ctx, operations["UpdatePrimaryRegion"], keys[i]); err != nil {
 			return err
 		}
-		if err := s.authorise(ctx, c, keyUse{op: "UpdatePrimaryRegion", primaryRegion: in.PrimaryRegion}, keys[i]); err != nil {
+		r := keyRequest{operation: "UpdatePrimaryRegion", policyInput: policyInput{conditions: in}}
+		if err := s.authorise(ctx, c, r, keys[i]); err != nil {
 			return err
 		}
 		for _, r := range keys {
@@ -194,4 +208,11 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *Update
 		}
 		return nil
 	})
+}
+
+func (in *UpdatePrimaryRegionRequest) condition(key string, _ *Key) []string {
+	if key == "kms:primaryregion" {
+		return one(in.PrimaryRegion)
+	}
+	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/verenc/kms/service/record"
 )
 
 const (
@@ -23,8 +25,8 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	others.Go(func() { s.leaseIVs(ctx) })
-	if s.cfg.Audit != NoAudit {
-		others.Go(func() { s.keepDelivering(ctx) })
+	if s.records.Enabled() {
+		others.Go(func() { s.delivery.Run(ctx) })
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -34,7 +36,7 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 		case <-ctx.Done():
 			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 			defer cancel()
-			if err := errors.Join(s.flushUses(ending), s.keyStores.closeAll()); err != nil {
+			if err := errors.Join(s.flushUses(ending), s.keyStores.Close()); err != nil {
 				s.log.Error("end the service", zap.Error(err))
 			}
 			return
@@ -90,8 +92,8 @@ func (s *Service) reconcileKeys(ctx context.Context) error {
 func (s *Service) reconcileKey(ctx context.Context, k *Key, now time.Time) error {
 	switch {
 	case k.State == StatePendingDeletion && !k.DeletionAt.After(now):
-		return s.recordEvent(ctx, eventDelete, k, func(ctx context.Context) error { return s.finish(ctx, k) })
-	case hidden(k): // a request that was broken off, or a deletion whose record is there
+		return s.recordEvent(ctx, record.DeleteKey, k, func(ctx context.Context) error { return s.finish(ctx, k) })
+	case isTransient(k): // a request that was broken off, or a deletion whose record is there
 		return s.finish(ctx, k)
 	}
 	return s.upkeep(ctx, k)
@@ -152,7 +154,7 @@ func (s *Service) upkeep(ctx context.Context, k *Key) error {
 			errs = append(errs, s.destroyScrap(ctx, k, m.Ordinal))
 		case !m.Scrap && m.present() && !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now):
 			s.log.Info("imported key material expired", zap.String("key", k.ID), zap.String("material", m.ID))
-			errs = append(errs, s.recordEvent(ctx, eventExpire, k, func(ctx context.Context) error { return s.removeImported(ctx, k, m.ID) }))
+			errs = append(errs, s.recordEvent(ctx, record.DeleteExpiredKeyMaterial, k, func(ctx context.Context) error { return s.removeImported(ctx, k, m.ID) }))
 		}
 	}
 	if r := k.Rotation; r.PeriodDays > 0 && !r.NextAt.After(now) && k.State == StateEnabled && (!k.multiRegion() || k.primary()) {
@@ -162,7 +164,7 @@ func (s *Service) upkeep(ctx context.Context, k *Key) error {
 }
 
 func (s *Service) rotateByItself(ctx context.Context, k *Key) error {
-	return s.recordEvent(ctx, eventRotate, k, func(ctx context.Context) error { return s.rotate(ctx, k, rotationAutomatic) })
+	return s.recordEvent(ctx, record.RotateKey, k, func(ctx context.Context) error { return s.rotate(ctx, k, rotationAutomatic) })
 }
 
 // reconcileWrappingKeys destroys the key pairs of import tokens that have expired, and objects that were not adopted. Those in a

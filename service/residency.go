@@ -25,11 +25,7 @@ const (
 
 // purposeResidency is the token object under which keys are wrapped: of the service's own token or, with a custom key store's
 // id behind it, of that one's.
-const (
-	purposeResidency = "residency"
-
-	roleResidency Role = "residency" // of that object, in statements
-)
+const purposeResidency = "residency"
 
 func residencyPurpose(keyStore string) string {
 	if keyStore == "" {

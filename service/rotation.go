@@ -25,8 +25,8 @@ type EnableKeyRotationRequest struct {
 
 // EnableKeyRotation makes a key rotate by itself.
 func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKeyRotationRequest) (*Empty, error) {
-	use := keyUse{op: "EnableKeyRotation", keyID: in.KeyId, rotationPeriod: in.RotationPeriodInDays}
-	return s.changeRotation(ctx, c, use, func(r *Rotation) {
+	r := keyRequest{operation: "EnableKeyRotation", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
+	return s.changeRotation(ctx, c, r, func(r *Rotation) {
 		period := in.RotationPeriodInDays
 		if period == 0 {
 			if period = r.PeriodDays; period == 0 {
@@ -39,6 +39,13 @@ func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKe
 	})
 }
 
+func (in *EnableKeyRotationRequest) condition(key string, _ *Key) []string {
+	if key == "kms:rotationperiodindays" {
+		return one(decimal(in.RotationPeriodInDays))
+	}
+	return nil
+}
+
 // DisableKeyRotationRequest is the input of DisableKeyRotation.
 type DisableKeyRotationRequest struct {
 	KeyId string `shape:"KeyIdType" required:"true"`
@@ -46,21 +53,23 @@ type DisableKeyRotationRequest struct {
 
 // DisableKeyRotation ends a key's automatic rotation.
 func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *DisableKeyRotationRequest) (*Empty, error) {
-	return s.changeRotation(ctx, c, keyUse{op: "DisableKeyRotation", keyID: in.KeyId}, func(r *Rotation) {
+	return s.changeRotation(ctx, c, keyRequest{operation: "DisableKeyRotation", keyID: in.KeyId}, func(r *Rotation) {
 		r.PeriodDays, r.NextAt = 0, time.Time{}
 	})
 }
 
 // changeRotation changes what all keys of a multi-Region key share.
-func (s *Service) changeRotation(ctx context.Context, c *Caller, use keyUse, change func(*Rotation)) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, use)
+func (s *Service) changeRotation(
+	ctx context.Context, c *Caller, r keyRequest, change func(*Rotation),
+) (*Empty, error) {
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.checkPrimary(ctx, k); err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.updateShared(ctx, use.op, k, func(keys []*Key) error {
+	return &Empty{}, s.updateShared(ctx, r.operation, k, func(keys []*Key) error {
 		for _, k := range keys {
 			change(&k.Rotation)
 		}
@@ -93,7 +102,7 @@ type GetKeyRotationStatusResponse struct {
 // material, never do (AWS page "Key type reference"). On-demand rotations are done when
 // RotateKeyOnDemand answers, so that none is ever in progress.
 func (s *Service) GetKeyRotationStatus(ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyRotationStatus", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyRotationStatus", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +126,7 @@ type RotateKeyOnDemandResponse struct {
 
 // RotateKeyOnDemand gives a key new material at once. What the old materials have encrypted stays readable.
 func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest) (*RotateKeyOnDemandResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "RotateKeyOnDemand", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "RotateKeyOnDemand", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +236,7 @@ type ListKeyRotationsResponse struct {
 
 // ListKeyRotations returns a key's materials, oldest first: those that came by rotation, or all.
 func (s *Service) ListKeyRotations(ctx context.Context, c *Caller, in *ListKeyRotationsRequest) (*ListKeyRotationsResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "ListKeyRotations", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyRotations", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +293,7 @@ func (s *Service) waitsForReplicas(ctx context.Context, k *Key) (bool, error) {
 		return false, apierror.FromStore(err)
 	}
 	for _, r := range related {
-		if m := r.pending(); !hidden(r) && (m == nil || !m.present()) {
+		if m := r.pending(); !isTransient(r) && (m == nil || !m.present()) {
 			return true, nil
 		}
 	}

@@ -13,53 +13,19 @@
 package service
 
 import (
-	"context"
-	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"slices"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"go.uber.org/zap"
 
-	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/keystore"
+	"github.com/verenc/kms/service/record"
 )
-
-// Token is what the operations need of the HSM; *hsm.Token implements it. Errors are those of package hsm.
-type Token interface {
-	GenerateSecretKey(ctx context.Context, k hsm.SecretKey) error
-	Destroy(ctx context.Context, ids ...hsm.ObjectID) error
-	Random(ctx context.Context, n int) ([]byte, error)
-	Encrypt(ctx context.Context, key hsm.Key, plaintext, aad []byte) ([]byte, error)
-	Decrypt(ctx context.Context, key hsm.Key, box, aad []byte) ([]byte, error)
-	GenerateSealed(ctx context.Context, key hsm.Key, n int, aad []byte) (hsm.Sealed, error)
-	GenerateWrapped(ctx context.Context, keys hsm.SealingKeys, n int, aad []byte) ([]byte, error)
-	DecryptWrapped(ctx context.Context, keys hsm.SealingKeys, box []byte, n int, aad []byte) ([]byte, error)
-
-	GenerateKeyPair(ctx context.Context, k hsm.KeyPair) (spki []byte, err error)
-	Sign(ctx context.Context, key hsm.Key, t hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error)
-	VerifyMu(ctx context.Context, t hsm.KeyType, spki, mu, signature []byte) (bool, error)
-	DecryptOAEP(ctx context.Context, key hsm.Key, t hsm.KeyType, hash crypto.Hash, ciphertext []byte) ([]byte, error)
-	MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error)
-	Derive(ctx context.Context, key hsm.Key, t hsm.KeyType, peer []byte) ([]byte, error)
-	Decapsulate(ctx context.Context, key hsm.Key, t hsm.KeyType, ciphertext []byte) ([]byte, error)
-	GenerateWrappedPair(ctx context.Context, keys hsm.SealingKeys, t hsm.KeyType, aad []byte) (spki, box []byte, err error)
-	DecryptWrappedPair(ctx context.Context, keys hsm.SealingKeys, box, aad []byte) ([]byte, error)
-	GenerateExportedPair(ctx context.Context, t hsm.KeyType) (spki, pkcs8 []byte, err error)
-	Import(ctx context.Context, in hsm.Import) (hsm.Imported, error)
-
-	CanGenerateWrapped(ctx context.Context, n int) (bool, error)
-	KWPMechanism(ctx context.Context) (uint, error)
-
-	GenerateWrappingKey(ctx context.Context, id hsm.ObjectID, label string) error
-	GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey) (wrapped, spki []byte, err error)
-	Persist(ctx context.Context, k hsm.WrappedKey, id hsm.ObjectID, label string) error
-	Evict(ctx context.Context, k hsm.WrappedKey) error
-}
 
 // Config is what a Service is made of.
 type Config struct {
@@ -67,9 +33,9 @@ type Config struct {
 	Token Token       // required
 	Log   *zap.Logger // required; gets no secrets
 
-	Audit Auditor // required: *audit.Log, Outbox or NoAudit
+	Audit record.Auditor // required: *audit.Log, record.Outbox or record.NoAudit
 	// Operator runs the command that the Service is made for; nil in a server.
-	Operator *Operator
+	Operator *record.Operator
 
 	// Can is what the token's self-test found.
 	Can Capabilities
@@ -103,15 +69,19 @@ type Service struct {
 
 	can Capabilities
 
-	signingKeys *lru.Cache[signingKeyID, [32]byte]
-	sessions    *lru.Cache[[sha256.Size]byte, *Session]
-	documents   *lru.Cache[*byte, parsedPolicy]
-	uses        uses
-	ivs         *ivBudget
-	keyStores   keyStores
+	iam       *iam.Directory
+	records   *record.Recorder
+	delivery  record.Delivery
+	uses      uses
+	ivs       *ivBudget
+	keyStores *keystore.Connections[ClosableToken]
 }
 
-const signingKeyCache = 10_000 // entries of about 100 bytes
+// Caller is who sends a request. Package iam finds out who that is.
+type Caller = iam.Caller
+
+// IAM returns the principals of the service.
+func (s *Service) IAM() *iam.Directory { return s.iam }
 
 // New returns a Service. Run must be running for deletions to happen.
 func New(cfg Config) (*Service, error) {
@@ -134,13 +104,17 @@ func New(cfg Config) (*Service, error) {
 		cfg.Regions = []string{"us-east-1"}
 	}
 	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.Form(), now: cfg.Now,
-		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{last: map[keyRef]KeyUse{}, accessKeys: map[string]AccessKeyUse{}, many: make(chan struct{}, 1)},
-		keyStores: keyStores{open: map[string]*connection{}}}
-	var errs [3]error
-	s.signingKeys, errs[0] = lru.New[signingKeyID, [32]byte](signingKeyCache)
-	s.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](signingKeyCache)
-	s.documents, errs[2] = lru.New[*byte, parsedPolicy](documentCache)
-	return s, errors.Join(errs[:]...)
+		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{many: make(chan struct{}, 1)},
+		keyStores: keystore.New[ClosableToken](cfg.Log)}
+	s.records = record.New(record.Config{Auditor: cfg.Audit, Operator: cfg.Operator, Now: cfg.Now,
+		NewID: func() (string, error) { return s.newKeyID(false) }})
+	s.delivery = record.Delivery{From: s.store, To: cfg.Audit, Log: cfg.Log}
+	var err error
+	s.iam, err = iam.New(iam.Config{Store: s.store, Sealer: sealer{s}, Records: s.records, Now: cfg.Now, Rand: cfg.Rand})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // serves tells whether a region is served.

@@ -27,6 +27,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -144,7 +145,7 @@ func newVectorService(t *testing.T) *vectorService {
 			t.Error(err)
 		}
 	})
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: &oneWrappingKey{Token: token}, Log: zap.NewNop()})
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: db, Token: &oneWrappingKey{Token: token}, Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

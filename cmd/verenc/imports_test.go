@@ -9,14 +9,30 @@ import (
 
 const module = "github.com/verenc/kms/"
 
-// TestImportsHaveOneDirection holds the layers to what each package may import, directly, in code that is not a
-// test.
+// TestImportsHaveOneDirection checks what each package imports directly, outside its tests.
 func TestImportsHaveOneDirection(t *testing.T) {
+	outsideHSM := []string{module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap"}
 	forbidden := map[string][]string{
-		"hsm":             {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C"},
-		"hsm/cryptoki":    {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"hsm/witness":     {module, "net/http", "database/sql", "go.uber.org/zap"},
+		// hsm and its rooms know nothing of AWS, HTTP, logs or databases; C is cryptoki's alone. The rooms of hsm know those
+		// below them only, in this order: hsm, connection and selftest, session, profile, keyobject, ckr, cryptoki.
+		"hsm": slices.Concat(outsideHSM, []string{"C"}),
+		// A connection is kept up whatever is tried on it: SelfTest, in hsm, brings the two together.
+		"hsm/connection": slices.Concat(outsideHSM, []string{"C", module + "hsm/selftest"}),
+		// A self-test is given a session, and can do no more than an operation can.
+		"hsm/selftest": slices.Concat(outsideHSM, []string{"C", module + "hsm/connection"}),
+		// A session is given handles of objects: who found them, and who keeps the connection, is above it.
+		"hsm/session": slices.Concat(outsideHSM, []string{"C", module + "hsm/connection", module + "hsm/selftest"}),
+		// These are data and pure functions: no call to a token is made in them.
+		"hsm/profile":   slices.Concat(outsideHSM, []string{"C", module + "hsm/connection", module + "hsm/selftest", module + "hsm/session"}),
+		"hsm/keyobject": slices.Concat(outsideHSM, []string{"C", module + "hsm/connection", module + "hsm/selftest", module + "hsm/session", module + "hsm/profile"}),
+		"hsm/ckr":       {module, "net/http", "database/sql", "go.uber.org/zap", "C"},
+		// The C code stands alone, so that it can be read and fuzzed alone; the witness is a second opinion of its own.
+		"hsm/cryptoki": {module, "net/http", "database/sql", "go.uber.org/zap"},
+		"hsm/witness":  {module, "net/http", "database/sql", "go.uber.org/zap"},
+
 		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
+		"service/iam":     {"net/http", "database/sql", "go.uber.org/zap"},
+		"service/record":  {"net/http", "database/sql"},
 		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
 		"service/audit":   {module, "database/sql", "github.com/miekg"},
 		"service/store":   {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
@@ -24,11 +40,35 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
 		"softhsm":         {module + "transport", module + "service"},
 		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
+
+		// The format is pure: it needs no key, no token and no database to be read, specified and fuzzed.
+		"service/blob": {module, "github.com", "go.uber.org", "os", "net", "database/sql"},
+		// Connections are opened and closed. Which key stores there are, and what their tokens do, is the
+		// service's matter.
+		"service/keystore": {module + "service", module + "transport", "net/http", "github.com/miekg", "database/sql"},
+		// Evidence is above the service, and reads the database by interfaces of its own, so that it can't change it.
+		"service/evidence": {module + "service/store", module + "transport", "net/http", "github.com/miekg", "database/sql"},
 	}
-	// crypto11 finalises the module under its whole process and panics on errors of a token: it is the witness's, which runs in a
-	// process of its own, and only the program starts that.
-	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness", module + "hsm/witness": "cmd/verenc"}
-	out, err := exec.Command("go", "list", "-deps", "-f", `{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`, "../../...").CombinedOutput()
+	// The rooms of package service that may import only these packages of ours.
+	ours := map[string][]string{
+		// Who a caller is must not depend on keys, tokens or grants: it can be read, and tested, without
+		// them. The token seals its secrets behind an interface.
+		"service/iam": {"service/apierror", "service/arn", "service/audit", "service/lastuse", "service/policy",
+			"service/record"},
+		// A record is made of what its maker says. If it could look things up itself, it could fail on them.
+		"service/record": {"service/apierror", "service/audit"},
+		// Rooms that know nothing of each other use these.
+		"service/lastuse":  nil,
+		"service/apierror": nil,
+		"service/arn":      nil,
+	}
+	// crypto11 finalises the module of its whole process and panics on errors of a token. Only the
+	// witness uses it, in a process of its own, and only the program starts that.
+	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness",
+		module + "hsm/witness": "cmd/verenc"}
+	out, err := exec.Command("go", "list", "-deps", "-f",
+		`{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`,
+		"../../...").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
 	}
@@ -43,12 +83,20 @@ func TestImportsHaveOneDirection(t *testing.T) {
 				}
 			}
 		}
+		if allowed, ruled := ours[name]; ruled {
+			for _, imported := range strings.Fields(imports) {
+				if own, isOurs := strings.CutPrefix(imported, module); isOurs && !slices.Contains(allowed, own) {
+					t.Errorf("%s imports %s", name, imported)
+				}
+			}
+		}
 		for imported, only := range importers {
 			if name != only && slices.Contains(strings.Fields(imports), imported) {
 				t.Errorf("%s imports %s, which is for %s", name, imported, only)
 			}
 		}
-		if _, ruled := forbidden[name]; ruled {
+		_, ruledOut := forbidden[name]
+		if _, ruled := ours[name]; ruled || ruledOut {
 			seen++
 		}
 		for _, part := range strings.Split(name, "/") {

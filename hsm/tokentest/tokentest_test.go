@@ -45,7 +45,10 @@ func TestMain(m *testing.M) {
 func child() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	results, err := Run(ctx, hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN)})
+	results, err := Run(
+		ctx,
+		hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN)},
+	)
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,8 @@ func onToken(t *testing.T, token *tokens.Token) (results []Result) {
 	return results
 }
 
-// TestTokens runs the suite on all kinds of tokens. What the self-test says of a token is what the suite finds.
+// TestTokens runs the suite on all kinds of tokens. What the self-test says that a token can do
+// works; what it says that it can't, the Token's own method answers with ErrUnsupported.
 func TestTokens(t *testing.T) {
 	kinds := tokens.Kinds()
 	all := map[string][]Result{}
@@ -81,6 +85,9 @@ func TestTokens(t *testing.T) {
 		t.Run(kind.Name, func(t *testing.T) {
 			results := onToken(t, kind.New(t))
 			for _, r := range results {
+				if !r.Works && !r.Refused {
+					t.Errorf("%s: what the token can't do is no ErrUnsupported: %s", r.Capability, r.Error)
+				}
 				if r.SelfTest != r.Works {
 					t.Errorf("%s: the self-test says %v, the suite %v: %s", r.Capability, r.SelfTest, r.Works, r.Error)
 				}
@@ -91,7 +98,8 @@ func TestTokens(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	// SoftHSM can do all but this, and so can it behind p11-kit's proxy; the others have no AES-GCM and can't be used.
+	// SoftHSM can do all but this, and so can it behind p11-kit's proxy; the others have no AES-GCM
+	// and can't be used.
 	without := map[string]bool{"data key pairs of Ed25519": true, "Ed25519ph": true}
 	for kind, results := range all {
 		for _, r := range results {
@@ -154,6 +162,9 @@ func checkTable(t *testing.T, measured string) {
 			}
 			return
 		}
-		t.Errorf("the table of %s is\n%swhat was measured is\n%s(go test ./hsm/tokentest -update writes it)", docs, got, measured)
+		t.Errorf(
+			"the table of %s is\n%swhat was measured is\n%s(go test ./hsm/tokentest -update writes it)", docs,
+			got, measured,
+		)
 	}
 }

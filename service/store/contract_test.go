@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -286,7 +287,7 @@ func testAliases(t *testing.T, s service.Store) {
 }
 
 func testAccessKey(t *testing.T, s service.Store) {
-	k := &service.AccessKey{ID: "AKIAAAAAAAAAAAAAAAAA", Account: account, PrincipalARN: "arn:aws:iam::111122223333:root",
+	k := &iam.AccessKey{ID: "AKIAAAAAAAAAAAAAAAAA", Account: account, PrincipalARN: "arn:aws:iam::111122223333:root",
 		SealedSecret: []byte{0, 1, 255}, Enabled: true, CreatedAt: t0}
 	_, err := s.AccessKey(ctx, k.ID)
 	wantError(t, err, service.ErrNoRow)

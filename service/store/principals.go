@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const principalColumns = "arn, account, kind, created_at, details"
 
-func scanPrincipal(row scanner) (*service.Principal, error) {
-	var p service.Principal
+func scanPrincipal(row scanner) (*iam.Principal, error) {
+	var p iam.Principal
 	var created sql.NullInt64
 	var details []byte
 	if err := row.Scan(&p.ARN, &p.Account, &p.Kind, &created, &details); err != nil {
@@ -25,8 +25,8 @@ func scanPrincipal(row scanner) (*service.Principal, error) {
 	return &p, nil
 }
 
-// PutPrincipal implements service.Store.
-func (d *DB) PutPrincipal(ctx context.Context, p *service.Principal) error {
+// PutPrincipal implements iam.Store.
+func (d *DB) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 	details, err := json.Marshal(p.PrincipalDetails)
 	if err != nil {
 		return fmt.Errorf("put principal: %w", err)
@@ -34,26 +34,27 @@ func (d *DB) PutPrincipal(ctx context.Context, p *service.Principal) error {
 	defer d.principals.forget(p.ARN)
 	return d.change(ctx, "put principal", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+placeholders(principalColumns)+
-			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt), string(details))
+			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt),
+			string(details))
 		return err
 	})
 }
 
-// Principal implements service.Store.
-func (d *DB) Principal(ctx context.Context, arn string) (*service.Principal, error) {
-	return d.principals.get(arn, func() (*service.Principal, error) {
+// Principal implements iam.Store.
+func (d *DB) Principal(ctx context.Context, arn string) (*iam.Principal, error) {
+	return d.principals.get(arn, func() (*iam.Principal, error) {
 		p, err := scanPrincipal(d.read.QueryRowContext(ctx, "SELECT "+principalColumns+" FROM principals WHERE arn = ?", arn))
 		return one(p, err, "principal")
 	})
 }
 
-// Principals implements service.Store.
-func (d *DB) Principals(ctx context.Context) ([]*service.Principal, error) {
+// Principals implements iam.Store.
+func (d *DB) Principals(ctx context.Context) ([]*iam.Principal, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT "+principalColumns+" FROM principals ORDER BY arn")
 	return collect(rows, err, scanPrincipal)
 }
 
-// RemovePrincipal implements service.Store. Its access keys and certificates go with it.
+// RemovePrincipal implements iam.Store. Its access keys and certificates go with it.
 func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
 	defer d.accessKeys.forgetAll()
 	defer d.certificates.forgetAll()
@@ -70,25 +71,27 @@ func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
 
 const accessKeyColumns = "id, account, principal, sealed_secret, enabled, created_at"
 
-func scanAccessKey(row scanner) (*service.AccessKey, error) {
-	var k service.AccessKey
+func scanAccessKey(row scanner) (*iam.AccessKey, error) {
+	var k iam.AccessKey
 	var created sql.NullInt64
 	err := row.Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created)
 	k.CreatedAt = fromNanos(created)
 	return &k, err
 }
 
-// InsertAccessKey implements service.Store.
-func (d *DB) InsertAccessKey(ctx context.Context, k *service.AccessKey, maxPerUser int) error {
+// InsertAccessKey implements iam.Store.
+func (d *DB) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser int) error {
 	return d.change(ctx, "insert access key", func(tx *sql.Tx) error {
 		if k.PrincipalARN != "arn:aws:iam::"+k.Account+":root" {
 			var count int
-			err := tx.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM access_keys WHERE principal = p.arn) FROM principals p WHERE arn = ?", k.PrincipalARN).Scan(&count)
+			err := tx.QueryRowContext(ctx,
+				"SELECT (SELECT count(*) FROM access_keys WHERE principal = p.arn) FROM principals p WHERE arn = ?",
+				k.PrincipalARN).Scan(&count)
 			if _, err := one(count, err, "access keys of a principal"); err != nil {
 				return err
 			}
 			if count >= maxPerUser {
-				return service.ErrLimit
+				return iam.ErrLimit
 			}
 		}
 		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+placeholders(accessKeyColumns),
@@ -97,21 +100,22 @@ func (d *DB) InsertAccessKey(ctx context.Context, k *service.AccessKey, maxPerUs
 	})
 }
 
-// AccessKey implements service.Store.
-func (d *DB) AccessKey(ctx context.Context, id string) (*service.AccessKey, error) {
-	return d.accessKeys.get(id, func() (*service.AccessKey, error) {
+// AccessKey implements iam.Store.
+func (d *DB) AccessKey(ctx context.Context, id string) (*iam.AccessKey, error) {
+	return d.accessKeys.get(id, func() (*iam.AccessKey, error) {
 		k, err := scanAccessKey(d.read.QueryRowContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE id = ?", id))
 		return one(k, err, "access key")
 	})
 }
 
-// AccessKeys implements service.Store.
-func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*service.AccessKey, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE principal = ? ORDER BY id", principal)
+// AccessKeys implements iam.Store.
+func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*iam.AccessKey, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE principal = ? ORDER BY id",
+		principal)
 	return collect(rows, err, scanAccessKey)
 }
 
-// EnableAccessKey implements service.Store.
+// EnableAccessKey implements iam.Store.
 func (d *DB) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
 	defer d.accessKeys.forget(id)
 	return d.change(ctx, "enable access key", func(tx *sql.Tx) error {
@@ -119,7 +123,7 @@ func (d *DB) EnableAccessKey(ctx context.Context, id string, enabled bool) error
 	})
 }
 
-// RemoveAccessKey implements service.Store.
+// RemoveAccessKey implements iam.Store.
 func (d *DB) RemoveAccessKey(ctx context.Context, id string) error {
 	defer d.accessKeys.forget(id)
 	return d.change(ctx, "remove access key", func(tx *sql.Tx) error {
@@ -127,13 +131,14 @@ func (d *DB) RemoveAccessKey(ctx context.Context, id string) error {
 	})
 }
 
-// RecordAccessKeyUses implements service.Store. A key that is gone meanwhile is passed over.
-func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []service.AccessKeyUse) error {
+// RecordAccessKeyUses implements iam.Store. A key that is gone meanwhile is passed over.
+func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []iam.AccessKeyUse) error {
 	return d.change(ctx, "record uses of access keys", func(tx *sql.Tx) error {
 		for _, u := range uses {
 			_, err := tx.ExecContext(ctx, `INSERT INTO access_key_uses (id, at, region, service)
 				SELECT id, ?, ?, ? FROM access_keys WHERE id = ?
-				ON CONFLICT DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service WHERE excluded.at > at`,
+				ON CONFLICT DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service
+				WHERE excluded.at > at`,
 				nanos(u.At), u.Region, u.Service, u.ID)
 			if err != nil {
 				return err
@@ -143,17 +148,18 @@ func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []service.AccessKeyUs
 	})
 }
 
-// LastAccessKeyUse implements service.Store.
-func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*service.AccessKeyUse, error) {
-	u := service.AccessKeyUse{ID: id}
+// LastAccessKeyUse implements iam.Store.
+func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*iam.AccessKeyUse, error) {
+	u := iam.AccessKeyUse{ID: id}
 	var at sql.NullInt64
-	err := d.read.QueryRowContext(ctx, "SELECT at, region, service FROM access_key_uses WHERE id = ?", id).Scan(&at, &u.Region, &u.Service)
+	row := d.read.QueryRowContext(ctx, "SELECT at, region, service FROM access_key_uses WHERE id = ?", id)
+	err := row.Scan(&at, &u.Region, &u.Service)
 	u.At = fromNanos(at)
 	return one(&u, err, "use of an access key")
 }
 
-// PutCertificate implements service.Store.
-func (d *DB) PutCertificate(ctx context.Context, c *service.Certificate) error {
+// PutCertificate implements iam.Store.
+func (d *DB) PutCertificate(ctx context.Context, c *iam.Certificate) error {
 	defer d.certificates.forget(c.Fingerprint)
 	return d.change(ctx, "put certificate", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO certificates (fingerprint, principal, created_at) VALUES (?, ?, ?)
@@ -162,29 +168,31 @@ func (d *DB) PutCertificate(ctx context.Context, c *service.Certificate) error {
 	})
 }
 
-// Certificate implements service.Store.
-func (d *DB) Certificate(ctx context.Context, fingerprint string) (*service.Certificate, error) {
-	return d.certificates.get(fingerprint, func() (*service.Certificate, error) {
-		c, err := scanCertificate(d.read.QueryRowContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
+// Certificate implements iam.Store.
+func (d *DB) Certificate(ctx context.Context, fingerprint string) (*iam.Certificate, error) {
+	return d.certificates.get(fingerprint, func() (*iam.Certificate, error) {
+		c, err := scanCertificate(d.read.QueryRowContext(ctx,
+			"SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
 		return one(c, err, "certificate")
 	})
 }
 
-func scanCertificate(row scanner) (*service.Certificate, error) {
-	var c service.Certificate
+func scanCertificate(row scanner) (*iam.Certificate, error) {
+	var c iam.Certificate
 	var created sql.NullInt64
 	err := row.Scan(&c.Fingerprint, &c.PrincipalARN, &created)
 	c.CreatedAt = fromNanos(created)
 	return &c, err
 }
 
-// Certificates implements service.Store.
-func (d *DB) Certificates(ctx context.Context) ([]*service.Certificate, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates ORDER BY fingerprint")
+// Certificates implements iam.Store.
+func (d *DB) Certificates(ctx context.Context) ([]*iam.Certificate, error) {
+	rows, err := d.read.QueryContext(ctx,
+		"SELECT fingerprint, principal, created_at FROM certificates ORDER BY fingerprint")
 	return collect(rows, err, scanCertificate)
 }
 
-// RemoveCertificate implements service.Store.
+// RemoveCertificate implements iam.Store.
 func (d *DB) RemoveCertificate(ctx context.Context, fingerprint string) error {
 	defer d.certificates.forget(fingerprint)
 	return d.change(ctx, "remove certificate", func(tx *sql.Tx) error {

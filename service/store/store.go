@@ -26,6 +26,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -54,10 +55,10 @@ type DB struct {
 
 	keys         *cache[keyName, *service.Key]
 	aliases      *cache[aliasName, *service.Alias]
-	accessKeys   *cache[string, *service.AccessKey]
+	accessKeys   *cache[string, *iam.AccessKey]
 	grants       *cache[keyName, []*service.Grant]
-	principals   *cache[string, *service.Principal]
-	certificates *cache[string, *service.Certificate]
+	principals   *cache[string, *iam.Principal]
+	certificates *cache[string, *iam.Certificate]
 	policies     *cache[string, string] // of keys, each to itself: most keys of an account have the same, which is held, and parsed, once
 
 	stop     context.CancelFunc
@@ -79,8 +80,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
-		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
-		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize), policies: newCache[string, string](cfg.CacheSize)}
+		accessKeys: newCache[string, *iam.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
+		principals: newCache[string, *iam.Principal](cfg.CacheSize), certificates: newCache[string, *iam.Certificate](cfg.CacheSize), policies: newCache[string, string](cfg.CacheSize)}
 	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ type config struct {
 	soft       softhsm.Token
 	seed       uint64
 	callers    int
-	operations int64 // how many, 0 for as long as the context lasts
+	operations int64 // how many; 0: until the context ends
 	reuse      bool  // of session handles
 }
 
@@ -36,7 +36,7 @@ type soak struct {
 	begun  atomic.Int64 // operations
 
 	keys    hsm.SealingKeys
-	outside []hsm.WrappedKey // more than are held
+	outside []hsm.WrappedKey // more keys than are held unwrapped
 	mac     hsm.ObjectID
 	macOf   []byte // of message
 	signer  hsm.ObjectID
@@ -44,15 +44,15 @@ type soak struct {
 
 	mu      sync.Mutex
 	boxes   []box                 // guarded by mu: to be opened again and again
-	objects map[hsm.ObjectID]bool // guarded by mu: whether a key must exist; those of which nobody knows are not there
-	alive   int                   // guarded by mu: how many must
+	objects map[hsm.ObjectID]bool // guarded by mu: whether a key must exist; keys whose state is unknown are not in it
+	alive   int                   // guarded by mu: how many must exist
 }
 
-// box is sealed; a wrapped one's plaintext is known once it was opened.
+// box is a ciphertext. The plaintext of a wrapped one is known once it was opened.
 type box struct {
 	sealed, aad, plaintext []byte
 	wrapped                bool
-	outside                int // by this wrapped key, counted from 1; 0 by keys
+	outside                int // the wrapped key that made it, counted from 1; 0: made by keys
 }
 
 const (
@@ -65,7 +65,7 @@ const (
 
 var message = []byte("message")
 
-// run makes the keys, has the callers and the faults go on until the end, and looks at what is left.
+// run makes the keys, runs the callers and the faults until the end, and inspects what is left.
 func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	m, err := faults.Build(dir, cfg.soft.Module)
 	if err != nil {
@@ -77,13 +77,16 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	}
 	m.SetSeed(cfg.seed)
 	s := &soak{cfg: cfg, module: m, report: newReport(), objects: map[hsm.ObjectID]bool{}}
-	s.token, err = hsm.Open(context.Background(), hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2, HeldKeys: heldKeys,
-		CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second, ConnectTimeout: 250 * time.Millisecond,
-		MaxStuck: 8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
+	s.token, err = hsm.Open(context.Background(),
+		hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2,
+			HeldKeys:    heldKeys,
+			CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second,
+			ConnectTimeout: 250 * time.Millisecond,
+			MaxStuck:       8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
 	if err != nil {
 		return nil, err
 	}
-	defer m.Clear() // or it could not end
+	defer m.Clear() // or Close would wait for ever
 	if err := s.makeKeys(); err != nil {
 		return nil, errors.Join(err, s.token.Close())
 	}
@@ -126,7 +129,7 @@ func (s *soak) makeKeys() (err error) {
 	return s.makeOutside(ctx, r)
 }
 
-// makeOutside makes keys that are no token objects.
+// makeOutside makes wrapped keys, which are not token objects.
 func (s *soak) makeOutside(ctx context.Context, r *rand.Rand) error {
 	under := newID(r)
 	if err := s.token.GenerateWrappingKey(ctx, under, ""); err != nil {
@@ -144,7 +147,7 @@ func (s *soak) makeOutside(ctx context.Context, r *rand.Rand) error {
 	return nil
 }
 
-// load lets the callers run, and the faults.
+// load runs the callers and the faults.
 func (s *soak) load(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -165,7 +168,7 @@ func (s *soak) load(ctx context.Context) {
 	breaker.Go(func() {
 		r := rand.New(rand.NewPCG(s.cfg.seed, 1<<32))
 		for ctx.Err() == nil {
-			s.hurt(ctx, r)
+			s.causeFault(ctx, r)
 		}
 	})
 	callers.Wait()
@@ -173,7 +176,7 @@ func (s *soak) load(ctx context.Context) {
 	breaker.Wait()
 }
 
-// operate does one operation and judges its answer. It tells whether it succeeded.
+// operate does one operation and checks its answer. It reports whether it succeeded.
 func (s *soak) operate(r *rand.Rand) bool {
 	ctx := context.Background()
 	aad := []byte{byte(r.Uint32())}
@@ -198,7 +201,8 @@ func (s *soak) operate(r *rand.Rand) bool {
 		return s.report.done("MAC", err)
 	case 6:
 		digest := sha256.Sum256(aad)
-		signature, err := s.token.Sign(ctx, s.signer, hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, digest[:])
+		signature, err := s.token.Sign(ctx, s.signer, hsm.P256,
+			hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, digest[:])
 		if err == nil && !ecdsa.VerifyASN1(s.public, digest[:], signature) {
 			s.report.wrongAnswer("Sign: %x does not verify", signature)
 		}
@@ -213,7 +217,7 @@ func (s *soak) operate(r *rand.Rand) bool {
 	return s.openOne(r)
 }
 
-// keep puts a new box among those to be opened.
+// keep adds a new box to those that are opened again.
 func (s *soak) keep(operation string, b box, err error) bool {
 	if !s.report.done(operation, err) {
 		return false
@@ -272,7 +276,7 @@ func (s *soak) check(b box, i int) bool {
 	return s.report.done(map[bool]string{false: "Decrypt", true: "DecryptWrapped"}[b.wrapped], err)
 }
 
-// forge asks for what must be refused, and for no other reason than that.
+// forge requests what must be refused for exactly one reason.
 func (s *soak) forge(r *rand.Rand) bool {
 	b, i := s.draw(r)
 	if i < 0 {
@@ -290,7 +294,8 @@ func (s *soak) forge(r *rand.Rand) bool {
 	return s.report.done("forgery", err)
 }
 
-// createAndDestroy makes a key, uses it, and mostly destroys it: with many keys a search takes long.
+// createAndDestroy makes a key, uses it, and usually destroys it, because searches take long when
+// there are many keys.
 func (s *soak) createAndDestroy(r *rand.Rand) bool {
 	ctx, id := context.Background(), newID(r)
 	if !s.report.done("GenerateSecretKey", s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: hsm.Seal})) {
@@ -313,7 +318,7 @@ func (s *soak) createAndDestroy(r *rand.Rand) bool {
 	return ok
 }
 
-// know notes whether a key must exist, and gives the number of those that must.
+// know records whether a key must exist, and returns how many must.
 func (s *soak) know(id hsm.ObjectID, exists bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,13 +336,13 @@ func (s *soak) forget(id hsm.ObjectID) {
 	s.alive--
 }
 
-// calm ends all faults and waits until the token is well.
+// calm ends all faults and waits until the token works again.
 func (s *soak) calm() {
 	s.module.Clear()
 	s.module.Plug()
 	s.module.LimitSessions(-1)
 	s.module.SetLatency(0)
-	for tries := 0; tries < 20; { // several in a row, since what is wrong may not be known yet
+	for tries := 0; tries < 20; { // several successes in a row, since a fault may not be noticed yet
 		err := s.token.Destroy(context.Background(), hsm.ObjectID{})
 		if tries++; err != nil || s.token.Stats().Stuck > 0 {
 			tries = 0
