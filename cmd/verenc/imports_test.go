@@ -11,24 +11,34 @@ const module = "github.com/verenc/kms/"
 
 // TestImportsHaveOneDirection checks what each package imports directly, outside its tests.
 func TestImportsHaveOneDirection(t *testing.T) {
-	outsideHSM := []string{module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap"}
+	outsideHSM := []string{
+		module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C",
+	}
+	rooms := func(names ...string) (paths []string) {
+		for _, name := range names {
+			paths = append(paths, module+"hsm/"+name)
+		}
+		return paths
+	}
 	forbidden := map[string][]string{
-		// hsm and its rooms know nothing of AWS, HTTP, logs or databases; C is cryptoki's alone. The rooms of hsm know those
-		// below them only, in this order: hsm, connection and selftest, session, profile, keyobject, ckr, cryptoki.
-		"hsm": slices.Concat(outsideHSM, []string{"C"}),
-		// A connection is kept up whatever is tried on it: SelfTest, in hsm, brings the two together.
-		"hsm/connection": slices.Concat(outsideHSM, []string{"C", module + "hsm/selftest"}),
-		// A self-test is given a session, and can do no more than an operation can.
-		"hsm/selftest": slices.Concat(outsideHSM, []string{"C", module + "hsm/connection"}),
-		// A session is given handles of objects: who found them, and who keeps the connection, is above it.
-		"hsm/session": slices.Concat(outsideHSM, []string{"C", module + "hsm/connection", module + "hsm/selftest"}),
-		// These are data and pure functions: no call to a token is made in them.
-		"hsm/profile":   slices.Concat(outsideHSM, []string{"C", module + "hsm/connection", module + "hsm/selftest", module + "hsm/session"}),
-		"hsm/keyobject": slices.Concat(outsideHSM, []string{"C", module + "hsm/connection", module + "hsm/selftest", module + "hsm/session", module + "hsm/profile"}),
-		"hsm/ckr":       {module, "net/http", "database/sql", "go.uber.org/zap", "C"},
-		// The C code stands alone, so that it can be read and fuzzed alone; the witness is a second opinion of its own.
+		// hsm and its rooms know nothing of AWS, HTTP, logs or databases, and C is cryptoki's alone. From the top down they are
+		// hsm, connection and selftest, session, profile, keyobject, ckr and cryptoki.
+		"hsm": outsideHSM,
+		// The connection is kept up whatever is tried on it: hsm.Token.SelfTest brings it and the self-tests together.
+		"hsm/connection": slices.Concat(outsideHSM, rooms("selftest")),
+		// A self-test is given a session, and can do no more with it than an operation can.
+		"hsm/selftest": slices.Concat(outsideHSM, rooms("connection")),
+		// A session is given handles. Who found them and who keeps the connection up is decided above it.
+		"hsm/session": slices.Concat(outsideHSM, rooms("connection", "selftest")),
+		// Profiles and key objects are data and pure functions: they call no token.
+		"hsm/profile":   slices.Concat(outsideHSM, rooms("connection", "selftest", "session")),
+		"hsm/keyobject": slices.Concat(outsideHSM, rooms("connection", "selftest", "session", "profile")),
+		// The kinds of errors are the same for all rooms, so they know none.
+		"hsm/ckr": slices.Concat(outsideHSM, []string{module}),
+		// The C code stands alone, so that it can be read and fuzzed alone.
 		"hsm/cryptoki": {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"hsm/witness":  {module, "net/http", "database/sql", "go.uber.org/zap"},
+		// The witness is a second opinion: it shares no code with what it checks.
+		"hsm/witness": {module, "net/http", "database/sql", "go.uber.org/zap"},
 
 		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
 		"service/iam":     {"net/http", "database/sql", "go.uber.org/zap"},

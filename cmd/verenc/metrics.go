@@ -82,7 +82,8 @@ func newRegistry(token interface{ Stats() hsm.Stats }, log *audit.Log) *promethe
 	add("verenc_token_free_memory_bytes",
 		"Free memory for private objects as the token reports it; 0 if it does not.", false,
 		func(s hsm.Stats) float64 { return float64(s.FreeMemory) })
-	add("verenc_token_memory_bytes", "Total memory for private objects as the token reports it; 0 if it does not.", false,
+	add("verenc_token_memory_bytes",
+		"Total memory for private objects as the token reports it; 0 if it does not.", false,
 		func(s hsm.Stats) float64 { return float64(s.TotalMemory) })
 	if log != nil {
 		addAudit(r, log)

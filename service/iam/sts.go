@@ -147,8 +147,8 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	}
 	decision := policy.Evaluate(
 		&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session},
-		&policy.Request{Action: "sts:AssumeRole", CrossAccount: true, Resources: []string{role.ARN}, ResourceAccount: role.Account,
-			Principal: &own.Principal, Lookup: d.assumeRoleConditions(c, in)})
+		&policy.Request{Action: "sts:AssumeRole", CrossAccount: true, Resources: []string{role.ARN},
+			ResourceAccount: role.Account, Principal: &own.Principal, Lookup: d.assumeRoleConditions(c, in)})
 	if !decision.Allowed {
 		return nil, denied
 	}

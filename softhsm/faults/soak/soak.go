@@ -76,19 +76,19 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 		m.ReuseHandles()
 	}
 	m.SetSeed(cfg.seed)
+	defer m.Clear() // or Close would wait for ever
 	s := &soak{cfg: cfg, module: m, report: newReport(), objects: map[hsm.ObjectID]bool{}}
+	if err := s.makeKeys(); err != nil {
+		return nil, err
+	}
 	s.token, err = hsm.Open(context.Background(),
 		hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2,
 			HeldKeys:    heldKeys,
 			CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second,
-			ConnectTimeout: 250 * time.Millisecond,
+			ConnectTimeout: time.Second,
 			MaxStuck:       8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
 	if err != nil {
 		return nil, err
-	}
-	defer m.Clear() // or Close would wait for ever
-	if err := s.makeKeys(); err != nil {
-		return nil, errors.Join(err, s.token.Close())
 	}
 	begun := time.Now()
 	s.load(ctx)
@@ -105,15 +105,22 @@ func newID(r *rand.Rand) (id hsm.ObjectID) {
 	return id
 }
 
+// makeKeys makes the keys over a connection of its own, with the usual timeouts.
 func (s *soak) makeKeys() (err error) {
+	token, err := hsm.Open(context.Background(),
+		hsm.Config{Module: s.module.Path, Serial: s.cfg.soft.Serial, PIN: s.cfg.soft.PIN})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, token.Close()) }()
 	ctx, r := context.Background(), rand.New(rand.NewPCG(s.cfg.seed, 0))
 	seal, wrap := newID(r), newID(r)
 	s.keys, s.mac, s.signer = hsm.SealingKeys{Seal: seal, Wrap: wrap}, newID(r), newID(r)
 	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{seal: hsm.Seal, wrap: hsm.Wrap, s.mac: hsm.MAC256} {
-		err = errors.Join(err, s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: purpose}))
+		err = errors.Join(err, token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: purpose}))
 		s.objects[id] = true
 	}
-	spki, failed := s.token.GenerateKeyPair(ctx, hsm.KeyPair{ID: s.signer, Type: hsm.P256, Purpose: hsm.SignPair})
+	spki, failed := token.GenerateKeyPair(ctx, hsm.KeyPair{ID: s.signer, Type: hsm.P256, Purpose: hsm.SignPair})
 	s.objects[s.signer] = true
 	if err = errors.Join(err, failed); err != nil {
 		return err
@@ -123,23 +130,23 @@ func (s *soak) makeKeys() (err error) {
 		return err
 	}
 	s.public = public.(*ecdsa.PublicKey)
-	if s.macOf, err = s.token.MAC(ctx, s.mac, crypto.SHA256, message); err != nil {
+	if s.macOf, err = token.MAC(ctx, s.mac, crypto.SHA256, message); err != nil {
 		return err
 	}
-	return s.makeOutside(ctx, r)
+	return s.makeOutside(ctx, token, r)
 }
 
 // makeOutside makes wrapped keys, which are not token objects.
-func (s *soak) makeOutside(ctx context.Context, r *rand.Rand) error {
+func (s *soak) makeOutside(ctx context.Context, token *hsm.Token, r *rand.Rand) error {
 	under := newID(r)
-	if err := s.token.GenerateWrappingKey(ctx, under, ""); err != nil {
+	if err := token.GenerateWrappingKey(ctx, under, ""); err != nil {
 		return err
 	}
 	s.objects[under] = true
 	for range outsideKeys {
 		k := hsm.WrappedKey{Name: newID(r), Under: under, Purpose: hsm.Seal}
 		var err error
-		if k.Wrapped, _, err = s.token.GenerateWrappedKey(ctx, k); err != nil {
+		if k.Wrapped, _, err = token.GenerateWrappedKey(ctx, k); err != nil {
 			return err
 		}
 		s.outside = append(s.outside, k)
@@ -354,11 +361,16 @@ func (s *soak) calm() {
 // inspect looks for what is wrong, lost or leaked.
 func (s *soak) inspect() {
 	for i, b := range s.boxes {
-		if !s.check(b, i) {
+		if !retry(func() bool { return s.check(b, i) }) {
 			s.report.wrongAnswer("a box does not open on a token that is well")
 		}
 	}
-	objects, err := s.token.Objects(context.Background(), "")
+	var objects []hsm.Object
+	var err error
+	retry(func() bool {
+		objects, err = s.token.Objects(context.Background(), "")
+		return err == nil
+	})
 	if err != nil {
 		s.report.lost = append(s.report.lost, fmt.Sprintf("all: %v", err))
 	}
@@ -382,4 +394,14 @@ func (s *soak) inspect() {
 	s.report.stats = s.token.Stats()
 	s.report.leaked = s.module.Sessions() - s.report.stats.Sessions - 1 // the login's
 	s.report.usage = s.module.Usage()
+}
+
+// retry calls f until it succeeds, a few times: on a busy machine the timeouts of a soak are short.
+func retry(f func() bool) bool {
+	for range 10 {
+		if f() {
+			return true
+		}
+	}
+	return false
 }

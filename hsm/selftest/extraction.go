@@ -89,7 +89,8 @@ func refusesWeakCopy(s *session.Session, h pkcs11.ObjectHandle) error {
 		copied, err := s.CopyObject(h, append(weaker, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)))
 		switch {
 		case err == nil:
-			if err := errors.Join(s.CheckNotExtractable(copied), refusesRead(s, copied), s.Destroy(copied)); err != nil {
+			err := errors.Join(s.CheckNotExtractable(copied), refusesRead(s, copied), s.Destroy(copied))
+			if err != nil {
 				return fmt.Errorf("C_CopyObject: %w", err)
 			}
 		case !ckr.Has(err, refusalsToCopy...):
