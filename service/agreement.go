@@ -31,8 +31,8 @@ type DeriveSharedSecretResponse struct {
 // Wipe clears the secret once the answer is written.
 func (r *DeriveSharedSecretResponse) Wipe() { clear(r.SharedSecret) }
 
-// DeriveSharedSecret returns the raw ECDH secret (NIST SP 800-56A section 5.7.1.2) of a key in the token and a peer's
-// public key.
+// DeriveSharedSecret returns the raw ECDH secret (NIST SP 800-56A section 5.7.1.2) of a key in the
+// token and a peer's public key.
 func (s *Service) DeriveSharedSecret(
 	ctx context.Context, c *Caller, in *DeriveSharedSecretRequest,
 ) (*DeriveSharedSecretResponse, error) {
@@ -79,8 +79,8 @@ func (in *DeriveSharedSecretRequest) condition(key string, _ *Key) []string {
 	return nil
 }
 
-// peerPoint returns the peer's uncompressed point, if it is on the curve of the key. crypto/x509 rejects a point that is
-// on no curve.
+// peerPoint returns the peer's uncompressed point, if it is on the curve of the key. crypto/x509
+// rejects a point that is on no curve.
 func peerPoint(spki []byte, k *Key) ([]byte, error) {
 	wrong := apierror.New(apierror.Validation, "PublicKey is not a valid public key for key spec %s.", k.Spec)
 	peer, err := x509.ParsePKIXPublicKey(spki)

@@ -103,7 +103,8 @@ type UpdateAliasRequest struct {
 	TargetKeyId string `shape:"KeyIdType" required:"true"`
 }
 
-// UpdateAlias points an alias at another key of the same kind and usage (API Reference, UpdateAlias, TargetKeyId).
+// UpdateAlias points an alias at another key of the same kind and usage (API Reference,
+// UpdateAlias, TargetKeyId).
 func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasRequest) (*Empty, error) {
 	a, old, err := s.aliasOfCaller(ctx, c, "UpdateAlias", in.AliasName)
 	if err != nil {
@@ -114,7 +115,8 @@ func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasReq
 		return nil, err
 	}
 	if k.kind() != old.kind() || k.Usage != old.Usage {
-		return nil, apierror.New(apierror.Validation, "The alias %s can be associated only with another %s key of KeyUsage %s.",
+		return nil, apierror.New(apierror.Validation,
+			"The alias %s can be associated only with another %s key of KeyUsage %s.",
 			a.ARN(s.arns(ctx)), old.kind(), old.Usage)
 	}
 	changed := *a

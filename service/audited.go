@@ -17,7 +17,7 @@ func (s *Service) DeliverRecords(ctx context.Context) { s.delivery.Deliver(ctx) 
 // Audited runs an operation and keeps one record of it, as record.Recorder.Request says.
 func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in any,
 	do func(context.Context) (any, error)) (any, error) {
-	ctx = naming(ctx, in)
+	ctx = withARNForm(ctx, in)
 	if !s.records.Enabled() {
 		return do(ctx)
 	}

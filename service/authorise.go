@@ -34,7 +34,8 @@ func (s *Service) keyAccess(ctx context.Context, r keyRequest, k *Key) access {
 // evaluator decides on a request.
 type evaluator func(*policy.Policies, *policy.Request) policy.Decision
 
-// decide allows or denies an access, by the key's policy and grants, the caller's identity policies and what limits them.
+// decide allows or denies an access, by the key's policy and grants, the caller's identity policies
+// and what limits them.
 func (s *Service) decide(ctx context.Context, c *Caller, a access) error {
 	return s.decideBy(ctx, c, a, policy.Evaluate)
 }
@@ -45,7 +46,8 @@ func (s *Service) decideBy(ctx context.Context, c *Caller, a access, by evaluato
 	case err != nil || d.Allowed:
 		return err
 	case a.key != nil && a.account != c.Account && (d.Explicit || d.By == policy.FromKeyPolicy):
-		// A caller whose account the key policy does not let in must not learn whether the key exists.
+		// A caller whose account the key policy does not let in must not learn whether the key
+		// exists.
 		return s.unknown(ctx, c, a.request, a.account, a.keyName())
 	}
 	return apierror.New(apierror.AccessDenied, "%s", d.Message(r))
@@ -60,7 +62,9 @@ func (a *access) keyName() string {
 }
 
 // evaluate collects all policies and grants that apply to an access, for an evaluator.
-func (s *Service) evaluate(ctx context.Context, c *Caller, a access, by evaluator) (policy.Decision, *policy.Request, error) {
+func (s *Service) evaluate(
+	ctx context.Context, c *Caller, a access, by evaluator,
+) (policy.Decision, *policy.Request, error) {
 	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
 		return policy.Decision{}, nil, err
@@ -102,8 +106,9 @@ func tagMap(tags []Tag) map[string]string {
 	return m
 }
 
-// contextForPolicies is the encryption context that policies see. For a grant that is made or retired, it is that of the
-// grant's constraints (AWS page "Condition keys for AWS KMS", kms:EncryptionContext).
+// contextForPolicies is the encryption context that policies see. For a grant that is made or
+// retired, it is that of the grant's constraints (AWS page "Condition keys for AWS KMS",
+// kms:EncryptionContext).
 func (in *policyInput) contextForPolicies() map[string]string {
 	if in.grant == nil {
 		return in.encryptionContext
@@ -116,8 +121,9 @@ func (in *policyInput) contextForPolicies() map[string]string {
 	return all
 }
 
-// grantsFor returns the grants on a key that may be for the caller, and those whose tokens the caller sent, which this node
-// may not have seen yet. A grant allows CreateGrant only for grants that allow no more than itself.
+// grantsFor returns the grants on a key that may be for the caller, and those whose tokens the
+// caller sent, which this node may not have seen yet. A grant allows CreateGrant only for grants
+// that allow no more than itself.
 func (s *Service) grantsFor(ctx context.Context, a *access, p *policy.Principal) ([]policy.Grant, error) {
 	all, err := s.store.GrantsOf(ctx, a.key.Region, a.key.ID)
 	if err != nil {
@@ -179,8 +185,9 @@ func (r *keyRequest) action() string {
 	return "kms:" + r.operation
 }
 
-// unknown is the error for a key, or an alias, that does not exist. In another account, it is the same as for one that the
-// caller may not use, so that nobody learns which keys others have. The account of the key of a ciphertext is "".
+// unknown is the error for a key, or an alias, that does not exist. In another account, it is the
+// same as for one that the caller may not use, so that nobody learns which keys others have. The
+// account of the key of a ciphertext is "".
 func (s *Service) unknown(ctx context.Context, c *Caller, r keyRequest, account, resource string) error {
 	if account == c.Account {
 		return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(account, c.Region, resource))
@@ -202,7 +209,8 @@ func (s *Service) unknown(ctx context.Context, c *Caller, r keyRequest, account,
 	return apierror.New(apierror.AccessDenied, "%s", d.Message(decided))
 }
 
-// denyAllPolicy is a key policy that allows nothing: its only statement is about an action that does not exist.
+// denyAllPolicy is a key policy that allows nothing: its only statement is about an action that
+// does not exist.
 const denyAllPolicy = `{"Statement":{"Effect":"Deny","Principal":"*","Action":"kms:Nothing","Resource":"*"}}`
 
 // authoriseAccount decides on an operation that has no key.
@@ -213,7 +221,8 @@ func (s *Service) authoriseAccount(ctx context.Context, c *Caller, operation str
 
 var anyResource = []string{"*"}
 
-// authoriseAlias decides whether the caller may perform an operation on an alias; authorise decides on its key.
+// authoriseAlias decides whether the caller may perform an operation on an alias; authorise decides
+// on its key.
 func (s *Service) authoriseAlias(ctx context.Context, c *Caller, operation, name string) error {
 	r := keyRequest{operation: operation}
 	arns := s.resourceARNs(ctx, c.Account, c.Region, name)
@@ -231,8 +240,8 @@ func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, in policyInput
 	return s.decide(ctx, c, a)
 }
 
-// mayRetire lets the retiring principal of a grant and the account of its key retire it, besides those whom the grant
-// allows RetireGrant.
+// mayRetire lets the retiring principal of a grant and the account of its key retire it, besides
+// those whom the grant allows RetireGrant.
 func (s *Service) mayRetire(ctx context.Context, c *Caller, g *Grant, k *Key) error {
 	r := keyRequest{operation: "RetireGrant", policyInput: policyInput{grant: g, conditions: g}}
 	principals := []string{arn.Root(k.Account)}

@@ -5,20 +5,23 @@ import (
 	"strconv"
 )
 
-// conditionSource gives the values of the condition keys that come from the members of a request. A type of requests is
-// one if its operation has such keys.
+// conditionSource gives the values of the condition keys that come from the members of a request. A
+// type of requests is one if its operation has such keys.
 type conditionSource interface {
-	// condition returns the values of a condition key of the operation, given in lower case; none if the request does
-	// not have it. k is the key that is asked for; nil for an operation without one.
+	// condition returns the values of a condition key of the operation, given in lower case; none
+	// if the request does not have it. k is the key that is asked for; nil for an operation without
+	// one.
 	condition(key string, k *Key) []string
 }
 
-// conditions looks up the condition keys that policies ask for, other than those of principals, tags and encryption
-// contexts, which package policy knows (AWS pages "Condition keys for AWS KMS" and "AWS global condition context keys").
+// conditions looks up the condition keys that policies ask for, other than those of principals,
+// tags and encryption contexts, which package policy knows (AWS pages "Condition keys for AWS KMS"
+// and "AWS global condition context keys").
 //
-// Three kinds of AWS's keys never have a value. kms:ViaService is for requests of AWS services, of which there are
-// none here. kms:RecipientAttestation:... is for attestation documents of AWS Nitro, which no operation takes. Keys of
-// external key stores are for their proxies, which are not supported.
+// Three kinds of AWS's keys never have a value. kms:ViaService is for requests of AWS services, of
+// which there are none here. kms:RecipientAttestation:... is for attestation documents of AWS
+// Nitro, which no operation takes. Keys of external key stores are for their proxies, which are not
+// supported.
 func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
 		if v, global := s.iam.GlobalCondition(c, key); global {
@@ -37,8 +40,9 @@ func one(v string) []string {
 }
 
 // KeyConditions are the condition keys of all operations on a key, besides the global ones.
-var KeyConditions = ConditionKeys{"aws:ResourceTag/", "kms:CallerAccount", "kms:KeyOrigin", "kms:KeySpec", "kms:KeyUsage",
-	"kms:MultiRegion", "kms:MultiRegionKeyType", "kms:RequestAlias", "kms:ResourceAliases"}
+var KeyConditions = ConditionKeys{"aws:ResourceTag/", "kms:CallerAccount", "kms:KeyOrigin",
+	"kms:KeySpec", "kms:KeyUsage", "kms:MultiRegion", "kms:MultiRegionKeyType",
+	"kms:RequestAlias", "kms:ResourceAliases"}
 
 // condition returns the values of a condition key of KMS.
 func (s *Service) condition(ctx context.Context, a *access, key string) []string {
@@ -132,8 +136,8 @@ func encryptionCondition(key, algorithm string) []string {
 	return nil
 }
 
-// unreadable is the value of a condition key when the store fails: neither a condition on its presence nor one on its
-// absence is met.
+// unreadable is the value of a condition key when the store fails: neither a condition on its
+// presence nor one on its absence is met.
 const unreadable = "\x00"
 
 // unusedDays is the number of whole days since a key was last used; empty if it never was.

@@ -49,10 +49,11 @@ type CreateKeyResponse struct {
 	KeyMetadata KeyMetadata
 }
 
-// CreateKey makes a key whose material is born in the token and never leaves it, or one that waits for its material.
+// CreateKey makes a key whose material is generated in the token and never leaves it or, with
+// origin EXTERNAL, a key without material.
 //
-// A row in state Creating, which names the token objects to be, is stored before they are made, and becomes
-// Enabled after. Whatever a crash leaves in between, Reconcile undoes.
+// Before the token objects are made, a row in state Creating is stored that names them. Afterwards
+// the key becomes Enabled. Reconcile undoes what a crash leaves in between.
 func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*CreateKeyResponse, error) {
 	k, err := s.newKey(ctx, c, in)
 	if err != nil {
@@ -77,7 +78,9 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 	}
 	if k.State == StateCreating {
 		if err := s.makeKey(ctx, k); err != nil {
-			if !errors.Is(err, hsm.ErrTimeout) { // or the object may appear after it was looked for: leave it to Reconcile
+			// After a timeout the token may still make the object, too late for undo to see it:
+			// Reconcile does it later.
+			if !errors.Is(err, hsm.ErrTimeout) {
 				s.undo(ctx, k)
 			}
 			return nil, err
@@ -108,7 +111,7 @@ func (s *Service) makeKey(ctx context.Context, k *Key) error {
 	}))
 }
 
-// undo takes back a CreateKey that failed. What it can't do now, Reconcile does later.
+// undo removes what a failed CreateKey has made. If it fails, Reconcile does it later.
 func (s *Service) undo(ctx context.Context, k *Key) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -117,12 +120,17 @@ func (s *Service) undo(ctx context.Context, k *Key) {
 	}
 }
 
-// newKey checks the request and the caller, and draws up the row.
+// newKey checks the request and the caller, and returns the row to store.
 func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*Key, error) {
-	k := &Key{Account: c.Account, Region: c.Region, Origin: in.Origin, Description: in.Description, Policy: in.Policy, Tags: in.Tags,
-		CustomKeyStore: in.CustomKeyStoreId, CreatedAt: s.now()}
-	if k.Origin == "" {
-		k.Origin = originKMS
+	k := &Key{
+		Account:        c.Account,
+		Region:         c.Region,
+		Origin:         orElse(in.Origin, originKMS),
+		Description:    in.Description,
+		Policy:         in.Policy,
+		Tags:           in.Tags,
+		CustomKeyStore: in.CustomKeyStoreId,
+		CreatedAt:      s.now(),
 	}
 	if k.Policy == "" {
 		k.Policy = defaultPolicy(c.Account)
@@ -184,12 +192,13 @@ func (s *Service) newKeyID(multiRegion bool) (string, error) {
 	return "mrk-" + hex.EncodeToString(random[:]), nil
 }
 
-// specAndUsage gives KeySpec and KeyUsage with their defaults, if they go together.
+// specAndUsage returns KeySpec and KeyUsage with their defaults, if they are compatible.
 func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	spec, usage = in.KeySpec, in.KeyUsage
 	if in.CustomerMasterKeySpec != "" {
 		if spec != "" {
-			return "", "", apierror.New(apierror.Validation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+			return "", "", apierror.New(apierror.Validation, "You cannot specify KeySpec and CustomerMasterKeySpec "+
+				"in the same request. CustomerMasterKeySpec is deprecated.")
 		}
 		spec = in.CustomerMasterKeySpec
 	}
@@ -198,7 +207,8 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	}
 	if usage == "" {
 		if spec != specSymmetric {
-			return "", "", apierror.New(apierror.Validation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+			return "", "", apierror.New(apierror.Validation,
+				"You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 		}
 		usage = usageEncryptDecrypt
 	}
@@ -208,19 +218,23 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	return spec, usage, nil
 }
 
-// checkCustomKeyStore checks what a custom key store asks of its keys (API Reference, CreateKey, CustomKeyStoreId).
+// checkCustomKeyStore checks whether a custom key store can have the key (API Reference, CreateKey,
+// CustomKeyStoreId).
 func (s *Service) checkCustomKeyStore(ctx context.Context, c *Caller, in *CreateKeyRequest, k *Key) error {
 	if in.XksKeyId != "" || k.Origin == originXKS {
-		return apierror.New(apierror.UnsupportedOperation, "Origin %s is not supported: custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)
+		return apierror.New(apierror.UnsupportedOperation, "Origin %s is not supported: "+
+			"custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)
 	}
 	if (in.CustomKeyStoreId != "") != (k.Origin == keyStoreCloudHSM) {
-		return apierror.New(apierror.Validation, "CustomKeyStoreId and Origin %s must be specified together.", keyStoreCloudHSM)
+		return apierror.New(apierror.Validation,
+			"CustomKeyStoreId and Origin %s must be specified together.", keyStoreCloudHSM)
 	}
 	if in.CustomKeyStoreId == "" {
 		return nil
 	}
 	if k.Spec != specSymmetric || in.MultiRegion {
-		return apierror.New(apierror.UnsupportedOperation, "A custom key store holds only symmetric encryption keys of a single Region.")
+		return apierror.New(apierror.UnsupportedOperation,
+			"A custom key store holds only symmetric encryption keys of a single Region.")
 	}
 	store, err := s.keyStore(ctx, c, in.CustomKeyStoreId)
 	if err != nil {

@@ -32,7 +32,8 @@ func (r *DecryptResponse) Wipe() { clear(r.Plaintext) }
 
 var dataKeySizes = map[string]int{"AES_256": 32, "AES_128": 16} // bytes by DataKeySpec
 
-// dataKeySize is the length of a data key in bytes. Exactly one of KeySpec and NumberOfBytes must give it.
+// dataKeySize is the length of a data key in bytes. Exactly one of KeySpec and NumberOfBytes must
+// give it.
 func dataKeySize(spec string, n int32) (int, error) {
 	if (spec == "") == (n == 0) {
 		return 0, apierror.New(apierror.Validation, "Please specify either number of bytes or key spec.")
@@ -63,7 +64,9 @@ type GenerateDataKeyResponse struct {
 }
 
 // GenerateDataKey returns random bytes from the token, in clear and encrypted under a key.
-func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDataKeyRequest) (*GenerateDataKeyResponse, error) {
+func (s *Service) GenerateDataKey(
+	ctx context.Context, c *Caller, in *GenerateDataKeyRequest,
+) (*GenerateDataKeyResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
@@ -116,8 +119,8 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 	KeyMaterialId  string `json:",omitempty"`
 }
 
-// GenerateDataKeyWithoutPlaintext returns a data key encrypted under a key. The data key is generated and wrapped in the
-// token: this process never holds it.
+// GenerateDataKeyWithoutPlaintext returns a data key encrypted under a key. The data key is
+// generated and wrapped in the token: this process never holds it.
 func (s *Service) GenerateDataKeyWithoutPlaintext(
 	ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest,
 ) (*GenerateDataKeyWithoutPlaintextResponse, error) {
@@ -222,8 +225,11 @@ func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h bl
 	return d, err
 }
 
-// bestForm returns the form of blob that h asks for, or blob.Sealed where the key's material or its token can't make it.
-func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h blob.Header) (blob.Form, error) {
+// bestForm returns the form of blob that h asks for, or blob.Sealed where the key's material or its
+// token can't make it.
+func (s *Service) bestForm(
+	ctx context.Context, token DataKeyToken, m *Material, h blob.Header,
+) (blob.Form, error) {
 	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
 	if _, wraps := m.Objects[RoleWrap]; !wraps || h.Form == blob.Sealed {
 		return blob.Sealed, nil
@@ -236,8 +242,8 @@ func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h blob
 	return h.Form, nil
 }
 
-// checkWithoutPlaintext records that the plaintext of a data key passes through this process although the client does not
-// get it. Where the configuration forbids that, it fails.
+// checkWithoutPlaintext records that the plaintext of a data key passes through this process
+// although the client does not get it. Where the configuration forbids that, it fails.
 func (s *Service) checkWithoutPlaintext(ctx context.Context, k *Key, o *Operation, form blob.Form) error {
 	if !o.WithoutPlaintext || form != blob.Sealed {
 		return nil
@@ -263,7 +269,9 @@ type GenerateRandomResponse struct {
 }
 
 // GenerateRandom returns up to 1024 random bytes from the token.
-func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRandomRequest) (*GenerateRandomResponse, error) {
+func (s *Service) GenerateRandom(
+	ctx context.Context, c *Caller, in *GenerateRandomRequest,
+) (*GenerateRandomResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "GenerateRandom"); err != nil {
 		return nil, err
 	}
@@ -286,7 +294,8 @@ func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRan
 	b, err := token.Random(ctx, int(in.NumberOfBytes))
 	if err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
-			return nil, apierror.New(apierror.UnsupportedOperation, "The token has no random number generator.").WithCause(err)
+			return nil, apierror.New(apierror.UnsupportedOperation,
+				"The token has no random number generator.").WithCause(err)
 		}
 		return nil, dependencyError(err)
 	}

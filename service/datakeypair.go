@@ -36,7 +36,8 @@ type GenerateDataKeyPairResponse struct {
 // Wipe clears the private key once the answer is written.
 func (r *GenerateDataKeyPairResponse) Wipe() { clear(r.PrivateKeyPlaintext) }
 
-// GenerateDataKeyPair returns a key pair from the token, its private key in clear and encrypted under a key.
+// GenerateDataKeyPair returns a key pair from the token, its private key in clear and encrypted
+// under a key.
 func (s *Service) GenerateDataKeyPair(
 	ctx context.Context, c *Caller, in *GenerateDataKeyPairRequest,
 ) (*GenerateDataKeyPairResponse, error) {
@@ -102,7 +103,8 @@ type GenerateDataKeyPairWithoutPlaintextResponse struct {
 	KeyMaterialId            string `json:",omitempty"`
 }
 
-// GenerateDataKeyPairWithoutPlaintext returns a key pair whose private key is generated and wrapped in the token.
+// GenerateDataKeyPairWithoutPlaintext returns a key pair whose private key is generated and wrapped
+// in the token.
 func (s *Service) GenerateDataKeyPairWithoutPlaintext(
 	ctx context.Context, c *Caller, in *GenerateDataKeyPairWithoutPlaintextRequest,
 ) (*GenerateDataKeyPairWithoutPlaintextResponse, error) {
@@ -126,7 +128,8 @@ func (s *Service) GenerateDataKeyPairWithoutPlaintext(
 	}, nil
 }
 
-// dataKeyPair is a key pair with its private key encrypted in box. private is nil if the private key never left the token.
+// dataKeyPair is a key pair with its private key encrypted in box. private is nil if the private
+// key never left the token.
 type dataKeyPair struct {
 	*dataKeyPlan
 	public, box, private []byte
@@ -152,8 +155,8 @@ func (s *Service) dataKeyPair(
 		return nil, err
 	}
 	if plan.key.CustomKeyStore != "" {
-		return nil, apierror.New(apierror.UnsupportedOperation, "%s origin is %s which is not valid for this operation.",
-			plan.key.ARN(s.arns(ctx)), plan.key.Origin)
+		return nil, apierror.New(apierror.UnsupportedOperation,
+			"%s origin is %s which is not valid for this operation.", plan.key.ARN(s.arns(ctx)), plan.key.Origin)
 	}
 	if err := dryRun(dry); err != nil {
 		return nil, err
@@ -173,10 +176,16 @@ func (s *Service) dataKeyPair(
 	return p, tokenError(err)
 }
 
-// openPair makes a key pair whose private key leaves the token at once, for KMS keys without a wrap key (imported
-// material) and for types of pairs that the token can't wrap: ML-KEM and, with SoftHSM, Ed25519. These are made here from
-// random bytes of the token.
-func (s *Service) openPair(ctx context.Context, token Token, pairSpec string) (private, public []byte, err error) {
+// pairToken is the part of a Token that openPair needs.
+type pairToken interface {
+	DataKeyToken
+	RandomToken
+}
+
+// openPair makes a key pair whose private key leaves the token at once, for KMS keys without a wrap
+// key (imported material) and for types of pairs that the token can't wrap: ML-KEM and, with
+// SoftHSM, Ed25519. These are made here from random bytes of the token.
+func (s *Service) openPair(ctx context.Context, token pairToken, pairSpec string) (private, public []byte, err error) {
 	spec, scheme := keySpecs[pairSpec].pair, mlkemSchemes[pairSpec]
 	if s.can.WrapPairs[spec] {
 		public, private, err = token.GenerateExportedPair(ctx, spec)

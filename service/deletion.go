@@ -24,8 +24,8 @@ type ScheduleKeyDeletionResponse struct {
 	PendingWindowInDays int32
 }
 
-// ScheduleKeyDeletion starts a key's waiting period, after which its material is destroyed for ever. The waiting period of
-// a multi-Region primary key starts when its last replica is gone.
+// ScheduleKeyDeletion starts a key's waiting period, after which its material is destroyed for
+// ever. The waiting period of a multi-Region primary key starts when its last replica is gone.
 func (s *Service) ScheduleKeyDeletion(
 	ctx context.Context, c *Caller, in *ScheduleKeyDeletionRequest,
 ) (*ScheduleKeyDeletionResponse, error) {
@@ -33,8 +33,11 @@ func (s *Service) ScheduleKeyDeletion(
 	if days == 0 {
 		days = defaultWindow
 	}
-	r := keyRequest{operation: "ScheduleKeyDeletion", keyID: in.KeyId, policyInput: policyInput{conditions: pendingWindow(days)}}
-	k, err := s.keyFor(ctx, c, r)
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "ScheduleKeyDeletion",
+		keyID:       in.KeyId,
+		policyInput: policyInput{conditions: pendingWindow(days)},
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -38,8 +38,9 @@ type EncapsulateResponse struct {
 // Wipe clears the secret once the answer is written.
 func (r *EncapsulateResponse) Wipe() { clear(r.SharedSecret) }
 
-// Encapsulate makes a shared secret of random bytes from the token. It returns the secret in clear, and as a ciphertext
-// under the public key of an ML-KEM key (FIPS 203 section 7.2). The ciphertext is computed outside the token.
+// Encapsulate makes a shared secret of random bytes from the token. It returns the secret in clear,
+// and as a ciphertext under the public key of an ML-KEM key (FIPS 203 section 7.2). The ciphertext
+// is computed outside the token.
 func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateRequest) (*EncapsulateResponse, error) {
 	r := keyRequest{operation: "Encapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens}
 	k, scheme, err := s.encapsulation(ctx, c, r, in.EncapsulationAlgorithm)
@@ -76,7 +77,9 @@ func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateReq
 }
 
 // encapsulation finds the key and its scheme.
-func (s *Service) encapsulation(ctx context.Context, c *Caller, r keyRequest, algorithm string) (*Key, kem.Scheme, error) {
+func (s *Service) encapsulation(
+	ctx context.Context, c *Caller, r keyRequest, algorithm string,
+) (*Key, kem.Scheme, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err == nil {
 		err = s.checkAlgorithm(algorithm, k)
@@ -109,8 +112,9 @@ type DecapsulateResponse struct {
 // Wipe clears the secret once the answer is written.
 func (r *DecapsulateResponse) Wipe() { clear(r.SharedSecret) }
 
-// Decapsulate recovers a shared secret in the token. A ciphertext of the right length always gives 32 bytes: if the key
-// did not make it, they are unrelated to any shared secret (implicit rejection, FIPS 203 section 7.3).
+// Decapsulate recovers a shared secret in the token. A ciphertext of the right length always gives
+// 32 bytes: if the key did not make it, they are unrelated to any shared secret (implicit
+// rejection, FIPS 203 section 7.3).
 func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateRequest) (*DecapsulateResponse, error) {
 	r := keyRequest{operation: "Decapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens}
 	k, scheme, err := s.encapsulation(ctx, c, r, in.EncapsulationAlgorithm)

@@ -46,8 +46,8 @@ func dryRun(asked bool) error {
 	return apierror.New(apierror.DryRun, msgDryRun)
 }
 
-// encryptionAlgorithm returns the algorithm to use, given the one in the request if any (API Reference, Encrypt,
-// EncryptionAlgorithm: SYMMETRIC_DEFAULT is the default).
+// encryptionAlgorithm returns the algorithm to use, given the one in the request if any (API
+// Reference, Encrypt, EncryptionAlgorithm: SYMMETRIC_DEFAULT is the default).
 func (s *Service) encryptionAlgorithm(asked string, k *Key) (string, error) {
 	if asked == "" {
 		asked = specSymmetric
@@ -106,20 +106,22 @@ func (in *EncryptRequest) condition(key string, _ *Key) []string {
 	return encryptionCondition(key, in.EncryptionAlgorithm)
 }
 
-// checkPlaintext refuses a plaintext that is too long for RSAES-OAEP (RFC 8017 section 7.1.1: modulus - 2 * hash - 2).
+// checkPlaintext refuses a plaintext that is too long for RSAES-OAEP (RFC 8017 section 7.1.1:
+// modulus - 2 * hash - 2).
 func checkPlaintext(algorithm string, k *Key, size int) error {
 	hash, oaep := oaepHashes[algorithm]
 	if !oaep {
 		return nil
 	}
 	if most := rsaSizes[k.Spec] - 2*hash.Size() - 2; size > most {
-		return apierror.New(apierror.Validation, "Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.",
-			algorithm, k.Spec, most)
+		return apierror.New(apierror.Validation,
+			"Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, k.Spec, most)
 	}
 	return nil
 }
 
-// encrypt returns a blob of form 1 or, for an RSA key, the bare ciphertext, as anyone with the public key can make it.
+// encrypt returns a blob of form 1 or, for an RSA key, the bare ciphertext, as anyone with the
+// public key can make it.
 func (s *Service) encrypt(
 	ctx context.Context, k *Key, algorithm string, plaintext []byte, encryptionContext map[string]string,
 ) ([]byte, error) {
@@ -195,7 +197,8 @@ type DecryptResponse struct {
 	KeyMaterialId       string `json:",omitempty"`
 }
 
-// Decrypt decrypts a blob of Encrypt, ReEncrypt or one of the GenerateDataKey operations, or an RSA ciphertext.
+// Decrypt decrypts a blob of Encrypt, ReEncrypt or one of the GenerateDataKey operations, or an RSA
+// ciphertext.
 func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*DecryptResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
@@ -245,8 +248,8 @@ type ciphertext struct {
 	head, box []byte
 }
 
-// sourceKey finds and checks the key of a ciphertext: the one that the blob names. If the request names a key, it must be
-// the same. An RSA ciphertext names no key.
+// sourceKey finds and checks the key of a ciphertext: the one that the blob names. If the request
+// names a key, it must be the same. An RSA ciphertext names no key.
 func (s *Service) sourceKey(
 	ctx context.Context, c *Caller, src *ciphertext, dry bool, modifiers []string,
 ) (*Key, error) {
@@ -287,8 +290,8 @@ func (s *Service) sourceKey(
 	return s.embeddedKey(ctx, c, src)
 }
 
-// embeddedKey is keyFor for the key id inside a blob. The errors for a key that does not exist and for another account's
-// key are the same.
+// embeddedKey is keyFor for the key id inside a blob. The errors for a key that does not exist and
+// for another account's key are the same.
 func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (*Key, error) {
 	if err := s.readTokens(ctx, &src.request); err != nil {
 		return nil, err
@@ -381,8 +384,8 @@ type ReEncryptResponse struct {
 	DestinationKeyMaterialId       string `json:",omitempty"`
 }
 
-// ReEncrypt decrypts a ciphertext and encrypts its plaintext under another key or encryption context. The plaintext does
-// not leave the service.
+// ReEncrypt decrypts a ciphertext and encrypts its plaintext under another key or encryption
+// context. The plaintext does not leave the service.
 func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest) (*ReEncryptResponse, error) {
 	sourceSide := &reEncryptSide{algorithm: in.SourceEncryptionAlgorithm}
 	source := ciphertext{
@@ -456,7 +459,8 @@ type reEncryptSide struct {
 
 func (r *reEncryptSide) condition(key string, k *Key) []string {
 	if key == "kms:reencryptonsamekey" {
-		// A key that does not exist counts as another key. Otherwise a policy could find out which keys exist.
+		// A key that does not exist counts as another key. Otherwise a policy could find out which
+		// keys exist.
 		return one(strconv.FormatBool(r.otherKey != "" && r.otherKey == k.ID))
 	}
 	return encryptionCondition(key, r.algorithm)

@@ -84,7 +84,13 @@ func explanation(d *policy.Decision, r *policy.Request, steps []policy.Step, ide
 		e.By = string(d.By) + ", who needs no identity-based policy"
 	}
 	for _, step := range steps {
-		x := ExplainedStep{Source: string(step.By), Part: "rule", Deny: step.Deny, Applies: step.Applies, Reason: step.Reason}
+		x := ExplainedStep{
+			Source:  string(step.By),
+			Part:    "rule",
+			Deny:    step.Deny,
+			Applies: step.Applies,
+			Reason:  step.Reason,
+		}
 		if step.By == policy.FromIdentityPolicy {
 			x.Source += " " + identity[step.Document]
 		}

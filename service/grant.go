@@ -51,8 +51,8 @@ type GrantTerms struct {
 	RetiringIsService bool `json:",omitempty"`
 }
 
-// grantable tells whether a grant on a key can have an operation (AWS page "Grant operations"): one that is for keys of
-// the key's usage and spec.
+// grantable tells whether a grant on a key can have an operation (AWS page "Grant operations"): one
+// that is for keys of the key's usage and spec.
 func grantable(k *Key, operation string) bool {
 	o := grantedBy[operation]
 	switch {
@@ -93,7 +93,8 @@ type CreateGrantResponse struct {
 	GrantId    string
 }
 
-// CreateGrant lets a principal use a key. If the key has a grant of the same name and terms, it returns that one.
+// CreateGrant lets a principal use a key. If the key has a grant of the same name and terms, it
+// returns that one.
 func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantRequest) (*CreateGrantResponse, error) {
 	g, err := s.newGrant(c, in)
 	if err != nil {
@@ -159,8 +160,8 @@ func grantResponse(g *Grant) *CreateGrantResponse {
 
 // newGrant makes a grant with the terms of a request.
 func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
-	operations := slices.Compact(slices.Sorted(slices.Values(in.Operations)))
-	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account), GrantTerms: GrantTerms{Operations: operations}}
+	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account)}
+	g.Operations = slices.Compact(slices.Sorted(slices.Values(in.Operations)))
 	var err error
 	g.Grantee, g.GranteeIsService, err = principalOf("grantee", in.GranteePrincipal, in.GranteeServicePrincipal)
 	if err != nil {
@@ -217,8 +218,8 @@ func (g *Grant) condition(key string, _ *Key) (values []string) {
 	return values
 }
 
-// principalARN is the ARN of an account's root, a user, a role, or a session of a role or federated user (AWS page "IAM
-// identifiers").
+// principalARN is the ARN of an account's root, a user, a role, or a session of a role or federated
+// user (AWS page "IAM identifiers").
 var principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|user/.+|role/.+)|` +
 	`sts::[0-9]{12}:(assumed-role/[^/]+/[^/]+|federated-user/.+))$`)
 
@@ -238,7 +239,8 @@ func principalOf(which, given, service string) (principal string, isService bool
 	return given, false, nil
 }
 
-// sameGrant finds the grant with the same name and terms, so that a repeated CreateGrant makes no second one.
+// sameGrant finds the grant with the same name and terms, so that a repeated CreateGrant makes no
+// second one.
 func (s *Service) sameGrant(ctx context.Context, g *Grant) (*Grant, error) {
 	if g.Name == "" {
 		return nil, nil
@@ -265,7 +267,8 @@ func (t *GrantTerms) sameTerms(o *GrantTerms) bool {
 		t.RetiringIsService == o.RetiringIsService
 }
 
-// token is the grant token: base64url of the grant's id and secret, so that it can't be guessed from the id.
+// token is the grant token: base64url of the grant's id and secret, so that it can't be guessed
+// from the id.
 func (g *Grant) token() string {
 	id, _ := hex.DecodeString(g.ID)
 	return base64.RawURLEncoding.EncodeToString(append(id, g.Secret...))

@@ -9,9 +9,9 @@ import (
 // ObjectID is the CKA_ID of a token object.
 type ObjectID = hsm.ObjectID
 
-// KeyState is the state of a KMS key (AWS page "Key states of AWS KMS keys").
-// Deleting is ours: the waiting period is over and the token objects are being destroyed; to a client such
-// a key no longer exists.
+// KeyState is the state of a KMS key (AWS page "Key states of AWS KMS keys"). AWS does not have
+// Deleting: the waiting period is over and the token objects are being destroyed. To clients such a
+// key no longer exists.
 type KeyState string
 
 // The states of a key that a store may hold.
@@ -20,17 +20,19 @@ const (
 	StateEnabled         KeyState = "Enabled"
 	StateDisabled        KeyState = "Disabled"
 	StatePendingDeletion KeyState = "PendingDeletion"
-	// StatePendingReplicaDeletion: a multi-Region primary key waits for the deletion of its replicas.
+	// StatePendingReplicaDeletion: a multi-Region primary key waits for the deletion of its
+	// replicas.
 	StatePendingReplicaDeletion KeyState = "PendingReplicaDeletion"
-	// StatePendingImport: key material that belongs to the key is not there.
+	// StatePendingImport: the key lacks material that must be imported.
 	StatePendingImport KeyState = "PendingImport"
 	StateUpdating      KeyState = "Updating"
 	StateDeleting      KeyState = "Deleting"
-	// StateUnavailable is in no store: it is what clients see while a key's custom key store is disconnected.
+	// StateUnavailable is never stored: clients see it while a key's custom key store is
+	// disconnected.
 	StateUnavailable KeyState = "Unavailable"
 )
 
-// Role says what a token object does for its key material.
+// Role is the purpose of a token object of a key's material.
 type Role string
 
 // Roles of token objects.
@@ -41,7 +43,8 @@ const (
 	RoleMAC  Role = "mac"  // an HMAC key
 )
 
-// Key is the metadata of one KMS key. It holds no key material in clear: Objects name where that is in the token.
+// Key is the metadata of one KMS key. It has no key material in clear: Objects are the token
+// objects that have it.
 type Key struct {
 	ID          string // UUID, or mrk- and 32 hex digits; unique in its region
 	Account     string // 12 digits
@@ -61,7 +64,7 @@ type Key struct {
 	Details
 }
 
-// Details is the part of a key that no query asks for.
+// Details are the fields of a key that are stored as JSON, since no query needs them.
 type Details struct {
 	PublicKey []byte `json:",omitempty"` // SubjectPublicKeyInfo (RFC 5280) of an asymmetric key
 	// PrimaryRegion is the region of the primary key, for a multi-Region key.
@@ -83,8 +86,8 @@ func (k *Key) multiRegion() bool { return k.PrimaryRegion != "" }
 
 func (k *Key) primary() bool { return k.PrimaryRegion == k.Region }
 
-// DueAt is when a reconciler must look at the key: at its next rotation, when imported material expires, or when
-// something begun is surely broken off. Zero is never.
+// DueAt is when the reconciler must look at the key: at its next rotation, when imported material
+// expires, or when the request that made scrap material has surely ended. Zero is never.
 func (k *Key) DueAt() time.Time {
 	var due time.Time
 	sooner := func(t time.Time) {

@@ -51,7 +51,8 @@ func (s *Service) IdentityPoliciesMayAllow(k *Key) (bool, error) {
 	nobody := &policy.Principal{Type: policy.User, ARN: "arn:aws:iam::" + k.Account + ":user/-", Account: k.Account}
 	for _, op := range keyPermissions {
 		r := &policy.Request{
-			Action: "kms:" + op, CrossAccount: allowsOtherAccounts("kms:" + op), ResourceAccount: k.Account, Principal: nobody,
+			Action: "kms:" + op, CrossAccount: allowsOtherAccounts("kms:" + op), ResourceAccount: k.Account,
+			Principal: nobody,
 			Resources: []string{k.ARN(arn.Verenc.Form()), k.ARN(arn.AWS.Form())},
 		}
 		with := policy.Policies{Key: d, Identity: []*policy.Document{all}}

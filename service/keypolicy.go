@@ -14,7 +14,8 @@ const (
 	policyName = "default" // the only name a key policy may have
 )
 
-// defaultPolicy is the key policy of a key that was created without one (AWS page "Default key policy").
+// defaultPolicy is the key policy of a key that was created without one (AWS page "Default key
+// policy").
 func defaultPolicy(account string) string {
 	return `{
   "Version" : "2012-10-17",
@@ -31,8 +32,8 @@ func defaultPolicy(account string) string {
 }`
 }
 
-// checkPolicy refuses a malformed key policy, one that names a principal who does not exist, and one that would keep the
-// caller from changing it again.
+// checkPolicy refuses a malformed key policy, one that names a principal who does not exist, and
+// one that would keep the caller from changing it again.
 func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypass bool) error {
 	if len(text) > maxPolicy {
 		return apierror.New(apierror.LimitExceeded, "The policy has %d bytes; %d are the most that it can have.",
@@ -147,7 +148,9 @@ type ListKeyPoliciesResponse struct {
 }
 
 // ListKeyPolicies returns the names of a key's policies: there is one.
-func (s *Service) ListKeyPolicies(ctx context.Context, c *Caller, in *ListKeyPoliciesRequest) (*ListKeyPoliciesResponse, error) {
+func (s *Service) ListKeyPolicies(
+	ctx context.Context, c *Caller, in *ListKeyPoliciesRequest,
+) (*ListKeyPoliciesResponse, error) {
 	if _, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyPolicies", keyID: in.KeyId}); err != nil {
 		return nil, err
 	}

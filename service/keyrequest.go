@@ -21,8 +21,8 @@ type keyRequest struct {
 	policyInput
 }
 
-// policyInput is what policies and grants may ask of a request, besides the global condition keys. An operation sets
-// what its requests have.
+// policyInput is what policies and grants may ask of a request, besides the global condition keys.
+// An operation sets what its requests have.
 type policyInput struct {
 	encryptionContext map[string]string
 	tags              []Tag // aws:RequestTag/...
@@ -31,8 +31,8 @@ type policyInput struct {
 	newKey            *Key   // that CreateKey or ReplicateKey makes
 }
 
-// keyFor is the only way for an operation to get a key: it resolves the identifier, authorises the caller, and checks the
-// key's state and usage. The key is shared; it must not be modified.
+// keyFor is the only way for an operation to get a key: it resolves the identifier, authorises the
+// caller, and checks the key's state and usage. The key is shared; it must not be modified.
 func (s *Service) keyFor(ctx context.Context, c *Caller, r keyRequest) (*Key, error) {
 	if err := s.readTokens(ctx, &r); err != nil {
 		return nil, err
@@ -53,8 +53,9 @@ func (s *Service) mayUse(ctx context.Context, c *Caller, r keyRequest, k *Key) e
 	return s.checkKey(ctx, operations[r.operation], k)
 }
 
-// resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation takes them, an
-// alias or an alias ARN (AWS page "Key identifiers (KeyId)"). Keys still being made or being destroyed don't exist.
+// resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation
+// takes them, an alias or an alias ARN (AWS page "Key identifiers (KeyId)"). Keys still being made
+// or being destroyed don't exist.
 func (s *Service) resolve(ctx context.Context, c *Caller, r keyRequest) (*Key, error) {
 	id := r.keyID
 	account, resource := c.Account, id
@@ -147,7 +148,8 @@ func aliasIn(keyID string) string {
 	return ""
 }
 
-// readTokens finds the grants that the request's grant tokens belong to. The token of a grant that has ended is invalid.
+// readTokens finds the grants that the request's grant tokens belong to. The token of a grant that
+// has ended is invalid.
 func (s *Service) readTokens(ctx context.Context, r *keyRequest) error {
 	r.tokenGrants = nil
 	for _, token := range r.grantTokens {

@@ -8,10 +8,11 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// Timestamp is a time in an answer: seconds since 1970 with milliseconds, as AWS's JSON protocols have it.
+// Timestamp is a time in a response: seconds since 1970 with milliseconds, as in AWS's JSON
+// protocols.
 type Timestamp time.Time
 
-// MarshalJSON gives a JSON number.
+// MarshalJSON returns a JSON number.
 func (t Timestamp) MarshalJSON() ([]byte, error) {
 	ms := time.Time(t).UnixMilli()
 	return fmt.Appendf(nil, "%d.%03d", ms/1000, ms%1000), nil
@@ -51,10 +52,20 @@ type KeyMetadata struct {
 func (s *Service) metadata(ctx context.Context, k *Key) KeyMetadata {
 	state := s.stateOf(k)
 	m := KeyMetadata{
-		AWSAccountId: k.Account, KeyId: k.ID, Arn: k.ARN(s.arns(ctx)),
-		CreationDate: Timestamp(k.CreatedAt), Enabled: state == StateEnabled, Description: k.Description,
-		KeyUsage: k.Usage, KeyState: string(state), Origin: k.Origin, KeyManager: "CUSTOMER",
-		CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec, MultiRegion: k.multiRegion(), CustomKeyStoreId: k.CustomKeyStore,
+		AWSAccountId:          k.Account,
+		KeyId:                 k.ID,
+		Arn:                   k.ARN(s.arns(ctx)),
+		CreationDate:          Timestamp(k.CreatedAt),
+		Enabled:               state == StateEnabled,
+		Description:           k.Description,
+		KeyUsage:              k.Usage,
+		KeyState:              string(state),
+		Origin:                k.Origin,
+		CustomKeyStoreId:      k.CustomKeyStore,
+		KeyManager:            "CUSTOMER",
+		CustomerMasterKeySpec: k.Spec,
+		KeySpec:               k.Spec,
+		MultiRegion:           k.multiRegion(),
 	}
 	if k.CustomKeyStore == "" { // keys in a custom key store always have one material
 		m.CurrentKeyMaterialId = k.materialID()
@@ -86,7 +97,8 @@ func (s *Service) metadata(ctx context.Context, k *Key) KeyMetadata {
 	return m
 }
 
-// earliestExpiry is when the first of the key's imported materials expires, after which the key can't be used. Zero is never.
+// earliestExpiry is when the first of the key's imported materials expires, after which the key
+// can't be used. Zero is never.
 func (k *Key) earliestExpiry() time.Time {
 	var earliest time.Time
 	for i := range k.Materials {
@@ -223,7 +235,9 @@ type UpdateKeyDescriptionRequest struct {
 }
 
 // UpdateKeyDescription changes a key's description.
-func (s *Service) UpdateKeyDescription(ctx context.Context, c *Caller, in *UpdateKeyDescriptionRequest) (*Empty, error) {
+func (s *Service) UpdateKeyDescription(
+	ctx context.Context, c *Caller, in *UpdateKeyDescriptionRequest,
+) (*Empty, error) {
 	return s.change(ctx, c, keyRequest{operation: "UpdateKeyDescription", keyID: in.KeyId}, func(k *Key) error {
 		k.Description = in.Description
 		return nil

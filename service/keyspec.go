@@ -19,8 +19,8 @@ const (
 
 // keySpec is what a KeySpec can do (AWS page "Key spec reference").
 type keySpec struct {
-	// algorithms are those of each usage that the spec may have. SM2, which no HSM has for us,
-	// still has them, so that requests are validated as AWS does before the token's word counts.
+	// algorithms are those of each usage that the spec can have. SM2 has some too, although no
+	// supported HSM has it, so that its requests are validated as by AWS before they are refused.
 	algorithms map[string][]string
 	pair       hsm.KeyType // of asymmetric specs, zero for the others
 	mac        hsm.Purpose // of HMAC specs, zero for the others
@@ -34,8 +34,9 @@ var (
 		usageSignVerify: {"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
 			"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512"},
 	}
-	mlKEMUsages = map[string][]string{usageEncapsulate: {"ML_KEM"}}
-	mlDSAUsages = map[string][]string{usageSignVerify: {"ML_DSA_SHAKE_256"}}
+	ed25519Usages = map[string][]string{usageSignVerify: {"ED25519_SHA_512", "ED25519_PH_SHA_512"}}
+	mlKEMUsages   = map[string][]string{usageEncapsulate: {"ML_KEM"}}
+	mlDSAUsages   = map[string][]string{usageSignVerify: {"ML_DSA_SHAKE_256"}}
 )
 
 func ecUsages(signing string) map[string][]string {
@@ -56,7 +57,7 @@ var keySpecs = map[string]keySpec{
 	"ECC_NIST_P384":         {algorithms: ecUsages("ECDSA_SHA_384"), pair: hsm.P384},
 	"ECC_NIST_P521":         {algorithms: ecUsages("ECDSA_SHA_512"), pair: hsm.P521},
 	"ECC_SECG_P256K1":       {algorithms: map[string][]string{usageSignVerify: {"ECDSA_SHA_256"}}, pair: hsm.Secp256k1},
-	"ECC_NIST_EDWARDS25519": {algorithms: map[string][]string{usageSignVerify: {"ED25519_SHA_512", "ED25519_PH_SHA_512"}}, pair: hsm.Ed25519},
+	"ECC_NIST_EDWARDS25519": {algorithms: ed25519Usages, pair: hsm.Ed25519},
 	"HMAC_224":              {algorithms: macUsages("HMAC_SHA_224"), mac: hsm.MAC224},
 	"HMAC_256":              {algorithms: macUsages("HMAC_SHA_256"), mac: hsm.MAC256},
 	"HMAC_384":              {algorithms: macUsages("HMAC_SHA_384"), mac: hsm.MAC384},
@@ -95,15 +96,18 @@ func (s *Service) checkAlgorithm(algorithm string, k *Key) error {
 	return apierror.New(apierror.InvalidKeyUsage, "Algorithm %s is incompatible with key spec %s.", algorithm, k.Spec)
 }
 
-// macHashes gives the hash of a MacAlgorithmSpec.
+// macHashes are the hashes by MacAlgorithmSpec.
 var macHashes = map[string]crypto.Hash{
-	"HMAC_SHA_224": crypto.SHA224, "HMAC_SHA_256": crypto.SHA256, "HMAC_SHA_384": crypto.SHA384, "HMAC_SHA_512": crypto.SHA512,
+	"HMAC_SHA_224": crypto.SHA224,
+	"HMAC_SHA_256": crypto.SHA256,
+	"HMAC_SHA_384": crypto.SHA384,
+	"HMAC_SHA_512": crypto.SHA512,
 }
 
-// oaepHashes gives the hash of an EncryptionAlgorithmSpec of RSA.
+// oaepHashes are the hashes by EncryptionAlgorithmSpec of RSA.
 var oaepHashes = map[string]crypto.Hash{"RSAES_OAEP_SHA_1": crypto.SHA1, "RSAES_OAEP_SHA_256": crypto.SHA256}
 
-// signingSchemes gives the HSM's scheme of a SigningAlgorithmSpec.
+// signingSchemes are the HSM's schemes by SigningAlgorithmSpec.
 var signingSchemes = map[string]hsm.Scheme{
 	"RSASSA_PKCS1_V1_5_SHA_256": {Algorithm: hsm.PKCS1v15, Hash: crypto.SHA256},
 	"RSASSA_PKCS1_V1_5_SHA_384": {Algorithm: hsm.PKCS1v15, Hash: crypto.SHA384},
@@ -119,5 +123,5 @@ var signingSchemes = map[string]hsm.Scheme{
 	"ML_DSA_SHAKE_256":          {Algorithm: hsm.MLDSA},
 }
 
-// rsaSizes are bytes of the modulus.
+// rsaSizes are the sizes of the modulus in bytes.
 var rsaSizes = map[string]int{"RSA_2048": 256, "RSA_3072": 384, "RSA_4096": 512}

@@ -8,8 +8,8 @@ import (
 	"github.com/verenc/kms/service/keystore"
 )
 
-// KeyRule is what an operation needs of its key. A key that lacks several things is refused for its state first, then
-// for its kind, then for its usage, unless KindFirst is set.
+// KeyRule is what an operation needs of its key. A key that lacks several things is refused for its
+// state first, then for its kind, then for its usage, unless KindFirst is set.
 type KeyRule struct {
 	ByAlias       bool     // an alias may name the key
 	Usages        []string // KeyUsage must be one of them; nil for any
@@ -33,8 +33,8 @@ const (
 	inOwnToken                   // in no custom key store
 )
 
-// StateRow is an operation's row in AWS's table of key states (page "Key states of AWS KMS keys"): the states in which
-// it fails, and how. In the other states it works.
+// StateRow is an operation's row in AWS's table of key states (page "Key states of AWS KMS keys"):
+// the states in which it fails, and how. In the other states it works.
 type StateRow map[KeyState]StateNote
 
 // StateNote is a note of that table.
@@ -118,7 +118,8 @@ func (s *Service) checkKey(ctx context.Context, o *Operation, k *Key) error {
 	return s.checkUsage(ctx, o, k)
 }
 
-// checkUsage refuses a key of another KeyUsage, or of another KeySpec where only symmetric keys will do.
+// checkUsage refuses a key of another KeyUsage, or of another KeySpec where only symmetric keys
+// will do.
 func (s *Service) checkUsage(ctx context.Context, o *Operation, k *Key) error {
 	if o.Key.Usages != nil && !slices.Contains(o.Key.Usages, k.Usage) {
 		return apierror.New(apierror.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.",
@@ -151,7 +152,8 @@ func (s *Service) checkKind(ctx context.Context, o *Operation, k *Key) error {
 		}
 	case multiRegionPrimary:
 		if !k.multiRegion() || !k.primary() {
-			return apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
+			return apierror.New(apierror.UnsupportedOperation,
+				"%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 		}
 	}
 	if !validOrigin {
@@ -161,8 +163,9 @@ func (s *Service) checkKind(ctx context.Context, o *Operation, k *Key) error {
 	return nil
 }
 
-// stateOf returns a key's state as clients see it. A key in a custom key store is unavailable while the store is
-// disconnected. Imported material is gone once it expires, even if the reconciler has not removed it yet.
+// stateOf returns a key's state as clients see it. A key in a custom key store is unavailable while
+// the store is disconnected. Imported material is gone once it expires, even if the reconciler has
+// not removed it yet.
 func (s *Service) stateOf(k *Key) KeyState {
 	if k.State != StateEnabled && k.State != StateDisabled {
 		return k.State

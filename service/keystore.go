@@ -14,16 +14,17 @@ import (
 	"github.com/verenc/kms/service/keystore"
 )
 
-// A custom key store is another PKCS#11 token. The configuration names it by a cluster id; its user
-// PIN is the KeyStorePassword, kept sealed by the service's own token and tried once for each
-// connection.
+// A custom key store is another PKCS#11 token. The configuration names it by a cluster id. Its user
+// PIN is the KeyStorePassword, which is stored sealed by the service's own token and tried once for
+// each connection.
 
 const (
 	maxKeyStores     = 10             // AWS page "Resource quotas"
 	keyStoreCloudHSM = "AWS_CLOUDHSM" // also the origin of the keys in it
 )
 
-// KeyStore is a custom key store: another PKCS#11 token, named in the configuration by its cluster id.
+// KeyStore is a custom key store: another PKCS#11 token, named in the configuration by its cluster
+// id.
 type KeyStore struct {
 	ID              string // CustomKeyStoreId: cks- and 16 hex digits
 	Account         string
@@ -32,7 +33,7 @@ type KeyStore struct {
 	ClusterID       string
 	TrustAnchor     string
 	SealedPassword  []byte // the token's user PIN, sealed by the service's token and bound to ID
-	Connected       bool   // as the owner wishes: ConnectCustomKeyStore was called
+	Connected       bool   // the last of ConnectCustomKeyStore and DisconnectCustomKeyStore was the former
 	ConnectionError string // ConnectionErrorCode of the last failed connection
 	CreatedAt       time.Time
 }
@@ -80,7 +81,7 @@ func (s *Service) CreateCustomKeyStore(
 	}
 	source, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if !named {
-		return nil, noSuchCluster(in.CloudHsmClusterId)
+		return nil, noCluster(in.CloudHsmClusterId)
 	}
 	if source.TrustAnchor != "" && source.TrustAnchor != in.TrustAnchorCertificate {
 		return nil, apierror.New(apierror.IncorrectTrustAnchor,
@@ -90,16 +91,23 @@ func (s *Service) CreateCustomKeyStore(
 	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
 		return nil, apierror.InternalError(fmt.Errorf("draw a key store id: %w", err))
 	}
-	store := &KeyStore{ID: "cks-" + hex.EncodeToString(random[:]), Account: c.Account, Region: c.Region,
-		Name: in.CustomKeyStoreName, ClusterID: in.CloudHsmClusterId, TrustAnchor: in.TrustAnchorCertificate,
-		CreatedAt: s.now()}
+	store := &KeyStore{
+		ID:          "cks-" + hex.EncodeToString(random[:]),
+		Account:     c.Account,
+		Region:      c.Region,
+		Name:        in.CustomKeyStoreName,
+		ClusterID:   in.CloudHsmClusterId,
+		TrustAnchor: in.TrustAnchorCertificate,
+		CreatedAt:   s.now(),
+	}
 	var err error
-	if store.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID)); err != nil {
+	store.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID))
+	if err != nil {
 		return nil, err
 	}
 	switch err := s.store.InsertKeyStore(ctx, store, maxKeyStores); {
 	case errors.Is(err, ErrExists):
-		return nil, s.keyStoreExists(ctx, store)
+		return nil, s.keyStoreConflict(ctx, store)
 	case errors.Is(err, ErrLimit):
 		return nil, apierror.New(apierror.LimitExceeded,
 			"The account has %d custom key stores, the most that it can have.", maxKeyStores)
@@ -109,8 +117,8 @@ func (s *Service) CreateCustomKeyStore(
 	return &CreateCustomKeyStoreResponse{CustomKeyStoreId: store.ID}, nil
 }
 
-// keyStoreExists is the error for a key store whose name or cluster another one has.
-func (s *Service) keyStoreExists(ctx context.Context, store *KeyStore) error {
+// keyStoreConflict is the error for a custom key store whose name or cluster another one has.
+func (s *Service) keyStoreConflict(ctx context.Context, store *KeyStore) error {
 	all, err := s.store.KeyStores(ctx, store.Account, store.Region)
 	if err != nil {
 		return apierror.FromStore(err)
@@ -140,7 +148,7 @@ func (s *Service) keyStore(ctx context.Context, c *Caller, id string) (*KeyStore
 	return store, apierror.FromStore(err)
 }
 
-func noSuchCluster(id string) error {
+func noCluster(id string) error {
 	return apierror.New(apierror.CloudHsmClusterNotFound,
 		"The cluster %s is not in the configuration (key_stores).", id)
 }
@@ -150,8 +158,8 @@ func noCustomKeyStore(id string) error {
 }
 
 func wrongKeyStoreState(id string, state keystore.State) error {
-	return apierror.New(apierror.CustomKeyStoreInvalidState,
-		"The connection state of custom key store %s is %s, which is not valid for this operation.", id, state)
+	return apierror.New(apierror.CustomKeyStoreInvalidState, "The connection state of custom key store %s is %s, "+
+		"which is not valid for this operation.", id, state)
 }
 
 // ConnectCustomKeyStoreRequest is the input of ConnectCustomKeyStore.
@@ -175,8 +183,7 @@ func (s *Service) ConnectCustomKeyStore(
 	if attempt == nil {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	err = s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = true; return nil })
-	if err != nil {
+	if err := s.setConnected(ctx, store.ID, true); err != nil {
 		attempt.Cancel()
 		return nil, apierror.FromStore(err)
 	}
@@ -189,7 +196,7 @@ type DisconnectCustomKeyStoreRequest struct {
 	CustomKeyStoreId string `shape:"CustomKeyStoreIdType" required:"true"`
 }
 
-// DisconnectCustomKeyStore ends the connection; keys in the store are Unavailable then.
+// DisconnectCustomKeyStore ends the connection. Keys in the store are Unavailable afterwards.
 func (s *Service) DisconnectCustomKeyStore(
 	ctx context.Context, c *Caller, in *DisconnectCustomKeyStoreRequest,
 ) (*Empty, error) {
@@ -200,14 +207,20 @@ func (s *Service) DisconnectCustomKeyStore(
 	if state := s.keyStores.Status(store.ID).State; state == keystore.Disconnected {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	err = s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = false; return nil })
-	if err != nil {
+	if err := s.setConnected(ctx, store.ID, false); err != nil {
 		return nil, apierror.FromStore(err)
 	}
 	if err := s.keyStores.Disconnect(store.ID); err != nil {
 		s.log.Warn("close a custom key store", zap.String("store", store.ID), zap.Error(err))
 	}
 	return &Empty{}, nil
+}
+
+func (s *Service) setConnected(ctx context.Context, id string, connected bool) error {
+	return s.store.UpdateKeyStore(ctx, id, func(k *KeyStore) error {
+		k.Connected = connected
+		return nil
+	})
 }
 
 // UpdateCustomKeyStoreRequest is the input of UpdateCustomKeyStore.
@@ -232,9 +245,7 @@ func (s *Service) UpdateCustomKeyStore(
 	if err != nil {
 		return nil, err
 	}
-	if in.XksProxyUriEndpoint != "" || in.XksProxyUriPath != "" || in.XksProxyVpcEndpointServiceName != "" ||
-		in.XksProxyVpcEndpointServiceOwner != "" || in.XksProxyAuthenticationCredential != nil ||
-		in.XksProxyConnectivity != "" {
+	if in.hasProxy() {
 		return nil, apierror.New(apierror.XksProxyInvalidConfiguration,
 			"Custom key store %s is not an external key store.", store.ID)
 	}
@@ -244,7 +255,7 @@ func (s *Service) UpdateCustomKeyStore(
 	}
 	source, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if in.CloudHsmClusterId != "" && !named {
-		return nil, noSuchCluster(in.CloudHsmClusterId)
+		return nil, noCluster(in.CloudHsmClusterId)
 	}
 	if source.TrustAnchor != "" && source.TrustAnchor != store.TrustAnchor {
 		return nil, apierror.New(apierror.CloudHsmClusterNotRelated,
@@ -269,9 +280,19 @@ func (s *Service) UpdateCustomKeyStore(
 		return nil
 	})
 	if errors.Is(err, ErrExists) {
-		return nil, s.keyStoreExists(ctx, &changed)
+		return nil, s.keyStoreConflict(ctx, &changed)
 	}
 	return &Empty{}, apierror.FromStore(err)
+}
+
+// hasProxy tells whether the request has a member of external key stores.
+func (in *UpdateCustomKeyStoreRequest) hasProxy() bool {
+	return in.XksProxyUriEndpoint != "" ||
+		in.XksProxyUriPath != "" ||
+		in.XksProxyVpcEndpointServiceName != "" ||
+		in.XksProxyVpcEndpointServiceOwner != "" ||
+		in.XksProxyAuthenticationCredential != nil ||
+		in.XksProxyConnectivity != ""
 }
 
 // DeleteCustomKeyStoreRequest is the input of DeleteCustomKeyStore.
@@ -279,7 +300,7 @@ type DeleteCustomKeyStoreRequest struct {
 	CustomKeyStoreId string `shape:"CustomKeyStoreIdType" required:"true"`
 }
 
-// DeleteCustomKeyStore forgets a disconnected store that has no keys. The token stays as it is.
+// DeleteCustomKeyStore deletes a disconnected store that has no keys. The token stays as it is.
 func (s *Service) DeleteCustomKeyStore(
 	ctx context.Context, c *Caller, in *DeleteCustomKeyStoreRequest,
 ) (*Empty, error) {
@@ -327,7 +348,8 @@ type DescribeCustomKeyStoresResponse struct {
 	Truncated       bool
 }
 
-// DescribeCustomKeyStores returns the account's custom key stores in the region, or one by id or name.
+// DescribeCustomKeyStores returns the account's custom key stores in the region, or one by id or
+// name.
 func (s *Service) DescribeCustomKeyStores(
 	ctx context.Context, c *Caller, in *DescribeCustomKeyStoresRequest,
 ) (*DescribeCustomKeyStoresResponse, error) {
@@ -335,7 +357,8 @@ func (s *Service) DescribeCustomKeyStores(
 		return nil, err
 	}
 	if in.CustomKeyStoreId != "" && in.CustomKeyStoreName != "" {
-		return nil, apierror.New(apierror.Validation, "Specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
+		return nil, apierror.New(apierror.Validation,
+			"Specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
 	}
 	p, err := newPage("DescribeCustomKeyStores", in.Limit, in.Marker)
 	if err != nil {
@@ -356,15 +379,23 @@ func (s *Service) DescribeCustomKeyStores(
 		return nil, noCustomKeyStore(asked)
 	}
 	list, next := pageOf(p, wanted, func(k *KeyStore) string { return k.ID })
-	out := &DescribeCustomKeyStoresResponse{CustomKeyStores: []CustomKeyStoresListEntry{},
-		NextMarker: next, Truncated: next != ""}
+	out := &DescribeCustomKeyStoresResponse{
+		CustomKeyStores: []CustomKeyStoresListEntry{},
+		NextMarker:      next,
+		Truncated:       next != "",
+	}
 	for _, store := range list {
 		status := s.keyStores.Status(store.ID)
 		out.CustomKeyStores = append(out.CustomKeyStores, CustomKeyStoresListEntry{
-			CustomKeyStoreId: store.ID, CustomKeyStoreName: store.Name, CustomKeyStoreType: keyStoreCloudHSM,
-			CloudHsmClusterId: store.ClusterID, TrustAnchorCertificate: store.TrustAnchor,
-			ConnectionState: string(status.State), ConnectionErrorCode: status.ErrorCode,
-			CreationDate: Timestamp(store.CreatedAt)})
+			CustomKeyStoreId:       store.ID,
+			CustomKeyStoreName:     store.Name,
+			CloudHsmClusterId:      store.ClusterID,
+			TrustAnchorCertificate: store.TrustAnchor,
+			ConnectionState:        string(status.State),
+			ConnectionErrorCode:    status.ErrorCode,
+			CreationDate:           Timestamp(store.CreatedAt),
+			CustomKeyStoreType:     keyStoreCloudHSM,
+		})
 	}
 	return out, nil
 }

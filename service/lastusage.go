@@ -19,20 +19,28 @@ type KeyUse struct {
 	RequestID string
 }
 
-// uses remembers the last use of each key until Run stores it.
+// uses are the last uses of keys that Run has not stored yet.
 type uses struct {
 	keys lastuse.Uses[keyRef, KeyUse]
-	many chan struct{} // has an element when there are many to store
+	many chan struct{} // has an element when there are manyUses
 }
 
-// manyUses are stored before it is time, for the sake of memory: each takes some 500 bytes.
+// manyUses are stored without waiting for the interval, to bound the memory: each takes some 500
+// bytes.
 const manyUses = 10_000
 
 type keyRef struct{ region, id string }
 
-// recordUse notes a successful cryptographic operation.
+// recordUse remembers a successful cryptographic operation with a key.
 func (s *Service) recordUse(c *Caller, op string, k *Key) {
-	use := KeyUse{Region: k.Region, KeyID: k.ID, Operation: op, At: s.now(), EventID: c.EventID, RequestID: c.RequestID}
+	use := KeyUse{
+		Region:    k.Region,
+		KeyID:     k.ID,
+		Operation: op,
+		At:        s.now(),
+		EventID:   c.EventID,
+		RequestID: c.RequestID,
+	}
 	if s.uses.keys.Add(keyRef{k.Region, k.ID}, use) >= manyUses {
 		select {
 		case s.uses.many <- struct{}{}:
@@ -41,10 +49,13 @@ func (s *Service) recordUse(c *Caller, op string, k *Key) {
 	}
 }
 
-// flushUses stores the last uses of keys and access keys. What can't be stored is kept for the next time.
+// flushUses stores the last uses of keys and access keys. Those that it can't store it keeps for
+// the next time.
 func (s *Service) flushUses(ctx context.Context) error {
-	return errors.Join(s.uses.keys.Store(func(uses []KeyUse) error { return s.store.RecordUses(ctx, uses) }),
-		s.iam.StoreUses(ctx))
+	return errors.Join(
+		s.uses.keys.Store(func(uses []KeyUse) error { return s.store.RecordUses(ctx, uses) }),
+		s.iam.StoreUses(ctx),
+	)
 }
 
 func (s *Service) lastUse(ctx context.Context, k *Key) (*KeyUse, error) {
@@ -79,8 +90,11 @@ type GetKeyLastUsageResponse struct {
 	KeyCreationDate   Timestamp
 }
 
-// GetKeyLastUsage tells when a key was last used with success. Uses have been tracked since the key's creation.
-func (s *Service) GetKeyLastUsage(ctx context.Context, c *Caller, in *GetKeyLastUsageRequest) (*GetKeyLastUsageResponse, error) {
+// GetKeyLastUsage returns the last successful use of a key. Uses are tracked since the key's
+// creation.
+func (s *Service) GetKeyLastUsage(
+	ctx context.Context, c *Caller, in *GetKeyLastUsageRequest,
+) (*GetKeyLastUsageResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyLastUsage", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -92,7 +106,12 @@ func (s *Service) GetKeyLastUsage(ctx context.Context, c *Caller, in *GetKeyLast
 		return nil, err
 	}
 	if u != nil {
-		out.KeyLastUsage = &KeyLastUsageData{Operation: u.Operation, Timestamp: Timestamp(u.At), CloudTrailEventId: u.EventID, KmsRequestId: u.RequestID}
+		out.KeyLastUsage = &KeyLastUsageData{
+			Operation:         u.Operation,
+			Timestamp:         Timestamp(u.At),
+			CloudTrailEventId: u.EventID,
+			KmsRequestId:      u.RequestID,
+		}
 	}
 	return out, nil
 }

@@ -30,7 +30,8 @@ func (s usesStore) RecordUses(_ context.Context, uses []KeyUse) error {
 	return nil
 }
 
-// TestManyUsesAreStoredEarly: what is remembered of uses is bounded, however many keys are used between two reconciliations.
+// TestManyUsesAreStoredEarly: what is remembered of uses is bounded, however many keys are used
+// between two reconciliations.
 func TestManyUsesAreStoredEarly(t *testing.T) {
 	store := usesStore{recorded: make(chan []KeyUse, 10)}
 	s, err := New(Config{Store: store, Token: struct{ Token }{}, Log: zap.NewNop(), Audit: record.NoAudit})

@@ -113,7 +113,8 @@ type ListRetirableGrantsRequest struct {
 	RetiringServicePrincipal string `shape:"ServicePrincipalType"`
 }
 
-// ListRetirableGrants returns the grants in the region that a principal of the caller's account may retire.
+// ListRetirableGrants returns the grants in the region that a principal of the caller's account may
+// retire.
 func (s *Service) ListRetirableGrants(
 	ctx context.Context, c *Caller, in *ListRetirableGrantsRequest,
 ) (*ListGrantsResponse, error) {

@@ -97,7 +97,8 @@ type VerifyMacResponse struct {
 	MacAlgorithm string
 }
 
-// VerifyMac computes the HMAC again and compares it with the given one; KMSInvalidMacException if they differ.
+// VerifyMac computes the HMAC again and compares it with the given one; KMSInvalidMacException if
+// they differ.
 func (s *Service) VerifyMac(ctx context.Context, c *Caller, in *VerifyMacRequest) (*VerifyMacResponse, error) {
 	k, mac, err := s.mac(ctx, c, keyRequest{
 		operation:   "VerifyMac",

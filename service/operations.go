@@ -9,9 +9,9 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// Operation is one entry of the table of operations: everything that is declared of an operation of AWS KMS. Package
-// transport finds, bounds and decodes requests by it; authorisation, the checks of keys, grants, records and the
-// reports of permissions derive from it as well.
+// Operation is one entry of the table of operations: everything that is declared about an operation
+// of AWS KMS. Package transport finds, limits and decodes requests by it. Authorisation, the checks
+// of keys, grants, audit records and the reports of permissions derive from it as well.
 type Operation struct {
 	Name   string
 	Family Family
@@ -19,7 +19,7 @@ type Operation struct {
 	// MaxBody is the size of the largest request in bytes; 0 is UsualBody.
 	MaxBody int64
 
-	// Permissions are the actions that the operation may ask a caller's policies for, with their prefix.
+	// Permissions are the actions that a caller may need for the operation, with their prefix.
 	Permissions []string
 	Resource    Resource
 	Callers     Callers
@@ -27,16 +27,17 @@ type Operation struct {
 	Key *KeyRule
 	// GrantOperations are the elements of a grant's Operations that allow the operation.
 	GrantOperations []string
-	// Conditions are the condition keys that have values in the operation's requests, besides the global ones and
-	// those of every key (keyConditions). One that ends in "/" or ":" has a name behind it.
+	// Conditions are the condition keys that the operation's requests can have, besides the global
+	// ones and KeyConditions. After one that ends in "/" or ":" comes a name.
 	Conditions ConditionKeys
 
 	Effect Effect
 	// RecordData are the members of additionalEventData that a record of the operation may have.
 	RecordData []string
-	// WithoutPlaintext marks the operations that make a secret which should be in no memory but the token's.
+	// WithoutPlaintext marks operations that make a secret which should never be outside the token
+	// in clear.
 	WithoutPlaintext bool
-	// Page is how long the pages of a list operation are.
+	// Page is the length of the pages of a list operation.
 	Page PageSize
 	// Errors are the codes of the operation's errors, besides CommonErrors.
 	Errors ErrorCodes
@@ -47,21 +48,21 @@ type Family string
 
 // The families of operations.
 const (
-	Encryption       Family = "Encryption"
-	DataKeys         Family = "Data keys"
-	Signatures       Family = "Signatures"
-	MACs             Family = "Message authentication codes"
-	KeyExchange      Family = "Key agreement and encapsulation"
-	RandomNumbers    Family = "Random numbers"
-	Keys             Family = "Keys"
-	KeyPolicies      Family = "Key policies"
-	Grants           Family = "Grants"
-	Aliases          Family = "Aliases"
-	Tags             Family = "Tags"
-	Rotations        Family = "Rotation"
-	ImportedMaterial Family = "Imported key material"
-	MultiRegionKeys  Family = "Multi-Region keys"
-	CustomKeyStores  Family = "Custom key stores"
+	FamilyEncryption       Family = "Encryption"
+	FamilyDataKeys         Family = "Data keys"
+	FamilySignatures       Family = "Signatures"
+	FamilyMACs             Family = "Message authentication codes"
+	FamilyKeyExchange      Family = "Key agreement and encapsulation"
+	FamilyRandomNumbers    Family = "Random numbers"
+	FamilyKeys             Family = "Keys"
+	FamilyKeyPolicies      Family = "Key policies"
+	FamilyGrants           Family = "Grants"
+	FamilyAliases          Family = "Aliases"
+	FamilyTags             Family = "Tags"
+	FamilyRotations        Family = "Rotation"
+	FamilyImportedMaterial Family = "Imported key material"
+	FamilyMultiRegionKeys  Family = "Multi-Region keys"
+	FamilyCustomKeyStores  Family = "Custom key stores"
 )
 
 // Resource is what the permissions of an operation are checked on.
@@ -75,7 +76,8 @@ const (
 	OnGrant                // the grant itself says who may end it
 )
 
-// Callers are the accounts whose principals an operation can be allowed to ("Cross-account use" in the API Reference).
+// Callers are the accounts whose principals can be allowed an operation ("Cross-account use" in the
+// API Reference).
 type Callers int
 
 // The accounts of callers.
@@ -93,7 +95,8 @@ const (
 	Changes
 )
 
-// PageSize is the default and the largest length of a page of a list (API Reference, Limit of each list operation).
+// PageSize is the default and the largest length of a page of a list (API Reference, Limit of each
+// list operation).
 type PageSize struct{ Default, Max int }
 
 // ConditionKeys are names of condition keys.
@@ -109,8 +112,8 @@ func (c ErrorCodes) and(more ...apierror.Code) ErrorCodes { return slices.Concat
 // CommonErrors are the errors of every operation.
 var CommonErrors = ErrorCodes{apierror.AccessDenied, apierror.DependencyTimeout, apierror.Internal, apierror.Validation}
 
-// Largest bodies in bytes. AWS's limits on members keep requests of most operations well below UsualBody; a key policy
-// may have 128 Ki characters, each escaped.
+// Largest bodies in bytes. AWS's limits on members keep requests of most operations well below
+// UsualBody; a key policy may have 128 Ki characters, each escaped.
 const (
 	UsualBody = 64 << 10
 	largeBody = 1 << 20
@@ -152,7 +155,8 @@ func (o *Operation) Call(ctx context.Context, s *Service, c *Caller, request any
 	})
 }
 
-// Reject keeps the record of a request that can't be read, or breaks a constraint, and returns the reason.
+// Reject keeps the record of a request that can't be read, or breaks a constraint, and returns the
+// reason.
 func (o *Operation) Reject(ctx context.Context, s *Service, c *Caller, reason error) error {
 	_, err := s.Audited(ctx, c, eventSource, o.Name, nil, func(context.Context) (any, error) { return nil, reason })
 	return err
@@ -196,7 +200,9 @@ var (
 )
 
 func init() {
-	operations, permissionOwners, grantedBy = map[string]*Operation{}, map[string]*Operation{}, map[string]*Operation{}
+	operations = map[string]*Operation{}
+	permissionOwners = map[string]*Operation{}
+	grantedBy = map[string]*Operation{}
 	table := slices.Concat(cryptographicOperations(), keyOperations(), materialOperations())
 	for i := range table {
 		o := &table[i]
@@ -226,13 +232,15 @@ func OperationNames() []string { return slices.Clone(operationNames) }
 // OperationNamed returns the entry of an operation, or nil. It is shared, and must not be modified.
 func OperationNamed(name string) *Operation { return operations[name] }
 
-// emptyConditions are the values of the operation's condition keys in a request of which nothing is known.
+// emptyConditions gives the values of the operation's condition keys in a request without optional
+// members; nil if there are none.
 func (o *Operation) emptyConditions() conditionSource {
 	source, _ := o.newRequest().(conditionSource)
 	return source
 }
 
-// readOnly tells what a record says of an operation. Those of AWS STS change nothing.
+// readOnly is the readOnly of an operation's audit records. The operations of AWS STS change
+// nothing.
 func readOnly(operation string) bool {
 	o := operations[operation]
 	return o == nil || o.Effect == ReadsOnly
@@ -244,5 +252,6 @@ func allowsOtherAccounts(permission string) bool {
 	return o != nil && o.Callers == AnyAccount
 }
 
-// KeyPermissions are the permissions that a policy can give on a key, without their prefix and in order.
+// KeyPermissions are the permissions that a policy can give on a key, without their prefix and in
+// order.
 func KeyPermissions() []string { return slices.Clone(keyPermissions) }

@@ -7,7 +7,7 @@ func keyOperations() []Operation {
 	return []Operation{
 		{
 			Name:        "CreateKey",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).CreateKey),
 			MaxBody:     largeBody,
 			Permissions: []string{"kms:CreateKey", "kms:TagResource"},
@@ -21,7 +21,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:            "DescribeKey",
-			Family:          Keys,
+			Family:          FamilyKeys,
 			Handler:         handle((*Service).DescribeKey),
 			Permissions:     []string{"kms:DescribeKey"},
 			Resource:        OnKey,
@@ -33,7 +33,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "ListKeys",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).ListKeys),
 			Permissions: []string{"kms:ListKeys"},
 			Resource:    OnAccount,
@@ -44,7 +44,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "EnableKey",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).EnableKey),
 			Permissions: []string{"kms:EnableKey"},
 			Resource:    OnKey,
@@ -55,7 +55,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "DisableKey",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).DisableKey),
 			Permissions: []string{"kms:DisableKey"},
 			Resource:    OnKey,
@@ -67,7 +67,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "UpdateKeyDescription",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).UpdateKeyDescription),
 			Permissions: []string{"kms:UpdateKeyDescription"},
 			Resource:    OnKey,
@@ -78,7 +78,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "GetKeyLastUsage",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).GetKeyLastUsage),
 			Permissions: []string{"kms:GetKeyLastUsage"},
 			Resource:    OnKey,
@@ -89,7 +89,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "ScheduleKeyDeletion",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).ScheduleKeyDeletion),
 			Permissions: []string{"kms:ScheduleKeyDeletion"},
 			Resource:    OnKey,
@@ -102,7 +102,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "CancelKeyDeletion",
-			Family:      Keys,
+			Family:      FamilyKeys,
 			Handler:     handle((*Service).CancelKeyDeletion),
 			Permissions: []string{"kms:CancelKeyDeletion"},
 			Resource:    OnKey,
@@ -113,7 +113,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "GetKeyPolicy",
-			Family:      KeyPolicies,
+			Family:      FamilyKeyPolicies,
 			Handler:     handle((*Service).GetKeyPolicy),
 			Permissions: []string{"kms:GetKeyPolicy"},
 			Resource:    OnKey,
@@ -124,7 +124,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "PutKeyPolicy",
-			Family:      KeyPolicies,
+			Family:      FamilyKeyPolicies,
 			Handler:     handle((*Service).PutKeyPolicy),
 			MaxBody:     largeBody,
 			Permissions: []string{"kms:PutKeyPolicy"},
@@ -138,7 +138,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "ListKeyPolicies",
-			Family:      KeyPolicies,
+			Family:      FamilyKeyPolicies,
 			Handler:     handle((*Service).ListKeyPolicies),
 			Permissions: []string{"kms:ListKeyPolicies"},
 			Resource:    OnKey,
@@ -150,7 +150,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:            "CreateGrant",
-			Family:          Grants,
+			Family:          FamilyGrants,
 			Handler:         handle((*Service).CreateGrant),
 			Permissions:     []string{"kms:CreateGrant"},
 			Resource:        OnKey,
@@ -165,7 +165,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "ListGrants",
-			Family:      Grants,
+			Family:      FamilyGrants,
 			Handler:     handle((*Service).ListGrants),
 			Permissions: []string{"kms:ListGrants"},
 			Resource:    OnKey,
@@ -179,7 +179,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "ListRetirableGrants",
-			Family:      Grants,
+			Family:      FamilyGrants,
 			Handler:     handle((*Service).ListRetirableGrants),
 			Permissions: []string{"kms:ListRetirableGrants"},
 			Resource:    OnAccount,
@@ -190,7 +190,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:            "RetireGrant",
-			Family:          Grants,
+			Family:          FamilyGrants,
 			Handler:         handle((*Service).RetireGrant),
 			Permissions:     []string{"kms:RetireGrant"},
 			Resource:        OnGrant,
@@ -205,7 +205,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "RevokeGrant",
-			Family:      Grants,
+			Family:      FamilyGrants,
 			Handler:     handle((*Service).RevokeGrant),
 			Permissions: []string{"kms:RevokeGrant"},
 			Resource:    OnKey,
@@ -218,7 +218,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "CreateAlias",
-			Family:      Aliases,
+			Family:      FamilyAliases,
 			Handler:     handle((*Service).CreateAlias),
 			Permissions: []string{"kms:CreateAlias"},
 			Resource:    OnAliasAndKey,
@@ -230,7 +230,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "UpdateAlias",
-			Family:      Aliases,
+			Family:      FamilyAliases,
 			Handler:     handle((*Service).UpdateAlias),
 			Permissions: []string{"kms:UpdateAlias"},
 			Resource:    OnAliasAndKey,
@@ -242,7 +242,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "DeleteAlias",
-			Family:      Aliases,
+			Family:      FamilyAliases,
 			Handler:     handle((*Service).DeleteAlias),
 			Permissions: []string{"kms:DeleteAlias"},
 			Resource:    OnAliasAndKey,
@@ -253,7 +253,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "ListAliases",
-			Family:      Aliases,
+			Family:      FamilyAliases,
 			Handler:     handle((*Service).ListAliases),
 			Permissions: []string{"kms:ListAliases"},
 			Resource:    OnAccount,
@@ -265,7 +265,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "TagResource",
-			Family:      Tags,
+			Family:      FamilyTags,
 			Handler:     handle((*Service).TagResource),
 			Permissions: []string{"kms:TagResource"},
 			Resource:    OnKey,
@@ -277,7 +277,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "UntagResource",
-			Family:      Tags,
+			Family:      FamilyTags,
 			Handler:     handle((*Service).UntagResource),
 			Permissions: []string{"kms:UntagResource"},
 			Resource:    OnKey,
@@ -289,7 +289,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name:        "ListResourceTags",
-			Family:      Tags,
+			Family:      FamilyTags,
 			Handler:     handle((*Service).ListResourceTags),
 			Permissions: []string{"kms:ListResourceTags"},
 			Resource:    OnKey,

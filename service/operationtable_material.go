@@ -7,7 +7,7 @@ func materialOperations() []Operation {
 	return []Operation{
 		{
 			Name:        "EnableKeyRotation",
-			Family:      Rotations,
+			Family:      FamilyRotations,
 			Handler:     handle((*Service).EnableKeyRotation),
 			Permissions: []string{"kms:EnableKeyRotation"},
 			Resource:    OnKey,
@@ -19,7 +19,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "DisableKeyRotation",
-			Family:      Rotations,
+			Family:      FamilyRotations,
 			Handler:     handle((*Service).DisableKeyRotation),
 			Permissions: []string{"kms:DisableKeyRotation"},
 			Resource:    OnKey,
@@ -30,7 +30,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "GetKeyRotationStatus",
-			Family:      Rotations,
+			Family:      FamilyRotations,
 			Handler:     handle((*Service).GetKeyRotationStatus),
 			Permissions: []string{"kms:GetKeyRotationStatus"},
 			Resource:    OnKey,
@@ -41,7 +41,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "RotateKeyOnDemand",
-			Family:      Rotations,
+			Family:      FamilyRotations,
 			Handler:     handle((*Service).RotateKeyOnDemand),
 			Permissions: []string{"kms:RotateKeyOnDemand"},
 			Resource:    OnKey,
@@ -53,7 +53,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "ListKeyRotations",
-			Family:      Rotations,
+			Family:      FamilyRotations,
 			Handler:     handle((*Service).ListKeyRotations),
 			Permissions: []string{"kms:ListKeyRotations"},
 			Resource:    OnKey,
@@ -66,7 +66,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "GetParametersForImport",
-			Family:      ImportedMaterial,
+			Family:      FamilyImportedMaterial,
 			Handler:     handle((*Service).GetParametersForImport),
 			Permissions: []string{"kms:GetParametersForImport"},
 			Resource:    OnKey,
@@ -78,7 +78,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "ImportKeyMaterial",
-			Family:      ImportedMaterial,
+			Family:      FamilyImportedMaterial,
 			Handler:     handle((*Service).ImportKeyMaterial),
 			Permissions: []string{"kms:ImportKeyMaterial"},
 			Resource:    OnKey,
@@ -92,7 +92,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "DeleteImportedKeyMaterial",
-			Family:      ImportedMaterial,
+			Family:      FamilyImportedMaterial,
 			Handler:     handle((*Service).DeleteImportedKeyMaterial),
 			Permissions: []string{"kms:DeleteImportedKeyMaterial"},
 			Resource:    OnKey,
@@ -103,7 +103,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "ReplicateKey",
-			Family:      MultiRegionKeys,
+			Family:      FamilyMultiRegionKeys,
 			Handler:     handle((*Service).ReplicateKey),
 			MaxBody:     largeBody,
 			Permissions: []string{"kms:ReplicateKey", "kms:CreateKey", "kms:TagResource"},
@@ -117,7 +117,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "UpdatePrimaryRegion",
-			Family:      MultiRegionKeys,
+			Family:      FamilyMultiRegionKeys,
 			Handler:     handle((*Service).UpdatePrimaryRegion),
 			Permissions: []string{"kms:UpdatePrimaryRegion"},
 			Resource:    OnKey,
@@ -129,7 +129,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "CreateCustomKeyStore",
-			Family:      CustomKeyStores,
+			Family:      FamilyCustomKeyStores,
 			Handler:     handle((*Service).CreateCustomKeyStore),
 			Permissions: []string{"kms:CreateCustomKeyStore"},
 			Resource:    OnAccount,
@@ -141,7 +141,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "DescribeCustomKeyStores",
-			Family:      CustomKeyStores,
+			Family:      FamilyCustomKeyStores,
 			Handler:     handle((*Service).DescribeCustomKeyStores),
 			Permissions: []string{"kms:DescribeCustomKeyStores"},
 			Resource:    OnAccount,
@@ -152,7 +152,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "ConnectCustomKeyStore",
-			Family:      CustomKeyStores,
+			Family:      FamilyCustomKeyStores,
 			Handler:     handle((*Service).ConnectCustomKeyStore),
 			Permissions: []string{"kms:ConnectCustomKeyStore"},
 			Resource:    OnAccount,
@@ -162,7 +162,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "DisconnectCustomKeyStore",
-			Family:      CustomKeyStores,
+			Family:      FamilyCustomKeyStores,
 			Handler:     handle((*Service).DisconnectCustomKeyStore),
 			Permissions: []string{"kms:DisconnectCustomKeyStore"},
 			Resource:    OnAccount,
@@ -172,7 +172,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "UpdateCustomKeyStore",
-			Family:      CustomKeyStores,
+			Family:      FamilyCustomKeyStores,
 			Handler:     handle((*Service).UpdateCustomKeyStore),
 			Permissions: []string{"kms:UpdateCustomKeyStore"},
 			Resource:    OnAccount,
@@ -184,7 +184,7 @@ func materialOperations() []Operation {
 		},
 		{
 			Name:        "DeleteCustomKeyStore",
-			Family:      CustomKeyStores,
+			Family:      FamilyCustomKeyStores,
 			Handler:     handle((*Service).DeleteCustomKeyStore),
 			Permissions: []string{"kms:DeleteCustomKeyStore"},
 			Resource:    OnAccount,

@@ -20,10 +20,12 @@ var (
 )
 
 var (
-	encryptionConditions = ConditionKeys{"kms:EncryptionAlgorithm", "kms:EncryptionContext:", "kms:EncryptionContextKeys"}
+	encryptionConditions = ConditionKeys{"kms:EncryptionAlgorithm", "kms:EncryptionContext:",
+		"kms:EncryptionContextKeys"}
 	// grantConditions are those of the grant that is made or retired.
-	grantConditions = ConditionKeys{"kms:EncryptionContext:", "kms:EncryptionContextKeys", "kms:GrantConstraintSourceArn",
-		"kms:GrantConstraintType", "kms:GrantOperations", "kms:GranteePrincipal", "kms:GranteeServicePrincipal",
+	grantConditions = ConditionKeys{"kms:EncryptionContext:", "kms:EncryptionContextKeys",
+		"kms:GrantConstraintSourceArn", "kms:GrantConstraintType", "kms:GrantOperations",
+		"kms:GranteePrincipal", "kms:GranteeServicePrincipal",
 		"kms:RetiringPrincipal", "kms:RetiringServicePrincipal"}
 )
 
@@ -32,7 +34,7 @@ func cryptographicOperations() []Operation {
 	return []Operation{
 		{
 			Name:            "Encrypt",
-			Family:          Encryption,
+			Family:          FamilyEncryption,
 			Handler:         handle((*Service).Encrypt),
 			Permissions:     []string{"kms:Encrypt"},
 			Resource:        OnKey,
@@ -46,7 +48,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Decrypt",
-			Family:          Encryption,
+			Family:          FamilyEncryption,
 			Handler:         handle((*Service).Decrypt),
 			Permissions:     []string{"kms:Decrypt"},
 			Resource:        OnKey,
@@ -61,7 +63,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "ReEncrypt",
-			Family:          Encryption,
+			Family:          FamilyEncryption,
 			Handler:         handle((*Service).ReEncrypt),
 			Permissions:     []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"},
 			Resource:        OnKey,
@@ -76,7 +78,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GenerateDataKey",
-			Family:          DataKeys,
+			Family:          FamilyDataKeys,
 			Handler:         handle((*Service).GenerateDataKey),
 			Permissions:     []string{"kms:GenerateDataKey"},
 			Resource:        OnKey,
@@ -90,7 +92,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:             "GenerateDataKeyWithoutPlaintext",
-			Family:           DataKeys,
+			Family:           FamilyDataKeys,
 			Handler:          handle((*Service).GenerateDataKeyWithoutPlaintext),
 			Permissions:      []string{"kms:GenerateDataKeyWithoutPlaintext"},
 			Resource:         OnKey,
@@ -105,7 +107,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GenerateDataKeyPair",
-			Family:          DataKeys,
+			Family:          FamilyDataKeys,
 			Handler:         handle((*Service).GenerateDataKeyPair),
 			Permissions:     []string{"kms:GenerateDataKeyPair"},
 			Resource:        OnKey,
@@ -119,7 +121,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:             "GenerateDataKeyPairWithoutPlaintext",
-			Family:           DataKeys,
+			Family:           FamilyDataKeys,
 			Handler:          handle((*Service).GenerateDataKeyPairWithoutPlaintext),
 			Permissions:      []string{"kms:GenerateDataKeyPairWithoutPlaintext"},
 			Resource:         OnKey,
@@ -134,7 +136,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Sign",
-			Family:          Signatures,
+			Family:          FamilySignatures,
 			Handler:         handle((*Service).Sign),
 			Permissions:     []string{"kms:Sign"},
 			Resource:        OnKey,
@@ -147,7 +149,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Verify",
-			Family:          Signatures,
+			Family:          FamilySignatures,
 			Handler:         handle((*Service).Verify),
 			Permissions:     []string{"kms:Verify"},
 			Resource:        OnKey,
@@ -162,7 +164,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GetPublicKey",
-			Family:          Signatures,
+			Family:          FamilySignatures,
 			Handler:         handle((*Service).GetPublicKey),
 			Permissions:     []string{"kms:GetPublicKey"},
 			Resource:        OnKey,
@@ -175,7 +177,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "GenerateMac",
-			Family:          MACs,
+			Family:          FamilyMACs,
 			Handler:         handle((*Service).GenerateMac),
 			Permissions:     []string{"kms:GenerateMac"},
 			Resource:        OnKey,
@@ -188,7 +190,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "VerifyMac",
-			Family:          MACs,
+			Family:          FamilyMACs,
 			Handler:         handle((*Service).VerifyMac),
 			Permissions:     []string{"kms:VerifyMac"},
 			Resource:        OnKey,
@@ -201,7 +203,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "DeriveSharedSecret",
-			Family:          KeyExchange,
+			Family:          FamilyKeyExchange,
 			Handler:         handle((*Service).DeriveSharedSecret),
 			Permissions:     []string{"kms:DeriveSharedSecret"},
 			Resource:        OnKey,
@@ -214,7 +216,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Encapsulate",
-			Family:          KeyExchange,
+			Family:          FamilyKeyExchange,
 			Handler:         handle((*Service).Encapsulate),
 			Permissions:     []string{"kms:Encapsulate"},
 			Resource:        OnKey,
@@ -226,7 +228,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:            "Decapsulate",
-			Family:          KeyExchange,
+			Family:          FamilyKeyExchange,
 			Handler:         handle((*Service).Decapsulate),
 			Permissions:     []string{"kms:Decapsulate"},
 			Resource:        OnKey,
@@ -238,7 +240,7 @@ func cryptographicOperations() []Operation {
 		},
 		{
 			Name:        "GenerateRandom",
-			Family:      RandomNumbers,
+			Family:      FamilyRandomNumbers,
 			Handler:     handle((*Service).GenerateRandom),
 			Permissions: []string{"kms:GenerateRandom"},
 			Resource:    OnAccount,

@@ -11,7 +11,8 @@ import (
 const (
 	defaultRotation = 365 // days; API Reference, EnableKeyRotation
 	maxOnDemand     = 25  // on-demand rotations of a key; API Reference, RotateKeyOnDemand
-	// rotationNear is how near an automatic rotation lets no on-demand one happen; API Reference, ConflictException.
+	// rotationNear is the time before an automatic rotation in which an on-demand rotation is
+	// refused; API Reference, ConflictException.
 	rotationNear      = 20 * time.Minute
 	rotationAutomatic = "AUTOMATIC"
 	rotationOnDemand  = "ON_DEMAND"
@@ -23,7 +24,7 @@ type EnableKeyRotationRequest struct {
 	RotationPeriodInDays int32  `shape:"RotationPeriodInDaysType"`
 }
 
-// EnableKeyRotation makes a key rotate by itself.
+// EnableKeyRotation makes a key rotate automatically.
 func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKeyRotationRequest) (*Empty, error) {
 	r := keyRequest{operation: "EnableKeyRotation", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
 	return s.changeRotation(ctx, c, r, func(r *Rotation) {
@@ -58,7 +59,7 @@ func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *Disable
 	})
 }
 
-// changeRotation changes what all keys of a multi-Region key share.
+// changeRotation changes the rotation of a key, which all keys of a multi-Region key share.
 func (s *Service) changeRotation(
 	ctx context.Context, c *Caller, r keyRequest, change func(*Rotation),
 ) (*Empty, error) {
@@ -77,10 +78,11 @@ func (s *Service) changeRotation(
 	})
 }
 
-// checkPrimary refuses a replica where AWS wants the primary key.
+// checkPrimary refuses a replica for an operation on primary keys.
 func (s *Service) checkPrimary(ctx context.Context, k *Key) error {
 	if k.multiRegion() && !k.primary() {
-		return apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
+		return apierror.New(apierror.UnsupportedOperation,
+			"%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 	}
 	return nil
 }
@@ -98,10 +100,12 @@ type GetKeyRotationStatusResponse struct {
 	NextRotationDate     *Timestamp `json:",omitempty"`
 }
 
-// GetKeyRotationStatus tells whether and when a key rotates by itself, which asymmetric and HMAC keys, and those with imported
-// material, never do (AWS page "Key type reference"). On-demand rotations are done when
-// RotateKeyOnDemand answers, so that none is ever in progress.
-func (s *Service) GetKeyRotationStatus(ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
+// GetKeyRotationStatus tells whether and when a key rotates automatically. Asymmetric and HMAC
+// keys, and those with imported material, never do (AWS page "Key type reference"). On-demand
+// rotations are complete when RotateKeyOnDemand answers, so that none is ever in progress.
+func (s *Service) GetKeyRotationStatus(
+	ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest,
+) (*GetKeyRotationStatusResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyRotationStatus", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -124,8 +128,11 @@ type RotateKeyOnDemandResponse struct {
 	KeyId string
 }
 
-// RotateKeyOnDemand gives a key new material at once. What the old materials have encrypted stays readable.
-func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest) (*RotateKeyOnDemandResponse, error) {
+// RotateKeyOnDemand gives a key new material at once. Ciphertexts of the old materials stay
+// readable.
+func (s *Service) RotateKeyOnDemand(
+	ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest,
+) (*RotateKeyOnDemandResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "RotateKeyOnDemand", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -134,13 +141,17 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 		return nil, err
 	}
 	if k.Rotation.OnDemand >= maxOnDemand {
-		return nil, apierror.New(apierror.LimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", k.ARN(s.arns(ctx)))
+		return nil, apierror.New(apierror.LimitExceeded,
+			"The on-demand rotations limit has been reached for the given keyId. "+
+				"No more on-demand rotations can be performed for this key: %s", k.ARN(s.arns(ctx)))
 	}
 	if at := k.Rotation.NextAt; k.Rotation.PeriodDays > 0 && !at.After(s.now().Add(rotationNear)) {
-		return nil, apierror.New(apierror.Conflict, "An automatic rotation of %s is in progress or begins within the next %.0f minutes.", k.ARN(s.arns(ctx)), rotationNear.Minutes())
+		return nil, apierror.New(apierror.Conflict,
+			"An automatic rotation of %s is in progress or begins within the next %.0f minutes.",
+			k.ARN(s.arns(ctx)), rotationNear.Minutes())
 	}
 	if k.Origin == originExternal {
-		err = s.takePending(ctx, k)
+		err = s.rotateToPending(ctx, k)
 	} else {
 		err = s.rotate(ctx, k, rotationOnDemand)
 	}
@@ -150,9 +161,10 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 	return &RotateKeyOnDemandResponse{KeyId: k.ARN(s.arns(ctx))}, nil
 }
 
-// takePending makes imported material that waits for it current, in every region.
-func (s *Service) takePending(ctx context.Context, k *Key) error {
-	none := apierror.New(apierror.InvalidState, "No available key material pending rotation for the key: %s.", k.ARN(s.arns(ctx)))
+// rotateToPending makes the imported material that is pending rotation current, in every region.
+func (s *Service) rotateToPending(ctx context.Context, k *Key) error {
+	none := apierror.New(apierror.InvalidState,
+		"No available key material pending rotation for the key: %s.", k.ARN(s.arns(ctx)))
 	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
 		for _, k := range keys {
 			m := k.pending()
@@ -199,7 +211,8 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 	})
 }
 
-// advance moves the next automatic rotation behind now. On-demand rotations don't change the schedule.
+// advance moves the next automatic rotation into the future. On-demand rotations don't change the
+// schedule.
 func (r *Rotation) advance(now time.Time) {
 	for r.PeriodDays > 0 && !r.NextAt.After(now) {
 		r.NextAt = r.NextAt.Add(time.Duration(r.PeriodDays) * day)
@@ -235,7 +248,9 @@ type ListKeyRotationsResponse struct {
 }
 
 // ListKeyRotations returns a key's materials, oldest first: those that came by rotation, or all.
-func (s *Service) ListKeyRotations(ctx context.Context, c *Caller, in *ListKeyRotationsRequest) (*ListKeyRotationsResponse, error) {
+func (s *Service) ListKeyRotations(
+	ctx context.Context, c *Caller, in *ListKeyRotationsRequest,
+) (*ListKeyRotationsResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyRotations", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -263,7 +278,13 @@ func (s *Service) ListKeyRotations(ctx context.Context, c *Caller, in *ListKeyRo
 }
 
 func rotationEntry(k *Key, m *Material, waitsForReplicas bool) RotationsListEntry {
-	e := RotationsListEntry{KeyId: k.ID, KeyMaterialId: m.ID, KeyMaterialState: "NON_CURRENT", RotationDate: timestamp(m.RotatedAt), RotationType: m.RotationType}
+	e := RotationsListEntry{
+		KeyId:            k.ID,
+		KeyMaterialId:    m.ID,
+		KeyMaterialState: "NON_CURRENT",
+		RotationDate:     timestamp(m.RotatedAt),
+		RotationType:     m.RotationType,
+	}
 	switch {
 	case m.Pending && waitsForReplicas:
 		e.KeyMaterialState = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
@@ -283,7 +304,8 @@ func rotationEntry(k *Key, m *Material, waitsForReplicas bool) RotationsListEntr
 	return e
 }
 
-// waitsForReplicas tells whether pending material of a multi-Region key is not yet imported everywhere.
+// waitsForReplicas tells whether pending material of a multi-Region key has not been imported in
+// every region yet.
 func (s *Service) waitsForReplicas(ctx context.Context, k *Key) (bool, error) {
 	if k.pending() == nil || !k.multiRegion() {
 		return false, nil

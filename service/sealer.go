@@ -32,7 +32,8 @@ func (s *Service) InitServiceObjects(ctx context.Context) error {
 	}
 	_, err = s.token.Encrypt(ctx, id, []byte{0}, nil)
 	if errors.Is(err, hsm.ErrNoObject) {
-		err = s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Label: "verenc/service/" + purposeSelf, Purpose: hsm.Seal})
+		key := hsm.SecretKey{ID: id, Label: "verenc/service/" + purposeSelf, Purpose: hsm.Seal}
+		err = s.token.GenerateSecretKey(ctx, key)
 	}
 	if err != nil {
 		return fmt.Errorf("make the service's own sealing key: %w", err)

@@ -1,15 +1,16 @@
-// Package service decides: it is every KMS operation, from a validated request to a typed answer or a typed error.
+// Package service is the key management service: every KMS operation, from a validated request to a
+// typed response or a typed error.
 //
-// What it protects: keys and plaintexts, from callers who may not use them. Every operation on a key passes
-// through one function, keyFor, which finds the key, authorises the caller and checks the key's state and usage
-// against one table; nothing reaches the token before that.
+// What it protects: keys and plaintexts, from callers who may not use them. Every operation on a
+// key goes through one function, keyFor, which finds the key, authorises the caller, and checks the
+// key's state and usage by the table of operations. Nothing reaches the token before that.
 //
-// What it trusts: its caller (package transport) to have verified who calls and the shape of the request; the
-// token (package hsm) to keep key material to itself; the store to keep what it was given. It trusts no
-// ciphertext, no alias, no policy text and no marker that comes back from a client.
+// What it trusts: its caller (package transport) to have verified who calls and that requests are
+// well formed; the token (package hsm) to keep key material to itself; the store to keep what it
+// was given. It trusts no ciphertext, alias, policy text or marker that comes from a client.
 //
-// Members of requests and responses have AWS's names (API Reference of AWS KMS), so that they are the wire
-// format as they stand. The tags shape and required are read by transport, which validates by them.
+// Members of requests and responses have AWS's names (API Reference of AWS KMS), so that the types
+// are the wire format. Package transport validates requests by the tags shape and required.
 package service
 
 import (
@@ -27,7 +28,7 @@ import (
 	"github.com/verenc/kms/service/record"
 )
 
-// Config is what a Service is made of.
+// Config configures a Service.
 type Config struct {
 	Store Store       // required
 	Token Token       // required
@@ -37,19 +38,20 @@ type Config struct {
 	// Operator runs the command that the Service is made for; nil in a server.
 	Operator *record.Operator
 
-	// Can is what the token's self-test found.
+	// Can is what the token can do, by its self-test.
 	Can Capabilities
-	// Residency is where new key material lives; default ResidencyToken.
+	// Residency is where new key material is kept; default ResidencyToken.
 	Residency Residency
-	// RequireHiddenDataKeys refuses GenerateDataKeyWithoutPlaintext and GenerateDataKeyPairWithoutPlaintext where the
-	// plaintext would pass through this process.
+	// RequireHiddenDataKeys refuses GenerateDataKeyWithoutPlaintext and
+	// GenerateDataKeyPairWithoutPlaintext where the plaintext would pass through this process.
 	RequireHiddenDataKeys bool
 	// TokenSources are the tokens that custom key stores may use, by CloudHsmClusterId.
 	TokenSources map[string]TokenSource
 	// Regions are the regions served; "*" serves every region. Default us-east-1.
 	Regions []string
 
-	// IVLimit and IVBlock bound the encryptions of a key material and those of one lease; the defaults are 2^31 and 2^20.
+	// IVLimit is the limit of encryptions with one key material, and IVBlock the size of a lease of
+	// them; defaults 2^31 and 2^20.
 	IVLimit, IVBlock int64
 
 	ARNFormat arn.Format       // default arn.Verenc
@@ -103,14 +105,34 @@ func New(cfg Config) (*Service, error) {
 	if len(cfg.Regions) == 0 {
 		cfg.Regions = []string{"us-east-1"}
 	}
-	s := &Service{cfg: cfg, store: auditedStore{cfg.Store}, token: cfg.Token, log: cfg.Log, canonical: cfg.ARNFormat.Form(), now: cfg.Now,
-		started: cfg.Now(), can: cfg.Can, ivs: newIVBudget(cfg.IVLimit, cfg.IVBlock), uses: uses{many: make(chan struct{}, 1)},
-		keyStores: keystore.New[ClosableToken](cfg.Log)}
-	s.records = record.New(record.Config{Auditor: cfg.Audit, Operator: cfg.Operator, Now: cfg.Now,
-		NewID: func() (string, error) { return s.newKeyID(false) }})
+	s := &Service{
+		cfg:       cfg,
+		store:     auditedStore{cfg.Store},
+		token:     cfg.Token,
+		log:       cfg.Log,
+		canonical: cfg.ARNFormat.Form(),
+		now:       cfg.Now,
+		started:   cfg.Now(),
+		can:       cfg.Can,
+		ivs:       newIVBudget(cfg.IVLimit, cfg.IVBlock),
+		uses:      uses{many: make(chan struct{}, 1)},
+		keyStores: keystore.New[ClosableToken](cfg.Log),
+	}
+	s.records = record.New(record.Config{
+		Auditor:  cfg.Audit,
+		Operator: cfg.Operator,
+		Now:      cfg.Now,
+		NewID:    func() (string, error) { return s.newKeyID(false) },
+	})
 	s.delivery = record.Delivery{From: s.store, To: cfg.Audit, Log: cfg.Log}
 	var err error
-	s.iam, err = iam.New(iam.Config{Store: s.store, Sealer: sealer{s}, Records: s.records, Now: cfg.Now, Rand: cfg.Rand})
+	s.iam, err = iam.New(iam.Config{
+		Store:   s.store,
+		Sealer:  sealer{s},
+		Records: s.records,
+		Now:     cfg.Now,
+		Rand:    cfg.Rand,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,8 @@ func signingCondition(key, algorithm, messageType string) []string {
 	return nil
 }
 
-// muSize is the size of ML-DSA's message representative in bytes (API Reference, Sign, MessageType).
+// muSize is the size of ML-DSA's message representative in bytes (API Reference, Sign,
+// MessageType).
 const muSize = 64
 
 // message is what is to be signed, or was.
@@ -95,8 +96,8 @@ type message struct {
 	text      []byte
 }
 
-// signatureInput finds the key, and returns the scheme and the bytes that it signs: a digest, the message itself for
-// Ed25519 and ML-DSA, or μ.
+// signatureInput finds the key, and returns the scheme and the bytes that it signs: a digest, the
+// message itself for Ed25519 and ML-DSA, or μ.
 func (s *Service) signatureInput(
 	ctx context.Context, c *Caller, r keyRequest, m message,
 ) (*Key, hsm.Scheme, []byte, error) {
@@ -119,7 +120,8 @@ func (s *Service) schemeInput(m message) (hsm.Scheme, []byte, error) {
 	switch {
 	case m.kind == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
 		if reason, cannot := s.can.Missing[m.kind]; cannot {
-			return scheme, nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "MessageType "+m.kind, reason)
+			return scheme, nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot,
+				"MessageType "+m.kind, reason)
 		}
 		if len(m.text) != muSize {
 			return scheme, nil, wrongLength
@@ -184,11 +186,15 @@ func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*Ve
 		return nil, &apierror.Error{Code: apierror.InvalidSignature} // AWS sends no message
 	}
 	s.recordUse(c, "Verify", k)
-	return &VerifyResponse{KeyId: k.ARN(s.arns(ctx)), SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
+	return &VerifyResponse{
+		KeyId:            k.ARN(s.arns(ctx)),
+		SignatureValid:   true,
+		SigningAlgorithm: in.SigningAlgorithm,
+	}, nil
 }
 
-// verify tells whether a signature is valid. This is computed outside the token, except for signatures of μ, which no
-// library supports.
+// verify tells whether a signature is valid. This is computed outside the token, except for
+// signatures of μ, which no library supports.
 func (s *Service) verify(ctx context.Context, k *Key, scheme hsm.Scheme, input, signature []byte) (bool, error) {
 	if scheme.Algorithm != hsm.MLDSAMu {
 		valid, err := verifyOnHost(k.PublicKey, scheme, input, signature)
@@ -257,7 +263,9 @@ type GetPublicKeyResponse struct {
 }
 
 // GetPublicKey returns the public key of an asymmetric key.
-func (s *Service) GetPublicKey(ctx context.Context, c *Caller, in *GetPublicKeyRequest) (*GetPublicKeyResponse, error) {
+func (s *Service) GetPublicKey(
+	ctx context.Context, c *Caller, in *GetPublicKeyRequest,
+) (*GetPublicKeyResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetPublicKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
 		return nil, err

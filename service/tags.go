@@ -106,7 +106,9 @@ type ListResourceTagsResponse struct {
 }
 
 // ListResourceTags returns a key's tags, in order of their keys.
-func (s *Service) ListResourceTags(ctx context.Context, c *Caller, in *ListResourceTagsRequest) (*ListResourceTagsResponse, error) {
+func (s *Service) ListResourceTags(
+	ctx context.Context, c *Caller, in *ListResourceTagsRequest,
+) (*ListResourceTagsResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListResourceTags", keyID: in.KeyId})
 	if err != nil {
 		return nil, err

@@ -19,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/verenc/kms/service"
 )
 
 // changing matches the operations whose records say that they are not read-only.
@@ -172,6 +174,11 @@ func do[Out any](w *walk, code string, in any, resources ...string) *Out {
 	if u := e.UserIdentity; u.Type != "Root" || u.PrincipalID != account || u.ARN != "arn:aws:iam::"+account+":root" ||
 		u.AccountID != account || u.AccessKeyID != w.Secret.AccessKeyID {
 		w.t.Errorf("%s: %+v", op, u)
+	}
+	for name := range e.AdditionalEventData {
+		if !slices.Contains(service.OperationNamed(op).RecordData, name) {
+			w.t.Errorf("%s: %s is not among the record's data in the table", op, name)
+		}
 	}
 	checkParameters(w.t, in, e.RequestParameters)
 	var got []string

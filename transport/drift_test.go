@@ -21,20 +21,26 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// notServed are members of answers that this service never has: those of AWS Nitro Enclaves, of external key stores,
-// and the one for rotations that are in progress (here they are done when the answer comes).
+// notServed are members of answers that this service never has: those of AWS Nitro Enclaves, of
+// external key stores, and the one for rotations that are in progress (here they are done when the
+// answer comes).
 var notServed = map[string]bool{
-	"CiphertextForRecipient": true, "XksKeyConfiguration": true, "XksProxyConfiguration": true, "OnDemandRotationStartDate": true,
+	"CiphertextForRecipient":    true,
+	"OnDemandRotationStartDate": true,
+	"XksKeyConfiguration":       true,
+	"XksProxyConfiguration":     true,
 }
 
-// TestOperationsAreThoseOfTheSDK compares operations, members and their kinds with the AWS SDK for Go v2, so that drift
-// shows: a newer SDK with an operation or a member that is not here makes this fail.
+// TestOperationsAreThoseOfTheSDK compares operations, members and their kinds with the AWS SDK for
+// Go v2, so that drift shows: a newer SDK with an operation or a member that is not here makes this
+// fail.
 func TestOperationsAreThoseOfTheSDK(t *testing.T) {
 	client := reflect.TypeFor[*kms.Client]()
 	theirs := map[string]reflect.Method{}
 	for i := range client.NumMethod() {
 		m := client.Method(i)
-		if m.Type.NumIn() == 4 && m.Type.In(1) == reflect.TypeFor[context.Context]() && strings.HasSuffix(m.Type.In(2).String(), "Input") {
+		if m.Type.NumIn() == 4 && m.Type.In(1) == reflect.TypeFor[context.Context]() &&
+			strings.HasSuffix(m.Type.In(2).String(), "Input") {
 			theirs[m.Name] = m
 		}
 	}
@@ -80,7 +86,8 @@ func compare(t *testing.T, path string, ours, theirs reflect.Type, except map[st
 	}
 }
 
-// structure is the one that a member is, points to, or is a list of; nil for the others and for times.
+// structure is the one that a member is, points to, or is a list of; nil for the others and for
+// times.
 func structure(t reflect.Type) reflect.Type {
 	t = plain(t)
 	if t.Kind() == reflect.Slice {
@@ -115,18 +122,21 @@ func kind(t reflect.Type) string {
 
 // answerEnums are the enumerations that only answers have.
 var answerEnums = map[string]string{
-	"ConnectionErrorCodeType": "INVALID_CREDENTIALS CLUSTER_NOT_FOUND NETWORK_ERRORS INTERNAL_ERROR INSUFFICIENT_CLOUDHSM_HSMS " +
-		"INSUFFICIENT_FREE_ADDRESSES_IN_SUBNET USER_LOCKED_OUT USER_NOT_FOUND USER_LOGGED_IN SUBNET_NOT_FOUND " +
-		"XKS_PROXY_ACCESS_DENIED XKS_PROXY_INVALID_CONFIGURATION XKS_PROXY_INVALID_RESPONSE XKS_PROXY_INVALID_TLS_CONFIGURATION " +
-		"XKS_PROXY_NOT_REACHABLE XKS_PROXY_TIMED_OUT XKS_VPC_ENDPOINT_SERVICE_INVALID_CONFIGURATION XKS_VPC_ENDPOINT_SERVICE_NOT_FOUND",
+	"ConnectionErrorCodeType": "INVALID_CREDENTIALS CLUSTER_NOT_FOUND NETWORK_ERRORS INTERNAL_ERROR " +
+		"INSUFFICIENT_CLOUDHSM_HSMS INSUFFICIENT_FREE_ADDRESSES_IN_SUBNET USER_LOCKED_OUT USER_NOT_FOUND " +
+		"USER_LOGGED_IN SUBNET_NOT_FOUND " +
+		"XKS_PROXY_ACCESS_DENIED XKS_PROXY_INVALID_CONFIGURATION XKS_PROXY_INVALID_RESPONSE " +
+		"XKS_PROXY_INVALID_TLS_CONFIGURATION XKS_PROXY_NOT_REACHABLE XKS_PROXY_TIMED_OUT " +
+		"XKS_VPC_ENDPOINT_SERVICE_INVALID_CONFIGURATION XKS_VPC_ENDPOINT_SERVICE_NOT_FOUND",
 	"ConnectionStateType": "CONNECTED CONNECTING FAILED DISCONNECTED DISCONNECTING",
 	"ImportState":         "IMPORTED PENDING_IMPORT",
 	"KeyLastUsageTrackingOperation": "Encrypt Decrypt ReEncrypt GenerateDataKey GenerateDataKeyWithoutPlaintext " +
-		"GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext Sign Verify GenerateMac VerifyMac DeriveSharedSecret " +
-		"Encapsulate Decapsulate",
-	"KeyManagerType":     "AWS CUSTOMER",
-	"KeyMaterialState":   "NON_CURRENT CURRENT PENDING_ROTATION PENDING_MULTI_REGION_IMPORT_AND_ROTATION",
-	"KeyState":           "Creating Enabled Disabled PendingDeletion PendingImport PendingReplicaDeletion Unavailable Updating",
+		"GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext Sign Verify GenerateMac VerifyMac " +
+		"DeriveSharedSecret Encapsulate Decapsulate",
+	"KeyManagerType":   "AWS CUSTOMER",
+	"KeyMaterialState": "NON_CURRENT CURRENT PENDING_ROTATION PENDING_MULTI_REGION_IMPORT_AND_ROTATION",
+	"KeyState": "Creating Enabled Disabled PendingDeletion PendingImport " +
+		"PendingReplicaDeletion Unavailable Updating",
 	"MultiRegionKeyType": "PRIMARY REPLICA",
 	"RotationType":       "AUTOMATIC ON_DEMAND",
 }
@@ -160,7 +170,8 @@ func enumsOfTheSDK(t *testing.T) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "types", "enums.go"), nil, 0)
+	path := filepath.Join(strings.TrimSpace(string(dir)), "types", "enums.go")
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ var operations = func() map[string]*operation {
 	return all
 }()
 
-// do decodes and validates a request, and has the service answer it. It clears the body, which may hold a plaintext.
+// do decodes and validates a request, and has the service answer it. It clears the body, which may
+// hold a plaintext.
 func (o *operation) do(ctx context.Context, s *service.Service, c *service.Caller, body []byte) (any, error) {
 	request := o.NewRequest()
 	err := o.decoder.decode(body, request)

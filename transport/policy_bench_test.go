@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
 )
 
@@ -46,6 +47,9 @@ func manyStatements(arn string) string {
 func BenchmarkPolicy(b *testing.B) {
 	s := newServer(b, options{})
 	alice := s.user(b, account, "alice")
+	for i := range 48 { // whom the policy names
+		s.role(b, account, fmt.Sprintf("r%d", i), iam.PrincipalDetails{Trust: trusting(alice.ARN)})
+	}
 	few := s.keyWith(b, keyPolicy(statement{Principal: principals(alice.ARN), Action: "kms:Generate*"}))
 	many := s.keyWith(b, manyStatements(alice.ARN))
 	h, err := transport.New(transport.Config{Service: s.Service, Log: zap.NewNop(), Metrics: prometheus.NewRegistry(),

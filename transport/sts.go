@@ -113,7 +113,8 @@ func (h *handler) assumeRole(r *http.Request, form url.Values, x *exchange) (any
 	if err != nil {
 		return nil, err
 	}
-	return &assumeRoleResponse{AccessKeyID: out.AccessKeyID, Secret: string(out.SecretAccessKey), Token: out.SessionToken,
+	return &assumeRoleResponse{AccessKeyID: out.AccessKeyID, Secret: string(out.SecretAccessKey),
+		Token:      out.SessionToken,
 		Expiration: out.Expiration.UTC().Format(time.RFC3339), RoleID: out.AssumedRoleID, RoleARN: out.AssumedRoleARN,
 		Metadata: responseMetadata{x.caller.RequestID}}, nil
 }

@@ -40,9 +40,10 @@ func (f *newKeyFlags) addTo(cmd *cobra.Command) {
 
 func (m principalCommands) createAccessKey() *cobra.Command {
 	var f newKeyFlags
-	cmd := m.tokenCommand("create", "Create an access key of a user, whose secret is shown only now", func(j *job) error {
-		return j.createAccessKey(&f)
-	})
+	cmd := m.tokenCommand("create", "Create an access key of a user, whose secret is shown only now",
+		func(j *job) error {
+			return j.createAccessKey(&f)
+		})
 	f.addTo(cmd)
 	return cmd
 }

@@ -12,7 +12,8 @@ const module = "github.com/verenc/kms/"
 // TestImportsHaveOneDirection checks what each package imports directly, outside its tests.
 func TestImportsHaveOneDirection(t *testing.T) {
 	outsideHSM := []string{
-		module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C",
+		module + "service", module + "transport", module + "softhsm", "net/http", "database/sql",
+		"go.uber.org/zap", "C",
 	}
 	rooms := func(names ...string) (paths []string) {
 		for _, name := range names {
@@ -21,8 +22,9 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		return paths
 	}
 	forbidden := map[string][]string{
-		// hsm and its rooms know nothing of AWS, HTTP, logs or databases, and C is cryptoki's alone. From the top down they are
-		// hsm, connection and selftest, session, profile, keyobject, ckr and cryptoki.
+		// hsm and its rooms know nothing of AWS, HTTP, logs or databases, and C is cryptoki's
+		// alone. From the top down they are hsm, connection and selftest, session, profile,
+		// keyobject, ckr and cryptoki.
 		"hsm": outsideHSM,
 		// The connection is kept up whatever is tried on it: hsm.Token.SelfTest brings it and the self-tests together.
 		"hsm/connection": slices.Concat(outsideHSM, rooms("selftest")),
@@ -40,13 +42,15 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// The witness is a second opinion: it shares no code with what it checks.
 		"hsm/witness": {module, "net/http", "database/sql", "go.uber.org/zap"},
 
-		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
-		"service/iam":     {"net/http", "database/sql", "go.uber.org/zap"},
-		"service/record":  {"net/http", "database/sql"},
-		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
-		"service/audit":   {module, "database/sql", "github.com/miekg"},
-		"service/store":   {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
-		"transport":       {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
+		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
+			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
+		"service/iam":    {"net/http", "database/sql", "go.uber.org/zap"},
+		"service/record": {"net/http", "database/sql"},
+		"service/policy": {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
+		"service/audit":  {module, "database/sql", "github.com/miekg"},
+		"service/store":  {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		"transport": {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite",
+			"database/sql", "crypto"},
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
 		"softhsm":         {module + "transport", module + "service"},
 		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
@@ -57,7 +61,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// service's matter.
 		"service/keystore": {module + "service", module + "transport", "net/http", "github.com/miekg", "database/sql"},
 		// Evidence is above the service, and reads the database by interfaces of its own, so that it can't change it.
-		"service/evidence": {module + "service/store", module + "transport", "net/http", "github.com/miekg", "database/sql"},
+		"service/evidence": {module + "service/store", module + "transport", "net/http", "github.com/miekg",
+			"database/sql"},
 	}
 	// The rooms of package service that may import only these packages of ours.
 	ours := map[string][]string{

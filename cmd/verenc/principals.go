@@ -111,11 +111,14 @@ type principalFlags struct {
 
 func (m principalCommands) principals(kind iam.PrincipalKind) *cobra.Command {
 	var f principalFlags
-	create := m.command("create NAME", "Create a "+string(kind), func(j *job) error { return j.createPrincipal(kind, &f) })
+	create := m.command("create NAME", "Create a "+string(kind), func(j *job) error {
+		return j.createPrincipal(kind, &f)
+	})
 	flags := create.Flags()
 	flags.StringVar(&f.path, "path", "/", "path in the ARN before the name; it begins and ends with /")
 	flags.StringArrayVar(&f.tags, "tag", nil, "KEY=VALUE; may be repeated")
-	flags.StringArrayVar(&f.policies, "policy", nil, "NAME=FILE of an identity policy, in JSON or YAML; may be repeated")
+	flags.StringArrayVar(&f.policies, "policy", nil,
+		"NAME=FILE of an identity policy, in JSON or YAML; may be repeated")
 	flags.StringVar(&f.boundary, "boundary", "", "file of the permissions boundary")
 	if kind == iam.KindRole {
 		flags.StringVar(&f.trust, "trust", "", "file of the trust policy, which says who may assume the role")
@@ -124,7 +127,9 @@ func (m principalCommands) principals(kind iam.PrincipalKind) *cobra.Command {
 	return group(string(kind), "Create, delete and show "+string(kind)+"s; verenc apply changes them", create,
 		m.command("delete NAME", "Delete a "+string(kind)+" with its access keys and certificates",
 			func(j *job) error { return j.deletePrincipal(kind) }),
-		m.command("list", "List the "+string(kind)+"s of all accounts", func(j *job) error { return j.listPrincipals(kind) }),
+		m.command("list", "List the "+string(kind)+"s of all accounts", func(j *job) error {
+			return j.listPrincipals(kind)
+		}),
 		m.command("show NAME", "Show a "+string(kind)+", as YAML", func(j *job) error { return j.showPrincipal(kind) }))
 }
 
@@ -134,7 +139,8 @@ func (j *job) find(kind iam.PrincipalKind, name string) (*iam.Principal, error) 
 
 func (j *job) createPrincipal(kind iam.PrincipalKind, f *principalFlags) (err error) {
 	name := j.args[0]
-	p := &iam.Principal{ARN: iam.PrincipalARN(j.config.Account, kind, f.path, name), Account: j.config.Account, Kind: kind,
+	p := &iam.Principal{ARN: iam.PrincipalARN(j.config.Account, kind, f.path, name),
+		Account: j.config.Account, Kind: kind,
 		PrincipalDetails: iam.PrincipalDetails{Name: name, MaxSession: int32(f.maxSession / time.Second)}}
 	if p.Tags, err = pairs("tag", f.tags); err != nil {
 		return err

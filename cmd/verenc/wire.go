@@ -269,7 +269,8 @@ func selfTest(ctx context.Context, c *Config, p *components) (service.Capabiliti
 	can := service.CapabilitiesOf(checks)
 	if c.Token.Residency == string(service.ResidencyWrapped) && !can.KeepWrapped {
 		return can, fmt.Errorf(
-			"token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", selftest.CheckInside)
+			"token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)",
+			selftest.CheckInside)
 	}
 	return can, nil
 }

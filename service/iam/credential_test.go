@@ -26,7 +26,8 @@ func TestSigningKeys(t *testing.T) {
 	}
 	for _, wantOpened := range []int{1, 1} {
 		who, key, err := dir.Credentials(t.Context(), scopeOf(created), sha256.Sum256)
-		if err != nil || who.Principal != "arn:aws:iam::"+account+":root" || who.Account != account || who.Session != nil {
+		if err != nil || who.Principal != "arn:aws:iam::"+account+":root" || who.Account != account ||
+			who.Session != nil {
 			t.Fatalf("%+v, %v", who, err)
 		}
 		if key != sha256.Sum256(created.SecretAccessKey) || sealer.opened != wantOpened {

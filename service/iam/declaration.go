@@ -130,14 +130,17 @@ func (p *planner) planPrincipal(declared *Declared) {
 			"or run verenc %s delete %s first", declared.Kind, declared.Name, old.ARN, declared.Kind, old.Name)
 	default:
 		if fields := valid.differences(old); len(fields) > 0 {
-			p.add("change", declared.ARN, fields, func(ctx context.Context) error { return p.d.UpdatePrincipal(ctx, valid) })
+			p.add("change", declared.ARN, fields, func(ctx context.Context) error {
+				return p.d.UpdatePrincipal(ctx, valid)
+			})
 		}
 	}
 }
 
 func (p *planner) planCertificates(declared *Declared) {
 	if declared.Kind != KindUser && len(declared.Certificates) > 0 {
-		p.addError(declared, "%s %s: only users have certificates; let a user assume the role", declared.Kind, declared.Name)
+		p.addError(declared, "%s %s: only users have certificates; let a user assume the role", declared.Kind,
+			declared.Name)
 		return
 	}
 	for _, fingerprint := range declared.Certificates {

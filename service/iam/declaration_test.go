@@ -77,7 +77,8 @@ func TestPlan(t *testing.T) {
 	d.Principals = d.Principals[1:]
 	step(false)
 	step(true, "remove user/one access key "+key.AccessKeyID+", certificate "+bb)
-	if all, err := dir.AccessKeys(t.Context(), arn("root")); err != nil || len(all) != 1 || all[0].ID != root.AccessKeyID {
+	if all, err := dir.AccessKeys(t.Context(), arn("root")); err != nil || len(all) != 1 ||
+		all[0].ID != root.AccessKeyID {
 		t.Errorf("root's: %v, %v", all, err)
 	}
 	if _, err := dir.FindPrincipal(t.Context(), "444455556666", iam.KindUser, "one"); err != nil {

@@ -75,7 +75,8 @@ func TestIsMissing(t *testing.T) {
 			t.Errorf("%s: %v, %v", principal, missing, err)
 		}
 	}
-	if missing, err := dir.IsMissing(t.Context(), unknown, "arn:aws:iam::"+unknown+":user/app"); err != nil || !missing {
+	if missing, err := dir.IsMissing(t.Context(), unknown,
+		"arn:aws:iam::"+unknown+":user/app"); err != nil || !missing {
 		t.Errorf("in the account that is asked about: %v, %v", missing, err)
 	}
 }

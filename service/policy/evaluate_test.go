@@ -16,8 +16,9 @@ func identityStatement(element string) string {
 const identityDeny = `{"Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*"}}`
 
 func decrypt(caller string) *Request {
-	return &Request{Action: "kms:Decrypt", CrossAccount: true, Resources: []string{keyARN, verencARN}, ResourceAccount: account,
-		Principal: callers[caller]}
+	return &Request{Action: "kms:Decrypt", CrossAccount: true, Resources: []string{keyARN, verencARN},
+		ResourceAccount: account,
+		Principal:       callers[caller]}
 }
 
 // IAM User Guide, "Troubleshoot access denied error messages".

@@ -60,9 +60,10 @@ func TestWhenRecordsAreWritten(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := &memory{}
-			_, _ = newRecorder(log).Request(t.Context(), &Request{EventID: "id"}, func(ctx context.Context) (any, error) {
-				return nil, test.do(ctx)
-			})
+			_, _ = newRecorder(log).Request(t.Context(), &Request{EventID: "id"},
+				func(ctx context.Context) (any, error) {
+					return nil, test.do(ctx)
+				})
 			if got := log.events(); !slices.Equal(got, test.request) {
 				t.Errorf("request: %q, want %q", got, test.request)
 			}

@@ -33,7 +33,8 @@ func (d *DB) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 	}
 	defer d.principals.forget(p.ARN)
 	return d.change(ctx, "put principal", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+placeholders(principalColumns)+
+		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+
+			placeholders(principalColumns)+
 			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt),
 			string(details))
 		return err
@@ -43,7 +44,8 @@ func (d *DB) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 // Principal implements iam.Store.
 func (d *DB) Principal(ctx context.Context, arn string) (*iam.Principal, error) {
 	return d.principals.get(arn, func() (*iam.Principal, error) {
-		p, err := scanPrincipal(d.read.QueryRowContext(ctx, "SELECT "+principalColumns+" FROM principals WHERE arn = ?", arn))
+		p, err := scanPrincipal(d.read.QueryRowContext(ctx,
+			"SELECT "+principalColumns+" FROM principals WHERE arn = ?", arn))
 		return one(p, err, "principal")
 	})
 }
@@ -94,23 +96,26 @@ func (d *DB) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser i
 				return iam.ErrLimit
 			}
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+placeholders(accessKeyColumns),
+		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+
+			placeholders(accessKeyColumns),
 			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
-		return taken(err)
+		return constraintError(err)
 	})
 }
 
 // AccessKey implements iam.Store.
 func (d *DB) AccessKey(ctx context.Context, id string) (*iam.AccessKey, error) {
 	return d.accessKeys.get(id, func() (*iam.AccessKey, error) {
-		k, err := scanAccessKey(d.read.QueryRowContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE id = ?", id))
+		k, err := scanAccessKey(d.read.QueryRowContext(ctx,
+			"SELECT "+accessKeyColumns+" FROM access_keys WHERE id = ?", id))
 		return one(k, err, "access key")
 	})
 }
 
 // AccessKeys implements iam.Store.
 func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*iam.AccessKey, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE principal = ? ORDER BY id",
+	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+
+		" FROM access_keys WHERE principal = ? ORDER BY id",
 		principal)
 	return collect(rows, err, scanAccessKey)
 }
@@ -163,7 +168,8 @@ func (d *DB) PutCertificate(ctx context.Context, c *iam.Certificate) error {
 	defer d.certificates.forget(c.Fingerprint)
 	return d.change(ctx, "put certificate", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO certificates (fingerprint, principal, created_at) VALUES (?, ?, ?)
-			ON CONFLICT DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN, nanos(c.CreatedAt))
+			ON CONFLICT DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN,
+			nanos(c.CreatedAt))
 		return err
 	})
 }

@@ -1,13 +1,14 @@
-// Package store keeps the metadata of keys, aliases and access keys in one SQLite file.
+// Package store keeps the service's metadata in one SQLite file.
 //
-// What it protects: the truth about which keys exist and where their material is. A change is durable when its method
-// returns (write-ahead log, synced at each commit), whole or absent, and seen by every process that has the file
-// open within a second. It holds no key material and no secret in clear, so a copy of the file gives nothing
-// away but metadata; the file's mode is 0600 even so. Keys of residency wrapped are here, and nowhere else: wrapped by the
-// token, and lost with the file and its backups.
+// What it protects: the record of which keys exist and where their material is. A change is durable
+// when its method returns (write-ahead log, synced at each commit), atomic, and seen within a
+// second by every process that has the file open. The file has no key material and no secret in
+// clear: who gets a copy learns only metadata. Its mode is 0600 nevertheless. Keys of residency
+// wrapped are only here, wrapped by the token: they are lost with the file and its backups.
 //
-// What it trusts: the file system to sync when it says so, and whoever may write the file: a change of a row by other
-// means is believed, except for sealed secrets and ciphertexts, which the token proves.
+// What it trusts: the file system to sync when it says so, and everyone who may write the file. A
+// row that is changed by other means is believed, except for sealed secrets and ciphertexts, which
+// the token verifies.
 package store
 
 import (
@@ -39,17 +40,18 @@ const (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Config says where the database is.
+// Config is the configuration of a database.
 type Config struct {
 	Path   string // required
-	Create bool   // make it; it must not be there. Without Create it must be there.
-	// CacheSize is how many keys, aliases and access keys, each, are held in memory. Default 10,000.
+	Create bool   // create the file, which must not exist; without Create it must exist
+	// CacheSize is the number of rows of each kind that are held in memory. Default 10,000.
 	CacheSize int
 }
 
 // DB is an open database. It implements service.Store.
 type DB struct {
-	// write is one connection, so that changes of this process queue here and not at the file's lock.
+	// write has one connection, so that the changes of this process wait here and not for the
+	// file's lock.
 	write *sql.DB
 	read  *sql.DB
 
@@ -59,7 +61,9 @@ type DB struct {
 	grants       *cache[keyName, []*service.Grant]
 	principals   *cache[string, *iam.Principal]
 	certificates *cache[string, *iam.Certificate]
-	policies     *cache[string, string] // of keys, each to itself: most keys of an account have the same, which is held, and parsed, once
+	// policies has key policies, each mapped to itself: most keys of an account have the same
+	// policy, which is so held, and parsed, only once.
+	policies *cache[string, string]
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -79,9 +83,15 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := checkFile(path, cfg.Create); err != nil {
 		return nil, err
 	}
-	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
-		accessKeys: newCache[string, *iam.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
-		principals: newCache[string, *iam.Principal](cfg.CacheSize), certificates: newCache[string, *iam.Certificate](cfg.CacheSize), policies: newCache[string, string](cfg.CacheSize)}
+	d := &DB{
+		keys:         newCache[keyName, *service.Key](cfg.CacheSize),
+		aliases:      newCache[aliasName, *service.Alias](cfg.CacheSize),
+		accessKeys:   newCache[string, *iam.AccessKey](cfg.CacheSize),
+		grants:       newCache[keyName, []*service.Grant](cfg.CacheSize),
+		principals:   newCache[string, *iam.Principal](cfg.CacheSize),
+		certificates: newCache[string, *iam.Certificate](cfg.CacheSize),
+		policies:     newCache[string, string](cfg.CacheSize),
+	}
 	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
 		return nil, err
 	}
@@ -91,7 +101,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := migrate(ctx, d.write, path, cfg.Create); err != nil {
 		return nil, errors.Join(err, d.write.Close(), d.read.Close())
 	}
-	version, err := d.othersVersion(ctx)
+	version, err := d.foreignVersion(ctx)
 	if err != nil {
 		return nil, errors.Join(err, d.write.Close(), d.read.Close())
 	}
@@ -101,14 +111,14 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	return d, nil
 }
 
-// Close ends the watch and closes the file.
+// Close closes the file.
 func (d *DB) Close() error {
 	d.stop()
 	d.watching.Wait()
 	return errors.Join(d.read.Close(), d.write.Close())
 }
 
-// checkFile makes the file if it is to be made, so that it has its mode from the first moment.
+// checkFile creates the file if Config says so, so that it has its mode from the beginning.
 func checkFile(path string, create bool) error {
 	if !create {
 		_, err := os.Stat(path)
@@ -125,8 +135,9 @@ func checkFile(path string, create bool) error {
 }
 
 func connect(path, options string, connections int) (*sql.DB, error) {
-	uri := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf(
-		"mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s", busyTimeout.Milliseconds(), options)}
+	query := fmt.Sprintf("mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s",
+		busyTimeout.Milliseconds(), options)
+	uri := url.URL{Scheme: "file", Path: path, RawQuery: query}
 	db, err := sql.Open("sqlite3", uri.String())
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
@@ -136,22 +147,26 @@ func connect(path, options string, connections int) (*sql.DB, error) {
 	return db, nil
 }
 
-// migrate runs the migrations that the file has not had. Its user_version is the number of the last one.
+// migrate runs the migrations that are new to the file. Its user_version is the number of the last
+// one that was run.
 func migrate(ctx context.Context, db *sql.DB, path string, create bool) error {
 	var application, version int
-	err := db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&application, &version)
+	const query = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
+	err := db.QueryRowContext(ctx, query).Scan(&application, &version)
 	if err != nil {
 		return fmt.Errorf("open database %s: %w", path, err)
 	}
 	if application != applicationID && !create {
-		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: move it away and run verenc init", path)
+		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: "+
+			"move it away and run verenc init", path)
 	}
 	files, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return err
 	}
 	if version > len(files) {
-		return fmt.Errorf("open database: %s is of a newer version of verenc (schema %d, this one knows %d): run that version", path, version, len(files))
+		return fmt.Errorf("open database: %s is of a newer version of verenc "+
+			"(schema %d, this one knows %d): run that version", path, version, len(files))
 	}
 	for i, name := range files[version:] {
 		text, err := migrations.ReadFile(name)
@@ -159,7 +174,9 @@ func migrate(ctx context.Context, db *sql.DB, path string, create bool) error {
 			return err
 		}
 		err = inTransaction(ctx, db, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d", text, applicationID, version+i+1))
+			script := fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d",
+				text, applicationID, version+i+1)
+			_, err := tx.ExecContext(ctx, script)
 			return err
 		})
 		if err != nil {
@@ -175,13 +192,14 @@ func inTransaction(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error
 		return busy(err)
 	}
 	if err := f(tx); err != nil {
-		_ = tx.Rollback() // an error of it changes nothing: no commit, no change
+		_ = tx.Rollback() // if it fails, there is no change either: nothing was committed
 		return err
 	}
 	return busy(tx.Commit())
 }
 
-// busy marks the lock of another process that was not given up in time.
+// busy adds context.DeadlineExceeded to the error for another process's lock that was not released
+// in time.
 func busy(err error) error {
 	if e := (sqlite3.Error{}); errors.As(err, &e) && e.Code == sqlite3.ErrBusy {
 		return fmt.Errorf("wait for the database's lock: %w: %w", err, context.DeadlineExceeded)
@@ -189,7 +207,7 @@ func busy(err error) error {
 	return err
 }
 
-// change runs a transaction, and says what it did when it fails.
+// change runs a transaction. doing is what it does, for errors of the database.
 func (d *DB) change(ctx context.Context, doing string, f func(*sql.Tx) error) error {
 	err := inTransaction(ctx, d.write, f)
 	if errors.As(err, &sqlite3.Error{}) {
@@ -198,14 +216,15 @@ func (d *DB) change(ctx context.Context, doing string, f func(*sql.Tx) error) er
 	return err
 }
 
-// othersVersion is a number that changes when another process, and not this one, has committed a change: data_version
-// (SQLite page "Pragma statements") of the connection that our own changes go through.
-func (d *DB) othersVersion(ctx context.Context) (version int64, err error) {
+// foreignVersion is a number that changes when another process has committed a change, but not when
+// this one has: data_version (SQLite page "Pragma statements") of the connection that makes the
+// changes of this process.
+func (d *DB) foreignVersion(ctx context.Context) (version int64, err error) {
 	err = d.write.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
 	return version, err
 }
 
-// watch forgets what is cached when another process has changed the file.
+// watch empties the caches when another process has changed the file.
 func (d *DB) watch(ctx context.Context, seen int64) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -215,7 +234,7 @@ func (d *DB) watch(ctx context.Context, seen int64) {
 			return
 		case <-tick.C:
 		}
-		version, err := d.othersVersion(ctx)
+		version, err := d.foreignVersion(ctx)
 		if err != nil || version != seen {
 			d.forget()
 		}
@@ -253,8 +272,9 @@ func fromNanos(n sql.NullInt64) time.Time {
 	return time.Unix(0, n.Int64).UTC()
 }
 
-// taken turns a violated primary key into service.ErrExists, and a violated foreign key into service.ErrNoRow.
-func taken(err error) error {
+// constraintError maps a violated primary key to service.ErrExists, and a violated foreign key to
+// service.ErrNoRow.
+func constraintError(err error) error {
 	if e := (sqlite3.Error{}); errors.As(err, &e) {
 		switch e.ExtendedCode {
 		case sqlite3.ErrConstraintPrimaryKey, sqlite3.ErrConstraintUnique:
@@ -266,7 +286,18 @@ func taken(err error) error {
 	return err
 }
 
-// collect reads rows to their end.
+// affected returns service.ErrNoRow if a statement affected no row.
+func affected(r sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	return service.ErrNoRow
+}
+
+// collect reads all rows of a query.
 func collect[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) (all []T, _ error) {
 	if err != nil {
 		return nil, busy(err)
@@ -285,7 +316,7 @@ func collect[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) (a
 // scanner is a *sql.Row or *sql.Rows.
 type scanner interface{ Scan(...any) error }
 
-// one maps the outcome of reading a single row.
+// one maps the error of reading a single row.
 func one[T any](v T, err error, what string) (T, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return v, service.ErrNoRow

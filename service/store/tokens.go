@@ -10,8 +10,8 @@ import (
 
 // ChangedKeys implements evidence.TokenCheckStore.
 func (d *DB) ChangedKeys(ctx context.Context, limit int) ([]*service.Key, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+` FROM keys WHERE key_store = '' AND state NOT IN ('Creating', 'Deleting')
-		ORDER BY changed_at DESC LIMIT ?`, limit)
+	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+` FROM keys
+		WHERE key_store = '' AND state NOT IN ('Creating', 'Deleting') ORDER BY changed_at DESC LIMIT ?`, limit)
 	return collect(rows, err, scanKey)
 }
 
