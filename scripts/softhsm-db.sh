@@ -31,9 +31,9 @@ cd "$work/build"
 apt update || fail "apt-get update failed"
 apt source --download-only --tar-only softhsm2 || fail "apt-get could not fetch the source of softhsm2"
 tar -xf softhsm2_*.orig.tar.* --strip-components=1
-CXXFLAGS=-O1 ./configure --prefix="$folder.new" --with-objectstore-backend-db --disable-gost --disable-p11-kit >>"$log" 2>&1 ||
+CXXFLAGS=-O1 ./configure --prefix="$folder" --with-objectstore-backend-db --disable-gost --disable-p11-kit >>"$log" 2>&1 ||
 	fail "configure failed"
 make -j"$(nproc)" -C src >>"$log" 2>&1 || fail "make failed"
-rm -rf "$folder.new" "$folder"
-make -C src install >>"$log" 2>&1 || fail "make install failed"
-mv "$folder.new" "$folder" # whole or not at all
+make -C src install DESTDIR="$work/installed" >>"$log" 2>&1 || fail "make install failed"
+rm -rf "$folder"
+mv "$work/installed$folder" "$folder"
