@@ -34,7 +34,8 @@ func Callers(run func(func(*session.Session) error) error, notice func(string)) 
 		check.Err = atOnce(run)
 	}
 	if check.Err == nil {
-		notice("the token fails when several callers make objects at once, so one waits for the other: " + reason.Error())
+		notice("the token fails when several callers make objects at once, so one waits for the other: " +
+			reason.Error())
 	}
 	return check
 }
