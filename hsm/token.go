@@ -2,14 +2,14 @@
 // Token has the operations; the connection is kept up by hsm/connection, the cryptographic steps in
 // a session are hsm/session's, the self-tests hsm/selftest's, and all C calls hsm/cryptoki's.
 //
-// What it protects: KMS keys are generated in the token, CKA_SENSITIVE and never CKA_EXTRACTABLE,
-// so neither this process nor an attacker who controls it can read them, only use them while
-// connected. A WrappedKey is kept outside of the token; it was extractable in the moment between
-// its generation and its wrapping, and whoever has it, and the PIN, can use it but not read it,
+// What it protects: KMS keys are generated in the token. Those that stay there are CKA_SENSITIVE and
+// never CKA_EXTRACTABLE, so neither this process nor an attacker who controls it can read them, only
+// use them while connected. A WrappedKey is kept outside of the token. It was extractable only
+// between its generation and its wrapping; whoever has it, and the PIN, can use it but not read it,
 // since the token unwraps it into nothing that can be read. A data key made by GenerateWrapped, and
 // a private key made by GenerateWrappedPair, is also born in the token and leaves it wrapped only.
-// Imported keys were outside before; Import tells which of them are in this process's memory once
-// more.
+// Imported keys have been outside of the token already; the comment of Import says which kinds also
+// pass through this process's memory.
 //
 // From whom: from readers of disks, backups, memory dumps and the network. Somebody who can call
 // the token with its PIN can use the keys; that is what the PIN file's mode and the service's

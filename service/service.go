@@ -1,16 +1,18 @@
 // Package service is the key management service: every KMS operation, from a validated request to a
 // typed response or a typed error.
 //
-// What it protects: keys and plaintexts, from callers who may not use them. Every operation on a
-// key goes through one function, keyFor, which finds the key, authorises the caller, and checks the
-// key's state and usage by the table of operations. Nothing reaches the token before that.
+// What it protects: keys and plaintexts, from callers who may not use them. Every use of a key is
+// authorised by one function, authorise, and checked against the key's state and usage by the table
+// of operations; keyFor does both for nearly all operations. No client's key is used in the token
+// before that.
 //
 // What it trusts: its caller (package transport) to have verified who calls and that requests are
 // well formed; the token (package hsm) to keep key material to itself; the store to keep what it
 // was given. It trusts no ciphertext, alias, policy text or marker that comes from a client.
 //
 // Members of requests and responses have AWS's names (API Reference of AWS KMS), so that the types
-// are the wire format. Package transport validates requests by the tags shape and required.
+// are the wire format. Package transport validates requests by the struct tags shape and
+// required.
 package service
 
 import (

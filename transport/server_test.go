@@ -67,7 +67,7 @@ type options struct {
 	faults  bool     // put a module between that records, and fails when it is told to
 	quantum bool     // and this one has ML-DSA and ML-KEM
 	cors    []string // origins
-	limits  *transport.Limits
+	limits  *transport.Timeouts
 	token   func(*hsm.Config)
 	can     func(*hsm.Token) service.Capabilities // default what SoftHSM can
 	service func(*service.Config)

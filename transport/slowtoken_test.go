@@ -27,7 +27,7 @@ const (
 // slowFixture is a fixture whose times are short.
 func slowFixture(t *testing.T) *fixture {
 	t.Helper()
-	limits := transport.LimitsFor(time.Second, slowCall, slowGenerate)
+	limits := transport.TimeoutsFor(time.Second, slowCall, slowGenerate)
 	return newFixtureWith(t, service.ResidencyToken, options{limits: &limits, token: func(c *hsm.Config) {
 		c.CallTimeout, c.GenerateTimeout, c.MaxStuck, c.Sessions = slowCall, slowGenerate, 1000, 200
 	}})

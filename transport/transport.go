@@ -12,8 +12,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"io"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -43,7 +41,7 @@ type Config struct {
 	// origin. Default none.
 	CORSOrigins []string
 	// AnswerWithin is how long a request may wait for the token and the store; 0 means no limit.
-	// See LimitsFor.
+	// See TimeoutsFor.
 	AnswerWithin time.Duration
 	Now          func() time.Time // default time.Now
 }
@@ -86,50 +84,6 @@ func serves(regions []string) func(string) bool {
 		set[r] = true
 	}
 	return func(region string) bool { return set["*"] || set[region] }
-}
-
-// lookup returns the key to check a signature with.
-func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam.Identity], error) {
-	who, signing, err := h.iam.Credentials(ctx,
-		iam.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
-			Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken},
-		func(secret []byte) [32]byte {
-			return sigv4.SigningKey(secret, scope)
-		})
-	if errors.Is(err, iam.ErrUnknownCredential) {
-		err = sigv4.ErrUnknownKey
-	}
-	return sigv4.Key[*iam.Identity]{Signing: signing, Principal: who}, err
-}
-
-// authenticate finds out who sends a request: by its signature or, if it has none, by a client
-// certificate that the listener has verified.
-func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
-	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		leaf := r.TLS.PeerCertificates[0]
-		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
-			return errExpiredCertificate
-		}
-		who, err := h.iam.CertificateIdentity(r.Context(), leaf.Raw)
-		if errors.Is(err, iam.ErrUnknownCredential) {
-			return errUnknownCertificate
-		}
-		if err != nil {
-			return err
-		}
-		x.caller.Identity, x.caller.Region = *who, h.cfg.Regions[0]
-		if x.caller.Region == "*" {
-			x.caller.Region = "us-east-1"
-		}
-		return nil
-	}
-	who, scope, err := v.Verify(r, body, h.cfg.Now())
-	if err != nil {
-		return err
-	}
-	x.caller.Identity, x.caller.Region = *who, scope.Region
-	h.iam.AddUse(who, scope.Region, scope.Service)
-	return nil
 }
 
 // Request ids are not secret, so they may come from random bytes that were read ahead.
@@ -214,42 +168,6 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 		return nil, err
 	}
 	return op.do(r.Context(), h.cfg.Service, &x.caller, body)
-}
-
-// isJSON reports whether a request may be in JSON 1.1. One that does not name its type may be.
-func isJSON(r *http.Request) bool {
-	types := r.Header["Content-Type"]
-	if len(types) == 0 {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(types[0])
-	return err == nil && len(types) == 1 && jsonTypes[kind]
-}
-
-var jsonTypes = map[string]bool{contentType: true, "application/x-amz-json-1.0": true, "application/json": true}
-
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength > limit {
-		return nil, errTooLarge(limit)
-	}
-	body := make([]byte, 0, max(r.ContentLength, 0)+1) // one more byte, or reading to the end would grow the buffer
-	limited := http.MaxBytesReader(w, r.Body, limit)
-	for {
-		if len(body) == cap(body) {
-			body = append(body, 0)[:len(body)]
-		}
-		n, err := limited.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		var tooLarge *http.MaxBytesError
-		switch {
-		case err == io.EOF:
-			return body, nil
-		case errors.As(err, &tooLarge):
-			return nil, errTooLarge(limit)
-		case err != nil:
-			return nil, errUnreadable
-		}
-	}
 }
 
 func sourceIP(remote string) string {

@@ -33,8 +33,8 @@ const (
 
 // limits returns times in which a request that waits for the token gets an answer before its
 // connection ends. Both listeners use them, because /readyz asks the token too.
-func limits(c *Config) transport.Limits {
-	return transport.LimitsFor(requestTimeout, c.Token.CallTimeout, c.Token.GenerateTimeout)
+func limits(c *Config) transport.Timeouts {
+	return transport.TimeoutsFor(requestTimeout, c.Token.CallTimeout, c.Token.GenerateTimeout)
 }
 
 // heapFloor keeps the garbage collector from running dozens of times a second for a heap of a few

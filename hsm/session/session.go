@@ -2,9 +2,9 @@
 // templates and parameters, and what is made of their answers. It is given handles of objects, and
 // knows neither how they were found nor where a session comes from; that is for package connection.
 //
-// What it protects: plaintexts and keys that pass through this process are cleared by whoever takes
-// them; what a call makes in the token on the way to a failure is destroyed. A token's word is
-// checked: lengths, public keys, and of new keys that they can't leave.
+// What it protects: what a call has made in the token before it fails is destroyed. Lengths and
+// public keys that the token returns are checked, and that a new key can't leave the token. Callers
+// clear the plaintexts and keys that they are given.
 package session
 
 import (

@@ -1,4 +1,4 @@
-// Package iam knows who a caller is and what it may do from its own side: users, roles, access
+// Package iam knows who a caller is and what the caller's own policies allow: users, roles, access
 // keys, client certificates, role sessions and the operations of AWS STS, and the declaration of
 // principals that verenc apply takes.
 //
@@ -8,8 +8,8 @@
 // left.
 //
 // What it trusts: package transport to have verified signatures with the keys that Credentials
-// returns, and client certificates before CertificateIdentity; the Sealer to open only what it has
-// sealed. What key policies and grants allow a caller is for package service to decide.
+// returns, and client certificates before CertificateIdentity; the Sealer (the token, by way of package
+// service) to open only what it has sealed. What key policies and grants allow a caller is for package service to decide.
 //
 // The methods that create, change and delete principals are for those who have the database: the
 // commands. They are out of reach of the AWS API and authorise nobody. Their errors are for the

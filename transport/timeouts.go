@@ -2,10 +2,10 @@ package transport
 
 import "time"
 
-// Limits are the timeouts of a server whose token may be slow. A request that waits for the token
+// Timeouts are the timeouts of a server whose token may be slow. A request that waits for the token
 // is answered with DependencyTimeoutException before its connection ends, because a client without
 // an answer does not know what became of its request.
-type Limits struct {
+type Timeouts struct {
 	Read   time.Duration // http.Server.ReadTimeout: for a request to arrive
 	Answer time.Duration // Config.AnswerWithin; like Write, it starts with the request's headers
 	Write  time.Duration // http.Server.WriteTimeout
@@ -18,10 +18,10 @@ const writing = 5 * time.Second
 // one for the client's access key.
 const mostCalls = 4
 
-// LimitsFor returns the limits for the times that one call to the token, and the generation of a
+// TimeoutsFor returns the limits for the times that one call to the token, and the generation of a
 // key pair, may take. A call in progress when Answer is over is still waited for, and so are the
 // calls that undo what it has made.
-func LimitsFor(read, call, generate time.Duration) Limits {
+func TimeoutsFor(read, call, generate time.Duration) Timeouts {
 	calls := generate + mostCalls*call
-	return Limits{Read: read, Answer: read + calls, Write: read + 2*calls + writing}
+	return Timeouts{Read: read, Answer: read + calls, Write: read + 2*calls + writing}
 }
