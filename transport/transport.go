@@ -88,6 +88,14 @@ func serves(regions []string) func(string) bool {
 	return func(region string) bool { return set["*"] || set[region] }
 }
 
+// defaultRegion is the region of a request that names none.
+func defaultRegion(regions []string) string {
+	if regions[0] == "*" {
+		return "us-east-1"
+	}
+	return regions[0]
+}
+
 // lookup returns the key to check a signature with.
 func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam.Identity], error) {
 	who, signing, err := h.iam.Credentials(ctx,
@@ -117,10 +125,7 @@ func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request
 		if err != nil {
 			return err
 		}
-		x.caller.Identity, x.caller.Region = *who, h.cfg.Regions[0]
-		if x.caller.Region == "*" {
-			x.caller.Region = "us-east-1"
-		}
+		x.caller.Identity, x.caller.Region = *who, defaultRegion(h.cfg.Regions)
 		return nil
 	}
 	who, scope, err := v.Verify(r, body, h.cfg.Now())
