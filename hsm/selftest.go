@@ -6,6 +6,7 @@ import (
 
 	"github.com/verenc/kms/hsm/connection"
 	"github.com/verenc/kms/hsm/selftest"
+	"github.com/verenc/kms/hsm/session"
 )
 
 // SelfTest tries every algorithm with throw-away session keys, since the mechanism list of a token
@@ -37,6 +38,15 @@ func (t *Token) selfTest(ctx context.Context) (checks []selftest.Check) {
 			t.link.AwaitConnection(ctx)
 		}
 	}
+	checks = append(checks, selftest.Callers(func(call func(*session.Session) error) error {
+		_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
+			if err := s.AwaitIndex(); err != nil {
+				return struct{}{}, err
+			}
+			return struct{}{}, call(&s.Session)
+		})
+		return err
+	}, t.link.Notice))
 	// If this fails, the keys end with the connection.
 	_, _ = connection.Run(
 		ctx, t.link,

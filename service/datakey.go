@@ -10,9 +10,6 @@ import (
 	"github.com/verenc/kms/service/record"
 )
 
-// maxRandom is the largest NumberOfBytes (API Reference, GenerateDataKey and GenerateRandom).
-const maxRandom = 1024 // bytes
-
 // Secret is plaintext in an answer. It never shows in logs and is wiped once the answer is written.
 type Secret []byte
 

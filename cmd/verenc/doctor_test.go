@@ -104,7 +104,7 @@ func TestServeEndsWithStatus3(t *testing.T) {
 // TestDoctorOnTokensOfOthers runs doctor on other vendors' tokens, without the system's
 // configuration.
 func TestDoctorOnTokensOfOthers(t *testing.T) {
-	serves := map[string]bool{"softhsm": true, "p11-kit-proxy": true}
+	serves := map[string]bool{"softhsm": true, "softhsm-sqlite": true, "p11-kit-proxy": true}
 	for _, kind := range tokens.Kinds() {
 		t.Run(kind.Name, func(t *testing.T) {
 			token := kind.New(t)

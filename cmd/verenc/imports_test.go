@@ -42,18 +42,28 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// The witness is a second opinion: it shares no code with what it checks.
 		"hsm/witness": {module, "net/http", "database/sql", "go.uber.org/zap"},
 
+		// The service decides whoever asks and wherever the rows are: it can be tested without HTTP and SQL,
+		// and it can reach the token only by hsm, which bounds every call.
 		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
 			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
 		"service/iam":    {"net/http", "database/sql", "go.uber.org/zap"},
 		"service/record": {"net/http", "database/sql"},
+		// A decision is a pure function of policies and a request, so that it can be explained, fuzzed and repeated.
 		"service/policy": {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
-		"service/audit":  {module, "database/sql", "github.com/miekg"},
-		"service/store":  {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		// Auditors build the verifier alone. It trusts nothing that the service keeps elsewhere.
+		"service/audit": {module, "database/sql", "github.com/miekg"},
+		// The store has rows, and no key material: it needs no token.
+		"service/store": {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		// transport knows the protocol only. It must ask the service for everything, so that nothing goes
+		// round authorisation; cryptography is sigv4's and the token's.
 		"transport": {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite",
 			"database/sql", "crypto"},
+		// What verifies signatures is small, pure and free of everybody else's code.
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
-		"softhsm":         {module + "transport", module + "service"},
-		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
+		// Test tokens serve the tests of every room, so they know none but hsm.
+		"softhsm": {module + "transport", module + "service"},
+		// The program connects packages. What it wants of a token or of rows, it asks them for.
+		"cmd/verenc": {module + "softhsm", "github.com/miekg", "database/sql"},
 
 		// The pages know the operations by their description, and have no more rights than any client.
 		"transport/console": {module, "os/exec", "database/sql", "go.uber.org/zap"},

@@ -35,6 +35,8 @@ func judge(c selftest.Check) verdict {
 	case c.Name == selftest.CheckObjects:
 		return verdict{markBad, true, text,
 			"cure: make room in the token and let it be written to; not possible without: " + c.Need}
+	case c.Name == selftest.CheckCallers:
+		return verdict{markWarn, true, text, "operations that make keys at the same time may fail: " + c.Need}
 	case isDataKeyCheck(c.Name):
 		return verdict{markWarn, true, text, "the data keys pass through the server's memory instead, " +
 			"or are refused with token.require_hidden_data_keys; not possible without: " + c.Need}

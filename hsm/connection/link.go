@@ -193,3 +193,6 @@ func (l *Link) setReason(err error) {
 	defer l.mu.Unlock()
 	l.reason = err
 }
+
+// Notice tells Config.OnNotice.
+func (l *Link) Notice(text string) { l.cfg.OnNotice(text) }

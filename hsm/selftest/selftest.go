@@ -27,6 +27,7 @@ type Check struct {
 const (
 	CheckRandom  = "C_GenerateRandom"
 	CheckObjects = "token objects are made and destroyed"
+	CheckCallers = "token objects are made and destroyed by several callers at once"
 	CheckSeal    = "CKM_AES_GCM seals and opens"
 	CheckTamper  = "CKM_AES_GCM refuses what was changed"
 	CheckHidden  = "sensitive keys can't be read"

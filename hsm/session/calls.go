@@ -101,7 +101,7 @@ func (s *Session) Value(object pkcs11.ObjectHandle, size int) ([]byte, error) {
 
 // Create is C_CreateObject, without a copy of any value in C memory.
 func (s *Session) Create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	defer blockSearches(s.Locks.objects)()
+	defer s.Locks.blockSearches()()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
@@ -119,7 +119,7 @@ func (s *Session) SetAttributes(h pkcs11.ObjectHandle, template []*pkcs11.Attrib
 
 // CopyObject is C_CopyObject.
 func (s *Session) CopyObject(h pkcs11.ObjectHandle, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	defer blockSearches(s.Locks.objects)()
+	defer s.Locks.blockSearches()()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
@@ -131,7 +131,7 @@ func (s *Session) CopyObject(h pkcs11.ObjectHandle, template []*pkcs11.Attribute
 func (s *Session) decapsulateKey(
 	mechanism uint, key pkcs11.ObjectHandle, ciphertext []byte, template []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, error) {
-	defer blockSearches(s.Locks.objects)()
+	defer s.Locks.blockSearches()()
 	if err := s.step(); err != nil {
 		return 0, err
 	}
@@ -151,7 +151,7 @@ func (s *Session) Random(n int) ([]byte, error) {
 // Destroy is C_DestroyObject. When it fails the session is marked broken: closing it destroys its
 // session objects.
 func (s *Session) Destroy(h pkcs11.ObjectHandle) error {
-	defer blockSearches(s.Locks.objects)()
+	defer s.Locks.blockSearches()()
 	if err := s.step(); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (s *Session) Unwrap(
 	mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte,
 	template []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, error) {
-	defer blockSearches(s.Locks.objects)()
+	defer s.Locks.blockSearches()()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
@@ -177,7 +177,7 @@ func (s *Session) Unwrap(
 func (s *Session) deriveECDH(
 	base pkcs11.ObjectHandle, kdf uint, peer []byte, template []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, error) {
-	defer blockSearches(s.Locks.objects)()
+	defer s.Locks.blockSearches()()
 	if err := s.step(); err != nil {
 		return 0, err
 	}

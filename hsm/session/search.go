@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -18,6 +19,8 @@ import (
 // lock, a search acquires all of both.
 type Locks struct {
 	objects *semaphore.Weighted
+	// alone makes a call that makes or destroys an object acquire all of objects.
+	alone atomic.Bool
 	// generators is held by C_GenerateKeyPair too, and is taken before objects: a search that waits
 	// for an RSA key of some seconds would, waiting for objects, hold up every short creation too.
 	generators *semaphore.Weighted
@@ -28,10 +31,22 @@ func NewLocks() *Locks {
 	return &Locks{objects: semaphore.NewWeighted(whole), generators: semaphore.NewWeighted(whole)}
 }
 
+// OneAtATime has the module's objects made and destroyed one at a time from now on: some modules fail
+// when several callers do it (SoftHSM with SQLite).
+func (l *Locks) OneAtATime() { l.alone.Store(true) }
+
 // blockSearches keeps searches from running until release is called.
-func blockSearches(lock *semaphore.Weighted) (release func()) {
-	_ = lock.Acquire(context.Background(), 1) // it has no end that could fail it
-	return func() { lock.Release(1) }
+func (l *Locks) blockSearches() (release func()) {
+	n := int64(1)
+	if l.alone.Load() {
+		n = whole
+	}
+	return acquire(l.objects, n)
+}
+
+func acquire(lock *semaphore.Weighted, n int64) (release func()) {
+	_ = lock.Acquire(context.Background(), n) // it has no end that could fail it
+	return func() { lock.Release(n) }
 }
 
 // whole is all of a lock.
@@ -167,9 +182,14 @@ type Object struct {
 
 // DestroyUnreported destroys the session objects of a key which the token has made although the
 // call failed.
-func (s *Session) DestroyUnreported(name keyobject.ID) error {
+func (s *Session) DestroyUnreported(name keyobject.ID) error { return s.destroyFound(name, false) }
+
+// DestroyTokenObjects destroys the token objects with this CKA_ID, if there are any.
+func (s *Session) DestroyTokenObjects(id keyobject.ID) error { return s.destroyFound(id, true) }
+
+func (s *Session) destroyFound(name keyobject.ID, ofToken bool) error {
 	handles, err := s.Search([]*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, ofToken),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, name[:]),
 	})
 	if err != nil {

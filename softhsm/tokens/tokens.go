@@ -44,6 +44,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		{"softhsm", SoftHSM},
+		{"softhsm-sqlite", SoftHSMWithSQLite},
 		{"p11-kit-proxy", Proxy},
 		{"p11-kit-client", func(t testing.TB) *Token { return Remote(t).Token }},
 		{"opencryptoki", Opencryptoki},
