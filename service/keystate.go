@@ -50,6 +50,20 @@ const (
 	updating                                // note 15: KMSInvalidStateException
 )
 
+// Code is the code of the error that a note stands for.
+func (n StateNote) Code() apierror.Code {
+	if n == disabled {
+		return apierror.Disabled
+	}
+	return apierror.InvalidState
+}
+
+// VisibleStates are the states in which clients can see a key.
+func VisibleStates() []KeyState {
+	return []KeyState{StateEnabled, StateDisabled, StatePendingDeletion, StatePendingReplicaDeletion,
+		StatePendingImport, StateUnavailable}
+}
+
 // The rows of the table.
 var (
 	anyState    = StateRow{}

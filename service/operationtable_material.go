@@ -178,9 +178,9 @@ func materialOperations() []Operation {
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
 			Effect:      Changes,
-			Errors: ErrorCodes{apierror.CloudHsmClusterNotFound, apierror.CloudHsmClusterNotRelated,
-				apierror.CustomKeyStoreInvalidState, apierror.CustomKeyStoreNotFound,
-				apierror.KeyStoreNameInUse, apierror.XksProxyInvalidConfiguration},
+			Errors: ErrorCodes{apierror.CloudHsmClusterInUse, apierror.CloudHsmClusterNotFound,
+				apierror.CloudHsmClusterNotRelated, apierror.CustomKeyStoreInvalidState,
+				apierror.CustomKeyStoreNotFound, apierror.KeyStoreNameInUse, apierror.XksProxyInvalidConfiguration},
 		},
 		{
 			Name:        "DeleteCustomKeyStore",

@@ -158,9 +158,7 @@ func cryptographicOperations() []Operation {
 			GrantOperations: []string{"Verify"},
 			Conditions:      ConditionKeys{"kms:MessageType", "kms:SigningAlgorithm"},
 			Effect:          ReadsOnly,
-			Errors: ErrorCodes{apierror.Disabled, apierror.DryRun, apierror.InvalidGrantToken,
-				apierror.InvalidKeyUsage, apierror.InvalidSignature, apierror.InvalidState,
-				apierror.NotFound, apierror.UnsupportedOperation},
+			Errors:          useErrors.and(apierror.InvalidSignature, apierror.UnsupportedOperation),
 		},
 		{
 			Name:            "GetPublicKey",

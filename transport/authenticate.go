@@ -38,10 +38,7 @@ func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request
 		if err != nil {
 			return err
 		}
-		x.caller.Identity, x.caller.Region = *who, h.cfg.Regions[0]
-		if x.caller.Region == "*" {
-			x.caller.Region = "us-east-1"
-		}
+		x.caller.Identity, x.caller.Region = *who, defaultRegion(h.cfg.Regions)
 		return nil
 	}
 	who, scope, err := v.Verify(r, body, h.cfg.Now())

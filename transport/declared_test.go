@@ -110,7 +110,6 @@ var notHere = map[string]string{
 	"GetPublicKey InvalidArn":                                   malformed,
 	"CreateKey InvalidArn":                                      "a policy with a malformed ARN is a MalformedPolicyDocumentException",
 	"GetPublicKey KeyUnavailable":                               publicOnly,
-	"Verify KeyUnavailable":                                     publicOnly,
 	"GetPublicKey InvalidKeyUsage":                              "asymmetric keys of every usage have a public key; the others get UnsupportedOperationException",
 	"EnableKey LimitExceeded":                                   "there is no quota of enabled keys",
 	"TagResource LimitExceeded":                                 tooManyTags,
@@ -191,7 +190,7 @@ var undeclared = map[string]string{
 	"ReEncrypt":                           "LimitExceeded",
 	"Sign":                                "UnsupportedOperation",
 	"UpdateAlias":                         "InvalidAliasName NotAuthorized",
-	"UpdateCustomKeyStore":                "XksProxyInvalidConfiguration",
+	"UpdateCustomKeyStore":                "CloudHsmClusterInUse XksProxyInvalidConfiguration",
 	"Verify":                              "UnsupportedOperation",
 }
 
@@ -271,6 +270,18 @@ func tokenFails(fault error) provoker {
 	}
 }
 
+// verifyMuFails verifies with the only algorithm for which the token is asked.
+func verifyMuFails(f *fixture, t *testing.T, _ string) error {
+	made := f.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecMlDsa44, KeyUsage: types.KeyUsageTypeSignVerify})
+	fault := hsm.ErrUnavailable
+	f.failures.token.Store(&fault)
+	defer f.failures.token.Store(nil)
+	_, err := f.Verify(t.Context(), &kms.VerifyInput{KeyId: made.KeyId, Message: make([]byte, 64),
+		MessageType: types.MessageTypeExternalMu, Signature: make([]byte, 2420),
+		SigningAlgorithm: types.SigningAlgorithmSpecMlDsaShake256})
+	return err
+}
+
 // general has the provokers that are the same for many operations.
 var general = map[string]provoker{
 	"NotFound":               withKey(func(*fixture) string { return absentKey }),
@@ -311,6 +322,7 @@ var general = map[string]provoker{
 
 // special has those of one operation.
 var special = map[string]provoker{
+	"Verify KeyUnavailable":             verifyMuFails,
 	"CancelKeyDeletion KMSInvalidState": in(service.StateEnabled),
 	"ConnectCustomKeyStore CustomKeyStoreInvalidState": with("CustomKeyStoreId", func(f *fixture) any {
 		return &f.keyStore

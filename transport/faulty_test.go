@@ -191,3 +191,10 @@ func (t faultyToken) Derive(ctx context.Context, key hsm.Key, kind hsm.KeyType, 
 	}
 	return t.Token.Derive(ctx, key, kind, peer)
 }
+
+func (t faultyToken) VerifyMu(ctx context.Context, kind hsm.KeyType, spki, mu, signature []byte) (bool, error) {
+	if err := raised(&t.failures.token); err != nil {
+		return false, err
+	}
+	return t.Token.VerifyMu(ctx, kind, spki, mu, signature)
+}

@@ -86,6 +86,14 @@ func serves(regions []string) func(string) bool {
 	return func(region string) bool { return set["*"] || set[region] }
 }
 
+// defaultRegion is the region of a request that names none.
+func defaultRegion(regions []string) string {
+	if regions[0] == "*" {
+		return "us-east-1"
+	}
+	return regions[0]
+}
+
 // Request ids are not secret, so they may come from random bytes that were read ahead.
 func init() { uuid.EnableRandPool() }
 

@@ -41,6 +41,7 @@ type Config struct {
 	Reconcile       time.Duration `koanf:"reconcile_interval" doc:"how often the server looks for due deletions and for what a crash has left"`
 	ShutdownTimeout time.Duration `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
 	CORSOrigins     []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
+	Console         string        `koanf:"console" doc:"the documentation and Try it out, at /docs: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves neither"`
 	LogLevel        string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
 	Token           TokenConfig   `koanf:"token"`
 	Audit           AuditConfig   `koanf:"audit"`
@@ -105,7 +106,7 @@ func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
-		ShutdownTimeout: 15 * time.Second, LogLevel: "info",
+		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
 			CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64,
@@ -118,6 +119,13 @@ func defaults() Config {
 const (
 	clientOptional = "optional"
 	clientRequired = "required"
+)
+
+// Values of console.
+const (
+	consoleOn      = "on"
+	consolePrivate = "private"
+	consoleOff     = "off"
 )
 
 const envPrefix = "VERENC_"
@@ -319,6 +327,15 @@ func (c *Config) check() error {
 		}
 	default:
 		complain("tls_client_auth: %q is neither %s nor %s", c.TLSClientAuth, clientOptional, clientRequired)
+	}
+	switch c.Console {
+	case consoleOn, consoleOff:
+	case consolePrivate:
+		if c.PrivateListen == "" {
+			complain("console: private needs private_listen")
+		}
+	default:
+		complain("console: %q is none of %s, %s and %s", c.Console, consoleOn, consolePrivate, consoleOff)
 	}
 	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)

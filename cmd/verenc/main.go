@@ -111,6 +111,7 @@ func newRoot() *cobra.Command {
 			},
 		},
 	)
+	root.AddCommand(newDocsCommand())
 	principals := principalCommands{config: func(cmd *cobra.Command) (*Config, error) {
 		return readConfig(*path, cmd.Flags(), os.Environ)
 	}}

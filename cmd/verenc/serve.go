@@ -88,6 +88,17 @@ func serve(ctx context.Context, c *Config) (err error) {
 		return errors.Join(err, servers.closeListeners())
 	}
 	private.Handler = privateHandler(cfg, metrics)
+	if c.Console != consoleOff {
+		pages, err := transport.Pages(p.service, c.Regions)
+		if err != nil {
+			return errors.Join(err, servers.closeListeners())
+		}
+		if c.Console == consoleOn {
+			api.Handler = transport.WithPages(api.Handler, pages)
+		} else {
+			private.Handler = privatePages(private.Handler, api.Handler, pages)
+		}
+	}
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
@@ -141,6 +152,14 @@ func privateHandler(cfg transport.Config, metrics *prometheus.Registry) http.Han
 	r := mux.NewRouter()
 	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	r.PathPrefix("/").Handler(transport.Health(cfg))
+	return r
+}
+
+// privatePages adds the pages to the private listener, and the AWS API: Try it out calls it at the origin of its page.
+func privatePages(private, api, pages http.Handler) http.Handler {
+	r := mux.NewRouter()
+	r.Path("/").Methods(http.MethodPost).Handler(api)
+	r.PathPrefix("/").Handler(transport.WithPages(private, pages))
 	return r
 }
 
