@@ -278,13 +278,8 @@ func (s *Service) unwrap(
 		return imported, apierror.NoMessage(apierror.IncorrectKeyMaterial).WithCause(err)
 	case errors.Is(err, hsm.ErrNoObject): // the wrapping key is gone
 		return imported, apierror.NoMessage(apierror.ExpiredImportToken).WithCause(err)
-	case err != nil:
-		if mapped := tokenError(err); !apierror.Is(mapped, apierror.KeyUnavailable) {
-			return imported, mapped
-		}
-		return imported, dependencyError(err)
 	}
-	return imported, nil
+	return imported, dependencyError(err)
 }
 
 // materialID identifies imported material. It is the same for the same key and material, and
