@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -15,7 +16,7 @@ func (s *Service) Records() *record.Recorder { return s.records }
 func (s *Service) DeliverRecords(ctx context.Context) { s.delivery.Deliver(ctx) }
 
 // Audited runs an operation and keeps one record of it, as record.Recorder.Request says.
-func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in any,
+func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string, in any,
 	do func(context.Context) (any, error)) (any, error) {
 	ctx = withARNForm(ctx, in)
 	if !s.records.Enabled() {

@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"strconv"
+
+	"github.com/verenc/kms/service/iam"
 )
 
 // conditionSource gives the values of the condition keys that come from the members of a request. A
@@ -22,7 +24,7 @@ type conditionSource interface {
 // which there are none here. kms:RecipientAttestation:... is for attestation documents of AWS
 // Nitro, which no operation takes. Keys of external key stores are for their proxies, which are not
 // supported.
-func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
+func (s *Service) conditions(ctx context.Context, c *iam.Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
 		if v, global := s.iam.GlobalCondition(c, key); global {
 			return append(values, v)

@@ -7,6 +7,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -62,7 +63,7 @@ type GenerateDataKeyResponse struct {
 
 // GenerateDataKey returns random bytes from the token, in clear and encrypted under a key.
 func (s *Service) GenerateDataKey(
-	ctx context.Context, c *Caller, in *GenerateDataKeyRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyRequest,
 ) (*GenerateDataKeyResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 // GenerateDataKeyWithoutPlaintext returns a data key encrypted under a key. The data key is
 // generated and wrapped in the token: this process never holds it.
 func (s *Service) GenerateDataKeyWithoutPlaintext(
-	ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyWithoutPlaintextRequest,
 ) (*GenerateDataKeyWithoutPlaintextResponse, error) {
 	d, err := s.dataKey(ctx, c, dataKeyRequest{
 		keyRequest: keyRequest{
@@ -182,7 +183,7 @@ type dataKeyPlan struct {
 }
 
 // dataKey prepares the making of a data key, up to the count of its IV.
-func (s *Service) dataKey(ctx context.Context, c *Caller, r dataKeyRequest) (*dataKeyPlan, error) {
+func (s *Service) dataKey(ctx context.Context, c *iam.Caller, r dataKeyRequest) (*dataKeyPlan, error) {
 	size, err := dataKeySize(r.spec, r.bytes)
 	if err != nil {
 		return nil, err
@@ -198,7 +199,7 @@ func (s *Service) dataKey(ctx context.Context, c *Caller, r dataKeyRequest) (*da
 }
 
 // planDataKey finds the key and completes the header of the blob.
-func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h blob.Header) (*dataKeyPlan, error) {
+func (s *Service) planDataKey(ctx context.Context, c *iam.Caller, r keyRequest, h blob.Header) (*dataKeyPlan, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
@@ -267,7 +268,7 @@ type GenerateRandomResponse struct {
 
 // GenerateRandom returns up to 1024 random bytes from the token.
 func (s *Service) GenerateRandom(
-	ctx context.Context, c *Caller, in *GenerateRandomRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateRandomRequest,
 ) (*GenerateRandomResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "GenerateRandom"); err != nil {
 		return nil, err

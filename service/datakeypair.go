@@ -11,6 +11,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/iam"
 )
 
 // GenerateDataKeyPairRequest is the input of GenerateDataKeyPair.
@@ -39,7 +40,7 @@ func (r *GenerateDataKeyPairResponse) Wipe() { clear(r.PrivateKeyPlaintext) }
 // GenerateDataKeyPair returns a key pair from the token, its private key in clear and encrypted
 // under a key.
 func (s *Service) GenerateDataKeyPair(
-	ctx context.Context, c *Caller, in *GenerateDataKeyPairRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyPairRequest,
 ) (*GenerateDataKeyPairResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ type GenerateDataKeyPairWithoutPlaintextResponse struct {
 // GenerateDataKeyPairWithoutPlaintext returns a key pair whose private key is generated and wrapped
 // in the token.
 func (s *Service) GenerateDataKeyPairWithoutPlaintext(
-	ctx context.Context, c *Caller, in *GenerateDataKeyPairWithoutPlaintextRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyPairWithoutPlaintextRequest,
 ) (*GenerateDataKeyPairWithoutPlaintextResponse, error) {
 	p, err := s.dataKeyPair(ctx, c, keyRequest{
 		operation:   "GenerateDataKeyPairWithoutPlaintext",
@@ -136,7 +137,7 @@ type dataKeyPair struct {
 }
 
 func (s *Service) dataKeyPair(
-	ctx context.Context, c *Caller, r keyRequest, pairSpec string, dry bool,
+	ctx context.Context, c *iam.Caller, r keyRequest, pairSpec string, dry bool,
 ) (*dataKeyPair, error) {
 	spec := keySpecs[pairSpec].pair
 	reason, cannot := s.can.Missing[pairSpec]

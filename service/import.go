@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -96,7 +97,7 @@ const importTokenData = "verenc-kms/import-token/1" // additional data of the se
 // GetParametersForImport makes an RSA key pair in the token, to wrap key material for one key. The
 // pair is destroyed when the import token expires.
 func (s *Service) GetParametersForImport(
-	ctx context.Context, c *Caller, in *GetParametersForImportRequest,
+	ctx context.Context, c *iam.Caller, in *GetParametersForImportRequest,
 ) (*GetParametersForImportResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{
 		operation:   "GetParametersForImport",
@@ -205,7 +206,7 @@ func (in *ImportKeyMaterialRequest) condition(key string, _ *Key) []string {
 // ImportKeyMaterial unwraps key material into the token. From then on it is like any other
 // material.
 func (s *Service) ImportKeyMaterial(
-	ctx context.Context, c *Caller, in *ImportKeyMaterialRequest,
+	ctx context.Context, c *iam.Caller, in *ImportKeyMaterialRequest,
 ) (*ImportKeyMaterialResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{
 		operation:   "ImportKeyMaterial",
@@ -418,7 +419,7 @@ type DeleteImportedKeyMaterialResponse struct {
 // DeleteImportedKeyMaterial destroys imported material; the key can't be used until it is imported
 // again.
 func (s *Service) DeleteImportedKeyMaterial(
-	ctx context.Context, c *Caller, in *DeleteImportedKeyMaterialRequest,
+	ctx context.Context, c *iam.Caller, in *DeleteImportedKeyMaterialRequest,
 ) (*DeleteImportedKeyMaterialResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "DeleteImportedKeyMaterial", keyID: in.KeyId})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 func (s *Service) AllowedOperations(
 	ctx context.Context, k *Key, p *iam.Principal,
 ) (operations []string, all bool, err error) {
-	c := &Caller{Identity: iam.Identity{Principal: p.ARN, Account: p.Account}, Region: k.Region}
+	c := &iam.Caller{Identity: iam.Identity{Principal: p.ARN, Account: p.Account}, Region: k.Region}
 	if p.Kind == iam.KindRole {
 		c.Session = &iam.Session{RoleARN: p.ARN, Name: "report", IssuedAt: s.now()}
 		c.Principal = iam.SessionARN(p.ARN, c.Session.Name)

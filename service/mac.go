@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // GenerateMacRequest is the input of GenerateMac.
@@ -24,7 +25,9 @@ type GenerateMacResponse struct {
 }
 
 // GenerateMac computes the HMAC (FIPS 198-1) of a message in the token.
-func (s *Service) GenerateMac(ctx context.Context, c *Caller, in *GenerateMacRequest) (*GenerateMacResponse, error) {
+func (s *Service) GenerateMac(
+	ctx context.Context, c *iam.Caller, in *GenerateMacRequest,
+) (*GenerateMacResponse, error) {
 	k, mac, err := s.mac(ctx, c, keyRequest{
 		operation:   "GenerateMac",
 		keyID:       in.KeyId,
@@ -61,7 +64,7 @@ type macInput struct {
 }
 
 // mac finds the key and computes a MAC with it.
-func (s *Service) mac(ctx context.Context, c *Caller, r keyRequest, in macInput) (*Key, []byte, error) {
+func (s *Service) mac(ctx context.Context, c *iam.Caller, r keyRequest, in macInput) (*Key, []byte, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, nil, err
@@ -99,7 +102,7 @@ type VerifyMacResponse struct {
 
 // VerifyMac computes the HMAC again and compares it with the given one; KMSInvalidMacException if
 // they differ.
-func (s *Service) VerifyMac(ctx context.Context, c *Caller, in *VerifyMacRequest) (*VerifyMacResponse, error) {
+func (s *Service) VerifyMac(ctx context.Context, c *iam.Caller, in *VerifyMacRequest) (*VerifyMacResponse, error) {
 	k, mac, err := s.mac(ctx, c, keyRequest{
 		operation:   "VerifyMac",
 		keyID:       in.KeyId,

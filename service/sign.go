@@ -12,6 +12,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // The values of MessageType.
@@ -39,7 +40,7 @@ type SignResponse struct {
 }
 
 // Sign signs a message, or its digest, with a private key in the token.
-func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignResponse, error) {
+func (s *Service) Sign(ctx context.Context, c *iam.Caller, in *SignRequest) (*SignResponse, error) {
 	k, scheme, input, err := s.signatureInput(ctx, c, keyRequest{
 		operation:   "Sign",
 		keyID:       in.KeyId,
@@ -99,7 +100,7 @@ type message struct {
 // signatureInput finds the key, and returns the scheme and the bytes that it signs: a digest, the
 // message itself for Ed25519 and ML-DSA, or μ.
 func (s *Service) signatureInput(
-	ctx context.Context, c *Caller, r keyRequest, m message,
+	ctx context.Context, c *iam.Caller, r keyRequest, m message,
 ) (*Key, hsm.Scheme, []byte, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err == nil {
@@ -165,7 +166,7 @@ type VerifyResponse struct {
 }
 
 // Verify checks a signature with the public key; KMSInvalidSignatureException if it is not valid.
-func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*VerifyResponse, error) {
+func (s *Service) Verify(ctx context.Context, c *iam.Caller, in *VerifyRequest) (*VerifyResponse, error) {
 	k, scheme, input, err := s.signatureInput(ctx, c, keyRequest{
 		operation:   "Verify",
 		keyID:       in.KeyId,
@@ -264,7 +265,7 @@ type GetPublicKeyResponse struct {
 
 // GetPublicKey returns the public key of an asymmetric key.
 func (s *Service) GetPublicKey(
-	ctx context.Context, c *Caller, in *GetPublicKeyRequest,
+	ctx context.Context, c *iam.Caller, in *GetPublicKeyRequest,
 ) (*GetPublicKeyResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetPublicKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
