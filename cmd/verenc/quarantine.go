@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +24,9 @@ The new log's first record names the old log's last verified checkpoint and says
 command prints that, too. Prefer to restore the log from a copy: what is only quarantined stays damaged. A log that
 verenc audit verify finds nothing wrong with is refused.`,
 		RunE: with(func(cmd *cobra.Command, c *Config) error {
-			return quarantineAudit(cmd.Context(), c, cmd.OutOrStdout())
+			return withAuditComponents(cmd.Context(), c, func(p *components) error {
+				return quarantineAudit(cmd.Context(), c, p, cmd.OutOrStdout())
+			})
 		}),
 	}
 }
@@ -34,15 +35,7 @@ verenc audit verify finds nothing wrong with is refused.`,
 // most.
 const mostTold = 20
 
-func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) {
-	if c.Audit.Dir == noAudit {
-		return errors.New("audit.dir is none: name the folder of the log")
-	}
-	p, err := openComponents(ctx, c, false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.close()) }()
+func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Writer) error {
 	if err := p.newService(c, operator()); err != nil {
 		return err
 	}
