@@ -300,7 +300,7 @@ func testRelatedKeys(t *testing.T, s service.Store) {
 
 // testDue: keys come to the reconciler when a rotation, an expiry or broken-off material is due.
 func testDue(t *testing.T, s service.Store) {
-	for id, change := range map[string]func(*service.Key){
+	wantUnfinished(t, s, map[string]func(*service.Key){
 		"rotates": func(k *service.Key) { k.Rotation = service.Rotation{PeriodDays: 90, NextAt: t0} },
 		"later":   func(k *service.Key) { k.Rotation = service.Rotation{PeriodDays: 90, NextAt: t0.Add(1)} },
 		"disabled": func(k *service.Key) {
@@ -312,22 +312,8 @@ func testDue(t *testing.T, s service.Store) {
 		"expires": func(k *service.Key) { k.Materials[0].ExpiresAt = t0 },
 		"expired": func(k *service.Key) { k.Materials[0].ExpiresAt, k.Materials[0].Objects = t0, nil },
 		"broken off": func(k *service.Key) {
-			k.Materials[0].Scrap, k.Materials[0].CreatedAt = true,
-				t0.Add(-time.Hour)
+			k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0.Add(-time.Hour)
 		},
 		"being made": func(k *service.Key) { k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0 },
-	} {
-		k := newKey(id)
-		change(k)
-		must(t, s.InsertKey(ctx, k))
-	}
-	keys, err := s.UnfinishedKeys(ctx, t0, t0, 10)
-	must(t, err)
-	got := map[string]bool{}
-	for _, k := range keys {
-		got[k.ID] = true
-	}
-	if want := map[string]bool{"rotates": true, "expires": true, "broken off": true}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
+	}, "broken off", "expires", "rotates")
 }
