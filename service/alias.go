@@ -38,7 +38,7 @@ func checkAliasName(name string) error {
 			`Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case strings.HasPrefix(name, aliasReserved):
 		return &apierror.Error{Code: apierror.NotAuthorized} // AWS sends no message
-	case strings.Contains(name, ":"): // which AliasNameType has, and no alias
+	case strings.Contains(name, ":"): // AliasNameType allows it, aliases do not
 		return apierror.New(apierror.Validation, "%s contains invalid characters for an alias", name)
 	case !aliasPattern.MatchString(name):
 		return apierror.New(apierror.InvalidAliasName, "%s contains invalid characters for an alias", name)

@@ -54,7 +54,7 @@ func (s *Service) decideBy(ctx context.Context, c *iam.Caller, a access, by eval
 	return apierror.New(apierror.AccessDenied, "%s", d.Message(r))
 }
 
-// keyName is the key's resource name, in the way that the request names it.
+// keyName is the key's resource name, in the form that the request uses.
 func (a *access) keyName() string {
 	if alias := aliasIn(a.request.keyID); alias != "" {
 		return alias
@@ -187,8 +187,8 @@ func (r *keyRequest) action() string {
 }
 
 // unknown is the error for a key, or an alias, that does not exist. In another account, it is the
-// same as for one that the caller may not use, so that nobody learns which keys others have. The
-// account of the key of a ciphertext is "".
+// same as for one that the caller may not use, so that nobody learns which keys others have. For a
+// key that only a ciphertext names, account is empty.
 func (s *Service) unknown(ctx context.Context, c *iam.Caller, r keyRequest, account, resource string) error {
 	if account == c.Account {
 		return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(account, c.Region, resource))

@@ -7,8 +7,8 @@ import (
 	"github.com/verenc/kms/service/iam"
 )
 
-// conditionSource gives the values of the condition keys that come from the members of a request. A
-// type of requests is one if its operation has such keys.
+// conditionSource gives the values of the condition keys that come from the members of a request.
+// Requests of operations with such keys implement it.
 type conditionSource interface {
 	// condition returns the values of a condition key of the operation, given in lower case; none
 	// if the request does not have it. k is the key that is asked for; nil for an operation without

@@ -27,14 +27,14 @@ const (
 )
 
 // importAlgorithms are the HSM's algorithms by AlgorithmSpec. RSAES_PKCS1_V1_5 is not among them:
-// AWS refuses it since 2023.
+// AWS has refused it since 2023.
 var importAlgorithms = map[string]hsm.ImportAlgorithm{
 	"RSAES_OAEP_SHA_1": hsm.OAEPSHA1, "RSAES_OAEP_SHA_256": hsm.OAEPSHA256,
 	"RSA_AES_KEY_WRAP_SHA_1": hsm.RSAAESKeyWrapSHA1, "RSA_AES_KEY_WRAP_SHA_256": hsm.RSAAESKeyWrapSHA256,
 }
 
 // WrappingKey is a token object that exists for a limited time: a key pair that
-// GetParametersForImport made, or an object that is going to be one of the service's own.
+// GetParametersForImport made, or an object that will become one of the service's own.
 type WrappingKey struct {
 	ObjectID  ObjectID
 	ExpiresAt time.Time

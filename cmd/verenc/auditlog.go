@@ -122,7 +122,7 @@ func newAuditCommand(with withConfig) *cobra.Command {
 	root := &cobra.Command{Use: "audit", Short: "Make, verify and prove the audit log"}
 	root.AddCommand(
 		&cobra.Command{
-			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for a database that is there",
+			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for an existing database",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
 				return withAudit(cmd.Context(), c, true, func(*components, *audit.Log) error { return nil })
 			}),

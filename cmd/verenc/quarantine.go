@@ -31,9 +31,9 @@ verenc audit verify finds nothing wrong with is refused.`,
 	}
 }
 
-// mostTold is how many sentences on what can no longer be proven the new log's first record has, at
-// most.
-const mostTold = 20
+// maxUnproven is the largest number of sentences in the new log's first record that say what can no
+// longer be proven.
+const maxUnproven = 20
 
 func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Writer) error {
 	if err := p.newService(c, operator()); err != nil {
@@ -47,7 +47,7 @@ func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Write
 	if err != nil {
 		return err
 	}
-	// An intact log is refused before a key is made in vain.
+	// An intact log is refused before a new key is made.
 	if _, err := audit.Verify(os.DirFS(c.Audit.Dir), audit.VerifyConfig{Keys: keys}); err == nil {
 		return fmt.Errorf("quarantine %s: %w", c.Audit.Dir, audit.ErrIntact)
 	}
@@ -101,9 +101,9 @@ func verifierKeys(c *Config, signers []audit.Signer) (keys []string, err error) 
 
 func firstRecord(records *record.Recorder, q *audit.Quarantined) (*audit.Record, error) {
 	unproven := q.Unproven()
-	told := slices.Clone(unproven[:min(len(unproven), mostTold)])
+	listed := slices.Clone(unproven[:min(len(unproven), maxUnproven)])
 	r, err := records.NewCommand("QuarantineAuditLog", audit.Object{{Name: "quarantinedLog", Value: q.Dir},
 		{Name: "lastCheckpoint", Value: string(q.Report.Checkpoint)},
-		{Name: "unproven", Value: told}, {Name: "more", Value: len(unproven) - len(told)}})
+		{Name: "unproven", Value: listed}, {Name: "more", Value: len(unproven) - len(listed)}})
 	return &r, err
 }
