@@ -35,7 +35,12 @@ func TestMain(m *testing.M) {
 func connect(t testing.TB, change ...func(*Config)) *Token {
 	t.Helper()
 	soft := softhsm.New(t)
-	cfg := Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN}
+	return open(t, Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN}, change)
+}
+
+// open opens a token until the end of the test.
+func open(t testing.TB, cfg Config, change []func(*Config)) *Token {
+	t.Helper()
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -58,19 +63,10 @@ func misbehaving(t testing.TB, tell func(*faults.Module), change ...func(*Config
 	m := faults.New(t, soft)
 	tell(m)
 	cfg := Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, RetryMin: time.Millisecond}
-	for _, f := range change {
-		f(&cfg)
-	}
-	token, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
+	token := open(t, cfg, change)
+	t.Cleanup(func() { // before the token is closed
 		m.Clear()
 		m.Honest()
-		if err := token.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 	return token, m
 }

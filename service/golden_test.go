@@ -32,7 +32,7 @@ const (
 	goldenIV  = "c0c1c2c3c4c5c6c7c8c9cacb"
 )
 
-var root = &service.Caller{Identity: iam.Identity{Principal: "arn:aws:iam::" + account + ":root", Account: account},
+var root = &iam.Caller{Identity: iam.Identity{Principal: "arn:aws:iam::" + account + ":root", Account: account},
 	Region: region}
 
 // goldenBlob is one of package blob's.

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -42,7 +43,7 @@ func TestManyUsesAreStoredEarly(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx, time.Hour) })
 	for n := range 2 * manyUses { // some of which the first reconciliation may take
-		s.recordUse(&Caller{}, "Encrypt", &Key{Region: "eu-central-1", ID: fmt.Sprint(n)})
+		s.recordUse(&iam.Caller{}, "Encrypt", &Key{Region: "eu-central-1", ID: fmt.Sprint(n)})
 	}
 	for stored := 0; stored < manyUses; {
 		stored += len(<-store.recorded)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -25,7 +26,7 @@ type EnableKeyRotationRequest struct {
 }
 
 // EnableKeyRotation makes a key rotate automatically.
-func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKeyRotationRequest) (*Empty, error) {
+func (s *Service) EnableKeyRotation(ctx context.Context, c *iam.Caller, in *EnableKeyRotationRequest) (*Empty, error) {
 	r := keyRequest{operation: "EnableKeyRotation", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
 	return s.changeRotation(ctx, c, r, func(r *Rotation) {
 		period := in.RotationPeriodInDays
@@ -53,7 +54,9 @@ type DisableKeyRotationRequest struct {
 }
 
 // DisableKeyRotation ends a key's automatic rotation.
-func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *DisableKeyRotationRequest) (*Empty, error) {
+func (s *Service) DisableKeyRotation(
+	ctx context.Context, c *iam.Caller, in *DisableKeyRotationRequest,
+) (*Empty, error) {
 	return s.changeRotation(ctx, c, keyRequest{operation: "DisableKeyRotation", keyID: in.KeyId}, func(r *Rotation) {
 		r.PeriodDays, r.NextAt = 0, time.Time{}
 	})
@@ -61,7 +64,7 @@ func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *Disable
 
 // changeRotation changes the rotation of a key, which all keys of a multi-Region key share.
 func (s *Service) changeRotation(
-	ctx context.Context, c *Caller, r keyRequest, change func(*Rotation),
+	ctx context.Context, c *iam.Caller, r keyRequest, change func(*Rotation),
 ) (*Empty, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
@@ -104,7 +107,7 @@ type GetKeyRotationStatusResponse struct {
 // keys, and those with imported material, never do (AWS page "Key type reference"). On-demand
 // rotations are complete when RotateKeyOnDemand answers, so that none is ever in progress.
 func (s *Service) GetKeyRotationStatus(
-	ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest,
+	ctx context.Context, c *iam.Caller, in *GetKeyRotationStatusRequest,
 ) (*GetKeyRotationStatusResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyRotationStatus", keyID: in.KeyId})
 	if err != nil {
@@ -131,7 +134,7 @@ type RotateKeyOnDemandResponse struct {
 // RotateKeyOnDemand gives a key new material at once. Ciphertexts of the old materials stay
 // readable.
 func (s *Service) RotateKeyOnDemand(
-	ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest,
+	ctx context.Context, c *iam.Caller, in *RotateKeyOnDemandRequest,
 ) (*RotateKeyOnDemandResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "RotateKeyOnDemand", keyID: in.KeyId})
 	if err != nil {
@@ -249,7 +252,7 @@ type ListKeyRotationsResponse struct {
 
 // ListKeyRotations returns a key's materials, oldest first: those that came by rotation, or all.
 func (s *Service) ListKeyRotations(
-	ctx context.Context, c *Caller, in *ListKeyRotationsRequest,
+	ctx context.Context, c *iam.Caller, in *ListKeyRotationsRequest,
 ) (*ListKeyRotationsResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyRotations", keyID: in.KeyId})
 	if err != nil {

@@ -81,9 +81,6 @@ type Service struct {
 	keyStores *keystore.Connections[ClosableToken]
 }
 
-// Caller is who sends a request. Package iam finds out who that is.
-type Caller = iam.Caller
-
 // IAM returns the principals of the service.
 func (s *Service) IAM() *iam.Directory { return s.iam }
 

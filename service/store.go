@@ -124,7 +124,7 @@ type KeyStoreRows interface {
 	RemoveKeyStore(ctx context.Context, id string) error
 }
 
-// WrappingKeyRows keeps token objects that are to be destroyed at a time, unless they are adopted.
+// WrappingKeyRows keeps token objects that expire, unless they are adopted before.
 type WrappingKeyRows interface {
 	// InsertWrappingKey records a token object before it is made.
 	InsertWrappingKey(ctx context.Context, k WrappingKey) error

@@ -30,6 +30,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/softhsm/faults"
 )
 
@@ -68,7 +69,7 @@ func operations() (names []string) {
 	s := reflect.TypeFor[*service.Service]()
 	for i := range s.NumMethod() {
 		m := s.Method(i)
-		if m.Type.NumIn() == 4 && m.Type.In(2) == reflect.TypeFor[*service.Caller]() &&
+		if m.Type.NumIn() == 4 && m.Type.In(2) == reflect.TypeFor[*iam.Caller]() &&
 			strings.HasSuffix(m.Type.In(3).String(), "."+m.Name+"Request") {
 			if m.Name == "AssumeRole" { // of AWS STS
 				m.Name = "sts:AssumeRole"

@@ -38,7 +38,7 @@ type Config struct {
 	Rand    io.Reader // for identifiers and secrets
 }
 
-// Sealer seals secrets under a key of the token. Its errors, but for ErrNotAuthentic, are of
+// Sealer seals secrets under a key of the token. Its errors, except ErrNotAuthentic, are of
 // package apierror.
 type Sealer interface {
 	// Seal seals a secret and binds it to its use, which Open must be given too.

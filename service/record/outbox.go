@@ -33,10 +33,9 @@ type PendingStore interface {
 	RemovePendingRecord(ctx context.Context, number int64) error
 }
 
-// Outbox is the Auditor of commands. Only one process writes an audit log, and that may be a
-// server; so a command leaves its records in the database, where they are durable before the change
-// that they tell of is made. The server that runs, or the next one that starts, puts them into the
-// log.
+// Outbox is the Auditor of commands. Only one process writes an audit log, and that may be a server.
+// So a command leaves its records in the database, where they are durable before the change that
+// they tell of is made. The running server, or the next one to start, puts them into the log.
 type Outbox struct{ Store PendingStore }
 
 // Append implements Auditor.

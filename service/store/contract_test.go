@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,28 +194,35 @@ func testKeys(t *testing.T, s service.Store) {
 	}
 }
 
+// wantUnfinished inserts keys and checks which of them come to the reconciler.
+func wantUnfinished(t *testing.T, s service.Store, keys map[string]func(*service.Key), want ...string) {
+	t.Helper()
+	for id, change := range keys {
+		k := newKey(id)
+		change(k)
+		must(t, s.InsertKey(ctx, k))
+	}
+	unfinished, err := s.UnfinishedKeys(ctx, t0, t0, 10)
+	must(t, err)
+	var got []string
+	for _, k := range unfinished {
+		got = append(got, k.ID)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func testUnfinishedKeys(t *testing.T, s service.Store) {
-	for id, change := range map[string]func(*service.Key){
+	wantUnfinished(t, s, map[string]func(*service.Key){
 		"enabled":      func(k *service.Key) {},
 		"creating-old": func(k *service.Key) { k.State, k.CreatedAt = service.StateCreating, t0.Add(-time.Nanosecond) },
 		"creating-new": func(k *service.Key) { k.State = service.StateCreating },
 		"deleting":     func(k *service.Key) { k.State = service.StateDeleting },
 		"due":          func(k *service.Key) { k.State, k.DeletionAt = service.StatePendingDeletion, t0 },
 		"not due":      func(k *service.Key) { k.State, k.DeletionAt = service.StatePendingDeletion, t0.Add(1) },
-	} {
-		k := newKey(id)
-		change(k)
-		must(t, s.InsertKey(ctx, k))
-	}
-	keys, err := s.UnfinishedKeys(ctx, t0, t0, 10)
-	must(t, err)
-	got := map[string]bool{}
-	for _, k := range keys {
-		got[k.ID] = true
-	}
-	if want := map[string]bool{"creating-old": true, "deleting": true, "due": true}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v", got)
-	}
+	}, "creating-old", "deleting", "due")
 	if keys, err := s.UnfinishedKeys(ctx, t0, t0, 2); err != nil || len(keys) != 2 {
 		t.Errorf("limit 2: %d keys, %v", len(keys), err)
 	}
