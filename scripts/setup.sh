@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients] [browser] [tokens]
+# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2 and, with "clients", the AWS CLI and boto3 that the tests and the
 # demo use; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules that tests use, those of
-# p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software. On other systems it says what to install. Does nothing,
+# p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software; with "postgres", PostgreSQL's programs, without a cluster: the
+# tests run servers of their own. On other systems it says what to install. Does nothing,
 # quickly, when all is there.
 set -euo pipefail
 
@@ -41,6 +42,9 @@ if [[ " $* " == *" tokens "* ]]; then
 	[ -x /usr/bin/swtpm ] || missing+=(swtpm)
 	has_module libtss2-tcti-swtpm.so.0 || missing+=(libtss2-tcti-swtpm0)
 fi
+if [[ " $* " == *" postgres "* ]]; then
+	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
+fi
 if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)
 	command -v npm >/dev/null || missing+=(npm)
@@ -56,6 +60,12 @@ fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q "$@" >"$log" 2>&1; }
+
+if [[ " ${missing[*]} " == *" postgresql "* ]] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+	# Debian's package makes a cluster and starts it, unless it is told not to before it comes.
+	"${root[@]}" mkdir -p /etc/postgresql-common
+	echo 'create_main_cluster = false' | "${root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
 
 echo "setup: installing ${missing[*]} ..." >&2
 apt install --no-install-recommends "${missing[@]}" || {

@@ -20,6 +20,8 @@ var (
 //     after commit); it never changes a part.
 //   - Changes are serialisable, also between processes. A change is seen at once by the Store it went through
 //     and within one second by every other one.
+//   - An error that is context.DeadlineExceeded says that the store can't be reached, or was busy for too long: the same may
+//     succeed later.
 //   - Key, Alias, AccessKey, Principal, Certificate and GrantsOf are served from memory when they can be. What they return is shared: it must
 //     not be modified.
 type Store interface {
@@ -28,7 +30,8 @@ type Store interface {
 	// Key returns a key in any state; ErrNoRow when there is none.
 	Key(ctx context.Context, region, id string) (*Key, error)
 	// UpdateKey reads the key, lets change modify a private copy (all but ID, Account, Region), and writes it
-	// back, as one transaction. When change returns an error nothing is written and that error is returned as it is.
+	// back, as one transaction. When change returns an error nothing is written and that error is returned as it is. change is
+	// run again, on a new copy, when the transaction has met another one; so are those of the other methods.
 	UpdateKey(ctx context.Context, region, id string, change func(*Key) error) error
 	// RemoveKey deletes a key with its materials, tags and aliases; removing an absent one is no error.
 	RemoveKey(ctx context.Context, region, id string) error

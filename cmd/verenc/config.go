@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -23,28 +22,32 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store"
 )
 
 // Config is all that can be set, in one YAML file, by environment variables and by flags; the later ones win. The path
 // token.pin_file of a field is VERENC_TOKEN_PIN_FILE in the environment and --token-pin-file as a flag. The PIN
 // itself has no field: see readPIN.
 type Config struct {
-	Listen          string        `koanf:"listen" doc:"address of the AWS API, host:port"`
-	PrivateListen   string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
-	TLSCert         string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
-	TLSKey          string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
-	TLSClientCA     string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty asks for none"`
-	TLSClientAuth   string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
-	Database        string        `koanf:"database" doc:"SQLite file of the metadata; verenc init creates it"`
-	Account         string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
-	Regions         []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
-	ARNFormat       string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that take ARNs apart need; both are accepted"`
-	Reconcile       time.Duration `koanf:"reconcile_interval" doc:"how often due deletions and what a crash has left are looked for"`
-	ShutdownTimeout time.Duration `koanf:"shutdown_timeout" doc:"how long requests under way may take at the end"`
-	CORSOrigins     []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
-	LogLevel        string        `koanf:"log_level" doc:"debug, info, warn or error; one line a request is info. Commands other than serve log at warn unless it is set"`
-	Token           TokenConfig   `koanf:"token"`
-	Audit           AuditConfig   `koanf:"audit"`
+	Listen              string        `koanf:"listen" doc:"address of the AWS API, host:port"`
+	PrivateListen       string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
+	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
+	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
+	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty asks for none"`
+	TLSClientAuth       string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
+	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
+	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
+	DatabaseConnections int           `koanf:"database_connections" doc:"connections to PostgreSQL at most"`
+	DatabaseConnect     time.Duration `koanf:"database_connect_timeout" doc:"most time for a connection to PostgreSQL"`
+	Account             string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
+	Regions             []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
+	ARNFormat           string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that take ARNs apart need; both are accepted"`
+	Reconcile           time.Duration `koanf:"reconcile_interval" doc:"how often due deletions and what a crash has left are looked for"`
+	ShutdownTimeout     time.Duration `koanf:"shutdown_timeout" doc:"how long requests under way may take at the end"`
+	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
+	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line a request is info. Commands other than serve log at warn unless it is set"`
+	Token               TokenConfig   `koanf:"token"`
+	Audit               AuditConfig   `koanf:"audit"`
 
 	// commandLevel is the log level of commands. What they print, perhaps a secret, and only this once, is not to stand between lines
 	// of the log: they log what is wrong, unless log_level is set.
@@ -75,9 +78,10 @@ type AuditConfig struct {
 
 // runOptions are what one run of the program is told beside the settings.
 type runOptions struct {
-	forcePIN  bool          // --force-pin
-	connected chan struct{} // is told of each connection to the token; nil in commands
-	giveUp    func(error)   // ends a server whose PKCS#11 module can't be used any more; nil in commands
+	forcePIN         bool          // --force-pin
+	databasePassword string        // once it was read
+	connected        chan struct{} // is told of each connection to the token; nil in commands
+	giveUp           func(error)   // ends a server whose PKCS#11 module can't be used any more; nil in commands
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -103,7 +107,7 @@ type TokenConfig struct {
 
 func defaults() Config {
 	return Config{
-		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
+		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16, DatabaseConnect: 2 * time.Second, Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16, RestartAfter: time.Minute},
@@ -235,6 +239,11 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	if len(c.KeyStores) == 0 {
 		c.KeyStores = nil
 	}
+	if store.IsURL(c.Database) { // before anything can print a password that is in it
+		if err := store.CheckURL(c.Database); err != nil {
+			return nil, fmt.Errorf("database: %w", err)
+		}
+	}
 	if c.commandLevel = c.LogLevel; c.LogLevel == "" {
 		c.LogLevel, c.commandLevel = defaults().LogLevel, "warn"
 	}
@@ -245,7 +254,7 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 }
 
 // otherVariables are those that are no settings.
-var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true, envPrefix + "SOFTHSM_MODULE": true}
+var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true, databasePasswordVariable: true, envPrefix + "SOFTHSM_MODULE": true}
 
 // checkEnvironment refuses variables that are misspelt.
 func checkEnvironment(environ []string, known map[string]string) error {
@@ -313,6 +322,9 @@ func (c *Config) check() error {
 	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)
 	}
+	if c.DatabaseConnections < 2 {
+		complain("database_connections: %d is not 2 or more: one to read, one to write", c.DatabaseConnections)
+	}
 	if len(c.Regions) == 0 {
 		complain("regions: name at least one")
 	}
@@ -364,47 +376,4 @@ func (c *Config) describe() string {
 		fmt.Fprintf(&b, "%s# %s\n%s%s: %s\n", indent, s.doc, indent, key, value)
 	}
 	return b.String()
-}
-
-// pinVariable and pinCredential are where the PIN may be, besides token.pin_file.
-const (
-	pinVariable   = envPrefix + "TOKEN_PIN"
-	pinCredential = "verenc-pin" // in systemd's $CREDENTIALS_DIRECTORY
-)
-
-// readPIN gets the user PIN from token.pin_file, from VERENC_TOKEN_PIN (which it removes from the environment), or
-// from the systemd credential verenc-pin. It is never a flag or a setting, so that no process list shows it.
-func readPIN(c *Config) (string, error) {
-	path := c.Token.PINFile
-	if path == "" {
-		if pin, given := os.LookupEnv(pinVariable); given {
-			if pin == "" {
-				return "", fmt.Errorf("read PIN: %s is empty", pinVariable)
-			}
-			return pin, os.Unsetenv(pinVariable)
-		}
-		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-			path = filepath.Join(dir, pinCredential)
-		}
-	}
-	if path == "" {
-		return "", fmt.Errorf("read PIN: set token.pin_file, %s or the systemd credential %s", pinVariable, pinCredential)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("read PIN: %w", err)
-	}
-	// systemd lets the service's user read a credential by an ACL, which shows as a right of the group.
-	if c.Token.PINFile != "" && info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("read PIN: others may read %s: run chmod 600 on it", path)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read PIN: %w", err)
-	}
-	pin := strings.TrimRight(string(text), "\r\n")
-	if pin == "" {
-		return "", fmt.Errorf("read PIN: %s is empty", path)
-	}
-	return pin, nil
 }

@@ -16,14 +16,14 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"hsm":             {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C"},
 		"hsm/cryptoki":    {module, "net/http", "database/sql", "go.uber.org/zap"},
 		"hsm/witness":     {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
+		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn", "github.com/jackc"},
 		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
 		"service/audit":   {module, "database/sql", "github.com/miekg"},
-		"service/store":   {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		"service/store":   {module + "transport", module + "hsm", module + "service/store/postgrestest", "net/http", "github.com/miekg"},
 		"transport":       {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
 		"softhsm":         {module + "transport", module + "service"},
-		"cmd/verenc":      {module + "softhsm", "github.com/miekg", "database/sql"},
+		"cmd/verenc":      {module + "softhsm", module + "service/store/postgrestest", "github.com/miekg", "database/sql"},
 	}
 	// crypto11 finalises the module under its whole process and panics on errors of a token: it is the witness's, which runs in a
 	// process of its own, and only the program starts that.

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/service"
-	"github.com/verenc/kms/service/store"
 )
 
 // job is one run of a command that manages principals.
@@ -86,7 +85,7 @@ func openDatabase(ctx context.Context, c *Config) (p *parts, err error) {
 	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return nil, err
 	}
-	if p.store, err = store.Open(ctx, store.Config{Path: c.Database}); err != nil {
+	if p.store, err = openStore(ctx, c, false); err != nil {
 		return nil, err
 	}
 	if err = p.newService(c, operator()); err != nil {

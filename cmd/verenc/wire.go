@@ -148,6 +148,9 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return p, err
 	}
+	if err := keepDatabasePassword(c); err != nil {
+		return p, err
+	}
 	h, err := hsmConfig(c, p.log)
 	if err != nil {
 		return p, err
@@ -155,7 +158,7 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 	if p.token, err = openToken(ctx, h, c.Token.Replicas, c.run.connected, p.log); err != nil {
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
-	p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create})
+	p.store, err = openStore(ctx, c, create)
 	return p, err
 }
 

@@ -193,7 +193,7 @@ const unfinished = ` FROM (
 	UNION ALL SELECT * FROM keys WHERE state = 'PendingDeletion' AND deletion_at <= ?
 	UNION ALL SELECT * FROM keys WHERE state = 'Creating' AND created_at < ?
 	UNION ALL SELECT * FROM keys WHERE due_at IS NOT NULL AND due_at <= ?
-) LIMIT ?`
+) AS due LIMIT ?`
 
 // UnfinishedKeys implements service.Store.
 func (d *DB) UnfinishedKeys(ctx context.Context, createdBefore, dueBy time.Time, limit int) ([]*service.Key, error) {
@@ -207,8 +207,8 @@ func (d *DB) RecordUses(ctx context.Context, uses []service.KeyUse) error {
 		for _, u := range uses {
 			_, err := tx.ExecContext(ctx, `INSERT INTO key_uses (region, key_id, operation, at, event_id, request_id)
 				SELECT region, id, ?, ?, ?, ? FROM keys WHERE region = ? AND id = ?
-				ON CONFLICT DO UPDATE SET operation = excluded.operation, at = excluded.at, event_id = excluded.event_id,
-					request_id = excluded.request_id WHERE excluded.at > at`,
+				ON CONFLICT (region, key_id) DO UPDATE SET operation = excluded.operation, at = excluded.at, event_id = excluded.event_id,
+					request_id = excluded.request_id WHERE excluded.at > key_uses.at`,
 				u.Operation, nanos(u.At), u.EventID, u.RequestID, u.Region, u.KeyID)
 			if err != nil {
 				return err
@@ -234,7 +234,7 @@ func (d *DB) LeaseIVs(ctx context.Context, materials []string, n int64) (totals 
 	err = d.change(ctx, "lease initialisation vectors", func(tx *sql.Tx) error {
 		for i, material := range materials {
 			err := tx.QueryRowContext(ctx, `INSERT INTO iv_leases (material, leased) VALUES (?, ?)
-				ON CONFLICT DO UPDATE SET leased = leased + excluded.leased RETURNING leased`, material, n).Scan(&totals[i])
+				ON CONFLICT (material) DO UPDATE SET leased = iv_leases.leased + excluded.leased RETURNING leased`, material, n).Scan(&totals[i])
 			if err != nil {
 				return err
 			}

@@ -6,11 +6,22 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store/postgrestest"
 )
 
 // TestSQLite runs the contract's tests against SQLite.
 func TestSQLite(t *testing.T) {
 	contract(t, func(t *testing.T) service.Store { return create(t) })
+}
+
+// TestPostgres runs them against PostgreSQL.
+func TestPostgres(t *testing.T) {
+	contract(t, func(t *testing.T) service.Store { return createPostgres(t) })
+}
+
+func createPostgres(t testing.TB) *DB {
+	t.Helper()
+	return open(t, postgrestest.NewDatabase(t), true)
 }
 
 func create(t testing.TB) *DB {

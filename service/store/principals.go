@@ -34,7 +34,7 @@ func (d *DB) PutPrincipal(ctx context.Context, p *service.Principal) error {
 	defer d.principals.forget(p.ARN)
 	return d.change(ctx, "put principal", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+placeholders(principalColumns)+
-			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt), string(details))
+			" ON CONFLICT (arn) DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt), string(details))
 		return err
 	})
 }
@@ -133,7 +133,8 @@ func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []service.AccessKeyUs
 		for _, u := range uses {
 			_, err := tx.ExecContext(ctx, `INSERT INTO access_key_uses (id, at, region, service)
 				SELECT id, ?, ?, ? FROM access_keys WHERE id = ?
-				ON CONFLICT DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service WHERE excluded.at > at`,
+				ON CONFLICT (id) DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service
+					WHERE excluded.at > access_key_uses.at`,
 				nanos(u.At), u.Region, u.Service, u.ID)
 			if err != nil {
 				return err
@@ -157,7 +158,7 @@ func (d *DB) PutCertificate(ctx context.Context, c *service.Certificate) error {
 	defer d.certificates.forget(c.Fingerprint)
 	return d.change(ctx, "put certificate", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO certificates (fingerprint, principal, created_at) VALUES (?, ?, ?)
-			ON CONFLICT DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN, nanos(c.CreatedAt))
+			ON CONFLICT (fingerprint) DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN, nanos(c.CreatedAt))
 		return err
 	})
 }

@@ -1,4 +1,5 @@
-// Package store keeps the metadata of keys, aliases and access keys in one SQLite file.
+// Package store keeps the metadata of keys, aliases and access keys in one SQLite file, or in a PostgreSQL database, which
+// several servers may have open. The statements are SQLite's and PostgreSQL's alike; what differs is in sqlite.go and postgres.go.
 //
 // What it protects: the truth about which keys exist and where their material is. A change is durable when its method
 // returns (write-ahead log, synced at each commit), whole or absent, and seen by every process that has the file
@@ -17,40 +18,48 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
+	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/mattn/go-sqlite3"
 
 	"github.com/verenc/kms/service"
 )
 
 const (
-	applicationID = 0x564b4d53 // "VKMS", in the header of the file
-	busyTimeout   = 5 * time.Second
-	readers       = 8
+	busyTimeout   = 5 * time.Second      // for the locks of others, and for changes that meet others
+	retryAfter    = 2 * time.Millisecond // and twice as long each time, up to
+	retryAtMost   = 50 * time.Millisecond
 	watchInterval = 500 * time.Millisecond // half of the second that the contract allows
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations/*/*.sql
 var migrations embed.FS
 
 // Config says where the database is.
 type Config struct {
-	Path   string // required
-	Create bool   // make it; it must not be there. Without Create it must be there.
+	// Path is a file of SQLite, or the URL of a PostgreSQL database, which never holds a password (see CheckURL). Required.
+	Path   string
+	Create bool // make it; it must not be there. Without Create it must be there.
 	// CacheSize is how many keys, aliases and access keys, each, are held in memory. Default 10,000.
 	CacheSize int
+
+	// The rest is for PostgreSQL.
+
+	Password       string
+	Connections    int           // at most, at once. Default 16.
+	ConnectTimeout time.Duration // for one connection. Default 2 s.
 }
 
 // DB is an open database. It implements service.Store.
 type DB struct {
-	// write is one connection, so that changes of this process queue here and not at the file's lock.
+	// write is one connection of SQLite, so that changes of this process queue here and not at the file's lock. read has others, so
+	// that whoever reads during a change always finds one.
 	write *sql.DB
 	read  *sql.DB
+	// isolation of changes makes them serialisable.
+	isolation sql.IsolationLevel
+	// watch forgets what is cached when another process has changed it, until ctx ends.
+	watch func(ctx context.Context)
 
 	keys         *cache[keyName, *service.Key]
 	aliases      *cache[aliasName, *service.Alias]
@@ -71,154 +80,105 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = 10_000
 	}
-	path, err := filepath.Abs(cfg.Path)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	if err := checkFile(path, cfg.Create); err != nil {
-		return nil, err
-	}
 	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
 		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
 		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize), policies: newCache[string, string](cfg.CacheSize)}
-	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
-		return nil, err
+	open := d.openSQLite
+	if IsURL(cfg.Path) {
+		open = d.openPostgres
 	}
-	if d.read, err = connect(path, "_query_only=true", readers); err != nil {
-		return nil, errors.Join(err, d.write.Close())
-	}
-	if err := migrate(ctx, d.write, path, cfg.Create); err != nil {
-		return nil, errors.Join(err, d.write.Close(), d.read.Close())
-	}
-	version, err := d.othersVersion(ctx)
-	if err != nil {
-		return nil, errors.Join(err, d.write.Close(), d.read.Close())
+	if err := open(ctx, cfg); err != nil {
+		return nil, errors.Join(err, d.closeConnections())
 	}
 	watch, stop := context.WithCancel(context.Background())
 	d.stop = stop
-	d.watching.Go(func() { d.watch(watch, version) })
+	d.watching.Go(func() { d.watch(watch) })
 	return d, nil
 }
 
-// Close ends the watch and closes the file.
+// Close ends the watch and closes the connections.
 func (d *DB) Close() error {
 	d.stop()
 	d.watching.Wait()
-	return errors.Join(d.read.Close(), d.write.Close())
+	return d.closeConnections()
 }
 
-// checkFile makes the file if it is to be made, so that it has its mode from the first moment.
-func checkFile(path string, create bool) error {
-	if !create {
-		_, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("open database: %w (verenc init creates it)", err)
+func (d *DB) closeConnections() error {
+	var errs []error
+	for _, db := range []*sql.DB{d.read, d.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
 		}
-		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("create database: %w", err)
-	}
-	return f.Close()
+	return errors.Join(errs...)
 }
 
-func connect(path, options string, connections int) (*sql.DB, error) {
-	uri := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf(
-		"mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s", busyTimeout.Milliseconds(), options)}
-	db, err := sql.Open("sqlite3", uri.String())
+// migrationsOf gives the texts of a dialect's migrations: that at i makes schema i+1.
+func migrationsOf(dialect string) ([]string, error) {
+	files, err := fs.Glob(migrations, "migrations/"+dialect+"/*.sql")
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, err
 	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db, nil
-}
-
-// migrate runs the migrations that the file has not had. Its user_version is the number of the last one.
-func migrate(ctx context.Context, db *sql.DB, path string, create bool) error {
-	var application, version int
-	err := db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&application, &version)
-	if err != nil {
-		return fmt.Errorf("open database %s: %w", path, err)
-	}
-	if application != applicationID && !create {
-		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: move it away and run verenc init", path)
-	}
-	files, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return err
-	}
-	if version > len(files) {
-		return fmt.Errorf("open database: %s is of a newer version of verenc (schema %d, this one knows %d): run that version", path, version, len(files))
-	}
-	for i, name := range files[version:] {
+	texts := make([]string, len(files))
+	for i, name := range files {
 		text, err := migrations.ReadFile(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		err = inTransaction(ctx, db, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d", text, applicationID, version+i+1))
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("migrate database %s to schema %d: %w", path, version+i+1, err)
-		}
+		texts[i] = string(text)
 	}
-	return nil
+	return texts, nil
 }
 
-func inTransaction(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
+func inTransaction(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: isolation})
 	if err != nil {
-		return busy(err)
+		return err
 	}
 	if err := f(tx); err != nil {
 		_ = tx.Rollback() // an error of it changes nothing: no commit, no change
 		return err
 	}
-	return busy(tx.Commit())
+	return tx.Commit()
 }
 
-// busy marks the lock of another process that was not given up in time.
-func busy(err error) error {
-	if e := (sqlite3.Error{}); errors.As(err, &e) && e.Code == sqlite3.ErrBusy {
-		return fmt.Errorf("wait for the database's lock: %w: %w", err, context.DeadlineExceeded)
-	}
-	return err
-}
-
-// change runs a transaction, and says what it did when it fails.
+// change runs a transaction, and says what it did when it fails. A transaction that met another one is run again, for as long
+// as the lock of another process is waited for: so f may run several times.
 func (d *DB) change(ctx context.Context, doing string, f func(*sql.Tx) error) error {
-	err := inTransaction(ctx, d.write, f)
-	if errors.As(err, &sqlite3.Error{}) {
-		return fmt.Errorf("%s: %w", doing, err)
+	err := d.retried(ctx, f)
+	if classOf(err) != notOurs {
+		return fmt.Errorf("%s: %w", doing, busy(err))
 	}
 	return err
 }
 
-// othersVersion is a number that changes when another process, and not this one, has committed a change: data_version
-// (SQLite page "Pragma statements") of the connection that our own changes go through.
-func (d *DB) othersVersion(ctx context.Context) (version int64, err error) {
-	err = d.write.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
-	return version, err
+func (d *DB) retried(ctx context.Context, f func(*sql.Tx) error) error {
+	began, wait := time.Now(), retryAfter
+	for {
+		err := inTransaction(ctx, d.write, d.isolation, f)
+		if classOf(err) != conflict || time.Since(began) > busyTimeout {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait/2 + rand.N(wait)): // so that those who met don't meet again
+		}
+		wait = min(2*wait, retryAtMost)
+	}
 }
 
-// watch forgets what is cached when another process has changed the file.
-func (d *DB) watch(ctx context.Context, seen int64) {
-	tick := time.NewTicker(watchInterval)
+// each runs f in intervals, until ctx ends.
+func (d *DB) each(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			f()
 		}
-		version, err := d.othersVersion(ctx)
-		if err != nil || version != seen {
-			d.forget()
-		}
-		seen = version
 	}
 }
 
@@ -231,16 +191,12 @@ func (d *DB) forget() {
 	d.certificates.forgetAll()
 }
 
-// Ping proves that the file can be read, and locked for writing.
+// Ping proves that the database can be read, and takes a transaction that may write.
 func (d *DB) Ping(ctx context.Context) error {
-	err := inTransaction(ctx, d.write, func(tx *sql.Tx) error {
+	return d.change(ctx, "ping the database", func(tx *sql.Tx) error {
 		var n int
 		return tx.QueryRowContext(ctx, "SELECT count(*) FROM service_objects").Scan(&n)
 	})
-	if err != nil {
-		return fmt.Errorf("ping the database: %w", err)
-	}
-	return nil
 }
 
 func nanos(t time.Time) sql.NullInt64 { return sql.NullInt64{Int64: t.UnixNano(), Valid: !t.IsZero()} }
@@ -250,19 +206,6 @@ func fromNanos(n sql.NullInt64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n.Int64).UTC()
-}
-
-// taken turns a violated primary key into service.ErrExists, and a violated foreign key into service.ErrNoRow.
-func taken(err error) error {
-	if e := (sqlite3.Error{}); errors.As(err, &e) {
-		switch e.ExtendedCode {
-		case sqlite3.ErrConstraintPrimaryKey, sqlite3.ErrConstraintUnique:
-			return service.ErrExists
-		case sqlite3.ErrConstraintForeignKey:
-			return service.ErrNoRow
-		}
-	}
-	return err
 }
 
 // collect reads rows to their end.

@@ -159,7 +159,7 @@ func TestLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	ours, theirs := open(t, path, true), open(t, path, false)
 	must(t, ours.exec("PRAGMA busy_timeout = 1"))
-	must(t, inTransaction(ctx, theirs.write, func(*sql.Tx) error {
+	must(t, inTransaction(ctx, theirs.write, sql.LevelDefault, func(*sql.Tx) error {
 		err := ours.InsertKey(ctx, newKey("k1"))
 		wantError(t, err, context.DeadlineExceeded)
 		return nil
@@ -167,21 +167,20 @@ func TestLocked(t *testing.T) {
 	must(t, ours.InsertKey(ctx, newKey("k1")))
 }
 
+// planned are queries that must not walk through a table, with the number of their values.
+var planned = map[string]int{
+	"SELECT *" + keyByName: 2, "SELECT *" + keysOfAccount: 4, "SELECT *" + unfinished: 4, "SELECT *" + keysRelated: 1, "SELECT *" + everyKey: 3,
+	"SELECT *" + grantsOfKey: 2, "SELECT *" + grantsRetirable: 4, "SELECT * FROM wrapping_keys WHERE expires_at < ? ORDER BY expires_at LIMIT ?": 2,
+	"SELECT count(*) FROM keys WHERE key_store = ? AND key_store <> ''": 1,
+	"SELECT *" + aliasesOfAccount:                                       4, "SELECT *" + aliasesOfKey: 5,
+	"SELECT * FROM aliases WHERE region = ? AND key_id = ?": 2,
+}
+
 // TestQueryPlans: no query walks through a table.
 func TestQueryPlans(t *testing.T) {
 	d := create(t)
-	for query, args := range map[string]int{
-		"SELECT *" + keyByName: 2, "SELECT *" + keysOfAccount: 4, "SELECT *" + unfinished: 4, "SELECT *" + keysRelated: 1, "SELECT *" + everyKey: 3,
-		"SELECT *" + grantsOfKey: 2, "SELECT *" + grantsRetirable: 4, "SELECT * FROM wrapping_keys WHERE expires_at < ? ORDER BY expires_at LIMIT ?": 2,
-		"SELECT count(*) FROM keys WHERE key_store = ? AND key_store <> ''": 1,
-		"SELECT *" + aliasesOfAccount:                                       4, "SELECT *" + aliasesOfKey: 5,
-		"SELECT * FROM aliases WHERE region = ? AND key_id = ?": 2,
-	} {
-		values := make([]any, args)
-		for i := range values {
-			values[i] = "1"
-		}
-		rows, err := d.read.Query("EXPLAIN QUERY PLAN "+query, values...)
+	for query, args := range planned {
+		rows, err := d.read.Query("EXPLAIN QUERY PLAN "+query, ones(args)...)
 		must(t, err)
 		steps := 0
 		for rows.Next() {
@@ -198,6 +197,14 @@ func TestQueryPlans(t *testing.T) {
 			t.Errorf("%s: no plan", query)
 		}
 	}
+}
+
+func ones(n int) []any {
+	values := make([]any, n)
+	for i := range values {
+		values[i] = "1"
+	}
+	return values
 }
 
 // TestCacheSize: the limit of memory is kept to.
