@@ -86,6 +86,10 @@ type Config struct {
 	// IVLimit and IVBlock bound the encryptions of a key material and those of one lease; the defaults are 2^31 and 2^20.
 	IVLimit, IVBlock int64
 
+	// MetadataAge tells how old what the store answers from memory may be. A use that is decided on what is older than the second
+	// that Store allows says so in its record. nil: nothing is.
+	MetadataAge func() time.Duration
+
 	ARNFormat arn.Format       // default arn.Verenc
 	Now       func() time.Time // default time.Now
 	Rand      io.Reader        // for identifiers and secrets of access keys; default crypto/rand.Reader

@@ -19,7 +19,8 @@ var (
 //     the machine. One that returns an error has changed nothing, or the whole (the connection was lost
 //     after commit); it never changes a part.
 //   - Changes are serialisable, also between processes. A change is seen at once by the Store it went through
-//     and within one second by every other one.
+//     and within one second by every other one. One that can't look for changes goes on to answer from memory only for as
+//     long as it was told that it may.
 //   - An error that is context.DeadlineExceeded says that the store can't be reached, or was busy for too long: the same may
 //     succeed later.
 //   - Key, Alias, AccessKey, Principal, Certificate and GrantsOf are served from memory when they can be. What they return is shared: it must

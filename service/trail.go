@@ -129,6 +129,11 @@ func (s *Service) noteKey(ctx context.Context, k *Key) {
 	if slices.ContainsFunc(t.record.Resources, func(r audit.Resource) bool { return r.ARN == keyARN }) {
 		return
 	}
+	if s.cfg.MetadataAge != nil {
+		if age := s.cfg.MetadataAge(); age > time.Second {
+			note(ctx, "metadataAge", age.Round(time.Second).String())
+		}
+	}
 	t.record.Resources = append(t.record.Resources, audit.Resource{ARN: keyARN, AccountID: k.Account, Type: "AWS::KMS::Key"})
 	t.record.RecipientAccountID = k.Account
 }

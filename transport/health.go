@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -22,8 +23,19 @@ type readiness struct {
 
 	mu      sync.Mutex // held while the checks run
 	checked time.Time
-	failed  map[string]string // name of a failed check -> "failed"
+	failed  map[string]string // name of a check -> failed or degraded
 }
+
+// Results of checks that did not succeed.
+const (
+	checkFailed   = "failed"
+	checkDegraded = "degraded"
+)
+
+type degraded struct{ error }
+
+// Degraded marks the error of a check that need not keep requests away: a part of them is served.
+func Degraded(err error) error { return degraded{err} }
 
 // Health returns the handler of GET /healthz (the process serves) and /readyz (its dependencies do, too).
 func Health(cfg Config) http.Handler {
@@ -44,8 +56,10 @@ func health(r *mux.Router, cfg Config) {
 func (d *readiness) serve(w http.ResponseWriter, r *http.Request) {
 	failed := d.check(r.Context())
 	status := http.StatusOK
-	if len(failed) > 0 {
-		status = http.StatusServiceUnavailable
+	for _, result := range failed {
+		if result == checkFailed {
+			status = http.StatusServiceUnavailable
+		}
 	}
 	report(w, status, failed)
 }
@@ -60,7 +74,10 @@ func (d *readiness) check(ctx context.Context) map[string]string {
 		failed := map[string]string{}
 		for name, check := range d.cfg.Ready {
 			if err := check(ctx); err != nil {
-				failed[name] = "failed" // the reason is for the log, not for whoever asks
+				failed[name] = checkFailed // the reason is for the log, not for whoever asks
+				if errors.As(err, &degraded{}) {
+					failed[name] = checkDegraded
+				}
 				d.cfg.Log.Warn("not ready", zap.String("check", name), zap.Error(err))
 			}
 		}
@@ -75,6 +92,9 @@ func report(w http.ResponseWriter, status int, failed map[string]string) {
 	body := map[string]any{"status": "ok"}
 	if len(failed) > 0 {
 		body = map[string]any{"status": "unavailable", "failed": failed}
+		if status == http.StatusOK {
+			body["status"] = checkDegraded
+		}
 	}
 	_ = json.NewEncoder(w).Encode(body)
 }

@@ -38,6 +38,7 @@ type Config struct {
 	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
 	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
 	DatabaseConnections int           `koanf:"database_connections" doc:"connections to PostgreSQL at most"`
+	DatabaseGrace       time.Duration `koanf:"database_grace" doc:"how long keys that a server knows are used while PostgreSQL is away, which also is how long it may miss changes of other servers then; 0s: not at all"`
 	DatabaseConnect     time.Duration `koanf:"database_connect_timeout" doc:"most time for a connection to PostgreSQL"`
 	Account             string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
 	Regions             []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
@@ -79,6 +80,7 @@ type AuditConfig struct {
 // runOptions are what one run of the program is told beside the settings.
 type runOptions struct {
 	forcePIN         bool          // --force-pin
+	databaseChanged  func(error)   // is told when PostgreSQL is lost and when it is back
 	databasePassword string        // once it was read
 	connected        chan struct{} // is told of each connection to the token; nil in commands
 	giveUp           func(error)   // ends a server whose PKCS#11 module can't be used any more; nil in commands
@@ -107,7 +109,7 @@ type TokenConfig struct {
 
 func defaults() Config {
 	return Config{
-		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16, DatabaseConnect: 2 * time.Second, Account: "111122223333",
+		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16, DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16, RestartAfter: time.Minute},
@@ -283,7 +285,7 @@ func (t *TokenConfig) check() error {
 }
 
 // mayBeZero has the times that may be 0s.
-var mayBeZero = map[string]bool{"audit.sync_within": true, "token.restart_after": true}
+var mayBeZero = map[string]bool{"audit.sync_within": true, "database_grace": true, "token.restart_after": true}
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
@@ -322,8 +324,8 @@ func (c *Config) check() error {
 	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)
 	}
-	if c.DatabaseConnections < 2 {
-		complain("database_connections: %d is not 2 or more: one to read, one to write", c.DatabaseConnections)
+	if c.DatabaseConnections < 3 {
+		complain("database_connections: %d is not 3 or more: one to read, one to write, one to look for changes", c.DatabaseConnections)
 	}
 	if len(c.Regions) == 0 {
 		complain("regions: name at least one")

@@ -76,7 +76,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	cfg := transport.Config{
 		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins, AnswerWithin: limits(c).Answer,
-		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping, "keys": watch.ready},
+		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store), "keys": watch.ready},
 	}
 	if p.audit != nil {
 		cfg.Ready["audit"] = p.audit.Ready

@@ -148,6 +148,7 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return p, err
 	}
+	c.run.databaseChanged = logDatabase(p.log, c.DatabaseGrace)
 	if err := keepDatabasePassword(c); err != nil {
 		return p, err
 	}
@@ -204,6 +205,7 @@ func (p *parts) newService(c *Config, by *service.Operator) (err error) {
 	if by != nil && c.Audit.Dir != noAudit {
 		cfg.Operator, cfg.Audit = by, service.Outbox{Store: p.store}
 	}
+	cfg.MetadataAge = p.store.Age
 	p.service, err = service.New(cfg)
 	return err
 }

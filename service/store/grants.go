@@ -32,8 +32,7 @@ func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) e
 	if err != nil {
 		return fmt.Errorf("insert grant: %w", err)
 	}
-	defer d.grants.forget(keyName{g.Region, g.KeyID})
-	return d.change(ctx, "insert grant", func(tx *sql.Tx) error {
+	return d.changing(ctx, "insert grant", &[]touched{{kindGrants, g.Region, g.KeyID}}, func(tx *sql.Tx) error {
 		var count int
 		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM grants WHERE region = ? AND key_id = ?", g.Region, g.KeyID).Scan(&count)
 		if err != nil {
@@ -50,11 +49,12 @@ func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) e
 
 // DeleteGrant implements service.Store.
 func (d *DB) DeleteGrant(ctx context.Context, id string) error {
-	var key keyName
-	defer func() { d.grants.forget(key) }()
-	return d.change(ctx, "delete grant", func(tx *sql.Tx) error {
+	var what []touched
+	return d.changing(ctx, "delete grant", &what, func(tx *sql.Tx) error {
+		var key keyName
 		err := tx.QueryRowContext(ctx, "DELETE FROM grants WHERE id = ? RETURNING region, key_id", id).Scan(&key.region, &key.id)
 		_, err = one(key, err, "grant")
+		what = []touched{{kindGrants, key.region, key.id}}
 		return err
 	})
 }

@@ -102,8 +102,7 @@ func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
 
 // UpdateKey implements service.Store.
 func (d *DB) UpdateKey(ctx context.Context, region, id string, change func(*service.Key) error) error {
-	defer d.keys.forget(keyName{region, id}) // whatever the outcome: a failed commit may have happened
-	return d.change(ctx, "update key", func(tx *sql.Tx) error {
+	return d.changing(ctx, "update key", &[]touched{{kindKey, region, id}}, func(tx *sql.Tx) error {
 		k, err := scanKey(tx.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
 		if k, err = one(k, err, "key"); err != nil {
 			return err
@@ -126,13 +125,8 @@ func (d *DB) RelatedKeys(ctx context.Context, id string) ([]*service.Key, error)
 
 // ChangeRelatedKeys implements service.Store.
 func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error)) error {
-	var touched []keyName
-	defer func() {
-		for _, n := range touched {
-			d.keys.forget(n)
-		}
-	}()
-	return d.change(ctx, "change related keys", func(tx *sql.Tx) error {
+	var what []touched
+	return d.changing(ctx, "change related keys", &what, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, "SELECT "+keyColumns+keysRelated, id)
 		keys, err := collect(rows, err, scanKey)
 		if err != nil {
@@ -147,7 +141,7 @@ func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*se
 			return err
 		}
 		for _, k := range changed {
-			touched = append(touched, nameOf(k))
+			what = append(what, touched{kindKey, k.Region, k.ID})
 			write := writeNewKey
 			if there[nameOf(k)] {
 				write = writeKey
@@ -162,10 +156,9 @@ func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*se
 
 // RemoveKey implements service.Store. The key's aliases, grants and last use go with it.
 func (d *DB) RemoveKey(ctx context.Context, region, id string) error {
-	defer d.aliases.forgetAll() // rare, and cheaper than knowing which
-	defer d.grants.forget(keyName{region, id})
-	defer d.keys.forget(keyName{region, id})
-	return d.change(ctx, "remove key", func(tx *sql.Tx) error {
+	// All aliases: that is rare, and cheaper than knowing which.
+	what := []touched{{kindKey, region, id}, {kindGrants, region, id}, {kindAliases}}
+	return d.changing(ctx, "remove key", &what, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE"+keyByName, region, id)
 		return err
 	})

@@ -19,6 +19,12 @@ func TestPostgres(t *testing.T) {
 	contract(t, func(t *testing.T) service.Store { return createPostgres(t) })
 }
 
+// onBoth runs a test with the address of a database of each kind, which is still to be made.
+func onBoth(t *testing.T, test func(t *testing.T, database string)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "db")) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, postgrestest.NewDatabase(t)) })
+}
+
 func createPostgres(t testing.TB) *DB {
 	t.Helper()
 	return open(t, postgrestest.NewDatabase(t), true)

@@ -51,8 +51,7 @@ func (d *DB) InsertAlias(ctx context.Context, a *service.Alias, maxPerKey int) e
 
 // UpdateAlias implements service.Store.
 func (d *DB) UpdateAlias(ctx context.Context, a *service.Alias, maxPerKey int) error {
-	defer d.aliases.forget(aliasName{a.Account, a.Region, a.Name})
-	return d.change(ctx, "update alias", func(tx *sql.Tx) error {
+	return d.changing(ctx, "update alias", &[]touched{{kindAlias, a.Account, a.Region, a.Name}}, func(tx *sql.Tx) error {
 		if err := checkRoom(ctx, tx, a, maxPerKey); err != nil {
 			return err
 		}
@@ -63,8 +62,7 @@ func (d *DB) UpdateAlias(ctx context.Context, a *service.Alias, maxPerKey int) e
 
 // DeleteAlias implements service.Store.
 func (d *DB) DeleteAlias(ctx context.Context, account, region, name string) error {
-	defer d.aliases.forget(aliasName{account, region, name})
-	return d.change(ctx, "delete alias", func(tx *sql.Tx) error {
+	return d.changing(ctx, "delete alias", &[]touched{{kindAlias, account, region, name}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "DELETE FROM aliases WHERE account = ? AND region = ? AND name = ?", account, region, name))
 	})
 }

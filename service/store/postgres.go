@@ -110,10 +110,11 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	}
 	connections := cfg.Connections
-	if connections < 2 {
+	if connections == 0 {
 		connections = defaultConnections
 	}
 	d.isolation = sql.LevelSerializable
+	connections = max(connections-1, 2) // one is the watch's
 	d.write = connectPostgres(config, connections/2)
 	d.read = connectPostgres(config, connections-connections/2)
 	if err := d.write.PingContext(ctx); err != nil {
@@ -122,8 +123,17 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	if err := d.migratePostgres(ctx, name, cfg.Create); err != nil {
 		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
 	}
-	d.watch = func(context.Context) {}
-	return nil
+	d.writers = newWriters(connections / 2)
+	d.fresh = &freshness{grace: cfg.Grace, limit: max(cfg.Grace, promised)}
+	for _, c := range []interface{ serveWhile(func() error) }{d.keys, d.aliases, d.accessKeys, d.grants, d.principals, d.certificates} {
+		c.serveWhile(d.fresh.check)
+	}
+	w := &postgresWatch{d: d, db: connectPostgres(config, 1), onChange: cfg.OnChange}
+	if w.onChange == nil {
+		w.onChange = func(error) {}
+	}
+	d.watch, d.unwatch = w.run, w.close
+	return w.step(ctx)
 }
 
 func connectPostgres(config *pgx.ConnConfig, connections int) *sql.DB {

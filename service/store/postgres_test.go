@@ -63,7 +63,6 @@ func TestTLSByDefault(t *testing.T) {
 }
 
 func TestPostgresRefuses(t *testing.T) {
-	s := postgrestest.Start(t)
 	refused := func(cfg Config, want string) {
 		t.Helper()
 		d, err := Open(ctx, cfg)
@@ -74,20 +73,23 @@ func TestPostgresRefuses(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	empty, foreign, newer := s.NewDatabase(t), s.NewDatabase(t), s.NewDatabase(t)
+	empty, foreign, newer := postgrestest.NewDatabase(t), postgrestest.NewDatabase(t), postgrestest.NewDatabase(t)
 	refused(Config{Path: empty}, "verenc init makes the tables")
-	s.Exec(t, "test2", "CREATE TABLE accounts ()")
+	postgrestest.Exec(t, foreign, "CREATE TABLE accounts ()")
 	refused(Config{Path: foreign}, "not Verenc's: give Verenc a database of its own")
 	refused(Config{Path: foreign, Create: true}, "not Verenc's")
 	d := open(t, newer, true)
 	refused(Config{Path: newer, Create: true}, "it has the tables of Verenc already")
 	must(t, d.exec("UPDATE verenc_schema SET version = 99, made_by = 'verenc v9.9.9'"))
 	refused(Config{Path: newer}, "its schema 99 was made by verenc v9.9.9, and this version of verenc knows")
-	refused(Config{Path: s.URL("none")}, `create it: CREATE DATABASE "none" OWNER "postgres"`)
+	u, err := url.Parse(empty)
+	must(t, err)
+	name := strings.TrimPrefix(u.Path, "/")
+	refused(Config{Path: strings.Replace(empty, name, "none", 1)}, `create it: CREATE DATABASE "none" OWNER "postgres"`)
 	refused(Config{Path: "postgres://postgres@/d?host=" + t.TempDir()}, "does the server run")
 
-	s.Exec(t, "postgres", "CREATE ROLE app LOGIN")
-	refused(Config{Path: strings.Replace(empty, "postgres@", "app@", 1), Create: true}, `ALTER DATABASE "test1" OWNER TO "app"`)
+	postgrestest.Exec(t, empty, "CREATE ROLE app LOGIN")
+	refused(Config{Path: strings.Replace(empty, "postgres@", "app@", 1), Create: true}, `ALTER DATABASE "`+name+`" OWNER TO "app"`)
 	d = open(t, empty, true) // whoever was refused has left nothing behind
 	must(t, d.InsertKey(ctx, newKey("k1")))
 }
@@ -235,9 +237,7 @@ func TestPostgresDies(t *testing.T) {
 	wantError(t, d.Ping(ctx), context.DeadlineExceeded)
 	s.Restart(t)
 	must(t, d.Ping(ctx))
-	if _, err := d.Key(ctx, region, "k1"); err != nil {
-		t.Error(err)
-	}
+	eventually(t, "the key is back", func() bool { _, err := d.Key(ctx, region, "k1"); return err == nil })
 	must(t, d.InsertKey(ctx, newKey("k2")))
 }
 

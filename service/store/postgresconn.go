@@ -53,14 +53,14 @@ func (postgresConn) CheckNamedValue(v *driver.NamedValue) error {
 // ExecContext implements driver.ExecerContext.
 func (c postgresConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	r, err := c.Conn.ExecContext(ctx, numbered(query, len(args)), args)
-	return r, answered(ctx, err)
+	return r, c.lost(answered(ctx, err))
 }
 
 // QueryContext implements driver.QueryerContext.
 func (c postgresConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.Conn.QueryContext(ctx, numbered(query, len(args)), args)
 	if err != nil {
-		return nil, answered(ctx, err)
+		return nil, c.lost(answered(ctx, err))
 	}
 	return postgresRows{rows, ctx}, nil
 }
@@ -69,9 +69,18 @@ func (c postgresConn) QueryContext(ctx context.Context, query string, args []dri
 func (c postgresConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err != nil {
-		return nil, answered(ctx, err)
+		return nil, c.lost(answered(ctx, err))
 	}
 	return postgresTx{tx, ctx}, nil
+}
+
+// lost lets database/sql use another connection in the place of one that was lost while it was idle. A statement has no effect before
+// its transaction is committed, so that it may be sent again; those of this package that change something are in one.
+func (c postgresConn) lost(err error) error {
+	if classOf(err) == away && c.Conn.Conn().IsClosed() {
+		return fmt.Errorf("%w: %w", driver.ErrBadConn, err)
+	}
+	return err
 }
 
 type postgresTx struct {

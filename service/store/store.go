@@ -46,6 +46,8 @@ type Config struct {
 	// The rest is for PostgreSQL.
 
 	Password       string
+	Grace          time.Duration // how long what is cached may be used while the database is away; 0: not at all
+	OnChange       func(error)   // is told why the database is away, once, and nil when it is back. May be nil.
 	Connections    int           // at most, at once. Default 16.
 	ConnectTimeout time.Duration // for one connection. Default 2 s.
 }
@@ -58,8 +60,11 @@ type DB struct {
 	read  *sql.DB
 	// isolation of changes makes them serialisable.
 	isolation sql.IsolationLevel
-	// watch forgets what is cached when another process has changed it, until ctx ends.
-	watch func(ctx context.Context)
+	// watch forgets what is cached when another process has changed it, until ctx ends; unwatch frees what it needs.
+	watch   func(ctx context.Context)
+	unwatch func() error
+	writers chan *writer // nil: SQLite tells by itself
+	fresh   *freshness   // nil: a file is never away
 
 	keys         *cache[keyName, *service.Key]
 	aliases      *cache[aliasName, *service.Alias]
@@ -105,6 +110,9 @@ func (d *DB) Close() error {
 
 func (d *DB) closeConnections() error {
 	var errs []error
+	if d.unwatch != nil {
+		errs = append(errs, d.unwatch())
+	}
 	for _, db := range []*sql.DB{d.read, d.write} {
 		if db != nil {
 			errs = append(errs, db.Close())
@@ -135,8 +143,8 @@ func inTransaction(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel
 	if err != nil {
 		return err
 	}
+	defer func() { _ = tx.Rollback() }() // after a commit, nothing; an error of it changes nothing: no commit, no change
 	if err := f(tx); err != nil {
-		_ = tx.Rollback() // an error of it changes nothing: no commit, no change
 		return err
 	}
 	return tx.Commit()

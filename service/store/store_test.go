@@ -90,9 +90,10 @@ func TestReopen(t *testing.T) {
 }
 
 // TestOtherProcess: a change through another DB on the same file is seen within a second.
-func TestOtherProcess(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
-	ours, theirs := open(t, path, true), open(t, path, false)
+func TestOtherProcess(t *testing.T) { onBoth(t, testOtherProcess) }
+
+func testOtherProcess(t *testing.T, database string) {
+	ours, theirs := open(t, database, true), open(t, database, false)
 	must(t, theirs.InsertKey(ctx, newKey("k1")))
 	must(t, theirs.InsertAlias(ctx, newAlias("a", "k1"), 50))
 	_, err := ours.Alias(ctx, account, region, "alias/a")

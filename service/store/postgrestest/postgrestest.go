@@ -4,6 +4,7 @@ package postgrestest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,6 +32,8 @@ type Server struct {
 	settings  []string
 	cmd       *exec.Cmd
 	keep      *os.File // its end ends the server
+	hangs     bool
+	ended     bool
 	databases atomic.Int64
 }
 
@@ -57,7 +60,13 @@ func Start(t testing.TB, settings ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Signal(t, syscall.SIGQUIT); s.end() })
+	t.Cleanup(func() {
+		if s.hangs {
+			s.Resume(t)
+		}
+		s.Signal(t, syscall.SIGQUIT)
+		s.end()
+	})
 	return s
 }
 
@@ -138,6 +147,7 @@ kill -CONT $pid; kill -QUIT $pid; wait $pid; cd /; rm -rf "$0"`
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
+	s.ended = false
 	if err := stdin.Close(); err != nil {
 		return err
 	}
@@ -196,9 +206,15 @@ func (s *Server) NewDatabase(t testing.TB) string {
 // Exec runs statements as the superuser.
 func (s *Server) Exec(t testing.TB, database, statements string) {
 	t.Helper()
+	Exec(t, s.URL(database), statements)
+}
+
+// Exec runs statements in the database of a URL.
+func Exec(t testing.TB, database, statements string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.URL(database))
+	conn, err := pgx.Connect(ctx, database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,11 +228,49 @@ func (s *Server) Exec(t testing.TB, database, statements string) {
 func (s *Server) Signal(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	names := map[syscall.Signal]string{syscall.SIGKILL: "KILL", syscall.SIGQUIT: "QUIT", syscall.SIGSTOP: "STOP", syscall.SIGCONT: "CONT"}
+	if s.ended {
+		return
+	}
 	if _, err := s.keep.WriteString(names[signal] + "\n"); err != nil {
 		t.Error(err)
 	}
 	if signal == syscall.SIGKILL || signal == syscall.SIGQUIT {
 		_ = s.cmd.Wait() // with the signal's status
+		s.ended = true
+	}
+}
+
+// Hang stops all processes of the server: connections stay, and nothing answers.
+func (s *Server) Hang(t testing.TB) {
+	s.hangs = true
+	s.signalAll(t, syscall.SIGSTOP)
+}
+
+// Resume undoes Hang.
+func (s *Server) Resume(t testing.TB) {
+	s.signalAll(t, syscall.SIGCONT)
+	s.hangs = false
+}
+
+func (s *Server) signalAll(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.Dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := strings.TrimSpace(string(text))
+	children, err := os.ReadFile("/proc/" + first + "/task/" + first + "/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range append(strings.Fields(string(children)), first) {
+		pid, err := strconv.Atoi(id)
+		if err == nil {
+			err = syscall.Kill(pid, signal)
+		}
+		if err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %s: %v", id, err)
+		}
 	}
 }
 

@@ -150,3 +150,11 @@ CREATE TABLE tokens (
 	serial  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
 	seen_at BIGINT NOT NULL
 );
+
+-- What servers tell each other of their changes; changes.go has more on it.
+CREATE TABLE verenc_changes (
+	writer TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+	n      BIGINT NOT NULL,
+	recent TEXT COLLATE "C" NOT NULL, -- JSON
+	at     BIGINT NOT NULL
+);
