@@ -188,7 +188,10 @@ func (s *Service) leased(ctx context.Context, a leaseAsk, total int64) error {
 		}
 	}
 	s.log.Info("key rotates: its material has done as many encryptions as it safely can", zap.String("key", now.ID), zap.Int64("encryptions", total))
-	return s.rotateByItself(ctx, now)
+	if err := s.rotateByItself(ctx, now); !errors.Is(err, errChanged) {
+		return err
+	}
+	return nil // others have found the limit, too, and were faster
 }
 
 // leaseIVs serves what requests ask for, until ctx ends.

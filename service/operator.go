@@ -115,9 +115,17 @@ func (s *Service) DeliverRecords(ctx context.Context) {
 	}
 }
 
-// deliver puts the records into the log. A crash between a record and its removal gives it a second time, with the same
+// deliver puts the records into the log. Of several servers, one does it. A crash between a record and its removal gives it a second time, with the same
 // eventID.
 func (s *Service) deliver(ctx context.Context) error {
+	waiting, err := s.store.PendingRecords(ctx, 1)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	return s.store.Exclusively(ctx, workRecords, s.deliverAll)
+}
+
+func (s *Service) deliverAll(ctx context.Context) error {
 	for {
 		records, err := s.store.PendingRecords(ctx, deliverMany)
 		if err != nil || len(records) == 0 {

@@ -11,6 +11,8 @@ var (
 	ErrNoRow  = errors.New("no such row")
 	ErrExists = errors.New("row exists already")
 	ErrLimit  = errors.New("limit reached")
+	// ErrTakenOver: another server does this work now (Exclusively).
+	ErrTakenOver = errors.New("taken over by another server")
 )
 
 // Store keeps the metadata. Its contract:
@@ -161,6 +163,11 @@ type Store interface {
 	PendingRecords(ctx context.Context, limit int) ([]PendingRecord, error)
 	// RemovePendingRecord forgets one; an absent one is no error.
 	RemovePendingRecord(ctx context.Context, number int64) error
+
+	// Exclusively runs work that only one server may do at a time, or returns nil without running it while another server does it.
+	// A server that isn't heard of for some seconds loses the work to another one: it may live on and wake up, but whatever do
+	// then changes with its context is ErrTakenOver, and has no effect.
+	Exclusively(ctx context.Context, work string, do func(context.Context) error) error
 
 	// Ping proves that the store answers and takes a transaction that may write.
 	Ping(ctx context.Context) error

@@ -205,7 +205,7 @@ func (p *parts) newService(c *Config, by *service.Operator) (err error) {
 	if by != nil && c.Audit.Dir != noAudit {
 		cfg.Operator, cfg.Audit = by, service.Outbox{Store: p.store}
 	}
-	cfg.MetadataAge = p.store.Age
+	cfg.MetadataAge, cfg.Shared = p.store.Age, store.IsURL(c.Database)
 	p.service, err = service.New(cfg)
 	return err
 }

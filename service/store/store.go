@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/verenc/kms/service"
 )
 
@@ -65,6 +67,9 @@ type DB struct {
 	unwatch func() error
 	writers chan *writer // nil: SQLite tells by itself
 	fresh   *freshness   // nil: a file is never away
+	id      string       // of this server, as the holder of a lease
+
+	beatInterval, leaseTimeout time.Duration // shorter in tests
 
 	keys         *cache[keyName, *service.Key]
 	aliases      *cache[aliasName, *service.Alias]
@@ -85,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = 10_000
 	}
-	d := &DB{keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
+	d := &DB{id: uuid.NewString(), beatInterval: beatInterval, leaseTimeout: leaseTimeout, keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
 		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
 		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize), policies: newCache[string, string](cfg.CacheSize)}
 	open := d.openSQLite
@@ -153,7 +158,7 @@ func inTransaction(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel
 // change runs a transaction, and says what it did when it fails. A transaction that met another one is run again, for as long
 // as the lock of another process is waited for: so f may run several times.
 func (d *DB) change(ctx context.Context, doing string, f func(*sql.Tx) error) error {
-	err := d.retried(ctx, f)
+	err := d.retried(ctx, fenced(ctx, f))
 	if classOf(err) != notOurs {
 		return fmt.Errorf("%s: %w", doing, busy(err))
 	}

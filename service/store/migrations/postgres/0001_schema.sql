@@ -158,3 +158,11 @@ CREATE TABLE verenc_changes (
 	recent TEXT COLLATE "C" NOT NULL, -- JSON
 	at     BIGINT NOT NULL
 );
+
+-- Which server does a work that only one may do at a time; exclusive.go has more on it.
+CREATE TABLE verenc_leases (
+	work   TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+	holder TEXT COLLATE "C" NOT NULL, -- empty: nobody
+	epoch  BIGINT NOT NULL,
+	beat   BIGINT NOT NULL
+);
