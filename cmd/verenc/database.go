@@ -2,10 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"text/tabwriter"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/transport"
@@ -20,12 +26,20 @@ func keepDatabasePassword(c *Config) (err error) {
 	return err
 }
 
+func storeConfig(c *Config) (store.Config, error) {
+	err := keepDatabasePassword(c)
+	return store.Config{Path: c.Database, Password: c.run.databasePassword, Grace: c.DatabaseGrace, OnChange: c.run.databaseChanged,
+		Connections: c.DatabaseConnections, ConnectTimeout: c.DatabaseConnect}, err
+}
+
+// openStore opens the database, or makes it.
 func openStore(ctx context.Context, c *Config, create bool) (*store.DB, error) {
-	if err := keepDatabasePassword(c); err != nil {
+	sc, err := storeConfig(c)
+	if err != nil {
 		return nil, err
 	}
-	return store.Open(ctx, store.Config{Path: c.Database, Create: create, Password: c.run.databasePassword,
-		Grace: c.DatabaseGrace, OnChange: c.run.databaseChanged, Connections: c.DatabaseConnections, ConnectTimeout: c.DatabaseConnect})
+	sc.Create = create
+	return store.Open(ctx, sc)
 }
 
 // databaseFile is the error of a database that is a file and can't be found. A server is asked when it is opened.
@@ -66,4 +80,44 @@ func databaseReady(db *store.DB) func(context.Context) error {
 		}
 		return err
 	}
+}
+
+// newDatabaseCommand makes the commands for the database as a whole.
+func newDatabaseCommand(config func(*cobra.Command) (*Config, error)) *cobra.Command {
+	var to string
+	move := &cobra.Command{
+		Use: "move --to postgres://USER@HOST/DATABASE", Args: cobra.NoArgs,
+		Short: "Copy the database from SQLite into PostgreSQL, and compare every row; no server may run",
+	}
+	move.Flags().StringVar(&to, "to", "", "the empty PostgreSQL database; its password comes as that of database does")
+	move.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config(cmd)
+		if err != nil {
+			return err
+		}
+		return moveDatabase(cmd.Context(), c, to, cmd.OutOrStdout())
+	}
+	return group("database", "Manage the database as a whole", move)
+}
+
+func moveDatabase(ctx context.Context, c *Config, to string, out io.Writer) (err error) {
+	if err := store.CheckURL(to); err != nil || !store.IsURL(to) {
+		return errors.Join(errors.New("move the database: --to: give the URL of a PostgreSQL database"), err)
+	}
+	there := *c
+	there.Database = to
+	target, err := storeConfig(&there)
+	if err != nil {
+		return err
+	}
+	counted := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if err := store.Move(ctx, c.Database, target, func(table string, rows int) { fmt.Fprintf(counted, "%d\t %s\n", rows, table) }); err != nil {
+		return err
+	}
+	err = onDatabase(ctx, &there, "MoveDatabase", c.Database, func(*store.DB) error { return nil })
+	if err = errors.Join(err, counted.Flush()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "every row was compared; now set database: %s, and move %s away, so that no server uses it any more\n", to, c.Database)
+	return err
 }

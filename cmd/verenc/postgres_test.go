@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -55,4 +56,45 @@ func TestPostgres(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN, "hunter2")
+}
+
+// TestDatabaseMove: after the move to PostgreSQL, everything that was there is there, and the log tells of it.
+func TestDatabaseMove(t *testing.T) {
+	s := initialised(t)
+	moved := s.with("VERENC_DATABASE=" + postgrestest.NewDatabase(t))
+	to := strings.TrimPrefix(moved.env[len(moved.env)-1], "VERENC_DATABASE=")
+	r := s.serve(t)
+	key, err := s.sdk(t, "http://"+r.api, http.DefaultClient).CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := s.sdk(t, "http://"+r.api, http.DefaultClient).Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId, Plaintext: []byte("plaintext")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails := func(want string, args ...string) {
+		t.Helper()
+		if r := s.run(t, args...); r.code == 0 || !strings.Contains(r.stderr, want) {
+			t.Errorf("%v: got %v, want %q", args, r, want)
+		}
+	}
+	fails("stop the server that has it open", "database", "move", "--to", to)
+	fails("give the URL", "database", "move", "--to", s.path("other.db"))
+	fails("database_password_file", "database", "move", "--to", "postgres://verenc:hunter2@db.example.com/verenc")
+	r.stop(t)
+	contains(t, s.does(t, "database", "move", "--to", to), "1 keys", "every row was compared", to)
+	fails("name an empty database", "database", "move", "--to", to)
+
+	r = moved.serve(t)
+	if out, err := s.sdk(t, "http://"+r.api, http.DefaultClient).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob}); err != nil || string(out.Plaintext) != "plaintext" {
+		t.Errorf("got %v, %v", out, err)
+	}
+	r.stop(t)
+	found := false
+	for _, record := range s.recorded(t) {
+		found = found || strings.Contains(fmt.Sprint(record), "MoveDatabase")
+	}
+	if !found {
+		t.Error("the log has no record of the move")
+	}
 }

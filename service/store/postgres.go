@@ -163,6 +163,8 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 			return fmt.Sprintf(" (is the password of %s right, and does pg_hba.conf let it in from here?)", config.User)
 		case answer.Code == "3D000": // no such database
 			return fmt.Sprintf(" (create it: CREATE DATABASE %s OWNER %s)", pgx.Identifier{config.Database}.Sanitize(), pgx.Identifier{config.User}.Sanitize())
+		case answer.Code == "53300": // too many connections
+			return " (lower database_connections, or raise max_connections of the server: each verenc serve takes database_connections)"
 		case answer.Code == "42501": // insufficient privilege
 			return fmt.Sprintf(" (make %s the owner of the database: ALTER DATABASE %s OWNER TO %[1]s)", pgx.Identifier{config.User}.Sanitize(), pgx.Identifier{config.Database}.Sanitize())
 		case answer.Code == "25006": // read-only transaction
@@ -181,6 +183,8 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 	return ""
 }
 
+var errIsThere = errors.New("it has the tables of Verenc already; verenc init --add-access-key makes one more access key in it")
+
 // migratePostgres runs the migrations that the database has not had. The one row of verenc_schema tells the number of the last one.
 func (d *DB) migratePostgres(ctx context.Context, name string, create bool) error {
 	texts, err := migrationsOf("postgres")
@@ -194,7 +198,7 @@ func (d *DB) migratePostgres(ctx context.Context, name string, create bool) erro
 	case err != nil:
 		return err
 	case ours > 0 && create:
-		return errors.New("it has the tables of Verenc already; verenc init --add-access-key makes one more access key in it")
+		return errIsThere
 	case ours == 0 && tables > 0:
 		return fmt.Errorf("it has %d tables, and they are not Verenc's: give Verenc a database of its own", tables)
 	case ours == 0 && !create:
