@@ -30,8 +30,8 @@ func (p *pausedStore) UpdateKey(ctx context.Context, region, id string, change f
 	return p.Store.UpdateKey(ctx, region, id, change)
 }
 
-// TestPausedServer: a server that is paused in the middle of background work, and wakes up when another one has done it, does nothing
-// twice and leaves no object behind.
+// TestPausedServer: a server that is paused in the middle of background work, and wakes up when
+// another one has done it, does nothing twice and leaves no object behind.
 func TestPausedServer(t *testing.T) {
 	paused := &pausedStore{}
 	s := newServer(t, options{service: func(c *service.Config) { paused.Store, c.Store = c.Store, paused }})
@@ -49,7 +49,8 @@ func TestPausedServer(t *testing.T) {
 	holds(1)
 	s.age(366 * 24 * time.Hour)
 
-	// Its lease is gone when the new material is to become current, and so is the row that named the material's objects.
+	// Its lease is gone when the new material is to become current, and so is the row that named the
+	// material's objects.
 	paused.changes, paused.meanwhile = 1, func() error {
 		err := paused.Store.UpdateKey(t.Context(), region, id, func(k *service.Key) error {
 			k.Materials = k.Materials[:1]
@@ -81,7 +82,8 @@ func TestPausedServer(t *testing.T) {
 	}
 }
 
-// TestPausedCreation: a CreateKey that wakes up when others have taken its row for what a crash has left makes no key.
+// TestPausedCreation: a CreateKey that wakes up when others have taken its row for what a crash has
+// left makes no key.
 func TestPausedCreation(t *testing.T) {
 	paused := &pausedStore{}
 	s := newServer(t, options{service: func(c *service.Config) { paused.Store, c.Store = c.Store, paused }})

@@ -17,8 +17,8 @@ import (
 	"github.com/verenc/kms/transport"
 )
 
-// keepDatabasePassword reads the password the first time: a variable that holds it is gone then. It comes before whatever starts
-// processes, which would inherit the variable.
+// keepDatabasePassword reads the password the first time: a variable that holds it is gone then. It
+// comes before whatever starts processes, which would inherit the variable.
 func keepDatabasePassword(c *Config) (err error) {
 	if store.IsURL(c.Database) && c.run.databasePassword == "" {
 		c.run.databasePassword, err = readDatabasePassword(c)
@@ -42,7 +42,8 @@ func openStore(ctx context.Context, c *Config, create bool) (*store.DB, error) {
 	return store.Open(ctx, sc)
 }
 
-// databaseFile is the error of a database that is a file and can't be found. A server is asked when it is opened.
+// databaseFile is the error of a database that is a file and can't be found. A server is asked when it
+// is opened.
 func databaseFile(c *Config) error {
 	if store.IsURL(c.Database) {
 		return nil
@@ -70,8 +71,9 @@ func logDatabase(log *zap.Logger, grace time.Duration) func(error) {
 	}
 }
 
-// databaseReady is the check of /readyz. While the database is away and keys may be used all the same, the server is not out of
-// service: if its load balancer took it, and every other one, out, the grace would be of no use.
+// databaseReady is the check of /readyz. While the database is away and keys may be used all the same,
+// the server is not out of service: if its load balancer took it, and every other one, out, the grace
+// would be of no use.
 func databaseReady(db *store.DB) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := db.Ping(ctx)

@@ -92,12 +92,33 @@ func TestNodes(t *testing.T) {
 		return codeOf(err) == "DisabledException"
 	})
 	t.Logf("disabled after %v", after)
+	// One that is killed is missed by nobody, and comes back.
+	if err := a.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	a.wait()
+	if _, err := b.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: id}); err != nil {
+		t.Error(err)
+	}
+	a = a.site.node(t, "a")
+	if _, err := a.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob}); err != nil {
+		t.Error(err)
+	}
+	nodes[0] = a
 	a.site.does(t, "access-key", "delete", a.site.accessKey(t).AccessKeyID)
 	for _, n := range nodes {
 		until(t, "the access key is gone", func() bool {
 			_, err := n.ListKeys(t.Context(), &kms.ListKeysInput{})
 			return codeOf(err) == "UnrecognizedClientException"
 		})
+	}
+	for _, n := range nodes {
+		if code := n.stop(t); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	if n := strings.Count(a.records(t, "a")+b.records(t, "b"), `"eventName":"DeleteAccessKey"`); n != 1 {
+		t.Errorf("the command has %d records", n)
 	}
 }
 
@@ -125,7 +146,7 @@ func TestNodesWithoutDatabase(t *testing.T) {
 		if err := use(); err != nil {
 			t.Fatal(err)
 		}
-		return strings.Contains(n.records(t), `"metadataAge":"2s"`)
+		return strings.Contains(n.records(t, "a"), `"metadataAge":"2s"`)
 	})
 	if status, body := get(t, http.DefaultClient, "http://"+n.private+"/readyz"); status != http.StatusOK || !strings.Contains(body, `"store":"degraded"`) {
 		t.Errorf("got %d %s", status, body)
@@ -144,9 +165,9 @@ func TestNodesWithoutDatabase(t *testing.T) {
 }
 
 // records are all records of a server's log.
-func (n *node) records(t *testing.T) string {
+func (n *node) records(t *testing.T, name string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(n.site.path("audit-a"), "records", "*.jsonl"))
+	files, err := filepath.Glob(filepath.Join(n.site.path("audit-"+name), "records", "*.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}

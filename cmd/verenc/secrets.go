@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Where the PIN and the password of the database may be, besides token.pin_file and database_password_file. They are never flags
-// or settings, so that no process list shows them.
+// Where the PIN and the password of the database may be, besides token.pin_file and
+// database_password_file. They are never flags or settings, so that no process list shows them.
 const (
 	pinVariable                = envPrefix + "TOKEN_PIN"
 	pinCredential              = "verenc-pin" // in systemd's $CREDENTIALS_DIRECTORY
@@ -18,8 +18,8 @@ const (
 	databasePasswordCredential = "verenc-database-password"
 )
 
-// readPIN gets the user PIN from token.pin_file, from VERENC_TOKEN_PIN (which it removes from the environment), or from the systemd
-// credential verenc-pin.
+// readPIN gets the user PIN from token.pin_file, from VERENC_TOKEN_PIN (which it removes from the
+// environment), or from the systemd credential verenc-pin.
 func readPIN(c *Config) (string, error) {
 	pin, err := readSecret(c.Token.PINFile, pinVariable, pinCredential)
 	if err == nil && pin == "" {
@@ -31,8 +31,8 @@ func readPIN(c *Config) (string, error) {
 	return pin, nil
 }
 
-// readDatabasePassword gets the password of the PostgreSQL user in the same ways. There may be none: the server may know its user
-// by other means.
+// readDatabasePassword gets the password of the PostgreSQL user in the same ways. There may be none:
+// the server may know its user by other means.
 func readDatabasePassword(c *Config) (string, error) {
 	password, err := readSecret(c.DatabasePassword, databasePasswordVariable, databasePasswordCredential)
 	if err != nil {
@@ -41,7 +41,8 @@ func readDatabasePassword(c *Config) (string, error) {
 	return password, nil
 }
 
-// readSecret reads a file, a variable, which it removes from the environment, or a systemd credential; "" is none of them.
+// readSecret reads a file, a variable, which it removes from the environment, or a systemd credential;
+// "" is none of them.
 func readSecret(file, variable, credential string) (string, error) {
 	path := file
 	if path == "" {

@@ -5,16 +5,18 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 )
 
-// Servers that share a database tell each other what they change, in the transaction that changes it. Each connection that writes
-// has a row in verenc_changes, with the number of its changes and what the newest of them touched. Only one transaction at a time
-// updates a row, so that nobody waits for another one's, numbers become visible in their order, and one that was seen is committed. Every
-// server reads the few rows several times a second. Nothing of it is PostgreSQL's alone, as LISTEN and NOTIFY are; these
-// also make all commits wait for each other.
+// Servers that share a database tell each other what they change, in the transaction that changes it.
+// Each connection that writes has a row in verenc_changes, with the number of its changes and what the
+// newest of them touched. Only one transaction at a time updates a row, so that nobody waits for
+// another one's, numbers become visible in their order, and one that was seen is committed. Every
+// server reads the few rows several times a second. Nothing of it is PostgreSQL's alone, as LISTEN and
+// NOTIFY are; these also make all commits wait for each other.
 
 // touched is what a change may have made stale in a cache: a kind, and the name that the cache has for it.
 type touched []string
@@ -82,19 +84,22 @@ func newWriters(connections int) chan *writer {
 
 // announce is the last statement of a change. The row's number is not changed before the commit.
 func (w *writer) announce(ctx context.Context, tx *sql.Tx, what []touched) (next *writer, err error) {
-	next = &writer{id: w.id, n: w.n + 1, recent: append(w.recent[max(0, len(w.recent)+1-recentChanges):len(w.recent):len(w.recent)], what)}
+	kept := w.recent[max(0, len(w.recent)+1-recentChanges):]
+	next = &writer{id: w.id, n: w.n + 1, recent: append(slices.Clone(kept), what)}
 	recent, err := json.Marshal(next.recent)
 	if err != nil {
 		return nil, err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO verenc_changes (writer, n, recent, at) VALUES (?, ?, ?, ?)
-		ON CONFLICT (writer) DO UPDATE SET n = excluded.n, recent = excluded.recent, at = excluded.at`, next.id, next.n, string(recent), time.Now().UnixNano())
+		ON CONFLICT (writer) DO UPDATE SET n = excluded.n, recent = excluded.recent, at = excluded.at`,
+		next.id, next.n, string(recent), time.Now().UnixNano())
 	return next, err
 }
 
-// changing is change for what caches hold. What was touched is asked for when f has run. It is told to other servers, and forgotten
-// here, also when the commit failed, since that may have happened. What never came to the commit is kept: a change that fails since the
-// database is away must not end the uses of a key.
+// changing is change for what caches hold. What was touched is asked for when f has run. It is told to
+// other servers, and forgotten here, also when the commit failed, since that may have happened. What
+// never came to the commit is kept: a change that fails since the database is away must not end the
+// uses of a key.
 func (d *DB) changing(ctx context.Context, doing string, what *[]touched, f func(*sql.Tx) error) error {
 	forget := func() {
 		for _, t := range *what {

@@ -44,7 +44,8 @@ func (e awayError) Error() string        { return "the database does not answer:
 func (e awayError) Unwrap() error        { return e.cause }
 func (e awayError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// busy marks an error that a client may try again: the database is away, or others held what was needed for too long.
+// busy marks an error that a client may try again: the database is away, or others held what was
+// needed for too long.
 func busy(err error) error {
 	switch classOf(err) {
 	case away:

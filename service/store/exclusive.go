@@ -11,10 +11,12 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// A lease is a row of verenc_leases: who does a work, and its epoch, which grows with each holder. The holder counts a beat up while
-// it works. Another server takes the work over when it has watched the beat stand still for leaseTimeout by its own clock, so
-// that no clocks need to agree. The old holder may live on, and not know: each change that it makes for the work checks the
-// epoch in its transaction, and locks the row until it has committed (a fencing token). So it has no effect after the take-over.
+// A lease is a row of verenc_leases: who does a work, and its epoch, which grows with each holder. The
+// holder counts a beat up while it works. Another server takes the work over when it has watched the
+// beat stand still for leaseTimeout by its own clock, so that no clocks need to agree. The old holder
+// may live on, and not know: each change that it makes for the work checks the epoch in its
+// transaction, and locks the row until it has committed (a fencing token). So it has no effect after
+// the take-over.
 const (
 	beatInterval = time.Second
 	leaseTimeout = 5 * time.Second
@@ -74,7 +76,8 @@ func (d *DB) take(ctx context.Context, work string) (*lease, error) {
 	}
 	next := &lease{work: work, holder: d.id, epoch: now.epoch + 1}
 	err = d.change(ctx, "take a lease", func(tx *sql.Tx) error {
-		return affected(tx.ExecContext(ctx, "UPDATE verenc_leases SET holder = ?, epoch = ?, beat = 0 WHERE work = ? AND epoch = ? AND beat = ?",
+		return affected(tx.ExecContext(ctx, `UPDATE verenc_leases SET holder = ?, epoch = ?, beat = 0
+			WHERE work = ? AND epoch = ? AND beat = ?`,
 			next.holder, next.epoch, work, now.epoch, now.beat))
 	})
 	if errors.Is(err, service.ErrNoRow) { // another one was faster, or lives after all
@@ -86,11 +89,13 @@ func (d *DB) take(ctx context.Context, work string) (*lease, error) {
 // readLease makes the row when there is none.
 func (d *DB) readLease(ctx context.Context, work string) (l lease, err error) {
 	read := func() error {
-		return d.read.QueryRowContext(ctx, "SELECT work, holder, epoch, beat FROM verenc_leases WHERE work = ?", work).Scan(&l.work, &l.holder, &l.epoch, &l.beat)
+		return d.read.QueryRowContext(ctx, "SELECT work, holder, epoch, beat FROM verenc_leases WHERE work = ?", work).
+			Scan(&l.work, &l.holder, &l.epoch, &l.beat)
 	}
 	if err = read(); errors.Is(err, sql.ErrNoRows) {
 		err = d.change(ctx, "make a lease", func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, "INSERT INTO verenc_leases (work, holder, epoch, beat) VALUES (?, '', 0, 0) ON CONFLICT (work) DO NOTHING", work)
+			_, err := tx.ExecContext(ctx, `INSERT INTO verenc_leases (work, holder, epoch, beat) VALUES (?, '', 0, 0)
+				ON CONFLICT (work) DO NOTHING`, work)
 			return err
 		})
 		if err == nil {

@@ -25,7 +25,8 @@ func openPair(t *testing.T) (ours, theirs *DB) {
 
 var errWork = errors.New("of the work")
 
-// TestExclusively: of two servers that live, one works; what it returns comes back, and the other one can work afterwards.
+// TestExclusively: of two servers that live, one works; what it returns comes back, and the other one
+// can work afterwards.
 func TestExclusively(t *testing.T) {
 	ours, theirs := openPair(t)
 	ran := false

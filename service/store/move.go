@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // movedTable is a table that Move copies. Rows are compared in the order of key.
@@ -27,8 +28,12 @@ var movedTables = []movedTable{
 // moveMany are the rows of one statement. PostgreSQL takes 65,535 values at most.
 const moveMany = 200
 
-// Move copies a SQLite database into a PostgreSQL database that has no rows yet, in one transaction, and compares every row before
-// that is committed. No process may have the file open. It tells moved of each table.
+// moveTimeout is far more than millions of keys take.
+const moveTimeout = 24 * time.Hour
+
+// Move copies a SQLite database into a PostgreSQL database that has no rows yet, in one transaction,
+// and compares every row before that is committed. No process may have the file open. It tells moved
+// of each table.
 func Move(ctx context.Context, path string, to Config, moved func(table string, rows int)) (err error) {
 	defer func() {
 		if err != nil {
@@ -38,6 +43,8 @@ func Move(ctx context.Context, path string, to Config, moved func(table string, 
 	if IsURL(path) || !IsURL(to.Path) {
 		return errors.New("it goes from a file of SQLite to a PostgreSQL database")
 	}
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout) // without it, each statement would have one
+	defer cancel()
 	source, err := Open(ctx, Config{Path: path}) // which brings it up to date
 	if err != nil {
 		return err

@@ -32,8 +32,8 @@ func IsURL(database string) bool {
 	return strings.HasPrefix(database, "postgres://") || strings.HasPrefix(database, "postgresql://")
 }
 
-// CheckURL finds what is wrong with the URL of a PostgreSQL database. It does not repeat the URL, which may hold a password by
-// mistake.
+// CheckURL finds what is wrong with the URL of a PostgreSQL database. It does not repeat the URL,
+// which may hold a password by mistake.
 func CheckURL(database string) error {
 	u, err := url.Parse(database)
 	if err != nil {
@@ -106,7 +106,7 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "verenc"
 	}
-	if len(config.Fallbacks) > 0 && config.ValidateConnect == nil { // one of several hosts is the one that can be written
+	if config.ValidateConnect == nil { // a standby can't be written; of several hosts, another one can
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	}
 	connections := cfg.Connections
@@ -167,8 +167,6 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 			return " (lower database_connections, or raise max_connections of the server: each verenc serve takes database_connections)"
 		case answer.Code == "42501": // insufficient privilege
 			return fmt.Sprintf(" (make %s the owner of the database: ALTER DATABASE %s OWNER TO %[1]s)", pgx.Identifier{config.User}.Sanitize(), pgx.Identifier{config.Database}.Sanitize())
-		case answer.Code == "25006": // read-only transaction
-			return " (this server is a standby: name all servers in the URL, postgres://USER@HOST1,HOST2/DATABASE, and the one that can be written is found)"
 		}
 		return ""
 	case errors.As(err, &authority):
@@ -177,6 +175,8 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 		return " (connect by a name that the server's certificate has)"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server refused TLS connection"):
 		return " (the server has no TLS: give it a certificate, with ssl = on; only where nobody else is on the network, sslmode=disable in the URL does without)"
+	case strings.Contains(err.Error(), "standby mode"): // of ValidateConnectTargetSessionAttrsPrimary
+		return " (name all servers in the URL, postgres://USER@HOST1,HOST2/DATABASE: the one that can be written is found)"
 	case classOf(err) == away:
 		return " (does the server run, and can this host reach it?)"
 	}
@@ -185,7 +185,8 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 
 var errIsThere = errors.New("it has the tables of Verenc already; verenc init --add-access-key makes one more access key in it")
 
-// migratePostgres runs the migrations that the database has not had. The one row of verenc_schema tells the number of the last one.
+// migratePostgres runs the migrations that the database has not had. The one row of verenc_schema
+// tells the number of the last one.
 func (d *DB) migratePostgres(ctx context.Context, name string, create bool) error {
 	texts, err := migrationsOf("postgres")
 	if err != nil {

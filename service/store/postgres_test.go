@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"database/sql"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -206,7 +207,8 @@ func TestPostgresPlans(t *testing.T) {
 	}))
 }
 
-// TestPostgresLocked: a change that waits for another one ends with its caller's time, as a timeout, and can be retried.
+// TestPostgresLocked: a change that waits for another one ends with its caller's time, as a timeout,
+// and can be retried.
 func TestPostgresLocked(t *testing.T) {
 	database := postgrestest.NewDatabase(t)
 	ours, theirs := open(t, database, true), open(t, database, false)
@@ -239,6 +241,35 @@ func TestPostgresDies(t *testing.T) {
 	must(t, d.Ping(ctx))
 	eventually(t, "the key is back", func() bool { _, err := d.Key(ctx, region, "k1"); return err == nil })
 	must(t, d.InsertKey(ctx, newKey("k2")))
+}
+
+// TestPostgresStandby: of several servers, the one that can be written is found, also when another one
+// becomes it.
+func TestPostgresStandby(t *testing.T) {
+	a, b := postgrestest.Start(t, "port=5433"), postgrestest.Start(t, "port=5434")
+	for _, s := range []*postgrestest.Server{a, b} {
+		s.Exec(t, "postgres", "CREATE DATABASE verenc TEMPLATE template0")
+		d := open(t, s.URL("verenc"), true)
+		must(t, d.InsertKey(ctx, newKey("k1")))
+		must(t, d.Close())
+	}
+	b.Standby(t)
+	d, err := Open(ctx, Config{Path: b.URL("verenc")})
+	if err == nil {
+		_ = d.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "name all servers in the URL") {
+		t.Errorf("got %v", err)
+	}
+	d = open(t, "postgres://postgres@/verenc?host="+b.Dir+","+a.Dir+"&port=5434,5433", false)
+	must(t, d.InsertKey(ctx, newKey("k2")))
+	a.Signal(t, syscall.SIGKILL)
+	soon, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	wantError(t, d.InsertKey(soon, newKey("k3")), context.DeadlineExceeded)
+	b.Exec(t, "postgres", "SELECT pg_promote()")
+	eventually(t, "the other server is used", func() bool { return d.InsertKey(ctx, newKey("k3")) == nil })
+	eventually(t, "what only the first one had is forgotten", func() bool { _, err := d.Key(ctx, region, "k2"); return errors.Is(err, service.ErrNoRow) })
 }
 
 func FuzzEscape(f *testing.F) {

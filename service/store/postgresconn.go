@@ -9,14 +9,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// postgresConnector connects to PostgreSQL. Its connections take the statements of this package as SQLite does: with question
-// marks, truth values that are numbers, and text of any bytes.
+// postgresConnector connects to PostgreSQL. Its connections take the statements of this package as
+// SQLite does: with question marks, truth values that are numbers, and text of any bytes.
 type postgresConnector struct{ driver.Connector }
 
 // Connect implements driver.Connector.
@@ -50,32 +51,51 @@ func (postgresConn) CheckNamedValue(v *driver.NamedValue) error {
 	return err
 }
 
+// unboundedTimeout is for statements and transactions of callers that set no time of their own: a
+// connection that was cut without a word would else hold them for the quarter of an hour in which TCP
+// gives up.
+const unboundedTimeout = 30 * time.Second
+
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, unboundedTimeout)
+}
+
 // ExecContext implements driver.ExecerContext.
 func (c postgresConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	r, err := c.Conn.ExecContext(ctx, numbered(query, len(args)), args)
 	return r, c.lost(answered(ctx, err))
 }
 
 // QueryContext implements driver.QueryerContext.
 func (c postgresConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	ctx, cancel := bounded(ctx)
 	rows, err := c.Conn.QueryContext(ctx, numbered(query, len(args)), args)
 	if err != nil {
+		defer cancel() // answered asks whether the time is over
 		return nil, c.lost(answered(ctx, err))
 	}
-	return postgresRows{rows, ctx}, nil
+	return postgresRows{rows, ctx, cancel}, nil
 }
 
 // BeginTx implements driver.ConnBeginTx.
 func (c postgresConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	ctx, cancel := bounded(ctx)
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err != nil {
+		defer cancel() // answered asks whether the time is over
 		return nil, c.lost(answered(ctx, err))
 	}
-	return postgresTx{tx, ctx}, nil
+	return postgresTx{tx, ctx, cancel}, nil
 }
 
-// lost lets database/sql use another connection in the place of one that was lost while it was idle. A statement has no effect before
-// its transaction is committed, so that it may be sent again; those of this package that change something are in one.
+// lost lets database/sql use another connection in the place of one that was lost while it was idle. A
+// statement has no effect before its transaction is committed, so that it may be sent again; those of
+// this package that change something are in one.
 func (c postgresConn) lost(err error) error {
 	if classOf(err) == away && c.Conn.Conn().IsClosed() {
 		return fmt.Errorf("%w: %w", driver.ErrBadConn, err)
@@ -85,15 +105,32 @@ func (c postgresConn) lost(err error) error {
 
 type postgresTx struct {
 	driver.Tx
-	ctx context.Context // of BeginTx
+	ctx    context.Context // of BeginTx
+	cancel context.CancelFunc
 }
 
 // Commit implements driver.Tx.
-func (t postgresTx) Commit() error { return answered(t.ctx, t.Tx.Commit()) }
+func (t postgresTx) Commit() error {
+	defer t.cancel()
+	return answered(t.ctx, t.Tx.Commit())
+}
+
+// Rollback implements driver.Tx.
+func (t postgresTx) Rollback() error {
+	defer t.cancel()
+	return t.Tx.Rollback()
+}
 
 type postgresRows struct {
 	driver.Rows
-	ctx context.Context // of the query
+	ctx    context.Context // of the query
+	cancel context.CancelFunc
+}
+
+// Close implements driver.Rows.
+func (r postgresRows) Close() error {
+	defer r.cancel()
+	return r.Rows.Close()
 }
 
 // Next implements driver.Rows.
@@ -110,7 +147,8 @@ func (r postgresRows) Next(dest []driver.Value) error {
 	return answered(r.ctx, err)
 }
 
-// answered tells what the database answered from what kept it from answering. The end of the caller's own time is neither.
+// answered tells what the database answered from what kept it from answering. The end of the caller's
+// own time is neither.
 func answered(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, driver.ErrBadConn) || errors.Is(err, errEscaped) {
 		return err
@@ -118,7 +156,8 @@ func answered(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
-	// An error while connecting is of the database's state even if it answered. classOf finds the answer's code first, if it has one.
+	// An error while connecting is of the database's state even if it answered. classOf finds the
+	// answer's code first, if it has one.
 	if answer := (*pgconn.PgError)(nil); errors.As(err, &answer) && postgresClass(answer.Code) != away {
 		return err
 	}
@@ -127,7 +166,8 @@ func answered(ctx context.Context, err error) error {
 
 var numberedQueries sync.Map // string to string
 
-// numbered gives a query PostgreSQL's placeholders. The queries of this package have question marks for nothing else.
+// numbered gives a query PostgreSQL's placeholders. The queries of this package have question marks
+// for nothing else.
 func numbered(query string, args int) string {
 	if args == 0 {
 		return query
@@ -150,8 +190,9 @@ func numbered(query string, args int) string {
 	return b.String()
 }
 
-// PostgreSQL's text has no zero bytes, and none that aren't UTF-8; SQLite's has. Such a byte, and escapeMark itself, which no
-// text of an honest user has, are written as escapeMark and two hexadecimal digits. All other text is stored as it is.
+// PostgreSQL's text has no zero bytes, and none that aren't UTF-8; SQLite's has. Such a byte, and
+// escapeMark itself, which no text of an honest user has, are written as escapeMark and two
+// hexadecimal digits. All other text is stored as it is.
 const escapeMark = '\x1a'
 
 var errEscaped = errors.New("text with a broken escape")

@@ -29,7 +29,8 @@ type freshness struct {
 	grace time.Duration
 }
 
-// age is by the clock that ran more: the monotonic one stands still while a machine is suspended, the other one can be set.
+// age is by the clock that ran more: the monotonic one stands still while a machine is suspended, the
+// other one can be set.
 func (f *freshness) age() time.Duration {
 	at := f.at.Load()
 	if at == nil {
@@ -46,7 +47,8 @@ func (f *freshness) check() error {
 	return nil
 }
 
-// Age tells how old what is cached may be. With SQLite that is never more than the contract of service.Store allows.
+// Age tells how old what is cached may be. With SQLite that is never more than the contract of
+// service.Store allows.
 func (d *DB) Age() time.Duration {
 	if d.fresh == nil {
 		return 0
@@ -57,8 +59,9 @@ func (d *DB) Age() time.Duration {
 // Serves tells whether keys that are cached may be used, although the database may be away.
 func (d *DB) Serves() bool { return d.fresh != nil && d.fresh.check() == nil }
 
-// postgresWatch looks for changes on a connection of its own: what kept it from looking shows, and is not made good by another
-// connection, perhaps to another server that lacks the last changes of the first one.
+// postgresWatch looks for changes on a connection of its own: what kept it from looking shows, and is
+// not made good by another connection, perhaps to another server that lacks the last changes of the
+// first one.
 type postgresWatch struct {
 	d        *DB
 	db       *sql.DB

@@ -12,7 +12,8 @@ import (
 	"github.com/verenc/kms/service/store/postgrestest"
 )
 
-// eventually asks until the answer is yes, for far longer than promised, so that a slow machine doesn't fail. It gives the time.
+// eventually asks until the answer is yes, for far longer than promised, so that a slow machine
+// doesn't fail. It gives the time.
 func eventually(t *testing.T, what string, ask func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()

@@ -111,8 +111,9 @@ func sqliteClass(e sqlite3.Error) class {
 	return otherError
 }
 
-// othersVersion is a number that changes when another process, and not this one, has committed a change: data_version
-// (SQLite page "Pragma statements") of the connection that our own changes go through.
+// othersVersion is a number that changes when another process, and not this one, has committed a
+// change: data_version (SQLite page "Pragma statements") of the connection that our own changes go
+// through.
 func (d *DB) othersVersion(ctx context.Context) (version int64, err error) {
 	err = d.write.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
 	return version, err

@@ -1,14 +1,17 @@
-// Package store keeps the metadata of keys, aliases and access keys in one SQLite file, or in a PostgreSQL database, which
-// several servers may have open. The statements are SQLite's and PostgreSQL's alike; what differs is in sqlite.go and postgres.go.
+// Package store keeps the metadata of keys, aliases and access keys in one SQLite file, or in a
+// PostgreSQL database, which several servers may have open. The statements are SQLite's and
+// PostgreSQL's alike; what differs is in sqlite.go and postgres.go.
 //
-// What it protects: the truth about which keys exist and where their material is. A change is durable when its method
-// returns (write-ahead log, synced at each commit), whole or absent, and seen by every process that has the file
-// open within a second. It holds no key material and no secret in clear, so a copy of the file gives nothing
-// away but metadata; the file's mode is 0600 even so. Keys of residency wrapped are here, and nowhere else: wrapped by the
-// token, and lost with the file and its backups.
+// What it protects: the truth about which keys exist and where their material is. A change is durable
+// when its method returns (write-ahead log, synced at each commit), whole or absent, and seen by every
+// process that has the database open within a second. It holds no key material and no secret in clear,
+// so a copy of it gives nothing away but metadata; a file's mode is 0600 even so. Keys of residency
+// wrapped are here, and nowhere else: wrapped by the token, and lost with the database and its
+// backups.
 //
-// What it trusts: the file system to sync when it says so, and whoever may write the file: a change of a row by other
-// means is believed, except for sealed secrets and ciphertexts, which the token proves.
+// What it trusts: the file system, or PostgreSQL, to have stored what it says so of, and whoever may
+// write there: a change of a row by other means is believed, except for sealed secrets and
+// ciphertexts, which the token proves.
 package store
 
 import (
@@ -39,7 +42,8 @@ var migrations embed.FS
 
 // Config says where the database is.
 type Config struct {
-	// Path is a file of SQLite, or the URL of a PostgreSQL database, which never holds a password (see CheckURL). Required.
+	// Path is a file of SQLite, or the URL of a PostgreSQL database, which never holds a password (see
+	// CheckURL). Required.
 	Path   string
 	Create bool // make it; it must not be there. Without Create it must be there.
 	// CacheSize is how many keys, aliases and access keys, each, are held in memory. Default 10,000.
@@ -56,13 +60,14 @@ type Config struct {
 
 // DB is an open database. It implements service.Store.
 type DB struct {
-	// write is one connection of SQLite, so that changes of this process queue here and not at the file's lock. read has others, so
-	// that whoever reads during a change always finds one.
+	// write is one connection of SQLite, so that changes of this process queue here and not at the
+	// file's lock. read has others, so that whoever reads during a change always finds one.
 	write *sql.DB
 	read  *sql.DB
 	// isolation of changes makes them serialisable.
 	isolation sql.IsolationLevel
-	// watch forgets what is cached when another process has changed it, until ctx ends; unwatch frees what it needs.
+	// watch forgets what is cached when another process has changed it, until ctx ends; unwatch frees
+	// what it needs.
 	watch   func(ctx context.Context)
 	unwatch func() error
 	writers chan *writer // nil: SQLite tells by itself
@@ -155,8 +160,8 @@ func inTransaction(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel
 	return tx.Commit()
 }
 
-// change runs a transaction, and says what it did when it fails. A transaction that met another one is run again, for as long
-// as the lock of another process is waited for: so f may run several times.
+// change runs a transaction, and says what it did when it fails. A transaction that met another one is
+// run again, for as long as the lock of another process is waited for: so f may run several times.
 func (d *DB) change(ctx context.Context, doing string, f func(*sql.Tx) error) error {
 	err := d.retried(ctx, fenced(ctx, f))
 	if classOf(err) != notOurs {

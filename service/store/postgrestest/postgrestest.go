@@ -1,5 +1,6 @@
-// Package postgrestest runs PostgreSQL servers for tests, from the programs of Debian's package postgresql. A server
-// lives in a temporary folder and ends with the test binary, however that ends. A missing PostgreSQL fails the test.
+// Package postgrestest runs PostgreSQL servers for tests, from the programs of Debian's package
+// postgresql. A server lives in a temporary folder and ends with the test binary, however that ends. A
+// missing PostgreSQL fails the test.
 package postgrestest
 
 import (
@@ -172,27 +173,29 @@ func (s *Server) URL(database string) string {
 	return "postgres://postgres@/" + database + "?host=" + s.Dir + "&port=" + s.port
 }
 
-// Configure adds files to the server's folder of data, a first line to pg_hba.conf, and settings, and has it read them.
+// Configure adds files to the server's folder of data, a first line to pg_hba.conf, and settings, and
+// has it read them.
 func (s *Server) Configure(t testing.TB, files map[string]string, hba string, settings ...string) {
 	t.Helper()
-	write := func(name, text string) {
-		t.Helper()
-		path := filepath.Join(s.data(), name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	for name, text := range files {
+		s.write(t, name, text)
+	}
+	s.write(t, "pg_hba.conf", hba+"\nlocal all all trust\n")
+	s.write(t, "postgresql.auto.conf", strings.Join(settings, "\n")+"\n")
+	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
+}
+
+func (s *Server) write(t testing.TB, name, text string) {
+	t.Helper()
+	path := filepath.Join(s.data(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.user != nil {
+		if err := os.Chown(path, int(s.user.Uid), int(s.user.Gid)); err != nil {
 			t.Fatal(err)
 		}
-		if s.user != nil {
-			if err := os.Chown(path, int(s.user.Uid), int(s.user.Gid)); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
-	for name, text := range files {
-		write(name, text)
-	}
-	write("pg_hba.conf", hba+"\nlocal all all trust\n")
-	write("postgresql.auto.conf", strings.Join(settings, "\n")+"\n")
-	s.Exec(t, "postgres", "SELECT pg_reload_conf()")
 }
 
 // NewDatabase makes an empty database and gives its URL.
@@ -274,13 +277,23 @@ func (s *Server) signalAll(t testing.TB, signal syscall.Signal) {
 	}
 }
 
-// Restart runs a server again that was killed. Its last processes may still be ending, which keeps the new one from starting.
+// Restart runs a server again that was killed. Its last processes may still be ending, which keeps the
+// new one from starting.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	_ = s.keep.Close()
 	if err := s.run(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Standby makes the server a standby of no other server: it can be read, until it is promoted.
+func (s *Server) Standby(t testing.TB) {
+	t.Helper()
+	s.Exec(t, "postgres", "CHECKPOINT")
+	s.Signal(t, syscall.SIGQUIT)
+	s.write(t, "standby.signal", "")
+	s.Restart(t)
 }
 
 func (s *Server) end() {
