@@ -234,6 +234,9 @@ func (s *Server) Signal(t testing.TB, signal syscall.Signal) {
 	if s.ended {
 		return
 	}
+	if signal == syscall.SIGKILL { // all at once: the others would serve for a moment
+		s.signalAll(t, signal)
+	}
 	if _, err := s.keep.WriteString(names[signal] + "\n"); err != nil {
 		t.Error(err)
 	}
