@@ -22,6 +22,7 @@ import (
 const (
 	defaultConnections    = 16
 	defaultConnectTimeout = 2 * time.Second
+	migrateTimeout        = time.Hour // an index of millions of keys takes minutes
 	connectionLife        = time.Hour // so that connections spread anew over the hosts of a service name
 	// A server that is stopped, or cut off, in the middle of a transaction holds locks that others wait for.
 	idleInTransaction = "5s"
@@ -120,7 +121,7 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	if err := d.write.PingContext(ctx); err != nil {
 		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
 	}
-	if err := d.migratePostgres(ctx, name, cfg.Create); err != nil {
+	if err := d.migratePostgres(ctx, cfg.Create); err != nil {
 		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
 	}
 	d.writers = newWriters(connections / 2)
@@ -187,7 +188,7 @@ var errIsThere = errors.New("it has the tables of Verenc already; verenc init --
 
 // migratePostgres runs the migrations that the database has not had. The one row of verenc_schema
 // tells the number of the last one.
-func (d *DB) migratePostgres(ctx context.Context, name string, create bool) error {
+func (d *DB) migratePostgres(ctx context.Context, create bool) error {
 	texts, err := migrationsOf("postgres")
 	if err != nil {
 		return err
@@ -207,7 +208,8 @@ func (d *DB) migratePostgres(ctx context.Context, name string, create bool) erro
 	}
 	if create {
 		err = d.change(ctx, "make the schema", func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `CREATE TABLE verenc_schema (one BIGINT PRIMARY KEY CHECK (one = 1), version BIGINT NOT NULL, made_by TEXT NOT NULL);
+			_, err := tx.ExecContext(ctx, `CREATE TABLE verenc_schema (one BIGINT PRIMARY KEY CHECK (one = 1),
+					version BIGINT NOT NULL, made_by TEXT NOT NULL);
 				INSERT INTO verenc_schema VALUES (1, 0, '')`)
 			return err
 		})
@@ -215,6 +217,8 @@ func (d *DB) migratePostgres(ctx context.Context, name string, create bool) erro
 			return err
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
 	for migrated := false; !migrated; {
 		err := d.change(ctx, "migrate", func(tx *sql.Tx) error {
 			// An update, so that of two servers that start together one waits for the other.
@@ -261,7 +265,10 @@ func postgresClass(code string) class {
 		return noParent
 	case "40001", "40P01", "55P03": // serialisation failure, deadlock, lock not available
 		return conflict
-	case "57P01", "57P02", "57P03", "53300", "25006": // shut down, crashed, starting; too many connections; a standby now
+	case "57P01", "57P02", "57P03", // shut down, crashed, starting
+		"53300",          // too many connections
+		"25006",          // a standby now
+		"25P03", "57014": // idleInTransaction is over, or the administrator's limit of a statement
 		return away
 	}
 	if strings.HasPrefix(code, "08") { // connection exceptions
