@@ -15,15 +15,15 @@ setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, t
 
 build: ## build the server into $(DATA)/bin
 	@mkdir -p $(dir $(BIN))
-	@test -e $(BIN) || echo 'building; the first time takes a minute or two' >&2
+	@test -e $(BIN) || echo 'building; the first time this takes a minute or two' >&2
 	@$(GO) build -o $(BIN) ./cmd/verenc
 
-run: ## install SoftHSM2 if need be, make a token and an access key below $(DATA), and serve on 127.0.0.1
+run: ## install SoftHSM2 if needed, make a token and an access key in $(DATA), and serve on 127.0.0.1
 	@scripts/setup.sh
 	@$(MAKE) --no-print-directory build
 	@scripts/run.sh $(DATA)
 
-demo: ## the main job with the real AWS CLI, on a throw-away server
+demo: ## create a key, make and open a data key with the real AWS CLI, on a temporary server
 	@scripts/setup.sh clients
 	@scripts/demo.sh
 
@@ -32,24 +32,24 @@ test: ## all tests, with the race detector, SoftHSM2 and the real AWS clients
 	@echo 'testing; the first time, compiling takes a few minutes' >&2
 	@$(GO) test -race -timeout 30m ./...
 
-lint: ## gofmt, vet, staticcheck, govulncheck
-	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
-	@$(GO) vet ./...
-	@$(GO) tool staticcheck ./...
-	@$(GO) tool govulncheck ./...
+lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reached
+	@echo gofmt; test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	@echo go vet; $(GO) vet ./...
+	@echo staticcheck; $(GO) tool staticcheck ./...
+	@echo govulncheck; GO=$(GO) scripts/vulncheck.sh
 
 fuzz: ## every fuzz target for $(FUZZTIME)
-	@scripts/fuzz.sh $(FUZZTIME)
+	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## rates over HTTP, of the raw token, a bare handler and a far token, their ratios; what the audit log costs
+bench: ## rates over HTTP, of the raw token, of a bare handler and of a far token, their ratios; the audit log's cost
 	@scripts/setup.sh
-	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./hsm
+	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./cmd/bench
 
-scale: ## what a request costs, the start and the memory, with 1,000,000 keys and with 10
+scale: ## what a request costs, the time to start and the memory, with 1,000,000 keys and with 10
 	@scripts/setup.sh
 	@$(GO) test -run '^$$' -bench BenchmarkManyKeys -benchtime 1x -timeout 30m ./cmd/verenc
 
-soak: ## hours of an HSM's bad days in $(SOAKTIME), and what became of the keys
+soak: ## use a token that fails in every way for $(SOAKTIME), and check that no key is lost
 	@scripts/setup.sh
 	@$(GO) run ./softhsm/faults/soak -for $(SOAKTIME)
 

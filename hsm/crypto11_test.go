@@ -15,10 +15,13 @@ import (
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
+	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/keyobject"
 	"github.com/verenc/kms/softhsm"
 )
 
-// The judge is crypto11 in a process of its own, since it initialises and finalises the module for its whole process.
+// The judge is crypto11 in a process of its own, since it initialises and finalises the module for
+// its whole process.
 const (
 	judgeModule = "VERENC_TEST_JUDGE_MODULE"
 	judgeSerial = "VERENC_TEST_JUDGE_SERIAL"
@@ -42,7 +45,9 @@ func signAll(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&verdicts); err != nil {
 		return err
 	}
-	token, err := crypto11.Configure(&crypto11.Config{Path: os.Getenv(judgeModule), TokenSerial: os.Getenv(judgeSerial), Pin: os.Getenv(judgePIN)})
+	token, err := crypto11.Configure(
+		&crypto11.Config{Path: os.Getenv(judgeModule), TokenSerial: os.Getenv(judgeSerial), Pin: os.Getenv(judgePIN)},
+	)
 	if err != nil {
 		return err
 	}
@@ -72,7 +77,8 @@ func TestCrypto11FindsThePairs(t *testing.T) {
 	schemes := []struct {
 		kt     KeyType
 		scheme Scheme
-	}{{RSA2048, Scheme{PKCS1v15, crypto.SHA256}}, {P256, Scheme{ECDSA, crypto.SHA256}}}
+	}{{RSA2048, Scheme{Algorithm: PKCS1v15, Hash: crypto.SHA256}}, {P256,
+		Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}}}
 	var verdicts []verdict
 	var keys [][]byte
 	for _, s := range schemes {
@@ -114,17 +120,17 @@ func createPublic(t testing.TB, token *Token, id ObjectID, kt KeyType, spki []by
 	t.Helper()
 	template := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, keyTypes[kt].kind),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, kt.Info().Kind),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, id[:]),
 	}
-	if keyTypes[kt].rsa() {
+	if kt.Info().RSA() {
 		public := rsaKey(t, spki)
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_MODULUS, public.N.Bytes()),
 			pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
 	} else {
-		var info subjectPublicKeyInfo
+		var info keyobject.SubjectPublicKeyInfo
 		if _, err := asn1.Unmarshal(spki, &info); err != nil {
 			t.Fatal(err)
 		}
@@ -132,10 +138,11 @@ func createPublic(t testing.TB, token *Token, id ObjectID, kt KeyType, spki []by
 		if err != nil {
 			t.Fatal(err)
 		}
-		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, keyTypes[kt].ecParams()),
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, kt.Info().ECParams()),
 			pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, point))
 	}
-	if _, err := run(t.Context(), token, func(s *session) (pkcs11.ObjectHandle, error) { return s.create(template) }); err != nil {
+	if _, err := connection.Run(t.Context(), token.link,
+		func(s *connection.Session) (pkcs11.ObjectHandle, error) { return s.Create(template) }); err != nil {
 		t.Fatal(err)
 	}
 }

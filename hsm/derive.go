@@ -5,43 +5,54 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/miekg/pkcs11"
+	"github.com/verenc/kms/hsm/connection"
 )
 
-// Derive gives the shared secret Z of a DerivePair's private key and a peer's public key: ECC CDH, NIST SP 800-56A section
-// 5.7.1.2, the x-coordinate in 32, 48 or 66 bytes. peer is an uncompressed point, 04 | X | Y, on the key's curve. The
-// caller clears Z.
+// Derive gives the shared secret Z of a DerivePair's private key and a peer's public key: ECC CDH,
+// NIST SP 800-56A section 5.7.1.2, the x-coordinate in 32, 48 or 66 bytes. peer is an uncompressed
+// point, 04 | X | Y, on the key's curve. The caller clears Z.
 func (t *Token) Derive(ctx context.Context, key Key, kt KeyType, peer []byte) (z []byte, err error) {
-	k, err := kt.known()
-	if err == nil && k.nist() == nil {
+	k, err := kt.Known()
+	if err == nil && k.NIST() == nil {
 		err = fmt.Errorf("%s keys agree on nothing", kt)
 	}
 	if err == nil {
-		err = k.checkPoint(peer) // a point off the curve may give the private key away
+		err = k.CheckPoint(peer) // a point off the curve may give the private key away
 	}
 	if err != nil {
 		return nil, fmt.Errorf("derive: %w", err)
 	}
 	peer = bytes.Clone(peer)
-	return run(ctx, t, func(s *session) ([]byte, error) {
-		h, err := s.lookup(key)
+	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+		h, err := s.Lookup(key)
 		if err != nil {
 			return nil, err
 		}
-		return s.derive(h, k, peer)
+		return s.Derive(h, k, peer)
 	})
 }
 
-// derive reads Z through a session object.
-func (s *session) derive(private pkcs11.ObjectHandle, k *keyType, peer []byte) ([]byte, error) {
-	h, err := s.deriveECDH(private, pkcs11.CKD_NULL, peer,
-		append(readableSecret(), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, k.size)))
+// Decapsulate gives the shared secret of 32 bytes that is encapsulated in an ML-KEM ciphertext
+// (FIPS 203 section 7.3). A ciphertext of another key, or one that was changed, gives another
+// secret and no error. The caller clears it.
+func (t *Token) Decapsulate(ctx context.Context, key Key, kt KeyType, ciphertext []byte) (secret []byte, err error) {
+	k, err := kt.Known()
+	switch {
+	case err != nil:
+	case !k.MLKEM():
+		err = fmt.Errorf("a %s key has nothing encapsulated", kt)
+	case len(ciphertext) != k.Output:
+		err = fmt.Errorf("%w: a ciphertext of %d bytes for %s", ErrAuthentication, len(ciphertext), kt)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("decapsulate: %w", err)
 	}
-	z, err := s.readOnce(h, k.size)
-	if err == nil && len(z) != k.size {
-		err = fmt.Errorf("C_DeriveKey: %d bytes instead of %d", len(z), k.size)
-	}
-	return z, err
+	ciphertext = bytes.Clone(ciphertext)
+	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+		h, err := s.Lookup(key)
+		if err != nil {
+			return nil, err
+		}
+		return s.Decapsulate(h, ciphertext)
+	})
 }

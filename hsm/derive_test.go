@@ -48,7 +48,8 @@ func TestDerive(t *testing.T) {
 		good := public.Bytes()
 		off := bytes.Clone(good)
 		off[len(off)-1] ^= 1
-		for name, peer := range map[string][]byte{"nothing": nil, "short": good[:len(good)-1], "long": append(bytes.Clone(good), 0),
+		for name, peer := range map[string][]byte{"nothing": nil, "short": good[:len(good)-1],
+			"long":       append(bytes.Clone(good), 0),
 			"compressed": append([]byte{2}, good[1:len(good)/2+1]...), "off the curve": off, "infinity": {0},
 			"zeros": append([]byte{4}, make([]byte, len(good)-1)...)} {
 			if z, err := token.Derive(t.Context(), key, kt, peer); err == nil {

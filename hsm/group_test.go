@@ -11,8 +11,8 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// newGroup is two connections to one token, each through a module of its own that can fail: a group whose members hold
-// the same keys.
+// newGroup is two connections to one token, each through a module of its own that can fail: a group
+// whose members hold the same keys.
 func newGroup(t *testing.T) (*hsm.Group, []*faults.Module) {
 	t.Helper()
 	soft := softhsm.New(t)
@@ -41,13 +41,15 @@ func newGroup(t *testing.T) (*hsm.Group, []*faults.Module) {
 func newSeal(t *testing.T, g *hsm.Group, id byte) hsm.ObjectID {
 	t.Helper()
 	key := hsm.ObjectID{id}
-	if err := g.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: key, Label: "verenc/test", Purpose: hsm.Seal}); err != nil {
+	if err := g.GenerateSecretKey(t.Context(),
+		hsm.SecretKey{ID: key, Label: "verenc/test", Purpose: hsm.Seal}); err != nil {
 		t.Fatal(err)
 	}
 	return key
 }
 
-// TestGroupFindsNewKeys: the member that did not make a key learns of it, and until then the other one serves.
+// TestGroupFindsNewKeys: the member that did not make a key learns of it, and until then the other
+// one serves.
 func TestGroupFindsNewKeys(t *testing.T) {
 	g, modules := newGroup(t)
 	key := newSeal(t, g, 1)
@@ -92,7 +94,8 @@ func TestGroupSurvivesAMember(t *testing.T) {
 		if _, err := g.Decrypt(t.Context(), key, box, []byte("other")); !errors.Is(err, hsm.ErrAuthentication) {
 			t.Errorf("a wrong box: %v", err)
 		}
-		if _, err := g.Decrypt(t.Context(), hsm.ObjectID{9}, box, nil); !errors.Is(err, hsm.ErrUnavailable) && !errors.Is(err, hsm.ErrNoObject) {
+		if _, err := g.Decrypt(t.Context(), hsm.ObjectID{9}, box, nil); !errors.Is(err, hsm.ErrUnavailable) &&
+			!errors.Is(err, hsm.ErrNoObject) {
 			t.Errorf("a key that is nowhere: %v", err)
 		}
 		modules[lost].Plug()
@@ -129,7 +132,10 @@ func TestGroupBeginsWithOneMember(t *testing.T) {
 	late.Unplug()
 	connected := make(chan error, 10)
 	open := func(module string, later bool, onChange func(error)) (*hsm.Token, error) {
-		return hsm.Open(t.Context(), hsm.Config{Module: module, Serial: soft.Serial, PIN: soft.PIN, Sessions: 4, AllowUnavailable: later, OnChange: onChange})
+		return hsm.Open(t.Context(), hsm.Config{
+			Module: module, Serial: soft.Serial, PIN: soft.PIN, Sessions: 4, AllowUnavailable: later,
+			OnChange: onChange,
+		})
 	}
 	if _, err := open(late.Path, false, nil); !errors.Is(err, hsm.ErrUnavailable) {
 		t.Fatalf("opened without its token: %v", err)
@@ -169,8 +175,9 @@ func TestGroupBeginsWithOneMember(t *testing.T) {
 	}
 }
 
-// TestGroupFindsKeysOfOthers: what another process has made is found when it is needed first, and what is nowhere is not sought
-// again at once, since each search takes time linear in the number of objects.
+// TestGroupFindsKeysOfOthers: what another process has made is found when it is needed first, and
+// what is nowhere is not sought again at once, since each search takes time linear in the number of
+// objects.
 func TestGroupFindsKeysOfOthers(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
@@ -181,7 +188,8 @@ func TestGroupFindsKeysOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		tokens[i] = token
-		if _, err := token.Encrypt(t.Context(), hsm.ObjectID{1}, []byte("x"), nil); !errors.Is(err, hsm.ErrNoObject) { // the index is complete
+		if _, err := token.Encrypt(t.Context(),
+			hsm.ObjectID{1}, []byte("x"), nil); !errors.Is(err, hsm.ErrNoObject) { // the index is complete
 			t.Fatal(err)
 		}
 	}
@@ -194,7 +202,8 @@ func TestGroupFindsKeysOfOthers(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := tokens[1].GenerateSecretKey(t.Context(), hsm.SecretKey{ID: hsm.ObjectID{2}, Label: "verenc/test", Purpose: hsm.Seal}); err != nil {
+	if err := tokens[1].GenerateSecretKey(t.Context(),
+		hsm.SecretKey{ID: hsm.ObjectID{2}, Label: "verenc/test", Purpose: hsm.Seal}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := g.Encrypt(t.Context(), hsm.ObjectID{2}, []byte("x"), nil); err != nil {

@@ -20,6 +20,9 @@ import (
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/hsm/session"
 )
 
 // wrapKWP is AES-KWP of RFC 5649 section 4.1 for more than 8 bytes.
@@ -46,12 +49,12 @@ func wrapKWP(t testing.TB, kek, plaintext []byte) []byte {
 // wrapMaterial is what somebody does who brings a key.
 func wrapMaterial(t testing.TB, public *rsa.PublicKey, a ImportAlgorithm, material []byte) []byte {
 	t.Helper()
-	if !a.hybrid() {
-		return encryptOAEP(t, public, a.hash(), material, nil)
+	if !a.Hybrid() {
+		return encryptOAEP(t, public, a.Hash(), material, nil)
 	}
 	kek := make([]byte, 32)
 	_, _ = rand.Read(kek)
-	return append(encryptOAEP(t, public, a.hash(), kek, nil), wrapKWP(t, kek, material)...)
+	return append(encryptOAEP(t, public, a.Hash(), kek, nil), wrapKWP(t, kek, material)...)
 }
 
 // hostPair makes a key pair outside the token.
@@ -61,7 +64,10 @@ func hostPair(t testing.TB, kt KeyType) (pkcs8, spki []byte) {
 	var err error
 	switch kt {
 	case P256, P384, P521:
-		key, err = ecdsa.GenerateKey(map[KeyType]elliptic.Curve{P256: elliptic.P256(), P384: elliptic.P384(), P521: elliptic.P521()}[kt], rand.Reader)
+		key, err = ecdsa.GenerateKey(
+			map[KeyType]elliptic.Curve{P256: elliptic.P256(), P384: elliptic.P384(), P521: elliptic.P521()}[kt],
+			rand.Reader,
+		)
 	case Ed25519:
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	case Secp256k1:
@@ -69,7 +75,7 @@ func hostPair(t testing.TB, kt KeyType) (pkcs8, spki []byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		spki, err := keyTypes[kt].marshalPoint(private.PubKey().SerializeUncompressed())
+		spki, err := kt.Info().MarshalPoint(private.PubKey().SerializeUncompressed())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,12 +114,12 @@ func marshalEC(t testing.TB, kt KeyType, d []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := keyTypes[kt]
+	k := kt.Info()
 	pkcs8, err := asn1.Marshal(struct {
 		Version   int
 		Algorithm pkix.AlgorithmIdentifier
 		Private   []byte
-	}{0, pkix.AlgorithmIdentifier{Algorithm: k.algorithm, Parameters: asn1.RawValue{FullBytes: k.ecParams()}}, inner})
+	}{0, pkix.AlgorithmIdentifier{Algorithm: k.Algorithm, Parameters: asn1.RawValue{FullBytes: k.ECParams()}}, inner})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,21 +129,28 @@ func marshalEC(t testing.TB, kt KeyType, d []byte) []byte {
 var importAlgorithms = []ImportAlgorithm{OAEPSHA1, OAEPSHA256, RSAAESKeyWrapSHA1, RSAAESKeyWrapSHA256}
 
 // imported are the attributes of what did not come into being in the token.
-var imported = map[uint]bool{pkcs11.CKA_TOKEN: true, pkcs11.CKA_PRIVATE: true, pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false,
-	pkcs11.CKA_MODIFIABLE: false, pkcs11.CKA_LOCAL: false, pkcs11.CKA_NEVER_EXTRACTABLE: false}
+var imported = map[uint]bool{
+	pkcs11.CKA_TOKEN: true, pkcs11.CKA_PRIVATE: true,
+	pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_EXTRACTABLE: false,
+	pkcs11.CKA_MODIFIABLE: false, pkcs11.CKA_LOCAL: false,
+	pkcs11.CKA_NEVER_EXTRACTABLE: false,
+}
 
 func TestImportSecrets(t *testing.T) {
 	token := connect(t)
 	wrapping, spki := newKeyPair(t, token, RSA2048, UnwrapPair)
 	public := rsaKey(t, spki)
 	for _, purpose := range []Purpose{Seal, MAC224, MAC256, MAC384, MAC512} {
-		material := make([]byte, purpose.size())
+		material := make([]byte, purpose.Size())
 		_, _ = rand.Read(material)
 		material[len(material)-1] = 0 // an end that padding could take for its own
 		var values [][]byte
 		for _, a := range []ImportAlgorithm{OAEPSHA1, OAEPSHA256} {
-			in := Import{Wrapping: wrapping, WrappingType: RSA2048, Algorithm: a, Wrapped: wrapMaterial(t, public, a, material),
-				Secret: &SecretKey{ID: newID(t), Label: "verenc/test/1/imported", Purpose: purpose}}
+			in := Import{
+				Wrapping: wrapping, WrappingType: RSA2048, Algorithm: a,
+				Wrapped: wrapMaterial(t, public, a, material),
+				Secret:  &SecretKey{ID: newID(t), Label: "verenc/test/1/imported", Purpose: purpose},
+			}
 			got, err := token.Import(t.Context(), in)
 			if err != nil {
 				t.Errorf("%d, %d: %v", purpose, a, err)
@@ -174,7 +187,7 @@ func openGCM(t testing.TB, key, box, aad []byte) ([]byte, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return gcm.Open(nil, box[:ivSize], box[ivSize:], aad)
+	return gcm.Open(nil, box[:session.IVSize], box[session.IVSize:], aad)
 }
 
 // checkMaterial compares a secret in the token with its value outside.
@@ -191,8 +204,8 @@ func checkMaterial(t testing.TB, token *Token, id ObjectID, p Purpose, material 
 		}
 		return
 	}
-	got, err := token.MAC(t.Context(), id, p.hash(), []byte("message"))
-	h := hmac.New(p.hash().New, material)
+	got, err := token.MAC(t.Context(), id, p.Hash(), []byte("message"))
+	h := hmac.New(p.Hash().New, material)
 	h.Write([]byte("message"))
 	if want := h.Sum(nil); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("MAC %x, %v instead of %x", got, err, want)
@@ -205,18 +218,18 @@ func TestImportPairs(t *testing.T) {
 	public := rsaKey(t, spki)
 	for _, kt := range allTypes {
 		pkcs8, spki := hostPair(t, kt)
-		k := keyTypes[kt]
+		k := kt.Info()
 		purposes := []PairPurpose{SignPair}
-		if k.rsa() {
+		if k.RSA() {
 			purposes = append(purposes, DecryptPair)
-		} else if k.nist() != nil {
+		} else if k.NIST() != nil {
 			purposes = append(purposes, DerivePair)
 		}
 		for _, a := range importAlgorithms {
 			for _, purpose := range purposes {
 				in := Import{Wrapping: wrapping, WrappingType: RSA3072, Algorithm: a,
 					Pair: &KeyPair{ID: newID(t), Label: "verenc/test/1/imported", Type: kt, Purpose: purpose}}
-				if k.rsa() && !a.hybrid() {
+				if k.RSA() && !a.Hybrid() {
 					in.Wrapped = make([]byte, 384)
 					if _, err := token.Import(t.Context(), in); err == nil {
 						t.Errorf("%v under OAEP alone was taken", kt)
@@ -244,7 +257,10 @@ func checkUse(t testing.TB, token *Token, k KeyPair, pkcs8, spki []byte) {
 	t.Helper()
 	switch {
 	case k.Purpose == DecryptPair:
-		got, err := token.DecryptOAEP(t.Context(), k.ID, k.Type, crypto.SHA256, encryptOAEP(t, rsaKey(t, spki), crypto.SHA256, []byte("x"), nil))
+		got, err := token.DecryptOAEP(
+			t.Context(), k.ID, k.Type, crypto.SHA256,
+			encryptOAEP(t, rsaKey(t, spki), crypto.SHA256, []byte("x"), nil),
+		)
 		if err != nil || string(got) != "x" {
 			t.Errorf("%v: %q, %v", k.Type, got, err)
 		}
@@ -270,7 +286,9 @@ func checkUse(t testing.TB, token *Token, k KeyPair, pkcs8, spki []byte) {
 			t.Errorf("%v: %x, %v instead of %x", k.Type, got, err, want)
 		}
 	default:
-		scheme := map[uint]Scheme{pkcs11.CKK_RSA: {PSS, crypto.SHA384}, pkcs11.CKK_EC: {ECDSA, crypto.SHA384}, ckkECEdwards: {Algorithm: PureEdDSA}}[keyTypes[k.Type].kind]
+		scheme := map[uint]Scheme{pkcs11.CKK_RSA: {Algorithm: PSS, Hash: crypto.SHA384},
+			pkcs11.CKK_EC:          {Algorithm: ECDSA, Hash: crypto.SHA384},
+			keyobject.CKKECEdwards: {Algorithm: PureEdDSA}}[k.Type.Info().Kind]
 		message := make([]byte, 48)
 		signature, err := token.Sign(t.Context(), k.ID, k.Type, scheme, message)
 		if err != nil {

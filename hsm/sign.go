@@ -4,58 +4,19 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
-	"unsafe"
 
-	"github.com/miekg/pkcs11"
-
-	"github.com/verenc/kms/hsm/cryptoki"
+	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/hsm/session"
 )
 
-// Algorithm is a signature algorithm.
-type Algorithm int
-
-// Signature algorithms.
-const (
-	PKCS1v15  Algorithm = iota + 1 // RSASSA-PKCS1-v1_5, RFC 8017 section 8.2
-	PSS                            // RSASSA-PSS, RFC 8017 section 8.1: MGF1 of the same hash, salt as long as the hash
-	ECDSA                          // FIPS 186-5 section 6, as the DER of RFC 3279 section 2.2.3
-	PureEdDSA                      // Ed25519 of RFC 8032
-	HashEdDSA                      // Ed25519ph of RFC 8032; the token is asked first whether it can
-	MLDSA                          // ML-DSA of FIPS 204 section 5.2 with an empty context, hedged if the token does so
-	MLDSAMu                        // the same signature, by the message's representative μ (FIPS 204 section 6.2)
-)
-
-// muSize is the size of μ in bytes.
-const muSize = 64
-
-// Scheme is a signature algorithm with its hash: SHA-256, SHA-384 or SHA-512 for RSA and ECDSA, SHA-512 for
-// HashEdDSA, none for the others.
-type Scheme struct {
-	Algorithm Algorithm
-	Hash      crypto.Hash
-}
-
-// signHashes are the hashes of signatures: the DER of DigestInfo before the digest (RFC 8017 section 9.2), and the
-// mechanisms of PSS.
-var signHashes = map[crypto.Hash]struct {
-	digestInfo []byte
-	mechanism  uint
-	mgf        uint
-}{
-	crypto.SHA256: {[]byte("\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"), pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256},
-	crypto.SHA384: {[]byte("\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30"), pkcs11.CKM_SHA384, pkcs11.CKG_MGF1_SHA384},
-	crypto.SHA512: {[]byte("\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40"), pkcs11.CKM_SHA512, pkcs11.CKG_MGF1_SHA512},
-}
-
-// Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for PureEdDSA
-// and MLDSA the message itself, or μ. The signature of RSA is as long as its modulus, that of Ed25519 has 64 bytes, that of ML-DSA
-// 2,420, 3,309 or 4,627.
+// Sign signs with a SignPair's private key. message is the digest of the scheme's hash, or for
+// PureEdDSA and MLDSA the message itself, or μ. The signature of RSA is as long as its modulus,
+// that of Ed25519 has 64 bytes, that of ML-DSA 2,420, 3,309 or 4,627.
 func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message []byte) ([]byte, error) {
-	call, err := s.call(kt, message)
+	call, err := s.Call(kt, message)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -64,84 +25,73 @@ func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message
 			return nil, err
 		}
 	}
-	return run(ctx, t, func(s *session) ([]byte, error) {
-		h, err := s.lookup(key)
+	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+		h, err := s.Lookup(key)
 		if err != nil {
 			return nil, err
 		}
-		return s.sign(h, call)
+		return s.Sign(h, call)
 	})
 }
 
-// signCall is what C_SignInit and C_Sign are called with.
-type signCall struct {
-	mechanism uint
-	params    []byte
-	in        []byte
-	size      int  // bytes of the output
-	der       bool // the output is r | s, to be made DER
+// supportsEd25519ph gives ErrUnsupported if the token signs plain Ed25519 instead.
+func (t *Token) supportsEd25519ph(ctx context.Context) error {
+	ignored, err := connection.Run(
+		ctx, t.link, func(s *connection.Session) (bool, error) { return s.IgnoresEd25519ph() },
+	)
+	if err == nil && ignored {
+		err = fmt.Errorf("%w: it takes Ed25519ph for Ed25519", ErrUnsupported)
+	}
+	return err
 }
 
-func (s Scheme) call(kt KeyType, message []byte) (signCall, error) {
-	k, err := kt.known()
+// VerifyMu reports whether an ML-DSA signature is good for a message representative μ of 64 bytes.
+// All other signatures are verified on the host by a library; no library takes μ, so the token
+// verifies it, with a session object of the public key in spki. A token without
+// CKM_ML_DSA_EXTERNAL_MU gives ErrUnsupported.
+func (t *Token) VerifyMu(ctx context.Context, kt KeyType, spki, mu, signature []byte) (bool, error) {
+	k, err := kt.Known()
+	var info keyobject.SubjectPublicKeyInfo
+	if err == nil {
+		info, err = keyobject.ParsePublicKeyInfo(spki)
+	}
+	switch {
+	case err != nil:
+	case !k.MLDSA() || !info.Algorithm.Algorithm.Equal(k.Algorithm):
+		err = fmt.Errorf("%v is no ML-DSA key of type %s", info.Algorithm.Algorithm, kt)
+	case len(mu) != session.MuSize:
+		err = fmt.Errorf("a representative of %d bytes", len(mu))
+	}
 	if err != nil {
-		return signCall{}, err
+		return false, fmt.Errorf("verify: %w", err)
 	}
-	hash, hashed := signHashes[s.Hash]
-	if s.Algorithm == PureEdDSA || s.Algorithm == MLDSA || s.Algorithm == MLDSAMu && len(message) == muSize {
-		hashed = s.Hash == 0
-	} else if hashed && len(message) != s.Hash.Size() {
-		return signCall{}, fmt.Errorf("a digest of %d bytes for %v", len(message), s.Hash)
+	if len(signature) != k.Output {
+		return false, nil
 	}
-	if hashed {
-		switch {
-		case s.Algorithm == PKCS1v15 && k.rsa():
-			return signCall{pkcs11.CKM_RSA_PKCS, nil, append(bytes.Clone(hash.digestInfo), message...), k.size, false}, nil
-		case s.Algorithm == PSS && k.rsa():
-			params := ulongs(hash.mechanism, hash.mgf, uint(s.Hash.Size()))
-			return signCall{pkcs11.CKM_RSA_PKCS_PSS, params, bytes.Clone(message), k.size, false}, nil
-		case s.Algorithm == ECDSA && k.kind == pkcs11.CKK_EC:
-			return signCall{pkcs11.CKM_ECDSA, nil, bytes.Clone(message), 2 * k.size, true}, nil
-		case s.Algorithm == PureEdDSA && k.kind == ckkECEdwards:
-			return signCall{ckmEdDSA, nil, bytes.Clone(message), 2 * k.size, false}, nil
-		case s.Algorithm == MLDSA && k.mlDSA():
-			return signCall{ckmMLDSA, nil, bytes.Clone(message), k.output, false}, nil
-		case s.Algorithm == MLDSAMu && k.mlDSA():
-			return signCall{ckmMLDSAExternalMu, nil, bytes.Clone(message), k.output, false}, nil
-		case s.Algorithm == HashEdDSA && k.kind == ckkECEdwards && s.Hash == crypto.SHA512:
-			return signCall{ckmEdDSA, prehashed(), bytes.Clone(message), 2 * k.size, false}, nil
+	public := keyobject.VerifierTemplate(k, bytes.Clone(info.PublicKey.Bytes))
+	mu, signature = bytes.Clone(mu), bytes.Clone(signature)
+	return connection.Run(ctx, t.link, func(s *connection.Session) (_ bool, err error) {
+		h, err := s.Create(public)
+		if err != nil {
+			return false, err
 		}
-	}
-	return signCall{}, fmt.Errorf("algorithm %d with %v is none of %s", s.Algorithm, s.Hash, kt)
+		defer func() { err = errors.Join(err, s.Destroy(h)) }()
+		return s.Verify(keyobject.CKMMLDSAExternalMu, h, mu, signature)
+	})
 }
 
-// prehashed is a CK_EDDSA_PARAMS (PKCS#11 v3.0 section 2.3.5) with phFlag set and no context: CK_BBOOL, CK_ULONG, pointer.
-func prehashed() []byte {
-	params := make([]byte, 3*unsafe.Sizeof(uintptr(0)))
-	params[0] = 1
-	return params
-}
-
-func (s *session) sign(h pkcs11.ObjectHandle, c signCall) ([]byte, error) {
-	signature, _, err := s.once(cryptoki.Sign, c.mechanism, c.params, h, c.in, c.size)
-	if err != nil {
-		return nil, err
+// MAC gives the HMAC of a message, as long as the hash: SHA-224, SHA-256, SHA-384 or SHA-512.
+// A caller that verifies one must compare in constant time.
+func (t *Token) MAC(ctx context.Context, key Key, hash crypto.Hash, message []byte) ([]byte, error) {
+	if !session.HasMAC(hash) {
+		return nil, fmt.Errorf("MAC: no HMAC with %v", hash)
 	}
-	if len(signature) != c.size {
-		return nil, fmt.Errorf("C_Sign: %d bytes instead of %d", len(signature), c.size)
-	}
-	if c.der {
-		return marshalECDSA(signature)
-	}
-	return signature, nil
-}
-
-// marshalECDSA makes r | s the DER SEQUENCE of both.
-func marshalECDSA(rs []byte) ([]byte, error) {
-	n := len(rs) / 2
-	r, s := new(big.Int).SetBytes(rs[:n]), new(big.Int).SetBytes(rs[n:])
-	if r.Sign() == 0 || s.Sign() == 0 {
-		return nil, errors.New("C_Sign: a signature of zeros")
-	}
-	return asn1.Marshal(struct{ R, S *big.Int }{r, s})
+	message = bytes.Clone(message)
+	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+		h, err := s.Lookup(key)
+		if err != nil {
+			return nil, err
+		}
+		return s.MAC(h, hash, message)
+	})
 }

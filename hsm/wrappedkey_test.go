@@ -13,7 +13,10 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/verenc/kms/hsm/connection"
 	"github.com/verenc/kms/hsm/cryptoki"
+	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/hsm/profile"
 )
 
 // holding has a connection hold so many wrapped keys at most.
@@ -38,10 +41,11 @@ func newWrapped(t *testing.T, token *Token, k WrappedKey) (_ WrappedKey, spki []
 	return k, spki
 }
 
-// TestWrappedKeys uses keys of each kind that are no token objects, with room for two, so that each is unwrapped again and
-// again; and once more on another connection.
+// TestWrappedKeys uses keys of each kind that are no token objects, with room for two, so that each
+// is unwrapped again and again; and once more on another connection.
 func TestWrappedKeys(t *testing.T) {
-	token := connect(t, holding(2))
+	var cfg Config
+	token := connect(t, holding(2), func(c *Config) { cfg = *c })
 	under := newWrappingKey(t, token)
 	seal, _ := newWrapped(t, token, WrappedKey{Under: under, Purpose: Seal})
 	wrap, _ := newWrapped(t, token, WrappedKey{Under: under, Purpose: Wrap})
@@ -66,35 +70,40 @@ func TestWrappedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	tags := map[Purpose][]byte{}
-	for i, token := range []*Token{token, connect(t, func(c *Config) { *c = token.cfg })} {
-		if again, err := token.DecryptWrapped(t.Context(), keys, box, 32, aad); err != nil || !bytes.Equal(again, secret) {
+	for i, token := range []*Token{token, connect(t, func(c *Config) { *c = cfg })} {
+		if again, err := token.DecryptWrapped(t.Context(), keys, box, 32, aad); err != nil ||
+			!bytes.Equal(again, secret) {
 			t.Errorf("decrypt: %v", err)
 		}
 		for _, mac := range macs {
-			tag, err := token.MAC(t.Context(), mac, mac.Purpose.hash(), aad)
+			tag, err := token.MAC(t.Context(), mac, mac.Purpose.Hash(), aad)
 			if before := tags[mac.Purpose]; err != nil || before != nil && !bytes.Equal(before, tag) {
-				t.Errorf("MAC %v: %v", mac.Purpose.hash(), err)
+				t.Errorf("MAC %v: %v", mac.Purpose.Hash(), err)
 			}
 			tags[mac.Purpose] = tag
 		}
 		digest := sha256.Sum256(aad)
-		signature, err := token.Sign(t.Context(), signer, P256, Scheme{ECDSA, crypto.SHA256}, digest[:])
+		signature, err := token.Sign(
+			t.Context(), signer, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, digest[:],
+		)
 		public, _ := x509.ParsePKIXPublicKey(spki)
 		if err != nil || !ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), digest[:], signature) {
 			t.Errorf("sign: %v", err)
 		}
-		// The public key of an RSA pair can be read of its private key, so that this needs none from outside.
-		ciphertext, err := run(t.Context(), token, func(s *session) ([]byte, error) {
-			h, err := s.lookup(opener)
+		// The public key of an RSA pair can be read of its private key, so that this needs none
+		// from outside.
+		ciphertext, err := connection.Run(t.Context(), token.link, func(s *connection.Session) ([]byte, error) {
+			h, err := s.Lookup(opener)
 			if err != nil {
 				return nil, err
 			}
-			return s.encryptOAEP(h, keyTypes[RSA2048], crypto.SHA256, aad)
+			return s.EncryptOAEP(h, RSA2048.Info(), crypto.SHA256, aad)
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := token.DecryptOAEP(t.Context(), opener, RSA2048, crypto.SHA256, ciphertext); err != nil || !bytes.Equal(got, aad) {
+		if got, err := token.DecryptOAEP(t.Context(), opener, RSA2048, crypto.SHA256, ciphertext); err != nil ||
+			!bytes.Equal(got, aad) {
 			t.Errorf("OAEP: %q, %v", got, err)
 		}
 		if held := token.Stats().Held; held != 2 {
@@ -109,8 +118,12 @@ func TestWrappedKeys(t *testing.T) {
 // sessionObjects counts the secret and private session objects that the process has.
 func sessionObjects(t *testing.T, token *Token) int {
 	t.Helper()
-	n, err := run(t.Context(), token, func(s *session) (int, error) {
-		handles, err := s.search([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true)})
+	n, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (int, error) {
+		handles, err := s.Search(
+			[]*pkcs11.Attribute{
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+			},
+		)
 		return len(handles), err
 	})
 	if err != nil {
@@ -123,30 +136,32 @@ func sessionObjects(t *testing.T, token *Token) int {
 func TestWrappedKeysStayInside(t *testing.T) {
 	token := connect(t)
 	k, _ := newWrapped(t, token, WrappedKey{Under: newWrappingKey(t, token), Purpose: Seal})
-	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		wrapping, err := s.lookup(k.Under)
+	_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
+		wrapping, err := s.Lookup(k.Under)
 		if err != nil {
 			return struct{}{}, err
 		}
-		h, err := s.lookup(k)
+		h, err := s.Lookup(k)
 		if err != nil {
 			return struct{}{}, err
 		}
-		if value, err := s.value(h, 32); err == nil {
+		if value, err := s.Value(h, 32); err == nil {
 			t.Errorf("the session object gives out %x", value)
 		}
-		if _, err := s.wrapKey(ckmAESKeyWrapPad, nil, wrapping, h, 64); err == nil {
+		if _, err := s.WrapKey(profile.CKMAESKeyWrapPad, nil, wrapping, h, 64); err == nil {
 			t.Error("the session object was wrapped")
 		}
 		for name, template := range map[string][]*pkcs11.Attribute{
-			"readable":    readableSecret(),
-			"extractable": append(secretTemplate(pkcs11.CKK_AES), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)),
+			"readable": keyobject.ReadableSecret(),
+			"extractable": append(keyobject.SecretTemplate(pkcs11.CKK_AES),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)),
 		} {
-			if _, err := s.unwrap(ckmAESKeyWrapPad, nil, wrapping, k.Wrapped, template); err == nil {
+			if _, err := s.Unwrap(profile.CKMAESKeyWrapPad, nil, wrapping, k.Wrapped, template); err == nil {
 				t.Errorf("the stored bytes were unwrapped into a key that is %s", name)
 			}
 		}
-		if _, _, err := s.once(cryptoki.Decrypt, pkcs11.CKM_AES_ECB, nil, wrapping, k.Wrapped, 64); err == nil {
+		if _, _, err := s.Module.Operate(s.Handle, cryptoki.Decrypt, pkcs11.CKM_AES_ECB, nil, wrapping,
+			k.Wrapped, 64); err == nil {
 			t.Error("the wrapping key decrypts")
 		}
 		return struct{}{}, nil
@@ -156,7 +171,8 @@ func TestWrappedKeysStayInside(t *testing.T) {
 	}
 }
 
-// TestWrappedKeyIsSpoilt: stored bytes that were changed, and those of another wrapping key, are no fault of a ciphertext.
+// TestWrappedKeyIsSpoilt: stored bytes that were changed, and those of another wrapping key, are no
+// fault of a ciphertext.
 func TestWrappedKeyIsSpoilt(t *testing.T) {
 	token := connect(t)
 	k, _ := newWrapped(t, token, WrappedKey{Under: newWrappingKey(t, token), Purpose: Seal})
@@ -166,7 +182,8 @@ func TestWrappedKeyIsSpoilt(t *testing.T) {
 	moved.Name, moved.Under = newID(t), newWrappingKey(t, token)
 	lost.Name, lost.Under = newID(t), newID(t)
 	for _, bad := range []WrappedKey{changed, moved} {
-		if _, err := token.Encrypt(t.Context(), bad, []byte("x"), nil); err == nil || errors.Is(err, ErrAuthentication) {
+		if _, err := token.Encrypt(t.Context(), bad, []byte("x"), nil); err == nil ||
+			errors.Is(err, ErrAuthentication) {
 			t.Errorf("a spoilt key: %v", err)
 		}
 	}
@@ -178,8 +195,8 @@ func TestWrappedKeyIsSpoilt(t *testing.T) {
 	}
 }
 
-// TestSettle makes token objects of wrapped keys, which are the same keys.
-func TestSettle(t *testing.T) {
+// TestPersist makes token objects of wrapped keys, which are the same keys.
+func TestPersist(t *testing.T) {
 	token := connect(t)
 	under := newWrappingKey(t, token)
 	seal, _ := newWrapped(t, token, WrappedKey{Under: under, Purpose: Seal})
@@ -190,11 +207,11 @@ func TestSettle(t *testing.T) {
 	}
 	ids := map[ObjectID]WrappedKey{newID(t): seal, newID(t): signer}
 	for id, k := range ids {
-		if err := token.Persist(t.Context(), k, id, "verenc/test/settled"); err != nil {
+		if err := token.Persist(t.Context(), k, id, "verenc/test/persisted"); err != nil {
 			t.Fatal(err)
 		}
 		a, err := token.Attributes(t.Context(), id)
-		if err != nil || !a.Sensitive || a.Extractable || a.Local || a.Label != "verenc/test/settled" {
+		if err != nil || !a.Sensitive || a.Extractable || a.Local || a.Label != "verenc/test/persisted" {
 			t.Errorf("%+v, %v", a, err)
 		}
 		if k.Purpose == Seal {
@@ -204,7 +221,7 @@ func TestSettle(t *testing.T) {
 			continue
 		}
 		digest := sha256.Sum256(nil)
-		signature, err := token.Sign(t.Context(), id, P256, Scheme{ECDSA, crypto.SHA256}, digest[:])
+		signature, err := token.Sign(t.Context(), id, P256, Scheme{Algorithm: ECDSA, Hash: crypto.SHA256}, digest[:])
 		public, _ := x509.ParsePKIXPublicKey(spki)
 		if err != nil || !ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), digest[:], signature) {
 			t.Errorf("sign: %v", err)
@@ -212,8 +229,8 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// TestWrappedKeysUnderLoad has many callers use more keys than are held; an object that is destroyed under a call, or taken for
-// another, would show.
+// TestWrappedKeysUnderLoad has many callers use more keys than are held; an object that is
+// destroyed under a call, or taken for another, would show.
 func TestWrappedKeysUnderLoad(t *testing.T) {
 	token := connect(t, holding(3))
 	under := newWrappingKey(t, token)

@@ -8,10 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"testing"
 
 	"github.com/c2sp/wycheproof"
 	"github.com/miekg/pkcs11"
+
+	"github.com/verenc/kms/hsm/connection"
+	"github.com/verenc/kms/hsm/keyobject"
+	"github.com/verenc/kms/hsm/profile"
 )
 
 // hexBytes is how Wycheproof writes bytes.
@@ -66,13 +71,19 @@ func vectors(t *testing.T, file string, least int, use func(group, vector) bool)
 }
 
 // install makes a known key a session object that is found by its CKA_ID.
-func install(t testing.TB, token *Token, template []*pkcs11.Attribute, value []byte, more ...*pkcs11.Attribute) ObjectID {
+func install(
+	t testing.TB, token *Token, template []*pkcs11.Attribute, value []byte, more ...*pkcs11.Attribute,
+) ObjectID {
 	t.Helper()
 	id := newID(t)
-	template = append(template, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value))
-	_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-		h, err := s.create(append(template, more...))
-		s.remember(id, h)
+	template = append(
+		template, pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false), pkcs11.NewAttribute(pkcs11.CKA_VALUE, value),
+	)
+	_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
+		h, err := s.Create(append(template, more...))
+		if err == nil {
+			err = s.Remember(id, h)
+		}
 		return struct{}{}, err
 	})
 	if err != nil {
@@ -93,7 +104,7 @@ func TestWycheproofGCM(t *testing.T) {
 		if g.KeySize != 256 || g.IVSize != 96 || g.TagSize != 128 {
 			return false
 		}
-		key := install(t, token, Seal.template(), v.Key)
+		key := install(t, token, Seal.Template(), v.Key)
 		box := append(append(bytes.Clone(v.IV), v.CT...), v.Tag...)
 		got, err := token.Decrypt(t.Context(), key, box, v.AAD)
 		if v.Result != "valid" {
@@ -117,10 +128,10 @@ func TestWycheproofHMAC(t *testing.T) {
 	token := connect(t)
 	for purpose, hash := range macPurposes {
 		vectors(t, fmt.Sprintf("hmac_sha%d_test.json", 8*hash.Size()), 25, func(g group, v vector) bool {
-			if g.KeySize != 8*purpose.size() || g.TagSize != 8*hash.Size() {
+			if g.KeySize != 8*purpose.Size() || g.TagSize != 8*hash.Size() {
 				return false
 			}
-			got, err := token.MAC(t.Context(), install(t, token, purpose.template(), v.Key), hash, v.Msg)
+			got, err := token.MAC(t.Context(), install(t, token, purpose.Template(), v.Key), hash, v.Msg)
 			if err != nil || bytes.Equal(got, v.Tag) != (v.Result == "valid") {
 				t.Errorf("%v: %x, %v", v, got, err)
 			}
@@ -131,14 +142,21 @@ func TestWycheproofHMAC(t *testing.T) {
 
 func TestWycheproofECDH(t *testing.T) {
 	token := connect(t)
-	for kt, file := range map[KeyType]string{P256: "ecdh_secp256r1_ecpoint_test.json", P384: "ecdh_secp384r1_ecpoint_test.json", P521: "ecdh_secp521r1_ecpoint_test.json"} {
-		k := keyTypes[kt]
+	for kt, file := range map[KeyType]string{P256: "ecdh_secp256r1_ecpoint_test.json",
+		P384: "ecdh_secp384r1_ecpoint_test.json", P521: "ecdh_secp521r1_ecpoint_test.json"} {
+		k := kt.Info()
 		vectors(t, file, 200, func(_ group, v vector) bool {
-			private := padLeft(bytes.TrimLeft(v.Private, "\x00"), k.size)
-			key := install(t, token, pairTemplate(k, DerivePair, false), private,
-				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false), pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, k.ecParams()))
+			private := new(big.Int).SetBytes(v.Private).FillBytes(make([]byte, k.Size))
+			key := install(
+				t,
+				token,
+				keyobject.PairTemplate(k, DerivePair, false),
+				private,
+				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+				pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, k.ECParams()),
+			)
 			got, err := token.Derive(t.Context(), key, kt, v.Public)
-			if v.Result == "invalid" || len(v.Public) != 1+2*k.size { // no compressed points here
+			if v.Result == "invalid" || len(v.Public) != 1+2*k.Size { // no compressed points here
 				if err == nil {
 					t.Errorf("%v %v: %x", kt, v, got)
 				}
@@ -167,9 +185,12 @@ func TestWycheproofOAEP(t *testing.T) {
 		vectors(t, test.file, 20, func(g group, v vector) bool {
 			if key == (ObjectID{}) {
 				key = newID(t)
-				_, err := token.Import(t.Context(), Import{Wrapping: wrapping, WrappingType: RSA2048, Algorithm: RSAAESKeyWrapSHA256,
-					Wrapped: wrapMaterial(t, rsaKey(t, spki), RSAAESKeyWrapSHA256, g.PrivateKeyPKCS8),
-					Pair:    &KeyPair{ID: key, Type: test.kt, Purpose: DecryptPair}})
+				_, err := token.Import(
+					t.Context(),
+					Import{Wrapping: wrapping, WrappingType: RSA2048, Algorithm: RSAAESKeyWrapSHA256,
+						Wrapped: wrapMaterial(t, rsaKey(t, spki), RSAAESKeyWrapSHA256, g.PrivateKeyPKCS8),
+						Pair:    &KeyPair{ID: key, Type: test.kt, Purpose: DecryptPair}},
+				)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -193,13 +214,13 @@ func TestWycheproofKWP(t *testing.T) {
 		if g.KeySize != 256 {
 			return false
 		}
-		key := install(t, token, Wrap.template(), v.Key)
-		_, err := run(t.Context(), token, func(s *session) (struct{}, error) {
-			h, err := s.lookup(key)
+		key := install(t, token, Wrap.Template(), v.Key)
+		_, err := connection.Run(t.Context(), token.link, func(s *connection.Session) (struct{}, error) {
+			h, err := s.Lookup(key)
 			if err != nil {
 				return struct{}{}, err
 			}
-			got, err := s.unwrapSecret([]uint{ckmAESKeyWrapPad}, h, v.CT, len(v.Msg))
+			got, err := s.UnwrapSecret([]uint{profile.CKMAESKeyWrapPad}, h, v.CT, len(v.Msg))
 			if v.Result == "valid" && (err != nil || !bytes.Equal(got, v.Msg)) || v.Result == "invalid" && err == nil {
 				t.Errorf("%v: %x, %v", v, got, err)
 			}

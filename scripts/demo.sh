@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: scripts/demo.sh
-# The main job with the real AWS CLI on a throw-away server: create a key, generate a data key that nobody sees, decrypt
-# it with the right and the wrong encryption context. It fails when a step does not hold.
+# Does the main job with the real AWS CLI on a temporary server: creates a key, generates a data key that nobody sees, and
+# decrypts it with the right and with the wrong encryption context. Fails when a step does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=/usr/bin:$PATH # the distribution's CLI, as setup.sh installs it

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/run.sh DATA
-# Serves a SoftHSM2 token below DATA on 127.0.0.1, making token, database and access key the first time, and
-# prints AWS CLI lines that work with it. VERENC_LISTEN and VERENC_PRIVATE_LISTEN choose other addresses; port 0 takes a
-# free one.
+# Serves a SoftHSM2 token in DATA on 127.0.0.1, and prints AWS CLI commands that work with it. The first time, it makes
+# the token, the database and the access key. VERENC_LISTEN and VERENC_PRIVATE_LISTEN choose other addresses; port 0
+# takes a free one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "$1"
@@ -12,7 +12,8 @@ log=$data/verenc.log
 credentials=$data/aws-credentials
 
 eval "$(go run ./softhsm/token -dir "$data/token")" # sets SOFTHSM2_CONF and VERENC_TOKEN_*; no secrets
-# ARNs as AWS writes them, which every AWS client takes. The default, verenc, is for sites where nobody may take a key for one at AWS.
+# ARNs as AWS writes them, which every AWS client accepts. The default, verenc, is for sites where nobody may mistake a
+# key for one at AWS.
 export VERENC_ARN_FORMAT=${VERENC_ARN_FORMAT-aws}
 export VERENC_DATABASE=$data/verenc.db VERENC_AUDIT_DIR=$data/audit
 export VERENC_LISTEN=${VERENC_LISTEN:-127.0.0.1:8600}
@@ -44,7 +45,8 @@ fi
 
 cat <<EOF
 Verenc KMS serves on http://$address (log: $log), with arn_format: $VERENC_ARN_FORMAT, which every AWS
-client takes; arn_format: verenc marks keys as none of AWS's. Paste into another terminal:
+client accepts; arn_format: verenc marks keys as not being AWS's. The documentation is at http://$address/docs, where
+each operation can be tried out with the access key in $credentials. Or paste into another terminal:
 
   export AWS_SHARED_CREDENTIALS_FILE=$credentials AWS_DEFAULT_REGION=us-east-1
   kms() { aws --endpoint-url http://$address kms "\$@"; }

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres]
-# Installs what is missing on Debian and Ubuntu: SoftHSM2 and, with "clients", the AWS CLI and boto3 that the tests and the
-# demo use; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules that tests use, those of
-# p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software; with "postgres", PostgreSQL's programs, without a cluster: the
-# tests run servers of their own. On other systems it says what to install. Does nothing,
-# quickly, when all is there.
+# Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI and boto3 for the tests and the
+# demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which are those
+# of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from source into
+# the user's cache folder; with "postgres", PostgreSQL's programs, without a cluster, since the tests run servers of their
+# own. On other systems it says what to install. When nothing is missing, it does nothing and ends at
+# once.
 set -euo pipefail
 
 fail() {
@@ -24,10 +25,11 @@ has_softhsm() {
 # has_module looks for a library below Debian's library folder of any architecture.
 has_module() { compgen -G "/usr/lib/*/$1" >/dev/null; }
 
+softhsm_db=${XDG_CACHE_HOME:-$HOME/.cache}/verenc/softhsm-db # package softhsm/tokens finds it there
 missing=()
 has_softhsm || missing+=(softhsm2)
 if [[ " $* " == *" clients "* ]]; then
-	# The distribution's own, even where a pyenv or a venv has others first on the PATH.
+	# The distribution's own, even if a pyenv or a venv precedes it on the PATH.
 	[ -x /usr/bin/aws ] || missing+=(awscli)
 	/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing+=(python3-boto3)
 fi
@@ -41,6 +43,12 @@ if [[ " $* " == *" tokens "* ]]; then
 	[ -x /usr/bin/tpm2_flushcontext ] || missing+=(tpm2-tools)
 	[ -x /usr/bin/swtpm ] || missing+=(swtpm)
 	has_module libtss2-tcti-swtpm.so.0 || missing+=(libtss2-tcti-swtpm0)
+	if [ ! -d "$softhsm_db" ]; then
+		for tool in g++ make; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+		for header in openssl/evp.h:libssl-dev sqlite3.h:libsqlite3-dev; do
+			[ -e "/usr/include/${header%:*}" ] || missing+=("${header#*:}")
+		done
+	fi
 fi
 if [[ " $* " == *" postgres "* ]]; then
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
@@ -49,7 +57,16 @@ if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)
 	command -v npm >/dev/null || missing+=(npm)
 fi
-[ ${#missing[@]} -gt 0 ] || exit 0
+build_softhsm_db() {
+	[[ " $* " == *" tokens "* ]] && [ ! -d "$softhsm_db" ] || return 0
+	echo "setup: building SoftHSM2 with SQLite, which takes a minute or two ..." >&2
+	mkdir -p "$(dirname "$softhsm_db")"
+	"$(dirname "$0")/softhsm-db.sh" "$softhsm_db"
+}
+if [ ${#missing[@]} -eq 0 ]; then
+	build_softhsm_db "$@"
+	exit 0
+fi
 
 command -v apt-get >/dev/null || fail "install ${missing[*]} with this system's package manager, and run again"
 root=()
@@ -80,4 +97,5 @@ apt install --no-install-recommends "${missing[@]}" || {
 	}
 }
 has_softhsm || fail "SoftHSM2 is installed, but its module was not found: set VERENC_SOFTHSM_MODULE to the path of libsofthsm2.so"
+build_softhsm_db "$@"
 echo "setup: done" >&2

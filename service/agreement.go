@@ -31,13 +31,20 @@ type DeriveSharedSecretResponse struct {
 // Wipe clears the secret once the answer is written.
 func (r *DeriveSharedSecretResponse) Wipe() { clear(r.SharedSecret) }
 
-// DeriveSharedSecret returns the raw ECDH secret (NIST SP 800-56A section 5.7.1.2) of a key in the token and a peer's
-// public key.
-func (s *Service) DeriveSharedSecret(ctx context.Context, c *Caller, in *DeriveSharedSecretRequest) (*DeriveSharedSecretResponse, error) {
+// DeriveSharedSecret returns the raw ECDH secret (NIST SP 800-56A section 5.7.1.2) of a key in the
+// token and a peer's public key.
+func (s *Service) DeriveSharedSecret(
+	ctx context.Context, c *Caller, in *DeriveSharedSecretRequest,
+) (*DeriveSharedSecretResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	k, err := s.keyFor(ctx, c, keyUse{op: "DeriveSharedSecret", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.KeyAgreementAlgorithm})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "DeriveSharedSecret",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -56,11 +63,24 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, c *Caller, in *DeriveS
 	if err != nil {
 		return nil, tokenError(err)
 	}
-	s.used(c, "DeriveSharedSecret", k)
-	return &DeriveSharedSecretResponse{KeyId: k.ARN(s.arns(ctx)), SharedSecret: secret, KeyAgreementAlgorithm: agreementECDH, KeyOrigin: k.Origin}, nil
+	s.recordUse(c, "DeriveSharedSecret", k)
+	return &DeriveSharedSecretResponse{
+		KeyId:                 k.ARN(s.arns(ctx)),
+		SharedSecret:          secret,
+		KeyAgreementAlgorithm: agreementECDH,
+		KeyOrigin:             k.Origin,
+	}, nil
 }
 
-// peerPoint gives the peer's uncompressed point, which is on the key's own curve: crypto/x509 reads no point that is on none.
+func (in *DeriveSharedSecretRequest) condition(key string, _ *Key) []string {
+	if key == "kms:keyagreementalgorithm" {
+		return one(in.KeyAgreementAlgorithm)
+	}
+	return nil
+}
+
+// peerPoint returns the peer's uncompressed point, if it is on the curve of the key. crypto/x509
+// rejects a point that is on no curve.
 func peerPoint(spki []byte, k *Key) ([]byte, error) {
 	wrong := apierror.New(apierror.Validation, "PublicKey is not a valid public key for key spec %s.", k.Spec)
 	peer, err := x509.ParsePKIXPublicKey(spki)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
@@ -16,13 +17,24 @@ const (
 	aliasReserved = "alias/aws/"
 )
 
+// Alias is a name for a key, unique in its account and region.
+type Alias struct {
+	Account   string
+	Region    string
+	Name      string // with its prefix "alias/"
+	KeyID     string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
 // aliasPattern is narrower than AliasNameType (API Reference, CreateAlias, AliasName).
 var aliasPattern = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)
 
 func checkAliasName(name string) error {
 	switch {
 	case !strings.HasPrefix(name, aliasPrefix):
-		return apierror.New(apierror.Validation, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
+		return apierror.New(apierror.Validation, `Alias must start with the prefix "alias/". `+
+			`Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case strings.HasPrefix(name, aliasReserved):
 		return &apierror.Error{Code: apierror.NotAuthorized} // AWS sends no message
 	case strings.Contains(name, ":"): // which AliasNameType has, and no alias
@@ -33,12 +45,13 @@ func checkAliasName(name string) error {
 	return nil
 }
 
-// aliasTarget is keyFor for a key that an alias is to point at, or points at.
-func (s *Service) aliasTarget(ctx context.Context, c *Caller, op, keyID string) (*Key, error) {
-	if a, isARN := arn.Parse(keyID); strings.HasPrefix(keyID, aliasPrefix) || isARN && strings.HasPrefix(a.Resource, aliasPrefix) {
+// aliasTarget is keyFor for the key that an alias will point at.
+func (s *Service) aliasTarget(ctx context.Context, c *Caller, operation, keyID string) (*Key, error) {
+	a, isARN := arn.Parse(keyID)
+	if strings.HasPrefix(keyID, aliasPrefix) || isARN && strings.HasPrefix(a.Resource, aliasPrefix) {
 		return nil, apierror.New(apierror.Validation, "Aliases must refer to keys. Not aliases")
 	}
-	k, err := s.keyFor(ctx, c, keyUse{op: op, keyID: keyID})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: operation, keyID: keyID})
 	if err == nil && k.Account != c.Account {
 		return nil, apierror.New(apierror.NotFound, "Key '%s' does not exist", k.ARN(s.arns(ctx)))
 	}
@@ -73,7 +86,7 @@ func (s *Service) CreateAlias(ctx context.Context, c *Caller, in *CreateAliasReq
 	return &Empty{}, s.aliasError(ctx, err, a)
 }
 
-// aliasError maps what the store said of a change to an alias.
+// aliasError maps the store's error on a change to an alias.
 func (s *Service) aliasError(ctx context.Context, err error, a *Alias) error {
 	switch {
 	case errors.Is(err, ErrNoRow):
@@ -90,7 +103,8 @@ type UpdateAliasRequest struct {
 	TargetKeyId string `shape:"KeyIdType" required:"true"`
 }
 
-// UpdateAlias points an alias at another key of the same kind and usage (API Reference, UpdateAlias, TargetKeyId).
+// UpdateAlias points an alias at another key of the same kind and usage (API Reference,
+// UpdateAlias, TargetKeyId).
 func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasRequest) (*Empty, error) {
 	a, old, err := s.aliasOfCaller(ctx, c, "UpdateAlias", in.AliasName)
 	if err != nil {
@@ -101,7 +115,8 @@ func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasReq
 		return nil, err
 	}
 	if k.kind() != old.kind() || k.Usage != old.Usage {
-		return nil, apierror.New(apierror.Validation, "The alias %s can be associated only with another %s key of KeyUsage %s.",
+		return nil, apierror.New(apierror.Validation,
+			"The alias %s can be associated only with another %s key of KeyUsage %s.",
 			a.ARN(s.arns(ctx)), old.kind(), old.Usage)
 	}
 	changed := *a
@@ -109,12 +124,12 @@ func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasReq
 	return &Empty{}, s.aliasError(ctx, s.store.UpdateAlias(ctx, &changed, maxAliases), a)
 }
 
-// aliasOfCaller finds an alias with its key and authorises its change on both.
-func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string) (*Alias, *Key, error) {
+// aliasOfCaller finds an alias and its key, and authorises an operation on both.
+func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, operation, name string) (*Alias, *Key, error) {
 	if err := checkAliasName(name); err != nil {
 		return nil, nil, err
 	}
-	if err := s.authoriseAlias(ctx, c, op, name); err != nil {
+	if err := s.authoriseAlias(ctx, c, operation, name); err != nil {
 		return nil, nil, err
 	}
 	a, err := s.store.Alias(ctx, c.Account, c.Region, name)
@@ -125,8 +140,8 @@ func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, op, name string)
 	if err != nil {
 		return nil, nil, s.aliasError(ctx, err, a)
 	}
-	s.noteKey(ctx, k)
-	return a, k, s.authorise(ctx, c, keyUse{op: op}, k)
+	s.addKeyToRecord(ctx, k)
+	return a, k, s.authorise(ctx, c, keyRequest{operation: operation}, k)
 }
 
 // DeleteAliasRequest is the input of DeleteAlias.
@@ -173,10 +188,10 @@ func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesReq
 	}
 	keyID := ""
 	if in.KeyId != "" {
-		use := keyUse{op: "ListAliases", keyID: in.KeyId}
-		k, err := s.resolve(ctx, c, use)
+		r := keyRequest{operation: "ListAliases", keyID: in.KeyId}
+		k, err := s.resolve(ctx, c, r)
 		if err == nil && k.Account != c.Account {
-			err = s.unknown(ctx, c, use, k.Account, "key/"+k.ID)
+			err = s.unknown(ctx, c, r, k.Account, "key/"+k.ID)
 		}
 		if err != nil {
 			return nil, err
@@ -195,8 +210,13 @@ func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesReq
 	aliases, out.NextMarker = cut(p, aliases, func(a *Alias) string { return a.Name })
 	out.Truncated = out.NextMarker != ""
 	for _, a := range aliases {
-		out.Aliases = append(out.Aliases, AliasListEntry{AliasName: a.Name, AliasArn: a.ARN(s.arns(ctx)), TargetKeyId: a.KeyID,
-			CreationDate: Timestamp(a.CreatedAt), LastUpdatedDate: Timestamp(a.UpdatedAt)})
+		out.Aliases = append(out.Aliases, AliasListEntry{
+			AliasName:       a.Name,
+			AliasArn:        a.ARN(s.arns(ctx)),
+			TargetKeyId:     a.KeyID,
+			CreationDate:    Timestamp(a.CreatedAt),
+			LastUpdatedDate: Timestamp(a.UpdatedAt),
+		})
 	}
 	return out, nil
 }

@@ -16,9 +16,10 @@ func (a *Alias) ARN(f arn.Form) string { return f.Of(a.Account, a.Region, a.Name
 
 type arnFormKey struct{}
 
-// naming notes in a request's context the form in which it names its key. The answer uses that form too, since clients
-// compare ARNs. A request that names keys in both forms is answered in AWS's.
-func naming(ctx context.Context, in any) context.Context {
+// withARNForm adds the form of ARN in which a request names its key to the context. The answer uses
+// that form too, since clients compare ARNs. A request that names keys in both forms is answered in
+// AWS's form.
+func withARNForm(ctx context.Context, in any) context.Context {
 	v := reflect.ValueOf(in)
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()

@@ -1,9 +1,15 @@
 package service
 
-import "context"
+import (
+	"context"
 
-// auditedStore writes the record of a request, of an event (recordEvent) or of a command (command), before the first change that it makes, so that
-// no operation can forget it. Other changes (clearing away what a broken-off request left) pass through.
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/record"
+)
+
+// auditedStore writes the record of a request, an event or a command before the first change that
+// it makes, so that no operation can forget it. Changes that belong to none of them (cleaning up
+// after an interrupted request) pass through.
 type auditedStore struct{ Store }
 
 func (s auditedStore) InsertKey(ctx context.Context, k *Key) error {
@@ -58,7 +64,7 @@ func (s auditedStore) InsertWrappingKey(ctx context.Context, k WrappingKey) erro
 	return recorded(ctx, func() error { return s.Store.InsertWrappingKey(ctx, k) })
 }
 
-func (s auditedStore) PutPrincipal(ctx context.Context, p *Principal) error {
+func (s auditedStore) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 	return recorded(ctx, func() error { return s.Store.PutPrincipal(ctx, p) })
 }
 
@@ -66,7 +72,7 @@ func (s auditedStore) RemovePrincipal(ctx context.Context, principal string) err
 	return recorded(ctx, func() error { return s.Store.RemovePrincipal(ctx, principal) })
 }
 
-func (s auditedStore) InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error {
+func (s auditedStore) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser int) error {
 	return recorded(ctx, func() error { return s.Store.InsertAccessKey(ctx, k, maxPerUser) })
 }
 
@@ -78,7 +84,7 @@ func (s auditedStore) RemoveAccessKey(ctx context.Context, id string) error {
 	return recorded(ctx, func() error { return s.Store.RemoveAccessKey(ctx, id) })
 }
 
-func (s auditedStore) PutCertificate(ctx context.Context, c *Certificate) error {
+func (s auditedStore) PutCertificate(ctx context.Context, c *iam.Certificate) error {
 	return recorded(ctx, func() error { return s.Store.PutCertificate(ctx, c) })
 }
 
@@ -87,7 +93,7 @@ func (s auditedStore) RemoveCertificate(ctx context.Context, fingerprint string)
 }
 
 func recorded(ctx context.Context, change func() error) error {
-	if err := beforeChange(ctx); err != nil {
+	if err := record.BeforeChange(ctx); err != nil {
 		return err
 	}
 	return change()

@@ -11,63 +11,88 @@ import (
 	"github.com/verenc/kms/service/policy"
 )
 
-// access is what a caller wants to do, and to what.
+// access is an action that a caller wants to perform on a resource.
 type access struct {
-	action  string // with its prefix: kms:Decrypt
-	account string // of the resource
-	arns    []string
-	key     *Key // nil for what is no key
-	use     keyUse
-
-	externalID, sessionName string // of AssumeRole
+	action  string   // with its prefix: kms:Decrypt
+	account string   // that owns the resource
+	arns    []string // of the resource, in all forms
+	key     *Key     // nil for a resource that is not a key
+	request keyRequest
 }
 
-// decide is the one decision on who may do what: key policy, identity policies, grants, and all that limits them.
+// keyAccess is the access that an operation asks for on a key.
+func (s *Service) keyAccess(ctx context.Context, r keyRequest, k *Key) access {
+	return access{
+		action:  r.action(),
+		account: k.Account,
+		arns:    s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID),
+		key:     k,
+		request: r,
+	}
+}
+
+// evaluator decides on a request.
+type evaluator func(*policy.Policies, *policy.Request) policy.Decision
+
+// decide allows or denies an access, by the key's policy and grants, the caller's identity policies
+// and what limits them.
 func (s *Service) decide(ctx context.Context, c *Caller, a access) error {
 	return s.decideBy(ctx, c, a, policy.Evaluate)
 }
 
-func (s *Service) decideBy(ctx context.Context, c *Caller, a access, evaluator func(*policy.Policies, *policy.Request) policy.Decision) error {
-	d, r, err := s.evaluate(ctx, c, a, evaluator)
+func (s *Service) decideBy(ctx context.Context, c *Caller, a access, by evaluator) error {
+	d, r, err := s.evaluate(ctx, c, a, by)
 	switch {
 	case err != nil || d.Allowed:
 		return err
 	case a.key != nil && a.account != c.Account && (d.Explicit || d.By == policy.FromKeyPolicy):
-		return s.unknown(ctx, c, a.use, a.account, a.named()) // unless the key policy lets the caller's account in, it must not learn more
+		// A caller whose account the key policy does not let in must not learn whether the key
+		// exists.
+		return s.unknown(ctx, c, a.request, a.account, a.keyName())
 	}
 	return apierror.New(apierror.AccessDenied, "%s", d.Message(r))
 }
 
-// named is the key as the request names it.
-func (a *access) named() string {
-	if alias := aliasIn(a.use.keyID); alias != "" {
+// keyName is the key's resource name, in the way that the request names it.
+func (a *access) keyName() string {
+	if alias := aliasIn(a.request.keyID); alias != "" {
 		return alias
 	}
 	return "key/" + a.key.ID
 }
 
-// evaluate puts all that applies before an evaluator.
-func (s *Service) evaluate(ctx context.Context, c *Caller, a access, evaluator func(*policy.Policies, *policy.Request) policy.Decision) (policy.Decision, *policy.Request, error) {
-	w, err := s.standing(ctx, c)
+// evaluate collects all policies and grants that apply to an access, for an evaluator.
+func (s *Service) evaluate(
+	ctx context.Context, c *Caller, a access, by evaluator,
+) (policy.Decision, *policy.Request, error) {
+	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
 		return policy.Decision{}, nil, err
 	}
-	p := policy.Policies{Identity: w.identity, Boundary: w.boundary, Session: w.session}
-	r := &policy.Request{Action: a.action, Resources: a.arns, ResourceAccount: a.account, Principal: &w.principal,
-		EncryptionContext: a.use.encryptionContext(), RequestTags: tagMap(a.use.tags), Lookup: s.conditions(ctx, c, &a)}
-	if a.use.embedded {
+	p := policy.Policies{Identity: own.Identity, Boundary: own.Boundary, Session: own.Session}
+	r := &policy.Request{
+		Action:            a.action,
+		CrossAccount:      allowsOtherAccounts(a.action),
+		Resources:         a.arns,
+		ResourceAccount:   a.account,
+		Principal:         &own.Principal,
+		EncryptionContext: a.request.contextForPolicies(),
+		RequestTags:       tagMap(a.request.tags),
+		Lookup:            s.conditions(ctx, c, &a),
+	}
+	if a.request.fromCiphertext {
 		r.Shown = "the resource associated with this ciphertext"
 	}
 	if a.key != nil {
 		r.ResourceTags = tagMap(a.key.Tags)
-		if p.Key, err = s.document(policy.KeyPolicy, a.key.Policy); err != nil {
+		if p.Key, err = s.iam.ParsedPolicy(policy.KeyPolicy, a.key.Policy); err != nil {
 			return policy.Decision{}, nil, err
 		}
-		if p.Grants, err = s.grantsFor(ctx, &a, &w.principal); err != nil {
+		if p.Grants, err = s.grantsFor(ctx, &a, &own.Principal); err != nil {
 			return policy.Decision{}, nil, err
 		}
 	}
-	return evaluator(&p, r), r, nil
+	return by(&p, r), r, nil
 }
 
 func tagMap(tags []Tag) map[string]string {
@@ -81,38 +106,41 @@ func tagMap(tags []Tag) map[string]string {
 	return m
 }
 
-// encryptionContext is what policies see: for a grant that is made or retired, that of its constraints (AWS page
-// "Condition keys for AWS KMS", kms:EncryptionContext).
-func (u *keyUse) encryptionContext() map[string]string {
-	if u.grant == nil {
-		return u.context
+// contextForPolicies is the encryption context that policies see. For a grant that is made or
+// retired, it is that of the grant's constraints (AWS page "Condition keys for AWS KMS",
+// kms:EncryptionContext).
+func (in *policyInput) contextForPolicies() map[string]string {
+	if in.grant == nil {
+		return in.encryptionContext
 	}
-	all := maps.Clone(u.grant.Equals)
+	all := maps.Clone(in.grant.Equals)
 	if all == nil {
-		return u.grant.Subset
+		return in.grant.Subset
 	}
-	maps.Copy(all, u.grant.Subset)
+	maps.Copy(all, in.grant.Subset)
 	return all
 }
 
-// grantsFor gives a key's grants that may be the caller's, and those whose tokens it has sent, should this node not know
-// them yet. A grant lets its grantee create only grants that give no more than itself.
+// grantsFor returns the grants on a key that may be for the caller, and those whose tokens the
+// caller sent, which this node may not have seen yet. A grant allows CreateGrant only for grants
+// that allow no more than itself.
 func (s *Service) grantsFor(ctx context.Context, a *access, p *policy.Principal) ([]policy.Grant, error) {
 	all, err := s.store.GrantsOf(ctx, a.key.Region, a.key.ID)
 	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	if len(a.use.tokenGrants) > 0 {
-		all = slices.Concat(all, a.use.tokenGrants)
+	if len(a.request.tokenGrants) > 0 {
+		all = slices.Concat(all, a.request.tokenGrants)
 	}
 	var grants []policy.Grant
 	for _, g := range all {
-		if g.Region != a.key.Region || g.KeyID != a.key.ID || g.Grantee != p.ARN && g.Grantee != p.IssuerARN && g.Grantee != arn.Root(p.Account) {
+		ofCaller := g.Grantee == p.ARN || g.Grantee == p.IssuerARN || g.Grantee == arn.Root(p.Account)
+		if !ofCaller || g.Region != a.key.Region || g.KeyID != a.key.ID {
 			continue
 		}
 		grant := g.forPolicy()
-		if a.use.grant != nil {
-			if created := a.use.grant.forPolicy(); !grant.Covers(&created) {
+		if a.request.grant != nil {
+			if created := a.request.grant.forPolicy(); !grant.Covers(&created) {
 				continue
 			}
 		}
@@ -122,8 +150,14 @@ func (s *Service) grantsFor(ctx context.Context, a *access, p *policy.Principal)
 }
 
 func (g *Grant) forPolicy() policy.Grant {
-	return policy.Grant{ID: g.ID, Grantee: g.Grantee, Operations: g.Operations, EncryptionContextEquals: g.Equals,
-		EncryptionContextSubset: g.Subset, SourceARN: g.SourceARN}
+	return policy.Grant{
+		ID:                      g.ID,
+		Grantee:                 g.Grantee,
+		Operations:              g.Operations,
+		EncryptionContextEquals: g.Equals,
+		EncryptionContextSubset: g.Subset,
+		SourceARN:               g.SourceARN,
+	}
 }
 
 // resourceARNs are the forms under which a policy may name a key or an alias; the first is shown.
@@ -139,69 +173,83 @@ func (s *Service) resourceARNs(ctx context.Context, account, region, resource st
 }
 
 // authorise decides on an operation on a key.
-func (s *Service) authorise(ctx context.Context, c *Caller, use keyUse, k *Key) error {
-	return s.decide(ctx, c, access{action: use.permission(), account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k, use: use})
+func (s *Service) authorise(ctx context.Context, c *Caller, r keyRequest, k *Key) error {
+	return s.decide(ctx, c, s.keyAccess(ctx, r, k))
 }
 
-func (u keyUse) permission() string {
-	if u.action != "" {
-		return "kms:" + u.action
+// action is the permission that is needed of the key.
+func (r *keyRequest) action() string {
+	if r.permission != "" {
+		return r.permission
 	}
-	return "kms:" + u.op
+	return "kms:" + r.operation
 }
 
-// unknown is the answer for a key, or an alias, that is not there. In another account (also in "", for the key of a ciphertext) it is
-// the same as for one that the caller may not use, so that nobody learns which keys others have.
-func (s *Service) unknown(ctx context.Context, c *Caller, use keyUse, account, resource string) error {
+// unknown is the error for a key, or an alias, that does not exist. In another account, it is the
+// same as for one that the caller may not use, so that nobody learns which keys others have. The
+// account of the key of a ciphertext is "".
+func (s *Service) unknown(ctx context.Context, c *Caller, r keyRequest, account, resource string) error {
 	if account == c.Account {
 		return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(account, c.Region, resource))
 	}
-	nobodys := &Key{Account: account, Region: c.Region, Policy: lettingNobody}
-	d, r, err := s.evaluate(ctx, c, access{action: use.permission(), account: account, arns: s.resourceARNs(ctx, account, c.Region, resource), key: nobodys, use: use}, policy.Evaluate)
+	a := access{
+		action:  r.action(),
+		account: account,
+		arns:    s.resourceARNs(ctx, account, c.Region, resource),
+		key:     &Key{Account: account, Region: c.Region, Policy: denyAllPolicy},
+		request: r,
+	}
+	d, decided, err := s.evaluate(ctx, c, a, policy.Evaluate)
 	switch {
 	case err != nil:
 		return err
 	case d.Allowed:
-		return apierror.InternalError(errors.New("the policy that lets nobody do anything let somebody"))
+		return apierror.InternalError(errors.New("denyAllPolicy allowed a request"))
 	}
-	return apierror.New(apierror.AccessDenied, "%s", d.Message(r))
+	return apierror.New(apierror.AccessDenied, "%s", d.Message(decided))
 }
 
-// lettingNobody is a key policy.
-const lettingNobody = `{"Statement":{"Effect":"Deny","Principal":"*","Action":"kms:Nothing","Resource":"*"}}`
+// denyAllPolicy is a key policy that allows nothing: its only statement is about an action that
+// does not exist.
+const denyAllPolicy = `{"Statement":{"Effect":"Deny","Principal":"*","Action":"kms:Nothing","Resource":"*"}}`
 
 // authoriseAccount decides on an operation that has no key.
-func (s *Service) authoriseAccount(ctx context.Context, c *Caller, action string) error {
-	return s.decide(ctx, c, access{action: "kms:" + action, account: c.Account, arns: anyResource})
+func (s *Service) authoriseAccount(ctx context.Context, c *Caller, operation string) error {
+	r := keyRequest{operation: operation}
+	return s.decide(ctx, c, access{action: r.action(), account: c.Account, arns: anyResource, request: r})
 }
 
 var anyResource = []string{"*"}
 
-// authoriseAlias decides on the alias's half of an operation on an alias; the key's half is authorise.
-func (s *Service) authoriseAlias(ctx context.Context, c *Caller, action, name string) error {
-	return s.decide(ctx, c, access{action: "kms:" + action, account: c.Account, arns: s.resourceARNs(ctx, c.Account, c.Region, name)})
+// authoriseAlias decides whether the caller may perform an operation on an alias; authorise decides
+// on its key.
+func (s *Service) authoriseAlias(ctx context.Context, c *Caller, operation, name string) error {
+	r := keyRequest{operation: operation}
+	arns := s.resourceARNs(ctx, c.Account, c.Region, name)
+	return s.decide(ctx, c, access{action: r.action(), account: c.Account, arns: arns, request: r})
 }
 
-// authoriseNewKey decides on the making of a key, with its tags if it has any.
-func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, use keyUse) error {
-	a := access{action: "kms:CreateKey", account: c.Account, arns: anyResource, use: use}
-	if err := s.decide(ctx, c, a); err != nil || len(use.tags) == 0 {
+// authoriseNewKey decides whether the caller may make a key, and give it its tags if it has any.
+func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, in policyInput) error {
+	r := keyRequest{operation: "CreateKey", policyInput: in}
+	a := access{action: r.action(), account: c.Account, arns: anyResource, request: r}
+	if err := s.decide(ctx, c, a); err != nil || len(in.tags) == 0 {
 		return err
 	}
 	a.action = "kms:TagResource"
 	return s.decide(ctx, c, a)
 }
 
-// mayRetire lets the principals retire a grant that the grant names, and the account of the key.
+// mayRetire lets the retiring principal of a grant and the account of its key retire it, besides
+// those whom the grant allows RetireGrant.
 func (s *Service) mayRetire(ctx context.Context, c *Caller, g *Grant, k *Key) error {
-	a := access{action: "kms:RetireGrant", account: k.Account, arns: s.resourceARNs(ctx, k.Account, k.Region, "key/"+k.ID), key: k,
-		use: keyUse{op: "RetireGrant", grant: g}}
+	r := keyRequest{operation: "RetireGrant", policyInput: policyInput{grant: g, conditions: g}}
 	principals := []string{arn.Root(k.Account)}
 	if g.Retiring != "" {
 		principals = append(principals, g.Retiring)
 	}
 	grant := g.forPolicy()
-	return s.decideBy(ctx, c, a, func(p *policy.Policies, r *policy.Request) policy.Decision {
+	return s.decideBy(ctx, c, s.keyAccess(ctx, r, k), func(p *policy.Policies, r *policy.Request) policy.Decision {
 		p.Grants = grant.Retiring(principals...)
 		return policy.Evaluate(p, r)
 	})

@@ -3,68 +3,81 @@ package service
 import (
 	"context"
 	"strconv"
-	"time"
 )
 
-// conditions gives the values of condition keys that come neither from principals nor from tags and encryption contexts
-// (AWS pages "Condition keys for AWS KMS" and "AWS global condition context keys"). It works only when a policy asks.
+// conditionSource gives the values of the condition keys that come from the members of a request. A
+// type of requests is one if its operation has such keys.
+type conditionSource interface {
+	// condition returns the values of a condition key of the operation, given in lower case; none
+	// if the request does not have it. k is the key that is asked for; nil for an operation without
+	// one.
+	condition(key string, k *Key) []string
+}
+
+// conditions looks up the condition keys that policies ask for, other than those of principals,
+// tags and encryption contexts, which package policy knows (AWS pages "Condition keys for AWS KMS"
+// and "AWS global condition context keys").
 //
-// Three kinds of AWS's keys never have a value. kms:ViaService is for requests of AWS services, of which there are
-// none here. kms:RecipientAttestation:... is for attestation documents of AWS Nitro, which no operation takes. Keys of
-// external key stores are for the proxies of these, which are not served.
+// Three kinds of AWS's keys never have a value. kms:ViaService is for requests of AWS services, of
+// which there are none here. kms:RecipientAttestation:... is for attestation documents of AWS
+// Nitro, which no operation takes. Keys of external key stores are for their proxies, which are not
+// supported.
 func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
-		if v, global := s.globalCondition(c, key); global {
+		if v, global := s.iam.GlobalCondition(c, key); global {
 			return append(values, v)
 		}
-		if a.key != nil || a.use.newKey != nil {
-			if v, known := keyCondition(a, key); known {
-				return appendSome(values, v)
-			}
-		}
-		if v, known := requestCondition(a, key); known {
-			return appendSome(values, v)
-		}
-		return s.listCondition(ctx, values, a, key)
+		return append(values, s.condition(ctx, a, key)...)
 	}
 }
 
-func appendSome(values []string, v string) []string {
+// one is a list of one value, or of none if it is empty.
+func one(v string) []string {
 	if v == "" {
-		return values
+		return nil
 	}
-	return append(values, v)
+	return []string{v}
 }
 
-func (s *Service) globalCondition(c *Caller, key string) (string, bool) {
-	switch key {
-	case "aws:sourceip":
-		return c.SourceIP, c.SourceIP != ""
-	case "aws:currenttime":
-		return s.now().UTC().Format(time.RFC3339), true
-	case "aws:epochtime":
-		return strconv.FormatInt(s.now().Unix(), 10), true
-	case "aws:securetransport":
-		return strconv.FormatBool(c.TLS != nil), true
-	case "aws:useragent":
-		return c.UserAgent, c.UserAgent != ""
-	case "aws:requestedregion":
-		return c.Region, c.Region != ""
-	case "aws:tokenissuetime":
-		if c.Session != nil {
-			return c.Session.IssuedAt.UTC().Format(time.RFC3339), true
+// KeyConditions are the condition keys of all operations on a key, besides the global ones.
+var KeyConditions = ConditionKeys{"aws:ResourceTag/", "kms:CallerAccount", "kms:KeyOrigin",
+	"kms:KeySpec", "kms:KeyUsage", "kms:MultiRegion", "kms:MultiRegionKeyType",
+	"kms:RequestAlias", "kms:ResourceAliases"}
+
+// condition returns the values of a condition key of KMS.
+func (s *Service) condition(ctx context.Context, a *access, key string) []string {
+	k := a.key
+	if k == nil {
+		k = a.request.newKey
+	}
+	if k != nil {
+		if v, known := keyCondition(k, key); known {
+			return one(v)
 		}
 	}
-	return "", false
+	switch key {
+	case "kms:requestalias":
+		return one(aliasIn(a.request.keyID))
+	case "kms:resourcealiases":
+		return s.aliasNames(ctx, a.key)
+	}
+	if o := operations[a.request.operation]; o == nil || !o.hasCondition(key) {
+		return nil
+	}
+	switch key {
+	case "kms:grantisforawsresource":
+		return one("false") // no AWS service calls here on anybody's behalf
+	case "kms:trailingdayswithoutkeyusage":
+		return one(s.unusedDays(ctx, a.key))
+	}
+	if a.request.conditions == nil {
+		return nil
+	}
+	return a.request.conditions.condition(key, a.key)
 }
 
-// keyCondition is of the key that there is, or is to be made.
-func keyCondition(a *access, key string) (string, bool) {
-	k := a.key
-	multiRegion := false
-	if k == nil {
-		k, multiRegion = a.use.newKey, a.use.multiRegion
-	}
+// keyCondition returns the value of a condition key that describes the key itself.
+func keyCondition(k *Key, key string) (value string, known bool) {
 	switch key {
 	case "kms:keyspec", "kms:customermasterkeyspec":
 		return k.Spec, true
@@ -73,74 +86,31 @@ func keyCondition(a *access, key string) (string, bool) {
 	case "kms:keyorigin":
 		return k.Origin, true
 	case "kms:multiregion":
-		return strconv.FormatBool(k.multiRegion() || multiRegion), true
+		return strconv.FormatBool(k.multiRegion()), true
 	case "kms:multiregionkeytype":
 		switch {
-		case multiRegion, k.multiRegion() && k.primary():
+		case !k.multiRegion():
+			return "", true
+		case k.primary():
 			return "PRIMARY", true
-		case k.multiRegion():
-			return "REPLICA", true
 		}
-		return "", true
+		return "REPLICA", true
 	}
 	return "", false
 }
 
-// requestCondition is of a member of the request.
-func requestCondition(a *access, key string) (string, bool) {
-	u := &a.use
-	switch key {
-	case "kms:encryptionalgorithm", "kms:signingalgorithm", "kms:macalgorithm", "kms:keyagreementalgorithm":
-		return algorithmCondition(u, key), true
-	case "sts:externalid":
-		return a.externalID, true
-	case "sts:rolesessionname":
-		return a.sessionName, true
-	case "kms:messagetype":
-		if u.op == "Sign" || u.op == "Verify" {
-			return orElse(u.messageType, messageRaw), true
-		}
-	case "kms:datakeypairspec":
-		return u.pairSpec, true
-	case "kms:bypasspolicylockoutsafetycheck":
-		if u.op == "PutKeyPolicy" || u.newKey != nil {
-			return strconv.FormatBool(u.bypassLockout), true
-		}
-	case "kms:rotationperiodindays":
-		return number(u.rotationPeriod), true
-	case "kms:schedulekeydeletionpendingwindowindays":
-		return number(u.pendingWindow), true
-	case "kms:wrappingalgorithm":
-		return u.wrappingAlgorithm, true
-	case "kms:wrappingkeyspec":
-		return u.wrappingSpec, true
-	case "kms:expirationmodel":
-		if u.op == "ImportKeyMaterial" {
-			return orElse(u.expirationModel, expires), true
-		}
-	case "kms:validto":
-		if !u.validTo.IsZero() {
-			return u.validTo.UTC().Format(time.RFC3339), true
-		}
-	case "kms:replicaregion":
-		return u.replicaRegion, true
-	case "kms:primaryregion":
-		return u.primaryRegion, true
-	case "kms:grantisforawsresource":
-		if u.op == "CreateGrant" || u.op == "ListGrants" || u.op == "RevokeGrant" {
-			return "false", true // no AWS service calls here on anybody's behalf
-		}
-	case "kms:reencryptonsamekey":
-		if u.op == "ReEncrypt" { // an absent key is another one, or a policy could ask for the absence of others' keys
-			return strconv.FormatBool(u.otherKey != "" && u.otherKey == a.key.ID), true
-		}
-	case "kms:requestalias":
-		return aliasIn(u.keyID), true
-	case "kms:granteeprincipal", "kms:granteeserviceprincipal", "kms:retiringprincipal", "kms:retiringserviceprincipal",
-		"kms:grantconstraintsourcearn":
-		return grantCondition(u.grant, key), true
+func (s *Service) aliasNames(ctx context.Context, k *Key) (names []string) {
+	if k == nil {
+		return nil
 	}
-	return "", false
+	aliases, err := s.store.Aliases(ctx, k.Account, k.Region, k.ID, "", maxAliases)
+	if err != nil {
+		return one(unreadable)
+	}
+	for _, a := range aliases {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 func orElse(v, other string) string {
@@ -150,88 +120,27 @@ func orElse(v, other string) string {
 	return v
 }
 
-func number(n int32) string {
+// decimal is a number that a request has, or empty.
+func decimal(n int32) string {
 	if n == 0 {
 		return ""
 	}
 	return strconv.Itoa(int(n))
 }
 
-// algorithmOperations are the operations that each of the keys for algorithms is for.
-var algorithmOperations = map[string]map[string]bool{
-	"kms:encryptionalgorithm": {"Encrypt": true, "Decrypt": true, "ReEncrypt": true, "GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
-		"GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true},
-	"kms:signingalgorithm":      {"Sign": true, "Verify": true},
-	"kms:macalgorithm":          {"GenerateMac": true, "VerifyMac": true},
-	"kms:keyagreementalgorithm": {"DeriveSharedSecret": true},
+// encryptionCondition returns the condition key that all operations of symmetric encryption have.
+func encryptionCondition(key, algorithm string) []string {
+	if key == "kms:encryptionalgorithm" {
+		return one(orElse(algorithm, specSymmetric))
+	}
+	return nil
 }
 
-func algorithmCondition(u *keyUse, key string) string {
-	switch {
-	case !algorithmOperations[key][u.op]:
-		return ""
-	case key == "kms:encryptionalgorithm":
-		return orElse(u.algorithm, specSymmetric)
-	}
-	return u.algorithm
-}
-
-func grantCondition(g *Grant, key string) string {
-	if g == nil {
-		return ""
-	}
-	service := map[bool]string{true: "service", false: ""}
-	switch key {
-	case "kms:grantee" + service[g.GranteeIsService] + "principal":
-		return g.Grantee
-	case "kms:retiring" + service[g.RetiringIsService] + "principal":
-		return g.Retiring
-	case "kms:grantconstraintsourcearn":
-		return g.SourceARN
-	}
-	return ""
-}
-
-// listCondition is of the keys that have several values.
-func (s *Service) listCondition(ctx context.Context, values []string, a *access, key string) []string {
-	switch g := a.use.grant; key {
-	case "kms:grantoperations":
-		if g != nil {
-			return append(values, g.Operations...)
-		}
-	case "kms:grantconstrainttype":
-		if g != nil && len(g.Equals) > 0 {
-			values = append(values, "EncryptionContextEquals")
-		}
-		if g != nil && len(g.Subset) > 0 {
-			values = append(values, "EncryptionContextSubset")
-		}
-	case "kms:resourcealiases":
-		if a.key == nil {
-			return values
-		}
-		aliases, err := s.store.Aliases(ctx, a.key.Account, a.key.Region, a.key.ID, "", maxAliases)
-		if err != nil {
-			return append(values, unreadable)
-		}
-		for _, alias := range aliases {
-			values = append(values, alias.Name)
-		}
-	case "kms:trailingdayswithoutkeyusage":
-		if a.use.op == "ScheduleKeyDeletion" || a.use.op == "DisableKey" {
-			return appendSome(values, s.unusedDays(ctx, a.key))
-		}
-	case "aws:tagkeys":
-		return append(values, a.use.tagKeys...)
-	}
-	return values
-}
-
-// unreadable is the value of a condition key when the store fails: neither a condition on its presence nor one on its
-// absence is met.
+// unreadable is the value of a condition key when the store fails: neither a condition on its
+// presence nor one on its absence is met.
 const unreadable = "\x00"
 
-// unusedDays are the whole days since a key was last used, or empty if it never was.
+// unusedDays is the number of whole days since a key was last used; empty if it never was.
 func (s *Service) unusedDays(ctx context.Context, k *Key) string {
 	u, err := s.lastUse(ctx, k)
 	switch {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -48,12 +49,13 @@ var jobs = map[string]func(ctx context.Context, s *service.Service, p plan, adva
 		_, err := s.RotateKeyOnDemand(ctx, root, &service.RotateKeyOnDemandRequest{KeyId: p.Key})
 		return err
 	},
-	"settle": func(ctx context.Context, s *service.Service, p plan, _ func(time.Duration)) error {
+	"persist": func(ctx context.Context, s *service.Service, p plan, _ func(time.Duration)) error {
 		_, err := s.MigrateKey(ctx, account, region, p.Key, service.ResidencyToken)
 		return err
 	},
 	"delete": func(ctx context.Context, s *service.Service, p plan, advance func(time.Duration)) error {
-		if _, err := s.ScheduleKeyDeletion(ctx, root, &service.ScheduleKeyDeletionRequest{KeyId: p.Key, PendingWindowInDays: 7}); err != nil {
+		in := &service.ScheduleKeyDeletionRequest{KeyId: p.Key, PendingWindowInDays: 7}
+		if _, err := s.ScheduleKeyDeletion(ctx, root, in); err != nil {
 			return err
 		}
 		advance(window)
@@ -101,7 +103,9 @@ func (s stoppingStore) UpdateKey(ctx context.Context, region, id string, change 
 	})
 }
 
-func (s stoppingStore) ChangeRelatedKeys(ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error)) error {
+func (s stoppingStore) ChangeRelatedKeys(
+	ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error),
+) error {
 	return s.around("ChangeRelatedKeys", func() error { return s.Store.ChangeRelatedKeys(ctx, id, change) })
 }
 
@@ -109,7 +113,9 @@ func (s stoppingStore) RemoveKey(ctx context.Context, region, id string) error {
 	return s.around("RemoveKey", func() error { return s.Store.RemoveKey(ctx, region, id) })
 }
 
-func (s stoppingStore) InsertServiceObject(ctx context.Context, purpose string, id service.ObjectID, at time.Time) error {
+func (s stoppingStore) InsertServiceObject(
+	ctx context.Context, purpose string, id service.ObjectID, at time.Time,
+) error {
 	return s.around("InsertServiceObject", func() error { return s.Store.InsertServiceObject(ctx, purpose, id, at) })
 }
 
@@ -117,7 +123,9 @@ func (s stoppingStore) InsertWrappingKey(ctx context.Context, k service.Wrapping
 	return s.around("InsertWrappingKey", func() error { return s.Store.InsertWrappingKey(ctx, k) })
 }
 
-func (s stoppingStore) AdoptServiceObject(ctx context.Context, purpose string, id service.ObjectID, at time.Time) error {
+func (s stoppingStore) AdoptServiceObject(
+	ctx context.Context, purpose string, id service.ObjectID, at time.Time,
+) error {
 	return s.around("AdoptServiceObject", func() error { return s.Store.AdoptServiceObject(ctx, purpose, id, at) })
 }
 
@@ -136,7 +144,10 @@ func (s stoppingToken) GenerateWrappingKey(ctx context.Context, id service.Objec
 }
 
 func (s stoppingToken) GenerateWrappedKey(ctx context.Context, k hsm.WrappedKey) (wrapped, spki []byte, err error) {
-	err = s.around("GenerateWrappedKey", func() (err error) { wrapped, spki, err = s.Token.GenerateWrappedKey(ctx, k); return err })
+	err = s.around("GenerateWrappedKey", func() (err error) {
+		wrapped, spki, err = s.Token.GenerateWrappedKey(ctx, k)
+		return err
+	})
 	return wrapped, spki, err
 }
 
@@ -152,7 +163,8 @@ func (s stoppingToken) Destroy(ctx context.Context, ids ...service.ObjectID) err
 	return s.around("Destroy", func() error { return s.Token.Destroy(ctx, ids...) })
 }
 
-// runDoomed is the main program of a process that is killed. It says on standard output where it stopped, or that it is done.
+// runDoomed is the main program of a process that is killed. It says on standard output where it
+// stopped, or that it is done.
 func runDoomed(text string) error {
 	var p plan
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
@@ -173,8 +185,14 @@ func runDoomed(text string) error {
 	}
 	var ahead time.Duration
 	steps := &stopper{left: p.Stop}
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: stoppingStore{db, steps}, Token: stoppingToken{token, steps}, Log: zap.NewNop(), Residency: p.Residency,
-		Now: func() time.Time { return time.Now().Add(ahead) }})
+	s, err := service.New(service.Config{
+		Audit:     record.NoAudit,
+		Store:     stoppingStore{db, steps},
+		Token:     stoppingToken{token, steps},
+		Log:       zap.NewNop(),
+		Residency: p.Residency,
+		Now:       func() time.Time { return time.Now().Add(ahead) },
+	})
 	if err != nil {
 		return err
 	}
@@ -185,17 +203,26 @@ func runDoomed(text string) error {
 	return nil
 }
 
-// TestKilledAtEachStep: a process that is killed anywhere in the making, rotation or destruction of a key leaves nothing that the
-// next one does not put in order: every key that is there works, and every object in the token belongs to a row.
+// TestKilledAtEachStep: a process that is killed anywhere in the making, rotation or destruction of
+// a key leaves nothing that the next one does not put in order: every key that is there works, and
+// every object in the token belongs to a row.
 func TestKilledAtEachStep(t *testing.T) {
 	for _, test := range []struct {
 		job       string
 		steps     int               // at least
 		before    service.Residency // of the keys that are there
 		residency service.Residency // of what the job makes
-	}{{"init", 4, "", ""}, {"create", 9, "", ""}, {"rotate", 9, "", ""}, {"delete", 12, "", ""},
-		{"create", 14, "", service.ResidencyWrapped}, {"rotate", 14, "", service.ResidencyWrapped}, {"rotate", 9, service.ResidencyWrapped, ""},
-		{"delete", 12, service.ResidencyWrapped, service.ResidencyWrapped}, {"settle", 12, service.ResidencyWrapped, ""}} {
+	}{
+		{"init", 4, "", ""},
+		{"create", 9, "", ""},
+		{"rotate", 9, "", ""},
+		{"delete", 12, "", ""},
+		{"create", 14, "", service.ResidencyWrapped},
+		{"rotate", 14, "", service.ResidencyWrapped},
+		{"rotate", 9, service.ResidencyWrapped, ""},
+		{"delete", 12, service.ResidencyWrapped, service.ResidencyWrapped},
+		{"persist", 12, service.ResidencyWrapped, ""},
+	} {
 		t.Run(fmt.Sprintf("%s %s %s", test.job, test.before, test.residency), func(t *testing.T) {
 			disorder := 0
 			for step := 0; ; step++ {
@@ -212,7 +239,8 @@ func TestKilledAtEachStep(t *testing.T) {
 				if where != "done" {
 					continue
 				}
-				if want := map[string]int{"init": 2, "create": 3, "rotate": 2, "settle": 2, "delete": 1}[test.job]; len(now.usable) != want {
+				keys := map[string]int{"init": 2, "create": 3, "rotate": 2, "persist": 2, "delete": 1}
+				if want := keys[test.job]; len(now.usable) != want {
 					t.Errorf("a %s that nobody interrupts leaves %d keys, want %d", test.job, len(now.usable), want)
 				}
 				if step < test.steps {
@@ -288,10 +316,16 @@ type inventory struct {
 	unfinished int      // rows that a reconciler must finish
 }
 
-// opened gives f the real parts, as the next process would have them, well after the waiting periods.
+// opened gives f the real parts, as the next process would have them, well after the waiting
+// periods.
 func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.Token)) {
 	t.Helper()
-	token, err := hsm.Open(t.Context(), hsm.Config{Module: w.soft.Module, Label: w.soft.Label, Serial: w.soft.Serial, PIN: w.soft.PIN})
+	token, err := hsm.Open(t.Context(), hsm.Config{
+		Module: w.soft.Module,
+		Label:  w.soft.Label,
+		Serial: w.soft.Serial,
+		PIN:    w.soft.PIN,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,8 +343,14 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 			t.Error(err)
 		}
 	}()
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: token, Log: zap.NewNop(), Residency: w.residency,
-		Now: func() time.Time { return time.Now().Add(window) }})
+	s, err := service.New(service.Config{
+		Audit:     record.NoAudit,
+		Store:     db,
+		Token:     token,
+		Log:       zap.NewNop(),
+		Residency: w.residency,
+		Now:       func() time.Time { return time.Now().Add(window) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +445,7 @@ func (w *world) recovered(t *testing.T, where string) (i inventory) {
 		for id := range named {
 			t.Errorf("killed %s: object %s is lost", where, id)
 		}
-		if _, err := s.CreateRootAccessKey(t.Context(), account); err != nil {
+		if _, err := s.IAM().CreateRootAccessKey(t.Context(), account); err != nil {
 			t.Errorf("killed %s: %v", where, err)
 		}
 		for _, id := range i.usable {
@@ -419,7 +459,8 @@ func (w *world) recovered(t *testing.T, where string) (i inventory) {
 
 // works uses both objects of a key.
 func works(ctx context.Context, s *service.Service, id string) error {
-	out, err := s.GenerateDataKeyWithoutPlaintext(ctx, root, &service.GenerateDataKeyWithoutPlaintextRequest{KeyId: id, KeySpec: "AES_256"})
+	in := &service.GenerateDataKeyWithoutPlaintextRequest{KeyId: id, KeySpec: "AES_256"}
+	out, err := s.GenerateDataKeyWithoutPlaintext(ctx, root, in)
 	if err != nil {
 		return err
 	}

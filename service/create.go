@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
 // OriginType of a key.
@@ -48,16 +49,17 @@ type CreateKeyResponse struct {
 	KeyMetadata KeyMetadata
 }
 
-// CreateKey makes a key whose material is born in the token and never leaves it, or one that waits for its material.
+// CreateKey makes a key whose material is generated in the token and never leaves it or, with
+// origin EXTERNAL, a key without material.
 //
-// A row in state Creating, which names the token objects to be, is stored before they are made, and becomes
-// Enabled after. Whatever a crash leaves in between, Reconcile undoes.
+// Before the token objects are made, a row in state Creating is stored that names them. Afterwards
+// the key becomes Enabled. Reconcile undoes what a crash leaves in between.
 func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*CreateKeyResponse, error) {
 	k, err := s.newKey(ctx, c, in)
 	if err != nil {
 		return nil, err
 	}
-	s.noteKey(ctx, k)
+	s.addKeyToRecord(ctx, k)
 	if k.Origin == originExternal {
 		k.State = StatePendingImport
 	} else {
@@ -76,7 +78,9 @@ func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest
 	}
 	if k.State == StateCreating {
 		if err := s.makeKey(ctx, k); err != nil {
-			if !errors.Is(err, hsm.ErrTimeout) { // or the object may appear after it was looked for: leave it to Reconcile
+			// After a timeout the token may still make the object, too late for undo to see it:
+			// Reconcile does it later.
+			if !errors.Is(err, hsm.ErrTimeout) {
 				s.undo(ctx, k)
 			}
 			return nil, err
@@ -107,7 +111,7 @@ func (s *Service) makeKey(ctx context.Context, k *Key) error {
 	}))
 }
 
-// undo takes back a CreateKey that failed. What it can't do now, Reconcile does later.
+// undo removes what a failed CreateKey has made. If it fails, Reconcile does it later.
 func (s *Service) undo(ctx context.Context, k *Key) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -116,12 +120,17 @@ func (s *Service) undo(ctx context.Context, k *Key) {
 	}
 }
 
-// newKey checks the request and the caller, and draws up the row.
+// newKey checks the request and the caller, and returns the row to store.
 func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*Key, error) {
-	k := &Key{Account: c.Account, Region: c.Region, Origin: in.Origin, Description: in.Description, Policy: in.Policy, Tags: in.Tags,
-		CustomKeyStore: in.CustomKeyStoreId, CreatedAt: s.now()}
-	if k.Origin == "" {
-		k.Origin = originKMS
+	k := &Key{
+		Account:        c.Account,
+		Region:         c.Region,
+		Origin:         orElse(in.Origin, originKMS),
+		Description:    in.Description,
+		Policy:         in.Policy,
+		Tags:           in.Tags,
+		CustomKeyStore: in.CustomKeyStoreId,
+		CreatedAt:      s.now(),
 	}
 	if k.Policy == "" {
 		k.Policy = defaultPolicy(c.Account)
@@ -130,7 +139,10 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 	if k.Spec, k.Usage, err = specAndUsage(in); err != nil {
 		return nil, err
 	}
-	if err := s.authoriseNewKey(ctx, c, keyUse{newKey: k, multiRegion: in.MultiRegion, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
+	if in.MultiRegion {
+		k.PrimaryRegion = c.Region
+	}
+	if err := s.authoriseNewKey(ctx, c, policyInput{newKey: k, tags: in.Tags, conditions: in}); err != nil {
 		return nil, err
 	}
 	if err := checkTags(in.Tags); err != nil {
@@ -157,13 +169,14 @@ func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (
 			return nil, err
 		}
 	}
-	if in.MultiRegion {
-		k.PrimaryRegion = c.Region
-	}
 	if k.ID, err = s.newKeyID(in.MultiRegion); err != nil {
 		return nil, apierror.InternalError(err)
 	}
 	return k, nil
+}
+
+func (in *CreateKeyRequest) condition(key string, _ *Key) []string {
+	return bypassCondition(key, in.BypassPolicyLockoutSafetyCheck)
 }
 
 // newKeyID draws a UUID, or mrk- and 32 hex digits.
@@ -179,12 +192,13 @@ func (s *Service) newKeyID(multiRegion bool) (string, error) {
 	return "mrk-" + hex.EncodeToString(random[:]), nil
 }
 
-// specAndUsage gives KeySpec and KeyUsage with their defaults, if they go together.
+// specAndUsage returns KeySpec and KeyUsage with their defaults, if they are compatible.
 func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	spec, usage = in.KeySpec, in.KeyUsage
 	if in.CustomerMasterKeySpec != "" {
 		if spec != "" {
-			return "", "", apierror.New(apierror.Validation, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.")
+			return "", "", apierror.New(apierror.Validation, "You cannot specify KeySpec and CustomerMasterKeySpec "+
+				"in the same request. CustomerMasterKeySpec is deprecated.")
 		}
 		spec = in.CustomerMasterKeySpec
 	}
@@ -193,7 +207,8 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	}
 	if usage == "" {
 		if spec != specSymmetric {
-			return "", "", apierror.New(apierror.Validation, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+			return "", "", apierror.New(apierror.Validation,
+				"You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
 		}
 		usage = usageEncryptDecrypt
 	}
@@ -203,25 +218,29 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	return spec, usage, nil
 }
 
-// checkCustomKeyStore checks what a custom key store asks of its keys (API Reference, CreateKey, CustomKeyStoreId).
+// checkCustomKeyStore checks whether a custom key store can have the key (API Reference, CreateKey,
+// CustomKeyStoreId).
 func (s *Service) checkCustomKeyStore(ctx context.Context, c *Caller, in *CreateKeyRequest, k *Key) error {
 	if in.XksKeyId != "" || k.Origin == originXKS {
-		return apierror.New(apierror.UnsupportedOperation, "Origin %s is not supported: custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)
+		return apierror.New(apierror.UnsupportedOperation, "Origin %s is not supported: "+
+			"custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)
 	}
 	if (in.CustomKeyStoreId != "") != (k.Origin == keyStoreCloudHSM) {
-		return apierror.New(apierror.Validation, "CustomKeyStoreId and Origin %s must be specified together.", keyStoreCloudHSM)
+		return apierror.New(apierror.Validation,
+			"CustomKeyStoreId and Origin %s must be specified together.", keyStoreCloudHSM)
 	}
 	if in.CustomKeyStoreId == "" {
 		return nil
 	}
 	if k.Spec != specSymmetric || in.MultiRegion {
-		return apierror.New(apierror.UnsupportedOperation, "A custom key store holds only symmetric encryption keys of a single Region.")
+		return apierror.New(apierror.UnsupportedOperation,
+			"A custom key store holds only symmetric encryption keys of a single Region.")
 	}
 	store, err := s.keyStore(ctx, c, in.CustomKeyStoreId)
 	if err != nil {
 		return err
 	}
-	if state := s.keyStores.status(store.ID).state; state != storeConnected {
+	if state := s.keyStores.Status(store.ID).State; state != keystore.Connected {
 		return wrongKeyStoreState(store.ID, state)
 	}
 	return nil

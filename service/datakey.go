@@ -6,10 +6,9 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/record"
 )
-
-// maxRandom is the largest NumberOfBytes (API Reference, GenerateDataKey and GenerateRandom).
-const maxRandom = 1024 // bytes
 
 // Secret is plaintext in an answer. It never shows in logs and is wiped once the answer is written.
 type Secret []byte
@@ -30,7 +29,8 @@ func (r *DecryptResponse) Wipe() { clear(r.Plaintext) }
 
 var dataKeySizes = map[string]int{"AES_256": 32, "AES_128": 16} // bytes by DataKeySpec
 
-// dataKeySize tells how long a data key shall be: KeySpec or NumberOfBytes says, and only one of them.
+// dataKeySize is the length of a data key in bytes. Exactly one of KeySpec and NumberOfBytes must
+// give it.
 func dataKeySize(spec string, n int32) (int, error) {
 	if (spec == "") == (n == 0) {
 		return 0, apierror.New(apierror.Validation, "Please specify either number of bytes or key spec.")
@@ -60,23 +60,43 @@ type GenerateDataKeyResponse struct {
 	KeyMaterialId  string `json:",omitempty"`
 }
 
-// GenerateDataKey returns random bytes of the token, in clear and sealed under a key.
-func (s *Service) GenerateDataKey(ctx context.Context, c *Caller, in *GenerateDataKeyRequest) (*GenerateDataKeyResponse, error) {
+// GenerateDataKey returns random bytes from the token, in clear and encrypted under a key.
+func (s *Service) GenerateDataKey(
+	ctx context.Context, c *Caller, in *GenerateDataKeyRequest,
+) (*GenerateDataKeyResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKey", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
-		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: formSealed, dryRun: in.DryRun})
+	d, err := s.dataKey(ctx, c, dataKeyRequest{
+		keyRequest: keyRequest{
+			operation:   "GenerateDataKey",
+			keyID:       in.KeyId,
+			grantTokens: in.GrantTokens,
+			policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+		},
+		spec:   in.KeySpec,
+		bytes:  in.NumberOfBytes,
+		form:   blob.Sealed,
+		dryRun: in.DryRun,
+	})
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	if err != nil {
 		return nil, tokenError(err)
 	}
-	s.used(c, "GenerateDataKey", d.key)
-	return &GenerateDataKeyResponse{CiphertextBlob: append(d.head, sealed.Box...), Plaintext: sealed.Plaintext,
-		KeyId: d.key.ARN(s.arns(ctx)), KeyMaterialId: d.key.materialID()}, nil
+	s.recordUse(c, "GenerateDataKey", d.key)
+	return &GenerateDataKeyResponse{
+		CiphertextBlob: append(d.head, sealed.Box...),
+		Plaintext:      sealed.Plaintext,
+		KeyId:          d.key.ARN(s.arns(ctx)),
+		KeyMaterialId:  d.key.materialID(),
+	}, nil
+}
+
+func (*GenerateDataKeyRequest) condition(key string, _ *Key) []string {
+	return encryptionCondition(key, specSymmetric)
 }
 
 // GenerateDataKeyWithoutPlaintextRequest is the input of GenerateDataKeyWithoutPlaintext.
@@ -96,119 +116,138 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 	KeyMaterialId  string `json:",omitempty"`
 }
 
-// GenerateDataKeyWithoutPlaintext returns a data key sealed under a key. The data key is born and wrapped in the
-// token: this process never holds it.
-func (s *Service) GenerateDataKeyWithoutPlaintext(ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest) (*GenerateDataKeyWithoutPlaintextResponse, error) {
-	d, err := s.dataKey(ctx, c, keyUse{op: "GenerateDataKeyWithoutPlaintext", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext},
-		dataKeyWish{spec: in.KeySpec, bytes: in.NumberOfBytes, form: formWrapped, dryRun: in.DryRun})
+// GenerateDataKeyWithoutPlaintext returns a data key encrypted under a key. The data key is
+// generated and wrapped in the token: this process never holds it.
+func (s *Service) GenerateDataKeyWithoutPlaintext(
+	ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest,
+) (*GenerateDataKeyWithoutPlaintextResponse, error) {
+	d, err := s.dataKey(ctx, c, dataKeyRequest{
+		keyRequest: keyRequest{
+			operation:   "GenerateDataKeyWithoutPlaintext",
+			keyID:       in.KeyId,
+			grantTokens: in.GrantTokens,
+			policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+		},
+		spec:   in.KeySpec,
+		bytes:  in.NumberOfBytes,
+		form:   blob.WrappedDataKey,
+		dryRun: in.DryRun,
+	})
 	if err != nil {
 		return nil, err
 	}
-	box, err := d.generateHidden(ctx)
+	box, err := d.generateWrapped(ctx)
 	if err != nil {
 		return nil, tokenError(err)
 	}
-	s.used(c, "GenerateDataKeyWithoutPlaintext", d.key)
-	return &GenerateDataKeyWithoutPlaintextResponse{CiphertextBlob: append(d.head, box...), KeyId: d.key.ARN(s.arns(ctx)),
-		KeyMaterialId: d.key.materialID()}, nil
+	s.recordUse(c, "GenerateDataKeyWithoutPlaintext", d.key)
+	return &GenerateDataKeyWithoutPlaintextResponse{
+		CiphertextBlob: append(d.head, box...),
+		KeyId:          d.key.ARN(s.arns(ctx)),
+		KeyMaterialId:  d.key.materialID(),
+	}, nil
 }
 
-// generateHidden makes a data key whose plaintext nobody takes.
-func (d *dataKeyPlan) generateHidden(ctx context.Context) ([]byte, error) {
-	if d.header.form == formWrapped {
-		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.length, d.aad)
+func (*GenerateDataKeyWithoutPlaintextRequest) condition(key string, _ *Key) []string {
+	return encryptionCondition(key, specSymmetric)
+}
+
+// generateWrapped makes a data key without returning its plaintext.
+func (d *dataKeyPlan) generateWrapped(ctx context.Context) ([]byte, error) {
+	if d.header.Form == blob.WrappedDataKey {
+		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.DataKeyBytes, d.aad)
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.length, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	clear(sealed.Plaintext)
 	return sealed.Box, err
 }
 
-// dataKeyWish is what the data key operations have in common.
-type dataKeyWish struct {
-	spec   string
+// dataKeyRequest is a request for a data key.
+type dataKeyRequest struct {
+	keyRequest
+	spec   string // one of spec and bytes says how long the data key is
 	bytes  int32
-	form   byte // the best; another is taken where the key's material or its token can't
+	form   blob.Form // of the blob; blob.Sealed is used where the key's material or its token can't do it
 	dryRun bool
 }
 
-// dataKeyPlan is all that the token needs to make one.
+// dataKeyPlan is everything that the token needs to make a data key.
 type dataKeyPlan struct {
 	key      *Key
 	material *Material
 	token    Token
-	header   header
+	header   blob.Header
 	head     []byte
 	aad      []byte
 }
 
-func (s *Service) dataKey(ctx context.Context, c *Caller, use keyUse, wish dataKeyWish) (*dataKeyPlan, error) {
-	size, err := dataKeySize(wish.spec, wish.bytes)
+// dataKey prepares the making of a data key, up to the count of its IV.
+func (s *Service) dataKey(ctx context.Context, c *Caller, r dataKeyRequest) (*dataKeyPlan, error) {
+	size, err := dataKeySize(r.spec, r.bytes)
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.planDataKey(ctx, c, use, header{form: wish.form, length: size})
+	d, err := s.planDataKey(ctx, c, r.keyRequest, blob.Header{Form: r.form, DataKeyBytes: size})
 	if err != nil {
 		return nil, err
 	}
-	if err := dryRun(wish.dryRun); err != nil {
+	if err := dryRun(r.dryRun); err != nil {
 		return nil, err
 	}
 	return d, s.spendIV(ctx, d.key, d.material)
 }
 
-// planDataKey finds the key, and draws up the header of the blob.
-func (s *Service) planDataKey(ctx context.Context, c *Caller, use keyUse, h header) (*dataKeyPlan, error) {
-	k, err := s.keyFor(ctx, c, use)
+// planDataKey finds the key and completes the header of the blob.
+func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h blob.Header) (*dataKeyPlan, error) {
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
-	}
-	if !k.symmetric() {
-		return nil, apierror.New(apierror.InvalidKeyUsage, "%s key spec is %s which is not valid for %s.", k.ARN(s.arns(ctx)), k.Spec, use.op)
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return nil, err
 	}
 	m := k.current()
-	if h.form, err = s.bestForm(ctx, token, m, h); err != nil {
+	if h.Form, err = s.bestForm(ctx, token, m, h); err != nil {
 		return nil, err
 	}
-	if err := s.checkHidden(ctx, k, use.op, h.form); err != nil {
+	if err := s.checkWithoutPlaintext(ctx, k, operations[r.operation], h.Form); err != nil {
 		return nil, err
 	}
-	h.keyID, h.ordinal = k.ID, m.Ordinal
-	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.encode()}
-	note(ctx, "ciphertextForm", h.form)
-	note(ctx, "keyMaterialId", m.ID)
-	d.aad, err = additionalData(d.head, use.context)
+	h.KeyID, h.Ordinal = k.ID, m.Ordinal
+	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.Encode()}
+	record.Add(ctx, "ciphertextForm", h.Form)
+	record.Add(ctx, "keyMaterialId", m.ID)
+	d.aad, err = additionalData(d.head, r.encryptionContext)
 	return d, err
 }
 
-// bestForm gives the form of a blob that is asked for, or formSealed where the key's material or its token can't.
-func (s *Service) bestForm(ctx context.Context, token Token, m *Material, h header) (byte, error) {
+// bestForm returns the form of blob that h asks for, or blob.Sealed where the key's material or its
+// token can't make it.
+func (s *Service) bestForm(
+	ctx context.Context, token DataKeyToken, m *Material, h blob.Header,
+) (blob.Form, error) {
 	// Imported material has no wrap key, so that deleting the material ends its ciphertexts.
-	if _, wraps := m.Objects[RoleWrap]; !wraps || h.form == formSealed {
-		return formSealed, nil
+	if _, wraps := m.Objects[RoleWrap]; !wraps || h.Form == blob.Sealed {
+		return blob.Sealed, nil
 	}
-	if h.form == formWrapped {
-		if can, err := token.CanGenerateWrapped(ctx, h.length); err != nil || !can {
-			return formSealed, tokenError(err)
+	if h.Form == blob.WrappedDataKey {
+		if can, err := token.CanGenerateWrapped(ctx, h.DataKeyBytes); err != nil || !can {
+			return blob.Sealed, tokenError(err)
 		}
 	}
-	return h.form, nil
+	return h.Form, nil
 }
 
-// hiddenOperations are those whose plaintext should be in no memory but the token's.
-var hiddenOperations = map[string]bool{"GenerateDataKeyWithoutPlaintext": true, "GenerateDataKeyPairWithoutPlaintext": true}
-
-// checkHidden records that the plaintext of a data key passes through this process although nobody takes it, or refuses.
-func (s *Service) checkHidden(ctx context.Context, k *Key, op string, form byte) error {
-	if !hiddenOperations[op] || form != formSealed {
+// checkWithoutPlaintext records that the plaintext of a data key passes through this process
+// although the client does not get it. Where the configuration forbids that, it fails.
+func (s *Service) checkWithoutPlaintext(ctx context.Context, k *Key, o *Operation, form blob.Form) error {
+	if !o.WithoutPlaintext || form != blob.Sealed {
 		return nil
 	}
-	note(ctx, "plaintextInServerMemory", true)
+	record.Add(ctx, "plaintextInServerMemory", true)
 	if s.cfg.RequireHiddenDataKeys {
-		return apierror.New(apierror.UnsupportedOperation, msgTokenCannot, op+" with "+k.ARN(s.arns(ctx)),
+		return apierror.New(apierror.UnsupportedOperation, msgTokenCannot, o.Name+" with "+k.ARN(s.arns(ctx)),
 			"the plaintext would pass through the server's memory, which token.require_hidden_data_keys forbids")
 	}
 	return nil
@@ -226,8 +265,10 @@ type GenerateRandomResponse struct {
 	Plaintext Secret
 }
 
-// GenerateRandom returns up to 1024 random bytes of the token.
-func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRandomRequest) (*GenerateRandomResponse, error) {
+// GenerateRandom returns up to 1024 random bytes from the token.
+func (s *Service) GenerateRandom(
+	ctx context.Context, c *Caller, in *GenerateRandomRequest,
+) (*GenerateRandomResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "GenerateRandom"); err != nil {
 		return nil, err
 	}
@@ -243,14 +284,15 @@ func (s *Service) GenerateRandom(ctx context.Context, c *Caller, in *GenerateRan
 		if err != nil {
 			return nil, err
 		}
-		if token, err = s.keyStores.token(store.ID); err != nil {
-			return nil, wrongKeyStoreState(store.ID, s.keyStores.status(store.ID).state)
+		if token, err = s.keyStores.Token(store.ID); err != nil {
+			return nil, wrongKeyStoreState(store.ID, s.keyStores.Status(store.ID).State)
 		}
 	}
 	b, err := token.Random(ctx, int(in.NumberOfBytes))
 	if err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
-			return nil, apierror.New(apierror.UnsupportedOperation, "The token has no random number generator.").WithCause(err)
+			return nil, apierror.New(apierror.UnsupportedOperation,
+				"The token has no random number generator.").WithCause(err)
 		}
 		return nil, dependencyError(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
 )
 
 // GenerateDataKeyPairRequest is the input of GenerateDataKeyPair.
@@ -35,13 +36,20 @@ type GenerateDataKeyPairResponse struct {
 // Wipe clears the private key once the answer is written.
 func (r *GenerateDataKeyPairResponse) Wipe() { clear(r.PrivateKeyPlaintext) }
 
-// GenerateDataKeyPair returns a key pair of the token, its private key in clear and sealed under a key.
-func (s *Service) GenerateDataKeyPair(ctx context.Context, c *Caller, in *GenerateDataKeyPairRequest) (*GenerateDataKeyPairResponse, error) {
+// GenerateDataKeyPair returns a key pair from the token, its private key in clear and encrypted
+// under a key.
+func (s *Service) GenerateDataKeyPair(
+	ctx context.Context, c *Caller, in *GenerateDataKeyPairRequest,
+) (*GenerateDataKeyPairResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	p, err := s.dataKeyPair(ctx, c, keyUse{op: "GenerateDataKeyPair", keyID: in.KeyId, grantTokens: in.GrantTokens,
-		context: in.EncryptionContext, pairSpec: in.KeyPairSpec}, in.DryRun)
+	p, err := s.dataKeyPair(ctx, c, keyRequest{
+		operation:   "GenerateDataKeyPair",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+	}, in.KeyPairSpec, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +59,30 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, c *Caller, in *Genera
 			return nil, tokenError(err)
 		}
 	}
-	s.used(c, "GenerateDataKeyPair", p.key)
-	return &GenerateDataKeyPairResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PrivateKeyPlaintext: private,
-		PublicKey: p.public, KeyId: p.key.ARN(s.arns(ctx)), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+	s.recordUse(c, "GenerateDataKeyPair", p.key)
+	return &GenerateDataKeyPairResponse{
+		PrivateKeyCiphertextBlob: append(p.head, p.box...),
+		PrivateKeyPlaintext:      private,
+		PublicKey:                p.public,
+		KeyId:                    p.key.ARN(s.arns(ctx)),
+		KeyPairSpec:              in.KeyPairSpec,
+		KeyMaterialId:            p.key.materialID(),
+	}, nil
+}
+
+func (in *GenerateDataKeyPairRequest) condition(key string, _ *Key) []string {
+	return pairCondition(key, in.KeyPairSpec)
+}
+
+func (in *GenerateDataKeyPairWithoutPlaintextRequest) condition(key string, _ *Key) []string {
+	return pairCondition(key, in.KeyPairSpec)
+}
+
+func pairCondition(key, spec string) []string {
+	if key == "kms:datakeypairspec" {
+		return one(spec)
+	}
+	return encryptionCondition(key, specSymmetric)
 }
 
 // GenerateDataKeyPairWithoutPlaintextRequest is the input of GenerateDataKeyPairWithoutPlaintext.
@@ -74,44 +103,60 @@ type GenerateDataKeyPairWithoutPlaintextResponse struct {
 	KeyMaterialId            string `json:",omitempty"`
 }
 
-// GenerateDataKeyPairWithoutPlaintext returns a key pair whose private key is born and wrapped in the token.
-func (s *Service) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, c *Caller, in *GenerateDataKeyPairWithoutPlaintextRequest) (*GenerateDataKeyPairWithoutPlaintextResponse, error) {
-	p, err := s.dataKeyPair(ctx, c, keyUse{op: "GenerateDataKeyPairWithoutPlaintext", keyID: in.KeyId, grantTokens: in.GrantTokens,
-		context: in.EncryptionContext, pairSpec: in.KeyPairSpec}, in.DryRun)
+// GenerateDataKeyPairWithoutPlaintext returns a key pair whose private key is generated and wrapped
+// in the token.
+func (s *Service) GenerateDataKeyPairWithoutPlaintext(
+	ctx context.Context, c *Caller, in *GenerateDataKeyPairWithoutPlaintextRequest,
+) (*GenerateDataKeyPairWithoutPlaintextResponse, error) {
+	p, err := s.dataKeyPair(ctx, c, keyRequest{
+		operation:   "GenerateDataKeyPairWithoutPlaintext",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+	}, in.KeyPairSpec, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
 	clear(p.private)
-	s.used(c, "GenerateDataKeyPairWithoutPlaintext", p.key)
-	return &GenerateDataKeyPairWithoutPlaintextResponse{PrivateKeyCiphertextBlob: append(p.head, p.box...), PublicKey: p.public,
-		KeyId: p.key.ARN(s.arns(ctx)), KeyPairSpec: in.KeyPairSpec, KeyMaterialId: p.key.materialID()}, nil
+	s.recordUse(c, "GenerateDataKeyPairWithoutPlaintext", p.key)
+	return &GenerateDataKeyPairWithoutPlaintextResponse{
+		PrivateKeyCiphertextBlob: append(p.head, p.box...),
+		PublicKey:                p.public,
+		KeyId:                    p.key.ARN(s.arns(ctx)),
+		KeyPairSpec:              in.KeyPairSpec,
+		KeyMaterialId:            p.key.materialID(),
+	}, nil
 }
 
-// dataKeyPair is a sealed key pair. private is nil when it was born in the token and never left it.
+// dataKeyPair is a key pair with its private key encrypted in box. private is nil if the private
+// key never left the token.
 type dataKeyPair struct {
 	*dataKeyPlan
 	public, box, private []byte
 }
 
-func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bool) (*dataKeyPair, error) {
-	spec := keySpecs[use.pairSpec].pair
-	reason, cannot := s.can.Missing[use.pairSpec]
-	if spec == 0 || cannot && mlkemSchemes[use.pairSpec] == nil { // which are made outside the token
+func (s *Service) dataKeyPair(
+	ctx context.Context, c *Caller, r keyRequest, pairSpec string, dry bool,
+) (*dataKeyPair, error) {
+	spec := keySpecs[pairSpec].pair
+	reason, cannot := s.can.Missing[pairSpec]
+	if spec == 0 || cannot && mlkemSchemes[pairSpec] == nil { // pairs of ML-KEM are made outside the token
 		if reason == "" {
 			reason = "the token has no such keys"
 		}
-		return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, use.pairSpec, reason)
+		return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, pairSpec, reason)
 	}
-	form := byte(formSealed)
+	form := blob.Sealed
 	if s.can.WrapPairs[spec] {
-		form = formWrappedPair
+		form = blob.WrappedPrivateKey
 	}
-	plan, err := s.planDataKey(ctx, c, use, header{form: form})
+	plan, err := s.planDataKey(ctx, c, r, blob.Header{Form: form})
 	if err != nil {
 		return nil, err
 	}
 	if plan.key.CustomKeyStore != "" {
-		return nil, apierror.New(apierror.UnsupportedOperation, "%s origin is %s which is not valid for this operation.", plan.key.ARN(s.arns(ctx)), plan.key.Origin)
+		return nil, apierror.New(apierror.UnsupportedOperation,
+			"%s origin is %s which is not valid for this operation.", plan.key.ARN(s.arns(ctx)), plan.key.Origin)
 	}
 	if err := dryRun(dry); err != nil {
 		return nil, err
@@ -120,20 +165,27 @@ func (s *Service) dataKeyPair(ctx context.Context, c *Caller, use keyUse, dry bo
 		return nil, err
 	}
 	p := &dataKeyPair{dataKeyPlan: plan}
-	if plan.header.form == formWrappedPair {
+	if plan.header.Form == blob.WrappedPrivateKey {
 		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(plan.key), spec, plan.aad)
 		return p, tokenError(err)
 	}
-	if p.private, p.public, err = s.openPair(ctx, plan.token, use.pairSpec); err != nil {
+	if p.private, p.public, err = s.openPair(ctx, plan.token, pairSpec); err != nil {
 		return nil, err
 	}
 	p.box, err = plan.token.Encrypt(ctx, plan.material.key(plan.key, RoleSeal), p.private, plan.aad)
 	return p, tokenError(err)
 }
 
-// openPair makes a key pair whose private key leaves the token at once, for keys without a wrap key (imported material)
-// and key types that the token can't wrap: ML-KEM and, with SoftHSM, Ed25519 are made here of the token's random bytes.
-func (s *Service) openPair(ctx context.Context, token Token, pairSpec string) (private, public []byte, err error) {
+// pairToken is the part of a Token that openPair needs.
+type pairToken interface {
+	DataKeyToken
+	RandomToken
+}
+
+// openPair makes a key pair whose private key leaves the token at once, for KMS keys without a wrap
+// key (imported material) and for types of pairs that the token can't wrap: ML-KEM and, with
+// SoftHSM, Ed25519. These are made here from random bytes of the token.
+func (s *Service) openPair(ctx context.Context, token pairToken, pairSpec string) (private, public []byte, err error) {
 	spec, scheme := keySpecs[pairSpec].pair, mlkemSchemes[pairSpec]
 	if s.can.WrapPairs[spec] {
 		public, private, err = token.GenerateExportedPair(ctx, spec)
@@ -143,7 +195,8 @@ func (s *Service) openPair(ctx context.Context, token Token, pairSpec string) (p
 	if scheme != nil {
 		size = scheme.SeedSize()
 	} else if spec != hsm.Ed25519 {
-		return nil, nil, apierror.New(apierror.UnsupportedOperation, "The token cannot wrap a private key of type %s.", spec)
+		return nil, nil, apierror.New(apierror.UnsupportedOperation,
+			"The token cannot wrap a private key of type %s.", spec)
 	}
 	seed, err := token.Random(ctx, size)
 	if err != nil {
@@ -173,7 +226,7 @@ func ed25519Pair(seed []byte) (private, public []byte, err error) {
 	return private, public, nil
 }
 
-// mlkemPair gives the private key as its seed (RFC 9935 section 6), as AWS does.
+// mlkemPair returns the private key as its seed (RFC 9935 section 6), as AWS does.
 func mlkemPair(spec string, seed []byte) (private, public []byte, err error) {
 	key, _ := mlkemSchemes[spec].DeriveKeyPair(seed)
 	encoded, err := key.MarshalBinary()
@@ -181,7 +234,8 @@ func mlkemPair(spec string, seed []byte) (private, public []byte, err error) {
 		return nil, nil, fmt.Errorf("encode public key: %w", err)
 	}
 	algorithm := pkix.AlgorithmIdentifier{Algorithm: mlkemOIDs[spec]}
-	if public, err = asn1.Marshal(subjectPublicKeyInfo{algorithm, asn1.BitString{Bytes: encoded, BitLength: 8 * len(encoded)}}); err != nil {
+	bits := asn1.BitString{Bytes: encoded, BitLength: 8 * len(encoded)}
+	if public, err = asn1.Marshal(subjectPublicKeyInfo{algorithm, bits}); err != nil {
 		return nil, nil, fmt.Errorf("encode public key: %w", err)
 	}
 	choice := append([]byte{0x80, byte(len(seed))}, seed...) // [0] IMPLICIT OCTET STRING

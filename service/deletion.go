@@ -24,14 +24,20 @@ type ScheduleKeyDeletionResponse struct {
 	PendingWindowInDays int32
 }
 
-// ScheduleKeyDeletion starts a key's waiting period, after which its material is destroyed for ever. That of a
-// multi-Region primary key starts when its last replica is gone.
-func (s *Service) ScheduleKeyDeletion(ctx context.Context, c *Caller, in *ScheduleKeyDeletionRequest) (*ScheduleKeyDeletionResponse, error) {
+// ScheduleKeyDeletion starts a key's waiting period, after which its material is destroyed for
+// ever. The waiting period of a multi-Region primary key starts when its last replica is gone.
+func (s *Service) ScheduleKeyDeletion(
+	ctx context.Context, c *Caller, in *ScheduleKeyDeletionRequest,
+) (*ScheduleKeyDeletionResponse, error) {
 	days := in.PendingWindowInDays
 	if days == 0 {
 		days = defaultWindow
 	}
-	k, err := s.keyFor(ctx, c, keyUse{op: "ScheduleKeyDeletion", keyID: in.KeyId, pendingWindow: days})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "ScheduleKeyDeletion",
+		keyID:       in.KeyId,
+		policyInput: policyInput{conditions: pendingWindow(days)},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +61,16 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, c *Caller, in *Schedu
 	return out, nil
 }
 
+// pendingWindow is a waiting period in days.
+type pendingWindow int32
+
+func (w pendingWindow) condition(key string, _ *Key) []string {
+	if key == "kms:schedulekeydeletionpendingwindowindays" {
+		return one(decimal(int32(w)))
+	}
+	return nil
+}
+
 // CancelKeyDeletionRequest is the input of CancelKeyDeletion.
 type CancelKeyDeletionRequest struct {
 	KeyId string `shape:"KeyIdType" required:"true"`
@@ -65,9 +81,11 @@ type CancelKeyDeletionResponse struct {
 	KeyId string
 }
 
-// CancelKeyDeletion ends the waiting period; the key is Disabled then.
-func (s *Service) CancelKeyDeletion(ctx context.Context, c *Caller, in *CancelKeyDeletionRequest) (*CancelKeyDeletionResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "CancelKeyDeletion", keyID: in.KeyId})
+// CancelKeyDeletion ends the waiting period. The key is Disabled afterwards.
+func (s *Service) CancelKeyDeletion(
+	ctx context.Context, c *Caller, in *CancelKeyDeletionRequest,
+) (*CancelKeyDeletionResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "CancelKeyDeletion", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}

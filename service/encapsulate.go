@@ -12,7 +12,12 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-var mlkemSchemes = map[string]kem.Scheme{"ML_KEM_512": mlkem512.Scheme(), "ML_KEM_768": mlkem768.Scheme(), "ML_KEM_1024": mlkem1024.Scheme()}
+// mlkemSchemes are the parameter sets of ML-KEM by KeySpec.
+var mlkemSchemes = map[string]kem.Scheme{
+	"ML_KEM_512":  mlkem512.Scheme(),
+	"ML_KEM_768":  mlkem768.Scheme(),
+	"ML_KEM_1024": mlkem1024.Scheme(),
+}
 
 // EncapsulateRequest is the input of Encapsulate.
 type EncapsulateRequest struct {
@@ -33,10 +38,12 @@ type EncapsulateResponse struct {
 // Wipe clears the secret once the answer is written.
 func (r *EncapsulateResponse) Wipe() { clear(r.SharedSecret) }
 
-// Encapsulate makes a shared secret of the token's random bytes and gives it in clear, and as a ciphertext under the public key of
-// an ML-KEM key (FIPS 203 section 7.2), which is computed outside the token.
+// Encapsulate makes a shared secret of random bytes from the token. It returns the secret in clear,
+// and as a ciphertext under the public key of an ML-KEM key (FIPS 203 section 7.2). The ciphertext
+// is computed outside the token.
 func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateRequest) (*EncapsulateResponse, error) {
-	k, scheme, err := s.encapsulation(ctx, c, keyUse{op: "Encapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.EncapsulationAlgorithm})
+	r := keyRequest{operation: "Encapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens}
+	k, scheme, err := s.encapsulation(ctx, c, r, in.EncapsulationAlgorithm)
 	if err != nil {
 		return nil, err
 	}
@@ -60,15 +67,22 @@ func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateReq
 	if err != nil {
 		return nil, apierror.InternalError(fmt.Errorf("encapsulate: %w", err))
 	}
-	s.used(c, "Encapsulate", k)
-	return &EncapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: k.ARN(s.arns(ctx)), SharedSecret: secret, SharedSecretCiphertextBlob: ciphertext}, nil
+	s.recordUse(c, "Encapsulate", k)
+	return &EncapsulateResponse{
+		EncapsulationAlgorithm:     in.EncapsulationAlgorithm,
+		KeyId:                      k.ARN(s.arns(ctx)),
+		SharedSecret:               secret,
+		SharedSecretCiphertextBlob: ciphertext,
+	}, nil
 }
 
 // encapsulation finds the key and its scheme.
-func (s *Service) encapsulation(ctx context.Context, c *Caller, use keyUse) (*Key, kem.Scheme, error) {
-	k, err := s.keyFor(ctx, c, use)
+func (s *Service) encapsulation(
+	ctx context.Context, c *Caller, r keyRequest, algorithm string,
+) (*Key, kem.Scheme, error) {
+	k, err := s.keyFor(ctx, c, r)
 	if err == nil {
-		err = s.checkAlgorithm(use.algorithm, k)
+		err = s.checkAlgorithm(algorithm, k)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -98,10 +112,12 @@ type DecapsulateResponse struct {
 // Wipe clears the secret once the answer is written.
 func (r *DecapsulateResponse) Wipe() { clear(r.SharedSecret) }
 
-// Decapsulate recovers a shared secret in the token. A ciphertext of the right length always gives 32 bytes, those of no
-// Encapsulate if it is none of this key's (FIPS 203 section 7.3).
+// Decapsulate recovers a shared secret in the token. A ciphertext of the right length always gives
+// 32 bytes: if the key did not make it, they are unrelated to any shared secret (implicit
+// rejection, FIPS 203 section 7.3).
 func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateRequest) (*DecapsulateResponse, error) {
-	k, scheme, err := s.encapsulation(ctx, c, keyUse{op: "Decapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.EncapsulationAlgorithm})
+	r := keyRequest{operation: "Decapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens}
+	k, scheme, err := s.encapsulation(ctx, c, r, in.EncapsulationAlgorithm)
 	if err != nil {
 		return nil, err
 	}
@@ -115,10 +131,15 @@ func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateReq
 	if err != nil {
 		return nil, err
 	}
-	secret, err := token.Decapsulate(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, in.SharedSecretCiphertextBlob)
+	private := k.current().key(k, RolePair)
+	secret, err := token.Decapsulate(ctx, private, keySpecs[k.Spec].pair, in.SharedSecretCiphertextBlob)
 	if err != nil {
 		return nil, tokenError(err)
 	}
-	s.used(c, "Decapsulate", k)
-	return &DecapsulateResponse{EncapsulationAlgorithm: in.EncapsulationAlgorithm, KeyId: k.ARN(s.arns(ctx)), SharedSecret: secret}, nil
+	s.recordUse(c, "Decapsulate", k)
+	return &DecapsulateResponse{
+		EncapsulationAlgorithm: in.EncapsulationAlgorithm,
+		KeyId:                  k.ARN(s.arns(ctx)),
+		SharedSecret:           secret,
+	}, nil
 }

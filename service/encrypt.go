@@ -6,19 +6,23 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/record"
 )
 
 const (
-	specSymmetric      = "SYMMETRIC_DEFAULT" // KeySpec and EncryptionAlgorithmSpec
-	maxPlaintext       = 4096                // bytes; API Reference, Encrypt
-	modifierNoCipher   = "IGNORE_CIPHERTEXT" // DryRunModifierType
-	msgDryRun          = "The request would have succeeded, but the DryRun option is set."
-	msgIncorrectKey    = "The key ID in the request does not identify a CMK that can perform this operation."
-	msgNoAttestation   = "Recipient is not supported: this service does not verify attestation documents."
-	msgContextWithRSA  = "EncryptionContext is not supported with algorithm %s."
-	msgCiphertextNull  = "1 validation error detected: Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null"
+	specSymmetric     = "SYMMETRIC_DEFAULT" // KeySpec and EncryptionAlgorithmSpec
+	maxPlaintext      = 4096                // bytes; API Reference, Encrypt
+	modifierNoCipher  = "IGNORE_CIPHERTEXT" // DryRunModifierType
+	msgDryRun         = "The request would have succeeded, but the DryRun option is set."
+	msgIncorrectKey   = "The key ID in the request does not identify a CMK that can perform this operation."
+	msgNoAttestation  = "Recipient is not supported: this service does not verify attestation documents."
+	msgContextWithRSA = "EncryptionContext is not supported with algorithm %s."
+	msgCiphertextNull = "1 validation error detected: Value null at 'ciphertextBlob' failed to satisfy constraint: " +
+		"Member must not be null"
 	msgModifierWithout = "DryRunModifiers can be specified only when DryRun is true."
 )
 
@@ -42,8 +46,8 @@ func dryRun(asked bool) error {
 	return apierror.New(apierror.DryRun, msgDryRun)
 }
 
-// encryptionAlgorithm returns the algorithm to use, given the one in the request if any (API Reference, Encrypt,
-// EncryptionAlgorithm: SYMMETRIC_DEFAULT is the default).
+// encryptionAlgorithm returns the algorithm to use, given the one in the request if any (API
+// Reference, Encrypt, EncryptionAlgorithm: SYMMETRIC_DEFAULT is the default).
 func (s *Service) encryptionAlgorithm(asked string, k *Key) (string, error) {
 	if asked == "" {
 		asked = specSymmetric
@@ -68,11 +72,15 @@ type EncryptResponse struct {
 	EncryptionAlgorithm string
 }
 
-// Encrypt seals up to 4096 bytes under a key.
+// Encrypt encrypts up to 4096 bytes under a key.
 func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*EncryptResponse, error) {
 	defer clear(in.Plaintext)
-	k, err := s.keyFor(ctx, c, keyUse{op: "Encrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext,
-		algorithm: in.EncryptionAlgorithm})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "Encrypt",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -86,28 +94,37 @@ func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	blob, err := s.encrypt(ctx, k, algorithm, in.Plaintext, in.EncryptionContext)
+	encrypted, err := s.encrypt(ctx, k, algorithm, in.Plaintext, in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
-	s.used(c, "Encrypt", k)
-	return &EncryptResponse{CiphertextBlob: blob, KeyId: k.ARN(s.arns(ctx)), EncryptionAlgorithm: algorithm}, nil
+	s.recordUse(c, "Encrypt", k)
+	return &EncryptResponse{CiphertextBlob: encrypted, KeyId: k.ARN(s.arns(ctx)), EncryptionAlgorithm: algorithm}, nil
 }
 
-// checkPlaintext refuses what is too long for RSAES-OAEP (RFC 8017 section 7.1.1: modulus - 2 * hash - 2).
+func (in *EncryptRequest) condition(key string, _ *Key) []string {
+	return encryptionCondition(key, in.EncryptionAlgorithm)
+}
+
+// checkPlaintext refuses a plaintext that is too long for RSAES-OAEP (RFC 8017 section 7.1.1:
+// modulus - 2 * hash - 2).
 func checkPlaintext(algorithm string, k *Key, size int) error {
 	hash, oaep := oaepHashes[algorithm]
 	if !oaep {
 		return nil
 	}
 	if most := rsaSizes[k.Spec] - 2*hash.Size() - 2; size > most {
-		return apierror.New(apierror.Validation, "Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, k.Spec, most)
+		return apierror.New(apierror.Validation,
+			"Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", algorithm, k.Spec, most)
 	}
 	return nil
 }
 
-// encrypt gives a blob of form 1 or, for an RSA key, the bare ciphertext, which anyone with the public key could have made.
-func (s *Service) encrypt(ctx context.Context, k *Key, algorithm string, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
+// encrypt returns a blob of form 1 or, for an RSA key, the bare ciphertext, as anyone with the
+// public key can make it.
+func (s *Service) encrypt(
+	ctx context.Context, k *Key, algorithm string, plaintext []byte, encryptionContext map[string]string,
+) ([]byte, error) {
 	hash, oaep := oaepHashes[algorithm]
 	if !oaep {
 		return s.seal(ctx, k, plaintext, encryptionContext)
@@ -138,14 +155,16 @@ func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
 }
 
 // seal makes a blob of form 1.
-func (s *Service) seal(ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string) ([]byte, error) {
+func (s *Service) seal(
+	ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string,
+) ([]byte, error) {
 	m := k.current()
-	note(ctx, "ciphertextForm", formSealed)
-	note(ctx, "keyMaterialId", m.ID)
+	record.Add(ctx, "ciphertextForm", blob.Sealed)
+	record.Add(ctx, "keyMaterialId", m.ID)
 	if err := s.spendIV(ctx, k, m); err != nil {
 		return nil, err
 	}
-	head := header{form: formSealed, keyID: k.ID, ordinal: m.Ordinal}.encode()
+	head := blob.Header{Form: blob.Sealed, KeyID: k.ID, Ordinal: m.Ordinal}.Encode()
 	aad, err := additionalData(head, encryptionContext)
 	if err != nil {
 		return nil, err
@@ -178,13 +197,22 @@ type DecryptResponse struct {
 	KeyMaterialId       string `json:",omitempty"`
 }
 
-// Decrypt opens a blob of Encrypt, ReEncrypt or the GenerateDataKey operations, or an RSA ciphertext.
+// Decrypt decrypts a blob of Encrypt, ReEncrypt or one of the GenerateDataKey operations, or an RSA
+// ciphertext.
 func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*DecryptResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	source := ciphertext{use: keyUse{op: "Decrypt", keyID: in.KeyId, grantTokens: in.GrantTokens, context: in.EncryptionContext,
-		algorithm: in.EncryptionAlgorithm}, blob: in.CiphertextBlob}
+	source := ciphertext{
+		request: keyRequest{
+			operation:   "Decrypt",
+			keyID:       in.KeyId,
+			grantTokens: in.GrantTokens,
+			policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+		},
+		algorithm: in.EncryptionAlgorithm,
+		blob:      in.CiphertextBlob,
+	}
 	k, err := s.sourceKey(ctx, c, &source, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
@@ -196,39 +224,53 @@ func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	s.used(c, "Decrypt", k)
-	return &DecryptResponse{KeyId: k.ARN(s.arns(ctx)), Plaintext: plaintext, EncryptionAlgorithm: source.use.algorithm, KeyMaterialId: materialID}, nil
+	s.recordUse(c, "Decrypt", k)
+	return &DecryptResponse{
+		KeyId:               k.ARN(s.arns(ctx)),
+		Plaintext:           plaintext,
+		EncryptionAlgorithm: source.algorithm,
+		KeyMaterialId:       materialID,
+	}, nil
 }
 
-// ciphertext is what Decrypt and ReEncrypt are asked to open.
-type ciphertext struct {
-	use  keyUse // sourceKey sets the default of its algorithm
-	blob []byte
+func (in *DecryptRequest) condition(key string, _ *Key) []string {
+	return encryptionCondition(key, in.EncryptionAlgorithm)
+}
 
-	header    header // set by sourceKey, like the rest, for a symmetric key
+// ciphertext is what Decrypt and ReEncrypt decrypt.
+type ciphertext struct {
+	request   keyRequest
+	algorithm string // as the client gave it, or the default once sourceKey has found the key
+	blob      []byte
+
+	// Parts of a blob of a symmetric key; sourceKey sets them.
+	header    blob.Header
 	head, box []byte
 }
 
-// sourceKey finds and checks the key of a ciphertext: the one the blob names, which must be the one the
-// request names if it names one. An RSA ciphertext names none.
-func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry bool, modifiers []string) (*Key, error) {
+// sourceKey finds and checks the key of a ciphertext: the one that the blob names. If the request
+// names a key, it must be the same. An RSA ciphertext names no key.
+func (s *Service) sourceKey(
+	ctx context.Context, c *Caller, src *ciphertext, dry bool, modifiers []string,
+) (*Key, error) {
 	if len(modifiers) > 0 && !dry {
 		return nil, apierror.New(apierror.Validation, msgModifierWithout)
 	}
-	ignoreBlob := len(modifiers) > 0 && src.use.keyID != "" // IGNORE_CIPHERTEXT is the only modifier
+	ignoreBlob := len(modifiers) > 0 && src.request.keyID != "" // IGNORE_CIPHERTEXT is the only modifier
 	if src.blob == nil && !ignoreBlob {
 		return nil, apierror.New(apierror.Validation, msgCiphertextNull)
 	}
 	var named *Key
-	if src.use.keyID != "" {
+	if src.request.keyID != "" {
 		var err error
-		if named, err = s.keyFor(ctx, c, src.use); err != nil {
-			if _, _, _, notOurs := parseBlob(src.blob); apierror.Is(err, apierror.InvalidKeyUsage) && !ignoreBlob && notOurs == nil {
-				return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey) // a ciphertext of a symmetric key, and this is none
+		if named, err = s.keyFor(ctx, c, src.request); err != nil {
+			_, _, _, notOurs := blob.Parse(src.blob)
+			if apierror.Is(err, apierror.InvalidKeyUsage) && !ignoreBlob && notOurs == nil {
+				return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey) // only symmetric keys make such blobs
 			}
 			return nil, err
 		}
-		if src.use.algorithm, err = s.encryptionAlgorithm(src.use.algorithm, named); err != nil {
+		if src.algorithm, err = s.encryptionAlgorithm(src.algorithm, named); err != nil {
 			return nil, err
 		}
 		if ignoreBlob || !named.symmetric() {
@@ -236,11 +278,11 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 		}
 	}
 	var err error
-	if src.header, src.head, src.box, err = parseBlob(src.blob); err != nil {
+	if src.header, src.head, src.box, err = blob.Parse(src.blob); err != nil {
 		return nil, apierror.NoMessage(apierror.InvalidCiphertext).WithCause(err)
 	}
 	if named != nil {
-		if named.ID != src.header.keyID {
+		if named.ID != src.header.KeyID {
 			return nil, apierror.New(apierror.IncorrectKey, msgIncorrectKey)
 		}
 		return named, nil
@@ -248,62 +290,73 @@ func (s *Service) sourceKey(ctx context.Context, c *Caller, src *ciphertext, dry
 	return s.embeddedKey(ctx, c, src)
 }
 
-// embeddedKey is keyFor for the key id inside a blob. A key that is not there and one that is another's are not
-// told apart.
+// embeddedKey is keyFor for the key id inside a blob. The errors for a key that does not exist and
+// for another account's key are the same.
 func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (*Key, error) {
-	if err := s.readTokens(ctx, &src.use); err != nil {
+	if err := s.readTokens(ctx, &src.request); err != nil {
 		return nil, err
 	}
-	src.use.embedded = true
-	k, err := s.key(ctx, c.Region, src.header.keyID)
+	src.request.fromCiphertext = true
+	k, err := s.key(ctx, c.Region, src.header.KeyID)
 	if errors.Is(err, ErrNoRow) {
-		return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
+		return nil, s.unknown(ctx, c, src.request, "", "key/"+src.header.KeyID)
 	}
 	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	if err := s.mayUse(ctx, c, src.use, k); err != nil {
+	if err := s.mayUse(ctx, c, src.request, k); err != nil {
 		if apierror.Is(err, apierror.AccessDenied) && k.Account != c.Account {
-			return nil, s.unknown(ctx, c, src.use, "", "key/"+src.header.keyID)
+			return nil, s.unknown(ctx, c, src.request, "", "key/"+src.header.KeyID)
 		}
 		return nil, err
 	}
-	src.use.algorithm, err = s.encryptionAlgorithm(src.use.algorithm, k)
+	src.algorithm, err = s.encryptionAlgorithm(src.algorithm, k)
 	return k, err
 }
 
-// open decrypts a ciphertext whose sourceKey is k. The caller clears the plaintext.
+// open decrypts a ciphertext of key k, which sourceKey has found. The caller clears the plaintext.
 func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext []byte, materialID string, err error) {
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return nil, "", err
 	}
-	if hash, oaep := oaepHashes[src.use.algorithm]; oaep {
-		if len(src.use.context) > 0 {
-			return nil, "", apierror.New(apierror.Validation, msgContextWithRSA, src.use.algorithm)
+	if hash, oaep := oaepHashes[src.algorithm]; oaep {
+		if len(src.request.encryptionContext) > 0 {
+			return nil, "", apierror.New(apierror.Validation, msgContextWithRSA, src.algorithm)
 		}
 		plaintext, err = token.DecryptOAEP(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, hash, src.blob)
 		return plaintext, "", tokenError(err)
 	}
-	m, ok := k.material(src.header.ordinal)
+	m, ok := k.material(src.header.Ordinal)
 	if !ok || !m.present() {
 		return nil, "", &apierror.Error{Code: apierror.InvalidCiphertext}
 	}
-	aad, err := additionalData(src.head, src.use.context)
+	aad, err := additionalData(src.head, src.request.encryptionContext)
 	if err != nil {
 		return nil, "", err
 	}
-	note(ctx, "ciphertextForm", src.header.form)
-	note(ctx, "keyMaterialId", m.ID)
-	switch src.header.form {
-	case formWrapped:
-		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.length, aad)
-	case formWrappedPair:
+	record.Add(ctx, "ciphertextForm", src.header.Form)
+	record.Add(ctx, "keyMaterialId", m.ID)
+	switch src.header.Form {
+	case blob.WrappedDataKey:
+		plaintext, err = token.DecryptWrapped(ctx, m.pair(k), src.box, src.header.DataKeyBytes, aad)
+	case blob.WrappedPrivateKey:
 		plaintext, err = token.DecryptWrappedPair(ctx, m.pair(k), src.box, aad)
 	default:
 		plaintext, err = token.Decrypt(ctx, m.key(k, RoleSeal), src.box, aad)
 	}
 	return plaintext, m.ID, tokenError(err)
+}
+
+// additionalData binds a blob's header and the encryption context to what is encrypted.
+func additionalData(head []byte, encryptionContext map[string]string) ([]byte, error) {
+	aad, err := blob.AdditionalData(head, encryptionContext)
+	if errors.Is(err, blob.ErrContextTooLarge) {
+		const most = blob.MaxContext - 4 // without the number of pairs
+		return nil, apierror.New(apierror.Validation, "The encryption context is too large: its keys and values, "+
+			"with 8 bytes for each pair, must not be longer than %d bytes.", most)
+	}
+	return aad, err
 }
 
 // ReEncryptRequest is the input of ReEncrypt.
@@ -331,20 +384,37 @@ type ReEncryptResponse struct {
 	DestinationKeyMaterialId       string `json:",omitempty"`
 }
 
-// ReEncrypt opens a blob and seals its plaintext under another key or context. The plaintext does not leave the service.
+// ReEncrypt decrypts a ciphertext and encrypts its plaintext under another key or encryption
+// context. The plaintext does not leave the service.
 func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest) (*ReEncryptResponse, error) {
-	source := ciphertext{use: keyUse{op: "ReEncrypt", action: "ReEncryptFrom", keyID: in.SourceKeyId, grantTokens: in.GrantTokens,
-		context: in.SourceEncryptionContext, algorithm: in.SourceEncryptionAlgorithm}, blob: in.CiphertextBlob}
-	destination := keyUse{op: "ReEncrypt", action: "ReEncryptTo", keyID: in.DestinationKeyId, grantTokens: in.GrantTokens,
-		context: in.DestinationEncryptionContext, algorithm: in.DestinationEncryptionAlgorithm}
-	if to, err := s.resolve(ctx, c, destination); err == nil { // or keyFor will say it
-		source.use.otherKey = to.ID
+	sourceSide := &reEncryptSide{algorithm: in.SourceEncryptionAlgorithm}
+	source := ciphertext{
+		request: keyRequest{
+			operation:   "ReEncrypt",
+			permission:  "kms:ReEncryptFrom",
+			keyID:       in.SourceKeyId,
+			grantTokens: in.GrantTokens,
+			policyInput: policyInput{encryptionContext: in.SourceEncryptionContext, conditions: sourceSide},
+		},
+		algorithm: in.SourceEncryptionAlgorithm,
+		blob:      in.CiphertextBlob,
+	}
+	destinationSide := &reEncryptSide{algorithm: in.DestinationEncryptionAlgorithm}
+	destination := keyRequest{
+		operation:   "ReEncrypt",
+		permission:  "kms:ReEncryptTo",
+		keyID:       in.DestinationKeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{encryptionContext: in.DestinationEncryptionContext, conditions: destinationSide},
+	}
+	if to, err := s.resolve(ctx, c, destination); err == nil { // keyFor will return the error
+		sourceSide.otherKey = to.ID
 	}
 	from, err := s.sourceKey(ctx, c, &source, in.DryRun, in.DryRunModifiers)
 	if err != nil {
 		return nil, err
 	}
-	destination.otherKey = from.ID
+	destinationSide.otherKey = from.ID
 	to, err := s.keyFor(ctx, c, destination)
 	if err != nil {
 		return nil, err
@@ -364,13 +434,39 @@ func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest
 	if err := checkPlaintext(algorithm, to, len(plaintext)); err != nil {
 		return nil, err
 	}
-	blob, err := s.encrypt(ctx, to, algorithm, plaintext, in.DestinationEncryptionContext)
+	encrypted, err := s.encrypt(ctx, to, algorithm, plaintext, in.DestinationEncryptionContext)
 	if err != nil {
 		return nil, err
 	}
-	s.used(c, "ReEncrypt", from)
-	s.used(c, "ReEncrypt", to)
-	return &ReEncryptResponse{CiphertextBlob: blob, SourceKeyId: from.ARN(s.arns(ctx)), KeyId: to.ARN(s.arns(ctx)),
-		SourceEncryptionAlgorithm: source.use.algorithm, DestinationEncryptionAlgorithm: algorithm,
-		SourceKeyMaterialId: sourceMaterial, DestinationKeyMaterialId: to.materialID()}, nil
+	s.recordUse(c, "ReEncrypt", from)
+	s.recordUse(c, "ReEncrypt", to)
+	return &ReEncryptResponse{
+		CiphertextBlob:                 encrypted,
+		SourceKeyId:                    from.ARN(s.arns(ctx)),
+		KeyId:                          to.ARN(s.arns(ctx)),
+		SourceEncryptionAlgorithm:      source.algorithm,
+		DestinationEncryptionAlgorithm: algorithm,
+		SourceKeyMaterialId:            sourceMaterial,
+		DestinationKeyMaterialId:       to.materialID(),
+	}, nil
+}
+
+// reEncryptSide is the source or the destination of ReEncrypt, for policies.
+type reEncryptSide struct {
+	algorithm string
+	otherKey  string // id of the key of the other side; empty if it does not exist
+}
+
+func (r *reEncryptSide) condition(key string, k *Key) []string {
+	if key == "kms:reencryptonsamekey" {
+		// A key that does not exist counts as another key. Otherwise a policy could find out which
+		// keys exist.
+		return one(strconv.FormatBool(r.otherKey != "" && r.otherKey == k.ID))
+	}
+	return encryptionCondition(key, r.algorithm)
+}
+
+// condition gives the values for a side of which nothing is known.
+func (*ReEncryptRequest) condition(key string, k *Key) []string {
+	return (&reEncryptSide{}).condition(key, k)
 }

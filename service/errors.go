@@ -22,13 +22,15 @@ func tokenError(err error) error {
 	return apierror.InternalError(err)
 }
 
-// dependencyError maps an error of hsm in an operation that does not declare KeyUnavailableException.
+// dependencyError maps an error of hsm in an operation that does not declare
+// KeyUnavailableException.
 func dependencyError(err error) error {
 	switch {
 	case errors.Is(err, hsm.ErrUnavailable):
 		return apierror.New(apierror.DependencyTimeout, apierror.MessageTimeout).WithCause(err)
 	case errors.Is(err, hsm.ErrFull):
-		return apierror.New(apierror.LimitExceeded, "The token has no room for another key. Delete keys, or give the token more room.").WithCause(err)
+		return apierror.New(apierror.LimitExceeded,
+			"The token has no room for another key. Delete keys, or give the token more room.").WithCause(err)
 	}
 	return tokenError(err)
 }

@@ -25,15 +25,27 @@ const (
 	importAgain   = "EXISTING_KEY_MATERIAL"
 )
 
-// importAlgorithms gives the HSM's algorithm of an AlgorithmSpec. RSAES_PKCS1_V1_5 is refused, as AWS does since 2023.
+// importAlgorithms are the HSM's algorithms by AlgorithmSpec. RSAES_PKCS1_V1_5 is not among them:
+// AWS refuses it since 2023.
 var importAlgorithms = map[string]hsm.ImportAlgorithm{
 	"RSAES_OAEP_SHA_1": hsm.OAEPSHA1, "RSAES_OAEP_SHA_256": hsm.OAEPSHA256,
 	"RSA_AES_KEY_WRAP_SHA_1": hsm.RSAAESKeyWrapSHA1, "RSA_AES_KEY_WRAP_SHA_256": hsm.RSAAESKeyWrapSHA256,
 }
 
-// checkWrapping refuses what AWS does not wrap so (AWS page "Select a wrapping algorithm").
+// WrappingKey is a token object that exists for a limited time: a key pair that
+// GetParametersForImport made, or an object that is going to be one of the service's own.
+type WrappingKey struct {
+	ObjectID  ObjectID
+	ExpiresAt time.Time
+	KeyStore  string // CustomKeyStoreId of its token; empty for the service's own
+}
+
+// checkWrapping refuses a wrapping algorithm that AWS does not allow for the key (AWS page "Select
+// a wrapping algorithm").
 func (s *Service) checkWrapping(algorithm, wrappingSpec string, k *Key) error {
-	wrong := apierror.New(apierror.UnsupportedOperation, "Wrapping algorithm %s with wrapping key spec %s is not valid for key spec %s.", algorithm, wrappingSpec, k.Spec)
+	wrong := apierror.New(apierror.UnsupportedOperation,
+		"Wrapping algorithm %s with wrapping key spec %s is not valid for key spec %s.",
+		algorithm, wrappingSpec, k.Spec)
 	a, known := importAlgorithms[algorithm]
 	if !known || keySpecs[wrappingSpec].pair == 0 {
 		return wrong
@@ -81,24 +93,41 @@ type importToken struct {
 
 const importTokenData = "verenc-kms/import-token/1" // additional data of the seal
 
-// GetParametersForImport makes an RSA key pair in the token, for one key's material to be wrapped with. It is destroyed
-// when the import token expires.
-func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *GetParametersForImportRequest) (*GetParametersForImportResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetParametersForImport", keyID: in.KeyId, wrappingAlgorithm: in.WrappingAlgorithm, wrappingSpec: in.WrappingKeySpec})
+// GetParametersForImport makes an RSA key pair in the token, to wrap key material for one key. The
+// pair is destroyed when the import token expires.
+func (s *Service) GetParametersForImport(
+	ctx context.Context, c *Caller, in *GetParametersForImportRequest,
+) (*GetParametersForImportResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "GetParametersForImport",
+		keyID:       in.KeyId,
+		policyInput: policyInput{conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
 	if err := s.checkWrapping(in.WrappingAlgorithm, in.WrappingKeySpec, k); err != nil {
 		return nil, err
 	}
-	t := importToken{Region: k.Region, KeyID: k.ID, Spec: in.WrappingKeySpec, Algorithm: in.WrappingAlgorithm, ExpiresAt: s.now().Add(importTokenLife)}
+	t := importToken{
+		Region:    k.Region,
+		KeyID:     k.ID,
+		Spec:      in.WrappingKeySpec,
+		Algorithm: in.WrappingAlgorithm,
+		ExpiresAt: s.now().Add(importTokenLife),
+	}
 	if _, err := io.ReadFull(s.cfg.Rand, t.Wrapping[:]); err != nil {
 		return nil, apierror.InternalError(fmt.Errorf("draw an object id: %w", err))
 	}
 	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: t.Wrapping, ExpiresAt: t.ExpiresAt}); err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	public, err := s.token.GenerateKeyPair(ctx, hsm.KeyPair{ID: t.Wrapping, Label: "verenc/import/" + k.ID, Type: keySpecs[t.Spec].pair, Purpose: hsm.UnwrapPair})
+	public, err := s.token.GenerateKeyPair(ctx, hsm.KeyPair{
+		ID:      t.Wrapping,
+		Label:   "verenc/import/" + k.ID,
+		Type:    keySpecs[t.Spec].pair,
+		Purpose: hsm.UnwrapPair,
+	})
 	if err != nil {
 		return nil, dependencyError(err)
 	}
@@ -110,7 +139,22 @@ func (s *Service) GetParametersForImport(ctx context.Context, c *Caller, in *Get
 	if err != nil {
 		return nil, err
 	}
-	return &GetParametersForImportResponse{KeyId: k.ARN(s.arns(ctx)), ImportToken: sealed, PublicKey: public, ParametersValidTo: Timestamp(t.ExpiresAt)}, nil
+	return &GetParametersForImportResponse{
+		KeyId:             k.ARN(s.arns(ctx)),
+		ImportToken:       sealed,
+		PublicKey:         public,
+		ParametersValidTo: Timestamp(t.ExpiresAt),
+	}, nil
+}
+
+func (in *GetParametersForImportRequest) condition(key string, _ *Key) []string {
+	switch key {
+	case "kms:wrappingalgorithm":
+		return one(in.WrappingAlgorithm)
+	case "kms:wrappingkeyspec":
+		return one(in.WrappingKeySpec)
+	}
+	return nil
 }
 
 func (s *Service) openImportToken(ctx context.Context, sealed []byte, k *Key) (t importToken, err error) {
@@ -148,9 +192,26 @@ type ImportKeyMaterialResponse struct {
 	KeyMaterialId string `json:",omitempty"`
 }
 
-// ImportKeyMaterial unwraps key material into the token, where it is from then on as any other.
-func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKeyMaterialRequest) (*ImportKeyMaterialResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "ImportKeyMaterial", keyID: in.KeyId, expirationModel: in.ExpirationModel, validTo: time.Time(in.ValidTo)})
+func (in *ImportKeyMaterialRequest) condition(key string, _ *Key) []string {
+	switch at := time.Time(in.ValidTo); {
+	case key == "kms:expirationmodel":
+		return one(orElse(in.ExpirationModel, expires))
+	case key == "kms:validto" && !at.IsZero():
+		return one(at.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// ImportKeyMaterial unwraps key material into the token. From then on it is like any other
+// material.
+func (s *Service) ImportKeyMaterial(
+	ctx context.Context, c *Caller, in *ImportKeyMaterialRequest,
+) (*ImportKeyMaterialResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "ImportKeyMaterial",
+		keyID:       in.KeyId,
+		policyInput: policyInput{conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +222,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	if err != nil {
 		return nil, err
 	}
-	if err := s.canImport(k.Spec, t.Algorithm); err != nil { // the token may be another one by now
+	if err := s.canImport(k.Spec, t.Algorithm); err != nil { // it may be another token than when the import began
 		return nil, err
 	}
 	isNew, err := s.importType(ctx, in, k)
@@ -175,8 +236,9 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	imported, err := s.unwrap(ctx, k, m, t, in.EncryptedKeyMaterial)
 	if err == nil {
 		id := materialID(k, imported.CheckValue)
+		a := adoption{ordinal: m.Ordinal, id: id, public: imported.Public, isNew: isNew, request: in}
 		err = s.updateShared(ctx, "ImportKeyMaterial", k, func(keys []*Key) error {
-			return s.adopt(ctx, keys, k.Region, m.Ordinal, id, imported.Public, in, isNew)
+			return s.adopt(ctx, keys, k.Region, a)
 		})
 		m.ID = id
 	}
@@ -191,8 +253,16 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, c *Caller, in *ImportKe
 	return out, nil
 }
 
-func (s *Service) unwrap(ctx context.Context, k *Key, m *Material, t importToken, wrapped []byte) (hsm.Imported, error) {
-	in := hsm.Import{Wrapping: t.Wrapping, WrappingType: keySpecs[t.Spec].pair, Algorithm: importAlgorithms[t.Algorithm], Wrapped: wrapped}
+// unwrap makes the token object of imported material.
+func (s *Service) unwrap(
+	ctx context.Context, k *Key, m *Material, t importToken, wrapped []byte,
+) (hsm.Imported, error) {
+	in := hsm.Import{
+		Wrapping:     t.Wrapping,
+		WrappingType: keySpecs[t.Spec].pair,
+		Algorithm:    importAlgorithms[t.Algorithm],
+		Wrapped:      wrapped,
+	}
 	role := rolesOf(k)[0]
 	id, label := m.Objects[role], objectLabel(k, m, role)
 	if role == RolePair {
@@ -217,7 +287,8 @@ func (s *Service) unwrap(ctx context.Context, k *Key, m *Material, t importToken
 	return imported, nil
 }
 
-// materialID identifies imported material: the same for the same key and material, and telling nothing of it.
+// materialID identifies imported material. It is the same for the same key and material, and
+// reveals nothing of it.
 func materialID(k *Key, checkValue []byte) string {
 	sum := sha256.Sum256(append([]byte("verenc-kms/material/1|"+k.ID+"|"), checkValue...))
 	return hex.EncodeToString(sum[:])
@@ -227,55 +298,73 @@ func (s *Service) checkValidTo(in *ImportKeyMaterialRequest) error {
 	at := time.Time(in.ValidTo)
 	switch {
 	case in.ExpirationModel == doesNotExpire && !at.IsZero():
-		return apierror.New(apierror.Validation, "A validTo date must not be set if the ExpirationModel is %s", doesNotExpire)
+		return apierror.New(apierror.Validation,
+			"A validTo date must not be set if the ExpirationModel is %s", doesNotExpire)
 	case in.ExpirationModel == doesNotExpire:
 		return nil
 	case at.IsZero():
 		return apierror.New(apierror.Validation, "A validTo date must be set if the ExpirationModel is %s", expires)
 	case !at.After(s.now()) || at.After(s.now().Add(maxValidity*day)):
-		return apierror.New(apierror.Validation, "The validTo date must be in the future and at most %d days ahead.", maxValidity)
+		return apierror.New(apierror.Validation,
+			"The validTo date must be in the future and at most %d days ahead.", maxValidity)
 	}
 	return nil
 }
 
-// importType tells whether new material is imported, and refuses what the key does not allow.
+// importType tells whether new material is imported, and refuses an import that the key does not
+// allow.
 func (s *Service) importType(ctx context.Context, in *ImportKeyMaterialRequest, k *Key) (isNew bool, err error) {
 	if !k.symmetric() && (in.ImportType != "" || in.KeyMaterialDescription != "" || in.KeyMaterialId != "") {
-		return false, apierror.New(apierror.UnsupportedOperation, "ImportType, KeyMaterialDescription and KeyMaterialId are valid only for symmetric encryption keys.")
+		return false, apierror.New(apierror.UnsupportedOperation,
+			"ImportType, KeyMaterialDescription and KeyMaterialId are valid only for symmetric encryption keys.")
 	}
 	isNew = in.ImportType == importNew || in.ImportType == "" && k.current() == nil
 	switch {
 	case isNew && in.KeyMaterialId != "":
-		return false, apierror.New(apierror.Validation, "KeyMaterialId must not be set if the ImportType is %s", importNew)
+		return false, apierror.New(apierror.Validation,
+			"KeyMaterialId must not be set if the ImportType is %s", importNew)
 	case isNew && k.multiRegion() && !k.primary():
-		return false, apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
+		return false, apierror.New(apierror.UnsupportedOperation,
+			"%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 	}
 	return isNew, nil
 }
 
-// adopt makes the scrap material with this ordinal one of the key's: a new one, or the objects of one that the key has
-// had. What it replaces becomes scrap.
-func (s *Service) adopt(ctx context.Context, keys []*Key, region string, ordinal uint32, id string, public []byte, in *ImportKeyMaterialRequest, isNew bool) error {
-	k := keys[slices.IndexFunc(keys, func(k *Key) bool { return k.Region == region })]
-	scrap, ok := k.material(ordinal)
+// adoption is imported material that is to become one of the key's materials.
+type adoption struct {
+	ordinal uint32 // of the scrap material that it is still
+	id      string
+	public  []byte // of an asymmetric key
+	isNew   bool
+	request *ImportKeyMaterialRequest
+}
+
+// adopt makes a scrap material one of the key's materials: a new one, or the objects of a material
+// that the key had before. The objects that it replaces become scrap.
+func (s *Service) adopt(ctx context.Context, keys []*Key, region string, a adoption) error {
+	k, id, in := keys[slices.IndexFunc(keys, func(k *Key) bool { return k.Region == region })], a.id, a.request
+	scrap, ok := k.material(a.ordinal)
 	if !ok || !scrap.Scrap {
 		return apierror.InternalError(errors.New("the material was undone while it was imported"))
 	}
 	known := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == id && !m.Scrap })
 	switch {
-	case known < 0 && !isNew, in.KeyMaterialId != "" && in.KeyMaterialId != id, known >= 0 && in.ImportType == importNew:
+	case known < 0 && !a.isNew,
+		known >= 0 && in.ImportType == importNew,
+		in.KeyMaterialId != "" && in.KeyMaterialId != id:
 		return &apierror.Error{Code: apierror.IncorrectKeyMaterial}
 	case known < 0:
 		if p := k.pending(); p != nil {
-			return apierror.New(apierror.InvalidState, "New key material (id: %s) cannot be imported into KMS key %s, because another key material (id: %s) is pending rotation.",
-				id, k.ARN(s.arns(ctx)), p.ID)
+			return apierror.New(apierror.InvalidState, "New key material (id: %s) cannot be imported into KMS key %s, "+
+				"because another key material (id: %s) is pending rotation.", id, k.ARN(s.arns(ctx)), p.ID)
 		}
 		first := k.current() == nil
 		scrap.Scrap, scrap.ID, scrap.Pending = false, id, !first
 		setImport(scrap, in)
 		for _, replica := range keys {
 			if replica != k {
-				replica.Materials = append(replica.Materials, Material{Ordinal: ordinal, ID: id, CreatedAt: scrap.CreatedAt, Pending: !first})
+				replica.Materials = append(replica.Materials,
+					Material{Ordinal: a.ordinal, ID: id, CreatedAt: scrap.CreatedAt, Pending: !first})
 			}
 		}
 	default:
@@ -283,9 +372,9 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, ordinal
 		m.Objects, scrap.Objects = scrap.Objects, m.Objects
 		setImport(m, in)
 	}
-	if len(public) > 0 {
+	if len(a.public) > 0 {
 		for _, related := range keys {
-			related.PublicKey = public
+			related.PublicKey = a.public
 		}
 	}
 	if k.State == StatePendingImport && k.complete() {
@@ -301,7 +390,8 @@ func setImport(m *Material, in *ImportKeyMaterialRequest) {
 	}
 }
 
-// complete tells whether all material that belongs to the key for good is there.
+// complete tells whether the key has all of its material, other than material that is pending
+// rotation.
 func (k *Key) complete() bool {
 	for i := range k.Materials {
 		if m := &k.Materials[i]; !m.Scrap && !m.Pending && !m.present() {
@@ -330,9 +420,12 @@ type DeleteImportedKeyMaterialResponse struct {
 	KeyMaterialId string `json:",omitempty"`
 }
 
-// DeleteImportedKeyMaterial destroys imported material; the key can't be used until it is imported again.
-func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, c *Caller, in *DeleteImportedKeyMaterialRequest) (*DeleteImportedKeyMaterialResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "DeleteImportedKeyMaterial", keyID: in.KeyId})
+// DeleteImportedKeyMaterial destroys imported material; the key can't be used until it is imported
+// again.
+func (s *Service) DeleteImportedKeyMaterial(
+	ctx context.Context, c *Caller, in *DeleteImportedKeyMaterialRequest,
+) (*DeleteImportedKeyMaterialResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "DeleteImportedKeyMaterial", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -341,7 +434,8 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, c *Caller, in *
 	if in.KeyMaterialId != "" {
 		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == in.KeyMaterialId && !m.Scrap })
 		if i < 0 {
-			return nil, apierror.New(apierror.NotFound, "Key material %s is not associated with %s.", in.KeyMaterialId, out.KeyId)
+			return nil, apierror.New(apierror.NotFound,
+				"Key material %s is not associated with %s.", in.KeyMaterialId, out.KeyId)
 		}
 		m = &k.Materials[i]
 	}
@@ -354,7 +448,7 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, c *Caller, in *
 	return out, s.removeImported(ctx, k, m.ID)
 }
 
-// removeImported takes the objects of an imported material away, and destroys them.
+// removeImported takes the token objects away from an imported material, and destroys them.
 func (s *Service) removeImported(ctx context.Context, k *Key, id string) error {
 	var scrap Material
 	err := s.updateKey(ctx, "DeleteImportedKeyMaterial", k, func(k *Key) error {
@@ -364,7 +458,8 @@ func (s *Service) removeImported(ctx context.Context, k *Key, id string) error {
 			return nil
 		}
 		m := &k.Materials[i]
-		scrap = Material{Ordinal: k.Materials[len(k.Materials)-1].Ordinal + 1, ID: id, CreatedAt: s.now(), Objects: m.Objects, Scrap: true}
+		last := k.Materials[len(k.Materials)-1].Ordinal
+		scrap = Material{Ordinal: last + 1, ID: id, CreatedAt: s.now(), Objects: m.Objects, Scrap: true}
 		m.Objects, m.ExpiresAt = nil, time.Time{}
 		if m.Pending && (!k.multiRegion() || k.primary()) {
 			k.Materials = slices.Delete(k.Materials, i, i+1)

@@ -12,36 +12,37 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// Random initialisation vectors of 96 bits allow 2^32 encryptions with one key (NIST SP 800-38D section 8.3). They are
-// counted: a process leases blocks of them in the store, counts within a block in memory, and asks for the next one before
-// the block ends, so that no request waits for a write. A crash loses the rest of a block, which makes the count too high,
-// never too low; only the block that is being asked for can be missing from it. Half of what is allowed is the limit: it
-// covers that many times over.
+// Random initialisation vectors of 96 bits allow 2^32 encryptions with one key (NIST SP 800-38D
+// section 8.3). Encryptions are counted: a process leases blocks of them from the store, counts
+// within a block in memory, and asks for the next block in good time, so that no request waits for
+// a write. A crash loses the rest of a block, so that the count is too high, never too low; only a
+// block that is being leased can be missing from it. The limit is half of what is allowed, which is
+// far more than all blocks that can be missing.
 const (
-	ivLimit = 1 << 31 // encryptions, after which a material is replaced
-	ivBlock = 1 << 20 // encryptions in a lease
-	ivKnown = 20_000  // materials that are counted at once; one that is forgotten has used its block up
-	ivAsks  = 1024    // leases that wait to be asked for
+	ivLimit     = 1 << 31 // encryptions, after which a material is replaced
+	ivBlock     = 1 << 20 // encryptions in a lease
+	ivMaterials = 20_000  // materials that are counted at once; one that is evicted has used up its block
+	ivQueue     = 1024    // materials that wait for a lease
 )
 
 // ivBudget counts the encryptions of key materials.
 type ivBudget struct {
 	limit, block int64
-	asks         chan leaseAsk // to the goroutine that leases
+	requests     chan leaseRequest // to the goroutine that leases
 
 	mu    sync.Mutex
 	spent *lru.LRU[string, *ivLease] // guarded by mu, by material id
 }
 
-// ivLease is what is known of a material. All of it is guarded by the budget's mu.
+// ivLease is the state of a material. The budget's mu guards it.
 type ivLease struct {
-	left   int64 // encryptions that may still be done
-	asking bool
-	first  bool // the first block, taken on trust, is not leased yet
-	over   bool // the limit is reached
+	left    int64 // encryptions that are left in the block
+	leasing bool  // a lease is being requested
+	first   bool  // the first block is in use, but not leased yet
+	over    bool  // the limit is reached
 }
 
-type leaseAsk struct {
+type leaseRequest struct {
 	key      *Key
 	material string
 }
@@ -53,15 +54,16 @@ func newIVBudget(limit, block int64) *ivBudget {
 	if block == 0 {
 		block = ivBlock
 	}
-	spent, err := lru.NewLRU[string, *ivLease](ivKnown, nil)
+	spent, err := lru.NewLRU[string, *ivLease](ivMaterials, nil)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	return &ivBudget{limit: limit, block: block, asks: make(chan leaseAsk, ivAsks), spent: spent}
+	return &ivBudget{limit: limit, block: block, requests: make(chan leaseRequest, ivQueue), spent: spent}
 }
 
-// take counts one encryption, and tells whether it may be done and whether a lease is to be asked for.
-func (b *ivBudget) take(material string) (allowed, ask bool) {
+// take counts one encryption. It tells whether the encryption is allowed and whether the caller
+// must request a lease.
+func (b *ivBudget) take(material string) (allowed, request bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l, known := b.spent.Get(material)
@@ -70,15 +72,15 @@ func (b *ivBudget) take(material string) (allowed, ask bool) {
 		b.spent.Add(material, l)
 	}
 	if l.left <= 0 {
-		return false, !l.asking
+		return false, !l.leasing
 	}
 	l.left--
-	ask = !l.asking && !l.over && (l.first || l.left < b.block/2)
-	l.asking = l.asking || ask
-	return true, ask
+	request = !l.leasing && !l.over && (l.first || l.left < b.block/2)
+	l.leasing = l.leasing || request
+	return true, request
 }
 
-// leased adds a block that the store has given; total is all that it ever gave for the material.
+// leased adds a block that the store has leased. total is the sum of all leases of the material.
 func (b *ivBudget) leased(material string, total int64) (over bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,38 +88,38 @@ func (b *ivBudget) leased(material string, total int64) (over bool) {
 	if !known {
 		return total >= b.limit
 	}
-	l.asking, l.first = false, false
-	if total > b.block || l.left <= 0 { // the first block was taken on trust
+	l.leasing, l.first = false, false
+	if total > b.block || l.left <= 0 { // the first block was in use before it was leased
 		l.left += b.block
 	}
 	l.over = total >= b.limit
 	return l.over
 }
 
-// more adds what else is asked for, so that one write of the store serves all.
-func (b *ivBudget) more(first leaseAsk) []leaseAsk {
-	asks := []leaseAsk{first}
-	for len(asks) < ivAsks {
+// batch collects the waiting requests, so that one write to the store serves all of them.
+func (b *ivBudget) batch(first leaseRequest) []leaseRequest {
+	requests := []leaseRequest{first}
+	for len(requests) < ivQueue {
 		select {
-		case a := <-b.asks:
-			asks = append(asks, a)
+		case a := <-b.requests:
+			requests = append(requests, a)
 		default:
-			return asks
+			return requests
 		}
 	}
-	return asks
+	return requests
 }
 
-// failed lets the next encryption ask again.
+// failed lets the next encryption request a lease again.
 func (b *ivBudget) failed(material string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l, known := b.spent.Get(material); known {
-		l.asking = false
+		l.leasing = false
 	}
 }
 
-// exhausted tells whether a material must not encrypt any more.
+// exhausted tells whether a material has reached its limit.
 func (b *ivBudget) exhausted(material string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,16 +127,18 @@ func (b *ivBudget) exhausted(material string) bool {
 	return known && l.over
 }
 
-// spendIV counts an encryption with a key's current material. Imported material can't be replaced by the service: it
-// stops at the limit.
+// spendIV counts an encryption with a key's current material. The service can't replace imported
+// material: its encryptions fail when it reaches the limit.
 func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	if k.Origin == originExternal && s.ivs.exhausted(m.ID) {
-		return apierror.New(apierror.LimitExceeded, "The key material of %s has done as many encryptions as it safely can. Import new key material.", k.ARN(s.arns(ctx)))
+		return apierror.New(apierror.LimitExceeded,
+			"The key material of %s has done as many encryptions as it safely can. Import new key material.",
+			k.ARN(s.arns(ctx)))
 	}
-	allowed, ask := s.ivs.take(m.ID)
-	if ask {
+	allowed, request := s.ivs.take(m.ID)
+	if request {
 		select {
-		case s.ivs.asks <- leaseAsk{k, m.ID}:
+		case s.ivs.requests <- leaseRequest{k, m.ID}:
 		default:
 			s.ivs.failed(m.ID)
 		}
@@ -142,8 +146,8 @@ func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	if allowed {
 		return nil
 	}
-	// The block ended before the next one came: the request waits for it.
-	if err := s.lease(ctx, []leaseAsk{{k, m.ID}}); err != nil {
+	// The block is used up before the next one is leased: the request waits for it.
+	if err := s.lease(ctx, []leaseRequest{{k, m.ID}}); err != nil {
 		return apierror.FromStore(err)
 	}
 	if allowed, _ = s.ivs.take(m.ID); !allowed {
@@ -152,10 +156,10 @@ func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	return nil
 }
 
-// lease asks the store for a block of each material, and has the keys rotate that have reached their limit.
-func (s *Service) lease(ctx context.Context, asks []leaseAsk) error {
-	materials := make([]string, len(asks))
-	for i, a := range asks {
+// lease leases a block for each material, and rotates the keys that have reached their limit.
+func (s *Service) lease(ctx context.Context, requests []leaseRequest) error {
+	materials := make([]string, len(requests))
+	for i, a := range requests {
 		materials[i] = a.material
 	}
 	totals, err := s.store.LeaseIVs(ctx, materials, s.ivs.block)
@@ -166,7 +170,7 @@ func (s *Service) lease(ctx context.Context, asks []leaseAsk) error {
 		return err
 	}
 	var errs []error
-	for i, a := range asks {
+	for i, a := range requests {
 		if err := s.leased(ctx, a, totals[i]); err != nil {
 			errs = append(errs, fmt.Errorf("key %s: %w", a.key.ID, err))
 		}
@@ -174,34 +178,35 @@ func (s *Service) lease(ctx context.Context, asks []leaseAsk) error {
 	return errors.Join(errs...)
 }
 
-func (s *Service) leased(ctx context.Context, a leaseAsk, total int64) error {
+func (s *Service) leased(ctx context.Context, a leaseRequest, total int64) error {
 	if !s.ivs.leased(a.material, total) || a.key.Origin == originExternal || a.key.CustomKeyStore != "" {
 		return nil
 	}
-	now, err := s.store.Key(ctx, a.key.Region, a.key.ID)
-	if err != nil || now.current() == nil || now.current().ID != a.material {
+	k, err := s.store.Key(ctx, a.key.Region, a.key.ID)
+	if err != nil || k.current() == nil || k.current().ID != a.material {
 		return err // rotated already
 	}
-	if now.multiRegion() && !now.primary() {
-		if now, err = s.store.Key(ctx, now.PrimaryRegion, now.ID); err != nil {
+	if k.multiRegion() && !k.primary() {
+		if k, err = s.store.Key(ctx, k.PrimaryRegion, k.ID); err != nil {
 			return err
 		}
 	}
-	s.log.Info("key rotates: its material has done as many encryptions as it safely can", zap.String("key", now.ID), zap.Int64("encryptions", total))
-	if err := s.rotateByItself(ctx, now); !errors.Is(err, errChanged) {
+	s.log.Info("key rotates: its material has done as many encryptions as it safely can",
+		zap.String("key", k.ID), zap.Int64("encryptions", total))
+	if err := s.rotateAutomatically(ctx, k); !errors.Is(err, errChanged) {
 		return err
 	}
 	return nil // others have found the limit, too, and were faster
 }
 
-// leaseIVs serves what requests ask for, until ctx ends.
+// leaseIVs serves requests for leases, until ctx ends.
 func (s *Service) leaseIVs(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case a := <-s.ivs.asks:
-			if err := s.lease(ctx, s.ivs.more(a)); err != nil && ctx.Err() == nil {
+		case a := <-s.ivs.requests:
+			if err := s.lease(ctx, s.ivs.batch(a)); err != nil && ctx.Err() == nil {
 				s.log.Error("lease initialisation vectors; it is tried again", zap.Error(err))
 			}
 		}

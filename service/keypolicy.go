@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
@@ -13,7 +14,8 @@ const (
 	policyName = "default" // the only name a key policy may have
 )
 
-// defaultPolicy is the key policy of a key that was created without one (AWS page "Default key policy").
+// defaultPolicy is the key policy of a key that was created without one (AWS page "Default key
+// policy").
 func defaultPolicy(account string) string {
 	return `{
   "Version" : "2012-10-17",
@@ -30,18 +32,19 @@ func defaultPolicy(account string) string {
 }`
 }
 
-// checkPolicy refuses a key policy that is none, that names somebody who is not there, or that keeps the caller from changing
-// it again.
+// checkPolicy refuses a malformed key policy, one that names a principal who does not exist, and
+// one that would keep the caller from changing it again.
 func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypass bool) error {
 	if len(text) > maxPolicy {
-		return apierror.New(apierror.LimitExceeded, "The policy has %d bytes; %d are the most that it can have.", len(text), maxPolicy)
+		return apierror.New(apierror.LimitExceeded, "The policy has %d bytes; %d are the most that it can have.",
+			len(text), maxPolicy)
 	}
 	d, err := policy.Parse(policy.KeyPolicy, text)
 	if err != nil {
 		return apierror.New(apierror.MalformedPolicyDocument, "%s", err)
 	}
 	for _, principal := range d.Principals() {
-		if gone, err := s.noPrincipal(ctx, c.Account, principal); err != nil {
+		if gone, err := s.iam.IsMissing(ctx, c.Account, principal); err != nil {
 			return err
 		} else if gone {
 			return apierror.New(apierror.MalformedPolicyDocument, "%s", policy.ErrInvalidPrincipals)
@@ -50,13 +53,19 @@ func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypas
 	if bypass {
 		return nil
 	}
-	w, err := s.standing(ctx, c)
+	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
 		return err
 	}
 	// AWS page "Default key policy": the lockout safety check.
-	if !d.LeavesControl(&policy.Request{ResourceAccount: c.Account, Principal: &w.principal, Resources: anyResource, Lookup: s.conditions(ctx, c, &access{})}) {
-		return apierror.New(apierror.MalformedPolicyDocument, "The new key policy will not allow you to update the key policy in the future.")
+	if !d.LeavesControl(&policy.Request{
+		ResourceAccount: c.Account,
+		Principal:       &own.Principal,
+		Resources:       anyResource,
+		Lookup:          s.conditions(ctx, c, &access{}),
+	}) {
+		return apierror.New(apierror.MalformedPolicyDocument,
+			"The new key policy will not allow you to update the key policy in the future.")
 	}
 	return nil
 }
@@ -75,7 +84,7 @@ type GetKeyPolicyResponse struct {
 
 // GetKeyPolicy returns a key's policy, byte for byte as it was given.
 func (s *Service) GetKeyPolicy(ctx context.Context, c *Caller, in *GetKeyPolicyRequest) (*GetKeyPolicyResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyPolicy", keyID: in.KeyId})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyPolicy", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -98,18 +107,30 @@ func (s *Service) PutKeyPolicy(ctx context.Context, c *Caller, in *PutKeyPolicyR
 	if in.PolicyName != "" && in.PolicyName != policyName {
 		return nil, apierror.New(apierror.UnsupportedOperation, "Policy name must be %s.", policyName)
 	}
-	use := keyUse{op: "PutKeyPolicy", keyID: in.KeyId, bypassLockout: in.BypassPolicyLockoutSafetyCheck}
-	k, err := s.keyFor(ctx, c, use)
+	r := keyRequest{operation: "PutKeyPolicy", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.checkPolicy(ctx, c, in.Policy, in.BypassPolicyLockoutSafetyCheck); err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.updateKey(ctx, use.op, k, func(k *Key) error {
+	return &Empty{}, s.updateKey(ctx, r.operation, k, func(k *Key) error {
 		k.Policy = in.Policy
 		return nil
 	})
+}
+
+func (in *PutKeyPolicyRequest) condition(key string, _ *Key) []string {
+	return bypassCondition(key, in.BypassPolicyLockoutSafetyCheck)
+}
+
+// bypassCondition is the condition key of the operations that take a key policy.
+func bypassCondition(key string, bypass bool) []string {
+	if key == "kms:bypasspolicylockoutsafetycheck" {
+		return one(strconv.FormatBool(bypass))
+	}
+	return nil
 }
 
 // ListKeyPoliciesRequest is the input of ListKeyPolicies.
@@ -127,8 +148,10 @@ type ListKeyPoliciesResponse struct {
 }
 
 // ListKeyPolicies returns the names of a key's policies: there is one.
-func (s *Service) ListKeyPolicies(ctx context.Context, c *Caller, in *ListKeyPoliciesRequest) (*ListKeyPoliciesResponse, error) {
-	if _, err := s.keyFor(ctx, c, keyUse{op: "ListKeyPolicies", keyID: in.KeyId}); err != nil {
+func (s *Service) ListKeyPolicies(
+	ctx context.Context, c *Caller, in *ListKeyPoliciesRequest,
+) (*ListKeyPoliciesResponse, error) {
+	if _, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyPolicies", keyID: in.KeyId}); err != nil {
 		return nil, err
 	}
 	p, err := newPage("ListKeyPolicies", in.Limit, in.Marker)

@@ -8,10 +8,11 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// Timestamp is a time in an answer: seconds since 1970 with milliseconds, as AWS's JSON protocols have it.
+// Timestamp is a time in a response: seconds since 1970 with milliseconds, as in AWS's JSON
+// protocols.
 type Timestamp time.Time
 
-// MarshalJSON gives a JSON number.
+// MarshalJSON returns a JSON number.
 func (t Timestamp) MarshalJSON() ([]byte, error) {
 	ms := time.Time(t).UnixMilli()
 	return fmt.Appendf(nil, "%d.%03d", ms/1000, ms%1000), nil
@@ -47,16 +48,26 @@ type KeyMetadata struct {
 	CurrentKeyMaterialId        string                    `json:",omitempty"`
 }
 
-// metadata is all of it that a key's row tells.
+// metadata is the part of KeyMetadata that is in the key's row.
 func (s *Service) metadata(ctx context.Context, k *Key) KeyMetadata {
 	state := s.stateOf(k)
 	m := KeyMetadata{
-		AWSAccountId: k.Account, KeyId: k.ID, Arn: k.ARN(s.arns(ctx)),
-		CreationDate: Timestamp(k.CreatedAt), Enabled: state == StateEnabled, Description: k.Description,
-		KeyUsage: k.Usage, KeyState: string(state), Origin: k.Origin, KeyManager: "CUSTOMER",
-		CustomerMasterKeySpec: k.Spec, KeySpec: k.Spec, MultiRegion: k.multiRegion(), CustomKeyStoreId: k.CustomKeyStore,
+		AWSAccountId:          k.Account,
+		KeyId:                 k.ID,
+		Arn:                   k.ARN(s.arns(ctx)),
+		CreationDate:          Timestamp(k.CreatedAt),
+		Enabled:               state == StateEnabled,
+		Description:           k.Description,
+		KeyUsage:              k.Usage,
+		KeyState:              string(state),
+		Origin:                k.Origin,
+		CustomKeyStoreId:      k.CustomKeyStore,
+		KeyManager:            "CUSTOMER",
+		CustomerMasterKeySpec: k.Spec,
+		KeySpec:               k.Spec,
+		MultiRegion:           k.multiRegion(),
 	}
-	if k.CustomKeyStore == "" { // of keys that can have several
+	if k.CustomKeyStore == "" { // keys in a custom key store always have one material
 		m.CurrentKeyMaterialId = k.materialID()
 	}
 	switch k.Usage {
@@ -86,7 +97,8 @@ func (s *Service) metadata(ctx context.Context, k *Key) KeyMetadata {
 	return m
 }
 
-// earliestExpiry is when the key stops to be usable because imported material expires.
+// earliestExpiry is when the first of the key's imported materials expires, after which the key
+// can't be used. Zero is never.
 func (k *Key) earliestExpiry() time.Time {
 	var earliest time.Time
 	for i := range k.Materials {
@@ -98,7 +110,7 @@ func (k *Key) earliestExpiry() time.Time {
 	return earliest
 }
 
-// describe is metadata with what other rows tell.
+// describe is the whole KeyMetadata, with what is in other rows.
 func (s *Service) describe(ctx context.Context, k *Key) (m KeyMetadata, err error) {
 	m = s.metadata(ctx, k)
 	if m.MultiRegionConfiguration, err = s.configuration(ctx, k); err != nil || k.CustomKeyStore == "" {
@@ -125,7 +137,7 @@ type DescribeKeyResponse struct {
 
 // DescribeKey returns a key's metadata.
 func (s *Service) DescribeKey(ctx context.Context, c *Caller, in *DescribeKeyRequest) (*DescribeKeyResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "DescribeKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "DescribeKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +199,7 @@ type Empty struct{}
 
 // EnableKey lets a key be used again.
 func (s *Service) EnableKey(ctx context.Context, c *Caller, in *EnableKeyRequest) (*Empty, error) {
-	return s.setState(ctx, c, keyUse{op: "EnableKey", keyID: in.KeyId}, StateEnabled)
+	return s.setState(ctx, c, keyRequest{operation: "EnableKey", keyID: in.KeyId}, StateEnabled)
 }
 
 // DisableKeyRequest is the input of DisableKey.
@@ -197,23 +209,23 @@ type DisableKeyRequest struct {
 
 // DisableKey stops a key from being used.
 func (s *Service) DisableKey(ctx context.Context, c *Caller, in *DisableKeyRequest) (*Empty, error) {
-	return s.setState(ctx, c, keyUse{op: "DisableKey", keyID: in.KeyId}, StateDisabled)
+	return s.setState(ctx, c, keyRequest{operation: "DisableKey", keyID: in.KeyId}, StateDisabled)
 }
 
-func (s *Service) setState(ctx context.Context, c *Caller, use keyUse, state KeyState) (*Empty, error) {
-	return s.change(ctx, c, use, func(k *Key) error {
+func (s *Service) setState(ctx context.Context, c *Caller, r keyRequest, state KeyState) (*Empty, error) {
+	return s.change(ctx, c, r, func(k *Key) error {
 		k.State = state
 		return nil
 	})
 }
 
-// change is keyFor and updateKey, for operations that answer nothing.
-func (s *Service) change(ctx context.Context, c *Caller, use keyUse, change func(*Key) error) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, use)
+// change is keyFor and updateKey, for operations with an empty response.
+func (s *Service) change(ctx context.Context, c *Caller, r keyRequest, change func(*Key) error) (*Empty, error) {
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.updateKey(ctx, use.op, k, change)
+	return &Empty{}, s.updateKey(ctx, r.operation, k, change)
 }
 
 // UpdateKeyDescriptionRequest is the input of UpdateKeyDescription.
@@ -223,8 +235,10 @@ type UpdateKeyDescriptionRequest struct {
 }
 
 // UpdateKeyDescription changes a key's description.
-func (s *Service) UpdateKeyDescription(ctx context.Context, c *Caller, in *UpdateKeyDescriptionRequest) (*Empty, error) {
-	return s.change(ctx, c, keyUse{op: "UpdateKeyDescription", keyID: in.KeyId}, func(k *Key) error {
+func (s *Service) UpdateKeyDescription(
+	ctx context.Context, c *Caller, in *UpdateKeyDescriptionRequest,
+) (*Empty, error) {
+	return s.change(ctx, c, keyRequest{operation: "UpdateKeyDescription", keyID: in.KeyId}, func(k *Key) error {
 		k.Description = in.Description
 		return nil
 	})

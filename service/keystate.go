@@ -5,182 +5,186 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
-// keyRule says what an operation needs of its key. Where a key lacks several things, the state is what the client hears of
-// first, then spec and origin, then the usage; only the operations on imported material look at the origin before the state.
-type keyRule struct {
-	byAlias bool     // an alias may name the key
-	early   bool     // only is looked at before the state
-	usages  []string // KeyUsage must be one of them; nil for any
-	only    origins  // which keys it is for
-	states  stateRow
+// KeyRule is what an operation needs of its key. A key that lacks several things is refused for its
+// state first, then for its kind, then for its usage, unless KindFirst is set.
+type KeyRule struct {
+	ByAlias       bool     // an alias may name the key
+	Usages        []string // KeyUsage must be one of them; nil for any
+	SymmetricOnly bool     // KeySpec must be SYMMETRIC_DEFAULT; for operations of usage ENCRYPT_DECRYPT
+	Kind          KeyKind
+	KindFirst     bool // the kind is checked before the state, as AWS does for imported key material
+	States        StateRow
 }
 
-// origins restrict an operation to some keys; the others get an UnsupportedOperationException.
-type origins int
+// KeyKind restricts an operation to some keys; other keys get an UnsupportedOperationException.
+type KeyKind int
 
+// The kinds of keys.
 const (
-	anyOrigin    origins = iota
-	rotatable            // symmetric, material of AWS_KMS or EXTERNAL origin
-	autoRotates          // symmetric, material of AWS_KMS origin
-	importable           // material of EXTERNAL origin
-	multiRegions         // a multi-Region primary key
-	keyPairs             // asymmetric
-	ownToken             // in no custom key store
+	anyKind              KeyKind = iota
+	rotatable                    // symmetric, with material of origin AWS_KMS or EXTERNAL
+	rotatesAutomatically         // symmetric, with material of origin AWS_KMS
+	importable                   // of origin EXTERNAL
+	multiRegionPrimary           // a multi-Region primary key
+	asymmetric                   // a key pair
+	inOwnToken                   // in no custom key store
 )
 
-// stateRow tells per key state what an operation does (AWS page "Key states of AWS KMS keys"); a state that is
-// not in it is in order.
-type stateRow map[KeyState]outcome
+// StateRow is an operation's row in AWS's table of key states (page "Key states of AWS KMS keys"):
+// the states in which it fails, and how. In the other states it works.
+type StateRow map[KeyState]StateNote
 
-// outcome is a numbered note of AWS's table.
-type outcome int
+// StateNote is a note of that table.
+type StateNote int
 
+// The notes, and the errors that they stand for.
 const (
-	disabled           outcome = iota + 1 // note 1: DisabledException
-	pendingDeletion                       // note 3: KMSInvalidStateException
-	notPendingDeletion                    // note 4: KMSInvalidStateException
-	pendingImport                         // note 5: KMSInvalidStateException
-	unavailable                           // note 11: KMSInvalidStateException
-	updating                              // note 15: KMSInvalidStateException
+	disabled           StateNote = iota + 1 // note 1: DisabledException
+	pendingDeletion                         // note 3: KMSInvalidStateException
+	notPendingDeletion                      // note 4: KMSInvalidStateException
+	pendingImport                           // note 5: KMSInvalidStateException
+	unavailable                             // note 11: KMSInvalidStateException
+	updating                                // note 15: KMSInvalidStateException
 )
 
-var (
-	anyState    = stateRow{}
-	cryptoState = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
-		StatePendingImport: pendingImport, StateUnavailable: unavailable}
-	grantState = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
-		StatePendingImport: pendingImport}
-	changeState = stateRow{StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion}
-	enableState = stateRow{StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
-		StatePendingImport: pendingImport, StateUpdating: updating}
-	scheduleState = stateRow{StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion, StateUpdating: updating}
-	cancelState   = stateRow{StateEnabled: notPendingDeletion, StateDisabled: notPendingDeletion, StatePendingImport: notPendingDeletion,
-		StateUnavailable: notPendingDeletion, StateUpdating: notPendingDeletion}
-	rotationState  = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion}
-	replicateState = stateRow{StateDisabled: disabled, StatePendingDeletion: pendingDeletion, StatePendingReplicaDeletion: pendingDeletion,
-		StatePendingImport: pendingImport, StateUpdating: updating}
-	deleteImportState = stateRow{StateUpdating: updating}
-)
-
-var (
-	encrypting    = []string{usageEncryptDecrypt}
-	signing       = []string{usageSignVerify}
-	macking       = []string{usageGenerateVerifyMAC}
-	agreeing      = []string{usageKeyAgreement}
-	encapsulating = []string{usageEncapsulate}
-)
-
-// keyRules has every operation that works on a key.
-var keyRules = map[string]keyRule{
-	"CancelKeyDeletion":                   {states: cancelState},
-	"CreateAlias":                         {states: changeState},
-	"CreateGrant":                         {states: grantState},
-	"Decapsulate":                         {byAlias: true, usages: encapsulating, states: cryptoState},
-	"Decrypt":                             {byAlias: true, usages: encrypting, states: cryptoState},
-	"DeleteAlias":                         {states: anyState},
-	"DeleteImportedKeyMaterial":           {early: true, only: importable, states: deleteImportState},
-	"DeriveSharedSecret":                  {byAlias: true, usages: agreeing, states: cryptoState},
-	"DescribeKey":                         {byAlias: true, states: anyState},
-	"DisableKey":                          {states: enableState},
-	"DisableKeyRotation":                  {only: autoRotates, states: rotationState},
-	"EnableKey":                           {states: enableState},
-	"EnableKeyRotation":                   {only: autoRotates, states: rotationState},
-	"Encapsulate":                         {byAlias: true, usages: encapsulating, states: cryptoState},
-	"Encrypt":                             {byAlias: true, usages: encrypting, states: cryptoState},
-	"GenerateDataKey":                     {byAlias: true, usages: encrypting, states: cryptoState},
-	"GenerateDataKeyPair":                 {byAlias: true, usages: encrypting, states: cryptoState},
-	"GenerateDataKeyPairWithoutPlaintext": {byAlias: true, usages: encrypting, states: cryptoState},
-	"GenerateDataKeyWithoutPlaintext":     {byAlias: true, usages: encrypting, states: cryptoState},
-	"GenerateMac":                         {byAlias: true, usages: macking, states: cryptoState},
-	"GetKeyLastUsage":                     {states: anyState},
-	"GetKeyPolicy":                        {states: anyState},
-	"GetKeyRotationStatus":                {only: ownToken, states: anyState},
-	"GetParametersForImport":              {early: true, only: importable, states: scheduleState},
-	"GetPublicKey":                        {byAlias: true, only: keyPairs, states: cryptoState},
-	"ImportKeyMaterial":                   {early: true, only: importable, states: changeState},
-	"ListAliases":                         {states: anyState},
-	"ListGrants":                          {states: anyState},
-	"ListKeyPolicies":                     {states: anyState},
-	"ListKeyRotations":                    {only: rotatable, states: anyState},
-	"ListResourceTags":                    {states: anyState},
-	"PutKeyPolicy":                        {states: anyState},
-	"ReEncrypt":                           {byAlias: true, usages: encrypting, states: cryptoState},
-	"ReplicateKey":                        {only: multiRegions, states: replicateState},
-	"RetireGrant":                         {states: anyState},
-	"RevokeGrant":                         {states: anyState},
-	"RotateKeyOnDemand":                   {only: rotatable, states: replicateState},
-	"ScheduleKeyDeletion":                 {states: scheduleState},
-	"Sign":                                {byAlias: true, usages: signing, states: cryptoState},
-	"TagResource":                         {states: changeState},
-	"UntagResource":                       {states: changeState},
-	"UpdateAlias":                         {states: changeState},
-	"UpdateKeyDescription":                {states: changeState},
-	"UpdatePrimaryRegion":                 {only: multiRegions, states: grantState},
-	"Verify":                              {byAlias: true, usages: signing, states: cryptoState},
-	"VerifyMac":                           {byAlias: true, usages: macking, states: cryptoState},
-}
-
-// keyCheck refuses an operation on a key.
-type keyCheck func(s *Service, ctx context.Context, op string, k *Key) error
-
-// order is the checks in their order.
-func (r keyRule) order() [3]keyCheck {
-	if r.early {
-		return [...]keyCheck{(*Service).checkOrigin, (*Service).checkState, (*Service).checkUsage}
+// Code is the code of the error that a note stands for.
+func (n StateNote) Code() apierror.Code {
+	if n == disabled {
+		return apierror.Disabled
 	}
-	return [...]keyCheck{(*Service).checkState, (*Service).checkOrigin, (*Service).checkUsage}
+	return apierror.InvalidState
 }
 
-// checkUsage refuses an operation on a key of another KeyUsage.
-func (s *Service) checkUsage(ctx context.Context, op string, k *Key) error {
-	if usages := keyRules[op].usages; usages != nil && !slices.Contains(usages, k.Usage) {
-		return apierror.New(apierror.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.", k.ARN(s.arns(ctx)), k.Usage, op)
+// VisibleStates are the states in which clients can see a key.
+func VisibleStates() []KeyState {
+	return []KeyState{StateEnabled, StateDisabled, StatePendingDeletion, StatePendingReplicaDeletion,
+		StatePendingImport, StateUnavailable}
+}
+
+// The rows of the table.
+var (
+	anyState    = StateRow{}
+	cryptoState = StateRow{
+		StateDisabled:               disabled,
+		StatePendingDeletion:        pendingDeletion,
+		StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport:          pendingImport,
+		StateUnavailable:            unavailable,
+	}
+	grantState = StateRow{
+		StateDisabled:               disabled,
+		StatePendingDeletion:        pendingDeletion,
+		StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport:          pendingImport,
+	}
+	changeState = StateRow{
+		StatePendingDeletion:        pendingDeletion,
+		StatePendingReplicaDeletion: pendingDeletion,
+	}
+	enableState = StateRow{
+		StatePendingDeletion:        pendingDeletion,
+		StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport:          pendingImport,
+		StateUpdating:               updating,
+	}
+	scheduleState = StateRow{
+		StatePendingDeletion:        pendingDeletion,
+		StatePendingReplicaDeletion: pendingDeletion,
+		StateUpdating:               updating,
+	}
+	cancelState = StateRow{
+		StateEnabled:       notPendingDeletion,
+		StateDisabled:      notPendingDeletion,
+		StatePendingImport: notPendingDeletion,
+		StateUnavailable:   notPendingDeletion,
+		StateUpdating:      notPendingDeletion,
+	}
+	rotationState = StateRow{
+		StateDisabled:               disabled,
+		StatePendingDeletion:        pendingDeletion,
+		StatePendingReplicaDeletion: pendingDeletion,
+	}
+	replicateState = StateRow{
+		StateDisabled:               disabled,
+		StatePendingDeletion:        pendingDeletion,
+		StatePendingReplicaDeletion: pendingDeletion,
+		StatePendingImport:          pendingImport,
+		StateUpdating:               updating,
+	}
+	deleteImportState = StateRow{StateUpdating: updating}
+)
+
+// checkKey refuses a key that an operation is not for.
+func (s *Service) checkKey(ctx context.Context, o *Operation, k *Key) error {
+	first, second := (*Service).checkState, (*Service).checkKind
+	if o.Key.KindFirst {
+		first, second = second, first
+	}
+	if err := first(s, ctx, o, k); err != nil {
+		return err
+	}
+	if err := second(s, ctx, o, k); err != nil {
+		return err
+	}
+	return s.checkUsage(ctx, o, k)
+}
+
+// checkUsage refuses a key of another KeyUsage, or of another KeySpec where only symmetric keys
+// will do.
+func (s *Service) checkUsage(ctx context.Context, o *Operation, k *Key) error {
+	if o.Key.Usages != nil && !slices.Contains(o.Key.Usages, k.Usage) {
+		return apierror.New(apierror.InvalidKeyUsage, "%s key usage is %s which is not valid for %s.",
+			k.ARN(s.arns(ctx)), k.Usage, o.Name)
+	}
+	if o.Key.SymmetricOnly && !k.symmetric() {
+		return apierror.New(apierror.InvalidKeyUsage, "%s key spec is %s which is not valid for %s.",
+			k.ARN(s.arns(ctx)), k.Spec, o.Name)
 	}
 	return nil
 }
 
-// checkOrigin refuses an operation that is not for keys like this one.
-func (s *Service) checkOrigin(ctx context.Context, op string, k *Key) error {
-	wrongOrigin := func() error {
-		return apierror.New(apierror.UnsupportedOperation, "%s origin is %s which is not valid for this operation.", k.ARN(s.arns(ctx)), k.Origin)
-	}
-	switch keyRules[op].only {
+// checkKind refuses a key of another kind.
+func (s *Service) checkKind(ctx context.Context, o *Operation, k *Key) error {
+	validOrigin := true
+	switch o.Key.Kind {
 	case importable:
-		if k.Origin != originExternal {
-			return wrongOrigin()
-		}
-	case autoRotates, rotatable:
+		validOrigin = k.Origin == originExternal
+	case rotatesAutomatically, rotatable:
 		if !k.symmetric() {
 			return &apierror.Error{Code: apierror.UnsupportedOperation} // AWS sends no message
 		}
-		if k.Origin != originKMS && (k.Origin != originExternal || keyRules[op].only == autoRotates) {
-			return wrongOrigin()
-		}
-	case ownToken:
-		if k.Origin != originKMS && k.Origin != originExternal {
-			return wrongOrigin()
-		}
-	case keyPairs:
+		validOrigin = k.Origin == originKMS || k.Origin == originExternal && o.Key.Kind == rotatable
+	case inOwnToken:
+		validOrigin = k.Origin == originKMS || k.Origin == originExternal
+	case asymmetric:
 		if keySpecs[k.Spec].pair == 0 {
-			return apierror.New(apierror.UnsupportedOperation, "%s key spec is %s which is not valid for %s.", k.ARN(s.arns(ctx)), k.Spec, op)
+			return apierror.New(apierror.UnsupportedOperation, "%s key spec is %s which is not valid for %s.",
+				k.ARN(s.arns(ctx)), k.Spec, o.Name)
 		}
-	case multiRegions:
+	case multiRegionPrimary:
 		if !k.multiRegion() || !k.primary() {
-			return apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
+			return apierror.New(apierror.UnsupportedOperation,
+				"%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 		}
+	}
+	if !validOrigin {
+		return apierror.New(apierror.UnsupportedOperation, "%s origin is %s which is not valid for this operation.",
+			k.ARN(s.arns(ctx)), k.Origin)
 	}
 	return nil
 }
 
-// stateOf is a key's state as clients see it: that of a key in a custom key store depends on its connection, and
-// imported material is gone when it expires, whenever the reconciler comes.
+// stateOf returns a key's state as clients see it. A key in a custom key store is unavailable while
+// the store is disconnected. Imported material is gone once it expires, even if the reconciler has
+// not removed it yet.
 func (s *Service) stateOf(k *Key) KeyState {
 	if k.State != StateEnabled && k.State != StateDisabled {
 		return k.State
 	}
-	if k.CustomKeyStore != "" && !s.keyStores.connected(k.CustomKeyStore) {
+	if k.CustomKeyStore != "" && s.keyStores.Status(k.CustomKeyStore).State != keystore.Connected {
 		return StateUnavailable
 	}
 	if at := k.earliestExpiry(); !at.IsZero() && !at.After(s.now()) {
@@ -189,10 +193,15 @@ func (s *Service) stateOf(k *Key) KeyState {
 	return k.State
 }
 
-func (s *Service) checkState(ctx context.Context, op string, k *Key) error {
-	keyARN := k.ARN(s.arns(ctx))
+// checkState refuses a key in a state in which the operation fails.
+func (s *Service) checkState(ctx context.Context, o *Operation, k *Key) error {
 	state := s.stateOf(k)
-	switch keyRules[op].states[state] {
+	note := o.Key.States[state]
+	if note == 0 {
+		return nil
+	}
+	keyARN := k.ARN(s.arns(ctx))
+	switch note {
 	case disabled:
 		return apierror.New(apierror.Disabled, "%s is disabled.", keyARN)
 	case pendingDeletion:

@@ -6,19 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
 )
 
-// A custom key store is another PKCS#11 token. The configuration names it by a cluster id; its user PIN is the
-// KeyStorePassword, kept sealed by the service's own token and tried once for each connection.
+// A custom key store is another PKCS#11 token. The configuration names it by a cluster id. Its user
+// PIN is the KeyStorePassword, which is stored sealed by the service's own token and tried once for
+// each connection.
 
 const (
 	maxKeyStores     = 10             // AWS page "Resource quotas"
 	keyStoreCloudHSM = "AWS_CLOUDHSM" // also the origin of the keys in it
 )
+
+// KeyStore is a custom key store: another PKCS#11 token, named in the configuration by its cluster
+// id.
+type KeyStore struct {
+	ID              string // CustomKeyStoreId: cks- and 16 hex digits
+	Account         string
+	Region          string
+	Name            string
+	ClusterID       string
+	TrustAnchor     string
+	SealedPassword  []byte // the token's user PIN, sealed by the service's token and bound to ID
+	Connected       bool   // the last of ConnectCustomKeyStore and DisconnectCustomKeyStore was the former
+	ConnectionError string // ConnectionErrorCode of the last failed connection
+	CreatedAt       time.Time
+}
 
 // XksProxyAuthenticationCredential authenticates to an external key store proxy.
 type XksProxyAuthenticationCredential struct {
@@ -47,53 +65,68 @@ type CreateCustomKeyStoreResponse struct {
 }
 
 // CreateCustomKeyStore registers a token that the configuration names. It is not connected yet.
-func (s *Service) CreateCustomKeyStore(ctx context.Context, c *Caller, in *CreateCustomKeyStoreRequest) (*CreateCustomKeyStoreResponse, error) {
+func (s *Service) CreateCustomKeyStore(
+	ctx context.Context, c *Caller, in *CreateCustomKeyStoreRequest,
+) (*CreateCustomKeyStoreResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "CreateCustomKeyStore"); err != nil {
 		return nil, err
 	}
 	if in.CustomKeyStoreType != "" && in.CustomKeyStoreType != keyStoreCloudHSM {
-		return nil, apierror.New(apierror.XksProxyUnreachable, "External key stores need a proxy, which this service does not call: use a PKCS#11 token, with CustomKeyStoreType %s.", keyStoreCloudHSM)
+		return nil, apierror.New(apierror.XksProxyUnreachable, "External key stores need a proxy, "+
+			"which this service does not call: use a PKCS#11 token, with CustomKeyStoreType %s.", keyStoreCloudHSM)
 	}
 	if in.CloudHsmClusterId == "" || in.KeyStorePassword == "" || in.TrustAnchorCertificate == "" {
-		return nil, apierror.New(apierror.Validation, "CloudHsmClusterId, KeyStorePassword and TrustAnchorCertificate are required for a custom key store of type %s.", keyStoreCloudHSM)
+		return nil, apierror.New(apierror.Validation, "CloudHsmClusterId, KeyStorePassword and TrustAnchorCertificate "+
+			"are required for a custom key store of type %s.", keyStoreCloudHSM)
 	}
-	cluster, named := s.cfg.TokenSources[in.CloudHsmClusterId]
+	source, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if !named {
-		return nil, apierror.New(apierror.CloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
+		return nil, noCluster(in.CloudHsmClusterId)
 	}
-	if cluster.TrustAnchor != "" && cluster.TrustAnchor != in.TrustAnchorCertificate {
-		return nil, apierror.New(apierror.IncorrectTrustAnchor, "The trust anchor certificate is not that of cluster %s.", in.CloudHsmClusterId)
+	if source.TrustAnchor != "" && source.TrustAnchor != in.TrustAnchorCertificate {
+		return nil, apierror.New(apierror.IncorrectTrustAnchor,
+			"The trust anchor certificate is not that of cluster %s.", in.CloudHsmClusterId)
 	}
 	var random [8]byte
 	if _, err := io.ReadFull(s.cfg.Rand, random[:]); err != nil {
 		return nil, apierror.InternalError(fmt.Errorf("draw a key store id: %w", err))
 	}
-	store := &KeyStore{ID: "cks-" + hex.EncodeToString(random[:]), Account: c.Account, Region: c.Region, Name: in.CustomKeyStoreName,
-		ClusterID: in.CloudHsmClusterId, TrustAnchor: in.TrustAnchorCertificate, CreatedAt: s.now()}
+	store := &KeyStore{
+		ID:          "cks-" + hex.EncodeToString(random[:]),
+		Account:     c.Account,
+		Region:      c.Region,
+		Name:        in.CustomKeyStoreName,
+		ClusterID:   in.CloudHsmClusterId,
+		TrustAnchor: in.TrustAnchorCertificate,
+		CreatedAt:   s.now(),
+	}
 	var err error
-	if store.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID)); err != nil {
+	store.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID))
+	if err != nil {
 		return nil, err
 	}
 	switch err := s.store.InsertKeyStore(ctx, store, maxKeyStores); {
 	case errors.Is(err, ErrExists):
-		return nil, s.keyStoreTaken(ctx, store)
+		return nil, s.keyStoreConflict(ctx, store)
 	case errors.Is(err, ErrLimit):
-		return nil, apierror.New(apierror.LimitExceeded, "The account has %d custom key stores, the most that it can have.", maxKeyStores)
+		return nil, apierror.New(apierror.LimitExceeded,
+			"The account has %d custom key stores, the most that it can have.", maxKeyStores)
 	case err != nil:
 		return nil, apierror.FromStore(err)
 	}
 	return &CreateCustomKeyStoreResponse{CustomKeyStoreId: store.ID}, nil
 }
 
-// keyStoreTaken tells whether it is the name or the cluster that another store has.
-func (s *Service) keyStoreTaken(ctx context.Context, store *KeyStore) error {
+// keyStoreConflict is the error for a custom key store whose name or cluster another one has.
+func (s *Service) keyStoreConflict(ctx context.Context, store *KeyStore) error {
 	all, err := s.store.KeyStores(ctx, store.Account, store.Region)
 	if err != nil {
 		return apierror.FromStore(err)
 	}
 	for _, other := range all {
 		if other.ID != store.ID && other.ClusterID == store.ClusterID {
-			return apierror.New(apierror.CloudHsmClusterInUse, "The cluster %s is associated with custom key store %s.", store.ClusterID, other.ID)
+			return apierror.New(apierror.CloudHsmClusterInUse,
+				"The cluster %s is associated with custom key store %s.", store.ClusterID, other.ID)
 		}
 	}
 	return apierror.New(apierror.KeyStoreNameInUse, "The custom key store name %s is in use.", store.Name)
@@ -115,12 +148,18 @@ func (s *Service) keyStore(ctx context.Context, c *Caller, id string) (*KeyStore
 	return store, apierror.FromStore(err)
 }
 
+func noCluster(id string) error {
+	return apierror.New(apierror.CloudHsmClusterNotFound,
+		"The cluster %s is not in the configuration (key_stores).", id)
+}
+
 func noCustomKeyStore(id string) error {
 	return apierror.New(apierror.CustomKeyStoreNotFound, "Custom key store %s does not exist.", id)
 }
 
-func wrongKeyStoreState(id, state string) error {
-	return apierror.New(apierror.CustomKeyStoreInvalidState, "The connection state of custom key store %s is %s, which is not valid for this operation.", id, state)
+func wrongKeyStoreState(id string, state keystore.State) error {
+	return apierror.New(apierror.CustomKeyStoreInvalidState, "The connection state of custom key store %s is %s, "+
+		"which is not valid for this operation.", id, state)
 }
 
 // ConnectCustomKeyStoreRequest is the input of ConnectCustomKeyStore.
@@ -129,19 +168,26 @@ type ConnectCustomKeyStoreRequest struct {
 }
 
 // ConnectCustomKeyStore begins to connect; DescribeCustomKeyStores tells how it ends.
-func (s *Service) ConnectCustomKeyStore(ctx context.Context, c *Caller, in *ConnectCustomKeyStoreRequest) (*Empty, error) {
+func (s *Service) ConnectCustomKeyStore(
+	ctx context.Context, c *Caller, in *ConnectCustomKeyStoreRequest,
+) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "ConnectCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
 		return nil, err
 	}
-	if state := s.keyStores.status(store.ID).state; state == storeFailed || !s.keyStores.begin(store.ID) {
-		return nil, wrongKeyStoreState(store.ID, state) // after a failure, disconnect first
+	state := s.keyStores.Status(store.ID).State
+	if state == keystore.Failed { // it must be disconnected first
+		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	if err := s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = true; return nil }); err != nil {
-		s.keyStores.running.Done()
-		return nil, errors.Join(apierror.FromStore(err), s.keyStores.drop(store.ID))
+	attempt := s.keyStores.Begin(store.ID)
+	if attempt == nil {
+		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	go s.connect(context.WithoutCancel(ctx), store)
+	if err := s.setConnected(ctx, store.ID, true); err != nil {
+		attempt.Cancel()
+		return nil, apierror.FromStore(err)
+	}
+	go attempt.Open(context.WithoutCancel(ctx), s.keyStoreOpener(store))
 	return &Empty{}, nil
 }
 
@@ -150,22 +196,31 @@ type DisconnectCustomKeyStoreRequest struct {
 	CustomKeyStoreId string `shape:"CustomKeyStoreIdType" required:"true"`
 }
 
-// DisconnectCustomKeyStore ends the connection; keys in the store are Unavailable then.
-func (s *Service) DisconnectCustomKeyStore(ctx context.Context, c *Caller, in *DisconnectCustomKeyStoreRequest) (*Empty, error) {
+// DisconnectCustomKeyStore ends the connection. Keys in the store are Unavailable afterwards.
+func (s *Service) DisconnectCustomKeyStore(
+	ctx context.Context, c *Caller, in *DisconnectCustomKeyStoreRequest,
+) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "DisconnectCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
 		return nil, err
 	}
-	if state := s.keyStores.status(store.ID).state; state == storeDisconnected {
+	if state := s.keyStores.Status(store.ID).State; state == keystore.Disconnected {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	if err := s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error { k.Connected = false; return nil }); err != nil {
+	if err := s.setConnected(ctx, store.ID, false); err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	if err := s.keyStores.drop(store.ID); err != nil {
+	if err := s.keyStores.Disconnect(store.ID); err != nil {
 		s.log.Warn("close a custom key store", zap.String("store", store.ID), zap.Error(err))
 	}
 	return &Empty{}, nil
+}
+
+func (s *Service) setConnected(ctx context.Context, id string, connected bool) error {
+	return s.store.UpdateKeyStore(ctx, id, func(k *KeyStore) error {
+		k.Connected = connected
+		return nil
+	})
 }
 
 // UpdateCustomKeyStoreRequest is the input of UpdateCustomKeyStore.
@@ -183,24 +238,29 @@ type UpdateCustomKeyStoreRequest struct {
 }
 
 // UpdateCustomKeyStore changes a disconnected store's name, password or cluster.
-func (s *Service) UpdateCustomKeyStore(ctx context.Context, c *Caller, in *UpdateCustomKeyStoreRequest) (*Empty, error) {
+func (s *Service) UpdateCustomKeyStore(
+	ctx context.Context, c *Caller, in *UpdateCustomKeyStoreRequest,
+) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "UpdateCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
 		return nil, err
 	}
-	if in.XksProxyUriEndpoint != "" || in.XksProxyUriPath != "" || in.XksProxyVpcEndpointServiceName != "" || in.XksProxyVpcEndpointServiceOwner != "" ||
-		in.XksProxyAuthenticationCredential != nil || in.XksProxyConnectivity != "" {
-		return nil, apierror.New(apierror.XksProxyInvalidConfiguration, "Custom key store %s is not an external key store.", store.ID)
+	if in.hasProxy() {
+		return nil, apierror.New(apierror.XksProxyInvalidConfiguration,
+			"Custom key store %s is not an external key store.", store.ID)
 	}
-	if state := s.keyStores.status(store.ID).state; state != storeDisconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
+	state := s.keyStores.Status(store.ID).State
+	if state != keystore.Disconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
-	cluster, named := s.cfg.TokenSources[in.CloudHsmClusterId]
+	source, named := s.cfg.TokenSources[in.CloudHsmClusterId]
 	if in.CloudHsmClusterId != "" && !named {
-		return nil, apierror.New(apierror.CloudHsmClusterNotFound, "The cluster %s is not in the configuration (key_stores).", in.CloudHsmClusterId)
+		return nil, noCluster(in.CloudHsmClusterId)
 	}
-	if cluster.TrustAnchor != "" && cluster.TrustAnchor != store.TrustAnchor {
-		return nil, apierror.New(apierror.CloudHsmClusterNotRelated, "The cluster %s has another trust anchor certificate than custom key store %s.", in.CloudHsmClusterId, store.ID)
+	if source.TrustAnchor != "" && source.TrustAnchor != store.TrustAnchor {
+		return nil, apierror.New(apierror.CloudHsmClusterNotRelated,
+			"The cluster %s has another trust anchor certificate than custom key store %s.",
+			in.CloudHsmClusterId, store.ID)
 	}
 	changed := *store
 	if in.NewCustomKeyStoreName != "" {
@@ -210,7 +270,8 @@ func (s *Service) UpdateCustomKeyStore(ctx context.Context, c *Caller, in *Updat
 		changed.ClusterID = in.CloudHsmClusterId
 	}
 	if in.KeyStorePassword != "" {
-		if changed.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID)); err != nil {
+		changed.SealedPassword, err = s.sealForSelf(ctx, []byte(in.KeyStorePassword), keyStoreData(store.ID))
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -219,9 +280,19 @@ func (s *Service) UpdateCustomKeyStore(ctx context.Context, c *Caller, in *Updat
 		return nil
 	})
 	if errors.Is(err, ErrExists) {
-		return nil, s.keyStoreTaken(ctx, &changed)
+		return nil, s.keyStoreConflict(ctx, &changed)
 	}
 	return &Empty{}, apierror.FromStore(err)
+}
+
+// hasProxy tells whether the request has a member of external key stores.
+func (in *UpdateCustomKeyStoreRequest) hasProxy() bool {
+	return in.XksProxyUriEndpoint != "" ||
+		in.XksProxyUriPath != "" ||
+		in.XksProxyVpcEndpointServiceName != "" ||
+		in.XksProxyVpcEndpointServiceOwner != "" ||
+		in.XksProxyAuthenticationCredential != nil ||
+		in.XksProxyConnectivity != ""
 }
 
 // DeleteCustomKeyStoreRequest is the input of DeleteCustomKeyStore.
@@ -229,13 +300,15 @@ type DeleteCustomKeyStoreRequest struct {
 	CustomKeyStoreId string `shape:"CustomKeyStoreIdType" required:"true"`
 }
 
-// DeleteCustomKeyStore forgets a disconnected store that has no keys. The token stays as it is.
-func (s *Service) DeleteCustomKeyStore(ctx context.Context, c *Caller, in *DeleteCustomKeyStoreRequest) (*Empty, error) {
+// DeleteCustomKeyStore deletes a disconnected store that has no keys. The token stays as it is.
+func (s *Service) DeleteCustomKeyStore(
+	ctx context.Context, c *Caller, in *DeleteCustomKeyStoreRequest,
+) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "DeleteCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
 		return nil, err
 	}
-	if state := s.keyStores.status(store.ID).state; state != storeDisconnected {
+	if state := s.keyStores.Status(store.ID).State; state != keystore.Disconnected {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
 	err = s.store.RemoveKeyStore(ctx, store.ID)
@@ -275,13 +348,17 @@ type DescribeCustomKeyStoresResponse struct {
 	Truncated       bool
 }
 
-// DescribeCustomKeyStores returns the account's custom key stores in the region, or one by id or name.
-func (s *Service) DescribeCustomKeyStores(ctx context.Context, c *Caller, in *DescribeCustomKeyStoresRequest) (*DescribeCustomKeyStoresResponse, error) {
+// DescribeCustomKeyStores returns the account's custom key stores in the region, or one by id or
+// name.
+func (s *Service) DescribeCustomKeyStores(
+	ctx context.Context, c *Caller, in *DescribeCustomKeyStoresRequest,
+) (*DescribeCustomKeyStoresResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "DescribeCustomKeyStores"); err != nil {
 		return nil, err
 	}
 	if in.CustomKeyStoreId != "" && in.CustomKeyStoreName != "" {
-		return nil, apierror.New(apierror.Validation, "Specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
+		return nil, apierror.New(apierror.Validation,
+			"Specify either CustomKeyStoreId or CustomKeyStoreName, not both.")
 	}
 	p, err := newPage("DescribeCustomKeyStores", in.Limit, in.Marker)
 	if err != nil {
@@ -293,7 +370,8 @@ func (s *Service) DescribeCustomKeyStores(ctx context.Context, c *Caller, in *De
 	}
 	var wanted []*KeyStore
 	for _, store := range all {
-		if (in.CustomKeyStoreId == "" || store.ID == in.CustomKeyStoreId) && (in.CustomKeyStoreName == "" || store.Name == in.CustomKeyStoreName) {
+		if (in.CustomKeyStoreId == "" || store.ID == in.CustomKeyStoreId) &&
+			(in.CustomKeyStoreName == "" || store.Name == in.CustomKeyStoreName) {
 			wanted = append(wanted, store)
 		}
 	}
@@ -301,12 +379,23 @@ func (s *Service) DescribeCustomKeyStores(ctx context.Context, c *Caller, in *De
 		return nil, noCustomKeyStore(asked)
 	}
 	list, next := pageOf(p, wanted, func(k *KeyStore) string { return k.ID })
-	out := &DescribeCustomKeyStoresResponse{CustomKeyStores: []CustomKeyStoresListEntry{}, NextMarker: next, Truncated: next != ""}
+	out := &DescribeCustomKeyStoresResponse{
+		CustomKeyStores: []CustomKeyStoresListEntry{},
+		NextMarker:      next,
+		Truncated:       next != "",
+	}
 	for _, store := range list {
-		status := s.keyStores.status(store.ID)
-		out.CustomKeyStores = append(out.CustomKeyStores, CustomKeyStoresListEntry{CustomKeyStoreId: store.ID, CustomKeyStoreName: store.Name,
-			CloudHsmClusterId: store.ClusterID, TrustAnchorCertificate: store.TrustAnchor, ConnectionState: status.state,
-			ConnectionErrorCode: status.fault, CreationDate: Timestamp(store.CreatedAt), CustomKeyStoreType: keyStoreCloudHSM})
+		status := s.keyStores.Status(store.ID)
+		out.CustomKeyStores = append(out.CustomKeyStores, CustomKeyStoresListEntry{
+			CustomKeyStoreId:       store.ID,
+			CustomKeyStoreName:     store.Name,
+			CloudHsmClusterId:      store.ClusterID,
+			TrustAnchorCertificate: store.TrustAnchor,
+			ConnectionState:        string(status.State),
+			ConnectionErrorCode:    status.ErrorCode,
+			CreationDate:           Timestamp(store.CreatedAt),
+			CustomKeyStoreType:     keyStoreCloudHSM,
+		})
 	}
 	return out, nil
 }

@@ -25,30 +25,58 @@ type GenerateMacResponse struct {
 
 // GenerateMac computes the HMAC (FIPS 198-1) of a message in the token.
 func (s *Service) GenerateMac(ctx context.Context, c *Caller, in *GenerateMacRequest) (*GenerateMacResponse, error) {
-	k, mac, err := s.mac(ctx, c, keyUse{op: "GenerateMac", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.MacAlgorithm}, in.Message, in.DryRun)
+	k, mac, err := s.mac(ctx, c, keyRequest{
+		operation:   "GenerateMac",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{conditions: in},
+	}, macInput{in.MacAlgorithm, in.Message, in.DryRun})
 	if err != nil {
 		return nil, err
 	}
-	s.used(c, "GenerateMac", k)
+	s.recordUse(c, "GenerateMac", k)
 	return &GenerateMacResponse{Mac: mac, MacAlgorithm: in.MacAlgorithm, KeyId: k.ARN(s.arns(ctx))}, nil
 }
 
-func (s *Service) mac(ctx context.Context, c *Caller, use keyUse, message []byte, dry bool) (*Key, []byte, error) {
-	k, err := s.keyFor(ctx, c, use)
+func (in *GenerateMacRequest) condition(key string, _ *Key) []string {
+	return macCondition(key, in.MacAlgorithm)
+}
+
+func (in *VerifyMacRequest) condition(key string, _ *Key) []string {
+	return macCondition(key, in.MacAlgorithm)
+}
+
+func macCondition(key, algorithm string) []string {
+	if key == "kms:macalgorithm" {
+		return one(algorithm)
+	}
+	return nil
+}
+
+// macInput is what a MAC is computed of.
+type macInput struct {
+	algorithm string
+	message   []byte
+	dryRun    bool
+}
+
+// mac finds the key and computes a MAC with it.
+func (s *Service) mac(ctx context.Context, c *Caller, r keyRequest, in macInput) (*Key, []byte, error) {
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.checkAlgorithm(use.algorithm, k); err != nil {
+	if err := s.checkAlgorithm(in.algorithm, k); err != nil {
 		return nil, nil, err
 	}
-	if err := dryRun(dry); err != nil {
+	if err := dryRun(in.dryRun); err != nil {
 		return nil, nil, err
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return nil, nil, err
 	}
-	mac, err := token.MAC(ctx, k.current().key(k, RoleMAC), macHashes[use.algorithm], message)
+	mac, err := token.MAC(ctx, k.current().key(k, RoleMAC), macHashes[in.algorithm], in.message)
 	return k, mac, tokenError(err)
 }
 
@@ -69,15 +97,21 @@ type VerifyMacResponse struct {
 	MacAlgorithm string
 }
 
-// VerifyMac computes the HMAC anew and compares; a wrong one is a KMSInvalidMacException.
+// VerifyMac computes the HMAC again and compares it with the given one; KMSInvalidMacException if
+// they differ.
 func (s *Service) VerifyMac(ctx context.Context, c *Caller, in *VerifyMacRequest) (*VerifyMacResponse, error) {
-	k, mac, err := s.mac(ctx, c, keyUse{op: "VerifyMac", keyID: in.KeyId, grantTokens: in.GrantTokens, algorithm: in.MacAlgorithm}, in.Message, in.DryRun)
+	k, mac, err := s.mac(ctx, c, keyRequest{
+		operation:   "VerifyMac",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{conditions: in},
+	}, macInput{in.MacAlgorithm, in.Message, in.DryRun})
 	if err != nil {
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(mac, in.Mac) != 1 {
 		return nil, &apierror.Error{Code: apierror.InvalidMac} // AWS sends no message
 	}
-	s.used(c, "VerifyMac", k)
+	s.recordUse(c, "VerifyMac", k)
 	return &VerifyMacResponse{KeyId: k.ARN(s.arns(ctx)), MacValid: true, MacAlgorithm: in.MacAlgorithm}, nil
 }

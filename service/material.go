@@ -15,6 +15,76 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
+// Material is one generation of a key's cryptographic material. Its ordinal (from 1) is part of
+// every ciphertext blob.
+type Material struct {
+	Ordinal   uint32
+	ID        string // KeyMaterialId: 64 hex digits
+	CreatedAt time.Time
+	// Objects is empty while imported material is not there: deleted, expired, or not yet imported
+	// into a replica.
+	Objects map[Role]ObjectID
+
+	// WrappedBy is the token object under which the token has wrapped the material's keys, with
+	// residency wrapped. Wrapped are the wrapped keys; Objects then only name them.
+	WrappedBy ObjectID        `json:",omitzero"`
+	Wrapped   map[Role][]byte `json:",omitempty"`
+	// WrapMechanism is the CKM_ number of AES-KWP (RFC 5649) that the token had when the material
+	// was made. It wraps the material's data keys, and its own keys with residency wrapped. 0: it
+	// was not recorded, or the token has none.
+	WrapMechanism uint `json:",omitempty"`
+
+	// Scrap marks material that is being made, or is no longer needed: after a while the reconciler
+	// destroys its objects and removes it. So every object has a row, whenever the process crashes.
+	Scrap bool `json:",omitempty"`
+	// Pending marks imported material that becomes current with the next rotation.
+	Pending      bool      `json:",omitempty"`
+	RotatedAt    time.Time `json:",omitzero"`  // when it became current; zero for the first
+	RotationType string    `json:",omitempty"` // AUTOMATIC or ON_DEMAND, with RotatedAt
+	Description  string    `json:",omitempty"` // of imported material
+	ExpiresAt    time.Time `json:",omitzero"`  // of imported material; zero is never
+}
+
+func (m *Material) present() bool { return len(m.Objects) > 0 }
+
+// current is the material that makes new ciphertexts: the newest that is not pending rotation. It
+// is nil for a key that never had any material.
+func (k *Key) current() *Material {
+	for i := len(k.Materials) - 1; i >= 0; i-- {
+		if m := &k.Materials[i]; !m.Pending && !m.Scrap {
+			return m
+		}
+	}
+	return nil
+}
+
+// pending is the material that waits for a rotation, or nil.
+func (k *Key) pending() *Material {
+	for i := range k.Materials {
+		if m := &k.Materials[i]; m.Pending && !m.Scrap {
+			return m
+		}
+	}
+	return nil
+}
+
+// materialID is the KeyMaterialId in answers: only symmetric keys have one.
+func (k *Key) materialID() string {
+	if m := k.current(); m != nil && k.symmetric() {
+		return m.ID
+	}
+	return ""
+}
+
+func (k *Key) material(ordinal uint32) (*Material, bool) {
+	for i := range k.Materials {
+		if k.Materials[i].Ordinal == ordinal {
+			return &k.Materials[i], true
+		}
+	}
+	return nil, false
+}
+
 // rolesOf are the token objects that one material of a key has.
 func rolesOf(k *Key) []Role {
 	switch spec := keySpecs[k.Spec]; {
@@ -28,19 +98,27 @@ func rolesOf(k *Key) []Role {
 	return []Role{RoleSeal, RoleWrap}
 }
 
-// pairPurposes gives what a private key may do.
+// pairPurposes are the purposes of private keys by KeyUsage.
 var pairPurposes = map[string]hsm.PairPurpose{
 	usageEncryptDecrypt: hsm.DecryptPair, usageSignVerify: hsm.SignPair, usageKeyAgreement: hsm.DerivePair,
 	usageEncapsulate: hsm.DecapsulatePair,
 }
 
-// newMaterial draws the identifiers of a material that is still to be made; w is that of wrappingFor.
+// newMaterial draws the identifiers of a material that is going to be made. wrappingFor returns its
+// wrapping.
 func (s *Service) newMaterial(k *Key, w wrapping) (*Material, error) {
 	var id [32]byte
 	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
 		return nil, apierror.InternalError(fmt.Errorf("draw a material id: %w", err))
 	}
-	m := &Material{Ordinal: 1, ID: hex.EncodeToString(id[:]), CreatedAt: s.now(), Objects: map[Role]ObjectID{}, WrappedBy: w.by, WrapMechanism: w.mechanism}
+	m := &Material{
+		Ordinal:       1,
+		ID:            hex.EncodeToString(id[:]),
+		CreatedAt:     s.now(),
+		Objects:       map[Role]ObjectID{},
+		WrappedBy:     w.by,
+		WrapMechanism: w.mechanism,
+	}
 	if n := len(k.Materials); n > 0 {
 		m.Ordinal = k.Materials[n-1].Ordinal + 1
 	}
@@ -54,8 +132,8 @@ func (s *Service) newMaterial(k *Key, w wrapping) (*Material, error) {
 	return m, nil
 }
 
-// generate makes a material's objects in the key's token, or the wrapped keys that it is then, and gives the public key of an
-// asymmetric key.
+// generate makes a material's objects in the key's token or, with residency wrapped, its wrapped
+// keys. It returns the public key of an asymmetric key.
 func (s *Service) generate(ctx context.Context, k *Key, m *Material) (public []byte, err error) {
 	token, err := s.tokenOf(k)
 	if err != nil {
@@ -64,7 +142,7 @@ func (s *Service) generate(ctx context.Context, k *Key, m *Material) (public []b
 	for _, role := range rolesOf(k) {
 		id, label := m.Objects[role], objectLabel(k, m, role)
 		switch {
-		case m.outside():
+		case m.isWrapped():
 			if m.Wrapped == nil {
 				m.Wrapped = map[Role][]byte{}
 			}
@@ -103,7 +181,7 @@ func keyPair(k *Key, id ObjectID, label string) hsm.KeyPair {
 	return hsm.KeyPair{ID: id, Label: label, Type: keySpecs[k.Spec].pair, Purpose: pairPurposes[k.Usage]}
 }
 
-// addScrap records the material that is about to be made, as scrap until it is.
+// addScrap records material that is about to be made. It is scrap until it is complete.
 func (s *Service) addScrap(ctx context.Context, op string, k *Key, w wrapping) (*Material, error) {
 	var m *Material
 	err := s.updateKey(ctx, op, k, func(k *Key) error {
@@ -118,7 +196,8 @@ func (s *Service) addScrap(ctx context.Context, op string, k *Key, w wrapping) (
 	return m, err
 }
 
-// dropScrap undoes addScrap after a failure. A call that timed out may still make the object: that is left to Reconcile.
+// dropScrap undoes addScrap after a failure. A call that timed out may still make the object: that
+// is left to Reconcile.
 func (s *Service) dropScrap(ctx context.Context, k *Key, m *Material, why error) {
 	if errors.Is(why, hsm.ErrTimeout) {
 		return
@@ -126,11 +205,12 @@ func (s *Service) dropScrap(ctx context.Context, k *Key, m *Material, why error)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	if err := s.destroyScrap(ctx, k, m.Ordinal); err != nil {
-		s.log.Warn("removal of key material is left to the reconciler", zap.String("key", k.ID), zap.Uint32("material", m.Ordinal), zap.Error(err))
+		s.log.Warn("removal of key material is left to the reconciler", zap.String("key", k.ID),
+			zap.Uint32("material", m.Ordinal), zap.Error(err))
 	}
 }
 
-// destroyScrap destroys the objects of one scrap material and forgets it.
+// destroyScrap destroys the objects of one scrap material and removes it from the key.
 func (s *Service) destroyScrap(ctx context.Context, k *Key, ordinal uint32) error {
 	now, err := s.store.Key(ctx, k.Region, k.ID)
 	if errors.Is(err, ErrNoRow) {
@@ -157,18 +237,21 @@ func (s *Service) destroyScrap(ctx context.Context, k *Key, ordinal uint32) erro
 	return nil
 }
 
-// dropMaterial takes a scrap material out of the key. It tells whether it was there.
+// dropMaterial removes a scrap material from the key, and tells whether the key had it.
 func (k *Key) dropMaterial(scrap *Material) bool {
 	before := len(k.Materials)
-	k.Materials = slices.DeleteFunc(k.Materials, func(m Material) bool { return m.Scrap && m.ID == scrap.ID && m.Ordinal == scrap.Ordinal })
+	k.Materials = slices.DeleteFunc(k.Materials, func(m Material) bool {
+		return m.Scrap && m.ID == scrap.ID && m.Ordinal == scrap.Ordinal
+	})
 	return len(k.Materials) < before
 }
 
-// destroyObjects destroys the objects of a key's material, all but those that a related key in another region uses, too. Of a
-// material outside of the token it ends the session objects; the material ends with its row.
+// destroyObjects destroys the objects of a key's material, except those that a related key in
+// another region uses. Of wrapped material only session objects are destroyed; the material is gone
+// with its row.
 func (s *Service) destroyObjects(ctx context.Context, k *Key, m *Material) error {
-	if m.outside() {
-		return s.forget(ctx, k, m)
+	if m.isWrapped() {
+		return s.evict(ctx, k, m)
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
@@ -211,7 +294,7 @@ func (s *Service) sharedObjects(ctx context.Context, k *Key) (map[ObjectID]bool,
 	return shared, nil
 }
 
-// timestamp is nil for no time.
+// timestamp is nil for the zero time.
 func timestamp(t time.Time) *Timestamp {
 	if t.IsZero() {
 		return nil

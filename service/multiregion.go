@@ -39,14 +39,15 @@ func (s *Service) configuration(ctx context.Context, k *Key) (*MultiRegionConfig
 		switch {
 		case r.primary():
 			m.PrimaryKey = entry
-		case !hidden(r):
+		case !isTransient(r):
 			m.ReplicaKeys = append(m.ReplicaKeys, entry)
 		}
 	}
 	return m, nil
 }
 
-// updateShared is updateKey for what all keys of a multi-Region key share: change gets all of them at once.
+// updateShared is updateKey for properties that all keys of a multi-Region key share: change gets
+// all of them at once.
 func (s *Service) updateShared(ctx context.Context, op string, k *Key, change func([]*Key) error) error {
 	if !k.multiRegion() {
 		return s.updateKey(ctx, op, k, func(k *Key) error { return change([]*Key{k}) })
@@ -54,22 +55,23 @@ func (s *Service) updateShared(ctx context.Context, op string, k *Key, change fu
 	return s.updateRelated(ctx, op, k, func(keys []*Key) ([]*Key, error) { return keys, change(keys) })
 }
 
-// updateRelated is updateShared that may also add a key; ErrExists when its region has one.
+// updateRelated is like updateShared, but change may also add a key; ErrExists if its region has
+// one.
 func (s *Service) updateRelated(ctx context.Context, op string, k *Key, change func([]*Key) ([]*Key, error)) error {
 	err := s.store.ChangeRelatedKeys(ctx, k.ID, func(all []*Key) ([]*Key, error) {
-		keys := slices.DeleteFunc(slices.Clone(all), hidden)
+		keys := slices.DeleteFunc(slices.Clone(all), isTransient)
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == k.Region })
 		if i < 0 {
 			return nil, ErrNoRow
 		}
-		if err := s.checkState(ctx, op, keys[i]); err != nil {
+		if err := s.checkState(ctx, operations[op], keys[i]); err != nil {
 			return nil, err
 		}
 		changed, err := change(keys)
 		for _, added := range changed {
-			taken := func(r *Key) bool { return r.Region == added.Region }
-			if !slices.Contains(keys, added) && slices.ContainsFunc(all, taken) {
-				return nil, ErrExists // also while the one that is there is being destroyed
+			sameRegion := func(r *Key) bool { return r.Region == added.Region }
+			if !slices.Contains(keys, added) && slices.ContainsFunc(all, sameRegion) {
+				return nil, ErrExists // even if the other one is being destroyed
 			}
 		}
 		return changed, err
@@ -97,22 +99,29 @@ type ReplicateKeyResponse struct {
 	ReplicaTags        []Tag `json:",omitempty"`
 }
 
-// ReplicateKey makes a key of the same id and material in another region. Both name the same token objects, so that
-// what one encrypts the other decrypts.
-func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyRequest) (*ReplicateKeyResponse, error) {
+// ReplicateKey makes a key with the same id and material in another region. Both have the same
+// token objects, so that each can decrypt the ciphertexts of the other.
+func (s *Service) ReplicateKey(
+	ctx context.Context, c *Caller, in *ReplicateKeyRequest,
+) (*ReplicateKeyResponse, error) {
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	k, err := s.keyFor(ctx, c, keyUse{op: "ReplicateKey", keyID: in.KeyId, replicaRegion: in.ReplicaRegion, tags: in.Tags})
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   "ReplicateKey",
+		keyID:       in.KeyId,
+		policyInput: policyInput{tags: in.Tags, conditions: in},
+	})
 	if err != nil {
 		return nil, err
 	}
 	if in.ReplicaRegion == k.Region || !s.serves(in.ReplicaRegion) {
-		return nil, apierror.New(apierror.UnsupportedOperation, "ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, k.ARN(s.arns(ctx)))
+		return nil, apierror.New(apierror.UnsupportedOperation,
+			"ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, k.ARN(s.arns(ctx)))
 	}
 	there, toBe := *c, *k
 	there.Region, toBe.Region = in.ReplicaRegion, in.ReplicaRegion
-	if err := s.authoriseNewKey(ctx, &there, keyUse{newKey: &toBe, tags: in.Tags, bypassLockout: in.BypassPolicyLockoutSafetyCheck}); err != nil {
+	if err := s.authoriseNewKey(ctx, &there, policyInput{newKey: &toBe, tags: in.Tags, conditions: in}); err != nil {
 		return nil, err
 	}
 	if in.Policy != "" {
@@ -127,19 +136,20 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 			return nil, s.checkPrimary(ctx, primary)
 		}
 		*replica = *primary
-		replica.Region, replica.Description, replica.Policy, replica.Tags = in.ReplicaRegion, in.Description, in.Policy, in.Tags
-		replica.CreatedAt, replica.State = s.now(), StateEnabled
+		replica.Region, replica.CreatedAt, replica.State = in.ReplicaRegion, s.now(), StateEnabled
+		replica.Description, replica.Policy, replica.Tags = in.Description, in.Policy, in.Tags
 		if in.Policy == "" {
 			replica.Policy = defaultPolicy(k.Account)
 		}
 		replica.Materials = replicaMaterials(primary)
-		if primary.Origin == originExternal { // is imported into each region by itself
+		if primary.Origin == originExternal { // the material must be imported into each region
 			replica.State = StatePendingImport
 		}
 		return []*Key{replica}, nil
 	})
 	if apierror.Is(err, apierror.Internal) && errors.Is(err, ErrExists) {
-		return nil, apierror.New(apierror.AlreadyExists, "%s already exists.", s.arns(ctx).Of(k.Account, in.ReplicaRegion, "key/"+k.ID))
+		return nil, apierror.New(apierror.AlreadyExists,
+			"%s already exists.", s.arns(ctx).Of(k.Account, in.ReplicaRegion, "key/"+k.ID))
 	}
 	if err != nil {
 		return nil, err
@@ -148,8 +158,17 @@ func (s *Service) ReplicateKey(ctx context.Context, c *Caller, in *ReplicateKeyR
 	if err != nil {
 		return nil, err
 	}
-	m.KeyState, m.Enabled = string(StateCreating), false // as AWS says, where it takes a moment
+	m.KeyState, m.Enabled = string(StateCreating), false // like AWS, where it takes a moment
 	return &ReplicateKeyResponse{ReplicaKeyMetadata: m, ReplicaPolicy: replica.Policy, ReplicaTags: in.Tags}, nil
+}
+
+// condition gives the condition keys of ReplicateKey, and of the CreateKey that its caller needs in
+// the other region.
+func (in *ReplicateKeyRequest) condition(key string, _ *Key) []string {
+	if key == "kms:replicaregion" {
+		return one(in.ReplicaRegion)
+	}
+	return bypassCondition(key, in.BypassPolicyLockoutSafetyCheck)
 }
 
 func replicaMaterials(primary *Key) []Material {
@@ -173,20 +192,25 @@ type UpdatePrimaryRegionRequest struct {
 }
 
 // UpdatePrimaryRegion makes a replica the primary key, and the primary key a replica.
-func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *UpdatePrimaryRegionRequest) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "UpdatePrimaryRegion", keyID: in.KeyId, primaryRegion: in.PrimaryRegion})
+func (s *Service) UpdatePrimaryRegion(
+	ctx context.Context, c *Caller, in *UpdatePrimaryRegionRequest,
+) (*Empty, error) {
+	r := keyRequest{operation: "UpdatePrimaryRegion", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
 	return &Empty{}, s.updateShared(ctx, "UpdatePrimaryRegion", k, func(keys []*Key) error {
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == in.PrimaryRegion && r.Region != k.Region })
 		if i < 0 {
-			return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(k.Account, in.PrimaryRegion, "key/"+k.ID))
+			return apierror.New(apierror.NotFound,
+				"Key '%s' does not exist", s.arns(ctx).Of(k.Account, in.PrimaryRegion, "key/"+k.ID))
 		}
-		if err := s.checkState(ctx, "UpdatePrimaryRegion", keys[i]); err != nil {
+		if err := s.checkState(ctx, operations["UpdatePrimaryRegion"], keys[i]); err != nil {
 			return err
 		}
-		if err := s.authorise(ctx, c, keyUse{op: "UpdatePrimaryRegion", primaryRegion: in.PrimaryRegion}, keys[i]); err != nil {
+		r := keyRequest{operation: "UpdatePrimaryRegion", policyInput: policyInput{conditions: in}}
+		if err := s.authorise(ctx, c, r, keys[i]); err != nil {
 			return err
 		}
 		for _, r := range keys {
@@ -194,4 +218,11 @@ func (s *Service) UpdatePrimaryRegion(ctx context.Context, c *Caller, in *Update
 		}
 		return nil
 	})
+}
+
+func (in *UpdatePrimaryRegionRequest) condition(key string, _ *Key) []string {
+	if key == "kms:primaryregion" {
+		return one(in.PrimaryRegion)
+	}
+	return nil
 }

@@ -14,16 +14,21 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
-// What crypto/x509 does not know: secp256k1 (SEC 2 section 2.4.1), ML-DSA (RFC 9881 section 2) and ML-KEM (RFC 9935 section 3).
+// Algorithms that crypto/x509 does not know: secp256k1 (SEC 2 section 2.4.1), ML-DSA (RFC 9881
+// section 2) and ML-KEM (RFC 9935 section 3).
 var (
 	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // RFC 5480
 	oidSecp256k1   = asn1.ObjectIdentifier{1, 3, 132, 0, 10}
 
 	mldsaParameters = map[string]mldsa.Parameters{
-		"2.16.840.1.101.3.4.3.17": mldsa.MLDSA44(), "2.16.840.1.101.3.4.3.18": mldsa.MLDSA65(), "2.16.840.1.101.3.4.3.19": mldsa.MLDSA87(),
+		"2.16.840.1.101.3.4.3.17": mldsa.MLDSA44(),
+		"2.16.840.1.101.3.4.3.18": mldsa.MLDSA65(),
+		"2.16.840.1.101.3.4.3.19": mldsa.MLDSA87(),
 	}
 	mlkemOIDs = map[string]asn1.ObjectIdentifier{
-		"ML_KEM_512": {2, 16, 840, 1, 101, 3, 4, 4, 1}, "ML_KEM_768": {2, 16, 840, 1, 101, 3, 4, 4, 2}, "ML_KEM_1024": {2, 16, 840, 1, 101, 3, 4, 4, 3},
+		"ML_KEM_512":  {2, 16, 840, 1, 101, 3, 4, 4, 1},
+		"ML_KEM_768":  {2, 16, 840, 1, 101, 3, 4, 4, 2},
+		"ML_KEM_1024": {2, 16, 840, 1, 101, 3, 4, 4, 3},
 	}
 )
 
@@ -58,7 +63,7 @@ func publicKey(spki []byte) (crypto.PublicKey, error) {
 	return public, nil
 }
 
-// mlkemScheme is nil for what is not ML-KEM.
+// mlkemScheme is nil if the algorithm is not ML-KEM.
 func mlkemScheme(algorithm asn1.ObjectIdentifier) kem.Scheme {
 	for spec, oid := range mlkemOIDs {
 		if oid.Equal(algorithm) {

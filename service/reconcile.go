@@ -8,29 +8,28 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/verenc/kms/service/record"
 )
 
-// Works that only one server does at a time.
-const (
-	workReconcile = "reconcile"
-	workRecords   = "deliver records"
-)
+// workReconcile is what only one server does at a time.
+const workReconcile = "reconcile"
 
 const (
-	// creationGrace is how long after its start whatever makes token objects is surely over: it makes a few
-	// token calls, each with a deadline of seconds.
+	// creationGrace is the time after which a request that makes token objects has surely ended: it
+	// makes a few token calls, each with a deadline of seconds.
 	creationGrace = 10 * time.Minute
 	reconcileMany = 100 // rows read at once
 )
 
-// Run reconciles at once and then every interval, until ctx ends. It also keeps the last uses of keys, and the
-// connections to custom key stores.
+// Run reconciles at once and then every interval, until ctx ends. It also stores the last uses of
+// keys, leases initialisation vectors, and keeps the connections to custom key stores.
 func (s *Service) Run(ctx context.Context, interval time.Duration) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	others.Go(func() { s.leaseIVs(ctx) })
-	if s.cfg.Audit != NoAudit {
-		others.Go(func() { s.keepDelivering(ctx) })
+	if s.records.Enabled() {
+		others.Go(func() { s.delivery.Run(ctx) })
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -40,7 +39,7 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 		case <-ctx.Done():
 			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 			defer cancel()
-			if err := errors.Join(s.flushUses(ending), s.keyStores.closeAll()); err != nil {
+			if err := errors.Join(s.flushUses(ending), s.keyStores.Close()); err != nil {
 				s.log.Error("end the service", zap.Error(err))
 			}
 			return
@@ -52,7 +51,9 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 			continue
 		case <-timer.C:
 		}
-		if err := errors.Join(s.syncKeyStores(ctx), s.flushUses(ctx), s.store.Exclusively(ctx, workReconcile, s.Reconcile)); err != nil && ctx.Err() == nil {
+		err := errors.Join(s.syncKeyStores(ctx), s.flushUses(ctx),
+			s.store.Exclusively(ctx, workReconcile, s.Reconcile))
+		if err != nil && ctx.Err() == nil {
 			s.log.Error("reconcile; it is tried again", zap.Duration("in", interval), zap.Error(err))
 		}
 		timer.Reset(interval)
@@ -60,9 +61,9 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// Reconcile does what is due: it destroys keys whose waiting period is over, rotates keys, deletes imported material that
-// has expired, and finishes or undoes what a crash has left. It destroys only token objects that a row names. Each step
-// can be repeated.
+// Reconcile destroys keys whose waiting period is over, rotates keys, deletes imported material
+// that has expired, and finishes or undoes what a crash has left. It destroys only token objects
+// that a row names. Each step can be repeated.
 func (s *Service) Reconcile(ctx context.Context) error {
 	return errors.Join(s.reconcileKeys(ctx), s.reconcileWrappingKeys(ctx))
 }
@@ -71,7 +72,7 @@ func (s *Service) reconcileKeys(ctx context.Context) error {
 	now := s.now()
 	createdBefore := now.Add(-creationGrace)
 	if !s.cfg.Shared && s.started.After(createdBefore) {
-		createdBefore = s.started // whoever began before us, in this store of one process, is gone
+		createdBefore = s.started // requests of an earlier process, on this store of one process, have ended
 	}
 	var failures []error
 	for {
@@ -96,18 +97,18 @@ func (s *Service) reconcileKeys(ctx context.Context) error {
 func (s *Service) reconcileKey(ctx context.Context, k *Key, now time.Time) error {
 	switch {
 	case k.State == StatePendingDeletion && !k.DeletionAt.After(now):
-		return s.recordEvent(ctx, eventDelete, k, func(ctx context.Context) error { return s.finish(ctx, k) })
-	case hidden(k): // a request that was broken off, or a deletion whose record is there
+		return s.recordEvent(ctx, record.DeleteKey, k, func(ctx context.Context) error { return s.finish(ctx, k) })
+	case isTransient(k): // an interrupted CreateKey, or a deletion that has its record already
 		return s.finish(ctx, k)
 	}
 	return s.upkeep(ctx, k)
 }
 
-// finish brings a key to its end: marked, then destroyed in the token, then forgotten.
+// finish destroys a key: it marks the row, destroys the token objects, and then removes the row.
 func (s *Service) finish(ctx context.Context, k *Key) error {
 	err := s.store.UpdateKey(ctx, k.Region, k.ID, func(now *Key) error {
 		if now.State != k.State || !now.DeletionAt.Equal(k.DeletionAt) {
-			return errChanged // cancelled meanwhile, or enabled
+			return errChanged // its deletion was cancelled, or it was enabled
 		}
 		now.State = StateDeleting
 		return nil
@@ -124,8 +125,8 @@ func (s *Service) finish(ctx context.Context, k *Key) error {
 	if err := s.store.RemoveKey(ctx, k.Region, k.ID); err != nil {
 		return fmt.Errorf("remove: %w", err)
 	}
-	s.log.Info("key destroyed", zap.String("key", k.ID), zap.String("account", k.Account), zap.String("region", k.Region),
-		zap.String("was", string(k.State)))
+	s.log.Info("key destroyed", zap.String("key", k.ID), zap.String("account", k.Account),
+		zap.String("region", k.Region), zap.String("was", string(k.State)))
 	return s.lastReplicaGone(ctx, k)
 }
 
@@ -138,23 +139,25 @@ func (s *Service) destroyMaterials(ctx context.Context, k *Key) error {
 	return nil
 }
 
-var errChanged = errors.New("the key has changed meanwhile")
+var errChanged = errors.New("the key has changed in the meantime")
 
-// lastReplicaGone starts the waiting period of a primary key that has waited for this replica's end.
+// lastReplicaGone starts the waiting period of a primary key that was waiting for the deletion of
+// this replica.
 func (s *Service) lastReplicaGone(ctx context.Context, gone *Key) error {
 	if !gone.multiRegion() {
 		return nil
 	}
 	return s.store.ChangeRelatedKeys(ctx, gone.ID, func(keys []*Key) ([]*Key, error) {
 		if len(keys) == 1 && keys[0].State == StatePendingReplicaDeletion {
-			keys[0].State, keys[0].DeletionAt = StatePendingDeletion, s.now().Add(time.Duration(keys[0].PendingWindow)*day)
-			keys[0].PendingWindow = 0
+			k := keys[0]
+			k.State, k.DeletionAt = StatePendingDeletion, s.now().Add(time.Duration(k.PendingWindow)*day)
+			k.PendingWindow = 0
 		}
 		return keys, nil
 	})
 }
 
-// upkeep does what is due for a key that lives on.
+// upkeep destroys scrap and expired material of a key, and rotates it if it is time.
 func (s *Service) upkeep(ctx context.Context, k *Key) error {
 	now := s.now()
 	var errs []error
@@ -165,21 +168,26 @@ func (s *Service) upkeep(ctx context.Context, k *Key) error {
 			errs = append(errs, s.destroyScrap(ctx, k, m.Ordinal))
 		case !m.Scrap && m.present() && !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now):
 			s.log.Info("imported key material expired", zap.String("key", k.ID), zap.String("material", m.ID))
-			errs = append(errs, s.recordEvent(ctx, eventExpire, k, func(ctx context.Context) error { return s.removeImported(ctx, k, m.ID) }))
+			errs = append(errs, s.recordEvent(ctx, record.DeleteExpiredKeyMaterial, k, func(ctx context.Context) error {
+				return s.removeImported(ctx, k, m.ID)
+			}))
 		}
 	}
-	if r := k.Rotation; r.PeriodDays > 0 && !r.NextAt.After(now) && k.State == StateEnabled && (!k.multiRegion() || k.primary()) {
-		errs = append(errs, s.rotateByItself(ctx, k))
+	rotates := k.Rotation.PeriodDays > 0 && k.State == StateEnabled && (!k.multiRegion() || k.primary())
+	if rotates && !k.Rotation.NextAt.After(now) {
+		errs = append(errs, s.rotateAutomatically(ctx, k))
 	}
 	return errors.Join(errs...)
 }
 
-func (s *Service) rotateByItself(ctx context.Context, k *Key) error {
-	return s.recordEvent(ctx, eventRotate, k, func(ctx context.Context) error { return s.rotate(ctx, k, rotationAutomatic) })
+func (s *Service) rotateAutomatically(ctx context.Context, k *Key) error {
+	return s.recordEvent(ctx, record.RotateKey, k, func(ctx context.Context) error {
+		return s.rotate(ctx, k, rotationAutomatic)
+	})
 }
 
-// reconcileWrappingKeys destroys the key pairs of import tokens that have expired, and objects that were not adopted. Those in a
-// custom key store that is not connected wait until it is.
+// reconcileWrappingKeys destroys the key pairs of expired import tokens, and objects that were not
+// adopted. Those in a custom key store wait until it is connected.
 func (s *Service) reconcileWrappingKeys(ctx context.Context) error {
 	for {
 		expired, err := s.store.ExpiredWrappingKeys(ctx, s.now(), reconcileMany)
@@ -196,7 +204,7 @@ func (s *Service) reconcileWrappingKeys(ctx context.Context) error {
 				return fmt.Errorf("destroy wrapping key: %w", err)
 			}
 			if err := s.store.RemoveWrappingKey(ctx, w.ObjectID); err != nil {
-				return fmt.Errorf("forget wrapping key: %w", err)
+				return fmt.Errorf("remove wrapping key: %w", err)
 			}
 			done++
 		}

@@ -11,25 +11,23 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// Residency says where new key material lives. That of keys which are there already does not change with it.
+// Residency says where new key material is kept. The material of existing keys stays where it is.
 type Residency string
 
-// Residencies. Imported material, and pairs of a type that the token does not wrap, are token objects in any case.
+// The residencies. Imported material, and key pairs of a type that the token can't wrap, are always
+// token objects.
 const (
 	// ResidencyToken: every key is a token object.
 	ResidencyToken Residency = "token"
-	// ResidencyWrapped: keys are generated in the token, wrapped there under a token object that never leaves it, and stored;
-	// to be used they are unwrapped into session objects. The token's room for objects does not limit their number.
+	// ResidencyWrapped: keys are generated in the token, wrapped there under a token object that
+	// never leaves it, and stored. To use them, the token unwraps them into session objects. Their
+	// number is not limited by the token.
 	ResidencyWrapped Residency = "wrapped"
 )
 
-// purposeResidency is the token object under which keys are wrapped: of the service's own token or, with a custom key store's
-// id behind it, of that one's.
-const (
-	purposeResidency = "residency"
-
-	roleResidency Role = "residency" // of that object, in statements
-)
+// purposeResidency is the purpose of the token object under which keys are wrapped. The one in the
+// token of a custom key store has the store's id after it.
+const purposeResidency = "residency"
 
 func residencyPurpose(keyStore string) string {
 	if keyStore == "" {
@@ -38,7 +36,7 @@ func residencyPurpose(keyStore string) string {
 	return purposeResidency + "/" + keyStore
 }
 
-// residency is where new material of a key is to live.
+// residency is where new material of a key is kept.
 func (s *Service) residency(ctx context.Context, k *Key) (Residency, error) {
 	residency := s.cfg.Residency
 	if k.CustomKeyStore != "" {
@@ -55,13 +53,13 @@ func (s *Service) residency(ctx context.Context, k *Key) (Residency, error) {
 	return ResidencyWrapped, nil
 }
 
-// wrapping is how new material wraps, and is wrapped.
+// wrapping is how new material is wrapped, and how it wraps data keys.
 type wrapping struct {
-	by        ObjectID // the token object that it is wrapped under, none for residency token
+	by        ObjectID // the token object that wraps the material; zero for residency token
 	mechanism uint     // see Material.WrapMechanism
 }
 
-// wrappingFor gives the wrapping of new material of a key.
+// wrappingFor returns the wrapping of new material of a key.
 func (s *Service) wrappingFor(ctx context.Context, k *Key) (w wrapping, err error) {
 	residency, err := s.residency(ctx, k)
 	if err != nil {
@@ -76,7 +74,7 @@ func (s *Service) wrappingFor(ctx context.Context, k *Key) (w wrapping, err erro
 	}
 	w.mechanism, err = token.KWPMechanism(ctx)
 	switch {
-	case errors.Is(err, hsm.ErrUnsupported) && residency == ResidencyToken: // its data keys are sealed only
+	case errors.Is(err, hsm.ErrUnsupported) && residency == ResidencyToken: // its data keys are only sealed
 		return w, nil
 	case err != nil:
 		return w, dependencyError(err)
@@ -92,41 +90,51 @@ func (s *Service) wrappingFor(ctx context.Context, k *Key) (w wrapping, err erro
 	return w, apierror.FromStore(err)
 }
 
-// makeWrapper makes the wrapping key of a token. It is recorded as one that a reconciler destroys before it is made, and adopted
-// after: there is never one under which two processes could wrap different things, nor an object that nobody knows of.
-func (s *Service) makeWrapper(ctx context.Context, token Token, purpose, keyStore string) (id ObjectID, err error) {
+// makeWrapper makes the wrapping key of a token. Before it is made, it is recorded as an object
+// that the reconciler destroys; then it is adopted. So a token never has two wrapping keys, nor an
+// object without a row.
+func (s *Service) makeWrapper(
+	ctx context.Context, token ObjectToken, purpose, keyStore string,
+) (id ObjectID, err error) {
 	if _, err := io.ReadFull(s.cfg.Rand, id[:]); err != nil {
 		return id, apierror.InternalError(fmt.Errorf("draw an object id: %w", err))
 	}
-	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: id, ExpiresAt: s.now().Add(creationGrace), KeyStore: keyStore}); err != nil {
+	row := WrappingKey{ObjectID: id, ExpiresAt: s.now().Add(creationGrace), KeyStore: keyStore}
+	if err := s.store.InsertWrappingKey(ctx, row); err != nil {
 		return id, apierror.FromStore(err)
 	}
 	if err := token.GenerateWrappingKey(ctx, id, "verenc/service/"+purpose); err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
-			return id, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "Residency wrapped", "the token does not keep to CKA_UNWRAP_TEMPLATE").WithCause(err)
+			return id, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "Residency wrapped",
+				"the token does not keep to CKA_UNWRAP_TEMPLATE").WithCause(err)
 		}
 		return id, dependencyError(err)
 	}
 	err = s.store.AdoptServiceObject(ctx, purpose, id, s.now())
-	if errors.Is(err, ErrExists) { // another process was first; a reconciler destroys ours
+	if errors.Is(err, ErrExists) { // another process was first; the reconciler destroys ours
 		id, err = s.store.ServiceObject(ctx, purpose)
 	}
 	return id, apierror.FromStore(err)
 }
 
-// key gives what hsm needs to use the material's key of one role.
+// key is the material's key of one role, as hsm takes it.
 func (m *Material) key(k *Key, role Role) hsm.Key {
-	if !m.outside() {
+	if !m.isWrapped() {
 		return m.Objects[role]
 	}
 	return m.wrappedKey(k, role)
 }
 
-// outside tells whether the material is kept outside of the token, wrapped.
-func (m *Material) outside() bool { return m.WrappedBy != ObjectID{} }
+// isWrapped tells whether the material is kept outside the token, wrapped.
+func (m *Material) isWrapped() bool { return m.WrappedBy != ObjectID{} }
 
 func (m *Material) wrappedKey(k *Key, role Role) hsm.WrappedKey {
-	w := hsm.WrappedKey{Name: m.Objects[role], Under: m.WrappedBy, Wrapped: m.Wrapped[role], Mechanism: m.WrapMechanism}
+	w := hsm.WrappedKey{
+		Name:      m.Objects[role],
+		Under:     m.WrappedBy,
+		Wrapped:   m.Wrapped[role],
+		Mechanism: m.WrapMechanism,
+	}
 	if role == RolePair {
 		w.Pair = keyPair(k, m.Objects[role], "")
 	} else {

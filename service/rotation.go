@@ -12,7 +12,8 @@ import (
 const (
 	defaultRotation = 365 // days; API Reference, EnableKeyRotation
 	maxOnDemand     = 25  // on-demand rotations of a key; API Reference, RotateKeyOnDemand
-	// rotationNear is how near an automatic rotation lets no on-demand one happen; API Reference, ConflictException.
+	// rotationNear is the time before an automatic rotation in which an on-demand rotation is
+	// refused; API Reference, ConflictException.
 	rotationNear      = 20 * time.Minute
 	rotationAutomatic = "AUTOMATIC"
 	rotationOnDemand  = "ON_DEMAND"
@@ -24,10 +25,10 @@ type EnableKeyRotationRequest struct {
 	RotationPeriodInDays int32  `shape:"RotationPeriodInDaysType"`
 }
 
-// EnableKeyRotation makes a key rotate by itself.
+// EnableKeyRotation makes a key rotate automatically.
 func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKeyRotationRequest) (*Empty, error) {
-	use := keyUse{op: "EnableKeyRotation", keyID: in.KeyId, rotationPeriod: in.RotationPeriodInDays}
-	return s.changeRotation(ctx, c, use, func(r *Rotation) {
+	r := keyRequest{operation: "EnableKeyRotation", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
+	return s.changeRotation(ctx, c, r, func(r *Rotation) {
 		period := in.RotationPeriodInDays
 		if period == 0 {
 			if period = r.PeriodDays; period == 0 {
@@ -40,6 +41,13 @@ func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKe
 	})
 }
 
+func (in *EnableKeyRotationRequest) condition(key string, _ *Key) []string {
+	if key == "kms:rotationperiodindays" {
+		return one(decimal(in.RotationPeriodInDays))
+	}
+	return nil
+}
+
 // DisableKeyRotationRequest is the input of DisableKeyRotation.
 type DisableKeyRotationRequest struct {
 	KeyId string `shape:"KeyIdType" required:"true"`
@@ -47,21 +55,23 @@ type DisableKeyRotationRequest struct {
 
 // DisableKeyRotation ends a key's automatic rotation.
 func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *DisableKeyRotationRequest) (*Empty, error) {
-	return s.changeRotation(ctx, c, keyUse{op: "DisableKeyRotation", keyID: in.KeyId}, func(r *Rotation) {
+	return s.changeRotation(ctx, c, keyRequest{operation: "DisableKeyRotation", keyID: in.KeyId}, func(r *Rotation) {
 		r.PeriodDays, r.NextAt = 0, time.Time{}
 	})
 }
 
-// changeRotation changes what all keys of a multi-Region key share.
-func (s *Service) changeRotation(ctx context.Context, c *Caller, use keyUse, change func(*Rotation)) (*Empty, error) {
-	k, err := s.keyFor(ctx, c, use)
+// changeRotation changes the rotation of a key, which all keys of a multi-Region key share.
+func (s *Service) changeRotation(
+	ctx context.Context, c *Caller, r keyRequest, change func(*Rotation),
+) (*Empty, error) {
+	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.checkPrimary(ctx, k); err != nil {
 		return nil, err
 	}
-	return &Empty{}, s.updateShared(ctx, use.op, k, func(keys []*Key) error {
+	return &Empty{}, s.updateShared(ctx, r.operation, k, func(keys []*Key) error {
 		for _, k := range keys {
 			change(&k.Rotation)
 		}
@@ -69,10 +79,11 @@ func (s *Service) changeRotation(ctx context.Context, c *Caller, use keyUse, cha
 	})
 }
 
-// checkPrimary refuses a replica where AWS wants the primary key.
+// checkPrimary refuses a replica for an operation on primary keys.
 func (s *Service) checkPrimary(ctx context.Context, k *Key) error {
 	if k.multiRegion() && !k.primary() {
-		return apierror.New(apierror.UnsupportedOperation, "%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
+		return apierror.New(apierror.UnsupportedOperation,
+			"%s is not a multi-region primary key.", k.ARN(s.arns(ctx)))
 	}
 	return nil
 }
@@ -90,11 +101,13 @@ type GetKeyRotationStatusResponse struct {
 	NextRotationDate     *Timestamp `json:",omitempty"`
 }
 
-// GetKeyRotationStatus tells whether and when a key rotates by itself, which asymmetric and HMAC keys, and those with imported
-// material, never do (AWS page "Key type reference"). On-demand rotations are done when
-// RotateKeyOnDemand answers, so that none is ever in progress.
-func (s *Service) GetKeyRotationStatus(ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest) (*GetKeyRotationStatusResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetKeyRotationStatus", keyID: in.KeyId})
+// GetKeyRotationStatus tells whether and when a key rotates automatically. Asymmetric and HMAC
+// keys, and those with imported material, never do (AWS page "Key type reference"). On-demand
+// rotations are complete when RotateKeyOnDemand answers, so that none is ever in progress.
+func (s *Service) GetKeyRotationStatus(
+	ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest,
+) (*GetKeyRotationStatusResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyRotationStatus", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -116,9 +129,12 @@ type RotateKeyOnDemandResponse struct {
 	KeyId string
 }
 
-// RotateKeyOnDemand gives a key new material at once. What the old materials have encrypted stays readable.
-func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest) (*RotateKeyOnDemandResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "RotateKeyOnDemand", keyID: in.KeyId})
+// RotateKeyOnDemand gives a key new material at once. Ciphertexts of the old materials stay
+// readable.
+func (s *Service) RotateKeyOnDemand(
+	ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest,
+) (*RotateKeyOnDemandResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "RotateKeyOnDemand", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +142,17 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 		return nil, err
 	}
 	if k.Rotation.OnDemand >= maxOnDemand {
-		return nil, apierror.New(apierror.LimitExceeded, "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: %s", k.ARN(s.arns(ctx)))
+		return nil, apierror.New(apierror.LimitExceeded,
+			"The on-demand rotations limit has been reached for the given keyId. "+
+				"No more on-demand rotations can be performed for this key: %s", k.ARN(s.arns(ctx)))
 	}
 	if at := k.Rotation.NextAt; k.Rotation.PeriodDays > 0 && !at.After(s.now().Add(rotationNear)) {
-		return nil, apierror.New(apierror.Conflict, "An automatic rotation of %s is in progress or begins within the next %.0f minutes.", k.ARN(s.arns(ctx)), rotationNear.Minutes())
+		return nil, apierror.New(apierror.Conflict,
+			"An automatic rotation of %s is in progress or begins within the next %.0f minutes.",
+			k.ARN(s.arns(ctx)), rotationNear.Minutes())
 	}
 	if k.Origin == originExternal {
-		err = s.takePending(ctx, k)
+		err = s.rotateToPending(ctx, k)
 	} else {
 		err = s.rotate(ctx, k, rotationOnDemand)
 	}
@@ -142,9 +162,10 @@ func (s *Service) RotateKeyOnDemand(ctx context.Context, c *Caller, in *RotateKe
 	return &RotateKeyOnDemandResponse{KeyId: k.ARN(s.arns(ctx))}, nil
 }
 
-// takePending makes imported material that waits for it current, in every region.
-func (s *Service) takePending(ctx context.Context, k *Key) error {
-	none := apierror.New(apierror.InvalidState, "No available key material pending rotation for the key: %s.", k.ARN(s.arns(ctx)))
+// rotateToPending makes the imported material that is pending rotation current, in every region.
+func (s *Service) rotateToPending(ctx context.Context, k *Key) error {
+	none := apierror.New(apierror.InvalidState,
+		"No available key material pending rotation for the key: %s.", k.ARN(s.arns(ctx)))
 	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
 		for _, k := range keys {
 			m := k.pending()
@@ -158,8 +179,8 @@ func (s *Service) takePending(ctx context.Context, k *Key) error {
 	})
 }
 
-// rotate makes new material in the token, and then makes it current in every region. An automatic rotation is of the material that k
-// has: of two servers that find it due, one rotates.
+// rotate makes new material in the token, and then makes it current in every region. An automatic
+// rotation is of the material that k has: of two servers that find it due, one rotates.
 func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 	before := k.current()
 	w, err := s.wrappingFor(ctx, k)
@@ -204,7 +225,8 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 	return err
 }
 
-// advance moves the next automatic rotation behind now. On-demand rotations don't change the schedule.
+// advance moves the next automatic rotation into the future. On-demand rotations don't change the
+// schedule.
 func (r *Rotation) advance(now time.Time) {
 	for r.PeriodDays > 0 && !r.NextAt.After(now) {
 		r.NextAt = r.NextAt.Add(time.Duration(r.PeriodDays) * day)
@@ -240,8 +262,10 @@ type ListKeyRotationsResponse struct {
 }
 
 // ListKeyRotations returns a key's materials, oldest first: those that came by rotation, or all.
-func (s *Service) ListKeyRotations(ctx context.Context, c *Caller, in *ListKeyRotationsRequest) (*ListKeyRotationsResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "ListKeyRotations", keyID: in.KeyId})
+func (s *Service) ListKeyRotations(
+	ctx context.Context, c *Caller, in *ListKeyRotationsRequest,
+) (*ListKeyRotationsResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyRotations", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +292,13 @@ func (s *Service) ListKeyRotations(ctx context.Context, c *Caller, in *ListKeyRo
 }
 
 func rotationEntry(k *Key, m *Material, waitsForReplicas bool) RotationsListEntry {
-	e := RotationsListEntry{KeyId: k.ID, KeyMaterialId: m.ID, KeyMaterialState: "NON_CURRENT", RotationDate: timestamp(m.RotatedAt), RotationType: m.RotationType}
+	e := RotationsListEntry{
+		KeyId:            k.ID,
+		KeyMaterialId:    m.ID,
+		KeyMaterialState: "NON_CURRENT",
+		RotationDate:     timestamp(m.RotatedAt),
+		RotationType:     m.RotationType,
+	}
 	switch {
 	case m.Pending && waitsForReplicas:
 		e.KeyMaterialState = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
@@ -288,7 +318,8 @@ func rotationEntry(k *Key, m *Material, waitsForReplicas bool) RotationsListEntr
 	return e
 }
 
-// waitsForReplicas tells whether pending material of a multi-Region key is not yet imported everywhere.
+// waitsForReplicas tells whether pending material of a multi-Region key has not been imported in
+// every region yet.
 func (s *Service) waitsForReplicas(ctx context.Context, k *Key) (bool, error) {
 	if k.pending() == nil || !k.multiRegion() {
 		return false, nil
@@ -298,7 +329,7 @@ func (s *Service) waitsForReplicas(ctx context.Context, k *Key) (bool, error) {
 		return false, apierror.FromStore(err)
 	}
 	for _, r := range related {
-		if m := r.pending(); !hidden(r) && (m == nil || !m.present()) {
+		if m := r.pending(); !isTransient(r) && (m == nil || !m.present()) {
 			return true, nil
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// MessageType says what a message to be signed is.
+// The values of MessageType.
 const (
 	messageRaw        = "RAW" // the default
 	messageDigest     = "DIGEST"
@@ -40,8 +40,12 @@ type SignResponse struct {
 
 // Sign signs a message, or its digest, with a private key in the token.
 func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignResponse, error) {
-	k, scheme, input, err := s.signatureInput(ctx, c, keyUse{op: "Sign", keyID: in.KeyId, grantTokens: in.GrantTokens,
-		algorithm: in.SigningAlgorithm, messageType: in.MessageType}, in.Message)
+	k, scheme, input, err := s.signatureInput(ctx, c, keyRequest{
+		operation:   "Sign",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{conditions: in},
+	}, message{in.SigningAlgorithm, in.MessageType, in.Message})
 	if err != nil {
 		return nil, err
 	}
@@ -59,59 +63,87 @@ func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignRe
 	if err != nil {
 		return nil, tokenError(err)
 	}
-	s.used(c, "Sign", k)
+	s.recordUse(c, "Sign", k)
 	return &SignResponse{KeyId: k.ARN(s.arns(ctx)), Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
 
-// muSize is the size of ML-DSA's message representative in bytes (API Reference, Sign, MessageType).
+func (in *SignRequest) condition(key string, _ *Key) []string {
+	return signingCondition(key, in.SigningAlgorithm, in.MessageType)
+}
+
+func (in *VerifyRequest) condition(key string, _ *Key) []string {
+	return signingCondition(key, in.SigningAlgorithm, in.MessageType)
+}
+
+func signingCondition(key, algorithm, messageType string) []string {
+	switch key {
+	case "kms:signingalgorithm":
+		return one(algorithm)
+	case "kms:messagetype":
+		return one(orElse(messageType, messageRaw))
+	}
+	return nil
+}
+
+// muSize is the size of ML-DSA's message representative in bytes (API Reference, Sign,
+// MessageType).
 const muSize = 64
 
-// signatureInput finds the key and gives the scheme and what it signs: a digest, the message itself for Ed25519 and ML-DSA, or μ.
-func (s *Service) signatureInput(ctx context.Context, c *Caller, use keyUse, message []byte) (*Key, hsm.Scheme, []byte, error) {
-	k, err := s.keyFor(ctx, c, use)
+// message is what is to be signed, or was.
+type message struct {
+	algorithm string // SigningAlgorithmSpec
+	kind      string // MessageType; empty is messageRaw
+	text      []byte
+}
+
+// signatureInput finds the key, and returns the scheme and the bytes that it signs: a digest, the
+// message itself for Ed25519 and ML-DSA, or μ.
+func (s *Service) signatureInput(
+	ctx context.Context, c *Caller, r keyRequest, m message,
+) (*Key, hsm.Scheme, []byte, error) {
+	k, err := s.keyFor(ctx, c, r)
 	if err == nil {
-		err = s.checkAlgorithm(use.algorithm, k)
+		err = s.checkAlgorithm(m.algorithm, k)
 	}
 	if err != nil {
 		return nil, hsm.Scheme{}, nil, err
 	}
-	if use.messageType == "" {
-		use.messageType = messageRaw
-	}
-	scheme, input, err := s.schemeInput(use, message)
+	m.kind = orElse(m.kind, messageRaw)
+	scheme, input, err := s.schemeInput(m)
 	return k, scheme, input, err
 }
 
-func (s *Service) schemeInput(use keyUse, message []byte) (hsm.Scheme, []byte, error) {
-	scheme, kind := signingSchemes[use.algorithm], use.messageType
-	wrong := apierror.New(apierror.Validation, "MessageType %s is not valid for algorithm %s.", kind, use.algorithm)
-	wrongLength := apierror.New(apierror.Validation, "Digest is invalid length for algorithm %s.", use.algorithm)
+func (s *Service) schemeInput(m message) (hsm.Scheme, []byte, error) {
+	scheme := signingSchemes[m.algorithm]
+	wrong := apierror.New(apierror.Validation, "MessageType %s is not valid for algorithm %s.", m.kind, m.algorithm)
+	wrongLength := apierror.New(apierror.Validation, "Digest is invalid length for algorithm %s.", m.algorithm)
 	switch {
-	case kind == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
-		if reason, cannot := s.can.Missing[kind]; cannot {
-			return scheme, nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "MessageType "+kind, reason)
+	case m.kind == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
+		if reason, cannot := s.can.Missing[m.kind]; cannot {
+			return scheme, nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot,
+				"MessageType "+m.kind, reason)
 		}
-		if len(message) != muSize {
+		if len(m.text) != muSize {
 			return scheme, nil, wrongLength
 		}
-		return hsm.Scheme{Algorithm: hsm.MLDSAMu}, message, nil
-	case kind == messageExternalMu:
+		return hsm.Scheme{Algorithm: hsm.MLDSAMu}, m.text, nil
+	case m.kind == messageExternalMu:
 		return scheme, nil, wrong
 	case scheme.Hash == 0:
-		if kind != messageRaw {
+		if m.kind != messageRaw {
 			return scheme, nil, wrong
 		}
-	case scheme.Algorithm == hsm.HashEdDSA && kind != messageDigest:
+	case scheme.Algorithm == hsm.HashEdDSA && m.kind != messageDigest:
 		return scheme, nil, wrong
-	case kind == messageDigest && len(message) != scheme.Hash.Size():
+	case m.kind == messageDigest && len(m.text) != scheme.Hash.Size():
 		return scheme, nil, wrongLength
-	case kind == messageRaw || scheme.Algorithm == hsm.HashEdDSA:
+	case m.kind == messageRaw || scheme.Algorithm == hsm.HashEdDSA:
 		// HashEdDSA hashes what is already a digest once more (API Reference, Sign, MessageType).
 		h := scheme.Hash.New()
-		h.Write(message)
-		message = h.Sum(nil)
+		h.Write(m.text)
+		return scheme, h.Sum(nil), nil
 	}
-	return scheme, message, nil
+	return scheme, m.text, nil
 }
 
 // VerifyRequest is the input of Verify.
@@ -132,10 +164,14 @@ type VerifyResponse struct {
 	SigningAlgorithm string
 }
 
-// Verify checks a signature with the public key; a wrong one is a KMSInvalidSignatureException.
+// Verify checks a signature with the public key; KMSInvalidSignatureException if it is not valid.
 func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*VerifyResponse, error) {
-	k, scheme, input, err := s.signatureInput(ctx, c, keyUse{op: "Verify", keyID: in.KeyId, grantTokens: in.GrantTokens,
-		algorithm: in.SigningAlgorithm, messageType: in.MessageType}, in.Message)
+	k, scheme, input, err := s.signatureInput(ctx, c, keyRequest{
+		operation:   "Verify",
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{conditions: in},
+	}, message{in.SigningAlgorithm, in.MessageType, in.Message})
 	if err != nil {
 		return nil, err
 	}
@@ -149,11 +185,16 @@ func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*Ve
 	if !valid {
 		return nil, &apierror.Error{Code: apierror.InvalidSignature} // AWS sends no message
 	}
-	s.used(c, "Verify", k)
-	return &VerifyResponse{KeyId: k.ARN(s.arns(ctx)), SignatureValid: true, SigningAlgorithm: in.SigningAlgorithm}, nil
+	s.recordUse(c, "Verify", k)
+	return &VerifyResponse{
+		KeyId:            k.ARN(s.arns(ctx)),
+		SignatureValid:   true,
+		SigningAlgorithm: in.SigningAlgorithm,
+	}, nil
 }
 
-// verify tells whether a signature is good. The host computes it, but for μ, which no library takes.
+// verify tells whether a signature is valid. This is computed outside the token, except for
+// signatures of μ, which no library supports.
 func (s *Service) verify(ctx context.Context, k *Key, scheme hsm.Scheme, input, signature []byte) (bool, error) {
 	if scheme.Algorithm != hsm.MLDSAMu {
 		valid, err := verifyOnHost(k.PublicKey, scheme, input, signature)
@@ -173,7 +214,7 @@ func (s *Service) verify(ctx context.Context, k *Key, scheme hsm.Scheme, input, 
 	return valid, nil
 }
 
-// verifyOnHost tells whether a signature is good. It fails when the public key can't be read.
+// verifyOnHost tells whether a signature is valid. It fails if the public key can't be read.
 func verifyOnHost(spki []byte, scheme hsm.Scheme, input, signature []byte) (bool, error) {
 	public, err := publicKey(spki)
 	if err != nil {
@@ -182,7 +223,8 @@ func verifyOnHost(spki []byte, scheme hsm.Scheme, input, signature []byte) (bool
 	switch public := public.(type) {
 	case *rsa.PublicKey:
 		if scheme.Algorithm == hsm.PSS {
-			return rsa.VerifyPSS(public, scheme.Hash, input, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil, nil
+			options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
+			return rsa.VerifyPSS(public, scheme.Hash, input, signature, options) == nil, nil
 		}
 		return rsa.VerifyPKCS1v15(public, scheme.Hash, input, signature) == nil, nil
 	case *ecdsa.PublicKey:
@@ -221,13 +263,23 @@ type GetPublicKeyResponse struct {
 }
 
 // GetPublicKey returns the public key of an asymmetric key.
-func (s *Service) GetPublicKey(ctx context.Context, c *Caller, in *GetPublicKeyRequest) (*GetPublicKeyResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "GetPublicKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
+func (s *Service) GetPublicKey(
+	ctx context.Context, c *Caller, in *GetPublicKeyRequest,
+) (*GetPublicKeyResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetPublicKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
 		return nil, err
 	}
 	m := s.metadata(ctx, k)
-	return &GetPublicKeyResponse{KeyId: m.Arn, PublicKey: k.PublicKey, CustomerMasterKeySpec: m.CustomerMasterKeySpec, KeySpec: m.KeySpec,
-		KeyUsage: m.KeyUsage, EncryptionAlgorithms: m.EncryptionAlgorithms, EncapsulationAlgorithms: m.EncapsulationAlgorithms, SigningAlgorithms: m.SigningAlgorithms,
-		KeyAgreementAlgorithms: m.KeyAgreementAlgorithms}, nil
+	return &GetPublicKeyResponse{
+		KeyId:                   m.Arn,
+		PublicKey:               k.PublicKey,
+		CustomerMasterKeySpec:   m.CustomerMasterKeySpec,
+		KeySpec:                 m.KeySpec,
+		KeyUsage:                m.KeyUsage,
+		EncryptionAlgorithms:    m.EncryptionAlgorithms,
+		EncapsulationAlgorithms: m.EncapsulationAlgorithms,
+		SigningAlgorithms:       m.SigningAlgorithms,
+		KeyAgreementAlgorithms:  m.KeyAgreementAlgorithms,
+	}, nil
 }

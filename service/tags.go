@@ -14,6 +14,12 @@ const (
 	msgReservedTag = "Tags beginning with aws: are reserved"
 )
 
+// Tag is a key's tag (AWS page "Tags in AWS KMS").
+type Tag struct {
+	TagKey   string `shape:"TagKeyType" required:"true"`
+	TagValue string `shape:"TagValueType" required:"true"`
+}
+
 // TagResourceRequest is the input of TagResource.
 type TagResourceRequest struct {
 	KeyId string `shape:"KeyIdType" required:"true"`
@@ -25,7 +31,8 @@ func (s *Service) TagResource(ctx context.Context, c *Caller, in *TagResourceReq
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	return s.change(ctx, c, keyUse{op: "TagResource", keyID: in.KeyId, tags: in.Tags}, func(k *Key) error {
+	r := keyRequest{operation: "TagResource", keyID: in.KeyId, policyInput: policyInput{tags: in.Tags}}
+	return s.change(ctx, c, r, func(k *Key) error {
 		for _, t := range in.Tags {
 			if i := slices.IndexFunc(k.Tags, func(old Tag) bool { return old.TagKey == t.TagKey }); i >= 0 {
 				k.Tags[i] = t
@@ -46,15 +53,23 @@ type UntagResourceRequest struct {
 	TagKeys []string `shape:"TagKeyList" required:"true"`
 }
 
-// UntagResource removes tags from a key. One that it does not have is no error.
+// UntagResource removes tags from a key. Tags that the key does not have are ignored.
 func (s *Service) UntagResource(ctx context.Context, c *Caller, in *UntagResourceRequest) (*Empty, error) {
 	if slices.ContainsFunc(in.TagKeys, reservedTag) {
 		return nil, apierror.New(apierror.Tag, msgReservedTag)
 	}
-	return s.change(ctx, c, keyUse{op: "UntagResource", keyID: in.KeyId, tagKeys: in.TagKeys}, func(k *Key) error {
+	r := keyRequest{operation: "UntagResource", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
+	return s.change(ctx, c, r, func(k *Key) error {
 		k.Tags = slices.DeleteFunc(k.Tags, func(t Tag) bool { return slices.Contains(in.TagKeys, t.TagKey) })
 		return nil
 	})
+}
+
+func (in *UntagResourceRequest) condition(key string, _ *Key) []string {
+	if key == "aws:tagkeys" {
+		return in.TagKeys
+	}
+	return nil
 }
 
 func reservedTag(key string) bool { return len(key) >= 4 && strings.EqualFold(key[:4], "aws:") }
@@ -91,8 +106,10 @@ type ListResourceTagsResponse struct {
 }
 
 // ListResourceTags returns a key's tags, in order of their keys.
-func (s *Service) ListResourceTags(ctx context.Context, c *Caller, in *ListResourceTagsRequest) (*ListResourceTagsResponse, error) {
-	k, err := s.keyFor(ctx, c, keyUse{op: "ListResourceTags", keyID: in.KeyId})
+func (s *Service) ListResourceTags(
+	ctx context.Context, c *Caller, in *ListResourceTagsRequest,
+) (*ListResourceTagsResponse, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListResourceTags", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
 	}

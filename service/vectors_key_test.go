@@ -15,8 +15,9 @@ import (
 
 // TestDeriveSharedSecretVectors: what DeriveSharedSecret makes of an imported private key and a peer's public key.
 //
-// Of the "acceptable" vectors, compressed points and curves without a name are refused. InvalidAsn may go either way, if
-// only the secret is right: crypto/x509 reads over what is appended within a SEQUENCE, and nothing depends on the encoding.
+// Of the "acceptable" vectors, compressed points and curves without a name are refused. InvalidAsn
+// may go either way, if only the secret is right: crypto/x509 reads over what is appended within a
+// SEQUENCE, and nothing depends on the encoding.
 func TestDeriveSharedSecretVectors(t *testing.T) {
 	s := newVectorService(t)
 	for _, test := range []struct {
@@ -66,8 +67,8 @@ func pkcs8(t *testing.T, curve ecdh.Curve, private []byte) []byte {
 	return der
 }
 
-// TestDecryptVectors: what Decrypt opens of RSAES-OAEP with an imported private key. KMS has no label, and MGF1 of the same
-// hash; all else is refused, however valid.
+// TestDecryptVectors: what Decrypt opens of RSAES-OAEP with an imported private key. KMS has no
+// label, and MGF1 of the same hash; all else is refused, however valid.
 func TestDecryptVectors(t *testing.T) {
 	s := newVectorService(t)
 	for _, test := range []struct {
@@ -92,15 +93,16 @@ func TestDecryptVectors(t *testing.T) {
 					if err == nil && !bytes.Equal(out.Plaintext, v.Msg) {
 						t.Errorf("%v: plaintext %x", &v, []byte(out.Plaintext))
 					}
-					n.judge(t, &v, v.Result == "valid" && len(v.Label) == 0 && g.MGFSHA == g.SHA, err, apierror.InvalidCiphertext)
+					n.judge(t, &v, v.Result == "valid" && len(v.Label) == 0 && g.MGFSHA == g.SHA, err,
+						apierror.InvalidCiphertext)
 				}
 			})
 		})
 	}
 }
 
-// TestMacVectors: what GenerateMac makes of a message, and VerifyMac of a tag, with an imported key. KMS's keys and tags are
-// as long as the hash: shorter tags are refused, however valid.
+// TestMacVectors: what GenerateMac makes of a message, and VerifyMac of a tag, with an imported
+// key. KMS's keys and tags are as long as the hash: shorter tags are refused, however valid.
 func TestMacVectors(t *testing.T) {
 	s := newVectorService(t)
 	for _, test := range []struct {
@@ -128,11 +130,13 @@ func TestMacVectors(t *testing.T) {
 						keys[string(v.Key)] = key
 					}
 					good := v.Result == "valid" && g.TagSize == test.size
-					made, err := s.GenerateMac(t.Context(), root, &service.GenerateMacRequest{KeyId: key, Message: v.Msg, MacAlgorithm: algorithm})
+					made, err := s.GenerateMac(t.Context(), root,
+						&service.GenerateMacRequest{KeyId: key, Message: v.Msg, MacAlgorithm: algorithm})
 					if err != nil || bytes.Equal(made.Mac, v.Tag) != good {
 						t.Errorf("%v: %+v, %v", &v, made, err)
 					}
-					_, err = s.VerifyMac(t.Context(), root, &service.VerifyMacRequest{KeyId: key, Message: v.Msg, Mac: v.Tag, MacAlgorithm: algorithm})
+					_, err = s.VerifyMac(t.Context(), root,
+						&service.VerifyMacRequest{KeyId: key, Message: v.Msg, Mac: v.Tag, MacAlgorithm: algorithm})
 					n.judge(t, &v, good, err, apierror.InvalidMac)
 				}
 			})

@@ -16,7 +16,7 @@ import (
 //
 // The rules, where KMS is narrower than the vectors:
 //   - RSASSA-PSS has salt as long as the hash, and MGF1 of the same hash (API Reference, Sign). Signatures with another
-//     salt or MGF are refused, however valid; and one that a vector calls wrong for a salt of just that length is right.
+//     salt or MGF are refused, however valid; and one that a vector calls wrong for a salt of that length is right.
 //   - RSASSA-PKCS1-v1_5 without the NULL of the hash's AlgorithmIdentifier is "acceptable" to the vectors; RFC 8017
 //     section 9.2 has the NULL, and it is refused.
 //   - ML-DSA has no context, and public keys have the length of their parameter set: vectors with another are outside.
@@ -69,7 +69,8 @@ func TestVerifyVectors(t *testing.T) {
 			}
 			pss := strings.HasPrefix(test.algorithm, "RSASSA_PSS")
 			judgeVectors(t, test.file, test.want, func(n *tally, g *vectorGroup) {
-				if g.SHA != "" && g.SHA != fmt.Sprintf("SHA-%d", size) || g.KeySize != 0 && test.spec != fmt.Sprintf("RSA_%d", g.KeySize) {
+				if g.SHA != "" && g.SHA != fmt.Sprintf("SHA-%d", size) ||
+					g.KeySize != 0 && test.spec != fmt.Sprintf("RSA_%d", g.KeySize) {
 					n.outside += len(g.Tests)
 					return
 				}
@@ -84,8 +85,9 @@ func TestVerifyVectors(t *testing.T) {
 						ourSalt := good && 8*g.SLen == size || v.Comment == fmt.Sprintf("s_len changed to %d", size/8)
 						good = ourSalt && g.MGFSHA == g.SHA
 					}
-					out, err := s.Verify(t.Context(), root, &service.VerifyRequest{KeyId: key, Message: v.Msg, MessageType: "RAW",
-						Signature: v.Sig, SigningAlgorithm: test.algorithm})
+					out, err := s.Verify(t.Context(), root,
+						&service.VerifyRequest{KeyId: key, Message: v.Msg, MessageType: "RAW",
+							Signature: v.Sig, SigningAlgorithm: test.algorithm})
 					if err == nil && !out.SignatureValid {
 						t.Errorf("%v: neither valid nor refused", &v)
 					}
@@ -116,8 +118,9 @@ func TestSignVectors(t *testing.T) {
 				}
 				key := s.importKey(t, spec, "SIGN_VERIFY", g.PrivateKeyPKCS8)
 				for _, v := range g.Tests {
-					out, err := s.Sign(t.Context(), root, &service.SignRequest{KeyId: key, Message: v.Msg, MessageType: "RAW",
-						SigningAlgorithm: "RSASSA_PKCS1_V1_5_SHA_" + hash})
+					out, err := s.Sign(t.Context(), root,
+						&service.SignRequest{KeyId: key, Message: v.Msg, MessageType: "RAW",
+							SigningAlgorithm: "RSASSA_PKCS1_V1_5_SHA_" + hash})
 					if err == nil && !bytes.Equal(out.Signature, v.Sig) {
 						t.Errorf("%v: signature %x", &v, out.Signature)
 					}

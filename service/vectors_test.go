@@ -27,6 +27,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 )
@@ -84,8 +85,8 @@ func (t tally) String() string {
 	return fmt.Sprintf("%d accepted, %d refused, %d outside", t.accepted, t.refused, t.outside)
 }
 
-// judge checks and counts what an operation said of a vector: nothing wrong if it is good, the exception with this code if
-// it is not.
+// judge checks and counts what an operation said of a vector: nothing wrong if it is good, the
+// exception with this code if it is not.
 func (n *tally) judge(t *testing.T, v *vector, good bool, err error, code apierror.Code) {
 	t.Helper()
 	var refusal *apierror.Error
@@ -99,8 +100,8 @@ func (n *tally) judge(t *testing.T, v *vector, good bool, err error, code apierr
 	}
 }
 
-// judgeVectors has use judge the groups of a file, and compares the tally exactly: no file and no rule silently loses its
-// vectors, or gains some that nobody has looked at.
+// judgeVectors has use judge the groups of a file, and compares the tally exactly: no file and no
+// rule silently loses its vectors, or gains some that nobody has looked at.
 func judgeVectors(t *testing.T, file string, want tally, use func(n *tally, g *vectorGroup)) {
 	t.Helper()
 	text, err := fs.ReadFile(wycheproof.TestVectors, file+"_test.json")
@@ -131,7 +132,8 @@ const vectorRoot = "arn:aws:iam::111122223333:root"
 func newVectorService(t *testing.T) *vectorService {
 	t.Helper()
 	soft := softhsm.New(t)
-	token, err := hsm.Open(t.Context(), hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN})
+	token, err := hsm.Open(t.Context(), hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial,
+		PIN: soft.PIN})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +146,8 @@ func newVectorService(t *testing.T) *vectorService {
 			t.Error(err)
 		}
 	})
-	s, err := service.New(service.Config{Audit: service.NoAudit, Store: db, Token: &oneWrappingKey{Token: token}, Log: zap.NewNop()})
+	s, err := service.New(service.Config{Audit: record.NoAudit, Store: db, Token: &oneWrappingKey{Token: token},
+		Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +157,8 @@ func newVectorService(t *testing.T) *vectorService {
 	return &vectorService{Service: s, store: db}
 }
 
-// oneWrappingKey is a token with one wrapping key pair for all imports: to make an RSA pair for each would be nine tenths of
-// the time that the vectors take.
+// oneWrappingKey is a token with one wrapping key pair for all imports: to make an RSA pair for
+// each would be nine tenths of the time that the vectors take.
 type oneWrappingKey struct {
 	*hsm.Token
 
@@ -184,9 +187,11 @@ func (o *oneWrappingKey) Import(ctx context.Context, in hsm.Import) (hsm.Importe
 // insertPublicKey makes a KMS key that can do no more than verify, since its private key is nowhere.
 func (s *vectorService) insertPublicKey(t *testing.T, spec string, spki []byte) (id string) {
 	t.Helper()
-	k := &service.Key{ID: uuid.NewString(), Account: account, Region: region, Spec: spec, Usage: "SIGN_VERIFY", Origin: "AWS_KMS",
-		State: service.StateEnabled, CreatedAt: time.Now(), Details: service.Details{PublicKey: spki},
-		Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + vectorRoot + `"},"Action":"kms:*","Resource":"*"}]}`}
+	k := &service.Key{ID: uuid.NewString(), Account: account, Region: region, Spec: spec, Usage: "SIGN_VERIFY",
+		Origin: "AWS_KMS",
+		State:  service.StateEnabled, CreatedAt: time.Now(), Details: service.Details{PublicKey: spki},
+		Policy: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + vectorRoot +
+			`"},"Action":"kms:*","Resource":"*"}]}`}
 	if err := s.store.InsertKey(t.Context(), k); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +201,8 @@ func (s *vectorService) insertPublicKey(t *testing.T, spec string, spki []byte) 
 // importKey makes a KMS key of key material: the bytes of a MAC key, the PKCS#8 of a private key.
 func (s *vectorService) importKey(t *testing.T, spec, usage string, material []byte) (id string) {
 	t.Helper()
-	created, err := s.CreateKey(t.Context(), root, &service.CreateKeyRequest{Origin: "EXTERNAL", KeySpec: spec, KeyUsage: usage})
+	created, err := s.CreateKey(t.Context(), root,
+		&service.CreateKeyRequest{Origin: "EXTERNAL", KeySpec: spec, KeyUsage: usage})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,8 +216,9 @@ func (s *vectorService) importKey(t *testing.T, spec, usage string, material []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.ImportKeyMaterial(t.Context(), root, &service.ImportKeyMaterialRequest{KeyId: id, ImportToken: p.ImportToken,
-		EncryptedKeyMaterial: wrap(t, p.PublicKey, material), ExpirationModel: "KEY_MATERIAL_DOES_NOT_EXPIRE"})
+	_, err = s.ImportKeyMaterial(t.Context(), root,
+		&service.ImportKeyMaterialRequest{KeyId: id, ImportToken: p.ImportToken,
+			EncryptedKeyMaterial: wrap(t, p.PublicKey, material), ExpirationModel: "KEY_MATERIAL_DOES_NOT_EXPIRE"})
 	if err != nil {
 		t.Fatal(err)
 	}

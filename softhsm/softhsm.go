@@ -1,7 +1,7 @@
-// Package softhsm makes SoftHSM2 tokens: throw-away ones for tests, and the one of the demo.
+// Package softhsm makes SoftHSM2 tokens: temporary ones for tests, and the token of the demo.
 //
-// It protects nothing: SoftHSM2 keeps its keys in files, and computes in the process that uses it. It is a stand-in for
-// a network HSM that takes the same calls. The server never imports this package.
+// It protects nothing: SoftHSM2 keeps its keys in files, and computes in the process that uses it.
+// It stands in for a network HSM that takes the same calls. The server never imports this package.
 package softhsm
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Token is an initialised token and what it takes to use it.
+// Token is an initialised token and what is needed to use it.
 type Token struct {
 	Module  string // absolute path of the PKCS#11 module
 	Conf    string // SoftHSM2's configuration file, for SOFTHSM2_CONF
@@ -27,7 +27,7 @@ type Token struct {
 	PINFile string // of mode 0600
 }
 
-// modules are where distributions put SoftHSM2.
+// modules are the paths of SoftHSM2 in distributions.
 var modules = []string{
 	"/usr/lib/softhsm/libsofthsm2.so",
 	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
@@ -39,7 +39,8 @@ var modules = []string{
 	"/opt/homebrew/lib/softhsm/libsofthsm2.so",
 }
 
-// FindModule gives the path of SoftHSM2's PKCS#11 module; VERENC_SOFTHSM_MODULE overrides the usual places.
+// FindModule returns the path of SoftHSM2's PKCS#11 module. VERENC_SOFTHSM_MODULE overrides the
+// usual paths.
 func FindModule() (string, error) {
 	candidates := modules
 	if path := os.Getenv("VERENC_SOFTHSM_MODULE"); path != "" {
@@ -54,13 +55,15 @@ func FindModule() (string, error) {
 		strings.Join(candidates, ", "))
 }
 
-// Open gives the token with this label below dir, making it the first time. Its user PIN is random and is kept in a file.
+// Open returns the token with this label in dir, and creates it the first time. Its user PIN is
+// random and kept in a file.
 func Open(dir, label string) (Token, error) {
 	module, err := FindModule()
 	if err != nil {
 		return Token{}, err
 	}
-	t := Token{Module: module, Conf: filepath.Join(dir, "softhsm2.conf"), Label: label, PINFile: filepath.Join(dir, label+".pin")}
+	t := Token{Module: module, Conf: filepath.Join(dir, "softhsm2.conf"), Label: label,
+		PINFile: filepath.Join(dir, label+".pin")}
 	if err := configure(dir, t.Conf); err != nil {
 		return Token{}, err
 	}
@@ -103,8 +106,9 @@ var (
 	module *pkcs11.Ctx // guarded by mu: stays initialised for the life of the process
 )
 
-// initialise finds the token by its label, or makes it of the free slot, and gives its serial number. A token with a PIN
-// file is complete, since the file is written last; one without is left over from an interrupted attempt.
+// initialise finds the token by its label, or creates it in the free slot, and returns its serial
+// number. A token with a PIN file is complete, since the file is written last; one without is left
+// over from an interrupted attempt.
 func initialise(t *Token) (serial string, err error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -113,7 +117,8 @@ func initialise(t *Token) (serial string, err error) {
 		if ctx == nil {
 			return "", fmt.Errorf("load %s", t.Module)
 		}
-		if err := ctx.Initialize(); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+		if err := ctx.Initialize(); err != nil &&
+			!errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 			return "", fmt.Errorf("C_Initialize: %w", err)
 		}
 		module = ctx
@@ -147,7 +152,7 @@ func initialise(t *Token) (serial string, err error) {
 	return serialOf(t.Label)
 }
 
-// setUp is what softhsm2-util --init-token does, without a PIN on a command line.
+// setUp does what softhsm2-util --init-token does, without a PIN on a command line.
 func setUp(slot uint, t *Token) (err error) {
 	so := randomHex(8) // nobody needs it again
 	if err := module.InitToken(slot, so, t.Label); err != nil {

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-var testDir string // of this process's tokens, between the beginning and the end of Run
+var testDir string // of this process's tokens, while Run runs
 
-// Run is what TestMain of a package that uses New calls:
+// Run runs the tests of a package that uses New. Its TestMain calls it:
 //
 //	func TestMain(m *testing.M) { os.Exit(softhsm.Run(m)) }
 //
@@ -24,7 +24,7 @@ func Run(m *testing.M) int {
 	return m.Run()
 }
 
-// New makes a token of its own for a test. Without SoftHSM2 the test fails; it is never skipped.
+// New makes a token for a test. Without SoftHSM2 the test fails; it is never skipped.
 func New(t testing.TB) Token {
 	t.Helper()
 	if testDir == "" {

@@ -8,22 +8,26 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
-// TestWhoMay: key policy and identity policies together, for callers of the key's account and of another.
+// TestWhoMay combines key policies and identity policies, for callers of the key's account and of
+// another.
 func TestWhoMay(t *testing.T) {
 	s := newServer(t, options{})
 	const action = "kms:DescribeKey"
 	describe := identityPolicy(action)
 	forbid := document(statement{Effect: "Deny", Action: action, Resource: "*"})
-	alice, equipped, forbidden := s.user(t, account, "alice"), s.user(t, account, "equipped", describe), s.user(t, account, "forbidden", forbid)
-	bounded := s.principal(t, account, "bounded", service.PrincipalDetails{Policies: named([]string{describe}), Boundary: identityPolicy("kms:Encrypt")})
+	alice, equipped, forbidden := s.user(t, account, "alice"), s.user(t, account, "equipped", describe),
+		s.user(t, account, "forbidden", forbid)
+	bounded := s.principal(t, account, "bounded",
+		iam.PrincipalDetails{Policies: named([]string{describe}), Boundary: identityPolicy("kms:Encrypt")})
 	abroad, abroadEquipped := s.user(t, otherAccount, "abroad"), s.user(t, otherAccount, "abroadequipped", describe)
 	abroadRoot := s.root(t, otherAccount)
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN)})
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN)})
 	secret := s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role})
-	session := &person{Client: s.client(secret, region), ARN: "arn:aws:sts::" + account + ":assumed-role/reader/work", Secret: secret}
+	session := &person{Client: s.client(secret, region), ARN: "arn:aws:sts::" + account + ":assumed-role/reader/work",
+		Secret: secret}
 	root := &person{Client: s.Client, ARN: iamARN(account, "root"), Secret: s.Secret}
 
 	to := func(arns ...string) statement { return statement{Principal: principals(arns...), Action: action} }
@@ -55,7 +59,8 @@ func TestWhoMay(t *testing.T) {
 		{"closed, the user", document(onResource(to(alice.ARN))), alice, ""},
 		{"the user", keyPolicy(to(alice.ARN)), alice, ""},
 		{"the user, who is denied by identity policy", keyPolicy(to(forbidden.ARN)), forbidden, denyIdentity},
-		{"the user, within a boundary", keyPolicy(to(bounded.ARN)), bounded, ""}, // AWS: a boundary does not limit what a resource-based policy gives the user itself
+		// AWS: a boundary does not limit what a resource-based policy gives the user itself
+		{"the user, within a boundary", keyPolicy(to(bounded.ARN)), bounded, ""},
 		{"everyone", keyPolicy(statement{Principal: "*", Action: action}), alice, ""},
 		{"the role", keyPolicy(to(role)), session, ""},
 		{"the session", keyPolicy(to(session.ARN)), session, ""},
@@ -69,10 +74,12 @@ func TestWhoMay(t *testing.T) {
 		{"another account, key policy alone", keyPolicy(to(abroad.ARN)), abroad, noIdentity},
 		{"another account's root, named", keyPolicy(to(otherAccount)), abroadRoot, ""},
 		{"another account, everyone", keyPolicy(statement{Principal: "*", Action: action}), abroad, noIdentity},
-		{"another account, explicit deny", keyPolicy(to(otherAccount), deny(to(abroadEquipped.ARN))), abroadEquipped, noKeyPolicy},
+		{"another account, explicit deny", keyPolicy(to(otherAccount), deny(to(abroadEquipped.ARN))), abroadEquipped,
+			noKeyPolicy},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			out, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: &test.policy, BypassPolicyLockoutSafetyCheck: true})
+			out, err := s.CreateKey(t.Context(),
+				&kms.CreateKeyInput{Policy: &test.policy, BypassPolicyLockoutSafetyCheck: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,12 +97,14 @@ func TestWhoMay(t *testing.T) {
 	}
 }
 
-// notInReach is why nobody gets at a key of another account that does not let him, or is not there.
+// notInReach is the reason of a denial for a key of another account that does not allow the caller,
+// or does not exist.
 const notInReach = "because the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access"
 
-// denialOfCiphertext is denial where the ciphertext alone names the key.
+// denialOfCiphertext is denial for a request in which only the ciphertext names the key.
 func denialOfCiphertext(principal, action, why string) string {
-	return "User: " + principal + " is not authorized to perform: kms:" + action + " on the resource associated with this ciphertext " + why
+	return "User: " + principal + " is not authorized to perform: kms:" + action +
+		" on the resource associated with this ciphertext " + why
 }
 
 func onResource(s statement) statement { s.Resource = "*"; return s }
@@ -104,37 +113,45 @@ func onResource(s statement) statement { s.Resource = "*"; return s }
 func TestOnlyDecrypt(t *testing.T) {
 	s := newServer(t, options{})
 	app := s.user(t, account, "app")
-	key := s.keyWith(t, keyPolicy(statement{Principal: principals(app.ARN), Action: "kms:Decrypt", Condition: map[string]any{
-		"StringEquals":              map[string]string{"kms:EncryptionContext:tenant": "blue", "kms:EncryptionContext:purpose": "test"},
-		"ForAllValues:StringEquals": map[string][]string{"kms:EncryptionContextKeys": {"tenant", "purpose"}}}}))
+	key := s.keyWith(t, keyPolicy(statement{Principal: principals(app.ARN), Action: "kms:Decrypt",
+		Condition: map[string]any{
+			"StringEquals": map[string]string{"kms:EncryptionContext:tenant": "blue",
+				"kms:EncryptionContext:purpose": "test"},
+			"ForAllValues:StringEquals": map[string][]string{"kms:EncryptionContextKeys": {"tenant", "purpose"}}}}))
 	_, other := s.newKey(t)
 	sealed := func(key string, context map[string]string) []byte {
-		out, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"), EncryptionContext: context})
+		out, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"),
+			EncryptionContext: context})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return out.CiphertextBlob
 	}
 	decrypt := func(key string, context map[string]string) error {
-		_, err := app.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed(key, context), EncryptionContext: context})
+		_, err := app.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed(key, context),
+			EncryptionContext: context})
 		return err
 	}
 	if err := decrypt(key, blue); err != nil {
 		t.Error(err)
 	}
-	for name, context := range map[string]map[string]string{"none": nil, "less": {"tenant": "blue"}, "more": {"tenant": "blue", "purpose": "test", "x": "y"},
+	for name, context := range map[string]map[string]string{"none": nil, "less": {"tenant": "blue"},
+		"more":    {"tenant": "blue", "purpose": "test", "x": "y"},
 		"another": {"tenant": "red", "purpose": "test"}} {
 		t.Run(name, func(t *testing.T) {
-			wantError(t, decrypt(key, context), "AccessDeniedException", denialOfCiphertext(app.ARN, "Decrypt", noPolicy("identity-based", "Decrypt")))
+			wantError(t, decrypt(key, context), "AccessDeniedException",
+				denialOfCiphertext(app.ARN, "Decrypt", noPolicy("identity-based", "Decrypt")))
 		})
 	}
-	wantError(t, decrypt(other, blue), "AccessDeniedException", denialOfCiphertext(app.ARN, "Decrypt", noPolicy("identity-based", "Decrypt")))
+	wantError(t, decrypt(other, blue), "AccessDeniedException",
+		denialOfCiphertext(app.ARN, "Decrypt", noPolicy("identity-based", "Decrypt")))
 	for operation, templates := range onKeys {
 		switch operation {
 		case "Decrypt", "UpdateAlias", "RetireGrant": // one is allowed, the others need an alias and a grant
 			continue
 		}
-		body := strings.NewReplacer("@KEY", `"`+key+`"`, "@OWN", `"`+key+`"`, "@BLOB", quoted(sealed(key, blue)), "@ALIEN", quoted(sealed(key, blue))).Replace(templates[0])
+		body := strings.NewReplacer("@KEY", `"`+key+`"`, "@OWN", `"`+key+`"`, "@BLOB", quoted(sealed(key, blue)),
+			"@ALIEN", quoted(sealed(key, blue))).Replace(templates[0])
 		if _, answer := s.post(t, app.Secret, operation, body); !strings.Contains(answer, `"AccessDeniedException"`) {
 			t.Errorf("%s: %s", operation, answer)
 		}
@@ -161,17 +178,20 @@ func TestTwoKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = alice.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob, DestinationKeyId: &to})
+		_, err = alice.ReEncrypt(t.Context(),
+			&kms.ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob, DestinationKeyId: &to})
 		return err
 	}
 	if err := move(from, to); err != nil {
 		t.Error(err)
 	}
-	wantError(t, move(to, from), "AccessDeniedException", denialOfCiphertext(alice.ARN, "ReEncryptFrom", noPolicy("identity-based", "ReEncryptFrom")))
-	wantError(t, move(from, from), "AccessDeniedException", denial(alice.ARN, "ReEncryptTo", from, noPolicy("identity-based", "ReEncryptTo")))
+	wantError(t, move(to, from), "AccessDeniedException",
+		denialOfCiphertext(alice.ARN, "ReEncryptFrom", noPolicy("identity-based", "ReEncryptFrom")))
+	wantError(t, move(from, from), "AccessDeniedException",
+		denial(alice.ARN, "ReEncryptTo", from, noPolicy("identity-based", "ReEncryptTo")))
 }
 
-// TestAliasesNeedBoth: the alias by an identity policy, and each key.
+// TestAliasesNeedBoth: the permission on the alias, from an identity policy, and that on each key.
 func TestAliasesNeedBoth(t *testing.T) {
 	s := newServer(t, options{})
 	const aliases = "arn:aws:kms:us-east-1:" + account + ":alias/a*"
@@ -198,7 +218,8 @@ func TestAliasesNeedBoth(t *testing.T) {
 			id, key := s.newKey(t)
 			fresh, freshARN := s.newKey(t)
 			if test.operation != "CreateAlias" {
-				if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: &name, TargetKeyId: &id}); err != nil {
+				if _, err := s.CreateAlias(t.Context(),
+					&kms.CreateAliasInput{AliasName: &name, TargetKeyId: &id}); err != nil {
 					t.Fatal(err)
 				}
 			} else {
@@ -210,7 +231,8 @@ func TestAliasesNeedBoth(t *testing.T) {
 			denied := func(resource string, statements ...statement) {
 				t.Helper()
 				alice := s.user(t, account, "alice", document(statements...))
-				wantError(t, test.call(alice.Client, fresh), "AccessDeniedException", denial(alice.ARN, test.operation, resource, noPolicy("identity-based", test.operation)))
+				wantError(t, test.call(alice.Client, fresh), "AccessDeniedException",
+					denial(alice.ARN, test.operation, resource, noPolicy("identity-based", test.operation)))
 			}
 			denied(shown, onKey, onFresh)
 			denied(key, onAlias)
@@ -231,7 +253,7 @@ func TestAliasesNeedBoth(t *testing.T) {
 	}
 }
 
-// TestTaggedKeys: to make a key with tags takes TagResource, too.
+// TestTaggedKeys: creating a key with tags also needs TagResource.
 func TestTaggedKeys(t *testing.T) {
 	s := newServer(t, options{})
 	alice := s.user(t, account, "alice", identityPolicy("kms:CreateKey"))
@@ -239,7 +261,8 @@ func TestTaggedKeys(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := alice.CreateKey(t.Context(), &kms.CreateKeyInput{Tags: tags("color")})
-	wantError(t, err, "AccessDeniedException", denial(alice.ARN, "TagResource", "*", noPolicy("identity-based", "TagResource")))
+	wantError(t, err, "AccessDeniedException",
+		denial(alice.ARN, "TagResource", "*", noPolicy("identity-based", "TagResource")))
 	alice = s.user(t, account, "alice", identityPolicy("kms:CreateKey", "kms:TagResource"))
 	if _, err := alice.CreateKey(t.Context(), &kms.CreateKeyInput{Tags: tags("color")}); err != nil {
 		t.Error(err)
@@ -260,17 +283,21 @@ func TestLockout(t *testing.T) {
 		{"the account", only(iamARN(account, "root")), ""},
 		{"another user", only(bob), locked},
 		{"another account", only(iamARN(otherAccount, "root")), locked},
-		{"use alone", document(statement{Principal: principals(alice.ARN), Action: "kms:Decrypt", Resource: "*"}), locked},
-		{"denied", document(statement{Principal: principals(alice.ARN), Resource: "*"}, statement{Effect: "Deny", Principal: principals(alice.ARN), Action: "kms:Put*", Resource: "*"}), locked},
+		{"use alone", document(statement{Principal: principals(alice.ARN), Action: "kms:Decrypt", Resource: "*"}),
+			locked},
+		{"denied", document(statement{Principal: principals(alice.ARN), Resource: "*"},
+			statement{Effect: "Deny", Principal: principals(alice.ARN), Action: "kms:Put*", Resource: "*"}), locked},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, key := s.newKey(t)
 			created := func(bypass bool) error {
-				_, err := alice.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: &test.policy, BypassPolicyLockoutSafetyCheck: bypass})
+				_, err := alice.CreateKey(t.Context(),
+					&kms.CreateKeyInput{Policy: &test.policy, BypassPolicyLockoutSafetyCheck: bypass})
 				return err
 			}
 			put := func(bypass bool) error {
-				_, err := alice.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &key, Policy: &test.policy, BypassPolicyLockoutSafetyCheck: bypass})
+				_, err := alice.PutKeyPolicy(t.Context(),
+					&kms.PutKeyPolicyInput{KeyId: &key, Policy: &test.policy, BypassPolicyLockoutSafetyCheck: bypass})
 				return err
 			}
 			for name, do := range map[string]func(bool) error{"CreateKey": created, "PutKeyPolicy": put} {
@@ -291,20 +318,26 @@ func TestLockout(t *testing.T) {
 	}
 	_, key := s.newKey(t)
 	for name, policy := range map[string]string{
-		"no JSON": "{", "no statements": `{"Version":"2012-10-17"}`, "no principal": identityPolicy("kms:*"), "not a principal": document(statement{Principal: principals("x"), Resource: "*"}),
-		"unknown effect": document(statement{Effect: "Maybe", Principal: "*", Resource: "*"}), "unknown operator": document(statement{Principal: "*", Resource: "*", Condition: map[string]any{"StringIs": map[string]string{"a": "b"}}}),
+		"no JSON": "{", "no statements": `{"Version":"2012-10-17"}`, "no principal": identityPolicy("kms:*"),
+		"not a principal": document(statement{Principal: principals("x"), Resource: "*"}),
+		"unknown effect":  document(statement{Effect: "Maybe", Principal: "*", Resource: "*"}),
+		"unknown operator": document(statement{Principal: "*", Resource: "*",
+			Condition: map[string]any{"StringIs": map[string]string{"a": "b"}}}),
 		"unknown version": `{"Version":"2020-01-01","Statement":[]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, bypass := range []bool{true, false} {
-				_, err := s.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &key, Policy: &policy, BypassPolicyLockoutSafetyCheck: bypass})
+				_, err := s.PutKeyPolicy(t.Context(),
+					&kms.PutKeyPolicyInput{KeyId: &key, Policy: &policy, BypassPolicyLockoutSafetyCheck: bypass})
 				wantError(t, err, "MalformedPolicyDocumentException", "*")
-				_, err = s.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: &policy, BypassPolicyLockoutSafetyCheck: bypass})
+				_, err = s.CreateKey(t.Context(),
+					&kms.CreateKeyInput{Policy: &policy, BypassPolicyLockoutSafetyCheck: bypass})
 				wantError(t, err, "MalformedPolicyDocumentException", "*")
 			}
 		})
 	}
-	if out, err := s.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: &key}); err != nil || !strings.Contains(*out.Policy, "Enable IAM User Permissions") {
+	if out, err := s.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: &key}); err != nil ||
+		!strings.Contains(*out.Policy, "Enable IAM User Permissions") {
 		t.Errorf("%v, %v", aws.ToString(out.Policy), err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// heard is an HTTP client that keeps the last answer's body.
+// heard is an HTTP client that keeps the body of the last answer.
 type heard struct {
 	http *http.Client
 	body string
@@ -36,7 +36,7 @@ func (h *heard) Do(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// listen gives a client of the server whose answers are heard.
+// listen returns a client of the server that keeps the last answer.
 func (s *server) listen() (*kms.Client, *heard) {
 	h := &heard{http: s.http}
 	return kms.New(s.Client.Options(), func(o *kms.Options) { o.HTTPClient = h }), h
@@ -44,7 +44,8 @@ func (s *server) listen() (*kms.Client, *heard) {
 
 var keyARNPattern = regexp.MustCompile(`arn:[a-z-]+:(kms:[a-z0-9-]+:)?[0-9]{12}:(key|alias)/`)
 
-// wantForm checks that every ARN of a key or an alias in an answer has one form, and tells how many there are.
+// wantForm checks that every ARN of a key or an alias in an answer has one form, and returns how
+// many there are.
 func wantForm(t *testing.T, answer, prefix string) int {
 	t.Helper()
 	all := keyARNPattern.FindAllString(answer, -1)
@@ -56,7 +57,8 @@ func wantForm(t *testing.T, answer, prefix string) int {
 	return len(all)
 }
 
-// nameKeys writes the members of a request that name keys in a form; it tells whether there are any.
+// nameKeys writes the members of a request that name keys in a form; it reports whether there are
+// any.
 func nameKeys(in any, prefix string) bool {
 	named := false
 	for _, member := range []string{"KeyId", "TargetKeyId", "SourceKeyId", "DestinationKeyId"} {
@@ -68,8 +70,8 @@ func nameKeys(in any, prefix string) bool {
 	return named
 }
 
-// TestAnswersNameKeysAsRequestsDo calls every operation that has a key, in each form of its ARN: all ARNs of the answer, also
-// of an error, have the form of the request.
+// TestAnswersNameKeysAsRequestsDo calls every operation that has a key, in each form of its ARN:
+// all ARNs of the answer, also of an error, have the form of the request.
 func TestAnswersNameKeysAsRequestsDo(t *testing.T) {
 	f := newFixture(t)
 	client, h := f.listen()
@@ -110,8 +112,8 @@ func TestAnswersNameKeysAsRequestsDo(t *testing.T) {
 	}
 }
 
-// TestARNFormatDecidesWhereTheRequestDoesNot: a request without an ARN is answered in the form that is set, one with ARNs of both
-// forms in AWS's.
+// TestARNFormatDecidesWhereTheRequestDoesNot: a request without an ARN is answered in the form that
+// is set, one with ARNs of both forms in AWS's.
 func TestARNFormatDecidesWhereTheRequestDoesNot(t *testing.T) {
 	for format, want := range map[arn.Format]string{arn.Verenc: "arn:verenc:", arn.AWS: "arn:aws:kms:" + region} {
 		s := newServer(t, options{service: func(c *service.Config) { c.ARNFormat = format }})
@@ -121,8 +123,10 @@ func TestARNFormatDecidesWhereTheRequestDoesNot(t *testing.T) {
 		ok(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: name, TargetKeyId: &arn}))(t)
 		client, h := s.listen()
 		for op, in := range map[string]any{
-			"CreateKey": &kms.CreateKeyInput{}, "Decrypt": &kms.DecryptInput{CiphertextBlob: sealed}, "DescribeKey": &kms.DescribeKeyInput{KeyId: &id},
-			"Encrypt": &kms.EncryptInput{KeyId: name, Plaintext: []byte("x")}, "ListKeys": &kms.ListKeysInput{}, "ListAliases": &kms.ListAliasesInput{},
+			"CreateKey": &kms.CreateKeyInput{}, "Decrypt": &kms.DecryptInput{CiphertextBlob: sealed},
+			"DescribeKey": &kms.DescribeKeyInput{KeyId: &id},
+			"Encrypt":     &kms.EncryptInput{KeyId: name, Plaintext: []byte("x")}, "ListKeys": &kms.ListKeysInput{},
+			"ListAliases": &kms.ListAliasesInput{},
 		} {
 			if err := invoke(t.Context(), client, op, in); err != nil {
 				t.Error(op, err)
@@ -131,13 +135,16 @@ func TestARNFormatDecidesWhereTheRequestDoesNot(t *testing.T) {
 				t.Errorf("%s names no key: %s", op, h.body)
 			}
 		}
-		both := &kms.ReEncryptInput{CiphertextBlob: sealed, SourceKeyId: aws.String("arn:verenc:" + account + ":key/" + id),
+		both := &kms.ReEncryptInput{CiphertextBlob: sealed,
+			SourceKeyId:      aws.String("arn:verenc:" + account + ":key/" + id),
 			DestinationKeyId: aws.String("arn:aws:kms:" + region + ":" + account + ":key/" + id)}
-		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil || wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
+		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil ||
+			wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
 			t.Errorf("%v: %s", err, h.body)
 		}
 		both.SourceKeyId, both.DestinationKeyId = both.DestinationKeyId, both.SourceKeyId
-		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil || wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
+		if err := invoke(t.Context(), client, "ReEncrypt", both); err != nil ||
+			wantForm(t, h.body, "arn:aws:kms:"+region) != 2 {
 			t.Errorf("%v: %s", err, h.body)
 		}
 	}
@@ -148,7 +155,8 @@ func TestRecordsKeepOneForm(t *testing.T) {
 	var log recordList
 	s := newServer(t, options{service: func(c *service.Config) { c.Audit = &log }})
 	id, arn := s.newKey(t)
-	for _, name := range []string{id, "arn:verenc:" + account + ":key/" + id, "arn:aws:kms:" + region + ":" + account + ":key/" + id} {
+	for _, name := range []string{id, "arn:verenc:" + account + ":key/" + id,
+		"arn:aws:kms:" + region + ":" + account + ":key/" + id} {
 		ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &name}))(t)
 		if r := log.last(); len(r.Resources) != 1 || r.Resources[0].ARN != arn {
 			t.Errorf("%s: the record has %v", name, r.Resources)
@@ -162,7 +170,7 @@ type recordList struct {
 	list []audit.Record // guarded by mu
 }
 
-// Append implements service.Auditor.
+// Append implements record.Auditor.
 func (l *recordList) Append(_ context.Context, r *audit.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

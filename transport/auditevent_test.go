@@ -11,7 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// TestServiceEventsAreRecorded: what the service does by itself has a record before its first change, and is not done without.
+// TestServiceEventsAreRecorded: what the service does by itself is recorded before its first
+// change, and does not happen without a record.
 func TestServiceEventsAreRecorded(t *testing.T) {
 	a := newAudited(t)
 	for _, test := range []struct {
@@ -23,21 +24,24 @@ func TestServiceEventsAreRecorded(t *testing.T) {
 	}{
 		{"DeleteExpiredKeyMaterial", types.OriginTypeExternal, 2 * time.Hour, func(id string) error {
 			in := a.importInput(t, a.Client, id, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(32))
-			in.ExpirationModel, in.ValidTo = types.ExpirationModelTypeKeyMaterialExpires, aws.Time(time.Now().Add(time.Hour))
+			in.ExpirationModel, in.ValidTo = types.ExpirationModelTypeKeyMaterialExpires,
+				aws.Time(time.Now().Add(time.Hour))
 			_, err := a.ImportKeyMaterial(t.Context(), in)
 			return err
 		}, func(id string) bool {
 			return len(a.objectsOf(t, id)) == 0
 		}},
 		{"RotateKey", types.OriginTypeAwsKms, 91 * 24 * time.Hour, func(id string) error {
-			_, err := a.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: &id, RotationPeriodInDays: aws.Int32(90)})
+			_, err := a.EnableKeyRotation(t.Context(),
+				&kms.EnableKeyRotationInput{KeyId: &id, RotationPeriodInDays: aws.Int32(90)})
 			return err
 		}, func(id string) bool {
 			out, err := a.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &id})
 			return err == nil && len(out.Rotations) == 1 && out.Rotations[0].RotationType == types.RotationTypeAutomatic
 		}},
 		{"DeleteKey", types.OriginTypeAwsKms, 8 * 24 * time.Hour, func(id string) error {
-			_, err := a.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)})
+			_, err := a.ScheduleKeyDeletion(t.Context(),
+				&kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)})
 			return err
 		}, func(id string) bool {
 			_, err := a.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id})
@@ -72,8 +76,10 @@ func TestServiceEventsAreRecorded(t *testing.T) {
 			t.Fatalf("%s: %d records: %+v", test.event, len(records), records)
 		}
 		e := records[0]
-		if e.EventType != "AwsServiceEvent" || e.UserIdentity.Type != "AWSService" || e.ErrorCode != "" || e.ReadOnly || !uuidPattern.MatchString(e.EventID) ||
-			e.RequestID != "" || e.RequestParameters != nil || e.AWSRegion != region || len(e.Resources) != 1 || e.Resources[0].ARN != arn {
+		if e.EventType != "AwsServiceEvent" || e.UserIdentity.Type != "AWSService" || e.ErrorCode != "" || e.ReadOnly ||
+			!uuidPattern.MatchString(e.EventID) ||
+			e.RequestID != "" || e.RequestParameters != nil || e.AWSRegion != region || len(e.Resources) != 1 ||
+			e.Resources[0].ARN != arn {
 			text, _ := json.Marshal(e)
 			t.Errorf("%s: %s", test.event, text)
 		}

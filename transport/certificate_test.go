@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
 )
 
@@ -33,8 +33,9 @@ type authority struct {
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{key: newECKey(t)}
-	a.certificate = parse(t, sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}, a, a.key))
+	a.certificate = parse(t,
+		sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
+			NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}, a, a.key))
 	return a
 }
 
@@ -47,7 +48,7 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// sign signs a certificate by an authority, which may be about to be itself.
+// sign signs a certificate by an authority, which may be the certificate itself.
 func sign(t *testing.T, c *x509.Certificate, by *authority, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	parent := by.certificate
@@ -79,7 +80,8 @@ func parse(t *testing.T, der []byte) *x509.Certificate {
 func (a *authority) issue(t *testing.T, valid time.Duration) tls.Certificate {
 	t.Helper()
 	key := newECKey(t)
-	der := sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, NotAfter: time.Now().Add(valid), KeyUsage: x509.KeyUsageDigitalSignature,
+	der := sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, NotAfter: time.Now().Add(valid),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, a, key)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
@@ -92,7 +94,8 @@ type tlsServer struct {
 
 func (s *server) overTLS(t *testing.T, auth tls.ClientAuthType, a *authority) *tlsServer {
 	t.Helper()
-	h, err := transport.New(transport.Config{Service: s.Service, Log: zap.NewNop(), Metrics: prometheus.NewRegistry(), Regions: []string{region, otherRegion}, Now: s.Now})
+	h, err := transport.New(transport.Config{Service: s.Service, Log: zap.NewNop(), Metrics: prometheus.NewRegistry(),
+		Regions: []string{region, otherRegion}, Now: s.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,20 +115,23 @@ func (l *tlsServer) client(t *testing.T, c aws.CredentialsProvider, certificates
 	trust := x509.NewCertPool()
 	trust.AddCert(l.listener.Certificate())
 	// With TLS 1.3 a client learns only after the handshake, and not for certain, that its certificate is refused.
-	rt := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust, MaxVersion: tls.VersionTLS12, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if len(certificates) == 0 {
-			return &tls.Certificate{}, nil
-		}
-		return &certificates[0], nil // even if the server did not ask for its authority
-	}}, ForceAttemptHTTP2: true}
+	rt := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust, MaxVersion: tls.VersionTLS12,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if len(certificates) == 0 {
+				return &tls.Certificate{}, nil
+			}
+			return &certificates[0], nil // even if the server did not ask for its authority
+		}}, ForceAttemptHTTP2: true}
 	t.Cleanup(rt.CloseIdleConnections)
-	return kms.New(kms.Options{BaseEndpoint: &l.listener.URL, Region: region, RetryMaxAttempts: 1, Credentials: c, HTTPClient: &http.Client{Transport: rt}})
+	return kms.New(kms.Options{BaseEndpoint: &l.listener.URL, Region: region, RetryMaxAttempts: 1, Credentials: c,
+		HTTPClient: &http.Client{Transport: rt}})
 }
 
 func (s *server) mapCertificate(t *testing.T, c tls.Certificate, arn string) string {
 	t.Helper()
-	fingerprint := service.Fingerprint(c.Certificate[0])
-	if err := s.Store.PutCertificate(t.Context(), &service.Certificate{Fingerprint: fingerprint, PrincipalARN: arn, CreatedAt: s.Now()}); err != nil {
+	fingerprint := iam.Fingerprint(c.Certificate[0])
+	if err := s.Store.PutCertificate(t.Context(),
+		&iam.Certificate{Fingerprint: fingerprint, PrincipalARN: arn, CreatedAt: s.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	return fingerprint
@@ -154,17 +160,20 @@ func TestClientCertificates(t *testing.T) {
 		if err := encrypt(c); err != nil {
 			t.Error(err)
 		}
-		wantError(t, describe(c), "AccessDeniedException", denial(alice.ARN, "DescribeKey", arn, noPolicy("identity-based", "DescribeKey")))
+		wantError(t, describe(c), "AccessDeniedException",
+			denial(alice.ARN, "DescribeKey", arn, noPolicy("identity-based", "DescribeKey")))
 	})
 	t.Run("mapped to a role", func(t *testing.T) {
-		role := s.role(t, account, "machine", service.PrincipalDetails{Policies: named([]string{identityPolicy("kms:DescribeKey")})})
+		role := s.role(t, account, "machine",
+			iam.PrincipalDetails{Policies: named([]string{identityPolicy("kms:DescribeKey")})})
 		certificate := a.issue(t, time.Hour)
 		session := "arn:aws:sts::" + account + ":assumed-role/machine/" + s.mapCertificate(t, certificate, role)
 		c := tlsOptional.client(t, anonymous, certificate)
 		if err := describe(c); err != nil {
 			t.Error(err)
 		}
-		wantError(t, encrypt(c), "AccessDeniedException", denial(session, "Encrypt", arn, noPolicy("identity-based", "Encrypt")))
+		wantError(t, encrypt(c), "AccessDeniedException",
+			denial(session, "Encrypt", arn, noPolicy("identity-based", "Encrypt")))
 	})
 	t.Run("mapped to root", func(t *testing.T) {
 		certificate := a.issue(t, time.Hour)
@@ -187,7 +196,8 @@ func TestClientCertificates(t *testing.T) {
 		wantError(t, encrypt(c), "UnrecognizedClientException", "The client certificate is mapped to no principal.")
 	})
 	t.Run("unmapped", func(t *testing.T) {
-		wantError(t, encrypt(tlsOptional.client(t, anonymous, a.issue(t, time.Hour))), "UnrecognizedClientException", "The client certificate is mapped to no principal.")
+		wantError(t, encrypt(tlsOptional.client(t, anonymous, a.issue(t, time.Hour))), "UnrecognizedClientException",
+			"The client certificate is mapped to no principal.")
 	})
 	t.Run("a signature wins", func(t *testing.T) {
 		signed := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return s.Secret, nil })
@@ -200,14 +210,19 @@ func TestClientCertificates(t *testing.T) {
 		wantError(t, encrypt(tlsOptional.client(t, forged, mapped)), "InvalidSignatureException", "*")
 	})
 	t.Run("none, optional", func(t *testing.T) {
-		wantError(t, encrypt(tlsOptional.client(t, anonymous)), "MissingAuthenticationTokenException", "Missing Authentication Token")
-		signed := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return alice.Secret, nil })
+		wantError(t, encrypt(tlsOptional.client(t, anonymous)), "MissingAuthenticationTokenException",
+			"Missing Authentication Token")
+		signed := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return alice.Secret, nil
+		})
 		if err := encrypt(tlsOptional.client(t, signed)); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("none, required", func(t *testing.T) {
-		signed := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return alice.Secret, nil })
+		signed := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return alice.Secret, nil
+		})
 		tlsRequired := s.overTLS(t, tls.RequireAndVerifyClientCert, a)
 		wantTLSError(t, encrypt(tlsRequired.client(t, signed)), "handshake failure")
 		if err := encrypt(tlsRequired.client(t, signed, mapped)); err != nil {
@@ -242,10 +257,11 @@ func TestClientCertificates(t *testing.T) {
 	})
 }
 
-// wantTLSError wants a handshake that failed, for a reason that the server told.
+// wantTLSError expects a failed handshake whose reason the server has sent.
 func wantTLSError(t *testing.T, err error, reason string) {
 	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), "tls: ") || !strings.Contains(err.Error(), reason) || strings.Contains(err.Error(), "Exception") {
+	if err == nil || !strings.Contains(err.Error(), "tls: ") || !strings.Contains(err.Error(), reason) ||
+		strings.Contains(err.Error(), "Exception") {
 		t.Errorf("%v, want a TLS error: %s", err, reason)
 	}
 }

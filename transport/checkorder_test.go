@@ -11,9 +11,9 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// orderTable says, for each operation that is for some keys only, what it answers for a key of another kind in a state: the number is
-// a note of AWS's table of key states (see notes); "kind" is what it answers for that key when it is enabled. So it tells
-// which of the two is looked at first.
+// orderTable says, for each operation that is for some keys only, what it answers for a key of
+// another kind in a state: the number is a note of AWS's table of key states (see notes); "kind" is
+// what it answers for that key when it is enabled. So it tells which of the two is looked at first.
 const orderTable = `
 operation                            Disabled  PendingDeletion  PendingImport
 Decapsulate                          1         3                5
@@ -43,9 +43,11 @@ VerifyMac                            1         3                5
 `
 
 // anyKind are the operations on keys of every kind.
-var anyKind = []string{"CancelKeyDeletion", "CreateAlias", "CreateGrant", "DeleteAlias", "DescribeKey", "DisableKey", "EnableKey", "GetKeyLastUsage", "GetKeyPolicy",
+var anyKind = []string{"CancelKeyDeletion", "CreateAlias", "CreateGrant", "DeleteAlias", "DescribeKey", "DisableKey",
+	"EnableKey", "GetKeyLastUsage", "GetKeyPolicy",
 	"GetKeyRotationStatus", // but for custom key stores; see TestKeyStateTable
-	"ListAliases", "ListGrants", "ListKeyPolicies", "ListResourceTags", "PutKeyPolicy", "RetireGrant", "RevokeGrant", "ScheduleKeyDeletion", "TagResource",
+	"ListAliases", "ListGrants", "ListKeyPolicies", "ListResourceTags", "PutKeyPolicy", "RetireGrant", "RevokeGrant",
+	"ScheduleKeyDeletion", "TagResource",
 	"UntagResource", "UpdateAlias", "UpdateKeyDescription"}
 
 // wrongKind are the codes of answers for a key of another kind.
@@ -62,7 +64,8 @@ func TestOrderOfChecks(t *testing.T) {
 		op := cells[0]
 		ordered = append(ordered, op)
 		wrong := 0
-		for kind, id := range map[string]string{"symmetric": f.symmetric, "rsa": f.rsa, "signing": f.signing, "mac": f.mac, "agreeing": f.agreeing, "encapsulating": f.encapsulating} {
+		for kind, id := range map[string]string{"symmetric": f.symmetric, "rsa": f.rsa, "signing": f.signing,
+			"mac": f.mac, "agreeing": f.agreeing, "encapsulating": f.encapsulating} {
 			call := func() error {
 				in := f.request(op)
 				if op == "ReEncrypt" {
@@ -81,7 +84,8 @@ func TestOrderOfChecks(t *testing.T) {
 			for i, state := range states {
 				t.Run(op+"/"+kind+"/"+state, func(t *testing.T) {
 					if cells[i+1] == "kind" {
-						wantError(t, f.inState(t, id, service.KeyState(state), call), enabled.ErrorCode(), enabled.ErrorMessage())
+						wantError(t, f.inState(t, id, service.KeyState(state), call), enabled.ErrorCode(),
+							enabled.ErrorMessage())
 					} else {
 						f.wantNote(t, f.inState(t, id, service.KeyState(state), call), id, cells[i+1])
 					}

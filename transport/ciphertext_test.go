@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// attackByCiphertext changes each byte of a ciphertext, and cuts it at each length.
+// attackByCiphertext changes each byte of a ciphertext, and cuts it to each length.
 func (f *fortress) attackByCiphertext(t *testing.T) {
 	noKey := denialOfCiphertext(rootUser, "Decrypt", notInReach)
 	for name, blob := range map[string][]byte{"form 1": f.sealed, "form 2": f.wrapped} {
@@ -51,7 +51,8 @@ func (f *fortress) attackByCiphertext(t *testing.T) {
 		refused("twice", append(bytes.Clone(blob), blob...), false)
 	}
 	f.stands(t)
-	if out, err := f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.sealed}); err != nil || string(out.Plaintext) != sealedText {
+	if out, err := f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.sealed}); err != nil ||
+		string(out.Plaintext) != sealedText {
 		t.Errorf("form 1 does not open any more: %v", err)
 	}
 }
@@ -77,29 +78,38 @@ func (f *fortress) attackByContext(t *testing.T) {
 		{"a long key", map[string]string{strings.Repeat("k", 8192): ""}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			sealed, err := f.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &f.id, Plaintext: []byte("x"), EncryptionContext: test.context})
+			sealed, err := f.Encrypt(t.Context(),
+				&kms.EncryptInput{KeyId: &f.id, Plaintext: []byte("x"), EncryptionContext: test.context})
 			if test.fits {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, EncryptionContext: test.context}); err != nil {
+				if _, err := f.Decrypt(t.Context(),
+					&kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob,
+						EncryptionContext: test.context}); err != nil {
 					t.Error(err)
 				}
 				return
 			}
 			wantError(t, err, "ValidationException", tooLarge)
-			_, err = f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.wrapped, EncryptionContext: test.context})
+			_, err = f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: f.wrapped,
+				EncryptionContext: test.context})
 			wantError(t, err, "ValidationException", tooLarge)
-			_, err = f.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &f.id, NumberOfBytes: aws.Int32(1), EncryptionContext: test.context})
+			_, err = f.GenerateDataKeyWithoutPlaintext(t.Context(),
+				&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &f.id, NumberOfBytes: aws.Int32(1),
+					EncryptionContext: test.context})
 			wantError(t, err, "ValidationException", tooLarge)
 		})
 	}
-	// Contexts that a simple way to join keys and values would take for one another.
-	contexts := []map[string]string{{"ab": "c"}, {"a": "bc"}, {"a": "b", "c": ""}, {"a": "", "b": "c"}, {"a=b": "c"}, {"a": "b=c"},
-		{"a": "b,c=d"}, {"a": "b", "c": "d"}, {"a": "d", "c": "b"}, {`a":"b`: ""}, {"é": "x"}, {"e\u0301": "x"}, nil, {"": ""}}
+	// Contexts that would be equal if keys and values were simply joined.
+	contexts := []map[string]string{{"ab": "c"}, {"a": "bc"}, {"a": "b", "c": ""}, {"a": "", "b": "c"}, {"a=b": "c"},
+		{"a": "b=c"},
+		{"a": "b,c=d"}, {"a": "b", "c": "d"}, {"a": "d", "c": "b"}, {`a":"b`: ""}, {"é": "x"}, {"e\u0301": "x"},
+		nil, {"": ""}}
 	var blobs [][]byte
 	for _, c := range contexts {
-		out, err := f.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &f.id, NumberOfBytes: aws.Int32(8), EncryptionContext: c})
+		out, err := f.GenerateDataKeyWithoutPlaintext(t.Context(),
+			&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &f.id, NumberOfBytes: aws.Int32(8), EncryptionContext: c})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,8 +20,9 @@ const (
 	python = "/usr/bin/python3"
 )
 
-// manyCommands runs the AWS CLI as often as there are lines of arguments (JSON) on its input, all in one process: most of the
-// second that the CLI takes is for its start. It ends each with a line that has the exit code.
+// manyCommands runs the AWS CLI as often as there are lines of arguments (JSON) on its input, all
+// in one process: most of the second that the CLI takes is for its start. It ends each with a line
+// that has the exit code.
 const manyCommands = `
 import json, runpy, sys
 for line in sys.stdin:
@@ -38,8 +39,10 @@ for line in sys.stdin:
 func (f *fixture) command(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "LANG=C.UTF-8", "AWS_CONFIG_FILE=/dev/null", "AWS_DEFAULT_REGION=" + region, "AWS_PAGER=",
-		"AWS_EC2_METADATA_DISABLED=true", "AWS_ACCESS_KEY_ID=" + f.Secret.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + f.Secret.SecretAccessKey}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "LANG=C.UTF-8", "AWS_CONFIG_FILE=/dev/null",
+		"AWS_DEFAULT_REGION=" + region, "AWS_PAGER=",
+		"AWS_EC2_METADATA_DISABLED=true", "AWS_ACCESS_KEY_ID=" + f.Secret.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY=" + f.Secret.SecretAccessKey}
 	return cmd
 }
 
@@ -82,7 +85,7 @@ func inputJSON(t *testing.T, in any) string {
 	return string(ok(json.Marshal(all))(t))
 }
 
-// TestCLI has the AWS CLI call every operation that it knows, with success.
+// TestCLI lets the AWS CLI call every operation that it knows, with success.
 func TestCLI(t *testing.T) {
 	if _, err := os.Stat(awsCLI); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh clients", err)
@@ -112,7 +115,8 @@ func TestCLI(t *testing.T) {
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
-	if done := strings.Count(errs.String(), "exit 0 "); err != nil || done != want || done != strings.Count(errs.String(), "\n") {
+	if done := strings.Count(errs.String(), "exit 0 "); err != nil || done != want ||
+		done != strings.Count(errs.String(), "\n") {
 		t.Errorf("%d of %d commands succeeded: %v: %s%s", done, want, err, errs.String(), out)
 	}
 	for _, command := range known {

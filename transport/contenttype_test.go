@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestContentTypes: a request in another protocol gets AWS's answer for it, and nothing of it is read.
+// TestContentTypes: a request in another protocol gets AWS's answer for that, and is not read.
 func TestContentTypes(t *testing.T) {
 	s := newServer(t, options{})
 	for _, test := range []struct {
@@ -44,12 +44,14 @@ func TestContentTypes(t *testing.T) {
 				t.Error(err)
 			}
 			if test.json {
-				if resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, `{"__type":"MissingAuthenticationTokenException"`) {
+				if resp.StatusCode != http.StatusBadRequest ||
+					!strings.Contains(body, `{"__type":"MissingAuthenticationTokenException"`) {
 					t.Errorf("%d %s", resp.StatusCode, body)
 				}
 				return
 			}
-			if resp.StatusCode != http.StatusNotFound || body != "<UnknownOperationException/>\n" || resp.Header["Content-Type"] != nil || resp.Header.Get("X-Amzn-Requestid") == "" {
+			if resp.StatusCode != http.StatusNotFound || body != "<UnknownOperationException/>\n" ||
+				resp.Header["Content-Type"] != nil || resp.Header.Get("X-Amzn-Requestid") == "" {
 				t.Errorf("%d %v %q", resp.StatusCode, resp.Header, body)
 			}
 		})

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// preflight asks as a browser does before a page's script may call.
+// preflight sends the request of a browser before a page's script may call.
 func (s *server) preflight(t *testing.T, origin string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, s.URL+"/", nil)
@@ -40,10 +40,12 @@ func TestCrossOrigin(t *testing.T) {
 			for origin, want := range test.allowed {
 				resp := s.preflight(t, origin)
 				h := resp.Header
-				if resp.StatusCode != test.status || h.Get("Access-Control-Allow-Origin") != want || h.Get("Access-Control-Allow-Credentials") != "" {
+				if resp.StatusCode != test.status || h.Get("Access-Control-Allow-Origin") != want ||
+					h.Get("Access-Control-Allow-Credentials") != "" {
 					t.Errorf("%s: %s, %v", origin, resp.Status, h)
 				}
-				if want != "" && (h.Get("Access-Control-Allow-Methods") != "POST" || h.Get("Access-Control-Max-Age") != "172800" ||
+				if want != "" && (h.Get("Access-Control-Allow-Methods") != "POST" ||
+					h.Get("Access-Control-Max-Age") != "172800" ||
 					h.Get("Access-Control-Allow-Headers") == "") {
 					t.Errorf("%s: %v", origin, h)
 				}
@@ -55,7 +57,8 @@ func TestCrossOrigin(t *testing.T) {
 				r.Header.Set("Origin", origin)
 				refused := ok(s.http.Do(r))(t)
 				_ = refused.Body.Close()
-				if refused.StatusCode != http.StatusBadRequest || refused.Header.Get("Access-Control-Allow-Origin") != want ||
+				if refused.StatusCode != http.StatusBadRequest ||
+					refused.Header.Get("Access-Control-Allow-Origin") != want ||
 					(refused.Header.Get("Access-Control-Expose-Headers") == "") != (want == "") {
 					t.Errorf("%s: %s, %v", origin, refused.Status, refused.Header)
 				}

@@ -6,12 +6,10 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
@@ -28,10 +26,12 @@ import (
 )
 
 var (
-	rsaSigning = []types.SigningAlgorithmSpec{"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
+	rsaSigning = []types.SigningAlgorithmSpec{"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384",
+		"RSASSA_PKCS1_V1_5_SHA_512",
 		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512"}
 	rsaSpecs = []types.KeySpec{"RSA_2048", "RSA_3072", "RSA_4096"}
-	curves   = map[types.KeySpec]ecdh.Curve{"ECC_NIST_P256": ecdh.P256(), "ECC_NIST_P384": ecdh.P384(), "ECC_NIST_P521": ecdh.P521()}
+	curves   = map[types.KeySpec]ecdh.Curve{"ECC_NIST_P256": ecdh.P256(), "ECC_NIST_P384": ecdh.P384(),
+		"ECC_NIST_P521": ecdh.P521()}
 )
 
 // parsePublic reads a SubjectPublicKeyInfo, also of secp256k1, which crypto/x509 does not know.
@@ -44,7 +44,8 @@ func parsePublic(t testing.TB, spki []byte) any {
 		Algorithm struct{ Algorithm, Curve asn1.ObjectIdentifier }
 		Key       asn1.BitString
 	}
-	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 || !info.Algorithm.Curve.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 10}) {
+	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 ||
+		!info.Algorithm.Curve.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 10}) {
 		t.Fatalf("not a public key: %x, %v", spki, err)
 	}
 	public, err := secp256k1.ParsePubKey(info.Key.Bytes)
@@ -78,7 +79,8 @@ func verifies(t testing.TB, public any, algorithm types.SigningAlgorithmSpec, me
 	switch public := public.(type) {
 	case *rsa.PublicKey:
 		if strings.HasPrefix(string(algorithm), "RSASSA_PSS") {
-			return rsa.VerifyPSS(public, h, digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			return rsa.VerifyPSS(public, h, digest, signature,
+				&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 		}
 		return rsa.VerifyPKCS1v15(public, h, digest, signature) == nil
 	case *ecdsa.PublicKey:
@@ -101,7 +103,8 @@ func TestSignatures(t *testing.T) {
 		algorithms []types.SigningAlgorithmSpec
 		other      types.SigningAlgorithmSpec // of no use to the key
 	}{
-		{"RSA_2048", rsaSigning, "ECDSA_SHA_256"}, {"RSA_3072", rsaSigning, "ECDSA_SHA_256"}, {"RSA_4096", rsaSigning, "ECDSA_SHA_256"},
+		{"RSA_2048", rsaSigning, "ECDSA_SHA_256"}, {"RSA_3072", rsaSigning, "ECDSA_SHA_256"},
+		{"RSA_4096", rsaSigning, "ECDSA_SHA_256"},
 		{"ECC_NIST_P256", []types.SigningAlgorithmSpec{"ECDSA_SHA_256"}, "ECDSA_SHA_384"},
 		{"ECC_NIST_P384", []types.SigningAlgorithmSpec{"ECDSA_SHA_384"}, "ECDSA_SHA_512"},
 		{"ECC_NIST_P521", []types.SigningAlgorithmSpec{"ECDSA_SHA_512"}, "ECDSA_SHA_256"},
@@ -110,30 +113,43 @@ func TestSignatures(t *testing.T) {
 		t.Run(string(test.spec), func(t *testing.T) {
 			made := s.makeKey(t, kms.CreateKeyInput{KeySpec: test.spec, KeyUsage: types.KeyUsageTypeSignVerify})
 			checkAsymmetric(t, made, test.spec)
-			if !slices.Equal(made.SigningAlgorithms, test.algorithms) || made.EncryptionAlgorithms != nil || made.KeyAgreementAlgorithms != nil {
+			if !slices.Equal(made.SigningAlgorithms, test.algorithms) || made.EncryptionAlgorithms != nil ||
+				made.KeyAgreementAlgorithms != nil {
 				t.Errorf("%+v", made)
 			}
 			public := s.publicKey(t, made)
 			for _, algorithm := range test.algorithms {
 				digest := digestOf(hashOf(algorithm), message)
-				for kind, input := range map[types.MessageType][]byte{"": message, types.MessageTypeRaw: message, types.MessageTypeDigest: digest} {
-					out := ok(s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: input, MessageType: kind, SigningAlgorithm: algorithm}))(t)
+				for kind, input := range map[types.MessageType][]byte{"": message, types.MessageTypeRaw: message,
+					types.MessageTypeDigest: digest} {
+					out := ok(s.Sign(t.Context(),
+						&kms.SignInput{KeyId: made.KeyId, Message: input, MessageType: kind,
+							SigningAlgorithm: algorithm}))(t)
 					if *out.KeyId != *made.Arn || out.SigningAlgorithm != algorithm {
 						t.Errorf("%+v", out)
 					}
 					if !verifies(t, public, algorithm, message, out.Signature) {
 						t.Errorf("%s, MessageType %q: the signature is wrong", algorithm, kind)
 					}
-					s.checkVerify(t, kms.VerifyInput{KeyId: made.KeyId, Message: message, SigningAlgorithm: algorithm, Signature: out.Signature}, *made.Arn)
-					s.checkVerify(t, kms.VerifyInput{KeyId: made.Arn, Message: digest, MessageType: types.MessageTypeDigest, SigningAlgorithm: algorithm, Signature: out.Signature}, *made.Arn)
+					s.checkVerify(t, kms.VerifyInput{KeyId: made.KeyId, Message: message, SigningAlgorithm: algorithm,
+						Signature: out.Signature}, *made.Arn)
+					s.checkVerify(t, kms.VerifyInput{KeyId: made.Arn, Message: digest,
+						MessageType: types.MessageTypeDigest, SigningAlgorithm: algorithm,
+						Signature: out.Signature}, *made.Arn)
 				}
-				_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: digest[1:], MessageType: types.MessageTypeDigest, SigningAlgorithm: algorithm})
-				wantError(t, err, "ValidationException", fmt.Sprintf("Digest is invalid length for algorithm %s.", algorithm))
+				_, err := s.Sign(t.Context(),
+					&kms.SignInput{KeyId: made.KeyId, Message: digest[1:], MessageType: types.MessageTypeDigest,
+						SigningAlgorithm: algorithm})
+				wantError(t, err, "ValidationException",
+					fmt.Sprintf("Digest is invalid length for algorithm %s.", algorithm))
 			}
-			_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: message, SigningAlgorithm: test.other})
-			wantError(t, err, "InvalidKeyUsageException", fmt.Sprintf("Algorithm %s is incompatible with key spec %s.", test.other, test.spec))
+			_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: message,
+				SigningAlgorithm: test.other})
+			wantError(t, err, "InvalidKeyUsageException",
+				fmt.Sprintf("Algorithm %s is incompatible with key spec %s.", test.other, test.spec))
 			_, err = s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyId, Plaintext: []byte("x")})
-			wantError(t, err, "InvalidKeyUsageException", *made.Arn+" key usage is SIGN_VERIFY which is not valid for Encrypt.")
+			wantError(t, err, "InvalidKeyUsageException",
+				*made.Arn+" key usage is SIGN_VERIFY which is not valid for Encrypt.")
 		})
 	}
 }
@@ -142,12 +158,13 @@ func TestSignatures(t *testing.T) {
 func checkAsymmetric(t *testing.T, m *types.KeyMetadata, spec types.KeySpec) {
 	t.Helper()
 	//lint:ignore SA1019 AWS still sends the deprecated member
-	if m.KeySpec != spec || string(m.CustomerMasterKeySpec) != string(spec) || m.CurrentKeyMaterialId != nil || m.KeyState != types.KeyStateEnabled || m.MacAlgorithms != nil {
+	if m.KeySpec != spec || string(m.CustomerMasterKeySpec) != string(spec) || m.CurrentKeyMaterialId != nil ||
+		m.KeyState != types.KeyStateEnabled || m.MacAlgorithms != nil {
 		t.Errorf("%+v", m)
 	}
 }
 
-// publicKey is GetPublicKey, which must tell the same as the key's metadata.
+// publicKey calls GetPublicKey, whose answer must agree with the key's metadata.
 func (s *server) publicKey(t *testing.T, m *types.KeyMetadata) any {
 	t.Helper()
 	out := ok(s.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: m.KeyId}))(t)
@@ -156,14 +173,15 @@ func (s *server) publicKey(t *testing.T, m *types.KeyMetadata) any {
 		t.Errorf("%+v", out)
 	}
 	if *out.KeyId != *m.Arn || out.KeySpec != m.KeySpec || out.KeyUsage != m.KeyUsage ||
-		!slices.Equal(out.SigningAlgorithms, m.SigningAlgorithms) || !slices.Equal(out.EncryptionAlgorithms, m.EncryptionAlgorithms) ||
+		!slices.Equal(out.SigningAlgorithms, m.SigningAlgorithms) ||
+		!slices.Equal(out.EncryptionAlgorithms, m.EncryptionAlgorithms) ||
 		!slices.Equal(out.KeyAgreementAlgorithms, m.KeyAgreementAlgorithms) {
 		t.Errorf("%+v", out)
 	}
 	return parsePublic(t, out.PublicKey)
 }
 
-// checkVerify lets the service verify, and refuse what was changed.
+// checkVerify lets the service verify a signature, and refuse changed ones.
 func (s *server) checkVerify(t *testing.T, in kms.VerifyInput, arn string) {
 	t.Helper()
 	out := ok(s.Verify(t.Context(), &in))(t)
@@ -194,12 +212,14 @@ func TestEd25519(t *testing.T) {
 	checkAsymmetric(t, made, "ECC_NIST_EDWARDS25519")
 	public := s.publicKey(t, made)
 	message := []byte("message")
-	sign := kms.SignInput{KeyId: made.KeyId, Message: message, MessageType: types.MessageTypeRaw, SigningAlgorithm: "ED25519_SHA_512"}
+	sign := kms.SignInput{KeyId: made.KeyId, Message: message, MessageType: types.MessageTypeRaw,
+		SigningAlgorithm: "ED25519_SHA_512"}
 	out := ok(s.Sign(t.Context(), &sign))(t)
 	if !verifies(t, public, "ED25519_SHA_512", message, out.Signature) {
 		t.Error("the signature is wrong")
 	}
-	s.checkVerify(t, kms.VerifyInput{KeyId: made.KeyId, Message: message, SigningAlgorithm: "ED25519_SHA_512", Signature: out.Signature}, *made.Arn)
+	s.checkVerify(t, kms.VerifyInput{KeyId: made.KeyId, Message: message, SigningAlgorithm: "ED25519_SHA_512",
+		Signature: out.Signature}, *made.Arn)
 	sign.Message, sign.MessageType = digestOf(crypto.SHA512, message), types.MessageTypeDigest
 	_, err := s.Sign(t.Context(), &sign)
 	wantError(t, err, "ValidationException", "*")
@@ -211,7 +231,7 @@ func TestEd25519(t *testing.T) {
 	wantError(t, err, "ValidationException", "*")
 }
 
-// wantUnsupported wants a reason behind the words that begin the message.
+// wantUnsupported expects a reason behind the words that begin the message.
 func wantUnsupported(t *testing.T, err error, words string) {
 	t.Helper()
 	wantError(t, err, "UnsupportedOperationException", "*")
@@ -220,12 +240,14 @@ func wantUnsupported(t *testing.T, err error, words string) {
 	}
 }
 
-// TestWhatTheTokenCannot: SoftHSM has none of these, and a key of another kind is never made instead.
+// TestWhatTheTokenCannot: SoftHSM supports none of these, and no other kind of key is created
+// instead.
 func TestWhatTheTokenCannot(t *testing.T) {
 	s := newServer(t, options{})
 	for spec, usage := range map[types.KeySpec]types.KeyUsageType{
 		"ML_DSA_44": "SIGN_VERIFY", "ML_DSA_65": "SIGN_VERIFY", "ML_DSA_87": "SIGN_VERIFY", "SM2": "SIGN_VERIFY",
-		"ML_KEM_512": "ENCAPSULATE_DECAPSULATE", "ML_KEM_768": "ENCAPSULATE_DECAPSULATE", "ML_KEM_1024": "ENCAPSULATE_DECAPSULATE",
+		"ML_KEM_512": "ENCAPSULATE_DECAPSULATE", "ML_KEM_768": "ENCAPSULATE_DECAPSULATE",
+		"ML_KEM_1024": "ENCAPSULATE_DECAPSULATE",
 	} {
 		for _, origin := range []types.OriginType{types.OriginTypeAwsKms, types.OriginTypeExternal} {
 			_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: spec, KeyUsage: usage, Origin: origin})
@@ -240,9 +262,12 @@ func TestWhatTheTokenCannot(t *testing.T) {
 	_, err := s.GenerateDataKeyPair(t.Context(), &kms.GenerateDataKeyPairInput{KeyId: &id, KeyPairSpec: "SM2"})
 	wantUnsupported(t, err, "SM2 is not supported: ")
 	_, err = s.Encapsulate(t.Context(), &kms.EncapsulateInput{KeyId: &id, EncapsulationAlgorithm: "ML_KEM"})
-	wantError(t, err, "InvalidKeyUsageException", arn+" key usage is ENCRYPT_DECRYPT which is not valid for Encapsulate.")
-	_, err = s.Decapsulate(t.Context(), &kms.DecapsulateInput{KeyId: &id, EncapsulationAlgorithm: "ML_KEM", SharedSecretCiphertextBlob: []byte("x")})
-	wantError(t, err, "InvalidKeyUsageException", arn+" key usage is ENCRYPT_DECRYPT which is not valid for Decapsulate.")
+	wantError(t, err, "InvalidKeyUsageException",
+		arn+" key usage is ENCRYPT_DECRYPT which is not valid for Encapsulate.")
+	_, err = s.Decapsulate(t.Context(), &kms.DecapsulateInput{KeyId: &id, EncapsulationAlgorithm: "ML_KEM",
+		SharedSecretCiphertextBlob: []byte("x")})
+	wantError(t, err, "InvalidKeyUsageException",
+		arn+" key usage is ENCRYPT_DECRYPT which is not valid for Decapsulate.")
 }
 
 func TestKeySpecsAndUsages(t *testing.T) {
@@ -258,14 +283,16 @@ func TestKeySpecsAndUsages(t *testing.T) {
 		{"", "SIGN_VERIFY", "KeyUsage SIGN_VERIFY is not compatible with KeySpec SYMMETRIC_DEFAULT"},
 		{"ECC_NIST_P256", "ENCRYPT_DECRYPT", "KeyUsage ENCRYPT_DECRYPT is not compatible with KeySpec ECC_NIST_P256"},
 		{"ECC_SECG_P256K1", "KEY_AGREEMENT", "KeyUsage KEY_AGREEMENT is not compatible with KeySpec ECC_SECG_P256K1"},
-		{"ECC_NIST_EDWARDS25519", "KEY_AGREEMENT", "KeyUsage KEY_AGREEMENT is not compatible with KeySpec ECC_NIST_EDWARDS25519"},
+		{"ECC_NIST_EDWARDS25519", "KEY_AGREEMENT",
+			"KeyUsage KEY_AGREEMENT is not compatible with KeySpec ECC_NIST_EDWARDS25519"},
 		{"HMAC_224", "SIGN_VERIFY", "KeyUsage SIGN_VERIFY is not compatible with KeySpec HMAC_224"},
 	} {
 		_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: test.spec, KeyUsage: test.usage})
 		wantError(t, err, "ValidationException", test.message)
 	}
 	//lint:ignore SA1019 the deprecated member works as the new one
-	made := s.makeKey(t, kms.CreateKeyInput{CustomerMasterKeySpec: types.CustomerMasterKeySpecHmac224, KeyUsage: "GENERATE_VERIFY_MAC"})
+	made := s.makeKey(t, kms.CreateKeyInput{CustomerMasterKeySpec: types.CustomerMasterKeySpecHmac224,
+		KeyUsage: "GENERATE_VERIFY_MAC"})
 	if made.KeySpec != types.KeySpecHmac224 {
 		t.Errorf("%+v", made)
 	}
@@ -284,33 +311,45 @@ func TestRSAEncryption(t *testing.T) {
 				hash      func() hash.Hash
 				most      int // bytes; API Reference, Encrypt
 			}{
-				{"RSAES_OAEP_SHA_1", sha1.New, map[types.KeySpec]int{"RSA_2048": 214, "RSA_3072": 342, "RSA_4096": 470}[spec]},
-				{"RSAES_OAEP_SHA_256", sha256.New, map[types.KeySpec]int{"RSA_2048": 190, "RSA_3072": 318, "RSA_4096": 446}[spec]},
+				{"RSAES_OAEP_SHA_1", sha1.New,
+					map[types.KeySpec]int{"RSA_2048": 214, "RSA_3072": 342, "RSA_4096": 470}[spec]},
+				{"RSAES_OAEP_SHA_256", sha256.New,
+					map[types.KeySpec]int{"RSA_2048": 190, "RSA_3072": 318, "RSA_4096": 446}[spec]},
 			} {
 				opens := func(ciphertext, want []byte) {
 					t.Helper()
-					out := ok(s.Decrypt(t.Context(), &kms.DecryptInput{KeyId: made.KeyId, CiphertextBlob: ciphertext, EncryptionAlgorithm: test.algorithm}))(t)
-					if !bytes.Equal(out.Plaintext, want) || *out.KeyId != *made.Arn || out.EncryptionAlgorithm != test.algorithm || out.KeyMaterialId != nil {
+					out := ok(s.Decrypt(t.Context(),
+						&kms.DecryptInput{KeyId: made.KeyId, CiphertextBlob: ciphertext,
+							EncryptionAlgorithm: test.algorithm}))(t)
+					if !bytes.Equal(out.Plaintext, want) || *out.KeyId != *made.Arn ||
+						out.EncryptionAlgorithm != test.algorithm || out.KeyMaterialId != nil {
 						t.Errorf("%+v", out)
 					}
 				}
 				plaintext := bytes.Repeat([]byte("p"), test.most)
 				in := kms.EncryptInput{KeyId: made.KeyId, Plaintext: plaintext, EncryptionAlgorithm: test.algorithm}
 				out := ok(s.Encrypt(t.Context(), &in))(t)
-				if *out.KeyId != *made.Arn || out.EncryptionAlgorithm != test.algorithm || len(out.CiphertextBlob) != public.Size() {
+				if *out.KeyId != *made.Arn || out.EncryptionAlgorithm != test.algorithm ||
+					len(out.CiphertextBlob) != public.Size() {
 					t.Errorf("%+v", out)
 				}
 				opens(out.CiphertextBlob, plaintext)
-				opens(wrapOAEP(t, ok(s.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: made.KeyId}))(t).PublicKey, test.hash(), plaintext[:1]), plaintext[:1])
+				opens(wrapOAEP(t, ok(s.GetPublicKey(t.Context(), &kms.GetPublicKeyInput{KeyId: made.KeyId}))(t).
+					PublicKey, test.hash(), plaintext[:1]), plaintext[:1])
 
 				in.Plaintext = append(plaintext, 'x')
 				_, err := s.Encrypt(t.Context(), &in)
-				wantError(t, err, "ValidationException", fmt.Sprintf("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.", test.algorithm, spec, test.most))
+				wantError(t, err, "ValidationException",
+					fmt.Sprintf("Algorithm %s and key spec %s cannot encrypt data larger than %d bytes.",
+						test.algorithm, spec, test.most))
 
 				changed := slices.Clone(out.CiphertextBlob)
 				changed[len(changed)-1] ^= 1
-				for name, ciphertext := range map[string][]byte{"changed": changed, "short": changed[1:], "zero": make([]byte, public.Size()), "large": bytes.Repeat([]byte{255}, public.Size())} {
-					_, err := s.Decrypt(t.Context(), &kms.DecryptInput{KeyId: made.KeyId, CiphertextBlob: ciphertext, EncryptionAlgorithm: test.algorithm})
+				for name, ciphertext := range map[string][]byte{"changed": changed, "short": changed[1:],
+					"zero": make([]byte, public.Size()), "large": bytes.Repeat([]byte{255}, public.Size())} {
+					_, err := s.Decrypt(t.Context(),
+						&kms.DecryptInput{KeyId: made.KeyId, CiphertextBlob: ciphertext,
+							EncryptionAlgorithm: test.algorithm})
 					if err == nil {
 						t.Errorf("%s: opened", name)
 					}
@@ -319,8 +358,10 @@ func TestRSAEncryption(t *testing.T) {
 				s.checkRSAReEncrypt(t, made, test.algorithm, symmetric, symmetricARN)
 			}
 			_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyId, Plaintext: []byte("x")})
-			wantError(t, err, "InvalidKeyUsageException", fmt.Sprintf("Algorithm SYMMETRIC_DEFAULT is incompatible with key spec %s.", spec))
-			_, err = s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyId, Plaintext: []byte("x"), EncryptionAlgorithm: "RSAES_OAEP_SHA_1", EncryptionContext: blue})
+			wantError(t, err, "InvalidKeyUsageException",
+				fmt.Sprintf("Algorithm SYMMETRIC_DEFAULT is incompatible with key spec %s.", spec))
+			_, err = s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyId, Plaintext: []byte("x"),
+				EncryptionAlgorithm: "RSAES_OAEP_SHA_1", EncryptionContext: blue})
 			wantError(t, err, "ValidationException", "*")
 			_, err = s.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: made.KeyId, KeySpec: "AES_256"})
 			wantError(t, err, "InvalidKeyUsageException", "*")
@@ -329,85 +370,35 @@ func TestRSAEncryption(t *testing.T) {
 }
 
 // checkRSAReEncrypt moves a plaintext to a symmetric key and back.
-func (s *server) checkRSAReEncrypt(t *testing.T, made *types.KeyMetadata, algorithm types.EncryptionAlgorithmSpec, symmetric, symmetricARN string) {
+func (s *server) checkRSAReEncrypt(t *testing.T, made *types.KeyMetadata, algorithm types.EncryptionAlgorithmSpec,
+	symmetric, symmetricARN string) {
 	t.Helper()
-	sealed := ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyId, Plaintext: []byte("moved"), EncryptionAlgorithm: algorithm}))(t)
-	there := ok(s.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob, SourceKeyId: made.KeyId, SourceEncryptionAlgorithm: algorithm,
+	sealed := ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyId, Plaintext: []byte("moved"),
+		EncryptionAlgorithm: algorithm}))(t)
+	there := ok(s.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob,
+		SourceKeyId: made.KeyId, SourceEncryptionAlgorithm: algorithm,
 		DestinationKeyId: &symmetric, DestinationEncryptionContext: blue}))(t)
-	if *there.SourceKeyId != *made.Arn || *there.KeyId != symmetricARN || there.SourceEncryptionAlgorithm != algorithm ||
-		there.DestinationEncryptionAlgorithm != "SYMMETRIC_DEFAULT" || there.SourceKeyMaterialId != nil || len(*there.DestinationKeyMaterialId) != 64 {
+	if *there.SourceKeyId != *made.Arn || *there.KeyId != symmetricARN ||
+		there.SourceEncryptionAlgorithm != algorithm ||
+		there.DestinationEncryptionAlgorithm != "SYMMETRIC_DEFAULT" || there.SourceKeyMaterialId != nil ||
+		len(*there.DestinationKeyMaterialId) != 64 {
 		t.Errorf("%+v", there)
 	}
-	back := ok(s.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: there.CiphertextBlob, SourceEncryptionContext: blue,
-		DestinationKeyId: made.KeyId, DestinationEncryptionAlgorithm: algorithm}))(t)
+	back := ok(s.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: there.CiphertextBlob,
+		SourceEncryptionContext: blue,
+		DestinationKeyId:        made.KeyId, DestinationEncryptionAlgorithm: algorithm}))(t)
 	if back.DestinationKeyMaterialId != nil || len(*back.SourceKeyMaterialId) != 64 {
 		t.Errorf("%+v", back)
 	}
-	out := ok(s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: back.CiphertextBlob, KeyId: made.Arn, EncryptionAlgorithm: algorithm}))(t)
+	out := ok(s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: back.CiphertextBlob, KeyId: made.Arn,
+		EncryptionAlgorithm: algorithm}))(t)
 	if string(out.Plaintext) != "moved" {
 		t.Errorf("%q", out.Plaintext)
 	}
-	_, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob, EncryptionAlgorithm: algorithm}) // names no key
+	// names no key
+	_, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob,
+		EncryptionAlgorithm: algorithm})
 	wantError(t, err, "InvalidCiphertextException", "*")
-}
-
-// macs gives the hash of each KeySpec; its size in bits is in the name.
-var macs = map[types.KeySpec]func() hash.Hash{"HMAC_224": sha256.New224, "HMAC_256": sha256.New, "HMAC_384": sha512.New384, "HMAC_512": sha512.New}
-
-func macAlgorithm(spec types.KeySpec) types.MacAlgorithmSpec {
-	return types.MacAlgorithmSpec(strings.Replace(string(spec), "HMAC_", "HMAC_SHA_", 1))
-}
-
-func TestMACs(t *testing.T) {
-	s := newServer(t, options{})
-	message := bytes.Repeat([]byte("m"), 4096)
-	for spec, newHash := range macs {
-		t.Run(string(spec), func(t *testing.T) {
-			secret := make([]byte, newHash().Size())
-			_, _ = rand.Read(secret)
-			imported := s.importKey(t, kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeGenerateVerifyMac}, secret)
-			own := s.makeKey(t, kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeGenerateVerifyMac})
-			if !slices.Equal(own.MacAlgorithms, []types.MacAlgorithmSpec{macAlgorithm(spec)}) || own.EncryptionAlgorithms != nil || own.CurrentKeyMaterialId != nil {
-				t.Errorf("%+v", own)
-			}
-			known := hmac.New(newHash, secret)
-			known.Write(message)
-			got := s.checkMAC(t, imported, message)
-			if !bytes.Equal(got, known.Sum(nil)) {
-				t.Errorf("%x is not the HMAC of the imported secret", got)
-			}
-			if other := s.checkMAC(t, own, message); len(other) != newHash().Size() || bytes.Equal(other, got) {
-				t.Errorf("%x", other)
-			}
-			for other := range macs {
-				if other != spec {
-					_, err := s.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: own.KeyId, Message: message, MacAlgorithm: macAlgorithm(other)})
-					wantError(t, err, "InvalidKeyUsageException", fmt.Sprintf("Algorithm %s is incompatible with key spec %s.", macAlgorithm(other), spec))
-				}
-			}
-		})
-	}
-}
-
-func (s *server) checkMAC(t *testing.T, m *types.KeyMetadata, message []byte) []byte {
-	t.Helper()
-	algorithm := macAlgorithm(m.KeySpec)
-	out := ok(s.GenerateMac(t.Context(), &kms.GenerateMacInput{KeyId: m.KeyId, Message: message, MacAlgorithm: algorithm}))(t)
-	if *out.KeyId != *m.Arn || out.MacAlgorithm != algorithm {
-		t.Errorf("%+v", out)
-	}
-	in := kms.VerifyMacInput{KeyId: m.KeyId, Message: message, MacAlgorithm: algorithm, Mac: out.Mac}
-	if v := ok(s.VerifyMac(t.Context(), &in))(t); !v.MacValid || *v.KeyId != *m.Arn || v.MacAlgorithm != algorithm {
-		t.Errorf("%+v", v)
-	}
-	changed := slices.Clone(out.Mac)
-	changed[0] ^= 1
-	for _, mac := range [][]byte{changed, out.Mac[:len(out.Mac)-1], append(slices.Clone(out.Mac), 0)} {
-		in.Mac = mac
-		_, err := s.VerifyMac(t.Context(), &in)
-		wantError(t, err, "KMSInvalidMacException", "")
-	}
-	return out.Mac
 }
 
 func TestKeyAgreement(t *testing.T) {
@@ -416,13 +407,16 @@ func TestKeyAgreement(t *testing.T) {
 		t.Run(string(spec), func(t *testing.T) {
 			made := s.makeKey(t, kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeKeyAgreement})
 			other := s.makeKey(t, kms.CreateKeyInput{KeySpec: spec, KeyUsage: types.KeyUsageTypeKeyAgreement})
-			if !slices.Equal(made.KeyAgreementAlgorithms, []types.KeyAgreementAlgorithmSpec{"ECDH"}) || made.SigningAlgorithms != nil {
+			if !slices.Equal(made.KeyAgreementAlgorithms, []types.KeyAgreementAlgorithmSpec{"ECDH"}) ||
+				made.SigningAlgorithms != nil {
 				t.Errorf("%+v", made)
 			}
 			derive := func(m *types.KeyMetadata, spki []byte) []byte {
 				t.Helper()
-				out := ok(s.DeriveSharedSecret(t.Context(), &kms.DeriveSharedSecretInput{KeyId: m.KeyId, KeyAgreementAlgorithm: "ECDH", PublicKey: spki}))(t)
-				if *out.KeyId != *m.Arn || out.KeyAgreementAlgorithm != "ECDH" || out.KeyOrigin != types.OriginTypeAwsKms || out.CiphertextForRecipient != nil {
+				out := ok(s.DeriveSharedSecret(t.Context(),
+					&kms.DeriveSharedSecretInput{KeyId: m.KeyId, KeyAgreementAlgorithm: "ECDH", PublicKey: spki}))(t)
+				if *out.KeyId != *m.Arn || out.KeyAgreementAlgorithm != "ECDH" ||
+					out.KeyOrigin != types.OriginTypeAwsKms || out.CiphertextForRecipient != nil {
 					t.Errorf("%+v", out)
 				}
 				return out.SharedSecret
@@ -442,12 +436,15 @@ func TestKeyAgreement(t *testing.T) {
 			for wrong, c := range curves {
 				if wrong != spec {
 					der := ok(x509.MarshalPKIXPublicKey(ok(c.GenerateKey(rand.Reader))(t).PublicKey()))(t)
-					_, err := s.DeriveSharedSecret(t.Context(), &kms.DeriveSharedSecretInput{KeyId: made.KeyId, KeyAgreementAlgorithm: "ECDH", PublicKey: der})
+					_, err := s.DeriveSharedSecret(t.Context(),
+						&kms.DeriveSharedSecretInput{KeyId: made.KeyId, KeyAgreementAlgorithm: "ECDH", PublicKey: der})
 					wantError(t, err, "ValidationException", "*")
 				}
 			}
-			_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: []byte("x"), SigningAlgorithm: "ECDSA_SHA_256"})
-			wantError(t, err, "InvalidKeyUsageException", *made.Arn+" key usage is KEY_AGREEMENT which is not valid for Sign.")
+			_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: []byte("x"),
+				SigningAlgorithm: "ECDSA_SHA_256"})
+			wantError(t, err, "InvalidKeyUsageException",
+				*made.Arn+" key usage is KEY_AGREEMENT which is not valid for Sign.")
 		})
 	}
 }
@@ -455,8 +452,10 @@ func TestKeyAgreement(t *testing.T) {
 func TestDryRunsOfAsymmetricKeys(t *testing.T) {
 	s := newServer(t, options{})
 	made := s.makeKey(t, kms.CreateKeyInput{KeySpec: "ECC_NIST_P256", KeyUsage: types.KeyUsageTypeSignVerify})
-	_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: []byte("x"), SigningAlgorithm: "ECDSA_SHA_256", DryRun: aws.Bool(true)})
+	_, err := s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: []byte("x"),
+		SigningAlgorithm: "ECDSA_SHA_256", DryRun: aws.Bool(true)})
 	wantError(t, err, "DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
-	_, err = s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: []byte("x"), SigningAlgorithm: "ECDSA_SHA_384", DryRun: aws.Bool(true)})
+	_, err = s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: []byte("x"),
+		SigningAlgorithm: "ECDSA_SHA_384", DryRun: aws.Bool(true)})
 	wantError(t, err, "InvalidKeyUsageException", "*")
 }

@@ -30,7 +30,8 @@ func publicOf(t testing.TB, pkcs8 []byte) any {
 		Parameters asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
 		Public     asn1.BitString        `asn1:"optional,explicit,tag:1"`
 	}
-	if _, err := asn1.Unmarshal(pkcs8, &outer); err != nil || !outer.Algorithm.Curve.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 10}) {
+	if _, err := asn1.Unmarshal(pkcs8, &outer); err != nil ||
+		!outer.Algorithm.Curve.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 10}) {
 		t.Fatalf("not PKCS#8: %v", err)
 	}
 	if _, err := asn1.Unmarshal(outer.Private, &inner); err != nil || len(inner.Private) != 32 {
@@ -43,7 +44,8 @@ func publicOf(t testing.TB, pkcs8 []byte) any {
 func TestDataKeyPairs(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
-	for spec, form := range map[types.DataKeyPairSpec]byte{"RSA_2048": 3, "RSA_3072": 3, "RSA_4096": 3, "ECC_NIST_P256": 3, "ECC_NIST_P384": 3,
+	for spec, form := range map[types.DataKeyPairSpec]byte{"RSA_2048": 3, "RSA_3072": 3, "RSA_4096": 3,
+		"ECC_NIST_P256": 3, "ECC_NIST_P384": 3,
 		"ECC_NIST_P521": 3, "ECC_SECG_P256K1": 3, "ECC_NIST_EDWARDS25519": 1} { // SoftHSM can't wrap Ed25519 keys
 		t.Run(string(spec), func(t *testing.T) {
 			opened := func(blob []byte, material *string) []byte {
@@ -59,7 +61,8 @@ func TestDataKeyPairs(t *testing.T) {
 				wantError(t, err, "InvalidCiphertextException", "")
 				return out.Plaintext
 			}
-			pair := ok(s.GenerateDataKeyPair(t.Context(), &kms.GenerateDataKeyPairInput{KeyId: &id, KeyPairSpec: spec, EncryptionContext: blue}))(t)
+			pair := ok(s.GenerateDataKeyPair(t.Context(),
+				&kms.GenerateDataKeyPairInput{KeyId: &id, KeyPairSpec: spec, EncryptionContext: blue}))(t)
 			if *pair.KeyId != arn || pair.KeyPairSpec != spec || pair.CiphertextForRecipient != nil {
 				t.Errorf("%+v", pair)
 			}
@@ -69,15 +72,19 @@ func TestDataKeyPairs(t *testing.T) {
 			if !bytes.Equal(opened(pair.PrivateKeyCiphertextBlob, pair.KeyMaterialId), pair.PrivateKeyPlaintext) {
 				t.Error("the private key comes back changed")
 			}
-			without := ok(s.GenerateDataKeyPairWithoutPlaintext(t.Context(), &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: &arn, KeyPairSpec: spec, EncryptionContext: blue}))(t)
+			without := ok(s.GenerateDataKeyPairWithoutPlaintext(t.Context(),
+				&kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: &arn, KeyPairSpec: spec,
+					EncryptionContext: blue}))(t)
 			if *without.KeyId != arn || without.KeyPairSpec != spec || bytes.Equal(without.PublicKey, pair.PublicKey) {
 				t.Errorf("%+v", without)
 			}
-			if !samePublic(publicOf(t, opened(without.PrivateKeyCiphertextBlob, without.KeyMaterialId)), parsePublic(t, without.PublicKey)) {
+			if !samePublic(publicOf(t, opened(without.PrivateKeyCiphertextBlob, without.KeyMaterialId)),
+				parsePublic(t, without.PublicKey)) {
 				t.Error("the private key is another's")
 			}
 		})
 	}
-	_, err := s.GenerateDataKeyPair(t.Context(), &kms.GenerateDataKeyPairInput{KeyId: &id, KeyPairSpec: "ECC_NIST_P256", DryRun: aws.Bool(true)})
+	_, err := s.GenerateDataKeyPair(t.Context(),
+		&kms.GenerateDataKeyPairInput{KeyId: &id, KeyPairSpec: "ECC_NIST_P256", DryRun: aws.Bool(true)})
 	wantError(t, err, "DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// declared are the errors that AWS declares (API Reference, "Errors" of each operation), without "Exception" and without
-// those of external key stores (Xks...), which this service has not.
+// declared are the errors that AWS declares (API Reference, "Errors" of each operation), without
+// "Exception" and without those of external key stores (Xks...), which this service has not.
 const declared = `
 CancelKeyDeletion NotFound InvalidArn DependencyTimeout KMSInternal KMSInvalidState
 ConnectCustomKeyStore CloudHsmClusterNotActive CustomKeyStoreInvalidState CustomKeyStoreNotFound KMSInternal CloudHsmClusterInvalidConfiguration
@@ -110,7 +110,6 @@ var notHere = map[string]string{
 	"GetPublicKey InvalidArn":                                   malformed,
 	"CreateKey InvalidArn":                                      "a policy with a malformed ARN is a MalformedPolicyDocumentException",
 	"GetPublicKey KeyUnavailable":                               publicOnly,
-	"Verify KeyUnavailable":                                     publicOnly,
 	"GetPublicKey InvalidKeyUsage":                              "asymmetric keys of every usage have a public key; the others get UnsupportedOperationException",
 	"EnableKey LimitExceeded":                                   "there is no quota of enabled keys",
 	"TagResource LimitExceeded":                                 tooManyTags,
@@ -125,10 +124,11 @@ func readDeclared() map[string][]string {
 	return all
 }
 
-// provoker makes an operation fail with one code; it gives no error when that is not its way to do so.
+// provoker makes an operation fail with one code. It returns nil if it does not apply to the
+// operation.
 type provoker func(f *fixture, t *testing.T, op string) error
 
-// TestEveryDeclaredErrorOfEveryOperation provokes each, and sees that none is left out.
+// TestEveryDeclaredErrorOfEveryOperation provokes each declared error of each operation.
 func TestEveryDeclaredErrorOfEveryOperation(t *testing.T) {
 	f := newFixture(t)
 	seen := map[string]bool{}
@@ -167,9 +167,56 @@ func TestEveryDeclaredErrorOfEveryOperation(t *testing.T) {
 			t.Errorf("%s is not declared, or does not occur", name)
 		}
 	}
+}
+
+// undeclared are the errors that AWS does not declare, but that occur here, and at AWS too where it sends them.
+var undeclared = map[string]string{
+	"CreateAlias":                         "NotAuthorized",
+	"CreateCustomKeyStore":                "XksProxyUriUnreachable",
+	"Decapsulate":                         "UnsupportedOperation",
+	"Decrypt":                             "UnsupportedOperation",
+	"DeleteAlias":                         "InvalidAliasName NotAuthorized",
+	"DeriveSharedSecret":                  "UnsupportedOperation",
+	"DescribeKey":                         "InvalidGrantToken",
+	"Encapsulate":                         "UnsupportedOperation",
+	"Encrypt":                             "LimitExceeded",
+	"GenerateDataKey":                     "LimitExceeded UnsupportedOperation",
+	"GenerateDataKeyPair":                 "LimitExceeded",
+	"GenerateDataKeyPairWithoutPlaintext": "LimitExceeded",
+	"GenerateDataKeyWithoutPlaintext":     "LimitExceeded UnsupportedOperation",
+	"GetParametersForImport":              "LimitExceeded",
+	"ImportKeyMaterial":                   "LimitExceeded",
+	"ListKeyPolicies":                     "InvalidMarker",
+	"ReEncrypt":                           "LimitExceeded",
+	"Sign":                                "UnsupportedOperation",
+	"UpdateAlias":                         "InvalidAliasName NotAuthorized",
+	"UpdateCustomKeyStore":                "CloudHsmClusterInUse XksProxyInvalidConfiguration",
+	"Verify":                              "UnsupportedOperation",
+}
+
+// TestErrorsAreThoseOfTheTable compares what AWS declares with the table of operations.
+func TestErrorsAreThoseOfTheTable(t *testing.T) {
+	all := readDeclared()
 	for _, op := range operationNames() {
-		if _, known := readDeclared()[op]; !known {
+		if all[op] == nil {
 			t.Errorf("there are no declared errors of %s", op)
+		}
+		var want []string
+		for _, code := range slices.Concat(all[op], strings.Fields(undeclared[op])) {
+			if notHere[op+" "+code] == "" {
+				want = append(want, code+"Exception")
+			}
+		}
+		for _, code := range service.CommonErrors {
+			want = append(want, string(code))
+		}
+		var got []string
+		for _, code := range service.OperationNamed(op).ErrorCodes() {
+			got = append(got, string(code))
+		}
+		slices.Sort(want)
+		if want = slices.Compact(want); !slices.Equal(got, want) {
+			t.Errorf("%s\n got %v\nwant %v", op, got, want)
 		}
 	}
 }
@@ -223,7 +270,19 @@ func tokenFails(fault error) provoker {
 	}
 }
 
-// general are the ways that are the same for many operations.
+// verifyMuFails verifies with the only algorithm for which the token is asked.
+func verifyMuFails(f *fixture, t *testing.T, _ string) error {
+	made := f.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecMlDsa44, KeyUsage: types.KeyUsageTypeSignVerify})
+	fault := hsm.ErrUnavailable
+	f.failures.token.Store(&fault)
+	defer f.failures.token.Store(nil)
+	_, err := f.Verify(t.Context(), &kms.VerifyInput{KeyId: made.KeyId, Message: make([]byte, 64),
+		MessageType: types.MessageTypeExternalMu, Signature: make([]byte, 2420),
+		SigningAlgorithm: types.SigningAlgorithmSpecMlDsaShake256})
+	return err
+}
+
+// general has the provokers that are the same for many operations.
 var general = map[string]provoker{
 	"NotFound":               withKey(func(*fixture) string { return absentKey }),
 	"InvalidArn":             withKey(func(*fixture) string { return "arn:aws:kms:us-east-1:" + account + ":alias/a" }),
@@ -247,7 +306,8 @@ var general = map[string]provoker{
 	"UnsupportedOperation":    withKey(func(f *fixture) string { return f.mac }),
 	"MalformedPolicyDocument": with("Policy", text("[]")),
 	"Tag": with("Tags", func(*fixture) any {
-		return []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("1")}, {TagKey: aws.String("a"), TagValue: aws.String("2")}}
+		return []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("1")},
+			{TagKey: aws.String("a"), TagValue: aws.String("2")}}
 	}),
 	"IncorrectKey": func(f *fixture, t *testing.T, op string) error {
 		member := map[string]string{"Decrypt": "KeyId", "ReEncrypt": "SourceKeyId"}[op]
@@ -260,16 +320,19 @@ var general = map[string]provoker{
 	}),
 }
 
-// special are those of one operation.
+// special has those of one operation.
 var special = map[string]provoker{
-	"CancelKeyDeletion KMSInvalidState":                in(service.StateEnabled),
-	"ConnectCustomKeyStore CustomKeyStoreInvalidState": with("CustomKeyStoreId", func(f *fixture) any { return &f.keyStore }),
-	"CreateAlias AlreadyExists":                        with("AliasName", func(f *fixture) any { return f.alias() }),
-	"Decrypt InvalidKeyUsage":                          withKey(func(f *fixture) string { return f.rsa }),
-	"GetKeyRotationStatus UnsupportedOperation":        withKey(func(f *fixture) string { return f.stored }),
-	"CreateAlias InvalidAliasName":                     with("AliasName", text("alias/")),
-	"CreateAlias LimitExceeded":                        withKey(fullOfAliases),
-	"CreateCustomKeyStore CloudHsmClusterInUse":        with("CloudHsmClusterId", text(cluster(0))),
+	"Verify KeyUnavailable":             verifyMuFails,
+	"CancelKeyDeletion KMSInvalidState": in(service.StateEnabled),
+	"ConnectCustomKeyStore CustomKeyStoreInvalidState": with("CustomKeyStoreId", func(f *fixture) any {
+		return &f.keyStore
+	}),
+	"CreateAlias AlreadyExists":                 with("AliasName", func(f *fixture) any { return f.alias() }),
+	"Decrypt InvalidKeyUsage":                   withKey(func(f *fixture) string { return f.rsa }),
+	"GetKeyRotationStatus UnsupportedOperation": withKey(func(f *fixture) string { return f.stored }),
+	"CreateAlias InvalidAliasName":              with("AliasName", text("alias/")),
+	"CreateAlias LimitExceeded":                 withKey(fullOfAliases),
+	"CreateCustomKeyStore CloudHsmClusterInUse": with("CloudHsmClusterId", text(cluster(0))),
 	"CreateCustomKeyStore CustomKeyStoreNameInUse": func(f *fixture, t *testing.T, op string) error {
 		entry := f.connected(t, f.keyStore, types.ConnectionStateTypeConnected)
 		return with("CustomKeyStoreName", func(*fixture) any { return entry.CustomKeyStoreName })(f, t, op)
@@ -280,22 +343,29 @@ var special = map[string]provoker{
 	"CreateGrant InvalidArn":                       with("GranteePrincipal", text("arn:aws:iam::"+account+":nobody")),
 	"CreateGrant LimitExceeded":                    insertFails(service.ErrLimit),
 	"CreateKey UnsupportedOperation": func(f *fixture, t *testing.T, op string) error {
-		_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecSm2, KeyUsage: types.KeyUsageTypeSignVerify})
+		_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecSm2,
+			KeyUsage: types.KeyUsageTypeSignVerify})
 		return err
 	},
 	"CreateKey LimitExceeded": tokenFails(hsm.ErrFull),
 	"CreateKey CustomKeyStoreNotFound": func(f *fixture, t *testing.T, op string) error {
-		_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{CustomKeyStoreId: aws.String("cks-none"), Origin: types.OriginTypeAwsCloudhsm})
+		_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{CustomKeyStoreId: aws.String("cks-none"),
+			Origin: types.OriginTypeAwsCloudhsm})
 		return err
 	},
 	"CreateKey CustomKeyStoreInvalidState": func(f *fixture, t *testing.T, op string) error {
 		f.newSpare()
-		_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{CustomKeyStoreId: &f.spare, Origin: types.OriginTypeAwsCloudhsm})
+		_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{CustomKeyStoreId: &f.spare,
+			Origin: types.OriginTypeAwsCloudhsm})
 		return err
 	},
-	"Decapsulate InvalidCiphertext":                   with("SharedSecretCiphertextBlob", func(f *fixture) any { return f.encapsulated[1:] }),
-	"DeleteAlias NotFound":                            with("AliasName", text("alias/none")),
-	"DeleteCustomKeyStore CustomKeyStoreInvalidState": with("CustomKeyStoreId", func(f *fixture) any { return &f.keyStore }),
+	"Decapsulate InvalidCiphertext": with("SharedSecretCiphertextBlob", func(f *fixture) any {
+		return f.encapsulated[1:]
+	}),
+	"DeleteAlias NotFound": with("AliasName", text("alias/none")),
+	"DeleteCustomKeyStore CustomKeyStoreInvalidState": with("CustomKeyStoreId", func(f *fixture) any {
+		return &f.keyStore
+	}),
 	"DeleteCustomKeyStore CustomKeyStoreHasCMKs": func(f *fixture, t *testing.T, op string) error {
 		f.newSpare()
 		ok(f.ConnectCustomKeyStore(t.Context(), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: &f.spare}))(t)
@@ -312,13 +382,19 @@ var special = map[string]provoker{
 	},
 	"DisconnectCustomKeyStore CustomKeyStoreInvalidState": func(f *fixture, t *testing.T, op string) error {
 		f.newSpare()
-		_, err := f.DisconnectCustomKeyStore(t.Context(), &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: &f.spare})
+		_, err := f.DisconnectCustomKeyStore(t.Context(),
+			&kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: &f.spare})
 		return err
 	},
-	"GenerateDataKeyPair UnsupportedOperation":                 with("KeyPairSpec", func(*fixture) any { return types.DataKeyPairSpecSm2 }),
-	"GenerateDataKeyPairWithoutPlaintext UnsupportedOperation": with("KeyPairSpec", func(*fixture) any { return types.DataKeyPairSpecSm2 }),
+	"GenerateDataKeyPair UnsupportedOperation": with("KeyPairSpec", func(*fixture) any {
+		return types.DataKeyPairSpecSm2
+	}),
+	"GenerateDataKeyPairWithoutPlaintext UnsupportedOperation": with("KeyPairSpec", func(*fixture) any {
+		return types.DataKeyPairSpecSm2
+	}),
 	"GenerateRandom UnsupportedOperation": with("Recipient", func(*fixture) any {
-		return &types.RecipientInfo{AttestationDocument: []byte("x"), KeyEncryptionAlgorithm: types.KeyEncryptionMechanismRsaesOaepSha256}
+		return &types.RecipientInfo{AttestationDocument: []byte("x"),
+			KeyEncryptionAlgorithm: types.KeyEncryptionMechanismRsaesOaepSha256}
 	}),
 	"GenerateRandom CustomKeyStoreInvalidState": func(f *fixture, t *testing.T, op string) error {
 		f.newSpare()
@@ -331,34 +407,40 @@ var special = map[string]provoker{
 	}),
 	"ImportKeyMaterial IncorrectKeyMaterial": importOther,
 	"ImportKeyMaterial ExpiredImportToken":   expired,
-	"ImportKeyMaterial InvalidImportToken":   with("ImportToken", func(*fixture) any { return []byte("no token at all, but of some length") }),
-	"ListGrants InvalidGrantId":              with("GrantId", text("none")),
-	"ListRetirableGrants NotFound":           with("RetiringPrincipal", text("arn:aws:iam::444455556666:root")),
-	"ListRetirableGrants InvalidArn":         with("RetiringPrincipal", text("arn:aws:s3:::bucket")),
-	"PutKeyPolicy LimitExceeded":             with("Policy", text(openPolicy+strings.Repeat(" ", 32768))),
-	"PutKeyPolicy UnsupportedOperation":      with("PolicyName", text("other")),
-	"ReplicateKey AlreadyExists":             withKey(func(f *fixture) string { return f.primary }),
-	"ReplicateKey LimitExceeded":             with("Policy", text(openPolicy+strings.Repeat(" ", 32768))),
-	"ReplicateKey UnsupportedOperation":      withKey(func(f *fixture) string { return f.symmetric }),
-	"RetireGrant InvalidGrantId":             with("GrantId", text("none")),
+	"ImportKeyMaterial InvalidImportToken": with("ImportToken", func(*fixture) any {
+		return []byte("no token at all, but of some length")
+	}),
+	"ListGrants InvalidGrantId":         with("GrantId", text("none")),
+	"ListRetirableGrants NotFound":      with("RetiringPrincipal", text("arn:aws:iam::444455556666:root")),
+	"ListRetirableGrants InvalidArn":    with("RetiringPrincipal", text("arn:aws:s3:::bucket")),
+	"PutKeyPolicy LimitExceeded":        with("Policy", text(openPolicy+strings.Repeat(" ", 32768))),
+	"PutKeyPolicy UnsupportedOperation": with("PolicyName", text("other")),
+	"ReplicateKey AlreadyExists":        withKey(func(f *fixture) string { return f.primary }),
+	"ReplicateKey LimitExceeded":        with("Policy", text(openPolicy+strings.Repeat(" ", 32768))),
+	"ReplicateKey UnsupportedOperation": withKey(func(f *fixture) string { return f.symmetric }),
+	"RetireGrant InvalidGrantId":        with("GrantId", text("none")),
 	"RetireGrant InvalidGrantToken": func(f *fixture, t *testing.T, op string) error {
 		_, err := f.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: aws.String("none")})
 		return err
 	},
 	"RevokeGrant InvalidGrantId":      with("GrantId", text("none")),
 	"RotateKeyOnDemand LimitExceeded": rotation(service.Rotation{OnDemand: 25}),
-	"RotateKeyOnDemand Conflict":      rotation(service.Rotation{PeriodDays: 365, NextAt: time.Now().Add(19 * time.Minute)}),
-	"UntagResource Tag":               with("TagKeys", func(*fixture) any { return []string{"AWS:a"} }),
-	"UpdateAlias NotFound":            with("AliasName", text("alias/none")),
-	"UpdateAlias LimitExceeded":       withKey(fullOfAliases),
+	"RotateKeyOnDemand Conflict": rotation(
+		service.Rotation{PeriodDays: 365, NextAt: time.Now().Add(19 * time.Minute)}),
+	"UntagResource Tag":         with("TagKeys", func(*fixture) any { return []string{"AWS:a"} }),
+	"UpdateAlias NotFound":      with("AliasName", text("alias/none")),
+	"UpdateAlias LimitExceeded": withKey(fullOfAliases),
 	"UpdateCustomKeyStore CustomKeyStoreNameInUse": func(f *fixture, t *testing.T, op string) error {
 		f.newSpare()
 		entry := f.connected(t, f.keyStore, types.ConnectionStateTypeConnected)
-		_, err := f.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: &f.spare, NewCustomKeyStoreName: entry.CustomKeyStoreName})
+		_, err := f.UpdateCustomKeyStore(t.Context(),
+			&kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: &f.spare, NewCustomKeyStoreName: entry.CustomKeyStoreName})
 		return err
 	},
-	"UpdateCustomKeyStore CloudHsmClusterNotFound":    updateSpare(kms.UpdateCustomKeyStoreInput{CloudHsmClusterId: aws.String("cluster-77777777777")}),
-	"UpdateCustomKeyStore CloudHsmClusterNotRelated":  updateSpare(kms.UpdateCustomKeyStoreInput{CloudHsmClusterId: aws.String(clusterOfAnother)}),
+	"UpdateCustomKeyStore CloudHsmClusterNotFound": updateSpare(
+		kms.UpdateCustomKeyStoreInput{CloudHsmClusterId: aws.String("cluster-77777777777")}),
+	"UpdateCustomKeyStore CloudHsmClusterNotRelated": updateSpare(
+		kms.UpdateCustomKeyStoreInput{CloudHsmClusterId: aws.String(clusterOfAnother)}),
 	"UpdateCustomKeyStore CustomKeyStoreInvalidState": with("KeyStorePassword", text("password")),
 	"Verify KMSInvalidSignature":                      with("Message", func(*fixture) any { return []byte("another") }),
 	"VerifyMac KMSInvalidMac":                         with("Message", func(*fixture) any { return []byte("another") }),
@@ -377,7 +459,8 @@ func updateSpare(in kms.UpdateCustomKeyStoreInput) provoker {
 func fullOfAliases(f *fixture) string {
 	id, _ := f.newKey(f.t)
 	for range 50 {
-		ok(f.CreateAlias(f.t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/" + f.name()), TargetKeyId: &id}))(f.t)
+		ok(f.CreateAlias(f.t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/" + f.name()),
+			TargetKeyId: &id}))(f.t)
 	}
 	return id
 }
@@ -392,11 +475,13 @@ func insertFails(fault error) provoker {
 	}
 }
 
-// importOther imports other material than the key has had.
+// importOther imports material that the key has not had before.
 func importOther(f *fixture, t *testing.T, op string) error {
-	params := ok(f.GetParametersForImport(t.Context(), f.request("GetParametersForImport").(*kms.GetParametersForImportInput)))(t)
+	params := ok(f.GetParametersForImport(t.Context(),
+		f.request("GetParametersForImport").(*kms.GetParametersForImportInput)))(t)
 	in := f.request(op).(*kms.ImportKeyMaterialInput)
-	in.ImportToken, in.EncryptedKeyMaterial = params.ImportToken, wrapOAEP(t, params.PublicKey, sha256.New(), make([]byte, 32))
+	in.ImportToken, in.EncryptedKeyMaterial = params.ImportToken,
+		wrapOAEP(t, params.PublicKey, sha256.New(), make([]byte, 32))
 	_, err := f.ImportKeyMaterial(t.Context(), in)
 	return err
 }
@@ -413,7 +498,10 @@ func expired(f *fixture, t *testing.T, op string) error {
 func rotation(r service.Rotation) provoker {
 	return func(f *fixture, t *testing.T, op string) error {
 		in := f.request(op)
-		if err := f.Store.UpdateKey(t.Context(), region, f.keyOf(in), func(k *service.Key) error { k.Rotation = r; return nil }); err != nil {
+		if err := f.Store.UpdateKey(t.Context(), region, f.keyOf(in), func(k *service.Key) error {
+			k.Rotation = r
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		return invoke(t.Context(), f.Client, op, in)

@@ -21,8 +21,9 @@ import (
 	"github.com/verenc/kms/service/apierror"
 )
 
-// decoder reads requests of one type: JSON members into fields of the same name, each checked against its shape.
-// Members that the type lacks are ignored, null is absent, and names are exact, as AWS has it.
+// decoder reads requests of one type: JSON members into fields of the same name, each checked
+// against its shape. As with AWS, members that the type does not have are ignored, null means
+// absent, and names are case-sensitive.
 type decoder struct {
 	fields []field
 	named  map[string]int // indexes of fields by name
@@ -30,14 +31,15 @@ type decoder struct {
 
 type field struct {
 	name     string // of the member, and of the field
-	path     string // in messages: the name with a small first letter
+	path     string // in messages: the name with a lower-case first letter
 	index    int
 	shape    *shape
 	required bool
 	elem     *decoder // of a structure, or of the structures in a list
 }
 
-// newDecoder panics when the type names a shape that is not there, so that a start shows it.
+// newDecoder panics if the type has a shape that is not in shapes, so that a program with such a
+// type does not start.
 func newDecoder(t reflect.Type) *decoder {
 	d := &decoder{named: map[string]int{}}
 	for i := range t.NumField() {
@@ -46,7 +48,8 @@ func newDecoder(t reflect.Type) *decoder {
 		if !ok {
 			panic(fmt.Sprintf("%s.%s: no shape %q", t, f.Name, f.Tag.Get("shape")))
 		}
-		m := field{name: f.Name, path: lowerFirst(f.Name), index: i, shape: s, required: f.Tag.Get("required") == "true"}
+		required := f.Tag.Get("required") == "true"
+		m := field{name: f.Name, path: lowerFirst(f.Name), index: i, shape: s, required: required}
 		if e := structOf(f.Type); e != nil {
 			m.elem = newDecoder(e)
 		}
@@ -56,7 +59,7 @@ func newDecoder(t reflect.Type) *decoder {
 	return d
 }
 
-// structOf gives S of *S and []S.
+// structOf returns the structure S of *S and []S.
 func structOf(t reflect.Type) reflect.Type {
 	if (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice) && t.Elem().Kind() == reflect.Struct {
 		return t.Elem()
@@ -66,7 +69,7 @@ func structOf(t reflect.Type) reflect.Type {
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
-// errSerialization is a body that is not of the request's form.
+// errSerialization is the error for a body that is not JSON of the request's type.
 type errSerialization struct{ message string }
 
 func (e *errSerialization) Error() string { return e.message }
@@ -75,8 +78,8 @@ func malformed(format string, args ...any) error {
 	return &errSerialization{fmt.Sprintf(format, args...)}
 }
 
-// decode fills the structure that into points to. It fails with an errSerialization, or with a ValidationException that
-// counts every violation. It keeps nothing of body.
+// decode reads body into the structure that into points to. It fails with an errSerialization, or
+// with a ValidationException that counts every violation. It does not retain body.
 func (d *decoder) decode(body []byte, into any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
@@ -120,7 +123,8 @@ func (d *decoder) object(raw jsontext.Value, into reflect.Value, prefix string, 
 	return nil
 }
 
-// readers are for texts of JSON. They refuse halves of surrogate pairs, which would make one of different encryption contexts.
+// readers read JSON. They reject unpaired surrogates, which would make different encryption
+// contexts equal.
 var readers = sync.Pool{New: func() any { return new(textReader) }}
 
 type textReader struct {
@@ -128,11 +132,11 @@ type textReader struct {
 	source bytes.Buffer
 }
 
-// read gives a function the pieces of an object or a list: of an object, names take turns with values. They are parts of
-// raw, which must hold nothing else.
+// read calls piece for each name and each value of an object, in turn, or for each element of a
+// list. The pieces are parts of raw, which must have nothing else.
 func read(raw jsontext.Value, piece func(jsontext.Value) error) error {
 	r := readers.Get().(*textReader)
-	r.source = *bytes.NewBuffer(raw) // of which the decoder makes no copy
+	r.source = *bytes.NewBuffer(raw) // the decoder does not copy it
 	r.Reset(&r.source, jsontext.AllowDuplicateNames(true))
 	defer func() {
 		r.source = bytes.Buffer{}
@@ -147,7 +151,7 @@ func read(raw jsontext.Value, piece func(jsontext.Value) error) error {
 		if err != nil {
 			return errNotJSON
 		}
-		end := r.InputOffset() // value is lent for a moment only
+		end := r.InputOffset() // value itself is valid only until the next call
 		if err := piece(raw[end-int64(len(value)) : end]); err != nil {
 			return err
 		}
@@ -175,7 +179,8 @@ func eachMember(raw jsontext.Value, member func(name []byte, value jsontext.Valu
 	})
 }
 
-// unquote gives the characters of a valid string, which are a part of it unless some are escaped.
+// unquote returns the characters of a valid JSON string. They are a part of raw, unless some are
+// escaped.
 func unquote(raw jsontext.Value) ([]byte, error) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw[1 : len(raw)-1], nil
@@ -267,9 +272,11 @@ func readNumber(raw jsontext.Value, v *int32, s *shape, path string, found *viol
 	*v = int32(n)
 	switch {
 	case int(*v) < s.min:
-		found.add("Value '%d' at '%s' failed to satisfy constraint: Member must have value greater than or equal to %d", *v, path, s.min)
+		found.add("Value '%d' at '%s' failed to satisfy constraint: "+
+			"Member must have value greater than or equal to %d", *v, path, s.min)
 	case int(*v) > s.max:
-		found.add("Value '%d' at '%s' failed to satisfy constraint: Member must have value less than or equal to %d", *v, path, s.max)
+		found.add("Value '%d' at '%s' failed to satisfy constraint: "+
+			"Member must have value less than or equal to %d", *v, path, s.max)
 	}
 	return nil
 }
@@ -305,7 +312,9 @@ func readBlob(raw jsontext.Value, v *[]byte, s *shape, path string, found *viola
 		return malformed("Member '%s' is not valid Base64.", path)
 	}
 	*v = blob[:n]
-	found.length(s, path, n, func() string { return fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%d]", n, n) })
+	found.length(s, path, n, func() string {
+		return fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%d]", n, n)
+	})
 	return nil
 }
 
@@ -316,7 +325,8 @@ func readList(raw jsontext.Value, v *[]string, s *shape, path string, found *vio
 	}
 	*v = make([]string, len(elements))
 	for i, e := range elements {
-		if err := readString(e, &(*v)[i], shapes[s.member], fmt.Sprintf("%s.%d.member", path, i+1), found); err != nil {
+		at := fmt.Sprintf("%s.%d.member", path, i+1)
+		if err := readString(e, &(*v)[i], shapes[s.member], at, found); err != nil {
 			return err
 		}
 	}
@@ -384,10 +394,10 @@ func unexpected(raw jsontext.Value, want string) error {
 	}
 }
 
-// maxNamed is how many violations a message spells out; it counts all.
+// maxNamed is the number of violations that a message has; it counts all of them.
 const maxNamed = 20
 
-// violations collects what is wrong with a request's members, in AWS's words.
+// violations collects the violated constraints of a request, in AWS's words.
 type violations struct {
 	named []string
 	count int
@@ -395,7 +405,7 @@ type violations struct {
 
 func (v *violations) add(format string, args ...any) {
 	v.count++
-	if len(v.named) < maxNamed { // or a request of many would cost much
+	if len(v.named) < maxNamed { // a request may have very many
 		v.named = append(v.named, fmt.Sprintf(format, args...))
 	}
 }
@@ -405,27 +415,31 @@ func (v *violations) checkString(s *shape, path, value string) {
 		v.length(s, path, utf8.RuneCountInString(value), func() string { return value })
 	}
 	if s.match != nil && !s.match.MatchString(value) {
-		v.add("%s failed to satisfy constraint: Member must satisfy regular expression pattern: %s", at(s, path, value), s.pattern)
+		v.add("%s failed to satisfy constraint: Member must satisfy regular expression pattern: %s",
+			at(s, path, value), s.pattern)
 	}
 	if len(s.values) > 0 && !slices.Contains(s.values, value) {
-		v.add("%s failed to satisfy constraint: Member must satisfy enum value set: [%s]", at(s, path, value), strings.Join(s.values, ", "))
+		v.add("%s failed to satisfy constraint: Member must satisfy enum value set: [%s]",
+			at(s, path, value), strings.Join(s.values, ", "))
 	}
 }
 
-// length checks a length; value gives what a message shows of the value.
+// length checks a length. value returns the value as messages show it.
 func (v *violations) length(s *shape, path string, n int, value func() string) {
 	switch {
 	case n < s.min:
-		v.add("%s failed to satisfy constraint: Member must have length greater than or equal to %d", at(s, path, value()), s.min)
+		v.add("%s failed to satisfy constraint: Member must have length greater than or equal to %d",
+			at(s, path, value()), s.min)
 	case s.max > 0 && n > s.max:
-		v.add("%s failed to satisfy constraint: Member must have length less than or equal to %d", at(s, path, value()), s.max)
+		v.add("%s failed to satisfy constraint: Member must have length less than or equal to %d",
+			at(s, path, value()), s.max)
 	}
 }
 
-// maxEcho is how much of a wrong value a message repeats.
+// maxEcho is the length of the part of a wrong value that a message repeats.
 const maxEcho = 1024 // bytes
 
-// at says which value is wrong.
+// at names a wrong value.
 func at(s *shape, path, value string) string {
 	if s.sensitive {
 		return fmt.Sprintf("Value at '%s'", path)

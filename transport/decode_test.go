@@ -46,10 +46,12 @@ func decodeFresh(t *testing.T, d *decoder, request any, body []byte) any {
 		return into
 	}
 	var refusal *apierror.Error
-	if form := new(errSerialization); !errors.As(err, &form) && (!errors.As(err, &refusal) || refusal.Code != apierror.Validation) {
+	if form := new(errSerialization); !errors.As(err, &form) &&
+		(!errors.As(err, &refusal) || refusal.Code != apierror.Validation) {
 		t.Errorf("%q: an error of another kind: %v", body, err)
 	}
-	if p := problemOf(err); !utf8.ValidString(p.Message) || p.status != 400 || len(p.Message) > maxNamed*(maxEcho+2048)+len(body) {
+	if p := problemOf(err); !utf8.ValidString(p.Message) || p.status != 400 ||
+		len(p.Message) > maxNamed*(maxEcho+2048)+len(body) {
 		t.Errorf("%q: %d, message of %d bytes", body, p.status, len(p.Message))
 	}
 	return nil

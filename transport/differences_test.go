@@ -27,7 +27,8 @@ func TestDifferencesHaveTests(t *testing.T) {
 			continue
 		}
 		for name := range strings.SplitSeq(m[1], ", ") {
-			if err := exec.CommandContext(t.Context(), "grep", "-qr", "--include=*_test.go", "^func "+name+"(", ".").Run(); err != nil {
+			if err := exec.CommandContext(t.Context(), "grep", "-qr", "--include=*_test.go", "^func "+name+"(",
+				".").Run(); err != nil {
 				t.Errorf("%s: there is no %s: %v", title, name, err)
 			}
 		}
@@ -37,9 +38,11 @@ func TestDifferencesHaveTests(t *testing.T) {
 func TestStatementsWithoutEffectAreRefused(t *testing.T) {
 	s := newServer(t, options{})
 	for name, lacking := range map[string]string{"Action": `"Resource":"*"`, "Resource": `"Action":"kms:Decrypt"`} {
-		text := `{"Statement":[` + strings.TrimSuffix(strings.SplitAfterN(openPolicy, `"Statement":`, 2)[1], "}") + `,{"Effect":"Allow","Principal":"*",` + lacking + `}]}`
+		text := `{"Statement":[` + strings.TrimSuffix(strings.SplitAfterN(openPolicy, `"Statement":`, 2)[1], "}") +
+			`,{"Effect":"Allow","Principal":"*",` + lacking + `}]}`
 		_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: &text})
-		wantError(t, err, "MalformedPolicyDocumentException", "Statement 2: A statement must have "+name+" or Not"+name+".")
+		wantError(t, err, "MalformedPolicyDocumentException",
+			"Statement 2: A statement must have "+name+" or Not"+name+".")
 	}
 }
 
@@ -54,10 +57,12 @@ func TestChangesAreSeenAtOnce(t *testing.T) {
 		ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}))(t)
 	}
 	ok(s.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: &id}))(t)
-	if status := ok(s.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: &id}))(t); status.OnDemandRotationStartDate != nil {
+	if status := ok(s.GetKeyRotationStatus(t.Context(),
+		&kms.GetKeyRotationStatusInput{KeyId: &id}))(t); status.OnDemandRotationStartDate != nil {
 		t.Errorf("%+v", status)
 	}
-	if list := ok(s.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &id}))(t); len(list.Rotations) != 1 {
+	list := ok(s.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &id}))(t)
+	if len(list.Rotations) != 1 {
 		t.Errorf("%+v", list)
 	}
 }
@@ -74,14 +79,16 @@ func TestNoKeysOfAWS(t *testing.T) {
 func TestWhatIsNotServed(t *testing.T) {
 	f := newFixture(t)
 	recipient := &types.RecipientInfo{KeyEncryptionAlgorithm: "RSAES_OAEP_SHA_256", AttestationDocument: []byte("x")}
-	for _, op := range []string{"Decrypt", "DeriveSharedSecret", "GenerateDataKey", "GenerateDataKeyPair", "GenerateRandom"} {
+	for _, op := range []string{"Decrypt", "DeriveSharedSecret", "GenerateDataKey", "GenerateDataKeyPair",
+		"GenerateRandom"} {
 		in := f.request(op)
 		if !set(in, "Recipient", recipient) {
 			t.Errorf("%s has no Recipient", op)
 		}
 		wantError(t, invoke(t.Context(), f.Client, op, in), "UnsupportedOperationException", "*")
 	}
-	_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{Origin: types.OriginTypeExternalKeyStore, XksKeyId: aws.String("x"), CustomKeyStoreId: &f.keyStore})
+	_, err := f.CreateKey(t.Context(), &kms.CreateKeyInput{Origin: types.OriginTypeExternalKeyStore,
+		XksKeyId: aws.String("x"), CustomKeyStoreId: &f.keyStore})
 	wantError(t, err, "UnsupportedOperationException", "*")
 }
 
@@ -89,10 +96,12 @@ func TestGrantConstraintsAreExact(t *testing.T) {
 	s := newServer(t, options{})
 	app := s.user(t, account, "app")
 	id, _ := s.newKey(t)
-	ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: &app.ARN, Operations: []types.GrantOperation{"Encrypt"},
+	ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: &app.ARN,
+		Operations:  []types.GrantOperation{"Encrypt"},
 		Constraints: &types.GrantConstraints{EncryptionContextSubset: map[string]string{"tenant": "blue"}}}))(t)
 	encrypt := func(name string) error {
-		_, err := app.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"), EncryptionContext: map[string]string{name: "blue"}})
+		_, err := app.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"),
+			EncryptionContext: map[string]string{name: "blue"}})
 		return err
 	}
 	if err := encrypt("tenant"); err != nil {

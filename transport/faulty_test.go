@@ -9,7 +9,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// failures make a server's store or token fail while they are set.
+// failures makes a server's store or token fail while its members are set.
 type failures struct {
 	store, token atomic.Pointer[error]
 	inserts      atomic.Pointer[error] // of the store
@@ -29,7 +29,7 @@ func (f *failures) install(c *service.Config) {
 	c.Store, c.Token = faultyStore{c.Store, f}, faultyToken{c.Token, f}
 }
 
-// faultyStore fails where operations begin. What authenticates requests works on.
+// faultyStore fails where operations begin. Authentication keeps working.
 type faultyStore struct {
 	service.Store
 	failures *failures
@@ -70,7 +70,8 @@ func (s faultyStore) InsertGrant(ctx context.Context, g *service.Grant, maxPerKe
 	return s.Store.InsertGrant(ctx, g, maxPerKey)
 }
 
-func (s faultyStore) RetirableGrants(ctx context.Context, region, principal, after string, limit int) ([]*service.Grant, error) {
+func (s faultyStore) RetirableGrants(ctx context.Context, region, principal, after string,
+	limit int) ([]*service.Grant, error) {
 	if err := raised(&s.failures.store); err != nil {
 		return nil, err
 	}
@@ -153,14 +154,16 @@ func (t faultyToken) GenerateWrapped(ctx context.Context, keys hsm.SealingKeys, 
 	return t.Token.GenerateWrapped(ctx, keys, n, aad)
 }
 
-func (t faultyToken) GenerateWrappedPair(ctx context.Context, keys hsm.SealingKeys, kind hsm.KeyType, aad []byte) (spki, box []byte, err error) {
+func (t faultyToken) GenerateWrappedPair(ctx context.Context, keys hsm.SealingKeys, kind hsm.KeyType, aad []byte) (spki,
+	box []byte, err error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, nil, err
 	}
 	return t.Token.GenerateWrappedPair(ctx, keys, kind, aad)
 }
 
-func (t faultyToken) Sign(ctx context.Context, key hsm.Key, kind hsm.KeyType, scheme hsm.Scheme, message []byte) ([]byte, error) {
+func (t faultyToken) Sign(ctx context.Context, key hsm.Key, kind hsm.KeyType, scheme hsm.Scheme,
+	message []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}
@@ -174,7 +177,8 @@ func (t faultyToken) MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, mes
 	return t.Token.MAC(ctx, key, hash, message)
 }
 
-func (t faultyToken) Decapsulate(ctx context.Context, key hsm.Key, kind hsm.KeyType, ciphertext []byte) ([]byte, error) {
+func (t faultyToken) Decapsulate(ctx context.Context, key hsm.Key, kind hsm.KeyType,
+	ciphertext []byte) ([]byte, error) {
 	if err := raised(&t.failures.token); err != nil {
 		return nil, err
 	}
@@ -186,4 +190,11 @@ func (t faultyToken) Derive(ctx context.Context, key hsm.Key, kind hsm.KeyType, 
 		return nil, err
 	}
 	return t.Token.Derive(ctx, key, kind, peer)
+}
+
+func (t faultyToken) VerifyMu(ctx context.Context, kind hsm.KeyType, spki, mu, signature []byte) (bool, error) {
+	if err := raised(&t.failures.token); err != nil {
+		return false, err
+	}
+	return t.Token.VerifyMu(ctx, kind, spki, mu, signature)
 }

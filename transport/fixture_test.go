@@ -21,12 +21,13 @@ import (
 
 const (
 	absentKey  = "11111111-2222-4333-8444-555555555555"
-	openPolicy = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + rootUser + `"},"Action":"kms:*","Resource":"*"}}`
-	grantee    = "arn:aws:iam::" + account + ":role/worker"
-	rootUser   = "arn:aws:iam::" + account + ":root"
+	openPolicy = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + rootUser +
+		`"},"Action":"kms:*","Resource":"*"}}`
+	grantee  = "arn:aws:iam::" + account + ":role/worker"
+	rootUser = "arn:aws:iam::" + account + ":root"
 )
 
-// cluster gives the CloudHsmClusterId of a number below 26.
+// cluster returns the CloudHsmClusterId of a number below 26.
 func cluster(n int) string { return "cluster-222222222" + "22" + string(rune('a'+n)) }
 
 const clusterOfAnother = "cluster-33333333333" // with another trust anchor
@@ -105,7 +106,8 @@ func newFixtureWith(t testing.TB, residency service.Residency, o options) *fixtu
 	f.signing = key(kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
 	f.mac = key(kms.CreateKeyInput{KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac})
 	f.agreeing = key(kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeKeyAgreement})
-	f.encapsulating = key(kms.CreateKeyInput{KeySpec: types.KeySpecMlKem768, KeyUsage: types.KeyUsageTypeEncapsulateDecapsulate})
+	f.encapsulating = key(kms.CreateKeyInput{KeySpec: types.KeySpecMlKem768,
+		KeyUsage: types.KeyUsageTypeEncapsulateDecapsulate})
 	f.primary = key(kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
 	f.external = key(kms.CreateKeyInput{Origin: types.OriginTypeExternal})
 	f.waiting = key(kms.CreateKeyInput{Origin: types.OriginTypeExternal})
@@ -119,15 +121,20 @@ func newFixtureWith(t testing.TB, residency service.Residency, o options) *fixtu
 	ok(f.ImportKeyMaterial(ctx, f.request("ImportKeyMaterial").(*kms.ImportKeyMaterialInput)))(t)
 
 	f.keyStore = *ok(f.CreateCustomKeyStore(ctx, &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("first"),
-		CloudHsmClusterId: aws.String(cluster(0)), KeyStorePassword: &first.PIN, TrustAnchorCertificate: aws.String("anchor")}))(t).CustomKeyStoreId
+		CloudHsmClusterId: aws.String(cluster(0)), KeyStorePassword: &first.PIN,
+		TrustAnchorCertificate: aws.String("anchor")}))(t).CustomKeyStoreId
 	ok(f.ConnectCustomKeyStore(ctx, &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: &f.keyStore}))(t)
 	f.connected(t, f.keyStore, types.ConnectionStateTypeConnected)
 	f.stored = key(kms.CreateKeyInput{CustomKeyStoreId: &f.keyStore, Origin: types.OriginTypeAwsCloudhsm})
 
-	f.sealed = ok(f.Encrypt(ctx, &kms.EncryptInput{KeyId: &f.symmetric, Plaintext: []byte("message")}))(t).CiphertextBlob
-	f.encapsulated = ok(f.Encapsulate(ctx, f.request("Encapsulate").(*kms.EncapsulateInput)))(t).SharedSecretCiphertextBlob
-	f.mac256 = ok(f.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: &f.mac, Message: []byte("message"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256}))(t).Mac
-	f.signature = ok(f.Sign(ctx, &kms.SignInput{KeyId: &f.signing, Message: []byte("message"), SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256}))(t).Signature
+	f.sealed = ok(f.Encrypt(ctx, &kms.EncryptInput{KeyId: &f.symmetric, Plaintext: []byte("message")}))(t).
+		CiphertextBlob
+	f.encapsulated = ok(f.Encapsulate(ctx, f.request("Encapsulate").(*kms.EncapsulateInput)))(t).
+		SharedSecretCiphertextBlob
+	f.mac256 = ok(f.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: &f.mac, Message: []byte("message"),
+		MacAlgorithm: types.MacAlgorithmSpecHmacSha256}))(t).Mac
+	f.signature = ok(f.Sign(ctx, &kms.SignInput{KeyId: &f.signing, Message: []byte("message"),
+		SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256}))(t).Signature
 	peer, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +149,8 @@ func newFixtureWith(t testing.TB, residency service.Residency, o options) *fixtu
 func (s *server) connected(t testing.TB, id string, want types.ConnectionStateType) types.CustomKeyStoresListEntry {
 	t.Helper()
 	for {
-		entry := ok(s.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: &id}))(t).CustomKeyStores[0]
+		entry := ok(s.DescribeCustomKeyStores(t.Context(),
+			&kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: &id}))(t).CustomKeyStores[0]
 		if entry.ConnectionState == types.ConnectionStateTypeConnecting {
 			continue
 		}
@@ -153,7 +161,7 @@ func (s *server) connected(t testing.TB, id string, want types.ConnectionStateTy
 	}
 }
 
-// name draws one that is new.
+// name returns a new name.
 func (f *fixture) name() string {
 	f.names++
 	return fmt.Sprintf("name-%d", f.names)
@@ -169,7 +177,7 @@ func (f *fixture) grant() *kms.CreateGrantOutput {
 	return ok(f.CreateGrant(f.t.Context(), f.request("CreateGrant").(*kms.CreateGrantInput)))(f.t)
 }
 
-// request gives a request that succeeds, after making what it needs.
+// request returns a request that succeeds, after making what it needs.
 func (f *fixture) request(op string) any {
 	f.t.Helper()
 	build, known := requests[op]
@@ -198,14 +206,18 @@ func init() {
 		},
 		"CreateCustomKeyStore": func(f *fixture) any { return f.keyStoreRequest() },
 		"CreateGrant": func(f *fixture) any {
-			return &kms.CreateGrantInput{KeyId: &f.symmetric, GranteePrincipal: aws.String(grantee), RetiringPrincipal: aws.String(rootUser),
-				Operations: []types.GrantOperation{types.GrantOperationDecrypt}}
+			return &kms.CreateGrantInput{KeyId: &f.symmetric, GranteePrincipal: aws.String(grantee),
+				RetiringPrincipal: aws.String(rootUser),
+				Operations:        []types.GrantOperation{types.GrantOperationDecrypt}}
 		},
 		"CreateKey": func(f *fixture) any {
-			return &kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("b")}}, Policy: aws.String(openPolicy)}
+			return &kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("b")}},
+				Policy: aws.String(openPolicy)}
 		},
 		"Decapsulate": func(f *fixture) any {
-			return &kms.DecapsulateInput{KeyId: &f.encapsulating, EncapsulationAlgorithm: types.EncapsulationAlgorithmSpecMlKem, SharedSecretCiphertextBlob: f.encapsulated}
+			return &kms.DecapsulateInput{KeyId: &f.encapsulating,
+				EncapsulationAlgorithm:     types.EncapsulationAlgorithmSpecMlKem,
+				SharedSecretCiphertextBlob: f.encapsulated}
 		},
 		"Decrypt":     func(f *fixture) any { return &kms.DecryptInput{CiphertextBlob: f.sealed, KeyId: &f.symmetric} },
 		"DeleteAlias": func(f *fixture) any { return &kms.DeleteAliasInput{AliasName: f.alias()} },
@@ -213,12 +225,17 @@ func init() {
 			f.newSpare()
 			return &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: &f.spare}
 		},
-		"DeleteImportedKeyMaterial": func(f *fixture) any { return &kms.DeleteImportedKeyMaterialInput{KeyId: &f.waiting} },
-		"DeriveSharedSecret": func(f *fixture) any {
-			return &kms.DeriveSharedSecretInput{KeyId: &f.agreeing, KeyAgreementAlgorithm: types.KeyAgreementAlgorithmSpecEcdh, PublicKey: f.peerPublicKey}
+		"DeleteImportedKeyMaterial": func(f *fixture) any {
+			return &kms.DeleteImportedKeyMaterialInput{KeyId: &f.waiting}
 		},
-		"DescribeCustomKeyStores": func(f *fixture) any { return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: &f.keyStore} },
-		"DescribeKey":             func(f *fixture) any { return &kms.DescribeKeyInput{KeyId: &f.symmetric} },
+		"DeriveSharedSecret": func(f *fixture) any {
+			return &kms.DeriveSharedSecretInput{KeyId: &f.agreeing,
+				KeyAgreementAlgorithm: types.KeyAgreementAlgorithmSpecEcdh, PublicKey: f.peerPublicKey}
+		},
+		"DescribeCustomKeyStores": func(f *fixture) any {
+			return &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: &f.keyStore}
+		},
+		"DescribeKey": func(f *fixture) any { return &kms.DescribeKeyInput{KeyId: &f.symmetric} },
 		"DisableKey": func(f *fixture) any {
 			id, _ := f.newKey(f.t)
 			return &kms.DisableKeyInput{KeyId: &id}
@@ -235,7 +252,8 @@ func init() {
 			return &kms.EnableKeyRotationInput{KeyId: &f.symmetric, RotationPeriodInDays: aws.Int32(90)}
 		},
 		"Encapsulate": func(f *fixture) any {
-			return &kms.EncapsulateInput{KeyId: &f.encapsulating, EncapsulationAlgorithm: types.EncapsulationAlgorithmSpecMlKem}
+			return &kms.EncapsulateInput{KeyId: &f.encapsulating,
+				EncapsulationAlgorithm: types.EncapsulationAlgorithmSpecMlKem}
 		},
 		"Encrypt": func(f *fixture) any { return &kms.EncryptInput{KeyId: &f.symmetric, Plaintext: []byte("message")} },
 		"GenerateDataKey": func(f *fixture) any {
@@ -245,13 +263,15 @@ func init() {
 			return &kms.GenerateDataKeyPairInput{KeyId: &f.symmetric, KeyPairSpec: types.DataKeyPairSpecEccNistP256}
 		},
 		"GenerateDataKeyPairWithoutPlaintext": func(f *fixture) any {
-			return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: &f.symmetric, KeyPairSpec: types.DataKeyPairSpecEccNistP256}
+			return &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: &f.symmetric,
+				KeyPairSpec: types.DataKeyPairSpecEccNistP256}
 		},
 		"GenerateDataKeyWithoutPlaintext": func(f *fixture) any {
 			return &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &f.symmetric, KeySpec: types.DataKeySpecAes256}
 		},
 		"GenerateMac": func(f *fixture) any {
-			return &kms.GenerateMacInput{KeyId: &f.mac, Message: []byte("message"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256}
+			return &kms.GenerateMacInput{KeyId: &f.mac, Message: []byte("message"),
+				MacAlgorithm: types.MacAlgorithmSpecHmacSha256}
 		},
 		"GenerateRandom": func(f *fixture) any {
 			return &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(16), CustomKeyStoreId: &f.keyStore}
@@ -262,12 +282,14 @@ func init() {
 		},
 		"GetKeyRotationStatus": func(f *fixture) any { return &kms.GetKeyRotationStatusInput{KeyId: &f.symmetric} },
 		"GetParametersForImport": func(f *fixture) any {
-			return &kms.GetParametersForImportInput{KeyId: &f.external, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048}
+			return &kms.GetParametersForImportInput{KeyId: &f.external,
+				WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048}
 		},
 		"GetPublicKey": func(f *fixture) any { return &kms.GetPublicKeyInput{KeyId: &f.signing} },
 		"ImportKeyMaterial": func(f *fixture) any {
-			return &kms.ImportKeyMaterialInput{KeyId: &f.external, ImportToken: f.importToken, EncryptedKeyMaterial: f.wrapped,
-				ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire}
+			return &kms.ImportKeyMaterialInput{KeyId: &f.external, ImportToken: f.importToken,
+				EncryptedKeyMaterial: f.wrapped,
+				ExpirationModel:      types.ExpirationModelTypeKeyMaterialDoesNotExpire}
 		},
 		"ListAliases":      func(f *fixture) any { return &kms.ListAliasesInput{KeyId: &f.symmetric} },
 		"ListGrants":       func(f *fixture) any { return &kms.ListGrantsInput{KeyId: &f.symmetric} },
@@ -279,17 +301,23 @@ func init() {
 			return &kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(rootUser)}
 		},
 		"PutKeyPolicy": func(f *fixture) any {
-			return &kms.PutKeyPolicyInput{KeyId: &f.symmetric, Policy: aws.String(openPolicy), PolicyName: aws.String("default")}
+			return &kms.PutKeyPolicyInput{KeyId: &f.symmetric, Policy: aws.String(openPolicy),
+				PolicyName: aws.String("default")}
 		},
 		"ReEncrypt": func(f *fixture) any {
-			return &kms.ReEncryptInput{CiphertextBlob: f.sealed, SourceKeyId: &f.symmetric, DestinationKeyId: &f.symmetric}
+			return &kms.ReEncryptInput{CiphertextBlob: f.sealed, SourceKeyId: &f.symmetric,
+				DestinationKeyId: &f.symmetric}
 		},
 		"ReplicateKey": func(f *fixture) any {
 			id := *f.makeKey(f.t, kms.CreateKeyInput{MultiRegion: aws.Bool(true)}).KeyId
 			return &kms.ReplicateKeyInput{KeyId: &id, ReplicaRegion: aws.String(otherRegion)}
 		},
-		"RetireGrant": func(f *fixture) any { return &kms.RetireGrantInput{KeyId: &f.symmetric, GrantId: f.grant().GrantId} },
-		"RevokeGrant": func(f *fixture) any { return &kms.RevokeGrantInput{KeyId: &f.symmetric, GrantId: f.grant().GrantId} },
+		"RetireGrant": func(f *fixture) any {
+			return &kms.RetireGrantInput{KeyId: &f.symmetric, GrantId: f.grant().GrantId}
+		},
+		"RevokeGrant": func(f *fixture) any {
+			return &kms.RevokeGrantInput{KeyId: &f.symmetric, GrantId: f.grant().GrantId}
+		},
 		"RotateKeyOnDemand": func(f *fixture) any {
 			id, _ := f.newKey(f.t)
 			return &kms.RotateKeyOnDemandInput{KeyId: &id}
@@ -299,15 +327,22 @@ func init() {
 			return &kms.ScheduleKeyDeletionInput{KeyId: &id}
 		},
 		"Sign": func(f *fixture) any {
-			return &kms.SignInput{KeyId: &f.signing, Message: []byte("message"), SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256}
+			return &kms.SignInput{KeyId: &f.signing, Message: []byte("message"),
+				SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256}
 		},
 		"TagResource": func(f *fixture) any {
-			return &kms.TagResourceInput{KeyId: &f.symmetric, Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("b")}}}
+			return &kms.TagResourceInput{KeyId: &f.symmetric,
+				Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("b")}}}
 		},
-		"UntagResource": func(f *fixture) any { return &kms.UntagResourceInput{KeyId: &f.symmetric, TagKeys: []string{"a"}} },
-		"UpdateAlias":   func(f *fixture) any { return &kms.UpdateAliasInput{AliasName: f.alias(), TargetKeyId: &f.symmetric} },
+		"UntagResource": func(f *fixture) any {
+			return &kms.UntagResourceInput{KeyId: &f.symmetric, TagKeys: []string{"a"}}
+		},
+		"UpdateAlias": func(f *fixture) any {
+			return &kms.UpdateAliasInput{AliasName: f.alias(), TargetKeyId: &f.symmetric}
+		},
 		"UpdateCustomKeyStore": func(f *fixture) any {
-			return &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: &f.keyStore, NewCustomKeyStoreName: aws.String(f.name())}
+			return &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: &f.keyStore,
+				NewCustomKeyStoreName: aws.String(f.name())}
 		},
 		"UpdateKeyDescription": func(f *fixture) any {
 			return &kms.UpdateKeyDescriptionInput{KeyId: &f.symmetric, Description: aws.String("new")}
@@ -318,10 +353,12 @@ func init() {
 			return &kms.UpdatePrimaryRegionInput{KeyId: in.KeyId, PrimaryRegion: aws.String(otherRegion)}
 		},
 		"Verify": func(f *fixture) any {
-			return &kms.VerifyInput{KeyId: &f.signing, Message: []byte("message"), SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, Signature: f.signature}
+			return &kms.VerifyInput{KeyId: &f.signing, Message: []byte("message"),
+				SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, Signature: f.signature}
 		},
 		"VerifyMac": func(f *fixture) any {
-			return &kms.VerifyMacInput{KeyId: &f.mac, Message: []byte("message"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Mac: f.mac256}
+			return &kms.VerifyMacInput{KeyId: &f.mac, Message: []byte("message"),
+				MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Mac: f.mac256}
 		},
 	}
 }
@@ -333,7 +370,7 @@ func (s *server) endKeyStores() {
 	s.Service.Run(ended, 0)
 }
 
-// keyStoreRequest gives up the spare key store of before, so that there are never ten.
+// keyStoreRequest gives up the previous spare key store, so that there are never ten.
 func (f *fixture) keyStoreRequest() *kms.CreateCustomKeyStoreInput {
 	if f.spare != "" { // it may be disconnected, or deleted
 		_, _ = f.DisconnectCustomKeyStore(f.t.Context(), &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: &f.spare})
@@ -341,8 +378,9 @@ func (f *fixture) keyStoreRequest() *kms.CreateCustomKeyStoreInput {
 		f.spare = ""
 	}
 	f.clusters++
-	return &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String(f.name()), CloudHsmClusterId: aws.String(cluster(f.clusters)),
-		KeyStorePassword: &f.spareToken.PIN, TrustAnchorCertificate: aws.String("anchor")}
+	return &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String(f.name()),
+		CloudHsmClusterId: aws.String(cluster(f.clusters)),
+		KeyStorePassword:  &f.spareToken.PIN, TrustAnchorCertificate: aws.String("anchor")}
 }
 
 func (f *fixture) newSpare() {
@@ -393,8 +431,9 @@ func TestEveryOperation(t *testing.T) {
 // checkResidency looks where the fixture's keys are: with residency wrapped, only imported ones are in the token.
 func (f *fixture) checkResidency(t *testing.T, residency service.Residency) {
 	t.Helper()
-	for name, id := range map[string]string{"symmetric": f.symmetric, "rsa": f.rsa, "signing": f.signing, "mac": f.mac, "agreeing": f.agreeing,
-		"primary": f.primary, "external": f.external} {
+	for name, id := range map[string]string{"symmetric": f.symmetric, "rsa": f.rsa, "signing": f.signing, "mac": f.mac,
+		"agreeing": f.agreeing,
+		"primary":  f.primary, "external": f.external} {
 		objects := len(f.objectsOf(t, id))
 		if (objects == 0) != (residency == service.ResidencyWrapped && id != f.external) {
 			t.Errorf("%s, residency %s: %d token objects", name, residency, objects)

@@ -12,9 +12,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
-func (s *server) grant(t testing.TB, by *kms.Client, key, to string, change func(*kms.CreateGrantInput), operations ...types.GrantOperation) (*kms.CreateGrantOutput, error) {
+func (s *server) grant(t testing.TB, by *kms.Client, key, to string, change func(*kms.CreateGrantInput),
+	operations ...types.GrantOperation) (*kms.CreateGrantOutput, error) {
 	t.Helper()
 	in := kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &to, Operations: operations}
 	if change != nil {
@@ -23,7 +25,8 @@ func (s *server) grant(t testing.TB, by *kms.Client, key, to string, change func
 	return by.CreateGrant(t.Context(), &in)
 }
 
-func (s *server) mustGrant(t testing.TB, by *kms.Client, key, to string, change func(*kms.CreateGrantInput), operations ...types.GrantOperation) *kms.CreateGrantOutput {
+func (s *server) mustGrant(t testing.TB, by *kms.Client, key, to string, change func(*kms.CreateGrantInput),
+	operations ...types.GrantOperation) *kms.CreateGrantOutput {
 	t.Helper()
 	out, err := s.grant(t, by, key, to, change, operations...)
 	if err != nil {
@@ -44,17 +47,19 @@ func subset(context map[string]string) func(*kms.CreateGrantInput) {
 	}
 }
 
-// TestGrantees: a grant lets whom it names, and nobody else, do what it says, and nothing else.
+// TestGrantees: a grant allows its grantee, and nobody else, its operations, and nothing else.
 func TestGrantees(t *testing.T) {
 	s := newServer(t, options{})
 	alice, bob, abroad := s.user(t, account, "alice"), s.user(t, account, "bob"), s.user(t, otherAccount, "abroad")
 	denied := s.user(t, account, "denied", document(statement{Effect: "Deny", Action: "kms:Encrypt", Resource: "*"}))
 	equipped := s.user(t, account, "equipped", identityPolicy("kms:Encrypt"))
-	role := s.role(t, account, "reader", service.PrincipalDetails{Trust: trusting(alice.ARN)})
+	role := s.role(t, account, "reader", iam.PrincipalDetails{Trust: trusting(alice.ARN)})
 	session := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role}), region)
-	confined := s.client(s.mustAssume(t, alice.Secret, sts.AssumeRoleInput{RoleArn: &role, Policy: aws.String(identityPolicy("kms:Decrypt"))}), region)
+	confined := s.client(s.mustAssume(t, alice.Secret,
+		sts.AssumeRoleInput{RoleArn: &role, Policy: aws.String(identityPolicy("kms:Decrypt"))}), region)
 	sessionARN := "arn:aws:sts::" + account + ":assumed-role/reader/work"
-	closed := document(statement{Principal: principals(iamARN(account, "root")), Action: []string{"kms:CreateGrant", "kms:RevokeGrant", "kms:PutKeyPolicy"}, Resource: "*"})
+	closed := document(statement{Principal: principals(iamARN(account, "root")),
+		Action: []string{"kms:CreateGrant", "kms:RevokeGrant", "kms:PutKeyPolicy"}, Resource: "*"})
 	for _, test := range []struct {
 		name, to string
 		by       *kms.Client
@@ -80,10 +85,12 @@ func TestGrantees(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			wantError(t, decryptingBy("")(t, test.by, key), "AccessDeniedException", "*")
-			s.putPolicy(t, key, document(statement{Principal: principals(iamARN(account, "root")), Resource: "*"}, statement{Effect: "Deny", Principal: "*", Action: "kms:Encrypt", Resource: "*"}))
+			s.putPolicy(t, key, document(statement{Principal: principals(iamARN(account, "root")), Resource: "*"},
+				statement{Effect: "Deny", Principal: "*", Action: "kms:Encrypt", Resource: "*"}))
 			wantError(t, try(t, test.by, key), "AccessDeniedException", "*") // an explicit deny is above grants
 			s.putPolicy(t, key, closed)
-			if _, err := s.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: &key, GrantId: made.GrantId}); err != nil {
+			if _, err := s.RevokeGrant(t.Context(),
+				&kms.RevokeGrantInput{KeyId: &key, GrantId: made.GrantId}); err != nil {
 				t.Fatal(err)
 			}
 			wantError(t, try(t, test.by, key), "AccessDeniedException", "*")
@@ -101,8 +108,11 @@ func TestGrantConstraints(t *testing.T) {
 		no    []map[string]string
 	}{
 		{"none", nil, []map[string]string{nil, blue}, nil},
-		{"equals", equals(blue), []map[string]string{blue}, []map[string]string{nil, {"tenant": "blue"}, {"tenant": "blue", "purpose": "test", "x": "y"}, {"tenant": "Blue", "purpose": "test"}}},
-		{"subset", subset(blue), []map[string]string{blue, {"tenant": "blue", "purpose": "test", "x": "y"}}, []map[string]string{nil, {"tenant": "blue"}, {"Tenant": "blue", "purpose": "test"}}},
+		{"equals", equals(blue), []map[string]string{blue},
+			[]map[string]string{nil, {"tenant": "blue"}, {"tenant": "blue", "purpose": "test", "x": "y"},
+				{"tenant": "Blue", "purpose": "test"}}},
+		{"subset", subset(blue), []map[string]string{blue, {"tenant": "blue", "purpose": "test", "x": "y"}},
+			[]map[string]string{nil, {"tenant": "blue"}, {"Tenant": "blue", "purpose": "test"}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, key := s.newKey(t)
@@ -113,7 +123,8 @@ func TestGrantConstraints(t *testing.T) {
 				}
 			}
 			for _, context := range test.no {
-				wantError(t, encrypting(context)(t, alice.Client, key), "AccessDeniedException", denial(alice.ARN, "Encrypt", key, noPolicy("identity-based", "Encrypt")))
+				wantError(t, encrypting(context)(t, alice.Client, key), "AccessDeniedException",
+					denial(alice.ARN, "Encrypt", key, noPolicy("identity-based", "Encrypt")))
 			}
 			if err := describeWith(t, alice.Client, key); err != nil { // which has no context to be constrained
 				t.Error(err)
@@ -122,7 +133,8 @@ func TestGrantConstraints(t *testing.T) {
 	}
 }
 
-// TestNestedGrants: who may create grants by a grant alone gives no more than it has.
+// TestNestedGrants: a caller who may create grants only because of a grant cannot give more than
+// that grant.
 func TestNestedGrants(t *testing.T) {
 	s := newServer(t, options{})
 	alice := s.user(t, account, "alice")
@@ -149,18 +161,22 @@ func TestNestedGrants(t *testing.T) {
 		{"stricter", nil, equals(tenant), []types.GrantOperation{"Decrypt"}, true},
 		{"equal", equals(tenant), equals(tenant), []types.GrantOperation{"Decrypt"}, true},
 		{"unconstrained", equals(tenant), nil, []types.GrantOperation{"Decrypt"}, false},
-		{"another value", equals(tenant), equals(map[string]string{"tenant": "red"}), []types.GrantOperation{"Decrypt"}, false},
+		{"another value", equals(tenant), equals(map[string]string{"tenant": "red"}),
+			[]types.GrantOperation{"Decrypt"}, false},
 		{"subset for equals", equals(tenant), subset(tenant), []types.GrantOperation{"Decrypt"}, false},
 		{"equals for subset", subset(tenant), equals(tenant), []types.GrantOperation{"Decrypt"}, true},
-		{"larger subset", subset(tenant), subset(with(map[string]string{"x": "y"})), []types.GrantOperation{"Decrypt"}, true},
-		{"another subset", subset(tenant), subset(map[string]string{"x": "y"}), []types.GrantOperation{"Decrypt"}, false},
+		{"larger subset", subset(tenant), subset(with(map[string]string{"x": "y"})),
+			[]types.GrantOperation{"Decrypt"}, true},
+		{"another subset", subset(tenant), subset(map[string]string{"x": "y"}),
+			[]types.GrantOperation{"Decrypt"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, key := s.newKey(t)
 			s.mustGrant(t, s.Client, key, alice.ARN, test.parent, "CreateGrant", "Decrypt")
 			_, err := s.grant(t, alice.Client, key, bob, test.child, test.operations...)
 			if !test.allowed {
-				wantError(t, err, "AccessDeniedException", denial(alice.ARN, "CreateGrant", key, noPolicy("identity-based", "CreateGrant")))
+				wantError(t, err, "AccessDeniedException",
+					denial(alice.ARN, "CreateGrant", key, noPolicy("identity-based", "CreateGrant")))
 			} else if err != nil {
 				t.Error(err)
 			}
@@ -188,8 +204,8 @@ func TestNestedGrants(t *testing.T) {
 	})
 }
 
-// TestRetiring: a grant is retired by its retiring principal, its grantee if it says so, and the account of the key, which
-// can delegate it by identity policies.
+// TestRetiring: a grant is retired by its retiring principal, its grantee if it says so, and the
+// account of the key, which can delegate it by identity policies.
 func TestRetiring(t *testing.T) {
 	s := newServer(t, options{})
 	alice, bob := s.user(t, account, "alice"), s.user(t, account, "bob")
@@ -207,9 +223,11 @@ func TestRetiring(t *testing.T) {
 		allowed    bool
 	}{
 		{"retiring principal", retiredBy(bob.ARN), []types.GrantOperation{"Decrypt"}, bob, true},
-		{"retiring principal of another account", retiredBy(abroad.ARN), []types.GrantOperation{"Decrypt"}, abroad, true},
+		{"retiring principal of another account", retiredBy(abroad.ARN), []types.GrantOperation{"Decrypt"},
+			abroad, true},
 		{"grantee who may", nil, []types.GrantOperation{"Decrypt", "RetireGrant"}, alice, true},
-		{"grantee who may, in spite of a constraint", equals(blue), []types.GrantOperation{"Decrypt", "RetireGrant"}, alice, true},
+		{"grantee who may, in spite of a constraint", equals(blue), []types.GrantOperation{"Decrypt", "RetireGrant"},
+			alice, true},
 		{"grantee who may not", nil, []types.GrantOperation{"Decrypt"}, alice, false},
 		{"root", nil, []types.GrantOperation{"Decrypt"}, root, true},
 		{"a stranger", retiredBy(bob.ARN), []types.GrantOperation{"Decrypt", "RetireGrant"}, abroad, false},
@@ -246,20 +264,23 @@ func TestRetiring(t *testing.T) {
 	t.Run("a user of the account by identity policy", func(t *testing.T) {
 		_, key := s.newKey(t)
 		made := s.mustGrant(t, s.Client, key, alice.ARN, nil, "Decrypt")
-		if _, err := carol.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: made.GrantToken}); err != nil { // AWS: the account can delegate it
+		// AWS: the account can delegate it
+		if _, err := carol.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: made.GrantToken}); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("denied by the key policy", func(t *testing.T) {
-		key := s.keyWith(t, keyPolicy(statement{Effect: "Deny", Principal: principals(bob.ARN), Action: "kms:RetireGrant"}))
+		key := s.keyWith(t,
+			keyPolicy(statement{Effect: "Deny", Principal: principals(bob.ARN), Action: "kms:RetireGrant"}))
 		made := s.mustGrant(t, s.Client, key, alice.ARN, retiredBy(bob.ARN), "Decrypt")
 		_, err := bob.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: made.GrantToken})
-		wantError(t, err, "AccessDeniedException", denial(bob.ARN, "RetireGrant", key, "with an explicit deny in a resource-based policy"))
+		wantError(t, err, "AccessDeniedException",
+			denial(bob.ARN, "RetireGrant", key, "with an explicit deny in a resource-based policy"))
 	})
 }
 
-// TestGrantTokens: a token that belongs to no grant, or no more, spoils a request; any other does no harm, and gives nobody
-// what the grant gives another.
+// TestGrantTokens: a request with the token of no grant, or of a grant that is gone, fails. Any
+// other token does no harm, and does not give anybody else's permissions.
 func TestGrantTokens(t *testing.T) {
 	s := newServer(t, options{})
 	_, key := s.newKey(t)
@@ -271,8 +292,10 @@ func TestGrantTokens(t *testing.T) {
 		_, err := c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"), GrantTokens: tokens})
 		return err
 	}
-	for name, err := range map[string]error{"without": encrypt(alice.Client, key), "with": encrypt(alice.Client, key, token), "twice": encrypt(alice.Client, key, token, token),
-		"padded": encrypt(alice.Client, key, token+"="), "by root": encrypt(s.Client, key, token), "with another key": encrypt(s.Client, other, token)} {
+	for name, err := range map[string]error{"without": encrypt(alice.Client, key),
+		"with": encrypt(alice.Client, key, token), "twice": encrypt(alice.Client, key, token, token),
+		"padded": encrypt(alice.Client, key, token+"="), "by root": encrypt(s.Client, key, token),
+		"with another key": encrypt(s.Client, other, token)} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -290,7 +313,8 @@ func TestGrantTokens(t *testing.T) {
 		b[i] ^= 1
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
-	for name, bad := range map[string]string{"id": changed(0), "secret": changed(len(raw) - 1), "half": base64.RawURLEncoding.EncodeToString(raw[:32]), "grant id": *made.GrantId,
+	for name, bad := range map[string]string{"id": changed(0), "secret": changed(len(raw) - 1),
+		"half": base64.RawURLEncoding.EncodeToString(raw[:32]), "grant id": *made.GrantId,
 		"no base64": "not base64!", "zeros": base64.RawURLEncoding.EncodeToString(make([]byte, len(raw)))} {
 		t.Run(name, func(t *testing.T) {
 			for _, tokens := range [][]string{{bad}, {token, bad}} {
@@ -309,7 +333,8 @@ func TestGrantTokens(t *testing.T) {
 	wantError(t, encrypt(alice.Client, key), "AccessDeniedException", "*")
 }
 
-// TestGrantTokensOfReplicas: a token of a grant on one key of a multi-Region set opens none of the others.
+// TestGrantTokensOfReplicas: a token of a grant on one key of a multi-Region set does not work with
+// the others.
 func TestGrantTokensOfReplicas(t *testing.T) {
 	s := newServer(t, options{})
 	made, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
@@ -317,7 +342,8 @@ func TestGrantTokensOfReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := *made.KeyMetadata.KeyId
-	if _, err := s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &key, ReplicaRegion: aws.String(otherRegion)}); err != nil {
+	if _, err := s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &key,
+		ReplicaRegion: aws.String(otherRegion)}); err != nil {
 		t.Fatal(err)
 	}
 	alice := s.user(t, account, "alice")
@@ -330,21 +356,24 @@ func TestGrantTokensOfReplicas(t *testing.T) {
 	wantError(t, err, "AccessDeniedException", "*")
 }
 
-// TestGrantsOfNewNodes: a grant that this node has not heard of counts if the request has its token.
+// TestGrantsOfNewNodes: a grant that this server does not know yet counts if the request has its
+// token.
 func TestGrantsOfNewNodes(t *testing.T) {
 	s := newServer(t, options{service: func(c *service.Config) { c.Store = &forgetful{c.Store} }})
 	_, key := s.newKey(t)
 	alice := s.user(t, account, "alice")
 	made := s.mustGrant(t, s.Client, key, alice.ARN, nil, "Encrypt")
 	wantError(t, encrypting(nil)(t, alice.Client, key), "AccessDeniedException", "*")
-	if _, err := alice.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"), GrantTokens: []string{*made.GrantToken}}); err != nil {
+	if _, err := alice.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"),
+		GrantTokens: []string{*made.GrantToken}}); err != nil {
 		t.Error(err)
 	}
-	_, err := alice.Decrypt(t.Context(), &kms.DecryptInput{KeyId: &key, CiphertextBlob: []byte("x"), GrantTokens: []string{*made.GrantToken}})
+	_, err := alice.Decrypt(t.Context(), &kms.DecryptInput{KeyId: &key, CiphertextBlob: []byte("x"),
+		GrantTokens: []string{*made.GrantToken}})
 	wantError(t, err, "AccessDeniedException", "*")
 }
 
-// forgetful is a store that has not heard of any key's grants.
+// forgetful is a store that does not know any key's grants yet.
 type forgetful struct{ service.Store }
 
 func (*forgetful) GrantsOf(context.Context, string, string) ([]*service.Grant, error) {

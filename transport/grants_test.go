@@ -16,7 +16,8 @@ func TestCreateGrant(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
 	create := func(change func(*kms.CreateGrantInput)) (*kms.CreateGrantOutput, error) {
-		in := &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: aws.String(grantee), Operations: []types.GrantOperation{"Encrypt", "Decrypt"}, Name: aws.String("n")}
+		in := &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: aws.String(grantee),
+			Operations: []types.GrantOperation{"Encrypt", "Decrypt"}, Name: aws.String("n")}
 		change(in)
 		return s.CreateGrant(t.Context(), in)
 	}
@@ -52,16 +53,29 @@ func TestCreateGrant(t *testing.T) {
 		change func(*kms.CreateGrantInput)
 		code   string
 	}{
-		"no grantee":      {func(in *kms.CreateGrantInput) { in.GranteePrincipal = nil }, "ValidationException"},
-		"two grantees":    {func(in *kms.CreateGrantInput) { in.GranteeServicePrincipal = aws.String("a.amazonaws.com") }, "ValidationException"},
-		"no operations":   {func(in *kms.CreateGrantInput) { in.Operations = []types.GrantOperation{} }, "ValidationException"},
-		"bad grantee":     {func(in *kms.CreateGrantInput) { in.GranteePrincipal = aws.String("nobody") }, "InvalidArnException"},
-		"bad retiring":    {func(in *kms.CreateGrantInput) { in.RetiringPrincipal = aws.String("arn:aws:iam::1:root") }, "InvalidArnException"},
-		"wrong operation": {func(in *kms.CreateGrantInput) { in.Operations = []types.GrantOperation{"Sign"} }, "ValidationException"},
-		"context on a MAC": {func(in *kms.CreateGrantInput) {
-			in.KeyId, in.Operations, in.Constraints = mac, []types.GrantOperation{"GenerateMac"}, &types.GrantConstraints{EncryptionContextSubset: blue}
+		"no grantee": {func(in *kms.CreateGrantInput) { in.GranteePrincipal = nil }, "ValidationException"},
+		"two grantees": {func(in *kms.CreateGrantInput) {
+			in.GranteeServicePrincipal = aws.String("a.amazonaws.com")
 		}, "ValidationException"},
-		"dry run": {func(in *kms.CreateGrantInput) { in.DryRun, in.Name = aws.Bool(true), nil }, "DryRunOperationException"},
+		"no operations": {func(in *kms.CreateGrantInput) {
+			in.Operations = []types.GrantOperation{}
+		}, "ValidationException"},
+		"bad grantee": {func(in *kms.CreateGrantInput) {
+			in.GranteePrincipal = aws.String("nobody")
+		}, "InvalidArnException"},
+		"bad retiring": {func(in *kms.CreateGrantInput) {
+			in.RetiringPrincipal = aws.String("arn:aws:iam::1:root")
+		}, "InvalidArnException"},
+		"wrong operation": {func(in *kms.CreateGrantInput) {
+			in.Operations = []types.GrantOperation{"Sign"}
+		}, "ValidationException"},
+		"context on a MAC": {func(in *kms.CreateGrantInput) {
+			in.KeyId, in.Operations, in.Constraints = mac, []types.GrantOperation{"GenerateMac"},
+				&types.GrantConstraints{EncryptionContextSubset: blue}
+		}, "ValidationException"},
+		"dry run": {func(in *kms.CreateGrantInput) {
+			in.DryRun, in.Name = aws.Bool(true), nil
+		}, "DryRunOperationException"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := create(test.change)
@@ -80,8 +94,9 @@ func TestListGrants(t *testing.T) {
 	var ids []string
 	make := func(key string, grantee, retiring string) string {
 		t.Helper()
-		in := &kms.CreateGrantInput{KeyId: &key, Operations: []types.GrantOperation{"Decrypt", "RetireGrant"}, RetiringPrincipal: &retiring,
-			Constraints: &types.GrantConstraints{EncryptionContextSubset: blue}}
+		in := &kms.CreateGrantInput{KeyId: &key, Operations: []types.GrantOperation{"Decrypt", "RetireGrant"},
+			RetiringPrincipal: &retiring,
+			Constraints:       &types.GrantConstraints{EncryptionContextSubset: blue}}
 		if strings.HasPrefix(grantee, "arn:") {
 			in.GranteePrincipal, in.Name = &grantee, aws.String("named")
 		} else {
@@ -103,9 +118,12 @@ func TestListGrants(t *testing.T) {
 		for _, g := range ok(pages.NextPage(t.Context()))(t).Grants {
 			got = append(got, *g.GrantId)
 			byName := *g.GrantId != byService
-			if *g.KeyId != arn || *g.IssuingAccount != rootUser || time.Since(*g.CreationDate).Abs() > time.Minute || (g.Name == nil) == byName ||
-				(g.GranteePrincipal == nil) == byName || (g.GranteeServicePrincipal != nil) == byName || g.RetiringServicePrincipal != nil ||
-				!slices.Equal(g.Operations, []types.GrantOperation{"Decrypt", "RetireGrant"}) || g.Constraints.EncryptionContextSubset["tenant"] != "blue" ||
+			if *g.KeyId != arn || *g.IssuingAccount != rootUser || time.Since(*g.CreationDate).Abs() > time.Minute ||
+				(g.Name == nil) == byName ||
+				(g.GranteePrincipal == nil) == byName || (g.GranteeServicePrincipal != nil) == byName ||
+				g.RetiringServicePrincipal != nil ||
+				!slices.Equal(g.Operations, []types.GrantOperation{"Decrypt", "RetireGrant"}) ||
+				g.Constraints.EncryptionContextSubset["tenant"] != "blue" ||
 				g.Constraints.EncryptionContextEquals != nil || g.Constraints.SourceArn != nil {
 				t.Errorf("%+v", g)
 			}
@@ -120,8 +138,9 @@ func TestListGrants(t *testing.T) {
 	}{
 		"id":      {kms.ListGrantsInput{GrantId: &ids[2]}, ids[2:3]},
 		"grantee": {kms.ListGrantsInput{GranteePrincipal: aws.String(grantee + "3")}, ids[3:]},
-		"service": {kms.ListGrantsInput{GranteeServicePrincipal: aws.String("dynamodb.us-east-1.amazonaws.com")}, []string{byService}},
-		"nobody":  {kms.ListGrantsInput{GranteePrincipal: aws.String(grantee + "9")}, nil},
+		"service": {kms.ListGrantsInput{GranteeServicePrincipal: aws.String("dynamodb.us-east-1.amazonaws.com")},
+			[]string{byService}},
+		"nobody": {kms.ListGrantsInput{GranteePrincipal: aws.String(grantee + "9")}, nil},
 	} {
 		test.in.KeyId = &id
 		var got []string
@@ -138,7 +157,8 @@ func TestListGrants(t *testing.T) {
 	wantError(t, err, "ValidationException", "*")
 
 	var retirable []string
-	retire := kms.NewListRetirableGrantsPaginator(s, &kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(rootUser), Limit: aws.Int32(3)})
+	retire := kms.NewListRetirableGrantsPaginator(s,
+		&kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(rootUser), Limit: aws.Int32(3)})
 	for retire.HasMorePages() {
 		for _, g := range ok(retire.NextPage(t.Context()))(t).Grants {
 			retirable = append(retirable, *g.GrantId)
@@ -149,11 +169,14 @@ func TestListGrants(t *testing.T) {
 	if !slices.Equal(retirable, want) {
 		t.Errorf("got %v\nwant %v", retirable, want)
 	}
-	if out := ok(s.ListRetirableGrants(t.Context(), &kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(grantee)}))(t); len(out.Grants) != 1 || out.Truncated {
+	if out := ok(s.ListRetirableGrants(t.Context(),
+		&kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(grantee)}))(t); len(out.Grants) != 1 ||
+		out.Truncated {
 		t.Errorf("%+v", out)
 	}
 	elsewhereClient := s.client(s.Secret, otherRegion)
-	if out := ok(elsewhereClient.ListRetirableGrants(t.Context(), &kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(rootUser)}))(t); len(out.Grants) != 0 {
+	if out := ok(elsewhereClient.ListRetirableGrants(t.Context(),
+		&kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String(rootUser)}))(t); len(out.Grants) != 0 {
 		t.Errorf("%+v", out)
 	}
 }
@@ -164,8 +187,9 @@ func TestRetireAndRevoke(t *testing.T) {
 	other, _ := s.newKey(t)
 	grant := func() *kms.CreateGrantOutput {
 		t.Helper()
-		return ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: aws.String(grantee), RetiringPrincipal: aws.String(rootUser),
-			Operations: []types.GrantOperation{"Decrypt"}}))(t)
+		return ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: aws.String(grantee),
+			RetiringPrincipal: aws.String(rootUser),
+			Operations:        []types.GrantOperation{"Decrypt"}}))(t)
 	}
 	left := func(g *kms.CreateGrantOutput) bool {
 		t.Helper()
@@ -181,15 +205,18 @@ func TestRetireAndRevoke(t *testing.T) {
 			return second(s.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: g.GrantToken, DryRun: dry}))
 		},
 		"RetireGrant by id": func(g *kms.CreateGrantOutput, dry *bool) error {
-			return second(s.RetireGrant(t.Context(), &kms.RetireGrantInput{KeyId: &arn, GrantId: g.GrantId, DryRun: dry}))
+			return second(s.RetireGrant(t.Context(),
+				&kms.RetireGrantInput{KeyId: &arn, GrantId: g.GrantId, DryRun: dry}))
 		},
 		"RevokeGrant": func(g *kms.CreateGrantOutput, dry *bool) error {
-			return second(s.RevokeGrant(t.Context(), &kms.RevokeGrantInput{KeyId: &id, GrantId: g.GrantId, DryRun: dry}))
+			return second(s.RevokeGrant(t.Context(),
+				&kms.RevokeGrantInput{KeyId: &id, GrantId: g.GrantId, DryRun: dry}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := grant()
-			wantError(t, end(g, aws.Bool(true)), "DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
+			wantError(t, end(g, aws.Bool(true)), "DryRunOperationException",
+				"The request would have succeeded, but the DryRun option is set.")
 			if !left(g) {
 				t.Error("the dry run ended it")
 			}
@@ -214,7 +241,8 @@ func TestRetireAndRevoke(t *testing.T) {
 		}
 		wantError(t, err, "ValidationException", "*")
 	}
-	for name, token := range map[string]string{"changed": (*g.GrantToken)[:20] + "AAAA" + (*g.GrantToken)[24:], "cut": (*g.GrantToken)[1:], "id": *g.GrantId} {
+	for name, token := range map[string]string{"changed": (*g.GrantToken)[:20] + "AAAA" + (*g.GrantToken)[24:],
+		"cut": (*g.GrantToken)[1:], "id": *g.GrantId} {
 		_, err := s.RetireGrant(t.Context(), &kms.RetireGrantInput{GrantToken: &token})
 		if err == nil {
 			t.Errorf("%s: retired", name)
@@ -228,14 +256,18 @@ func TestRetireAndRevoke(t *testing.T) {
 	}
 }
 
-// TestGrantTokensInRequests: a token that is good does no harm to whom may do it anyway.
+// TestGrantTokensInRequests: a valid token does no harm to a caller who is allowed anyway.
 func TestGrantTokensInRequests(t *testing.T) {
 	s := newServer(t, options{})
 	id, _ := s.newKey(t)
-	g := ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: aws.String(grantee), Operations: []types.GrantOperation{"Decrypt"}}))(t)
-	ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"), GrantTokens: []string{*g.GrantToken}}))(t)
-	_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"), GrantTokens: []string{*g.GrantToken, "not a token"}})
+	g := ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: aws.String(grantee),
+		Operations: []types.GrantOperation{"Decrypt"}}))(t)
+	ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"),
+		GrantTokens: []string{*g.GrantToken}}))(t)
+	_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"),
+		GrantTokens: []string{*g.GrantToken, "not a token"}})
 	wantError(t, err, "InvalidGrantTokenException", "*")
-	_, err = s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"), GrantTokens: slices.Repeat([]string{*g.GrantToken}, 11)})
+	_, err = s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x"),
+		GrantTokens: slices.Repeat([]string{*g.GrantToken}, 11)})
 	wantError(t, err, "ValidationException", "*")
 }

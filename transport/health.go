@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	readyFor     = time.Second     // one answer of the checks serves this long, however often it is asked for
+	readyFor     = time.Second     // for this long one result of the checks is used for all requests
 	readyTimeout = 3 * time.Second // for all checks together
 )
 
@@ -23,7 +23,7 @@ type readiness struct {
 
 	mu      sync.Mutex // held while the checks run
 	checked time.Time
-	failed  map[string]string // name of a check -> failed or degraded
+	failed  map[string]string // name of a failed check -> "failed"
 }
 
 // Results of checks that did not succeed.
@@ -37,7 +37,8 @@ type degraded struct{ error }
 // Degraded marks the error of a check that need not keep requests away: a part of them is served.
 func Degraded(err error) error { return degraded{err} }
 
-// Health returns the handler of GET /healthz (the process serves) and /readyz (its dependencies do, too).
+// Health returns the handler of GET /healthz (the process serves) and GET /readyz (what it depends
+// on works too).
 func Health(cfg Config) http.Handler {
 	r := mux.NewRouter()
 	health(r, cfg)
@@ -49,7 +50,9 @@ func health(r *mux.Router, cfg Config) {
 		cfg.Now = time.Now
 	}
 	ready := &readiness{cfg: cfg}
-	r.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { report(w, http.StatusOK, nil) }).Methods(http.MethodGet)
+	r.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		report(w, http.StatusOK, nil)
+	}).Methods(http.MethodGet)
 	r.HandleFunc("/readyz", ready.serve).Methods(http.MethodGet)
 }
 
@@ -68,13 +71,13 @@ func (d *readiness) check(ctx context.Context) map[string]string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if now := d.cfg.Now(); d.checked.IsZero() || now.Sub(d.checked) >= readyFor {
-		// Not the client's context: its going away must not fail the check for others.
+		// Not the client's context: a client that goes away must not fail the check for others.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
 		defer cancel()
 		failed := map[string]string{}
 		for name, check := range d.cfg.Ready {
 			if err := check(ctx); err != nil {
-				failed[name] = checkFailed // the reason is for the log, not for whoever asks
+				failed[name] = checkFailed // the reason is for the log, not for the client
 				if errors.As(err, &degraded{}) {
 					failed[name] = checkDegraded
 				}

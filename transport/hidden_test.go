@@ -12,17 +12,20 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestNobodySeesTheDataKey proves by the PKCS#11 calls of GenerateDataKeyWithoutPlaintext that its plaintext never enters
-// this process: no call gives it out, or is given it, and the object that holds it can't be read.
+// TestNobodySeesTheDataKey proves with the recorded PKCS#11 calls of
+// GenerateDataKeyWithoutPlaintext that its plaintext never enters this process: no call returns it
+// or is given it, and the object that holds it cannot be read.
 func TestNobodySeesTheDataKey(t *testing.T) {
 	s := newServer(t, options{faults: true})
 	id, _ := s.newKey(t)
 	// The first one also has the token prove that it can.
-	if _, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256}); err != nil {
+	if _, err := s.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256}); err != nil {
 		t.Fatal(err)
 	}
-	calls := record(t, s, func() {
-		_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
+	calls := recordCalls(t, s, func() {
+		_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(),
+			&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +35,8 @@ func TestNobodySeesTheDataKey(t *testing.T) {
 		t.Fatalf("the calls are %v, not %v", got, want)
 	}
 	born := calls[0]
-	for attribute, should := range map[uint]bool{pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_TOKEN: false, pkcs11.CKA_PRIVATE: true} {
+	for attribute, should := range map[uint]bool{pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_TOKEN: false,
+		pkcs11.CKA_PRIVATE: true} {
 		if _, given := born.Template[attribute]; !given || born.Template.Bool(attribute) != should {
 			t.Errorf("attribute %#x of the data key is not %v (given: %v)", attribute, should, given)
 		}
@@ -42,21 +46,23 @@ func TestNobodySeesTheDataKey(t *testing.T) {
 	}
 }
 
-// TestTheRecorderSeesPlaintext: what the test above does not find would be found. Each operation's plaintext is known, and
-// the recorder has it exactly where the operation is one that gives it out.
+// TestTheRecorderSeesPlaintext: the test above would find a plaintext if there was one. Here each
+// operation's plaintext is known, and the recording contains it exactly where the operation returns
+// it.
 func TestTheRecorderSeesPlaintext(t *testing.T) {
 	s := newServer(t, options{faults: true})
 	id, _ := s.newKey(t)
 	var made *kms.GenerateDataKeyWithoutPlaintextOutput
-	hidden := record(t, s, func() {
+	hidden := recordCalls(t, s, func() {
 		var err error
-		made, err = s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(64)})
+		made, err = s.GenerateDataKeyWithoutPlaintext(t.Context(),
+			&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(64)})
 		if err != nil {
 			t.Fatal(err)
 		}
 	})
 	var opened *kms.DecryptOutput
-	shown := record(t, s, func() {
+	shown := recordCalls(t, s, func() {
 		var err error
 		if opened, err = s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob}); err != nil {
 			t.Fatal(err)
@@ -73,7 +79,7 @@ func TestTheRecorderSeesPlaintext(t *testing.T) {
 	}
 }
 
-func record(t *testing.T, s *server, do func()) []faults.Call {
+func recordCalls(t *testing.T, s *server, do func()) []faults.Call {
 	t.Helper()
 	if err := s.Faults.Record(); err != nil {
 		t.Fatal(err)

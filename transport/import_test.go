@@ -32,8 +32,8 @@ func wrapOAEP(t testing.TB, spki []byte, h hash.Hash, material []byte) []byte {
 	return ok(rsa.EncryptOAEP(h, rand.Reader, public, material, nil))(t)
 }
 
-// wrap wraps it for any algorithm: RSA_AES_KEY_WRAP_SHA_* is an AES key, wrapped with OAEP, and the material, wrapped with it
-// (AWS page "Encrypt key material").
+// wrap wraps it for any algorithm: RSA_AES_KEY_WRAP_SHA_* is an AES key, wrapped with OAEP, and the
+// material, wrapped with it (AWS page "Encrypt key material").
 func wrap(t testing.TB, spki []byte, algorithm types.AlgorithmSpec, material []byte) []byte {
 	t.Helper()
 	h := sha256.New()
@@ -49,11 +49,14 @@ func wrap(t testing.TB, spki []byte, algorithm types.AlgorithmSpec, material []b
 }
 
 // importInput asks for parameters, and wraps.
-func (s *server) importInput(t testing.TB, c *kms.Client, id string, algorithm types.AlgorithmSpec, spec types.WrappingKeySpec, material []byte) *kms.ImportKeyMaterialInput {
+func (s *server) importInput(t testing.TB, c *kms.Client, id string, algorithm types.AlgorithmSpec,
+	spec types.WrappingKeySpec, material []byte) *kms.ImportKeyMaterialInput {
 	t.Helper()
-	params := ok(c.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: algorithm, WrappingKeySpec: spec}))(t)
-	return &kms.ImportKeyMaterialInput{KeyId: &id, ImportToken: params.ImportToken, EncryptedKeyMaterial: wrap(t, params.PublicKey, algorithm, material),
-		ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire}
+	params := ok(c.GetParametersForImport(t.Context(),
+		&kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: algorithm, WrappingKeySpec: spec}))(t)
+	return &kms.ImportKeyMaterialInput{KeyId: &id, ImportToken: params.ImportToken,
+		EncryptedKeyMaterial: wrap(t, params.PublicKey, algorithm, material),
+		ExpirationModel:      types.ExpirationModelTypeKeyMaterialDoesNotExpire}
 }
 
 // importKey makes a secret key of this material.
@@ -61,7 +64,8 @@ func (s *server) importKey(t testing.TB, in kms.CreateKeyInput, material []byte)
 	t.Helper()
 	in.Origin = types.OriginTypeExternal
 	made := s.makeKey(t, in)
-	ok(s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", material)))(t)
+	ok(s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048",
+		material)))(t)
 	return ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: made.KeyId}))(t).KeyMetadata
 }
 
@@ -96,7 +100,8 @@ func secp256k1PKCS8(t testing.TB, key *secp256k1.PrivateKey) []byte {
 		Version   int
 		Algorithm struct{ Algorithm, Curve asn1.ObjectIdentifier }
 		Private   []byte
-	}{0, struct{ Algorithm, Curve asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}, asn1.ObjectIdentifier{1, 3, 132, 0, 10}}, inner}))(t)
+	}{0, struct{ Algorithm, Curve asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1},
+		asn1.ObjectIdentifier{1, 3, 132, 0, 10}}, inner}))(t)
 }
 
 // TestImport imports keys of each kind with each wrapping algorithm, and signs with them.
@@ -127,18 +132,23 @@ func TestImport(t *testing.T) {
 	} {
 		for _, algorithm := range both {
 			t.Run(string(test.spec)+"/"+string(algorithm), func(t *testing.T) {
-				made := s.makeKey(t, kms.CreateKeyInput{KeySpec: test.spec, KeyUsage: types.KeyUsageTypeSignVerify, Origin: types.OriginTypeExternal})
+				made := s.makeKey(t, kms.CreateKeyInput{KeySpec: test.spec, KeyUsage: types.KeyUsageTypeSignVerify,
+					Origin: types.OriginTypeExternal})
 				if !slices.Contains(test.algorithms, algorithm) {
-					_, err := s.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: made.KeyId, WrappingAlgorithm: algorithm, WrappingKeySpec: "RSA_2048"})
+					_, err := s.GetParametersForImport(t.Context(),
+						&kms.GetParametersForImportInput{KeyId: made.KeyId, WrappingAlgorithm: algorithm,
+							WrappingKeySpec: "RSA_2048"})
 					wantError(t, err, "UnsupportedOperationException", "*")
 					return
 				}
-				out := ok(s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, algorithm, "RSA_2048", test.material)))(t)
+				out := ok(s.ImportKeyMaterial(t.Context(),
+					s.importInput(t, s.Client, *made.KeyId, algorithm, "RSA_2048", test.material)))(t)
 				if *out.KeyId != *made.Arn {
 					t.Errorf("%+v", out)
 				}
 				message := []byte("message")
-				signed := ok(s.Sign(t.Context(), &kms.SignInput{KeyId: made.KeyId, Message: message, SigningAlgorithm: test.signing}))(t)
+				signed := ok(s.Sign(t.Context(),
+					&kms.SignInput{KeyId: made.KeyId, Message: message, SigningAlgorithm: test.signing}))(t)
 				if !verifies(t, test.public, test.signing, message, signed.Signature) {
 					t.Error("the signature is not that of the imported key")
 				}
@@ -183,21 +193,27 @@ func TestImportedSymmetricKey(t *testing.T) {
 	s := newServer(t, options{})
 	material := randomBytes(32)
 	made := s.makeKey(t, kms.CreateKeyInput{Origin: types.OriginTypeExternal})
-	if made.KeyState != types.KeyStatePendingImport || made.Enabled || made.ExpirationModel != "" || made.CurrentKeyMaterialId != nil || made.ValidTo != nil {
+	if made.KeyState != types.KeyStatePendingImport || made.Enabled || made.ExpirationModel != "" ||
+		made.CurrentKeyMaterialId != nil || made.ValidTo != nil {
 		t.Errorf("%+v", made)
 	}
 	id := *made.KeyId
 	var blobs [][]byte
 	for i, wrapping := range []types.WrappingKeySpec{"RSA_2048", "RSA_3072", "RSA_4096", "RSA_2048"} {
 		algorithm := types.AlgorithmSpec([]string{"RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}[i%2])
-		params := ok(s.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: algorithm, WrappingKeySpec: wrapping}))(t)
-		if d := time.Until(*params.ParametersValidTo); *params.KeyId != *made.Arn || d < 23*time.Hour || d > 24*time.Hour {
+		params := ok(s.GetParametersForImport(t.Context(),
+			&kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: algorithm, WrappingKeySpec: wrapping}))(t)
+		if d := time.Until(*params.ParametersValidTo); *params.KeyId != *made.Arn || d < 23*time.Hour ||
+			d > 24*time.Hour {
 			t.Errorf("%+v", params)
 		}
-		out := ok(s.ImportKeyMaterial(t.Context(), &kms.ImportKeyMaterialInput{KeyId: &id, ImportToken: params.ImportToken,
-			EncryptedKeyMaterial: wrap(t, params.PublicKey, algorithm, material), ExpirationModel: "KEY_MATERIAL_DOES_NOT_EXPIRE"}))(t)
+		out := ok(s.ImportKeyMaterial(t.Context(),
+			&kms.ImportKeyMaterialInput{KeyId: &id, ImportToken: params.ImportToken,
+				EncryptedKeyMaterial: wrap(t, params.PublicKey, algorithm, material),
+				ExpirationModel:      "KEY_MATERIAL_DOES_NOT_EXPIRE"}))(t)
 		m := ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id}))(t).KeyMetadata
-		if *out.KeyId != *made.Arn || *out.KeyMaterialId != *m.CurrentKeyMaterialId || m.KeyState != types.KeyStateEnabled ||
+		if *out.KeyId != *made.Arn || *out.KeyMaterialId != *m.CurrentKeyMaterialId ||
+			m.KeyState != types.KeyStateEnabled ||
 			m.ExpirationModel != "KEY_MATERIAL_DOES_NOT_EXPIRE" || m.ValidTo != nil {
 			t.Errorf("%+v, %+v", out, m)
 		}
@@ -213,16 +229,20 @@ func TestImportedSymmetricKey(t *testing.T) {
 	for _, blob := range blobs {
 		opens(t, s.Client, blob)
 	}
-	without := ok(s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: "AES_256"}))(t)
+	without := ok(s.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: "AES_256"}))(t)
 	if without.CiphertextBlob[1] != 1 {
 		t.Errorf("form %d: deleting the material would not end it", without.CiphertextBlob[1])
 	}
-	pair := ok(s.GenerateDataKeyPair(t.Context(), &kms.GenerateDataKeyPairInput{KeyId: &id, KeyPairSpec: "ECC_NIST_P256"}))(t)
+	pair := ok(s.GenerateDataKeyPair(t.Context(),
+		&kms.GenerateDataKeyPairInput{KeyId: &id, KeyPairSpec: "ECC_NIST_P256"}))(t)
 	if pair.PrivateKeyCiphertextBlob[1] != 1 {
 		t.Errorf("form %d", pair.PrivateKeyCiphertextBlob[1])
 	}
-	for _, algorithm := range []types.AlgorithmSpec{"RSAES_PKCS1_V1_5", "RSA_AES_KEY_WRAP_SHA_1", "RSA_AES_KEY_WRAP_SHA_256", "SM2PKE"} {
-		_, err := s.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: algorithm, WrappingKeySpec: "RSA_2048"})
+	for _, algorithm := range []types.AlgorithmSpec{"RSAES_PKCS1_V1_5", "RSA_AES_KEY_WRAP_SHA_1",
+		"RSA_AES_KEY_WRAP_SHA_256", "SM2PKE"} {
+		_, err := s.GetParametersForImport(t.Context(),
+			&kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: algorithm, WrappingKeySpec: "RSA_2048"})
 		wantError(t, err, "UnsupportedOperationException", "*")
 	}
 	// Another key's token, material of a wrong size, and a date that is missing, too far or too much.
@@ -232,7 +252,8 @@ func TestImportedSymmetricKey(t *testing.T) {
 	_, err := s.ImportKeyMaterial(t.Context(), foreign)
 	wantError(t, err, "InvalidImportTokenException", "*")
 	for _, size := range []int{16, 31, 33} {
-		_, err := s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *other.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(size)))
+		_, err := s.ImportKeyMaterial(t.Context(),
+			s.importInput(t, s.Client, *other.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(size)))
 		wantError(t, err, "IncorrectKeyMaterialException", "*")
 	}
 	good := s.importInput(t, s.Client, *other.KeyId, "RSAES_OAEP_SHA_1", "RSA_2048", material)
@@ -261,7 +282,8 @@ func TestImportedMaterialExpires(t *testing.T) {
 	end := time.Now().Add(time.Hour).Truncate(time.Second)
 	in.ExpirationModel, in.ValidTo = types.ExpirationModelTypeKeyMaterialExpires, &end
 	ok(s.ImportKeyMaterial(t.Context(), in))(t)
-	if m := ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: made.KeyId}))(t).KeyMetadata; m.ExpirationModel != "KEY_MATERIAL_EXPIRES" || !m.ValidTo.Equal(end) {
+	if m := ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: made.KeyId}))(t).
+		KeyMetadata; m.ExpirationModel != "KEY_MATERIAL_EXPIRES" || !m.ValidTo.Equal(end) {
 		t.Errorf("%+v", m)
 	}
 	sealed := s.sealedBy(t, made.KeyId)
@@ -285,17 +307,23 @@ func TestImportedMaterialExpires(t *testing.T) {
 	if objects := s.objectsOf(t, *made.KeyId); len(objects) != 0 {
 		t.Errorf("the token still has %d objects", len(objects))
 	}
-	_, err = s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(32)))
+	_, err = s.ImportKeyMaterial(t.Context(),
+		s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", randomBytes(32)))
 	wantError(t, err, "IncorrectKeyMaterialException", "*")
-	ok(s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048", material)))(t)
+	ok(s.ImportKeyMaterial(t.Context(), s.importInput(t, s.Client, *made.KeyId, "RSAES_OAEP_SHA_256", "RSA_2048",
+		material)))(t)
 	opens(t, s.Client, sealed)
 }
 
 // rotationsOf lists a key's materials, "state/import/type/description" each.
 func rotationsOf(t testing.TB, c *kms.Client, id *string) (list []string) {
 	t.Helper()
-	for _, r := range ok(c.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: id, IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial}))(t).Rotations {
-		list = append(list, strings.Join([]string{string(r.KeyMaterialState), string(r.ImportState), string(r.RotationType), aws.ToString(r.KeyMaterialDescription)}, "/"))
+	for _, r := range ok(c.ListKeyRotations(t.Context(),
+		&kms.ListKeyRotationsInput{KeyId: id, IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial}))(t).
+		Rotations {
+		list = append(list,
+			strings.Join([]string{string(r.KeyMaterialState), string(r.ImportState), string(r.RotationType),
+				aws.ToString(r.KeyMaterialDescription)}, "/"))
 	}
 	return list
 }
@@ -314,7 +342,8 @@ func TestSeveralImportedMaterials(t *testing.T) {
 	id := made.KeyId
 	first := s.sealedBy(t, id)
 	_, err := s.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id})
-	wantError(t, err, "KMSInvalidStateException", "No available key material pending rotation for the key: "+*made.Arn+".")
+	wantError(t, err, "KMSInvalidStateException",
+		"No available key material pending rotation for the key: "+*made.Arn+".")
 
 	bring := func(material []byte, kind types.ImportType, description string) (*kms.ImportKeyMaterialOutput, error) {
 		t.Helper()
@@ -333,7 +362,8 @@ func TestSeveralImportedMaterials(t *testing.T) {
 	wantRotations(t, s.Client, id, "CURRENT/IMPORTED//", "PENDING_ROTATION/IMPORTED//the second")
 	_, err = bring(three, types.ImportTypeNewKeyMaterial, "")
 	wantError(t, err, "KMSInvalidStateException", "*")
-	if want := ") cannot be imported into KMS key " + *made.Arn + ", because another key material (id: " + *second.KeyMaterialId + ") is pending rotation."; !strings.HasSuffix(err.Error(), want) {
+	if want := ") cannot be imported into KMS key " + *made.Arn + ", because another key material (id: " +
+		*second.KeyMaterialId + ") is pending rotation."; !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v\nwant ... %s", err, want)
 	}
 	if out := opens(t, s.Client, s.sealedBy(t, id)); *out.KeyMaterialId != *made.CurrentKeyMaterialId {
@@ -345,11 +375,13 @@ func TestSeveralImportedMaterials(t *testing.T) {
 	}
 	wantRotations(t, s.Client, id, "NON_CURRENT/IMPORTED//", "CURRENT/IMPORTED/ON_DEMAND/the second")
 	later := s.sealedBy(t, id)
-	if a, b := opens(t, s.Client, first), opens(t, s.Client, later); *a.KeyMaterialId != *made.CurrentKeyMaterialId || *b.KeyMaterialId != *second.KeyMaterialId {
+	if a, b := opens(t, s.Client, first), opens(t, s.Client, later); *a.KeyMaterialId != *made.CurrentKeyMaterialId ||
+		*b.KeyMaterialId != *second.KeyMaterialId {
 		t.Errorf("%s, %s", *a.KeyMaterialId, *b.KeyMaterialId)
 	}
 	// Without one of its materials the key is of no use.
-	deleted := ok(s.DeleteImportedKeyMaterial(t.Context(), &kms.DeleteImportedKeyMaterialInput{KeyId: id, KeyMaterialId: made.CurrentKeyMaterialId}))(t)
+	deleted := ok(s.DeleteImportedKeyMaterial(t.Context(),
+		&kms.DeleteImportedKeyMaterialInput{KeyId: id, KeyMaterialId: made.CurrentKeyMaterialId}))(t)
 	if *deleted.KeyMaterialId != *made.CurrentKeyMaterialId {
 		t.Errorf("%+v", deleted)
 	}
@@ -359,7 +391,8 @@ func TestSeveralImportedMaterials(t *testing.T) {
 	ok(bring(one, types.ImportTypeExistingKeyMaterial, "the first"))(t)
 	wantRotations(t, s.Client, id, "NON_CURRENT/IMPORTED//the first", "CURRENT/IMPORTED/ON_DEMAND/the second")
 	opens(t, s.Client, first)
-	_, err = s.DeleteImportedKeyMaterial(t.Context(), &kms.DeleteImportedKeyMaterialInput{KeyId: id, KeyMaterialId: aws.String(strings.Repeat("0", 64))})
+	_, err = s.DeleteImportedKeyMaterial(t.Context(),
+		&kms.DeleteImportedKeyMaterialInput{KeyId: id, KeyMaterialId: aws.String(strings.Repeat("0", 64))})
 	wantError(t, err, "NotFoundException", "*")
 }
 
@@ -369,8 +402,10 @@ func TestImportedMultiRegionKey(t *testing.T) {
 	one, two := randomBytes(32), randomBytes(32)
 	made := s.importKey(t, kms.CreateKeyInput{MultiRegion: aws.Bool(true)}, one)
 	id := made.KeyId
-	replica := ok(s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion)}))(t).ReplicaKeyMetadata
-	if after := describe(t, there, id); after.KeyState != types.KeyStatePendingImport || replica.Origin != types.OriginTypeExternal {
+	replica := ok(s.ReplicateKey(t.Context(),
+		&kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion)}))(t).ReplicaKeyMetadata
+	if after := describe(t, there, id); after.KeyState != types.KeyStatePendingImport ||
+		replica.Origin != types.OriginTypeExternal {
 		t.Errorf("%+v", replica)
 	}
 	_, err := there.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("x")})
@@ -386,7 +421,8 @@ func TestImportedMultiRegionKey(t *testing.T) {
 	ok(s.ImportKeyMaterial(t.Context(), in))(t)
 	wantRotations(t, s.Client, id, "CURRENT/IMPORTED//", "PENDING_MULTI_REGION_IMPORT_AND_ROTATION/IMPORTED//")
 	_, err = s.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id})
-	wantError(t, err, "KMSInvalidStateException", "No available key material pending rotation for the key: "+*made.Arn+".")
+	wantError(t, err, "KMSInvalidStateException",
+		"No available key material pending rotation for the key: "+*made.Arn+".")
 	ok(there.ImportKeyMaterial(t.Context(), s.importInput(t, there, *id, "RSAES_OAEP_SHA_256", "RSA_2048", two)))(t)
 	wantRotations(t, s.Client, id, "CURRENT/IMPORTED//", "PENDING_ROTATION/IMPORTED//")
 	ok(s.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id}))(t)

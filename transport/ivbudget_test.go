@@ -25,7 +25,8 @@ func TestKeysRotateBeforeTheirIVsRunOut(t *testing.T) {
 	materials := map[string]int{}
 	var blobs [][]byte
 	for range 100 {
-		made, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes128})
+		made, err := s.GenerateDataKeyWithoutPlaintext(t.Context(),
+			&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes128})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,12 +47,14 @@ func TestKeysRotateBeforeTheirIVsRunOut(t *testing.T) {
 		}
 	}
 	rotations, err := s.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &arn})
-	if err != nil || len(rotations.Rotations) < 2 || rotations.Rotations[0].RotationType != types.RotationTypeAutomatic {
+	if err != nil || len(rotations.Rotations) < 2 ||
+		rotations.Rotations[0].RotationType != types.RotationTypeAutomatic {
 		t.Errorf("%+v, %v", rotations, err)
 	}
 }
 
-// TestLeasesAreNotLost: what another process has leased counts, and a store that fails stops the encryptions in the end.
+// TestLeasesAreNotLost: what another process has leased counts, and a store that fails stops the
+// encryptions in the end.
 func TestLeasesAreNotLost(t *testing.T) {
 	broken := &leaselessStore{}
 	s := newServer(t, options{service: func(c *service.Config) {
@@ -78,12 +81,13 @@ func TestLeasesAreNotLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if totals, err := s.Store.LeaseIVs(t.Context(), []string{*described.KeyMetadata.CurrentKeyMaterialId}, 1); err != nil || totals[0] != 5 {
+	if totals, err := s.Store.LeaseIVs(t.Context(), []string{*described.KeyMetadata.CurrentKeyMaterialId},
+		1); err != nil || totals[0] != 5 {
 		t.Errorf("%d leased, %v", totals, err)
 	}
 }
 
-// leaselessStore gives no leases while it fails. It is used by one request at a time.
+// leaselessStore returns no leases while it fails. It is used by one request at a time.
 type leaselessStore struct {
 	service.Store
 	fail bool

@@ -14,9 +14,10 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// stateTable is AWS's (page "Key states of AWS KMS keys"). Deletion is PendingDeletion and PendingReplicaDeletion; Creating
-// is not here, since clients of this service see no key before it is made. A key that is Unavailable is in a custom key
-// store, where there are only symmetric keys, so that n/a is in some cells. The numbers are those of AWS's notes:
+// stateTable is AWS's (page "Key states of AWS KMS keys"). Deletion is PendingDeletion and
+// PendingReplicaDeletion; Creating is not here, since clients of this service see no key before it
+// is made. A key that is Unavailable is in a custom key store, where there are only symmetric keys,
+// so that n/a is in some cells. The numbers are those of AWS's notes:
 //
 //	1  DisabledException: is disabled
 //	3  KMSInvalidStateException: is pending deletion, or pending replica deletion
@@ -78,7 +79,7 @@ UpdateKeyDescription                 OK      OK       3        OK            OK 
 UpdateAlias                          OK      OK       3        OK            OK          OK
 `
 
-// notes gives the error of a note: its code, and its message behind the key's ARN.
+// notes returns the error of a note: its code, and its message behind the key's ARN.
 var notes = map[string][2]string{
 	"1":  {"DisabledException", " is disabled."},
 	"3":  {"KMSInvalidStateException", " is pending deletion."},
@@ -92,7 +93,7 @@ var notes = map[string][2]string{
 	"15": {"KMSInvalidStateException", " is updating."},
 }
 
-// readStateTable gives the cells: operation, column, note.
+// readStateTable returns the cells: operation, column, note.
 func readStateTable() (operations []string, cells map[string]map[string]string) {
 	lines := strings.Split(strings.Trim(stateTable, "\n"), "\n")
 	columns := strings.Fields(lines[0])
@@ -115,7 +116,10 @@ func (f *fixture) inState(t *testing.T, id string, state service.KeyState, call 
 	saved := *shared
 	put := func(change func(*service.Key)) {
 		t.Helper()
-		if err := f.Store.UpdateKey(t.Context(), region, id, func(k *service.Key) error { change(k); return nil }); err != nil {
+		if err := f.Store.UpdateKey(t.Context(), region, id, func(k *service.Key) error {
+			change(k)
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -243,7 +247,8 @@ func (f *fixture) tryUnavailable(t *testing.T, operations []string, cells map[st
 	}
 	f.names = g.names
 	ok(f.DisconnectCustomKeyStore(t.Context(), &kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: &f.keyStore}))(t)
-	if m := ok(f.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &f.stored}))(t).KeyMetadata; m.KeyState != types.KeyStateUnavailable || m.Enabled {
+	if m := ok(f.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &f.stored}))(t).
+		KeyMetadata; m.KeyState != types.KeyStateUnavailable || m.Enabled {
 		t.Errorf("%+v", m)
 	}
 	for _, op := range operations {
@@ -252,7 +257,9 @@ func (f *fixture) tryUnavailable(t *testing.T, operations []string, cells map[st
 			continue
 		}
 		t.Run(op, func(t *testing.T) {
-			err := f.inState(t, f.stored, service.StateEnabled, func() error { return invoke(t.Context(), f.Client, op, made[op]) })
+			err := f.inState(t, f.stored, service.StateEnabled, func() error {
+				return invoke(t.Context(), f.Client, op, made[op])
+			})
 			if note == "9" {
 				note = "7" // the origin is neither
 			}
@@ -260,13 +267,15 @@ func (f *fixture) tryUnavailable(t *testing.T, operations []string, cells map[st
 		})
 	}
 	// Note 13: a key that is pending deletion stays so.
-	ok(f.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &f.stored, PendingWindowInDays: aws.Int32(7)}))(t)
+	ok(f.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &f.stored,
+		PendingWindowInDays: aws.Int32(7)}))(t)
 	ok(f.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: &f.stored}))(t)
 	// Note 12: the change shows when the key store is connected again.
 	ok(f.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: &f.stored}))(t)
 	ok(f.ConnectCustomKeyStore(t.Context(), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: &f.keyStore}))(t)
 	f.connected(t, f.keyStore, types.ConnectionStateTypeConnected)
-	if m := ok(f.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &f.stored}))(t).KeyMetadata; m.KeyState != types.KeyStateEnabled {
+	if m := ok(f.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &f.stored}))(t).
+		KeyMetadata; m.KeyState != types.KeyStateEnabled {
 		t.Errorf("%+v", m)
 	}
 	opened := ok(f.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: g.sealed}))(t)

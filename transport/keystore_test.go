@@ -16,21 +16,24 @@ import (
 	"github.com/verenc/kms/softhsm"
 )
 
-// TestCustomKeyStores goes through the life of one, on a token of its own.
+// TestCustomKeyStores goes through the life of a custom key store, on a token of its own.
 func TestCustomKeyStores(t *testing.T) {
 	soft, another := softhsm.New(t), softhsm.New(t)
 	refused := map[string]error{cluster(3): hsm.ErrUnavailable, cluster(4): errors.New("out of order")}
 	s := newServer(t, options{service: func(c *service.Config) {
 		c.TokenSources = map[string]service.TokenSource{cluster(1): openToken(soft), cluster(2): openToken(another)}
 		for id, err := range refused {
-			c.TokenSources[id] = service.TokenSource{Open: func(context.Context, string) (service.ClosableToken, error) { return nil, err }}
+			c.TokenSources[id] = service.TokenSource{
+				Open: func(context.Context, string) (service.ClosableToken, error) { return nil, err }}
 		}
 	}})
 	t.Cleanup(s.endKeyStores)
 	create := func(name string, n int, password string) *string {
 		t.Helper()
-		return ok(s.CreateCustomKeyStore(t.Context(), &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: &name, CloudHsmClusterId: aws.String(cluster(n)),
-			KeyStorePassword: &password, TrustAnchorCertificate: aws.String("anchor"), CustomKeyStoreType: types.CustomKeyStoreTypeAwsCloudhsm}))(t).CustomKeyStoreId
+		return ok(s.CreateCustomKeyStore(t.Context(),
+			&kms.CreateCustomKeyStoreInput{CustomKeyStoreName: &name, CloudHsmClusterId: aws.String(cluster(n)),
+				KeyStorePassword: &password, TrustAnchorCertificate: aws.String("anchor"),
+				CustomKeyStoreType: types.CustomKeyStoreTypeAwsCloudhsm}))(t).CustomKeyStoreId
 	}
 	connect := func(id *string, want types.ConnectionStateType) types.CustomKeyStoresListEntry {
 		t.Helper()
@@ -44,8 +47,10 @@ func TestCustomKeyStores(t *testing.T) {
 	}
 	id := create("one", 1, soft.PIN)
 	entry := s.connected(t, *id, types.ConnectionStateTypeDisconnected)
-	if *entry.CustomKeyStoreId != *id || *entry.CustomKeyStoreName != "one" || *entry.CloudHsmClusterId != cluster(1) || *entry.TrustAnchorCertificate != "anchor" ||
-		entry.ConnectionErrorCode != "" || entry.CustomKeyStoreType != "AWS_CLOUDHSM" || time.Since(*entry.CreationDate).Abs() > time.Minute || entry.XksProxyConfiguration != nil {
+	if *entry.CustomKeyStoreId != *id || *entry.CustomKeyStoreName != "one" || *entry.CloudHsmClusterId != cluster(1) ||
+		*entry.TrustAnchorCertificate != "anchor" ||
+		entry.ConnectionErrorCode != "" || entry.CustomKeyStoreType != "AWS_CLOUDHSM" ||
+		time.Since(*entry.CreationDate).Abs() > time.Minute || entry.XksProxyConfiguration != nil {
 		t.Errorf("%+v", entry)
 	}
 	in := kms.CreateKeyInput{CustomKeyStoreId: id, Origin: types.OriginTypeAwsCloudhsm}
@@ -53,7 +58,8 @@ func TestCustomKeyStores(t *testing.T) {
 	wantError(t, err, "CustomKeyStoreInvalidStateException", "*")
 	connect(id, types.ConnectionStateTypeConnected)
 	made := s.makeKey(t, in)
-	if *made.CustomKeyStoreId != *id || *made.CloudHsmClusterId != cluster(1) || made.Origin != types.OriginTypeAwsCloudhsm || made.CurrentKeyMaterialId != nil {
+	if *made.CustomKeyStoreId != *id || *made.CloudHsmClusterId != cluster(1) ||
+		made.Origin != types.OriginTypeAwsCloudhsm || made.CurrentKeyMaterialId != nil {
 		t.Errorf("%+v", made)
 	}
 	if objects := s.objectsOf(t, *made.KeyId); len(objects) != 0 {
@@ -61,15 +67,19 @@ func TestCustomKeyStores(t *testing.T) {
 	}
 	sealed := s.sealedBy(t, made.KeyId)
 	opens(t, s.Client, sealed)
-	without := ok(s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyId, KeySpec: "AES_256"}))(t)
+	without := ok(s.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyId, KeySpec: "AES_256"}))(t)
 	ok(s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: without.CiphertextBlob}))(t)
 	ok(s.GenerateRandom(t.Context(), &kms.GenerateRandomInput{NumberOfBytes: aws.Int32(32), CustomKeyStoreId: id}))(t)
-	_, err = s.GenerateDataKeyPair(t.Context(), &kms.GenerateDataKeyPairInput{KeyId: made.KeyId, KeyPairSpec: "ECC_NIST_P256"})
+	_, err = s.GenerateDataKeyPair(t.Context(),
+		&kms.GenerateDataKeyPairInput{KeyId: made.KeyId, KeyPairSpec: "ECC_NIST_P256"})
 	wantError(t, err, "UnsupportedOperationException", "*")
 	_, err = s.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: made.KeyId})
-	wantError(t, err, "UnsupportedOperationException", *made.Arn+" origin is AWS_CLOUDHSM which is not valid for this operation.")
+	wantError(t, err, "UnsupportedOperationException",
+		*made.Arn+" origin is AWS_CLOUDHSM which is not valid for this operation.")
 	for name, wrong := range map[string]kms.CreateKeyInput{
-		"asymmetric":   {CustomKeyStoreId: id, Origin: "AWS_CLOUDHSM", KeySpec: "ECC_NIST_P256", KeyUsage: "SIGN_VERIFY"},
+		"asymmetric": {CustomKeyStoreId: id, Origin: "AWS_CLOUDHSM", KeySpec: "ECC_NIST_P256",
+			KeyUsage: "SIGN_VERIFY"},
 		"multi-Region": {CustomKeyStoreId: id, Origin: "AWS_CLOUDHSM", MultiRegion: aws.Bool(true)},
 		"external":     {Origin: "EXTERNAL_KEY_STORE", XksKeyId: aws.String("x")},
 	} {
@@ -84,8 +94,10 @@ func TestCustomKeyStores(t *testing.T) {
 		wantError(t, err, "ValidationException", "*")
 	}
 
-	ok(s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id, NewCustomKeyStoreName: aws.String("renamed")}))(t)
-	_, err = s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id, KeyStorePassword: aws.String("another password")})
+	ok(s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id,
+		NewCustomKeyStoreName: aws.String("renamed")}))(t)
+	_, err = s.UpdateCustomKeyStore(t.Context(),
+		&kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id, KeyStorePassword: aws.String("another password")})
 	wantError(t, err, "CustomKeyStoreInvalidStateException", "*")
 	disconnect(id)
 	_, err = s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed})
@@ -93,15 +105,19 @@ func TestCustomKeyStores(t *testing.T) {
 	_, err = s.DeleteCustomKeyStore(t.Context(), &kms.DeleteCustomKeyStoreInput{CustomKeyStoreId: id})
 	wantError(t, err, "CustomKeyStoreHasCMKsException", "*")
 
-	// A wrong password fails once, and is not tried again.
-	ok(s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id, KeyStorePassword: aws.String("wrong password")}))(t)
-	if e := connect(id, types.ConnectionStateTypeFailed); e.ConnectionErrorCode != types.ConnectionErrorCodeTypeInvalidCredentials || *e.CustomKeyStoreName != "renamed" {
+	// A wrong password is tried once, and not again.
+	ok(s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id,
+		KeyStorePassword: aws.String("wrong password")}))(t)
+	if e := connect(id,
+		types.ConnectionStateTypeFailed); e.ConnectionErrorCode != types.ConnectionErrorCodeTypeInvalidCredentials ||
+		*e.CustomKeyStoreName != "renamed" {
 		t.Errorf("%+v", e)
 	}
 	_, err = s.ConnectCustomKeyStore(t.Context(), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: id})
 	wantError(t, err, "CustomKeyStoreInvalidStateException", "*")
 	disconnect(id)
-	ok(s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id, KeyStorePassword: &soft.PIN}))(t)
+	ok(s.UpdateCustomKeyStore(t.Context(), &kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id,
+		KeyStorePassword: &soft.PIN}))(t)
 	connect(id, types.ConnectionStateTypeConnected)
 	opens(t, s.Client, sealed)
 	if strings.Contains(s.Log.String(), soft.PIN) || strings.Contains(s.Log.String(), "wrong password") {
@@ -109,7 +125,8 @@ func TestCustomKeyStores(t *testing.T) {
 	}
 
 	// A key's deletion needs its key store; then the key store can go.
-	ok(s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: made.KeyId, PendingWindowInDays: aws.Int32(7)}))(t)
+	ok(s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: made.KeyId,
+		PendingWindowInDays: aws.Int32(7)}))(t)
 	s.age(7*days + time.Minute)
 	s.reconcile(t)
 	_, err = s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: made.KeyId})
@@ -119,7 +136,8 @@ func TestCustomKeyStores(t *testing.T) {
 	_, err = s.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: id})
 	wantError(t, err, "CustomKeyStoreNotFoundException", "*")
 
-	for n, code := range map[int]types.ConnectionErrorCodeType{3: types.ConnectionErrorCodeTypeNetworkErrors, 4: types.ConnectionErrorCodeTypeInternalError} {
+	for n, code := range map[int]types.ConnectionErrorCodeType{3: types.ConnectionErrorCodeTypeNetworkErrors,
+		4: types.ConnectionErrorCodeTypeInternalError} {
 		id := create("cluster "+string(code), n, "password")
 		if e := connect(id, types.ConnectionStateTypeFailed); e.ConnectionErrorCode != code {
 			t.Errorf("%+v", e)
@@ -135,8 +153,10 @@ func TestDescribeCustomKeyStores(t *testing.T) {
 		}
 	}})
 	create := func(n int) (*kms.CreateCustomKeyStoreOutput, error) {
-		return s.CreateCustomKeyStore(t.Context(), &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("store " + cluster(n)), CloudHsmClusterId: aws.String(cluster(n)),
-			KeyStorePassword: aws.String("password"), TrustAnchorCertificate: aws.String("anchor")})
+		return s.CreateCustomKeyStore(t.Context(),
+			&kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("store " + cluster(n)),
+				CloudHsmClusterId: aws.String(cluster(n)),
+				KeyStorePassword:  aws.String("password"), TrustAnchorCertificate: aws.String("anchor")})
 	}
 	for n := range 10 {
 		ok(create(n))(t)
@@ -155,17 +175,22 @@ func TestDescribeCustomKeyStores(t *testing.T) {
 	if len(seen) != 10 || count != 4 {
 		t.Errorf("%d key stores on %d pages", len(seen), count)
 	}
-	byName := ok(s.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{CustomKeyStoreName: aws.String("store " + cluster(7))}))(t)
-	if len(byName.CustomKeyStores) != 1 || *byName.CustomKeyStores[0].CloudHsmClusterId != cluster(7) || byName.Truncated {
+	byName := ok(s.DescribeCustomKeyStores(t.Context(),
+		&kms.DescribeCustomKeyStoresInput{CustomKeyStoreName: aws.String("store " + cluster(7))}))(t)
+	if len(byName.CustomKeyStores) != 1 || *byName.CustomKeyStores[0].CloudHsmClusterId != cluster(7) ||
+		byName.Truncated {
 		t.Errorf("%+v", byName)
 	}
-	_, err = s.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{CustomKeyStoreName: aws.String("none")})
+	_, err = s.DescribeCustomKeyStores(t.Context(),
+		&kms.DescribeCustomKeyStoresInput{CustomKeyStoreName: aws.String("none")})
 	wantError(t, err, "CustomKeyStoreNotFoundException", "*")
 	there := s.client(s.Secret, otherRegion)
-	if out := ok(there.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{}))(t); len(out.CustomKeyStores) != 0 {
+	out := ok(there.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{}))(t)
+	if len(out.CustomKeyStores) != 0 {
 		t.Errorf("%+v", out)
 	}
-	_, err = there.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: byName.CustomKeyStores[0].CustomKeyStoreId})
+	_, err = there.DescribeCustomKeyStores(t.Context(),
+		&kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: byName.CustomKeyStores[0].CustomKeyStoreId})
 	wantError(t, err, "CustomKeyStoreNotFoundException", "*")
 	for name, in := range map[string]kms.CreateCustomKeyStoreInput{
 		"no password": {CloudHsmClusterId: aws.String(cluster(10)), TrustAnchorCertificate: aws.String("anchor")},
@@ -176,8 +201,11 @@ func TestDescribeCustomKeyStores(t *testing.T) {
 		_, err := s.CreateCustomKeyStore(t.Context(), &in)
 		wantError(t, err, "ValidationException", "*")
 	}
-	_, err = s.CreateCustomKeyStore(t.Context(), &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("x"), CustomKeyStoreType: types.CustomKeyStoreTypeExternalKeyStore})
-	if err == nil || !strings.HasPrefix(err.Error(), "operation error KMS: CreateCustomKeyStore") || !strings.Contains(err.Error(), "Xks") {
+	_, err = s.CreateCustomKeyStore(t.Context(),
+		&kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("x"),
+			CustomKeyStoreType: types.CustomKeyStoreTypeExternalKeyStore})
+	if err == nil || !strings.HasPrefix(err.Error(), "operation error KMS: CreateCustomKeyStore") ||
+		!strings.Contains(err.Error(), "Xks") {
 		t.Errorf("%v", err)
 	}
 }

@@ -63,7 +63,8 @@ func TestTags(t *testing.T) {
 		_, err := s.TagResource(t.Context(), &kms.TagResourceInput{KeyId: id, Tags: tags})
 		wantError(t, err, "TagException", message)
 	}
-	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{Tags: append(many, tag("49", ""), tag("50", ""), tag("51", ""))})
+	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{
+		Tags: append(many, tag("49", ""), tag("50", ""), tag("51", ""))})
 	wantError(t, err, "TagException", "Too many tags")
 	_, err = s.ListResourceTags(t.Context(), &kms.ListResourceTagsInput{KeyId: id, Limit: aws.Int32(51)})
 	wantError(t, err, "ValidationException", "*")
@@ -74,7 +75,8 @@ func TestDescriptionAndPolicy(t *testing.T) {
 	id, _ := s.newKey(t)
 	for _, text := range []string{"ü\x00\"", "", strings.Repeat("é", 8192)} {
 		ok(s.UpdateKeyDescription(t.Context(), &kms.UpdateKeyDescriptionInput{KeyId: &id, Description: &text}))(t)
-		if got := ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id}))(t).KeyMetadata.Description; *got != text {
+		if got := ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id}))(t).
+			KeyMetadata.Description; *got != text {
 			t.Errorf("%q", *got)
 		}
 	}
@@ -86,11 +88,14 @@ func TestDescriptionAndPolicy(t *testing.T) {
 		}
 		return *out.Policy
 	}
-	if text := policy(); !strings.Contains(text, `"Sid" : "Enable IAM User Permissions"`) || !strings.Contains(text, `"Id" : "key-default-1"`) || !strings.Contains(text, rootUser) {
+	if text := policy(); !strings.Contains(text, `"Sid" : "Enable IAM User Permissions"`) ||
+		!strings.Contains(text, `"Id" : "key-default-1"`) || !strings.Contains(text, rootUser) {
 		t.Errorf("the default policy is %s", text)
 	}
-	given := "\t " + strings.Replace(openPolicy, `"Version"`, "\n\"Id\" : \"\\u0041 <&> é\",\r\n  \"Version\"", 1) + "\n"
-	ok(s.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &id, Policy: &given, PolicyName: aws.String("default")}))(t)
+	given := "\t " + strings.Replace(openPolicy, `"Version"`,
+		"\n\"Id\" : \"\\u0041 <&> é\",\r\n  \"Version\"", 1) + "\n"
+	ok(s.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &id, Policy: &given,
+		PolicyName: aws.String("default")}))(t)
 	if got := policy(); got != given {
 		t.Errorf("got  %q\nwant %q", got, given)
 	}
@@ -132,7 +137,8 @@ func TestAutomaticRotation(t *testing.T) {
 		given *int32
 		want  int32
 	}{{nil, 365}, {aws.Int32(2560), 2560}, {aws.Int32(90), 90}} {
-		ok(s.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: &id, RotationPeriodInDays: test.given}))(t)
+		ok(s.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: &id,
+			RotationPeriodInDays: test.given}))(t)
 		if out := status(); !out.KeyRotationEnabled || *out.RotationPeriodInDays != test.want ||
 			time.Until(*out.NextRotationDate).Round(time.Hour) != time.Duration(test.want)*days {
 			t.Errorf("%+v", out)
@@ -152,7 +158,8 @@ func TestAutomaticRotation(t *testing.T) {
 	if len(materials) != 4 {
 		t.Errorf("%d materials", len(materials))
 	}
-	wantRotations(t, s.Client, &id, "NON_CURRENT///", "NON_CURRENT//AUTOMATIC/", "NON_CURRENT//AUTOMATIC/", "CURRENT//AUTOMATIC/")
+	wantRotations(t, s.Client, &id, "NON_CURRENT///", "NON_CURRENT//AUTOMATIC/", "NON_CURRENT//AUTOMATIC/",
+		"CURRENT//AUTOMATIC/")
 	// A disabled key does not rotate; it does so when it is enabled again. Nor does one that is pending deletion.
 	ok(s.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: &id}))(t)
 	s.age(91 * days)
@@ -190,14 +197,19 @@ func TestRotationOnDemand(t *testing.T) {
 		}
 	}
 	_, err := s.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: &id})
-	wantError(t, err, "LimitExceededException", "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: "+arn)
+	wantError(t, err, "LimitExceededException",
+		"The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: "+
+			arn)
 	opens(t, s.Client, sealed)
-	if at := *ok(s.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: &id}))(t).NextRotationDate; !at.Equal(next) {
+	if at := *ok(s.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: &id}))(t).
+		NextRotationDate; !at.Equal(next) {
 		t.Errorf("the automatic rotation moved from %v to %v", next, at)
 	}
 	current := ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id}))(t).KeyMetadata.CurrentKeyMaterialId
-	for include, want := range map[types.IncludeKeyMaterial]int{"": 25, types.IncludeKeyMaterialRotationsOnly: 25, types.IncludeKeyMaterialAllKeyMaterial: 26} {
-		pages := kms.NewListKeyRotationsPaginator(s, &kms.ListKeyRotationsInput{KeyId: &id, IncludeKeyMaterial: include, Limit: aws.Int32(10)})
+	for include, want := range map[types.IncludeKeyMaterial]int{"": 25, types.IncludeKeyMaterialRotationsOnly: 25,
+		types.IncludeKeyMaterialAllKeyMaterial: 26} {
+		pages := kms.NewListKeyRotationsPaginator(s,
+			&kms.ListKeyRotationsInput{KeyId: &id, IncludeKeyMaterial: include, Limit: aws.Int32(10)})
 		var all []types.RotationsListEntry
 		for pages.HasMorePages() {
 			all = append(all, ok(pages.NextPage(t.Context()))(t).Rotations...)
@@ -208,8 +220,10 @@ func TestRotationOnDemand(t *testing.T) {
 		for i, r := range all {
 			first := want == 26 && i == 0
 			last := i == len(all)-1
-			if *r.KeyId != id || r.ImportState != "" || r.ExpirationModel != "" || r.ValidTo != nil || r.KeyMaterialDescription != nil || (r.RotationDate == nil) != first ||
-				(r.RotationType == "") != first || (r.KeyMaterialState == types.KeyMaterialStateCurrent) != last || (*r.KeyMaterialId == *current) != last {
+			if *r.KeyId != id || r.ImportState != "" || r.ExpirationModel != "" || r.ValidTo != nil ||
+				r.KeyMaterialDescription != nil || (r.RotationDate == nil) != first ||
+				(r.RotationType == "") != first || (r.KeyMaterialState == types.KeyMaterialStateCurrent) != last ||
+				(*r.KeyMaterialId == *current) != last {
 				t.Errorf("%q: %d: %+v", include, i, r)
 			}
 		}
@@ -219,7 +233,9 @@ func TestRotationOnDemand(t *testing.T) {
 	wantError(t, err, "UnsupportedOperationException", "")
 	_, err = s.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: mac})
 	wantError(t, err, "UnsupportedOperationException", "")
-	_, err = s.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: "RSAES_OAEP_SHA_256", WrappingKeySpec: "RSA_2048"})
+	_, err = s.GetParametersForImport(t.Context(),
+		&kms.GetParametersForImportInput{KeyId: &id, WrappingAlgorithm: "RSAES_OAEP_SHA_256",
+			WrappingKeySpec: "RSA_2048"})
 	wantError(t, err, "UnsupportedOperationException", arn+" origin is AWS_KMS which is not valid for this operation.")
 }
 
@@ -231,11 +247,13 @@ func TestKeyLastUsage(t *testing.T) {
 		return ok(s.GetKeyLastUsage(t.Context(), &kms.GetKeyLastUsageInput{KeyId: &id}))(t)
 	}
 	created := ok(s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id}))(t).KeyMetadata.CreationDate
-	if out := usage(); *out.KeyId != id || out.KeyLastUsage != nil || !out.KeyCreationDate.Equal(*created) || out.TrackingStartDate.Before(*created) {
+	if out := usage(); *out.KeyId != id || out.KeyLastUsage != nil || !out.KeyCreationDate.Equal(*created) ||
+		out.TrackingStartDate.Before(*created) {
 		t.Errorf("%+v", out)
 	}
 	sealed := s.sealedBy(t, &id)
-	if u := usage().KeyLastUsage; u.Operation != "Encrypt" || time.Since(*u.Timestamp).Abs() > time.Minute || len(*u.KmsRequestId) != 36 {
+	if u := usage().KeyLastUsage; u.Operation != "Encrypt" || time.Since(*u.Timestamp).Abs() > time.Minute ||
+		len(*u.KmsRequestId) != 36 {
 		t.Errorf("%+v", u)
 	}
 	s.endKeyStores() // stores what was noted

@@ -32,7 +32,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	names := slices.Collect(maps.Keys(operations)) // so that each is there before its first request
+	names := slices.Collect(maps.Keys(operations)) // so that each exists before its first request
 	for action := range stsOperations {
 		names = append(names, stsPrefix+action)
 	}

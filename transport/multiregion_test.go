@@ -19,7 +19,7 @@ const (
 	home   = "arn:aws:kms:" + region + ":" + account + ":key/"
 )
 
-// newRegions is a server whose ARNs tell regions apart.
+// newRegions returns a server whose ARNs contain the region.
 func newRegions(t *testing.T) (here *server, there *kms.Client) {
 	here = newServer(t, options{service: func(c *service.Config) { c.ARNFormat = arn.AWS }})
 	return here, here.client(here.Secret, otherRegion)
@@ -31,7 +31,8 @@ func describe(t testing.TB, c *kms.Client, id *string) *types.KeyMetadata {
 }
 
 // wantRegions checks a MultiRegionConfiguration.
-func wantRegions(t *testing.T, m *types.KeyMetadata, kind types.MultiRegionKeyType, primary string, replicas ...string) {
+func wantRegions(t *testing.T, m *types.KeyMetadata, kind types.MultiRegionKeyType, primary string,
+	replicas ...string) {
 	t.Helper()
 	c := m.MultiRegionConfiguration
 	var got []string
@@ -55,12 +56,16 @@ func TestMultiRegionKeys(t *testing.T) {
 	}
 	wantRegions(t, made, "PRIMARY", home+*id)
 	sealed := here.sealedBy(t, id)
-	without := ok(here.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: id, KeySpec: "AES_256"}))(t)
+	without := ok(here.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: id, KeySpec: "AES_256"}))(t)
 
-	out := ok(here.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion), Description: aws.String("of Europe"),
-		Tags: []types.Tag{tag("a", "b")}, Policy: aws.String(openPolicy)}))(t)
-	if m := out.ReplicaKeyMetadata; *m.Arn != europe+*id || *m.Description != "of Europe" || m.KeyState != types.KeyStateEnabled && m.KeyState != types.KeyStateCreating ||
-		*out.ReplicaPolicy != openPolicy || len(out.ReplicaTags) != 1 || *m.CurrentKeyMaterialId != *made.CurrentKeyMaterialId {
+	out := ok(here.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion),
+		Description: aws.String("of Europe"),
+		Tags:        []types.Tag{tag("a", "b")}, Policy: aws.String(openPolicy)}))(t)
+	if m := out.ReplicaKeyMetadata; *m.Arn != europe+*id || *m.Description != "of Europe" ||
+		m.KeyState != types.KeyStateEnabled && m.KeyState != types.KeyStateCreating ||
+		*out.ReplicaPolicy != openPolicy || len(out.ReplicaTags) != 1 ||
+		*m.CurrentKeyMaterialId != *made.CurrentKeyMaterialId {
 		t.Errorf("%+v, %+v", out, m)
 	}
 	wantRegions(t, describe(t, here.Client, id), "PRIMARY", home+*id, europe+*id)
@@ -68,11 +73,13 @@ func TestMultiRegionKeys(t *testing.T) {
 	if got := *describe(t, here.Client, id).Description; got != "of home" {
 		t.Error(got)
 	}
-	// What one encrypts the other decrypts, and names itself.
+	// What one key encrypts the other decrypts, and each names itself.
 	if o := opens(t, there, sealed); *o.KeyId != europe+*id {
 		t.Errorf("%+v", o)
 	}
-	if o := opens(t, here.Client, ok(there.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("text")}))(t).CiphertextBlob); *o.KeyId != home+*id {
+	if o := opens(t, here.Client,
+		ok(there.Encrypt(t.Context(), &kms.EncryptInput{KeyId: id, Plaintext: []byte("text")}))(t).
+			CiphertextBlob); *o.KeyId != home+*id {
 		t.Errorf("%+v", o)
 	}
 	ok(there.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: without.CiphertextBlob}))(t)
@@ -83,10 +90,12 @@ func TestMultiRegionKeys(t *testing.T) {
 	_, err = there.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: id})
 	wantError(t, err, "UnsupportedOperationException", "*")
 	ok(here.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id}))(t)
-	ok(here.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: id, RotationPeriodInDays: aws.Int32(100)}))(t)
+	ok(here.EnableKeyRotation(t.Context(), &kms.EnableKeyRotationInput{KeyId: id,
+		RotationPeriodInDays: aws.Int32(100)}))(t)
 	for _, c := range []*kms.Client{here.Client, there} {
 		wantRotations(t, c, id, "NON_CURRENT///", "CURRENT//ON_DEMAND/")
-		if r := ok(c.GetKeyRotationStatus(t.Context(), &kms.GetKeyRotationStatusInput{KeyId: id}))(t); *r.RotationPeriodInDays != 100 {
+		if r := ok(c.GetKeyRotationStatus(t.Context(),
+			&kms.GetKeyRotationStatusInput{KeyId: id}))(t); *r.RotationPeriodInDays != 100 {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -111,20 +120,27 @@ func TestReplicateKeyRefuses(t *testing.T) {
 	id := here.makeKey(t, kms.CreateKeyInput{MultiRegion: aws.Bool(true)}).KeyId
 	single, singleARN := here.newKey(t)
 	replicate := func(c *kms.Client, id *string, to string) error {
-		_, err := c.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: &to, Description: aws.String("again")})
+		_, err := c.ReplicateKey(t.Context(),
+			&kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: &to, Description: aws.String("again")})
 		return err
 	}
-	wantError(t, replicate(here.Client, &single, otherRegion), "UnsupportedOperationException", singleARN+" is not a multi-region primary key.")
+	wantError(t, replicate(here.Client, &single, otherRegion), "UnsupportedOperationException",
+		singleARN+" is not a multi-region primary key.")
 	wantError(t, replicate(here.Client, id, region), "UnsupportedOperationException", "*")
 	wantError(t, replicate(here.Client, id, "ap-south-1"), "UnsupportedOperationException", "*")
-	ok(here.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion), Description: aws.String("first")}))(t)
+	ok(here.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String(otherRegion),
+		Description: aws.String("first")}))(t)
 	wantError(t, replicate(here.Client, id, otherRegion), "AlreadyExistsException", europe+*id+" already exists.")
 	if got := *describe(t, there, id).Description; got != "first" {
 		t.Errorf("the replica was overwritten: %s", got)
 	}
-	wantError(t, replicate(there, id, region), "UnsupportedOperationException", europe+*id+" is not a multi-region primary key.")
+	wantError(t, replicate(there, id, region), "UnsupportedOperationException",
+		europe+*id+" is not a multi-region primary key.")
 	// A replica that is being destroyed is still there.
-	if err := here.Store.UpdateKey(t.Context(), otherRegion, *id, func(k *service.Key) error { k.State = service.StateDeleting; return nil }); err != nil {
+	if err := here.Store.UpdateKey(t.Context(), otherRegion, *id, func(k *service.Key) error {
+		k.State = service.StateDeleting
+		return nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	wantError(t, replicate(here.Client, id, otherRegion), "AlreadyExistsException", "*")
@@ -148,7 +164,8 @@ func TestUpdatePrimaryRegion(t *testing.T) {
 	}
 	wantRegions(t, describe(t, here.Client, id), "REPLICA", europe+*id, home+*id)
 	wantRegions(t, describe(t, there, id), "PRIMARY", europe+*id, home+*id)
-	wantError(t, move(here.Client, otherRegion), "UnsupportedOperationException", home+*id+" is not a multi-region primary key.")
+	wantError(t, move(here.Client, otherRegion), "UnsupportedOperationException",
+		home+*id+" is not a multi-region primary key.")
 	ok(there.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: id}))(t)
 	ok(here.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id}))(t)
 	wantError(t, move(there, region), "DisabledException", home+*id+" is disabled.")
@@ -167,11 +184,14 @@ func TestDeletionOfMultiRegionKeys(t *testing.T) {
 	sealed := here.sealedBy(t, id)
 	objects := func() int { return len(here.objectsOf(t, *id)) }
 
-	out := ok(here.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: aws.Int32(10)}))(t)
-	if *out.KeyId != home+*id || out.KeyState != types.KeyStatePendingReplicaDeletion || out.DeletionDate != nil || *out.PendingWindowInDays != 10 {
+	out := ok(here.ScheduleKeyDeletion(t.Context(),
+		&kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: aws.Int32(10)}))(t)
+	if *out.KeyId != home+*id || out.KeyState != types.KeyStatePendingReplicaDeletion || out.DeletionDate != nil ||
+		*out.PendingWindowInDays != 10 {
 		t.Errorf("%+v", out)
 	}
-	if m := describe(t, here.Client, id); m.KeyState != types.KeyStatePendingReplicaDeletion || *m.PendingDeletionWindowInDays != 10 || m.DeletionDate != nil || m.Enabled {
+	if m := describe(t, here.Client, id); m.KeyState != types.KeyStatePendingReplicaDeletion ||
+		*m.PendingDeletionWindowInDays != 10 || m.DeletionDate != nil || m.Enabled {
 		t.Errorf("%+v", m)
 	}
 	_, err := here.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed})
@@ -180,7 +200,8 @@ func TestDeletionOfMultiRegionKeys(t *testing.T) {
 	here.reconcile(t)
 	opens(t, there, sealed)
 
-	gone := ok(there.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: aws.Int32(7)}))(t)
+	gone := ok(there.ScheduleKeyDeletion(t.Context(),
+		&kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: aws.Int32(7)}))(t)
 	if gone.KeyState != types.KeyStatePendingDeletion || gone.DeletionDate == nil {
 		t.Errorf("%+v", gone)
 	}
@@ -189,13 +210,15 @@ func TestDeletionOfMultiRegionKeys(t *testing.T) {
 	_, err = there.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id})
 	wantError(t, err, "NotFoundException", "Key '"+europe+*id+"' does not exist")
 	m := describe(t, here.Client, id)
-	if m.KeyState != types.KeyStatePendingDeletion || m.DeletionDate == nil || m.PendingDeletionWindowInDays != nil || objects() != 2 {
+	if m.KeyState != types.KeyStatePendingDeletion || m.DeletionDate == nil || m.PendingDeletionWindowInDays != nil ||
+		objects() != 2 {
 		t.Errorf("%d objects, %+v", objects(), m)
 	}
 	ok(here.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: id}))(t)
 	ok(here.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: id}))(t)
 	opens(t, here.Client, sealed)
-	ok(here.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id, PendingWindowInDays: aws.Int32(7)}))(t)
+	ok(here.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: id,
+		PendingWindowInDays: aws.Int32(7)}))(t)
 	here.age(7*days + time.Minute)
 	here.reconcile(t)
 	_, err = here.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: id})

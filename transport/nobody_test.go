@@ -4,14 +4,18 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/verenc/kms/service/evidence"
 )
 
-// TestPoliciesNameNobody: a policy or a grant that names a user or a role who is not there, of an account whose principals
-// are kept here, is refused, whatever else it says. Others' accounts are not known.
+// TestPoliciesNameNobody: a policy or a grant that names a user or a role who is not there, of an
+// account whose principals are kept here, is refused, whatever else it says. Others' accounts are
+// not known.
 func TestPoliciesNameNobody(t *testing.T) {
 	s := newServer(t, options{})
 	s.user(t, account, "app")
@@ -53,13 +57,18 @@ func TestPoliciesNameNobody(t *testing.T) {
 			element = "NotPrincipal"
 		}
 		who := string(ok(json.Marshal(test.principal))(t))
-		text := `{"Statement":[` + root + `,{"Effect":"` + test.effect + `","` + element + `":{"AWS":` + who + `},"Action":"kms:Decrypt","Resource":"*"}]}`
+		text := `{"Statement":[` + root + `,{"Effect":"` + test.effect + `","` + element + `":{"AWS":` + who +
+			`},"Action":"kms:Decrypt","Resource":"*"}]}`
 		for _, bypass := range []bool{false, true} {
-			_, created := s.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
-			_, put := s.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: primary, Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
+			_, created := s.CreateKey(t.Context(),
+				&kms.CreateKeyInput{Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
+			_, put := s.PutKeyPolicy(t.Context(),
+				&kms.PutKeyPolicyInput{KeyId: primary, Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
 			errs := []error{created, put}
 			if !test.ok { // or the replica would be there
-				_, replicated := s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: primary, ReplicaRegion: aws.String(otherRegion), Policy: &text, BypassPolicyLockoutSafetyCheck: bypass})
+				_, replicated := s.ReplicateKey(t.Context(),
+					&kms.ReplicateKeyInput{KeyId: primary, ReplicaRegion: aws.String(otherRegion), Policy: &text,
+						BypassPolicyLockoutSafetyCheck: bypass})
 				errs = append(errs, replicated)
 			}
 			for i, err := range errs {
@@ -74,7 +83,8 @@ func TestPoliciesNameNobody(t *testing.T) {
 		if !single || strings.HasPrefix(name, "what") || strings.HasPrefix(name, "wildcards") {
 			continue
 		}
-		for _, in := range []*kms.CreateGrantInput{{GranteePrincipal: &who}, {GranteePrincipal: aws.String(rootUser), RetiringPrincipal: &who}} {
+		for _, in := range []*kms.CreateGrantInput{{GranteePrincipal: &who},
+			{GranteePrincipal: aws.String(rootUser), RetiringPrincipal: &who}} {
 			in.KeyId, in.Operations = primary, []types.GrantOperation{"Decrypt"}
 			_, err := s.CreateGrant(t.Context(), in)
 			if test.ok && err != nil {
@@ -86,18 +96,22 @@ func TestPoliciesNameNobody(t *testing.T) {
 			}
 		}
 	}
-	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{Policy: aws.String(`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`)})
+	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{
+		Policy: aws.String(`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`)})
 	wantError(t, err, "MalformedPolicyDocumentException", "Policy contains a statement with no principal.")
 }
 
-// TestReportNamesWhoIsGone: after a principal was deleted, the report says where policies and grants still name it.
+// TestReportNamesWhoIsGone: the report says where policies and grants name a principal that was
+// deleted.
 func TestReportNamesWhoIsGone(t *testing.T) {
 	s := newServer(t, options{})
 	app := s.user(t, account, "app")
 	key := s.keyWith(t, keyPolicy(statement{Principal: principals(app.ARN), Action: "kms:Decrypt"}))
-	ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &app.ARN, Operations: []types.GrantOperation{"Decrypt"}}))(t)
+	ok(s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: &app.ARN,
+		Operations: []types.GrantOperation{"Decrypt"}}))(t)
+	examiner := evidence.Examiner{Service: s.Service, Store: s.Store, Now: time.Now}
 	gone := func() (found int) {
-		for _, f := range ok(s.Service.Report(t.Context(), account, region))(t).Findings {
+		for _, f := range ok(examiner.Report(t.Context(), account, region))(t).Findings {
 			if strings.Contains(f.Text, app.ARN+", who is not there") && strings.HasSuffix(key, f.About) {
 				found++
 			}

@@ -12,10 +12,12 @@ import (
 // TestOnPostgres runs the tests that concern the store once more, with it in PostgreSQL.
 func TestOnPostgres(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
-		"main job": TestMainJob, "list": TestListKeysInPages, "aliases": TestAliases, "states": TestKeyStates, "deletion": TestDeletionDestroysTheMaterial,
-		"tags": TestTags, "description": TestDescriptionAndPolicy, "rotation": TestAutomaticRotation, "on demand": TestRotationOnDemand, "last usage": TestKeyLastUsage,
-		"grants": TestCreateGrant, "list grants": TestListGrants, "retire": TestRetireAndRevoke, "multi-Region": TestMultiRegionKeys,
-		"primary": TestUpdatePrimaryRegion, "deletion of multi-Region": TestDeletionOfMultiRegionKeys, "import": TestImport,
+		"main job": TestMainJob, "list": TestListKeysInPages, "aliases": TestAliases, "states": TestKeyStates,
+		"deletion": TestDeletionDestroysTheMaterial, "tags": TestTags, "description": TestDescriptionAndPolicy,
+		"rotation": TestAutomaticRotation, "on demand": TestRotationOnDemand, "last usage": TestKeyLastUsage,
+		"grants": TestCreateGrant, "list grants": TestListGrants, "retire": TestRetireAndRevoke,
+		"multi-Region": TestMultiRegionKeys, "primary": TestUpdatePrimaryRegion,
+		"deletion of multi-Region": TestDeletionOfMultiRegionKeys, "import": TestImport,
 		"expiry": TestImportedMaterialExpires, "key stores": TestCustomKeyStores, "leases": TestLeasesAreNotLost,
 		"wrapped": TestResidencyWrapped, "principals": TestRevivedRole,
 	} {

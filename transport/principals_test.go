@@ -8,12 +8,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const otherAccount = "444455556666"
 
-// person is a principal with an access key.
+// person is a principal and its access key.
 type person struct {
 	*kms.Client
 	ARN    string
@@ -25,14 +25,16 @@ func iamARN(account, resource string) string { return "arn:aws:iam::" + account 
 // user makes, or changes, a user of an account and gives it an access key.
 func (s *server) user(t testing.TB, account, name string, policies ...string) *person {
 	t.Helper()
-	return s.principal(t, account, name, service.PrincipalDetails{Policies: named(policies)})
+	return s.principal(t, account, name, iam.PrincipalDetails{Policies: named(policies)})
 }
 
-func (s *server) principal(t testing.TB, account, name string, d service.PrincipalDetails) *person {
+func (s *server) principal(t testing.TB, account, name string, d iam.PrincipalDetails) *person {
 	t.Helper()
 	d.Name, d.UniqueID = name, "AIDA"+strings.ToUpper(name)
 	arn := iamARN(account, "user/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &service.Principal{ARN: arn, Account: account, Kind: service.KindUser, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(),
+		&iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: s.Now(),
+			PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	old, err := s.Store.AccessKeys(t.Context(), arn)
@@ -55,21 +57,24 @@ func (s *server) root(t testing.TB, account string) *person {
 
 func (s *server) signing(t testing.TB, account, arn string) *person {
 	t.Helper()
-	c, err := s.Service.CreateAccessKey(t.Context(), account, arn)
+	c, err := s.Service.IAM().CreateAccessKey(t.Context(), account, arn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &person{ARN: arn, Secret: aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}}
+	p := &person{ARN: arn, Secret: aws.Credentials{AccessKeyID: c.AccessKeyID,
+		SecretAccessKey: string(c.SecretAccessKey)}}
 	p.Client = s.client(p.Secret, region)
 	return p
 }
 
 // role makes, or changes, a role.
-func (s *server) role(t testing.TB, account, name string, d service.PrincipalDetails) string {
+func (s *server) role(t testing.TB, account, name string, d iam.PrincipalDetails) string {
 	t.Helper()
 	d.Name, d.UniqueID = name, "AROA"+strings.ToUpper(name)
 	arn := iamARN(account, "role/"+name)
-	if err := s.Store.PutPrincipal(t.Context(), &service.Principal{ARN: arn, Account: account, Kind: service.KindRole, CreatedAt: s.Now(), PrincipalDetails: d}); err != nil {
+	if err := s.Store.PutPrincipal(t.Context(),
+		&iam.Principal{ARN: arn, Account: account, Kind: iam.KindRole, CreatedAt: s.Now(),
+			PrincipalDetails: d}); err != nil {
 		t.Fatal(err)
 	}
 	return arn
@@ -117,12 +122,13 @@ func identityPolicy(actions ...string) string {
 // principals is a Principal element.
 func principals(arns ...string) any { return map[string]any{"AWS": arns} }
 
-// keyPolicy is a key policy that leaves the root user all it may, besides the statements.
+// keyPolicy returns a key policy with these statements that also allows the root user everything.
 func keyPolicy(statements ...statement) string {
 	for i := range statements {
 		statements[i].Resource = "*"
 	}
-	return document(append(statements, statement{Sid: "root", Principal: principals(iamARN(account, "root")), Resource: "*"})...)
+	return document(append(statements, statement{Sid: "root", Principal: principals(iamARN(account, "root")),
+		Resource: "*"})...)
 }
 
 // keyWith makes a key with a policy, and returns its ARN.

@@ -12,7 +12,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// TestResidencyWrapped: keys that are kept outside of the token live as those in it do.
+// TestResidencyWrapped: keys kept outside of the token go through the same life as those in it.
 func TestResidencyWrapped(t *testing.T) {
 	s := newServer(t, options{service: func(c *service.Config) { c.Residency = service.ResidencyWrapped }})
 	objects := func() int { return len(ok(s.Token.Objects(t.Context(), ""))(t)) }
@@ -33,15 +33,18 @@ func TestResidencyWrapped(t *testing.T) {
 	opens(t, s.client(s.Secret, otherRegion), sealed)
 
 	// What SoftHSM does not wrap, and what a client brings, is a token object.
-	ed := s.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecEccNistEdwards25519, KeyUsage: types.KeyUsageTypeSignVerify}).KeyId
-	ok(s.Sign(t.Context(), &kms.SignInput{KeyId: ed, Message: []byte("x"), SigningAlgorithm: types.SigningAlgorithmSpecEd25519Sha512}))(t)
+	ed := s.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecEccNistEdwards25519,
+		KeyUsage: types.KeyUsageTypeSignVerify}).KeyId
+	ok(s.Sign(t.Context(), &kms.SignInput{KeyId: ed, Message: []byte("x"),
+		SigningAlgorithm: types.SigningAlgorithmSpecEd25519Sha512}))(t)
 	if n := objects(); n != before+2 {
 		t.Errorf("%d objects more", n-before)
 	}
 
 	// The end of a key is the end of its row and of its session objects.
 	held := s.Token.Stats().Held
-	ok(s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)}))(t)
+	ok(s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id,
+		PendingWindowInDays: aws.Int32(7)}))(t)
 	s.advance(8 * 24 * time.Hour)
 	s.reconcile(t)
 	if now := s.Token.Stats().Held; now >= held {
@@ -59,14 +62,17 @@ func TestResidencyIsRemembered(t *testing.T) {
 	ok(s.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: &symmetric}))(t)
 	primary := *s.makeKey(t, kms.CreateKeyInput{MultiRegion: aws.Bool(true)}).KeyId
 	ok(s.ReplicateKey(t.Context(), &kms.ReplicateKeyInput{KeyId: &primary, ReplicaRegion: aws.String(otherRegion)}))(t)
-	signing := *s.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP384, KeyUsage: types.KeyUsageTypeSignVerify}).KeyId
+	signing := *s.makeKey(t, kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP384,
+		KeyUsage: types.KeyUsageTypeSignVerify}).KeyId
 	sealed := map[string][]byte{symmetric: s.sealedBy(t, &symmetric), primary: s.sealedBy(t, &primary)}
-	for id, want := range map[string]service.Migration{symmetric: {Persisted: 2}, primary: {Persisted: 1}, signing: {Persisted: 1}} {
+	for id, want := range map[string]service.Migration{symmetric: {Persisted: 2}, primary: {Persisted: 1},
+		signing: {Persisted: 1}} {
 		if len(s.objectsOf(t, id)) != 0 {
 			t.Errorf("%s is in the token", id)
 		}
 		for range 2 { // the second time there is nothing left to do
-			if done := ok(s.Service.MigrateKey(t.Context(), account, region, id, service.ResidencyToken))(t); done != want {
+			if done := ok(s.Service.MigrateKey(t.Context(), account, region, id,
+				service.ResidencyToken))(t); done != want {
 				t.Errorf("%+v, not %+v", done, want)
 			}
 			want = service.Migration{}
@@ -80,10 +86,13 @@ func TestResidencyIsRemembered(t *testing.T) {
 	}
 	opens(t, s.Client, sealed[symmetric])
 	opens(t, s.client(s.Secret, otherRegion), sealed[primary])
-	signature := ok(s.Sign(t.Context(), &kms.SignInput{KeyId: &signing, Message: []byte("x"), SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha384}))(t).Signature
-	ok(s.Verify(t.Context(), &kms.VerifyInput{KeyId: &signing, Message: []byte("x"), SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha384, Signature: signature}))(t)
+	signature := ok(s.Sign(t.Context(), &kms.SignInput{KeyId: &signing, Message: []byte("x"),
+		SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha384}))(t).Signature
+	ok(s.Verify(t.Context(), &kms.VerifyInput{KeyId: &signing, Message: []byte("x"),
+		SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha384, Signature: signature}))(t)
 
-	if done := ok(s.Service.MigrateKey(t.Context(), account, region, symmetric, service.ResidencyWrapped))(t); !done.Rotated {
+	if done := ok(s.Service.MigrateKey(t.Context(), account, region, symmetric,
+		service.ResidencyWrapped))(t); !done.Rotated {
 		t.Errorf("%+v", done)
 	}
 	if n := len(s.objectsOf(t, symmetric)); n != 4 {
@@ -99,7 +108,8 @@ func TestResidencyIsRemembered(t *testing.T) {
 	}
 }
 
-// TestResidencyOfASpoiltRow: stored bytes that were changed make a key unusable, and say nothing to the client; nothing else suffers.
+// TestResidencyOfASpoiltRow: stored bytes that were changed make a key unusable, and say nothing to
+// the client; nothing else suffers.
 func TestResidencyOfASpoiltRow(t *testing.T) {
 	s := newServer(t, options{service: func(c *service.Config) { c.Residency = service.ResidencyWrapped }})
 	spoilt, _ := s.newKey(t)

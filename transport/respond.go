@@ -24,23 +24,28 @@ type problem struct {
 	cause   error // for the log
 }
 
-// faults are the exceptions with a status other than 400 (API Reference, "Errors" and "Common Errors").
-var faults = map[apierror.Code]int{
+// serverErrors are the exceptions whose status is not 400 (API Reference, "Errors" and "Common Errors").
+var serverErrors = map[apierror.Code]int{
 	apierror.DependencyTimeout: http.StatusServiceUnavailable,
 	apierror.Internal:          http.StatusInternalServerError,
 	apierror.KeyUnavailable:    http.StatusInternalServerError,
 }
 
-// Errors that transport itself finds.
+// Errors that transport itself detects.
 var (
 	errUnknownOperation   = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
-	errUnknownCertificate = &problem{Type: string(apierror.UnrecognizedClient), Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
-	errExpiredCertificate = &problem{Type: string(apierror.ExpiredToken), Message: "The client certificate is expired.", status: http.StatusBadRequest}
-	errNotPost            = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.", status: http.StatusNotFound}
-	errContentType        = &problem{Type: "UnknownOperationException", status: http.StatusNotFound}
-	errUnreadable         = &problem{Type: "SerializationException", Message: "The request body could not be read.", status: http.StatusBadRequest}
-	errPanic              = &problem{Type: string(apierror.Internal), Message: "The request was rejected because an internal exception occurred. The request can be retried.",
-		status: http.StatusInternalServerError}
+	errUnknownCertificate = &problem{Type: string(apierror.UnrecognizedClient),
+		Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
+	errExpiredCertificate = &problem{Type: string(apierror.ExpiredToken), Message: "The client certificate is expired.",
+		status: http.StatusBadRequest}
+	errNotPost = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.",
+		status: http.StatusNotFound}
+	errContentType = &problem{Type: "UnknownOperationException", status: http.StatusNotFound}
+	errUnreadable  = &problem{Type: "SerializationException", Message: "The request body could not be read.",
+		status: http.StatusBadRequest}
+	errPanic = &problem{Type: string(apierror.Internal),
+		Message: "The request was rejected because an internal exception occurred. The request can be retried.",
+		status:  http.StatusInternalServerError}
 )
 
 func errTooLarge(limit int64) *problem {
@@ -48,8 +53,8 @@ func errTooLarge(limit int64) *problem {
 		Message: "The request body must not be larger than " + strconv.FormatInt(limit, 10) + " bytes."}
 }
 
-// problemOf is the one map from errors to what clients see. What it doesn't know becomes a KMSInternalException
-// without detail.
+// problemOf is the only translation of errors into what clients see. An unknown error becomes a
+// KMSInternalException without details.
 func problemOf(err error) *problem {
 	var (
 		ours  *problem
@@ -61,7 +66,7 @@ func problemOf(err error) *problem {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &typed):
-		status := faults[typed.Code]
+		status := serverErrors[typed.Code]
 		if status == 0 {
 			status = http.StatusBadRequest
 		}
@@ -76,10 +81,11 @@ func problemOf(err error) *problem {
 
 func (p *problem) Error() string { return p.Type + ": " + p.Message }
 
-// buffers hold encoded answers; they go back wiped.
+// buffers hold encoded answers. They are wiped before reuse.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}
 
-// answerContentType is AWS's answer in a protocol that it does not speak with the client, CBOR for instance: this and no type.
+// answerContentType is AWS's answer to a protocol that it does not support for the operation, such
+// as CBOR: this body without a content type.
 func answerContentType(w http.ResponseWriter, status int, _ any) error {
 	const text = "<UnknownOperationException/>\n"
 	h := w.Header()

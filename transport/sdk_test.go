@@ -39,7 +39,8 @@ func TestMainJob(t *testing.T) {
 		if made.CiphertextBlob[1] != 2 {
 			t.Errorf("%s: form %d, not the one that is made in the token", test.name, made.CiphertextBlob[1])
 		}
-		opened, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob, EncryptionContext: blue})
+		opened, err := s.Decrypt(t.Context(),
+			&kms.DecryptInput{CiphertextBlob: made.CiphertextBlob, EncryptionContext: blue})
 		if err != nil {
 			t.Fatalf("%s: %v", test.name, err)
 		}
@@ -47,7 +48,8 @@ func TestMainJob(t *testing.T) {
 			opened.EncryptionAlgorithm != types.EncryptionAlgorithmSpecSymmetricDefault {
 			t.Errorf("%s: %d bytes, %+v", test.name, len(opened.Plaintext), opened)
 		}
-		again, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob, EncryptionContext: blue, KeyId: &arn})
+		again, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob,
+			EncryptionContext: blue, KeyId: &arn})
 		if err != nil || !bytes.Equal(again.Plaintext, opened.Plaintext) {
 			t.Errorf("%s: the second time it is another key, %v", test.name, err)
 		}
@@ -55,7 +57,8 @@ func TestMainJob(t *testing.T) {
 			"none": nil, "value": {"tenant": "red", "purpose": "test"}, "less": {"tenant": "blue"},
 			"more": {"tenant": "blue", "purpose": "test", "x": ""}, "case": {"Tenant": "blue", "purpose": "test"},
 		} {
-			_, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob, EncryptionContext: wrong})
+			_, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob,
+				EncryptionContext: wrong})
 			if err == nil {
 				t.Errorf("%s: opened with the wrong context (%s)", test.name, name)
 			}
@@ -67,14 +70,17 @@ func TestMainJob(t *testing.T) {
 func TestDataKeyAndEncrypt(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
-	made, err := s.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: &id, KeySpec: types.DataKeySpecAes256, EncryptionContext: blue})
+	made, err := s.GenerateDataKey(t.Context(),
+		&kms.GenerateDataKeyInput{KeyId: &id, KeySpec: types.DataKeySpecAes256, EncryptionContext: blue})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(made.Plaintext) != 32 || *made.KeyId != arn || made.CiphertextBlob[1] != 1 || len(*made.KeyMaterialId) != 64 {
+	if len(made.Plaintext) != 32 || *made.KeyId != arn || made.CiphertextBlob[1] != 1 ||
+		len(*made.KeyMaterialId) != 64 {
 		t.Errorf("%+v", made)
 	}
-	opened, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob, EncryptionContext: blue})
+	opened, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: made.CiphertextBlob,
+		EncryptionContext: blue})
 	if err != nil || !bytes.Equal(opened.Plaintext, made.Plaintext) {
 		t.Errorf("the data key came back changed, %v", err)
 	}
@@ -98,7 +104,8 @@ func TestReEncrypt(t *testing.T) {
 	s := newServer(t, options{})
 	_, from := s.newKey(t)
 	to, toARN := s.newKey(t)
-	made, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &from, NumberOfBytes: aws.Int32(13), EncryptionContext: blue})
+	made, err := s.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &from, NumberOfBytes: aws.Int32(13), EncryptionContext: blue})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,13 +123,15 @@ func TestReEncrypt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: moved.CiphertextBlob, EncryptionContext: in.DestinationEncryptionContext})
+	b, err := s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: moved.CiphertextBlob,
+		EncryptionContext: in.DestinationEncryptionContext})
 	if err != nil || !bytes.Equal(a.Plaintext, b.Plaintext) {
 		t.Errorf("the data key changed on its way, %v", err)
 	}
 	in.SourceKeyId = &toARN
 	_, err = s.ReEncrypt(t.Context(), &in)
-	wantError(t, err, "IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation.")
+	wantError(t, err, "IncorrectKeyException",
+		"The key ID in the request does not identify a CMK that can perform this operation.")
 	in.SourceKeyId, in.SourceEncryptionContext = &from, nil
 	_, err = s.ReEncrypt(t.Context(), &in)
 	wantError(t, err, "InvalidCiphertextException", "")
@@ -131,10 +140,12 @@ func TestReEncrypt(t *testing.T) {
 func TestKeyIdentifiers(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
-	if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/my/key_1"), TargetKeyId: &arn}); err != nil {
+	if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/my/key_1"),
+		TargetKeyId: &arn}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{id, arn, "arn:aws:kms:us-east-1:" + account + ":key/" + id, "arn:verenc:" + account + ":key/" + id, "alias/my/key_1",
+	for _, name := range []string{id, arn, "arn:aws:kms:us-east-1:" + account + ":key/" + id,
+		"arn:verenc:" + account + ":key/" + id, "alias/my/key_1",
 		"arn:aws:kms:us-east-1:" + account + ":alias/my/key_1", "arn:verenc:" + account + ":alias/my/key_1"} {
 		out, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &name, Plaintext: []byte("x")})
 		if err != nil {
@@ -153,8 +164,9 @@ func TestKeyIdentifiers(t *testing.T) {
 	for name, message := range map[string]string{
 		"nonsense": "Invalid keyId 'nonsense'",
 		absent:     "Key 'arn:verenc:" + account + ":key/" + absent + "' does not exist",
-		"arn:aws:kms:eu-west-1:" + account + ":key/" + id:   "Invalid arn eu-west-1",
-		"arn:aws:kms:us-east-1:" + account + ":grant/" + id: "Invalid arn arn:aws:kms:us-east-1:" + account + ":grant/" + id,
+		"arn:aws:kms:eu-west-1:" + account + ":key/" + id: "Invalid arn eu-west-1",
+		"arn:aws:kms:us-east-1:" + account + ":grant/" + id: "Invalid arn arn:aws:kms:us-east-1:" + account +
+			":grant/" + id,
 		"alias/none":             "Alias arn:verenc:" + account + ":alias/none is not found.",
 		strings.ToUpper(id):      "Invalid keyId '" + strings.ToUpper(id) + "'",
 		"arn:verenc:1:key/" + id: "Invalid arn arn:verenc:1:key/" + id,
@@ -177,8 +189,10 @@ func TestKeyIdentifiers(t *testing.T) {
 
 func TestDescribeKey(t *testing.T) {
 	s := newServer(t, options{})
-	made, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{Description: aws.String("for tests"), KeySpec: types.KeySpecSymmetricDefault,
-		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Origin: types.OriginTypeAwsKms, Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("")}}})
+	made, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{Description: aws.String("for tests"),
+		KeySpec:  types.KeySpecSymmetricDefault,
+		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Origin: types.OriginTypeAwsKms,
+		Tags: []types.Tag{{TagKey: aws.String("a"), TagValue: aws.String("")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,10 +201,14 @@ func TestDescribeKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []*types.KeyMetadata{made.KeyMetadata, out.KeyMetadata} {
-		if *m.AWSAccountId != account || *m.Arn != "arn:verenc:"+account+":key/"+*m.KeyId || !m.Enabled || *m.Description != "for tests" ||
-			m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeyState != types.KeyStateEnabled || m.Origin != types.OriginTypeAwsKms ||
-			m.KeyManager != types.KeyManagerTypeCustomer || m.KeySpec != types.KeySpecSymmetricDefault || *m.MultiRegion ||
-			!slices.Equal(m.EncryptionAlgorithms, []types.EncryptionAlgorithmSpec{"SYMMETRIC_DEFAULT"}) || m.DeletionDate != nil ||
+		if *m.AWSAccountId != account || *m.Arn != "arn:verenc:"+account+":key/"+*m.KeyId || !m.Enabled ||
+			*m.Description != "for tests" ||
+			m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeyState != types.KeyStateEnabled ||
+			m.Origin != types.OriginTypeAwsKms ||
+			m.KeyManager != types.KeyManagerTypeCustomer || m.KeySpec != types.KeySpecSymmetricDefault ||
+			*m.MultiRegion ||
+			!slices.Equal(m.EncryptionAlgorithms, []types.EncryptionAlgorithmSpec{"SYMMETRIC_DEFAULT"}) ||
+			m.DeletionDate != nil ||
 			m.ValidTo != nil || m.SigningAlgorithms != nil || len(*m.CurrentKeyMaterialId) != 64 ||
 			time.Since(*m.CreationDate).Abs() > time.Minute {
 			t.Errorf("%+v", m)
@@ -247,17 +265,20 @@ func TestAliases(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantError(t, create("alias/a", two), "AlreadyExistsException", "An alias with the name arn:verenc:"+account+":alias/a already exists")
+	wantError(t, create("alias/a", two), "AlreadyExistsException",
+		"An alias with the name arn:verenc:"+account+":alias/a already exists")
 	wantError(t, create("noprefix", one), "ValidationException",
 		`Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	wantError(t, create("alias/", one), "InvalidAliasNameException", "*")
 	wantError(t, create("alias/d", "alias/a"), "ValidationException", "Aliases must refer to keys. Not aliases")
 	wantError(t, create("alias/d", "11111111-2222-4333-8444-555555555555"), "NotFoundException", "*")
 
-	if _, err := s.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: aws.String("alias/b"), TargetKeyId: &two}); err != nil {
+	if _, err := s.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: aws.String("alias/b"),
+		TargetKeyId: &two}); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("alias/b")}); err != nil || *out.KeyMetadata.KeyId != two {
+	if out, err := s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("alias/b")}); err != nil ||
+		*out.KeyMetadata.KeyId != two {
 		t.Errorf("alias/b still names %+v, %v", out, err)
 	}
 	if _, err := s.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: aws.String("alias/c")}); err != nil {
@@ -269,7 +290,8 @@ func TestAliases(t *testing.T) {
 			return err
 		},
 		"UpdateAlias": func() error {
-			_, err := s.UpdateAlias(t.Context(), &kms.UpdateAliasInput{AliasName: aws.String("alias/c"), TargetKeyId: &two})
+			_, err := s.UpdateAlias(t.Context(),
+				&kms.UpdateAliasInput{AliasName: aws.String("alias/c"), TargetKeyId: &two})
 			return err
 		},
 	} {
@@ -285,7 +307,8 @@ func TestAliases(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, a := range page.Aliases {
-				if *a.AliasArn != "arn:verenc:"+account+":"+*a.AliasName || a.CreationDate == nil || a.LastUpdatedDate.Before(*a.CreationDate) {
+				if *a.AliasArn != "arn:verenc:"+account+":"+*a.AliasName || a.CreationDate == nil ||
+					a.LastUpdatedDate.Before(*a.CreationDate) {
 					t.Errorf("%+v", a)
 				}
 				names = append(names, *a.AliasName+" "+*a.TargetKeyId)
@@ -310,13 +333,8 @@ func TestAliases(t *testing.T) {
 func TestKeyStates(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
-	if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: &id}); err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ok(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: &id}))(t)
+	sealed := ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}))(t)
 	use := map[string]func() error{
 		"Encrypt": func() error {
 			_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
@@ -327,15 +345,18 @@ func TestKeyStates(t *testing.T) {
 			return err
 		},
 		"ReEncrypt": func() error {
-			_, err := s.ReEncrypt(t.Context(), &kms.ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob, DestinationKeyId: &id})
+			_, err := s.ReEncrypt(t.Context(),
+				&kms.ReEncryptInput{CiphertextBlob: sealed.CiphertextBlob, DestinationKeyId: &id})
 			return err
 		},
 		"GenerateDataKey": func() error {
-			_, err := s.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
+			_, err := s.GenerateDataKey(t.Context(),
+				&kms.GenerateDataKeyInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
 			return err
 		},
 		"GenerateDataKeyWithoutPlaintext": func() error {
-			_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
+			_, err := s.GenerateDataKeyWithoutPlaintext(t.Context(),
+				&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, KeySpec: types.DataKeySpecAes256})
 			return err
 		},
 	}
@@ -359,7 +380,7 @@ func TestKeyStates(t *testing.T) {
 		}
 	}
 	expect("enabled", "", "")
-	_, err = s.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: &id})
+	_, err := s.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: &id})
 	wantError(t, err, "KMSInvalidStateException", arn+" is not pending deletion.")
 
 	step(second(s.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: &id})))
@@ -368,12 +389,17 @@ func TestKeyStates(t *testing.T) {
 	expect("enabled again", "", "")
 
 	for days, message := range map[int32]string{6: "greater than or equal to 7", 31: "less than or equal to 30"} {
-		_, err := s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: &days})
-		wantError(t, err, "ValidationException", fmt.Sprintf("1 validation error detected: Value '%d' at 'pendingWindowInDays' failed to satisfy constraint: Member must have value %s", days, message))
+		_, err := s.ScheduleKeyDeletion(t.Context(),
+			&kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: &days})
+		wantError(t, err, "ValidationException",
+			fmt.Sprintf(
+				"1 validation error detected: Value '%d' at 'pendingWindowInDays' failed to satisfy constraint: Member must have value %s",
+				days, message))
 	}
 	scheduled, err := s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id})
 	step(err)
-	if *scheduled.KeyId != arn || scheduled.KeyState != types.KeyStatePendingDeletion || *scheduled.PendingWindowInDays != 30 ||
+	if *scheduled.KeyId != arn || scheduled.KeyState != types.KeyStatePendingDeletion ||
+		*scheduled.PendingWindowInDays != 30 ||
 		time.Until(*scheduled.DeletionDate).Round(time.Hour) != 30*24*time.Hour {
 		t.Errorf("%+v", scheduled)
 	}
@@ -385,14 +411,16 @@ func TestKeyStates(t *testing.T) {
 			return second(s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id}))
 		},
 		"CreateAlias": func() error {
-			return second(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/b"), TargetKeyId: &id}))
+			return second(s.CreateAlias(t.Context(),
+				&kms.CreateAliasInput{AliasName: aws.String("alias/b"), TargetKeyId: &id}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) { wantError(t, f(), "KMSInvalidStateException", arn+" is pending deletion.") })
 	}
 	described, err := s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("alias/a")})
 	step(err)
-	if m := described.KeyMetadata; m.Enabled || m.KeyState != types.KeyStatePendingDeletion || !m.DeletionDate.Equal(*scheduled.DeletionDate) {
+	if m := described.KeyMetadata; m.Enabled || m.KeyState != types.KeyStatePendingDeletion ||
+		!m.DeletionDate.Equal(*scheduled.DeletionDate) {
 		t.Errorf("%+v", m)
 	}
 	cancelled, err := s.CancelKeyDeletion(t.Context(), &kms.CancelKeyDeletionInput{KeyId: &id})
@@ -411,14 +439,10 @@ func TestDeletionDestroysTheMaterial(t *testing.T) {
 	s := newServer(t, options{})
 	id, arn := s.newKey(t)
 	kept, _ := s.newKey(t)
-	if _, err := s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: &id}); err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)}); err != nil {
+	ok(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: &id}))(t)
+	sealed := ok(s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")}))(t)
+	if _, err := s.ScheduleKeyDeletion(t.Context(),
+		&kms.ScheduleKeyDeletionInput{KeyId: &id, PendingWindowInDays: aws.Int32(7)}); err != nil {
 		t.Fatal(err)
 	}
 	s.advance(7*24*time.Hour - time.Minute)
@@ -432,13 +456,14 @@ func TestDeletionDestroysTheMaterial(t *testing.T) {
 		t.Errorf("after its end the key has %d objects, the other key %d", n, m)
 	}
 	s.advance(-7*24*time.Hour - time.Minute) // the client's clock is that of its signatures
-	_, err = s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id})
+	_, err := s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id})
 	wantError(t, err, "NotFoundException", "Key '"+arn+"' does not exist")
 	_, err = s.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: aws.String("alias/a")})
 	wantError(t, err, "NotFoundException", "*")
 	_, err = s.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
 	wantError(t, err, "AccessDeniedException", denialOfCiphertext(rootUser, "Decrypt", notInReach))
-	if out, err := s.ListKeys(t.Context(), &kms.ListKeysInput{}); err != nil || len(out.Keys) != 1 || *out.Keys[0].KeyId != kept {
+	if out, err := s.ListKeys(t.Context(), &kms.ListKeysInput{}); err != nil || len(out.Keys) != 1 ||
+		*out.Keys[0].KeyId != kept {
 		t.Errorf("%+v, %v", out, err)
 	}
 }

@@ -22,6 +22,8 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/softhsm/faults"
@@ -56,14 +58,15 @@ type server struct {
 }
 
 // grantees are principals that policies and grants of the tests name; they have no access keys.
-var grantees = []string{"role/worker", "role/worker0", "role/worker1", "role/worker2", "role/worker3", "user/bob", "user/carol"}
+var grantees = []string{"role/worker", "role/worker0", "role/worker1", "role/worker2", "role/worker3", "user/bob",
+	"user/carol"}
 
 // options change a server before it is made.
 type options struct {
 	faults  bool     // put a module between that records, and fails when it is told to
 	quantum bool     // and this one has ML-DSA and ML-KEM
 	cors    []string // origins
-	limits  *transport.Limits
+	limits  *transport.Timeouts
 	token   func(*hsm.Config)
 	can     func(*hsm.Token) service.Capabilities // default what SoftHSM can
 	service func(*service.Config)
@@ -71,7 +74,8 @@ type options struct {
 
 func newServer(t testing.TB, o options) *server {
 	t.Helper()
-	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t), Metrics: prometheus.NewRegistry()}
+	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t),
+		Metrics: prometheus.NewRegistry()}
 	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN}
 	if o.faults || o.quantum {
 		s.Faults = faults.New(t, s.Soft)
@@ -95,8 +99,10 @@ func newServer(t testing.TB, o options) *server {
 	if o.can == nil {
 		o.can = func(token *hsm.Token) service.Capabilities { return canOf(token, o.quantum) }
 	}
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log), zap.DebugLevel))
-	sc := service.Config{Audit: service.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: o.can(s.Token), Now: s.serviceNow, Regions: []string{region, otherRegion}}
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log),
+		zap.DebugLevel))
+	sc := service.Config{Audit: record.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: o.can(s.Token),
+		Now: s.serviceNow, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
 	}
@@ -108,18 +114,20 @@ func newServer(t testing.TB, o options) *server {
 	}
 	for _, p := range grantees {
 		name := p[strings.LastIndex(p, "/")+1:]
-		principal := &service.Principal{ARN: iamARN(account, p), Account: account, Kind: service.PrincipalKind(p[:4]), CreatedAt: s.Now(), PrincipalDetails: service.PrincipalDetails{Name: name, UniqueID: "AIDA" + name}}
+		principal := &iam.Principal{ARN: iamARN(account, p), Account: account, Kind: iam.PrincipalKind(p[:4]),
+			CreatedAt: s.Now(), PrincipalDetails: iam.PrincipalDetails{Name: name, UniqueID: "AIDA" + name}}
 		if err := s.Store.PutPrincipal(t.Context(), principal); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c, err := s.Service.CreateRootAccessKey(t.Context(), account)
+	c, err := s.Service.IAM().CreateRootAccessKey(t.Context(), account)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Secret = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	tc := transport.Config{CORSOrigins: o.cors, Service: s.Service, Log: log, Metrics: s.Metrics, Regions: []string{region, otherRegion},
-		Ready: map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
+	tc := transport.Config{CORSOrigins: o.cors, Service: s.Service, Log: log, Metrics: s.Metrics,
+		Regions: []string{region, otherRegion},
+		Ready:   map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
 	listener := httptest.NewUnstartedServer(nil)
 	if o.limits != nil {
 		tc.AnswerWithin = o.limits.Answer
@@ -206,7 +214,7 @@ func (s *server) newKey(t testing.TB) (id, arn string) {
 	return *out.KeyMetadata.KeyId, *out.KeyMetadata.Arn
 }
 
-// ok gives what an operation answered: ok(s.Sign(...))(t). An error ends the test.
+// ok returns what an operation answered: ok(s.Sign(...))(t). An error ends the test.
 func ok[T any](out T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
 		t.Helper()

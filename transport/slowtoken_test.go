@@ -20,30 +20,34 @@ import (
 
 // The times of a token that answers, in the tests of one that does not.
 const (
-	slowCall     = time.Second
-	slowGenerate = 2 * time.Second
+	slowCall     = 2 * time.Second
+	slowGenerate = 4 * time.Second
 )
 
 // slowFixture is a fixture whose times are short.
 func slowFixture(t *testing.T) *fixture {
 	t.Helper()
-	limits := transport.LimitsFor(time.Second, slowCall, slowGenerate)
+	limits := transport.TimeoutsFor(time.Second, slowCall, slowGenerate)
 	return newFixtureWith(t, service.ResidencyToken, options{limits: &limits, token: func(c *hsm.Config) {
 		c.CallTimeout, c.GenerateTimeout, c.MaxStuck, c.Sessions = slowCall, slowGenerate, 1000, 200
 	}})
 }
 
-// tokenFunctions are those of PKCS#11 that do an operation's work. The others tell of the connection, which is in order.
-var tokenFunctions = []string{"C_EncryptInit", "C_DecryptInit", "C_SignInit", "C_GenerateKey", "C_GenerateKeyPair", "C_GenerateRandom", "C_WrapKey", "C_UnwrapKey",
+// tokenFunctions are those of PKCS#11 that do an operation's work. The others tell of the
+// connection, which is in order.
+var tokenFunctions = []string{"C_EncryptInit", "C_DecryptInit", "C_SignInit", "C_GenerateKey", "C_GenerateKeyPair",
+	"C_GenerateRandom", "C_WrapKey", "C_UnwrapKey",
 	"C_DeriveKey", "C_CreateObject", "C_DecapsulateKey"}
 
 // waiting are the operations that use the token that hangs, or may.
-var waiting = []string{"CreateCustomKeyStore", "CreateKey", "Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
-	"GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GenerateRandom", "GetParametersForImport", "ImportKeyMaterial", "ReEncrypt",
+var waiting = []string{"CreateCustomKeyStore", "CreateKey", "Decapsulate", "Decrypt", "DeriveSharedSecret",
+	"Encapsulate", "Encrypt", "GenerateDataKey", "GenerateDataKeyPair",
+	"GenerateDataKeyPairWithoutPlaintext", "GenerateDataKeyWithoutPlaintext", "GenerateMac", "GenerateRandom",
+	"GetParametersForImport", "ImportKeyMaterial", "ReEncrypt",
 	"RotateKeyOnDemand", "Sign", "VerifyMac"}
 
-// TestEveryOperationIsAnsweredWhenTheTokenHangs: whoever waits for the token gets a DependencyTimeoutException before
-// the server ends the connection; all operations wait at once.
+// TestEveryOperationIsAnsweredWhenTheTokenHangs: a request that waits for the token gets a
+// DependencyTimeoutException before the server ends the connection; all operations wait at once.
 func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
 	f := slowFixture(t)
 	requests := map[string]any{}
@@ -72,7 +76,8 @@ func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
 	}
 }
 
-// TestEveryOperationIsAnsweredWhenTheTokenIsSlow: each call ends just before its deadline, and an operation has several.
+// TestEveryOperationIsAnsweredWhenTheTokenIsSlow: each call ends just before its deadline, and an
+// operation has several.
 func TestEveryOperationIsAnsweredWhenTheTokenIsSlow(t *testing.T) {
 	f := slowFixture(t)
 	requests := map[string]any{}
@@ -92,7 +97,8 @@ func TestEveryOperationIsAnsweredWhenTheTokenIsSlow(t *testing.T) {
 	}
 }
 
-// letGo ends what hangs, without its work, and waits for it: SoftHSM crashes when it is closed with work under way.
+// letGo ends what hangs, without its work, and waits for it: SoftHSM crashes when it is closed with
+// work in progress.
 func (f *fixture) letGo(t *testing.T) {
 	t.Helper()
 	for _, function := range tokenFunctions {
@@ -108,10 +114,10 @@ func (f *fixture) letGo(t *testing.T) {
 	f.Faults.Clear()
 }
 
-// generation is a request that takes a token long.
+// generation is a request that a token needs long for.
 var generation = &kms.CreateKeyInput{KeySpec: "RSA_4096", KeyUsage: "SIGN_VERIFY"}
 
-// invokeAll calls the operations at once. A name may have more behind a blank.
+// invokeAll calls the operations concurrently. In a name, only what precedes a blank counts.
 func (f *fixture) invokeAll(t *testing.T, requests map[string]any) map[string]error {
 	t.Helper()
 	var mu sync.Mutex
@@ -130,7 +136,8 @@ func (f *fixture) invokeAll(t *testing.T, requests map[string]any) map[string]er
 	return results
 }
 
-// TestManyGenerations: clients that ask for more key pairs than the token makes in time all get an answer.
+// TestManyGenerations: all clients get an answer when they request more key pairs than the token
+// generates in time.
 func TestManyGenerations(t *testing.T) {
 	f := slowFixture(t)
 	f.Faults.Hang("C_GenerateKeyPair")

@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
-// AWS STS speaks the query protocol: a form in, XML out (AWS STS API Reference). Two of its operations are here, so that
-// AWS clients can assume roles and ask who they are.
+// AWS STS speaks the query protocol: a form in, XML out (AWS STS API Reference). Two of its
+// operations are here, so that AWS clients can assume roles and ask who they are.
 const (
 	stsVersion = "2011-06-15"
 	stsPrefix  = "sts:" // of operations' names in logs and metrics
@@ -58,7 +58,8 @@ type errorResponse struct {
 	RequestID string   `xml:"RequestId"`
 }
 
-var errUnknownAction = &problem{Type: "InvalidAction", Message: "Could not find operation.", status: http.StatusBadRequest}
+var errUnknownAction = &problem{Type: "InvalidAction", Message: "Could not find operation.",
+	status: http.StatusBadRequest}
 
 func (h *handler) processSTS(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
 	body, err := readBody(w, r, usualBody)
@@ -77,10 +78,12 @@ func (h *handler) processSTS(w http.ResponseWriter, r *http.Request, x *exchange
 	if err := h.authenticate(h.sts, r, body, x); err != nil {
 		return nil, err
 	}
-	parameters := struct{ RoleArn, RoleSessionName, DurationSeconds string }{form.Get("RoleArn"), form.Get("RoleSessionName"), form.Get("DurationSeconds")}
-	return h.cfg.Service.Audited(r.Context(), &x.caller, "sts.amazonaws.com", action, parameters, func(ctx context.Context) (any, error) {
-		return stsOperations[action](h, r.WithContext(ctx), form, x)
-	})
+	parameters := struct{ RoleArn, RoleSessionName, DurationSeconds string }{
+		form.Get("RoleArn"), form.Get("RoleSessionName"), form.Get("DurationSeconds")}
+	return h.cfg.Service.Audited(r.Context(), &x.caller, "sts.amazonaws.com", action, parameters,
+		func(ctx context.Context) (any, error) {
+			return stsOperations[action](h, r.WithContext(ctx), form, x)
+		})
 }
 
 // stsOperations are those of AWS STS that are served.
@@ -90,34 +93,50 @@ var stsOperations = map[string]func(*handler, *http.Request, url.Values, *exchan
 }
 
 func (h *handler) assumeRole(r *http.Request, form url.Values, x *exchange) (any, error) {
-	in := &service.AssumeRoleRequest{RoleARN: form.Get("RoleArn"), RoleSessionName: form.Get("RoleSessionName"), Policy: form.Get("Policy"), ExternalID: form.Get("ExternalId")}
+	in := &iam.AssumeRoleRequest{RoleARN: form.Get("RoleArn"), RoleSessionName: form.Get("RoleSessionName"),
+		Policy: form.Get("Policy"), ExternalID: form.Get("ExternalId")}
 	if text := form.Get("DurationSeconds"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
-			return nil, &problem{Type: string(apierror.STSValidation), Message: "DurationSeconds is not a number.", status: http.StatusBadRequest}
+			return nil, &problem{Type: string(apierror.STSValidation), Message: "DurationSeconds is not a number.",
+				status: http.StatusBadRequest}
 		}
 		in.DurationSeconds = int32(n)
 	}
 	for name := range form {
-		if strings.HasPrefix(name, "PolicyArns.") || strings.HasPrefix(name, "Tags.") || strings.HasPrefix(name, "TransitiveTagKeys.") || name == "SerialNumber" || name == "SourceIdentity" {
-			return nil, &problem{Type: string(apierror.STSValidation), Message: name + " is not supported.", status: http.StatusBadRequest}
+		if notSupported(name) {
+			return nil, &problem{Type: string(apierror.STSValidation), Message: name + " is not supported.",
+				status: http.StatusBadRequest}
 		}
 	}
-	out, err := h.cfg.Service.AssumeRole(r.Context(), &x.caller, in)
+	out, err := h.iam.AssumeRole(r.Context(), &x.caller, in)
 	if err != nil {
 		return nil, err
 	}
-	return &assumeRoleResponse{AccessKeyID: out.AccessKeyID, Secret: string(out.SecretAccessKey), Token: out.SessionToken,
+	return &assumeRoleResponse{AccessKeyID: out.AccessKeyID, Secret: string(out.SecretAccessKey),
+		Token:      out.SessionToken,
 		Expiration: out.Expiration.UTC().Format(time.RFC3339), RoleID: out.AssumedRoleID, RoleARN: out.AssumedRoleARN,
 		Metadata: responseMetadata{x.caller.RequestID}}, nil
 }
 
+// notSupported reports whether a parameter of AssumeRole is one that is refused, since to ignore it
+// would give more than was asked for.
+func notSupported(name string) bool {
+	for _, list := range []string{"PolicyArns.", "Tags.", "TransitiveTagKeys."} {
+		if strings.HasPrefix(name, list) {
+			return true
+		}
+	}
+	return name == "SerialNumber" || name == "SourceIdentity"
+}
+
 func (h *handler) getCallerIdentity(r *http.Request, _ url.Values, x *exchange) (any, error) {
-	out, err := h.cfg.Service.GetCallerIdentity(r.Context(), &x.caller)
+	out, err := h.iam.GetCallerIdentity(r.Context(), &x.caller)
 	if err != nil {
 		return nil, err
 	}
-	return &callerIdentityResponse{UserID: out.UserID, Account: out.Account, ARN: out.ARN, Metadata: responseMetadata{x.caller.RequestID}}, nil
+	return &callerIdentityResponse{UserID: out.UserID, Account: out.Account, ARN: out.ARN,
+		Metadata: responseMetadata{x.caller.RequestID}}, nil
 }
 
 // stsCodes are the names that STS has for what goes wrong before an operation, and their statuses.

@@ -1,18 +1,17 @@
 // Package transport speaks AWS: JSON 1.1 over HTTP, operations by X-Amz-Target, requests signed with SigV4.
 //
-// What it protects: the service behind it, from every byte that a client sends. A request's size is bounded before it is
-// read, its signature is verified over the bytes as they came, and only then is it parsed and validated against
-// AWS's constraints. Nothing internal is in an error that leaves, and no body, plaintext or signature in a log.
+// It protects the service behind it from every byte that a client sends. A request's size is
+// limited before it is read, its signature is verified over the bytes as they came, and only then
+// is it parsed and validated against AWS's constraints. No error that leaves contains internal
+// details, and no log contains a body, a plaintext or a signature.
 //
-// What it trusts: net/http to frame requests, and package service to know what a caller may do. TLS is the
-// listener's matter.
+// It trusts net/http to frame requests, and package service to know what a caller may do. TLS is up
+// to the listener.
 package transport
 
 import (
 	"context"
 	"errors"
-	"io"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -25,21 +24,24 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport/sigv4"
 )
 
-// Config is what a handler is made of. Members without a default are required.
+// Config configures a handler. Members without a default are required.
 type Config struct {
 	Service *service.Service
 	Log     *zap.Logger
 	Metrics prometheus.Registerer
 	// Regions are the regions served; "*" serves every region.
 	Regions []string
-	// Ready are the checks of /readyz, by name.
+	// Ready has the checks of /readyz by name.
 	Ready map[string]func(context.Context) error
-	// CORSOrigins are the origins of web pages whose scripts may call the operations; "*" is every one. Default none.
+	// CORSOrigins are the origins of web pages whose scripts may call the operations; "*" is every
+	// origin. Default none.
 	CORSOrigins []string
-	// AnswerWithin is how long a request may wait for the token and the store; 0 is without limit. See LimitsFor.
+	// AnswerWithin is how long a request may wait for the token and the store; 0 means no limit.
+	// See TimeoutsFor.
 	AnswerWithin time.Duration
 	Now          func() time.Time // default time.Now
 }
@@ -47,7 +49,8 @@ type Config struct {
 // handler serves POST /.
 type handler struct {
 	cfg      Config
-	kms, sts *sigv4.Verifier[*service.Identity]
+	iam      *iam.Directory
+	kms, sts *sigv4.Verifier[*iam.Identity]
 	metrics  *metrics
 }
 
@@ -59,18 +62,18 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	h := &handler{cfg: cfg}
+	h := &handler{cfg: cfg, iam: cfg.Service.IAM()}
 	var err error
 	if h.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
 	}
-	h.kms = sigv4.New(sigv4.Config[*service.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
-	h.sts = sigv4.New(sigv4.Config[*service.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.kms = sigv4.New(sigv4.Config[*iam.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.sts = sigv4.New(sigv4.Config[*iam.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
 
-	r := mux.NewRouter().SkipClean(true)            // no redirects: a signature is for one path
-	r.Methods(http.MethodPost).HandlerFunc(h.serve) // which takes no path but /
+	r := mux.NewRouter().SkipClean(true)            // no redirects: a signature is valid for one path
+	r.Methods(http.MethodPost).HandlerFunc(h.serve) // which accepts only the path /
 	health(r, cfg)
-	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like the others
+	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like others
 	r.MethodNotAllowedHandler = r.NotFoundHandler
 	return crossOrigin(r, cfg.CORSOrigins), nil
 }
@@ -83,62 +86,29 @@ func serves(regions []string) func(string) bool {
 	return func(region string) bool { return set["*"] || set[region] }
 }
 
-// lookup finds the key that a signature is checked with.
-func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*service.Identity], error) {
-	who, signing, err := h.cfg.Service.Credentials(ctx, service.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
-		Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken}, func(secret []byte) [32]byte {
-		return sigv4.SigningKey(secret, scope)
-	})
-	if errors.Is(err, service.ErrUnknownAccessKey) {
-		err = sigv4.ErrUnknownKey
+// defaultRegion is the region of a request that names none.
+func defaultRegion(regions []string) string {
+	if regions[0] == "*" {
+		return "us-east-1"
 	}
-	return sigv4.Key[*service.Identity]{Signing: signing, Principal: who}, err
+	return regions[0]
 }
 
-// authenticate finds out who sends a request, by its signature or, when it has none, by a client certificate that the
-// listener has verified.
-func (h *handler) authenticate(v *sigv4.Verifier[*service.Identity], r *http.Request, body []byte, x *exchange) error {
-	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		leaf := r.TLS.PeerCertificates[0]
-		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
-			return errExpiredCertificate
-		}
-		who, err := h.cfg.Service.CertificateIdentity(r.Context(), leaf.Raw)
-		if errors.Is(err, service.ErrUnknownAccessKey) {
-			return errUnknownCertificate
-		}
-		if err != nil {
-			return err
-		}
-		x.caller.Identity, x.caller.Region = *who, h.cfg.Regions[0]
-		if x.caller.Region == "*" {
-			x.caller.Region = "us-east-1"
-		}
-		return nil
-	}
-	who, scope, err := v.Verify(r, body, h.cfg.Now())
-	if err != nil {
-		return err
-	}
-	x.caller.Identity, x.caller.Region = *who, scope.Region
-	h.cfg.Service.Authenticated(who, scope.Region, scope.Service)
-	return nil
-}
-
-// Request ids are not secret: they may come out of random bytes that were read ahead.
+// Request ids are not secret, so they may come from random bytes that were read ahead.
 func init() { uuid.EnableRandPool() }
 
-// exchange is one request and what is known of it so far.
+// exchange is one request and what is known about it so far.
 type exchange struct {
 	name   string // of the operation, "unknown" until it is found
 	sts    bool   // of AWS STS: it is answered in XML
-	caller service.Caller
+	caller iam.Caller
 	begun  time.Time
 }
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{name: "unknown", begun: h.cfg.Now()}
-	x.caller = service.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
+	x.caller = iam.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(),
+		Host: r.Host, TLS: r.TLS}
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
 	if h.cfg.AnswerWithin > 0 {
@@ -168,7 +138,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	h.log(x, code, status, took, cause)
 }
 
-// guarded turns a panic into an internal error, so that one request can't end the others.
+// guarded turns a panic into an internal error, so that one request cannot end the others.
 func (h *handler) guarded(w http.ResponseWriter, r *http.Request, x *exchange) (out any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -198,50 +168,14 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 		return nil, errUnknownOperation
 	}
 	x.name = name
-	body, err := readBody(w, r, op.maxBody)
+	body, err := readBody(w, r, op.BodyLimit())
 	if err != nil {
 		return nil, err
 	}
 	if err := h.authenticate(h.kms, r, body, x); err != nil {
 		return nil, err
 	}
-	return op.call(r.Context(), h.cfg.Service, &x.caller, body)
-}
-
-// isJSON tells whether a request may be one in JSON 1.1. One that does not name its type may.
-func isJSON(r *http.Request) bool {
-	types := r.Header["Content-Type"]
-	if len(types) == 0 {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(types[0])
-	return err == nil && len(types) == 1 && jsonTypes[kind]
-}
-
-var jsonTypes = map[string]bool{contentType: true, "application/x-amz-json-1.0": true, "application/json": true}
-
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength > limit {
-		return nil, errTooLarge(limit)
-	}
-	body := make([]byte, 0, max(r.ContentLength, 0)+1) // one more, or reading to the end would grow it
-	limited := http.MaxBytesReader(w, r.Body, limit)
-	for {
-		if len(body) == cap(body) {
-			body = append(body, 0)[:len(body)]
-		}
-		n, err := limited.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		var tooLarge *http.MaxBytesError
-		switch {
-		case err == io.EOF:
-			return body, nil
-		case errors.As(err, &tooLarge):
-			return nil, errTooLarge(limit)
-		case err != nil:
-			return nil, errUnreadable
-		}
-	}
+	return op.do(r.Context(), h.cfg.Service, &x.caller, body)
 }
 
 func sourceIP(remote string) string {
@@ -252,7 +186,7 @@ func sourceIP(remote string) string {
 	return host
 }
 
-// log writes one line a request: who, what and how it ended.
+// log writes one line for a request: who, what, and how it ended.
 func (h *handler) log(x *exchange, code string, status int, took time.Duration, cause error) {
 	level := zap.InfoLevel
 	if status >= http.StatusInternalServerError {

@@ -14,19 +14,26 @@ import (
 
 // wellFormed has a value for each shape with a pattern, and for the least length of the others.
 var wellFormed = map[string]string{
-	"AccountIdType": "111122223333", "BackingKeyIdType": strings.Repeat("ab", 32), "CloudHsmClusterIdType": "cluster-22222222222",
-	"GrantConstraintSourceArnType": "arn:aws:s3:us-east-1:111122223333:b", "RegionType": "us-east-1", "ServicePrincipalType": "s3.amazonaws.com",
-	"XksProxyAuthenticationAccessKeyIdType": strings.Repeat("A", 20), "XksProxyUriEndpointType": "https://example.com", "XksProxyUriPathType": "/kms/xks/v1",
+	"AccountIdType": "111122223333", "BackingKeyIdType": strings.Repeat("ab", 32),
+	"CloudHsmClusterIdType":        "cluster-22222222222",
+	"GrantConstraintSourceArnType": "arn:aws:s3:us-east-1:111122223333:b", "RegionType": "us-east-1",
+	"ServicePrincipalType":                  "s3.amazonaws.com",
+	"XksProxyAuthenticationAccessKeyIdType": strings.Repeat("A", 20), "XksProxyUriEndpointType": "https://example.com",
+	"XksProxyUriPathType":                "/kms/xks/v1",
 	"XksProxyVpcEndpointServiceNameType": "com.amazonaws.vpce.us-east-1.vpce-svc-0123",
 }
 
-// illFormed breaks the pattern of its shape, at a length that is in order. Shapes that are not here take every character but
-// this one.
+// illFormed breaks the pattern of its shape, at a length that is in order. Shapes that are not here
+// take every character but this one.
 var illFormed = map[string]string{
-	"AccountIdType": "11112222333x", "BackingKeyIdType": strings.Repeat("AB", 32), "CloudHsmClusterIdType": "Cluster-22222222222",
-	"GrantConstraintSourceArnType": "arn:gcp:s3:us-east-1:111122223333:b", "RegionType": "us-east", "ServicePrincipalType": "amazonaws.com",
-	"XksProxyUriEndpointType": "http://example.com", "XksProxyUriPathType": "/kms/xks/none", "XksProxyVpcEndpointServiceNameType": "org.amazonaws.vpce.us-east-1.vpce-svc-0123",
-	"XksProxyAuthenticationAccessKeyIdType": strings.Repeat("a", 20), "XksProxyAuthenticationRawSecretAccessKeyType": strings.Repeat("!", 43),
+	"AccountIdType": "11112222333x", "BackingKeyIdType": strings.Repeat("AB", 32),
+	"CloudHsmClusterIdType":        "Cluster-22222222222",
+	"GrantConstraintSourceArnType": "arn:gcp:s3:us-east-1:111122223333:b", "RegionType": "us-east",
+	"ServicePrincipalType":    "amazonaws.com",
+	"XksProxyUriEndpointType": "http://example.com", "XksProxyUriPathType": "/kms/xks/none",
+	"XksProxyVpcEndpointServiceNameType":           "org.amazonaws.vpce.us-east-1.vpce-svc-0123",
+	"XksProxyAuthenticationAccessKeyIdType":        strings.Repeat("a", 20),
+	"XksProxyAuthenticationRawSecretAccessKeyType": strings.Repeat("!", 43),
 }
 
 const outsider = "\u4e00" // in no pattern
@@ -38,7 +45,7 @@ func illFormedValue(name string) string {
 	return outsider
 }
 
-// valid gives a value of a shape that breaks no constraint.
+// valid returns a value that satisfies all constraints of a shape.
 func valid(name string, t reflect.Type) any {
 	s := shapes[name]
 	switch {
@@ -80,12 +87,14 @@ type violation struct {
 	message string
 }
 
-// violationsOf gives those of one member that is neither a structure nor a list of structures.
+// violationsOf returns those of one member that is neither a structure nor a list of structures.
 func violationsOf(f reflect.StructField, path string) (all []violation) {
 	name := f.Tag.Get("shape")
 	s, t := shapes[name], f.Type
 	add := func(value any, text, format string, args ...any) {
-		all = append(all, violation{value, fmt.Sprintf("Value %sat '%s' failed to satisfy constraint: Member must ", text, path) + fmt.Sprintf(format, args...)})
+		all = append(all,
+			violation{value, fmt.Sprintf("Value %sat '%s' failed to satisfy constraint: Member must ", text, path) +
+				fmt.Sprintf(format, args...)})
 	}
 	if f.Tag.Get("required") == "true" {
 		add(nil, "null ", "not be null")
@@ -109,11 +118,13 @@ func violationsOf(f reflect.StructField, path string) (all []violation) {
 		add(make([]byte, s.max+1), buffer(s.max+1), "have length less than or equal to %d", s.max)
 	case t.Kind() == reflect.Slice:
 		if s.max > 0 {
-			add(slices.Repeat([]string{"a"}, s.max+1), "'["+strings.Repeat("a, ", s.max)+"a]' ", "have length less than or equal to %d", s.max)
+			add(slices.Repeat([]string{"a"}, s.max+1), "'["+strings.Repeat("a, ", s.max)+"a]' ",
+				"have length less than or equal to %d", s.max)
 		}
 		if m := shapes[s.member]; len(m.values) > 0 {
-			all = append(all, violation{[]string{m.values[0], "none"}, fmt.Sprintf("Value 'none' at '%s.2.member' failed to satisfy constraint: Member must satisfy enum value set: [%s]",
-				path, strings.Join(m.values, ", "))})
+			all = append(all, violation{[]string{m.values[0], "none"},
+				fmt.Sprintf("Value 'none' at '%s.2.member' failed to satisfy constraint: Member must satisfy enum value set: [%s]",
+					path, strings.Join(m.values, ", "))})
 		}
 	case t.Kind() == reflect.String && len(s.values) > 0:
 		add("none", shown("none"), "satisfy enum value set: [%s]", strings.Join(s.values, ", "))
@@ -122,7 +133,8 @@ func violationsOf(f reflect.StructField, path string) (all []violation) {
 		if s.pattern != "" {
 			add(illFormedValue(name), shown(illFormedValue(name)), "satisfy regular expression pattern: %s", s.pattern)
 		}
-		if long := good + strings.Repeat(good[len(good)-1:], s.max+1-len(good)); s.max > 0 && (s.match == nil || s.match.MatchString(long)) {
+		if long := good + strings.Repeat(good[len(good)-1:], s.max+1-len(good)); s.max > 0 &&
+			(s.match == nil || s.match.MatchString(long)) {
 			add(long, shown(long), "have length less than or equal to %d", s.max)
 		}
 		if short := strings.Repeat("a", max(s.min-1, 0)); s.min > 0 && (s.match == nil || s.match.MatchString(short)) {
@@ -132,7 +144,8 @@ func violationsOf(f reflect.StructField, path string) (all []violation) {
 	return all
 }
 
-// TestEveryConstraint breaks each constraint of each member of each request by itself, and then all of a request at once.
+// TestEveryConstraint breaks each constraint of each member of each request by itself, and then all
+// of a request at once.
 func TestEveryConstraint(t *testing.T) {
 	ours := reflect.TypeFor[*service.Service]()
 	broken := 0
@@ -177,7 +190,8 @@ func TestEveryConstraint(t *testing.T) {
 				}
 			}
 			if len(messages) > 1 {
-				check(whole, fmt.Sprintf("%d validation errors detected: %s", len(messages), strings.Join(messages, "; ")))
+				check(whole, fmt.Sprintf("%d validation errors detected: %s", len(messages),
+					strings.Join(messages, "; ")))
 			}
 		})
 	}
@@ -205,7 +219,7 @@ func breakMembers(t reflect.Type, prefix string, f func(path []string, v violati
 	}
 }
 
-// put sets a member, in the first element of a list.
+// put sets a member; in a list, that of the first element.
 func put(body map[string]any, path []string, value any) {
 	if len(path) > 1 {
 		inner := body[path[0]]

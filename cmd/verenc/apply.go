@@ -8,17 +8,19 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
-func (m management) apply() *cobra.Command {
+func (m principalCommands) apply() *cobra.Command {
 	var path string
 	var prune, dry bool
-	cmd := m.command("apply", "Make users and roles what a file declares; again, it changes nothing", func(j *job) error { return j.apply(path, prune, dry) })
-	cmd.Flags().StringVarP(&path, "file", "f", "", "YAML file of the declaration, - for standard input")
-	cmd.Flags().BoolVar(&prune, "prune", false, "remove the users and roles of its accounts that the file does not have")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print what would be done")
-	_ = cmd.MarkFlagRequired("file") // there is such a flag
+	cmd := m.command("apply", "Create and change users and roles as a file declares them; repeating it changes nothing",
+		func(j *job) error { return j.apply(path, prune, dry) })
+	cmd.Flags().StringVarP(&path, "file", "f", "", "YAML file with the declaration; - is standard input")
+	cmd.Flags().BoolVar(&prune, "prune", false,
+		"remove the users and roles of the declared accounts that the file does not declare")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print what would change")
+	_ = cmd.MarkFlagRequired("file") // the flag exists
 	return cmd
 }
 
@@ -47,19 +49,19 @@ func (j *job) apply(path string, prune, dry bool) error {
 	if err != nil {
 		return fmt.Errorf("nothing was changed:\n%w", err)
 	}
-	changes, err := j.service.Plan(j.ctx, declaration, prune)
+	changes, err := j.directory.Plan(j.ctx, declaration, prune)
 	if err != nil {
 		return fmt.Errorf("nothing was changed:\n%w", err)
 	}
 	if !dry {
-		if err := j.service.Apply(j.ctx, changes); err != nil {
-			return fmt.Errorf("%w (apply the file again to go on)", err)
+		if err := j.directory.Apply(j.ctx, changes); err != nil {
+			return fmt.Errorf("%w (apply the file again to continue)", err)
 		}
 	}
 	return printChanges(j.out, changes, dry)
 }
 
-func printChanges(out io.Writer, changes []service.Change, dry bool) error {
+func printChanges(out io.Writer, changes []iam.Change, dry bool) error {
 	var b strings.Builder
 	for _, c := range changes {
 		line := c.Verb + " " + c.What

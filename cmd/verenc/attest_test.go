@@ -17,10 +17,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
-// importedKey makes a key of the material of a client.
+// importedKey makes a key whose material the client has imported.
 func importedKey(t *testing.T, client *kms.Client) string {
 	t.Helper()
 	made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{Origin: types.OriginTypeExternal})
@@ -28,7 +28,9 @@ func importedKey(t *testing.T, client *kms.Client) string {
 		t.Fatal(err)
 	}
 	id := made.KeyMetadata.KeyId
-	p, err := client.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{KeyId: id, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048})
+	p, err := client.GetParametersForImport(t.Context(), &kms.GetParametersForImportInput{
+		KeyId: id, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +38,15 @@ func importedKey(t *testing.T, client *kms.Client) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), bytes.Repeat([]byte{7}, 32), nil)
+	material := bytes.Repeat([]byte{7}, 32)
+	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), material, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.ImportKeyMaterial(t.Context(), &kms.ImportKeyMaterialInput{KeyId: id, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapped,
-		ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire})
+	_, err = client.ImportKeyMaterial(t.Context(), &kms.ImportKeyMaterialInput{
+		KeyId: id, ImportToken: p.ImportToken, EncryptedKeyMaterial: wrapped,
+		ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +55,7 @@ func importedKey(t *testing.T, client *kms.Client) string {
 
 func TestAttest(t *testing.T) {
 	s := initialised(t)
-	r := s.serve(t) // attest needs no pause of it
+	r := s.serve(t) // attest works while a server runs
 	client := s.sdk(t, "http://"+r.api, http.DefaultClient)
 	made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
 	if err != nil {
@@ -60,7 +65,8 @@ func TestAttest(t *testing.T) {
 	if _, err := client.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: &id}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/attested"), TargetKeyId: &id}); err != nil {
+	alias := &kms.CreateAliasInput{AliasName: aws.String("alias/attested"), TargetKeyId: &id}
+	if _, err := client.CreateAlias(t.Context(), alias); err != nil {
 		t.Fatal(err)
 	}
 	policy, err := client.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: &id})
@@ -68,9 +74,9 @@ func TestAttest(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := s.auditKey(t)
-	statement := func(name string) *service.Attestation {
+	statement := func(name string) *evidence.Attestation {
 		t.Helper()
-		a, err := service.VerifyAttestation([]byte(s.succeeds(t, "attest", name)), key)
+		a, err := evidence.VerifyAttestation([]byte(s.succeeds(t, "attest", name)), key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,14 +85,20 @@ func TestAttest(t *testing.T) {
 	for _, name := range []string{id, arn, "alias/attested", "arn:aws:kms:us-east-1:111122223333:alias/attested"} {
 		a := statement(name)
 		sum := sha256.Sum256([]byte(*policy.Policy))
-		if k := a.Key; k.ID != id || k.ARN != arn || k.Spec != "SYMMETRIC_DEFAULT" || k.Usage != "ENCRYPT_DECRYPT" || k.Origin != "AWS_KMS" || k.State != "Enabled" ||
-			k.Region != "us-east-1" || !k.CreatedAt.Equal(k.CreatedAt.UTC()) || k.PolicySHA256 != hex.EncodeToString(sum[:]) || k.PublicKeySHA256 != "" {
-			t.Errorf("%s: %+v", name, k)
+		want := evidence.AttestedKey{
+			ID: id, ARN: arn, Account: "111122223333", Region: "us-east-1", Spec: "SYMMETRIC_DEFAULT",
+			Usage: "ENCRYPT_DECRYPT", Origin: "AWS_KMS", State: "Enabled", CreatedAt: a.Key.CreatedAt.UTC(),
+			PolicySHA256: hex.EncodeToString(sum[:]),
 		}
-		if a.Token.Label != s.soft.Label || a.Token.Serial != s.soft.Serial || a.Token.Manufacturer == "" || a.Token.Model == "" {
-			t.Errorf("%+v", a.Token)
+		if a.Key != want {
+			t.Errorf("%s: %+v, want %+v", name, a.Key, want)
 		}
-		if !a.BornInToken() || len(a.Materials) != 2 || a.Materials[0].Current || !a.Materials[1].Current || a.Materials[1].RotationType != "ON_DEMAND" {
+		i := a.Token
+		if i.Label != s.soft.Label || i.Serial != s.soft.Serial || i.Manufacturer == "" || i.Model == "" {
+			t.Errorf("%+v", i)
+		}
+		if !a.BornInToken() || len(a.Materials) != 2 || a.Materials[0].Current || !a.Materials[1].Current ||
+			a.Materials[1].RotationType != "ON_DEMAND" {
 			t.Errorf("%+v", a.Materials)
 		}
 		for _, m := range a.Materials {
@@ -94,22 +106,28 @@ func TestAttest(t *testing.T) {
 				t.Errorf("material %d: %+v", m.Ordinal, m.Objects)
 			}
 			for _, o := range m.Objects {
-				if !o.Local || !o.NeverExtractable || !o.AlwaysSensitive || !o.Sensitive || o.Extractable || o.Mechanism != "CKM_AES_KEY_GEN" || o.KeyType != "CKK_AES" ||
+				if !o.Local || !o.NeverExtractable || !o.AlwaysSensitive || !o.Sensitive || o.Extractable ||
+					o.Mechanism != "CKM_AES_KEY_GEN" || o.KeyType != "CKK_AES" ||
 					!strings.HasPrefix(o.Label, "verenc/"+id+"/") || !strings.HasSuffix(o.Label, "/"+string(o.Role)) {
 					t.Errorf("%+v", o)
 				}
 			}
 		}
 	}
-	signing, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
+	signing, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{
+		KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := statement(*signing.KeyMetadata.KeyId); !a.BornInToken() || len(a.Key.PublicKeySHA256) != 64 || a.Materials[0].Objects[0].Mechanism != "CKM_EC_KEY_PAIR_GEN" {
+	a := statement(*signing.KeyMetadata.KeyId)
+	if o := a.Materials[0].Objects[0]; !a.BornInToken() || len(a.Key.PublicKeySHA256) != 64 ||
+		o.Mechanism != "CKM_EC_KEY_PAIR_GEN" {
 		t.Errorf("%+v", a)
 	}
 	imported := importedKey(t, client)
-	if a := statement(imported); a.BornInToken() || a.Key.Origin != "EXTERNAL" || a.Materials[0].Objects[0].Local || a.Materials[0].Objects[0].Mechanism != "" {
+	a = statement(imported)
+	if o := a.Materials[0].Objects[0]; a.BornInToken() || a.Key.Origin != "EXTERNAL" || o.Local || o.Mechanism != "" {
 		t.Errorf("an imported key: %+v", a)
 	}
 
@@ -117,18 +135,23 @@ func TestAttest(t *testing.T) {
 		file := s.write(t, "statement", s.succeeds(t, "attest", id), 0o600)
 		nobody := &site{soft: s.soft, dir: t.TempDir()} // no configuration, no token, no database
 		text := nobody.succeeds(t, "attest", "--verify", file, "--key", key)
-		for _, want := range []string{arn, "LOCAL true", "NEVER_EXTRACTABLE true", "CKM_AES_KEY_GEN", s.soft.Serial, "all of its material was made in the token"} {
+		for _, want := range []string{
+			arn, "LOCAL true", "NEVER_EXTRACTABLE true", "CKM_AES_KEY_GEN", s.soft.Serial,
+			"all of its material was made in the token",
+		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is not in:\n%s", want, text)
 			}
 		}
 		external := s.write(t, "imported", s.succeeds(t, "attest", imported), 0o600)
-		if text := nobody.succeeds(t, "attest", "--verify", external, "--key", key); !strings.Contains(text, "LOCAL false") || !strings.Contains(text, "does not say that all of its material") {
+		text = nobody.succeeds(t, "attest", "--verify", external, "--key", key)
+		if !strings.Contains(text, "LOCAL false") || !strings.Contains(text, "does not say that all of its material") {
 			t.Error(text)
 		}
 		refused(t, nobody.run(t, "attest", "--verify", file), "needs --key")
 		refused(t, nobody.run(t, "attest", "--verify", file, "--key", initialised(t).auditKey(t)), "verify attestation")
-		changed := s.write(t, "changed", strings.Replace(read(t, external), `"Local": false`, `"Local": true`, 1), 0o600)
+		forged := strings.Replace(read(t, external), `"Local": false`, `"Local": true`, 1)
+		changed := s.write(t, "changed", forged, 0o600)
 		refused(t, nobody.run(t, "attest", "--verify", changed, "--key", key), "verify attestation")
 	})
 	t.Run("every byte", func(t *testing.T) {
@@ -136,7 +159,7 @@ func TestAttest(t *testing.T) {
 		for i := range signed {
 			changed := bytes.Clone(signed)
 			changed[i] ^= 1
-			if a, err := service.VerifyAttestation(changed, key); err == nil {
+			if a, err := evidence.VerifyAttestation(changed, key); err == nil {
 				t.Errorf("byte %d (%q) can be changed: %+v", i, signed[max(0, i-5):i+1], a)
 			}
 		}
@@ -146,7 +169,8 @@ func TestAttest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := service.VerifyAttestation(checkpoint, key); err == nil || !strings.Contains(err.Error(), "no attestation") {
+		_, err = evidence.VerifyAttestation(checkpoint, key)
+		if err == nil || !strings.Contains(err.Error(), "no attestation") {
 			t.Errorf("a checkpoint passes for an attestation: %v", err)
 		}
 	})

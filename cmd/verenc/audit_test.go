@@ -20,7 +20,7 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// succeeds runs a command that must end well, and gives its standard output.
+// succeeds runs a command that must succeed, and returns its standard output.
 func (s *site) succeeds(t *testing.T, args ...string) string {
 	t.Helper()
 	r := s.run(t, args...)
@@ -37,7 +37,7 @@ func (s *site) auditKey(t *testing.T) string {
 	return keys[len(keys)-1]
 }
 
-// recorded gives the request ids in the log.
+// recorded returns the request ids in the log.
 func (s *site) recorded(t *testing.T) map[string]string {
 	t.Helper()
 	ids := map[string]string{}
@@ -81,7 +81,7 @@ func (s *site) recordedClient(t *testing.T, r *running, a *answers) *kms.Client 
 	return kms.New(s.sdk(t, "http://"+r.api, nil).Options(), func(o *kms.Options) { o.HTTPClient = a })
 }
 
-// copyLog copies the log's folder, for a change.
+// copyLog copies the log's folder, so that a test can change it.
 func (s *site) copyLog(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "copy")
@@ -101,12 +101,14 @@ func TestAuditCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		if _, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("secret")}); err != nil {
+		if _, err := client.Encrypt(t.Context(),
+			&kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("secret")}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	key := s.auditKey(t) // while the server runs, like the next four
-	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, "7 records") || !strings.Contains(text, "the log is as it was written") {
+	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, "7 records") ||
+		!strings.Contains(text, "the log is as it was written") {
 		t.Error(text)
 	}
 	refused(t, s.run(t, "audit", "init"), "audit")
@@ -121,7 +123,8 @@ func TestAuditCommands(t *testing.T) {
 
 	proof := s.write(t, "proof", s.succeeds(t, "audit", "prove", s.path("audit"), a.ids[0]), 0o600)
 	text := s.succeeds(t, "audit", "check-proof", proof, "--key", key)
-	if !strings.Contains(text, "record 1 of 8 in log verenc-kms") || !strings.Contains(text, `"eventName":"CreateKey"`) || !strings.Contains(text, a.ids[0]) {
+	if !strings.Contains(text, "record 1 of 8 in log verenc-kms") ||
+		!strings.Contains(text, `"eventName":"CreateKey"`) || !strings.Contains(text, a.ids[0]) {
 		t.Error(text)
 	}
 	forged := []byte(read(t, proof))
@@ -145,7 +148,8 @@ func TestAuditCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := s.run(t, "audit", "verify", dir, "--key", key)
-		if got.code != 1 || !regexp.MustCompile(`records/0+\.jsonl.*3\b`).MatchString(got.stdout) || strings.Contains(got.stdout, "as it was written") {
+		if got.code != 1 || !regexp.MustCompile(`records/0+\.jsonl.*3\b`).MatchString(got.stdout) ||
+			strings.Contains(got.stdout, "as it was written") {
 			t.Errorf("%v", got)
 		}
 	})
@@ -170,12 +174,14 @@ func TestAuditCommands(t *testing.T) {
 			t.Fatalf("%v", keys)
 		}
 		for _, k := range keys {
-			if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", k, "--known", checkpoint); !strings.Contains(text, "as it was written") {
+			if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", k, "--known",
+				checkpoint); !strings.Contains(text, "as it was written") {
 				t.Error(text)
 			}
 		}
 		r := s.serve(t)
-		if _, err := s.recordedClient(t, r, a).Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("x")}); err != nil {
+		if _, err := s.recordedClient(t, r, a).Encrypt(t.Context(),
+			&kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("x")}); err != nil {
 			t.Error(err)
 		}
 		r.stop(t)
@@ -195,7 +201,8 @@ func TestAuditCommands(t *testing.T) {
 	}
 }
 
-// TestKilledUnderLoad: whatever was answered before a kill -9 is in the log, which is whole.
+// TestKilledUnderLoad: everything that was answered before a kill -9 is in the log, which is
+// intact.
 func TestKilledUnderLoad(t *testing.T) {
 	s := initialised(t).with("VERENC_AUDIT_SEGMENT_BYTES=50000", "VERENC_AUDIT_CHECKPOINT_EVERY=64")
 	key := s.auditKey(t)
@@ -215,7 +222,8 @@ func TestKilledUnderLoad(t *testing.T) {
 					if i%10 == 9 {
 						_, err = client.TagResource(t.Context(), tagged(made.KeyMetadata.KeyId, i))
 					} else {
-						_, err = client.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
+						_, err = client.GenerateDataKey(t.Context(),
+							&kms.GenerateDataKeyInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
 					}
 					if err != nil {
 						return
@@ -232,7 +240,8 @@ func TestKilledUnderLoad(t *testing.T) {
 		}
 	}
 	s.serve(t).stop(t)
-	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text, " 0 behind it") {
+	if text := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", key); !strings.Contains(text,
+		" 0 behind it") {
 		t.Error(text)
 	}
 	ids := s.recorded(t)
@@ -246,7 +255,8 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// TestReadyFollowsTheLog: while the log can't be written, no request is served and /readyz says so; both heal by themselves.
+// TestReadyFollowsTheLog: while the log can't be written, no request is served and /readyz says so;
+// both heal by themselves.
 func TestReadyFollowsTheLog(t *testing.T) {
 	s := initialised(t).with("VERENC_AUDIT_SEGMENT_BYTES=1") // each batch begins a file
 	r := s.serve(t)
@@ -259,7 +269,7 @@ func TestReadyFollowsTheLog(t *testing.T) {
 		_, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("x")})
 		return err
 	}
-	ready := func(want int) { // which an answer may be late for by the second that it is kept
+	ready := func(want int) { // an answer may be a second old
 		t.Helper()
 		for _, listener := range []string{r.api, r.private} {
 			status, body := get(t, http.DefaultClient, "http://"+listener+"/readyz")
@@ -272,7 +282,8 @@ func TestReadyFollowsTheLog(t *testing.T) {
 		}
 	}
 	ready(http.StatusOK)
-	obstacle := filepath.Join(s.path("audit"), "records", fmt.Sprintf("%020d.jsonl", len(s.recorded(t)))) // where the next file goes
+	// where the next file goes
+	obstacle := filepath.Join(s.path("audit"), "records", fmt.Sprintf("%020d.jsonl", len(s.recorded(t))))
 	if err := os.Mkdir(obstacle, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -289,11 +300,14 @@ func TestReadyFollowsTheLog(t *testing.T) {
 	}
 	r.stop(t)
 	s.succeeds(t, "audit", "verify", s.path("audit"), "--key", s.auditKey(t))
-	if !slices.ContainsFunc(r.log(), func(l logLine) bool { return l["error"] == "KMSInternalException" && l["cause"] != nil }) {
+	if !slices.ContainsFunc(r.log(), func(l logLine) bool {
+		return l["error"] == "KMSInternalException" && l["cause"] != nil
+	}) {
 		t.Error("the server's log does not say why")
 	}
 }
 
 func tagged(id *string, n int) *kms.TagResourceInput {
-	return &kms.TagResourceInput{KeyId: id, Tags: []types.Tag{{TagKey: aws.String("n"), TagValue: aws.String(fmt.Sprint(n))}}}
+	return &kms.TagResourceInput{KeyId: id, Tags: []types.Tag{
+		{TagKey: aws.String("n"), TagValue: aws.String(fmt.Sprint(n))}}}
 }

@@ -17,22 +17,23 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/record"
 )
 
 // noAudit is the audit.dir of a server that keeps no audit log.
 const noAudit = "none"
 
 // openAudit opens the audit log, or makes it when create is set.
-func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Log, error) {
+func openAudit(ctx context.Context, c *Config, p *components, create bool) (*audit.Log, error) {
 	keys := auditKeys(p)
 	signers, err := keys.Signers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if create {
-		slices.Reverse(signers) // a new log begins with the latest key
+		slices.Reverse(signers) // a new log begins with the newest key
 	}
 	outputs, err := auditOutputs(c)
 	if err != nil {
@@ -42,7 +43,8 @@ func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Lo
 	if err != nil && !create {
 		cure := fmt.Sprintf("verenc audit init makes a log; audit.dir: %s is for none", noAudit)
 		if errors.Is(err, audit.ErrTampered) {
-			cure = "verenc audit verify says where; restore the log from a copy, or verenc audit quarantine sets it aside and begins another"
+			cure = "verenc audit verify says where; restore the log from a copy, " +
+				"or verenc audit quarantine sets it aside and begins another"
 		}
 		err = fmt.Errorf("%w (%s)", err, cure)
 	}
@@ -50,15 +52,18 @@ func openAudit(ctx context.Context, c *Config, p *parts, create bool) (*audit.Lo
 }
 
 func auditConfig(c *Config, create bool, signers []audit.Signer, outputs []audit.Output) audit.Config {
-	return audit.Config{Dir: c.Audit.Dir, Create: create, Origin: c.Audit.Origin, Signers: signers, Outputs: outputs,
-		CheckpointEvery: int64(c.Audit.CheckpointEvery), CheckpointWithin: c.Audit.CheckpointWithin, SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin}
+	return audit.Config{
+		Dir: c.Audit.Dir, Create: create, Origin: c.Audit.Origin, Signers: signers, Outputs: outputs,
+		CheckpointEvery: int64(c.Audit.CheckpointEvery), CheckpointWithin: c.Audit.CheckpointWithin,
+		SegmentBytes: int64(c.Audit.SegmentBytes), SyncWithin: c.Audit.SyncWithin,
+	}
 }
 
-func auditKeys(p *parts) service.AuditKeys {
-	return service.AuditKeys{Store: p.store, Token: p.token, Now: time.Now, Rand: rand.Reader}
+func auditKeys(p *components) evidence.AuditKeys {
+	return evidence.AuditKeys{Store: p.store, Token: p.token, Now: time.Now, Rand: rand.Reader}
 }
 
-// auditOutputs makes the sinks that records go to beside the folder.
+// auditOutputs returns the sinks to which records go, too.
 func auditOutputs(c *Config) ([]audit.Output, error) {
 	var outputs []audit.Output
 	add := func(name string, required bool, sink audit.Sink) {
@@ -111,20 +116,21 @@ func closeAudit(log *audit.Log, timeout time.Duration) error {
 	return log.Close(ctx)
 }
 
-// newAuditCommand has what an auditor needs; verify, prove and check need no server, no token and no database.
-func newAuditCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
+// newAuditCommand returns the commands about the audit log. verify, prove and check-proof need no
+// server, no token and no database.
+func newAuditCommand(with withConfig) *cobra.Command {
 	root := &cobra.Command{Use: "audit", Short: "Make, verify and prove the audit log"}
 	root.AddCommand(
 		&cobra.Command{
 			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for a database that is there",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return withAudit(cmd.Context(), c, true, func(*parts, *audit.Log) error { return nil })
+				return withAudit(cmd.Context(), c, true, func(*components, *audit.Log) error { return nil })
 			}),
 		},
 		&cobra.Command{
 			Use: "rotate-key", Args: cobra.NoArgs, Short: "Put a new signing key in force, while no server runs",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return withAudit(cmd.Context(), c, false, func(p *parts, log *audit.Log) error {
+				return withAudit(cmd.Context(), c, false, func(p *components, log *audit.Log) error {
 					next, err := auditKeys(p).Next(cmd.Context())
 					if err != nil {
 						return err
@@ -135,16 +141,18 @@ func newAuditCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.
 		},
 		&cobra.Command{
 			Use: "keys", Args: cobra.NoArgs, Short: "Print the log's public keys, for verify; the current one last",
-			RunE: with(func(cmd *cobra.Command, c *Config) error { return printAuditKeys(cmd.Context(), c, cmd.OutOrStdout()) }),
+			RunE: with(func(cmd *cobra.Command, c *Config) error {
+				return printAuditKeys(cmd.Context(), c, cmd.OutOrStdout())
+			}),
 		},
 		newAuditVerify(), newAuditProve(), newAuditCheck(), newAuditQuarantine(with),
 	)
 	return root
 }
 
-// printAuditKeys does not open the log, which a server may be writing.
+// printAuditKeys prints the log's public keys. It does not open the log, which a server may be writing.
 func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}
@@ -164,18 +172,18 @@ func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
 		}
 		fmt.Fprintln(out, key)
 		if s == current {
-			break // what follows was made by a rotate-key that did not end
+			break // the next was made by a rotate-key that was broken off
 		}
 	}
 	return nil
 }
 
 // withAudit opens what signs the log, and the log.
-func withAudit(ctx context.Context, c *Config, create bool, f func(*parts, *audit.Log) error) (err error) {
+func withAudit(ctx context.Context, c *Config, create bool, f func(*components, *audit.Log) error) (err error) {
 	if c.Audit.Dir == noAudit {
 		return errors.New("audit.dir is none: name the folder of the log")
 	}
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}
@@ -191,7 +199,8 @@ func newAuditVerify() *cobra.Command {
 	var keys []string
 	var known string
 	cmd := &cobra.Command{
-		Use: "verify FOLDER", Args: cobra.ExactArgs(1), Short: "Check that no record was changed, removed, reordered or cut off; needs public keys only",
+		Use: "verify FOLDER", Args: cobra.ExactArgs(1),
+		Short: "Check that no record was changed, removed, reordered or cut off; needs public keys only",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg := audit.VerifyConfig{Keys: keys}
 			if known != "" {
@@ -209,14 +218,16 @@ func newAuditVerify() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "public key of the log, as verenc audit keys prints it; may be repeated")
+	cmd.Flags().StringArrayVar(&keys, "key", nil,
+		"public key of the log, as verenc audit keys prints it; may be repeated")
 	cmd.Flags().StringVar(&known, "known", "", "a checkpoint from earlier, which the log must go on from")
 	_ = cmd.MarkFlagRequired("key")
 	return cmd
 }
 
 func printReport(out io.Writer, r audit.Report) {
-	fmt.Fprintf(out, "log %s: %d records, %d sealed by the last checkpoint, %d behind it\n", r.Origin, r.Records, r.Sealed, r.Unsealed)
+	fmt.Fprintf(out, "log %s: %d records, %d sealed by the last checkpoint, %d behind it\n",
+		r.Origin, r.Records, r.Sealed, r.Unsealed)
 	for _, f := range r.Findings {
 		fmt.Fprintln(out, f)
 	}
@@ -230,7 +241,8 @@ func printReport(out io.Writer, r audit.Report) {
 
 func newAuditProve() *cobra.Command {
 	return &cobra.Command{
-		Use: "prove FOLDER ID", Args: cobra.ExactArgs(2), Short: "Print a proof that a record, by its event or request id, is in the log",
+		Use: "prove FOLDER ID", Args: cobra.ExactArgs(2),
+		Short: "Print a proof that a record, by its event or request id, is in the log",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			log := os.DirFS(args[0])
 			found, err := audit.Find(log, args[1])
@@ -255,7 +267,8 @@ func newAuditProve() *cobra.Command {
 func newAuditCheck() *cobra.Command {
 	var keys []string
 	cmd := &cobra.Command{
-		Use: "check-proof FILE", Args: cobra.ExactArgs(1), Short: "Check a proof of verenc audit prove, and print its record",
+		Use: "check-proof FILE", Args: cobra.ExactArgs(1),
+		Short: "Check a proof of verenc audit prove, and print its record",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := os.ReadFile(filepath.Clean(args[0]))
 			if err != nil {
@@ -265,7 +278,8 @@ func newAuditCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "record %d of %d in log %s:\n%s\n", proven.Index, proven.Size, proven.Origin, strings.TrimSpace(string(proven.Record)))
+			fmt.Fprintf(cmd.OutOrStdout(), "record %d of %d in log %s:\n%s\n",
+				proven.Index, proven.Size, proven.Origin, strings.TrimSpace(string(proven.Record)))
 			return nil
 		},
 	}
@@ -275,9 +289,9 @@ func newAuditCheck() *cobra.Command {
 }
 
 // auditor is what the service keeps its records with.
-func auditor(log *audit.Log) service.Auditor {
+func auditor(log *audit.Log) record.Auditor {
 	if log == nil {
-		return service.NoAudit
+		return record.NoAudit
 	}
 	return log
 }

@@ -9,31 +9,36 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
 )
 
-// newBackupCommands save and restore the metadata, and keys of residency wrapped. Other key material is in the token: its
-// backup is the HSM's own matter.
-func newBackupCommands(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) []*cobra.Command {
+// newBackupCommands returns the commands that back up and restore the database, which has the metadata
+// and the keys of residency wrapped. Other key material is in the token, which the HSM's tools back up.
+func newBackupCommands(with withConfig) []*cobra.Command {
 	backup := &cobra.Command{
-		Use: "backup FILE", Args: cobra.ExactArgs(1), Short: "Copy the database to a file, while servers may run; keys stay in the token, or are in the database wrapped by it",
+		Use: "backup FILE", Args: cobra.ExactArgs(1),
+		Short: "Copy the database to a file, while servers may run; keys stay in the token, or are in the database wrapped by it",
 	}
 	backup.RunE = func(cmd *cobra.Command, args []string) error {
 		return with(func(cmd *cobra.Command, c *Config) (err error) {
-			return onDatabase(cmd.Context(), c, "Backup", args[0], func(db *store.DB) error { return db.Backup(cmd.Context(), args[0]) })
+			return recorded(cmd.Context(), c, "Backup", args[0], func(db *store.DB) error {
+				return db.Backup(cmd.Context(), args[0])
+			})
 		})(cmd, args)
 	}
 	restore := &cobra.Command{
-		Use: "restore FILE", Args: cobra.ExactArgs(1), Short: "Make the database of a backup, and compare it with the token",
+		Use: "restore FILE", Args: cobra.ExactArgs(1),
+		Short: "Make the database of a backup, and compare it with the token",
 	}
 	restore.RunE = func(cmd *cobra.Command, args []string) error {
 		return with(func(cmd *cobra.Command, c *Config) error {
 			if err := store.Restore(cmd.Context(), args[0], c.Database); err != nil {
 				return err
 			}
-			if err := onDatabase(cmd.Context(), c, "Restore", args[0], func(*store.DB) error { return nil }); err != nil {
+			err := recorded(cmd.Context(), c, "Restore", args[0], func(*store.DB) error { return nil })
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "restored %s\n", c.Database)
@@ -43,27 +48,28 @@ func newBackupCommands(with func(func(*cobra.Command, *Config) error) func(*cobr
 	return []*cobra.Command{backup, restore}
 }
 
-// onDatabase records a command about a file, and runs it.
-func onDatabase(ctx context.Context, c *Config, name, file string, do func(*store.DB) error) (err error) {
+// recorded records a command about a file, and runs it.
+func recorded(ctx context.Context, c *Config, name, file string, do func(*store.DB) error) (err error) {
 	p, err := openDatabase(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	if err := p.service.RecordCommand(ctx, name, audit.Object{{Name: "file", Value: file}}); err != nil {
+	if err := p.service.Records().WriteCommand(ctx, name, audit.Object{{Name: "file", Value: file}}); err != nil {
 		return err
 	}
 	return do(p.store)
 }
 
-// reconcileReport prints keys without objects and objects without keys. It fails when there are keys that can't be used.
+// reconcileReport prints keys without objects and objects without keys. It fails when there are keys
+// that can't be used.
 func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) {
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	inv, err := service.TakeInventory(ctx, p.store, p.token)
+	inv, err := evidence.TakeInventory(ctx, p.store, p.token)
 	if err != nil {
 		return err
 	}
@@ -76,13 +82,15 @@ func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) 
 	}
 	switch {
 	case len(inv.Lost) > 0:
-		return fmt.Errorf("reconcile: the token lacks %d objects: restore the HSM's backup of the same time", len(inv.Lost))
+		return fmt.Errorf("reconcile: the token lacks %d objects: restore the HSM's backup of the same time",
+			len(inv.Lost))
 	case len(inv.OrphanObjects) > 0:
-		fmt.Fprintln(out, "cure: objects without keys are of a newer database, or left over: restore the newest backup, or destroy them with the HSM's tools")
+		fmt.Fprintln(out, "cure: objects without keys are of a newer database, or left over: "+
+			"restore the newest backup, or destroy them with the HSM's tools")
 	default:
 		fmt.Fprintln(out, "database and token agree")
 	}
 	return nil
 }
 
-var _ service.ObjectLister = (*hsm.Token)(nil)
+var _ evidence.ObjectLister = (*hsm.Token)(nil)

@@ -12,7 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// TestBackupAndRestore is the drill: back up under a running server, lose the database, restore, and go on.
+// TestBackupAndRestore is the drill: back up under a running server, lose the database, restore, and
+// go on.
 func TestBackupAndRestore(t *testing.T) {
 	s := initialised(t)
 	r := s.serve(t)
@@ -21,7 +22,9 @@ func TestBackupAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(16)})
+	sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{
+		KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(16),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,27 +50,35 @@ func TestBackupAndRestore(t *testing.T) {
 		}
 	}
 	out := s.run(t, "restore", backup)
-	if out.code != 0 || strings.Count(out.stdout, "no key: ") != 2 || !strings.Contains(out.stdout, *later.KeyMetadata.KeyId) || strings.Contains(out.stdout, "no object:") {
+	if out.code != 0 || strings.Count(out.stdout, "no key: ") != 2 || strings.Contains(out.stdout, "no object:") ||
+		!strings.Contains(out.stdout, *later.KeyMetadata.KeyId) {
 		t.Error(out) // the two objects of the later key
 	}
 	again := s.serve(t)
 	client = s.sdk(t, "http://"+again.api, http.DefaultClient)
-	if opened, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob}); err != nil || len(opened.Plaintext) != 16 {
+	opened, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob})
+	if err != nil || len(opened.Plaintext) != 16 {
 		t.Errorf("%+v, %v", opened, err)
 	}
 	again.stop(t)
 	for _, name := range []string{"Backup", "Restore"} {
-		if files, err := filepath.Glob(s.path("audit/records/*.jsonl")); err != nil || !slices.ContainsFunc(files, func(file string) bool { return strings.Contains(read(t, file), `"eventName":"`+name+`"`) }) {
+		files, err := filepath.Glob(s.path("audit/records/*.jsonl"))
+		hasName := func(file string) bool { return strings.Contains(read(t, file), `"eventName":"`+name+`"`) }
+		if err != nil || !slices.ContainsFunc(files, hasName) {
 			t.Errorf("%s is not in the audit log (%v)", name, err)
 		}
 	}
-	if out := s.run(t, "doctor", "--reconcile"); out.code != 0 || !strings.Contains(out.stdout, "1 keys in the database") || strings.Count(out.stdout, "no key: ") != 2 {
+	out = s.run(t, "doctor", "--reconcile")
+	if out.code != 0 || !strings.Contains(out.stdout, "1 keys in the database") ||
+		strings.Count(out.stdout, "no key: ") != 2 {
 		t.Error(out)
 	}
 	// Another token has none of the objects.
 	other := initialised(t)
-	lost := s.with("VERENC_TOKEN_LABEL="+other.soft.Label, "VERENC_TOKEN_PIN_FILE="+other.soft.PINFile, "VERENC_AUDIT_DIR=none").run(t, "doctor", "--reconcile")
-	if lost.code == 0 || !strings.Contains(lost.stdout, "no object: seal of key "+*made.KeyMetadata.KeyId) || !strings.Contains(lost.stderr, "restore the HSM's backup") {
+	lost := s.with("VERENC_TOKEN_LABEL="+other.soft.Label, "VERENC_TOKEN_PIN_FILE="+other.soft.PINFile,
+		"VERENC_AUDIT_DIR=none").run(t, "doctor", "--reconcile")
+	if lost.code == 0 || !strings.Contains(lost.stdout, "no object: seal of key "+*made.KeyMetadata.KeyId) ||
+		!strings.Contains(lost.stderr, "restore the HSM's backup") {
 		t.Error(lost)
 	}
 	junk := s.write(t, "junk.backup", strings.Repeat("not a database ", 100), 0o600)

@@ -10,12 +10,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store"
 )
 
-// TestClientCertificates: a client with a mapped certificate needs no access key, and with tls_client_auth: required none is
-// served without a certificate.
+// TestClientCertificates: a client with a mapped certificate needs no access key, and with
+// tls_client_auth: required none is served without a certificate.
 func TestClientCertificates(t *testing.T) {
 	s := initialised(t)
 	certificate, key, pool := selfSigned(t, s) // the server's, its authority's and the client's in one
@@ -27,7 +27,8 @@ func TestClientCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.PutCertificate(t.Context(), &service.Certificate{Fingerprint: service.Fingerprint(pair.Certificate[0]), PrincipalARN: "arn:aws:iam::111122223333:root", CreatedAt: time.Now()})
+	err = db.PutCertificate(t.Context(), &iam.Certificate{Fingerprint: iam.Fingerprint(pair.Certificate[0]),
+		PrincipalARN: "arn:aws:iam::111122223333:root", CreatedAt: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,23 +36,29 @@ func TestClientCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := func(auth string) (anonymous, signed func(...tls.Certificate) error, stop func()) {
-		r := s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY="+key, "VERENC_TLS_CLIENT_CA="+certificate, "VERENC_TLS_CLIENT_AUTH="+auth).serve(t)
+		r := s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY="+key, "VERENC_TLS_CLIENT_CA="+certificate,
+			"VERENC_TLS_CLIENT_AUTH="+auth).serve(t)
 		call := func(credentials aws.CredentialsProvider) func(...tls.Certificate) error {
 			return func(certificates ...tls.Certificate) error {
-				// With TLS 1.3 a client learns only after the handshake, and not for certain, that its certificate is refused.
-				transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12, Certificates: certificates}}
+				// With TLS 1.3 a client learns only after the handshake, and not for certain, that
+				// its certificate is refused.
+				transport := &http.Transport{
+					TLSClientConfig: &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12,
+						Certificates: certificates}}
 				t.Cleanup(transport.CloseIdleConnections)
-				c := kms.New(kms.Options{BaseEndpoint: aws.String("https://" + r.api), Region: "us-east-1", RetryMaxAttempts: 1, Credentials: credentials,
+				c := kms.New(kms.Options{BaseEndpoint: aws.String("https://" + r.api), Region: "us-east-1",
+					RetryMaxAttempts: 1, Credentials: credentials,
 					HTTPClient: &http.Client{Transport: transport}})
 				_, err := c.ListKeys(t.Context(), &kms.ListKeysInput{})
 				return err
 			}
 		}
-		return call(aws.AnonymousCredentials{}), call(s.sdk(t, "https://"+r.api, http.DefaultClient).Options().Credentials), func() {
-			if code := r.stop(t); code != 0 {
-				t.Errorf("exit code %d", code)
+		return call(aws.AnonymousCredentials{}),
+			call(s.sdk(t, "https://"+r.api, http.DefaultClient).Options().Credentials), func() {
+				if code := r.stop(t); code != 0 {
+					t.Errorf("exit code %d", code)
+				}
 			}
-		}
 	}
 
 	anonymous, signed, stop := served("optional")
@@ -77,6 +84,8 @@ func TestClientCertificates(t *testing.T) {
 	}
 	stop()
 
-	refused(t, s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY="+key, "VERENC_TLS_CLIENT_CA=/nowhere/ca").run(t, "serve"), "load tls_client_ca", "/nowhere/ca")
-	refused(t, s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY="+key, "VERENC_TLS_CLIENT_CA="+key).run(t, "serve"), "load tls_client_ca", "holds no certificate")
+	refused(t, s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY="+key, "VERENC_TLS_CLIENT_CA=/nowhere/ca").run(t,
+		"serve"), "load tls_client_ca", "/nowhere/ca")
+	refused(t, s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY="+key, "VERENC_TLS_CLIENT_CA="+key).run(t,
+		"serve"), "load tls_client_ca", "holds no certificate")
 }

@@ -21,7 +21,7 @@ const (
 	python = "/usr/bin/python3"
 )
 
-// client is a command of somebody else's, with the settings of the site for AWS clients.
+// client is another vendor's command, with the site's settings for AWS clients.
 func (s *site) client(t *testing.T, path string, args ...string) *exec.Cmd {
 	t.Helper()
 	if _, err := os.Stat(path); err != nil {
@@ -29,7 +29,8 @@ func (s *site) client(t *testing.T, path string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = s.dir
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + s.dir, "LANG=C.UTF-8", "AWS_SHARED_CREDENTIALS_FILE=" + s.path("credentials"), "AWS_CONFIG_FILE=/dev/null",
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + s.dir, "LANG=C.UTF-8",
+		"AWS_SHARED_CREDENTIALS_FILE=" + s.path("credentials"), "AWS_CONFIG_FILE=/dev/null",
 		"AWS_DEFAULT_REGION=us-east-1", "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true"}
 	return cmd
 }
@@ -44,7 +45,8 @@ func TestClients(t *testing.T) {
 	t.Run("CLI", func(t *testing.T) {
 		kms := func(args ...string) result {
 			t.Helper()
-			return runCommand(t, s.client(t, awsCLI, append([]string{"--endpoint-url", url, "--output", "json", "kms"}, args...)...))
+			return runCommand(t, s.client(t, awsCLI,
+				append([]string{"--endpoint-url", url, "--output", "json", "kms"}, args...)...))
 		}
 		answer := func(into any, args ...string) {
 			t.Helper()
@@ -69,12 +71,14 @@ func TestClients(t *testing.T) {
 			KeyMetadata struct{ KeyId, Arn, CreationDate string }
 		}
 		answer(&made, "create-key", "--description", "by the CLI")
-		if m := made.KeyMetadata; !strings.HasSuffix(m.Arn, ":key/"+m.KeyId) || !strings.HasPrefix(m.CreationDate, "20") {
+		if m := made.KeyMetadata; !strings.HasSuffix(m.Arn, ":key/"+m.KeyId) ||
+			!strings.HasPrefix(m.CreationDate, "20") {
 			t.Errorf("%+v", made)
 		}
 		answer(nil, "create-alias", "--alias-name", "alias/cli", "--target-key-id", made.KeyMetadata.KeyId)
 		var dataKey struct{ CiphertextBlob, KeyId string }
-		answer(&dataKey, "generate-data-key-without-plaintext", "--key-id", "alias/cli", "--key-spec", "AES_256", "--encryption-context", "tenant=blue")
+		answer(&dataKey, "generate-data-key-without-plaintext", "--key-id", "alias/cli", "--key-spec", "AES_256",
+			"--encryption-context", "tenant=blue")
 		if dataKey.KeyId != made.KeyMetadata.Arn {
 			t.Errorf("%+v", dataKey)
 		}
@@ -85,17 +89,21 @@ func TestClients(t *testing.T) {
 		file := "fileb://" + s.write(t, "datakey", string(blob), 0o600)
 		var opened struct{ Plaintext, KeyId string }
 		answer(&opened, "decrypt", "--ciphertext-blob", file, "--encryption-context", "tenant=blue")
-		if plaintext, err := base64.StdEncoding.DecodeString(opened.Plaintext); err != nil || len(plaintext) != 32 || opened.KeyId != made.KeyMetadata.Arn {
+		if plaintext, err := base64.StdEncoding.DecodeString(opened.Plaintext); err != nil || len(plaintext) != 32 ||
+			opened.KeyId != made.KeyMetadata.Arn {
 			t.Errorf("%+v, %v", opened, err)
 		}
-		fails("An error occurred (InvalidCiphertextException) when calling the Decrypt operation", "decrypt", "--ciphertext-blob", file, "--encryption-context", "tenant=red")
-		fails("An error occurred (NotFoundException) when calling the DescribeKey operation: Invalid keyId 'x'", "describe-key", "--key-id", "x")
+		fails("An error occurred (InvalidCiphertextException) when calling the Decrypt operation", "decrypt",
+			"--ciphertext-blob", file, "--encryption-context", "tenant=red")
+		fails("An error occurred (NotFoundException) when calling the DescribeKey operation: Invalid keyId 'x'",
+			"describe-key", "--key-id", "x")
 		var list struct{ Keys []struct{ KeyId string } }
 		answer(&list, "list-keys", "--page-size", "1")
 		if len(list.Keys) != 1 || list.Keys[0].KeyId != made.KeyMetadata.KeyId {
 			t.Errorf("%+v", list)
 		}
-		byGo, err := s.sdk(t, url, http.DefaultClient).Decrypt(t.Context(), &sdk.DecryptInput{CiphertextBlob: blob, EncryptionContext: map[string]string{"tenant": "blue"}})
+		byGo, err := s.sdk(t, url, http.DefaultClient).Decrypt(t.Context(),
+			&sdk.DecryptInput{CiphertextBlob: blob, EncryptionContext: map[string]string{"tenant": "blue"}})
 		if err != nil || base64.StdEncoding.EncodeToString(byGo.Plaintext) != opened.Plaintext {
 			t.Errorf("the Go SDK opens it as something else, %v", err)
 		}
@@ -129,14 +137,16 @@ func TestMLDSAByTheCLI(t *testing.T) {
 	url := "http://" + s.serve(t).api
 	kms := func(args ...string) map[string]any {
 		t.Helper()
-		got := runCommand(t, s.client(t, awsCLI, append([]string{"--endpoint-url", url, "--output", "json", "kms"}, args...)...))
+		got := runCommand(t, s.client(t, awsCLI,
+			append([]string{"--endpoint-url", url, "--output", "json", "kms"}, args...)...))
 		var answer map[string]any
 		if err := json.Unmarshal([]byte(got.stdout), &answer); got.code != 0 || err != nil {
 			t.Fatalf("%v: %v", err, got)
 		}
 		return answer
 	}
-	id := kms("create-key", "--key-spec", "ML_DSA_65", "--key-usage", "SIGN_VERIFY")["KeyMetadata"].(map[string]any)["KeyId"].(string)
+	id := kms("create-key", "--key-spec", "ML_DSA_65", "--key-usage",
+		"SIGN_VERIFY")["KeyMetadata"].(map[string]any)["KeyId"].(string)
 	message := "fileb://" + s.write(t, "message", strings.Repeat("m", 4096), 0o600)
 	common := []string{"--key-id", id, "--message", message, "--signing-algorithm", "ML_DSA_SHAKE_256"}
 	signature, err := base64.StdEncoding.DecodeString(kms(append([]string{"sign"}, common...)...)["Signature"].(string))

@@ -25,15 +25,15 @@ import (
 	"github.com/verenc/kms/service/store"
 )
 
-// Config is all that can be set, in one YAML file, by environment variables and by flags; the later ones win. The path
-// token.pin_file of a field is VERENC_TOKEN_PIN_FILE in the environment and --token-pin-file as a flag. The PIN
-// itself has no field: see readPIN.
+// Config has every setting. Settings come from one YAML file, from environment variables and from
+// flags; the later ones win. For a field with the path token.pin_file, the variable is
+// VERENC_TOKEN_PIN_FILE and the flag --token-pin-file. The PIN itself is not a field: see readPIN.
 type Config struct {
 	Listen              string        `koanf:"listen" doc:"address of the AWS API, host:port"`
 	PrivateListen       string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
 	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
 	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
-	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty asks for none"`
+	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
 	TLSClientAuth       string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
 	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
 	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
@@ -41,78 +41,85 @@ type Config struct {
 	DatabaseGrace       time.Duration `koanf:"database_grace" doc:"how long keys that a server knows are used while PostgreSQL is away, which also is how long it may miss changes of other servers then; 0s: not at all"`
 	DatabaseConnect     time.Duration `koanf:"database_connect_timeout" doc:"most time for a connection to PostgreSQL"`
 	Account             string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
-	Regions             []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every one"`
-	ARNFormat           string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that take ARNs apart need; both are accepted"`
-	Reconcile           time.Duration `koanf:"reconcile_interval" doc:"how often due deletions and what a crash has left are looked for"`
-	ShutdownTimeout     time.Duration `koanf:"shutdown_timeout" doc:"how long requests under way may take at the end"`
+	Regions             []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every region"`
+	ARNFormat           string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that parse ARNs need; both are accepted"`
+	Reconcile           time.Duration `koanf:"reconcile_interval" doc:"how often the server looks for due deletions and for what a crash has left"`
+	ShutdownTimeout     time.Duration `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
 	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
-	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line a request is info. Commands other than serve log at warn unless it is set"`
+	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves neither"`
+	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
 	Token               TokenConfig   `koanf:"token"`
 	Audit               AuditConfig   `koanf:"audit"`
 
-	// commandLevel is the log level of commands. What they print, perhaps a secret, and only this once, is not to stand between lines
-	// of the log: they log what is wrong, unless log_level is set.
+	// commandLevel is the log level of commands. Their output, which may be a secret that is shown
+	// only once, should not stand between log lines: unless log_level is set, they log only what is wrong.
 	commandLevel string
 
-	// KeyStores are the tokens of custom key stores. They have no flags and no variables of their own.
+	// KeyStores are the tokens of custom key stores. They have no flags and no environment
+	// variables.
 	KeyStores []KeyStoreConfig `koanf:"key_stores" doc:"tokens that CreateCustomKeyStore can name: a list of {cluster_id: cluster-..., module, label, serial, trust_anchor_file, sessions, residency}; only in the file"`
 
 	run runOptions // not settings
 }
 
-// AuditConfig says where the audit log is, and where records go beside it.
+// AuditConfig says where the audit log is, and where else records go.
 type AuditConfig struct {
-	Dir                   string        `koanf:"dir" doc:"folder of the audit log, which verenc init makes; none keeps no log"`
+	Dir                   string        `koanf:"dir" doc:"folder of the audit log, which verenc init creates; none: no log is kept"`
 	Origin                string        `koanf:"origin" doc:"name of the log, part of its public keys"`
-	SyncWithin            time.Duration `koanf:"sync_within" doc:"longest time between the answer to a request that changes nothing and the sync of its record; 0s syncs it before the answer, like every change's: at full load that can halve the rate of uses"`
+	SyncWithin            time.Duration `koanf:"sync_within" doc:"longest time between the answer to a request that changes nothing and the sync of its record; 0s syncs it before the answer, like the record of a change: at full load that can halve the rate of uses"`
 	CheckpointWithin      time.Duration `koanf:"checkpoint_within" doc:"longest time that records wait for a checkpoint"`
 	CheckpointEvery       int           `koanf:"checkpoint_every" doc:"records after which the token signs a checkpoint"`
 	SegmentBytes          int           `koanf:"segment_bytes" doc:"size at which a file of records is full"`
-	Stdout                bool          `koanf:"stdout" doc:"write records to standard output, too"`
+	Stdout                bool          `koanf:"stdout" doc:"also write records to standard output"`
 	StdoutRequired        bool          `koanf:"stdout_required" doc:"no request is served while standard output fails"`
-	Syslog                string        `koanf:"syslog" doc:"send records to a syslog server, too (RFC 5424): udp://host:514, tcp://host:601, unixgram:///dev/log"`
+	Syslog                string        `koanf:"syslog" doc:"also send records to a syslog server (RFC 5424): udp://host:514, tcp://host:601, unixgram:///dev/log"`
 	SyslogRequired        bool          `koanf:"syslog_required" doc:"no request is served while syslog fails"`
-	HTTP                  string        `koanf:"http" doc:"POST records to this URL, too, as JSON lines"`
-	HTTPRequired          bool          `koanf:"http_required" doc:"no request is served while that fails"`
-	HTTPAuthorizationFile string        `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for it"`
+	HTTP                  string        `koanf:"http" doc:"also POST records to this URL, as JSON lines"`
+	HTTPRequired          bool          `koanf:"http_required" doc:"no request is served while this fails"`
+	HTTPAuthorizationFile string        `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for this URL"`
 }
 
-// runOptions are what one run of the program is told beside the settings.
+// runOptions are the options of one run of the program that are not settings.
 type runOptions struct {
 	forcePIN         bool          // --force-pin
 	databaseChanged  func(error)   // is told when PostgreSQL is lost and when it is back
 	databasePassword string        // once it was read
-	connected        chan struct{} // is told of each connection to the token; nil in commands
-	giveUp           func(error)   // ends a server whose PKCS#11 module can't be used any more; nil in commands
+	connected        chan struct{} // receives a value for each connection to the token; nil in commands
+	giveUp           func(error)   // ends a server whose PKCS#11 module can no longer be used; nil in commands
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
 type TokenConfig struct {
 	Module                string        `koanf:"module" doc:"absolute path of the PKCS#11 module"`
-	InitArguments         string        `koanf:"init_arguments" doc:"string that the module gets in C_Initialize, as pReserved of C_INITIALIZE_ARGS; most modules want none"`
+	InitArguments         string        `koanf:"init_arguments" doc:"string passed to C_Initialize as pReserved of C_INITIALIZE_ARGS; most modules need none"`
 	Label                 string        `koanf:"label" doc:"label of the token; label or serial is required"`
 	Serial                string        `koanf:"serial" doc:"serial number of the token"`
 	Replicas              []string      `koanf:"replicas" doc:"serial numbers of further tokens that hold the same keys, cloned by the HSM, with the same PIN; any one of them can serve"`
-	Profile               string        `koanf:"profile" doc:"ways of the token's make; empty takes what the token says of itself"`
+	Profile               string        `koanf:"profile" doc:"profile of the vendor's deviations from PKCS#11; empty chooses it by the manufacturer and model that the token reports"`
 	PINFile               string        `koanf:"pin_file" doc:"file with the user PIN, readable by its owner only"`
-	Residency             string        `koanf:"residency" doc:"where the material of new keys lives: token (each is an object in it) or wrapped (outside, wrapped by the token, which may have millions then)"`
+	Residency             string        `koanf:"residency" doc:"where the material of new keys is kept: token (each is an object in the token) or wrapped (in the database, wrapped by the token, so that there can be millions)"`
 	RequireHiddenDataKeys bool          `koanf:"require_hidden_data_keys" doc:"refuse GenerateDataKeyWithoutPlaintext and GenerateDataKeyPairWithoutPlaintext where the token can't keep the plaintext to itself, instead of making it in the server's memory"`
-	HeldKeys              int           `koanf:"held_keys" doc:"wrapped keys that are held unwrapped in the token at most, as session objects; SoftHSM2 takes 9 kB for each"`
-	Sessions              int           `koanf:"sessions" doc:"most sessions at once; a lower limit of the token wins"`
-	Connect               time.Duration `koanf:"connect_timeout" doc:"most time for a connection to the token"`
-	CallTimeout           time.Duration `koanf:"call_timeout" doc:"most time for one request's calls to the token"`
-	GenerateTimeout       time.Duration `koanf:"generate_timeout" doc:"the same for the generation of a key pair, the wait for other generations included"`
-	MaxStuck              int           `koanf:"max_stuck" doc:"calls past call_timeout, still inside the module, before new ones are refused at once"`
-	Isolate               bool          `koanf:"isolate" doc:"run the PKCS#11 modules in processes of their own, so that one that crashes or is stuck is started anew; a call then takes some tens of microseconds more"`
-	RestartAfter          time.Duration `koanf:"restart_after" doc:"how long stuck calls may keep the module from being initialised anew, with no connection, until the server ends with status 3 for its supervisor to start another process; 0s: never"`
+	HeldKeys              int           `koanf:"held_keys" doc:"how many wrapped keys may be held unwrapped in the token, as session objects; SoftHSM2 needs 9 kB for each"`
+	Sessions              int           `koanf:"sessions" doc:"largest number of sessions; a lower limit of the token takes precedence"`
+	Connect               time.Duration `koanf:"connect_timeout" doc:"longest time to connect to the token"`
+	CallTimeout           time.Duration `koanf:"call_timeout" doc:"longest time for the calls of one request to the token"`
+	GenerateTimeout       time.Duration `koanf:"generate_timeout" doc:"the same for the generation of a key pair, including the wait for other generations"`
+	MaxStuck              int           `koanf:"max_stuck" doc:"how many calls may be past call_timeout and still inside the module; then new ones are refused at once"`
+	Isolate               bool          `koanf:"isolate" doc:"run the PKCS#11 modules in processes of their own, which are restarted when they crash or are stuck; each call takes some tens of microseconds more"`
+	RestartAfter          time.Duration `koanf:"restart_after" doc:"how long stuck calls may prevent the module from being initialised again while there is no connection; then the server exits with status 3, for its supervisor to restart it; 0s: never"`
 }
 
 func defaults() Config {
 	return Config{
-		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16, DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
-		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
-		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
-		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16, RestartAfter: time.Minute},
+		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16,
+		DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
+		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
+		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info",
+		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
+			CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
+		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64,
+			Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16,
+			RestartAfter: time.Minute},
 	}
 }
 
@@ -122,13 +129,20 @@ const (
 	clientRequired = "required"
 )
 
+// Values of console.
+const (
+	consoleOn      = "on"
+	consolePrivate = "private"
+	consoleOff     = "off"
+)
+
 const envPrefix = "VERENC_"
 
-// setting is one leaf of Config.
+// setting is one field of Config that is not a structure.
 type setting struct {
 	key   string // token.pin_file
 	doc   string
-	value reflect.Value // in the Config it was made from
+	value reflect.Value // in the Config that it was made from
 }
 
 func (s setting) flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(s.key) }
@@ -137,7 +151,7 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
 }
 
-// settings lists the leaves of a Config in order.
+// settings returns the settings of a Config in order.
 func settings(c *Config) []setting { return leaves("", reflect.ValueOf(c).Elem()) }
 
 func leaves(prefix string, v reflect.Value) (all []setting) {
@@ -155,7 +169,7 @@ func leaves(prefix string, v reflect.Value) (all []setting) {
 			continue
 		}
 		if f.Type == reflect.TypeFor[[]KeyStoreConfig]() {
-			continue // a list of structures: file only
+			continue // a list of structures: in the file only
 		}
 		all = append(all, setting{key: key, doc: f.Tag.Get("doc"), value: v.Field(i)})
 	}
@@ -194,7 +208,7 @@ func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	return c, errors.Join(c.Token.check(), c.check())
 }
 
-// readConfig reads the file (if path is not empty), the environment and the flags that were given.
+// readConfig reads the file (if path is not empty), the environment, and the flags that were given.
 func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
 	k := koanf.New(".")
 	base := defaults()
@@ -214,9 +228,10 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	if err := checkEnvironment(environ(), byEnv); err != nil {
 		return nil, err
 	}
-	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ, TransformFunc: func(name, value string) (string, any) {
-		return byEnv[name], value // "" leaves it out
-	}}), nil)
+	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ,
+		TransformFunc: func(name, value string) (string, any) {
+			return byEnv[name], value // "" leaves it out
+		}}), nil)
 	if err != nil {
 		return nil, fmt.Errorf("read environment: %w", err)
 	}
@@ -233,7 +248,8 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	var c Config
 	err = k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		TagName: "koanf", Result: &c, ErrorUnused: true, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(),
+			mapstructure.StringToSliceHookFunc(",")),
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w (verenc config lists the settings)", err)
@@ -255,25 +271,27 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	return &c, nil
 }
 
-// otherVariables are those that are no settings.
-var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true, databasePasswordVariable: true, envPrefix + "SOFTHSM_MODULE": true}
+// otherVariables are environment variables that are not settings.
+var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true,
+	databasePasswordVariable: true, envPrefix + "SOFTHSM_MODULE": true}
 
-// checkEnvironment refuses variables that are misspelt.
+// checkEnvironment refuses misspelt variables.
 func checkEnvironment(environ []string, known map[string]string) error {
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
 		if strings.HasPrefix(name, envPrefix) && known[name] == "" && !otherVariables[name] {
-			return fmt.Errorf("read environment: %s is no setting (verenc config lists the settings)", name)
+			return fmt.Errorf("read environment: %s is not a setting (verenc config lists the settings)", name)
 		}
 	}
 	return nil
 }
 
-// check finds what is wrong with the settings of the token, which not every command needs.
+// check returns what is wrong with the settings of the token, which not every command needs.
 func (t *TokenConfig) check() error {
 	var problems []error
 	if !filepath.IsAbs(t.Module) {
-		problems = append(problems, fmt.Errorf("token.module: give the absolute path of the PKCS#11 module, not %q", t.Module))
+		problems = append(problems, fmt.Errorf(
+			"token.module: give the absolute path of the PKCS#11 module, not %q", t.Module))
 	}
 	if t.Label == "" && t.Serial == "" {
 		problems = append(problems, errors.New("token.label: give the token's label or token.serial"))
@@ -284,12 +302,12 @@ func (t *TokenConfig) check() error {
 	return errors.Join(problems...)
 }
 
-// mayBeZero has the times that may be 0s.
+// mayBeZero has the durations that may be 0s.
 var mayBeZero = map[string]bool{"audit.sync_within": true, "database_grace": true, "token.restart_after": true}
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
-// checkResidency complains of a value, behind what it is the value of.
+// checkResidency checks a residency. The error begins with what.
 func checkResidency(what, value string) error {
 	if value == string(service.ResidencyToken) || value == string(service.ResidencyWrapped) {
 		return nil
@@ -297,12 +315,15 @@ func checkResidency(what, value string) error {
 	return fmt.Errorf("%s %q is neither %s nor %s", what, value, service.ResidencyToken, service.ResidencyWrapped)
 }
 
-// check finds what is wrong before anything is opened; every complaint names its setting.
+// check returns what is wrong with the settings before anything is opened. Every error names its
+// setting.
 func (c *Config) check() error {
 	var problems []error
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	for _, origin := range c.CORSOrigins {
-		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+		if u, err := url.Parse(origin); origin != "*" &&
+			(err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+				u.Scheme+"://"+u.Host != origin) {
 			complain("cors_origins: %q is neither * nor an origin such as https://app.example.com", origin)
 		}
 	}
@@ -321,11 +342,21 @@ func (c *Config) check() error {
 	default:
 		complain("tls_client_auth: %q is neither %s nor %s", c.TLSClientAuth, clientOptional, clientRequired)
 	}
+	switch c.Console {
+	case consoleOn, consoleOff:
+	case consolePrivate:
+		if c.PrivateListen == "" {
+			complain("console: private needs private_listen")
+		}
+	default:
+		complain("console: %q is none of %s, %s and %s", c.Console, consoleOn, consolePrivate, consoleOff)
+	}
 	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)
 	}
 	if c.DatabaseConnections < 3 {
-		complain("database_connections: %d is not 3 or more: one to read, one to write, one to look for changes", c.DatabaseConnections)
+		complain("database_connections: %d is not 3 or more: one to read, one to write, one to look for changes",
+			c.DatabaseConnections)
 	}
 	if len(c.Regions) == 0 {
 		complain("regions: name at least one")
@@ -372,7 +403,7 @@ func (c *Config) describe() string {
 		value := fmt.Sprintf("%v", s.value.Interface())
 		switch v := s.value.Interface().(type) {
 		case string, []string:
-			text, _ := json.Marshal(v) // which YAML reads, whatever is in them
+			text, _ := json.Marshal(v) // which YAML reads, whatever they contain
 			value = string(text)
 		}
 		fmt.Fprintf(&b, "%s# %s\n%s%s: %s\n", indent, s.doc, indent, key, value)

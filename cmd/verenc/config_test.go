@@ -36,11 +36,16 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333", Regions: []string{"us-east-1"},
-		ARNFormat: "verenc", TLSClientAuth: "optional", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second, LogLevel: "info",
-		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096, CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
-		Token: TokenConfig{Module: anyModule, Label: "verenc", Residency: "token", HeldKeys: 5_000, Sessions: 64, Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16, RestartAfter: time.Minute}}
-	for _, s := range settings(c) { // a setting that is new here has a default to be thought of
+	want := Config{Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db",
+		Account: "111122223333", Regions: []string{"us-east-1"},
+		ARNFormat: "verenc", TLSClientAuth: "optional", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second,
+		Console: "on", LogLevel: "info",
+		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
+			CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
+		Token: TokenConfig{Module: anyModule, Label: "verenc", Residency: "token", HeldKeys: 5_000, Sessions: 64,
+			Connect: 10 * time.Second, CallTimeout: 5 * time.Second, GenerateTimeout: 30 * time.Second, MaxStuck: 16,
+			RestartAfter: time.Minute}}
+	for _, s := range settings(c) { // a new setting needs a default
 		for _, w := range settings(&want) {
 			if s.key == w.key && !reflect.DeepEqual(s.value.Interface(), w.value.Interface()) {
 				t.Errorf("%s is %v, want %v", s.key, s.value, w.value)
@@ -61,9 +66,11 @@ regions: [eu-west-1, eu-west-2]
 shutdown_timeout: 2s
 token: {module: ` + anyModule + `, label: file, sessions: 2}
 `
-	env := []string{"VERENC_DATABASE=env.db", "VERENC_REGIONS=eu-west-3,eu-north-1", "VERENC_SHUTDOWN_TIMEOUT=3s", "VERENC_TOKEN_SESSIONS=3",
+	env := []string{"VERENC_DATABASE=env.db", "VERENC_REGIONS=eu-west-3,eu-north-1", "VERENC_SHUTDOWN_TIMEOUT=3s",
+		"VERENC_TOKEN_SESSIONS=3",
 		"VERENC_TOKEN_LABEL=env", "VERENC_TOKEN_PIN=1234", "OTHER=x"}
-	args := []string{"--database=flag.db", "--regions=us-west-1,us-west-2", "--shutdown-timeout=4s", "--token-sessions=4", "--token-label=flag"}
+	args := []string{"--database=flag.db", "--regions=us-west-1,us-west-2", "--shutdown-timeout=4s",
+		"--token-sessions=4", "--token-label=flag"}
 	type values struct {
 		database, label string
 		regions         string
@@ -103,23 +110,33 @@ func TestConfigComplaints(t *testing.T) {
 	for _, test := range []struct{ name, yaml, want string }{
 		{"no module", "listen: x\n", "token.module: give the absolute path of the PKCS#11 module, not \"\""},
 		{"relative module", "token: {module: softhsm.so}\n", "token.module: give the absolute path"},
-		{"no token", "token: {module: " + anyModule + ", label: ''}\n", "token.label: give the token's label or token.serial"},
+		{"no token", "token: {module: " + anyModule + ", label: ''}\n",
+			"token.label: give the token's label or token.serial"},
 		{"certificate only", good + "tls_cert: x\n", "tls_cert and tls_key: give both or none"},
 		{"key only", good + "tls_key: x\n", "tls_cert and tls_key: give both or none"},
 		{"client authority without TLS", good + "tls_client_ca: x\n", "tls_client_ca: give tls_cert and tls_key too"},
-		{"certificates required of no authority", good + "tls_client_auth: required\n", "tls_client_auth: required needs tls_client_ca"},
-		{"client authentication", good + "tls_client_auth: none\n", `tls_client_auth: "none" is neither optional nor required`},
+		{"certificates required of no authority", good + "tls_client_auth: required\n",
+			"tls_client_auth: required needs tls_client_ca"},
+		{"client authentication", good + "tls_client_auth: none\n",
+			`tls_client_auth: "none" is neither optional nor required`},
 		{"short account", good + "account: '1'\n", `account: "1" is not 12 digits`},
 		{"letters in the account", good + "account: 11112222333x\n", `account: "11112222333x" is not 12 digits`},
 		{"no regions", good + "regions: []\n", "regions: name at least one"},
-		{"CORS origin with a path", good + "cors_origins: ['https://app.example.com/']\n", `cors_origins: "https://app.example.com/" is neither * nor an origin`},
-		{"CORS origin without a scheme", good + "cors_origins: [app.example.com]\n", `cors_origins: "app.example.com" is neither`},
+		{"CORS origin with a path", good + "cors_origins: ['https://app.example.com/']\n",
+			`cors_origins: "https://app.example.com/" is neither * nor an origin`},
+		{"CORS origin without a scheme", good + "cors_origins: [app.example.com]\n",
+			`cors_origins: "app.example.com" is neither`},
 		{"ARN format", good + "arn_format: gcp\n", `arn_format: "gcp" is neither verenc nor aws`},
-		{"no sessions", "token: {module: " + anyModule + ", sessions: 0}\n", "token.sessions, token.max_stuck and token.held_keys: give at least 1"},
-		{"residency", "token: {module: " + anyModule + ", residency: elsewhere}\n", "token.residency: \"elsewhere\" is neither token nor wrapped"},
-		{"residency of a key store", "token: {module: " + anyModule + "}\nkey_stores: [{cluster_id: a, label: b, residency: elsewhere}]\n", "key_stores: a: residency"},
-		{"max_stuck", "token: {module: " + anyModule + ", max_stuck: -1}\n", "token.sessions, token.max_stuck and token.held_keys: give at least 1"},
-		{"call timeout", "token: {module: " + anyModule + ", call_timeout: 0s}\n", "token.call_timeout: 0s is not a positive time"},
+		{"no sessions", "token: {module: " + anyModule + ", sessions: 0}\n",
+			"token.sessions, token.max_stuck and token.held_keys: give at least 1"},
+		{"residency", "token: {module: " + anyModule + ", residency: elsewhere}\n",
+			"token.residency: \"elsewhere\" is neither token nor wrapped"},
+		{"residency of a key store", "token: {module: " + anyModule +
+			"}\nkey_stores: [{cluster_id: a, label: b, residency: elsewhere}]\n", "key_stores: a: residency"},
+		{"max_stuck", "token: {module: " + anyModule + ", max_stuck: -1}\n",
+			"token.sessions, token.max_stuck and token.held_keys: give at least 1"},
+		{"call timeout", "token: {module: " + anyModule + ", call_timeout: 0s}\n",
+			"token.call_timeout: 0s is not a positive time"},
 		{"late records", good + "audit: {sync_within: 2s}\n", "audit.sync_within: 2s is not 0s to 1s"},
 		{"reconcile interval", good + "reconcile_interval: -1s\n", "reconcile_interval: -1s is not a positive time"},
 		{"shutdown timeout", good + "shutdown_timeout: 0s\n", "shutdown_timeout: 0s is not a positive time"},
@@ -158,7 +175,11 @@ func TestConfigComesBack(t *testing.T) {
 	odd := defaults()
 	odd.Token.Module, odd.Token.Label, odd.Regions = anyModule, `a "label": \ # é`, []string{"*"}
 	odd.Account, odd.Database, odd.PrivateListen = "000000000001", "/var/lib/käse.db", ""
-	for name, c := range map[string]Config{"defaults": func() Config { d := defaults(); d.Token.Module = anyModule; return d }(), "odd values": odd} {
+	for name, c := range map[string]Config{"defaults": func() Config {
+		d := defaults()
+		d.Token.Module = anyModule
+		return d
+	}(), "odd values": odd} {
 		t.Run(name, func(t *testing.T) {
 			again, err := load(t, c.describe(), nil)
 			if err != nil {
@@ -230,9 +251,11 @@ func TestPIN(t *testing.T) {
 		{name: "the file wins over the environment", file: file("first", "1234", 0o600), env: "5678", pin: "1234"},
 		{name: "empty environment", env: " ", problem: "is empty"},
 		{name: "systemd", credentials: credentials("systemd", "9012\n", 0o400), pin: "9012"},
-		{name: "systemd for another user", credentials: credentials("acl", "9012\n", 0o440), pin: "9012"}, // an ACL shows as the group's right
+		// an ACL shows as the group's right
+		{name: "systemd for another user", credentials: credentials("acl", "9012\n", 0o440), pin: "9012"},
 		{name: "empty systemd credential", credentials: credentials("blank", "", 0o400), problem: "is empty"},
-		{name: "the environment wins over systemd", env: "5678", credentials: credentials("second", "9012", 0o400), pin: "5678"},
+		{name: "the environment wins over systemd", env: "5678", credentials: credentials("second", "9012", 0o400),
+			pin: "5678"},
 		{name: "nothing", problem: "set token.pin_file, VERENC_TOKEN_PIN or the systemd credential verenc-pin"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -263,10 +286,12 @@ func TestPIN(t *testing.T) {
 }
 
 func TestMisspeltVariable(t *testing.T) {
-	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_TOKEN_SESSION=3"}); err == nil || !strings.Contains(err.Error(), "VERENC_TOKEN_SESSION is no setting") {
+	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_TOKEN_SESSION=3"}); err == nil ||
+		!strings.Contains(err.Error(), "VERENC_TOKEN_SESSION is not a setting") {
 		t.Errorf("%v", err)
 	}
-	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_CONFIG=x", "VERENC_TOKEN_PIN=1234", "VERENC_SOFTHSM_MODULE=/x"}); err != nil {
+	if _, err := load(t, "", []string{"VERENC_TOKEN_MODULE=" + anyModule, "VERENC_CONFIG=x", "VERENC_TOKEN_PIN=1234",
+		"VERENC_SOFTHSM_MODULE=/x"}); err != nil {
 		t.Error(err)
 	}
 }

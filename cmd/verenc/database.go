@@ -28,7 +28,8 @@ func keepDatabasePassword(c *Config) (err error) {
 
 func storeConfig(c *Config) (store.Config, error) {
 	err := keepDatabasePassword(c)
-	return store.Config{Path: c.Database, Password: c.run.databasePassword, Grace: c.DatabaseGrace, OnChange: c.run.databaseChanged,
+	return store.Config{Path: c.Database, Password: c.run.databasePassword,
+		Grace: c.DatabaseGrace, OnChange: c.run.databaseChanged,
 		Connections: c.DatabaseConnections, ConnectTimeout: c.DatabaseConnect}, err
 }
 
@@ -64,7 +65,8 @@ func databaseAdvice(c *Config) string {
 func logDatabase(log *zap.Logger, grace time.Duration) func(error) {
 	return func(err error) {
 		if err != nil {
-			log.Error("database lost; changes fail until it is back, and uses of keys go on for database_grace", zap.Duration("grace", grace), zap.Error(err))
+			log.Error("database lost; changes fail until it is back, and uses of keys go on for database_grace",
+				zap.Duration("grace", grace), zap.Error(err))
 			return
 		}
 		log.Info("database connected")
@@ -113,13 +115,15 @@ func moveDatabase(ctx context.Context, c *Config, to string, out io.Writer) (err
 		return err
 	}
 	counted := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	if err := store.Move(ctx, c.Database, target, func(table string, rows int) { fmt.Fprintf(counted, "%d\t %s\n", rows, table) }); err != nil {
+	moved := func(table string, rows int) { fmt.Fprintf(counted, "%d\t %s\n", rows, table) }
+	if err = store.Move(ctx, c.Database, target, moved); err != nil {
 		return err
 	}
-	err = onDatabase(ctx, &there, "MoveDatabase", c.Database, func(*store.DB) error { return nil })
+	err = recorded(ctx, &there, "MoveDatabase", c.Database, func(*store.DB) error { return nil })
 	if err = errors.Join(err, counted.Flush()); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "every row was compared; now set database: %s, and move %s away, so that no server uses it any more\n", to, c.Database)
+	_, err = fmt.Fprintf(out, "every row was compared; now set database: %s, "+
+		"and move %s away, so that no server uses it any more\n", to, c.Database)
 	return err
 }

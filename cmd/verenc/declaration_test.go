@@ -11,18 +11,19 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
 	allowList  = `{Version: 2012-10-17, Statement: {Effect: Allow, Action: "kms:ListKeys", Resource: "*"}}`
-	trustUsers = `{Version: 2012-10-17, Statement: {Effect: Allow, Principal: {AWS: "arn:aws:iam::111122223333:root"}, Action: "sts:AssumeRole"}}`
+	trustUsers = `{Version: 2012-10-17, Statement: {Effect: Allow, ` +
+		`Principal: {AWS: "arn:aws:iam::111122223333:root"}, Action: "sts:AssumeRole"}}`
 )
 
 func TestReadDeclaration(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"list.json": `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:ListKeys","Resource":"*"}}`,
-		"list.yaml": "# as YAML\n" + allowList} {
+	const listJSON = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:ListKeys","Resource":"*"}}`
+	for name, text := range map[string]string{"list.json": listJSON, "list.yaml": "# as YAML\n" + allowList} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +41,8 @@ accounts:
           c: {file: ` + dir + `/list.yaml}
           d: |
             {"Version": "2012-10-17",
-             "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"NumericLessThan": {"kms:RotationPeriodInDays": 90}, "Bool": {"aws:SecureTransport": false}}}}
+             "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {
+               "NumericLessThan": {"kms:RotationPeriodInDays": 90}, "Bool": {"aws:SecureTransport": false}}}}
         boundary: {file: list.json}
         certificates: [{fingerprint: "AB:` + strings.Repeat("ab", 31) + `"}]
       bare:
@@ -57,14 +59,16 @@ accounts:
 	if !slices.Equal(d.Accounts, []string{"111122223333", "000000000000"}) || len(d.Principals) != 3 {
 		t.Errorf("%+v", d)
 	}
-	if app.ARN != "arn:aws:iam::111122223333:user/team/app" || app.Path() != "/team/" || app.Name != "app" || app.Kind != service.KindUser ||
+	if app.ARN != "arn:aws:iam::111122223333:user/team/app" || app.Path() != "/team/" || app.Name != "app" ||
+		app.Kind != iam.KindUser ||
 		app.Place != filepath.Join(dir, "principals.yaml")+":5:7" {
 		t.Errorf("%+v", app)
 	}
 	if want := map[string]string{"team": "blue", "since": "2026", "empty": ""}; !maps.Equal(app.Tags, want) {
 		t.Errorf("tags %v", app.Tags)
 	}
-	if app.Policies["a"] != list || app.Policies["b"] != list || app.Policies["c"] != list || app.Boundary != list || !strings.Contains(app.Policies["d"], "90}") {
+	if app.Policies["a"] != list || app.Policies["b"] != list || app.Policies["c"] != list || app.Boundary != list ||
+		!strings.Contains(app.Policies["d"], "90}") {
 		t.Errorf("policies %q, boundary %q", app.Policies, app.Boundary)
 	}
 	if !slices.Equal(app.Certificates, []string{strings.Repeat("ab", 32)}) {
@@ -73,7 +77,8 @@ accounts:
 	if bare := d.Principals[1]; bare.ARN != "arn:aws:iam::111122223333:user/bare" || bare.Policies != nil {
 		t.Errorf("%+v", bare)
 	}
-	if role := d.Principals[2]; role.ARN != "arn:aws:iam::111122223333:role/auditor" || role.MaxSession != 7200 || !strings.Contains(role.Trust, "sts:AssumeRole") {
+	if role := d.Principals[2]; role.ARN != "arn:aws:iam::111122223333:role/auditor" || role.MaxSession != 7200 ||
+		!strings.Contains(role.Trust, "sts:AssumeRole") {
 		t.Errorf("%+v", role)
 	}
 }
@@ -90,40 +95,60 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"no accounts", "accounts: {}", "f.yaml:1:1: there are no accounts"},
 		{"unknown field", "acounts: {}", `f.yaml:1:1: the file has no field "acounts": it may have accounts`},
 		{"account", "accounts:\n  1234: {}", `f.yaml:2:3: account "1234" is not 12 digits`},
-		{"account's field", "accounts:\n  '111122223333': {groups: {}}", `f.yaml:2:20: account 111122223333 has no field "groups": it may have roles, users`},
-		{"user's field", user("        polices: {}"), `f.yaml:5:9: user app has no field "polices": it may have boundary, certificates, path, policies, tags`},
-		{"role's field", role("        certificates: []"), `f.yaml:5:9: role app has no field "certificates": it may have boundary, max_session, path, policies, tags, trust`},
+		{"account's field", "accounts:\n  '111122223333': {groups: {}}",
+			`f.yaml:2:20: account 111122223333 has no field "groups": it may have roles, users`},
+		{"user's field", user("        polices: {}"),
+			`f.yaml:5:9: user app has no field "polices": it may have boundary, certificates, path, policies, tags`},
+		{"role's field", role("        certificates: []"),
+			`f.yaml:5:9: role app has no field "certificates": it may have boundary, max_session, path, policies, tags, trust`},
 		{"secret", user("        access_keys: []"), `user app has no field "access_keys"`},
 		{"twice", user("        path: /a/\n        path: /b/"), `f.yaml:6:9: user app has "path" twice`},
 		{"user twice", user("      app:"), `f.yaml:5:7: users has "app" twice`},
 		{"name", "accounts:\n  '111122223333':\n    users:\n      a*p: {}", `f.yaml:4:7: user a*p: name: "a*p" is not`},
-		{"name that is none", "accounts:\n  '111122223333':\n    users:\n      ? [a]\n      : {}", "f.yaml:4:9: users has a name that is no text"},
-		{"path", user("        path: x"), `f.yaml:5:15: user app: path: "x" does not begin and end with /`},
+		{"name that is none", "accounts:\n  '111122223333':\n    users:\n      ? [a]\n      : {}",
+			"f.yaml:4:9: users has a name that is not a scalar"},
+		{"path", user("        path: x"), `f.yaml:5:15: user app: path: "x" must begin and end with /`},
 		{"path with a wildcard", user("        path: /*/"), `f.yaml:5:15: user app: path`},
-		{"path that is a list", user("        path: []"), "f.yaml:5:15: path must be a text"},
-		{"tag", user("        tags: {'aws:x': y}"), `f.yaml:5:16: user app: tags.aws:x: keys that begin with aws: are reserved`},
-		{"tags in two cases", user("        tags: {A: 1, a: 2}"), `f.yaml:5:22: user app: tags.a: the key differs from A in case only`},
+		{"path that is a list", user("        path: []"), "f.yaml:5:15: path must be a string"},
+		{"tag", user("        tags: {'aws:x': y}"),
+			`f.yaml:5:16: user app: tags.aws:x: keys that begin with aws: are reserved`},
+		{"tags in two cases", user("        tags: {A: 1, a: 2}"),
+			`f.yaml:5:22: user app: tags.a: the key differs only in case from A`},
 		{"tag's value", user("        tags: {a: 'b<c'}"), "tags.a: the value is not up to 256"},
-		{"policy's name", user("        policies: {'a b': " + allowList + "}"), "f.yaml:5:20: user app: policies.a b: the name is not"},
-		{"policy", user("        policies: {a: {Version: 2012-10-17, Statement: {Effect: Allow}}}"), "f.yaml:5:20: user app: policies.a: Statement 1"},
-		{"policy of another kind", user("        policies: {a: " + trustUsers + "}"), "f.yaml:5:20: user app: policies.a: Statement 1"},
-		{"no policy", user("        policies: {a: }"), "f.yaml:5:23: policies.a must be a text"},
-		{"policy that is no JSON", user("        policies: {a: Allow}"), "f.yaml:5:20: user app: policies.a: Syntax errors in policy."},
-		{"no file", user("        policies: {a: {file: none.json}}"), "f.yaml:5:23: policies.a: open " + filepath.Join("dir", "none.json")},
-		{"alias", user("        tags: &x {a: b}\n        policies: {a: {Statement: *x}}"), "policies.a: line 6: anchors and aliases are not taken"},
-		{"alias for a mapping", user("        tags: &x {a: b}\n        policies: *x"), "f.yaml:6:19: policies must be a mapping (anchors and aliases are not taken)"},
+		{"policy's name", user("        policies: {'a b': " + allowList + "}"),
+			"f.yaml:5:20: user app: policies.a b: the name is not"},
+		{"policy", user("        policies: {a: {Version: 2012-10-17, Statement: {Effect: Allow}}}"),
+			"f.yaml:5:20: user app: policies.a: Statement 1"},
+		{"policy of another kind", user("        policies: {a: " + trustUsers + "}"),
+			"f.yaml:5:20: user app: policies.a: Statement 1"},
+		{"no policy", user("        policies: {a: }"), "f.yaml:5:23: policies.a must be a string"},
+		{"policy that is no JSON", user("        policies: {a: Allow}"),
+			"f.yaml:5:20: user app: policies.a: Syntax errors in policy."},
+		{"no file", user("        policies: {a: {file: none.json}}"),
+			"f.yaml:5:23: policies.a: open " + filepath.Join("dir", "none.json")},
+		{"alias", user("        tags: &x {a: b}\n        policies: {a: {Statement: *x}}"),
+			"policies.a: line 6: anchors and aliases are not supported"},
+		{"alias for a mapping", user("        tags: &x {a: b}\n        policies: *x"),
+			"f.yaml:6:19: policies must be a mapping (anchors and aliases are not supported)"},
 		{"odd number", user("        policies: {a: {Statement: 0x10}}"), `policies.a: line 5: "0x10" needs quotes`},
-		{"boundary", user("        boundary: {Statement: []}"), "f.yaml:5:19: user app: boundary: Statement must not be empty"},
-		{"empty boundary", user("        boundary: ''"), "f.yaml:5:19: boundary must be a policy, not an empty text"},
+		{"boundary", user("        boundary: {Statement: []}"),
+			"f.yaml:5:19: user app: boundary: Statement must not be empty"},
+		{"empty boundary", user("        boundary: ''"), "f.yaml:5:19: boundary must be a policy, not an empty string"},
 		{"no trust", role("        path: /"), "f.yaml:4:7: role app: trust: a role needs a trust policy"},
-		{"trust", role("        trust: " + allowList), "f.yaml:5:16: role app: trust: Policy contains a statement with no principal."},
-		{"short session", role("        trust: " + trustUsers + "\n        max_session: 60"), "f.yaml:6:22: role app: max_session: 60 is not 3600 to 43200 seconds"},
-		{"session in words", role("        trust: " + trustUsers + "\n        max_session: 1h"), "f.yaml:6:22: max_session must be a number of seconds"},
+		{"trust", role("        trust: " + allowList),
+			"f.yaml:5:16: role app: trust: Policy contains a statement with no principal."},
+		{"short session", role("        trust: " + trustUsers + "\n        max_session: 60"),
+			"f.yaml:6:22: role app: max_session: 60 is not 3600 to 43200 seconds"},
+		{"session in words", role("        trust: " + trustUsers + "\n        max_session: 1h"),
+			"f.yaml:6:22: max_session must be a number of seconds"},
 		{"trust of a user", user("        trust: {}"), `user app has no field "trust"`},
 		{"certificates", user("        certificates: {file: a.pem}"), "f.yaml:5:23: certificates must be a list"},
-		{"certificate", user("        certificates: [a.pem]"), "f.yaml:5:24: a certificate must have a file or a fingerprint"},
-		{"certificate's fingerprint", user("        certificates: [{fingerprint: abc}]"), `f.yaml:5:24: "abc" is not the SHA-256 of a certificate`},
-		{"certificate's file", user("        certificates: [{file: none.pem}]"), "f.yaml:5:24: open " + filepath.Join("dir", "none.pem")},
+		{"certificate", user("        certificates: [a.pem]"),
+			"f.yaml:5:24: a certificate must have a file or a fingerprint"},
+		{"certificate's fingerprint", user("        certificates: [{fingerprint: abc}]"),
+			`f.yaml:5:24: "abc" is not the SHA-256 of a certificate`},
+		{"certificate's file", user("        certificates: [{file: none.pem}]"),
+			"f.yaml:5:24: open " + filepath.Join("dir", "none.pem")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d, err := readDeclaration("dir/f.yaml", []byte(test.text))
@@ -135,8 +160,10 @@ func TestReadDeclarationRefuses(t *testing.T) {
 			}
 		})
 	}
-	_, err := readDeclaration("f.yaml", []byte(user("        path: x\n        tags: []\n")+"      other: {trust: 1}\n    roles: 5\n  '1': {}\n"))
-	want := []string{"f.yaml:6:15: tags must be", `f.yaml:7:15: user other has no field "trust"`, "f.yaml:8:12: roles must be", "f.yaml:9:3: account"}
+	_, err := readDeclaration("f.yaml",
+		[]byte(user("        path: x\n        tags: []\n")+"      other: {trust: 1}\n    roles: 5\n  '1': {}\n"))
+	want := []string{"f.yaml:6:15: tags must be", `f.yaml:7:15: user other has no field "trust"`,
+		"f.yaml:8:12: roles must be", "f.yaml:9:3: account"}
 	for i, line := range strings.Split(err.Error(), "\n") {
 		if i >= len(want) || !strings.HasPrefix(line, want[i]) {
 			t.Errorf("problem %d is %s", i, line)
@@ -151,7 +178,9 @@ func FuzzDeclaration(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(bytes.ReplaceAll(text, []byte("{file: list.json}"), []byte(allowList)))
-	f.Add([]byte("accounts: {111122223333: {users: {a: {tags: {x: \"\\u00e9 \\t\"}, policies: {p: '{\"Statement\":{\"Sid\":\"a\\n\\ud83d\\ude00\",\"Effect\":\"Allow\",\"Action\":\"*\",\"Resource\":\"*\",\"Condition\":{\"Bool\":{\"aws:SecureTransport\":true},\"NumericEquals\":{\"kms:ValidTo\":1.50}}}}'}}}}}"))
+	f.Add([]byte(`accounts: {111122223333: {users: {a: {tags: {x: "\u00e9 \t"}, policies: {p: '{"Statement":{` +
+		`"Sid":"a\n\ud83d\ude00","Effect":"Allow","Action":"*","Resource":"*",` +
+		`"Condition":{"Bool":{"aws:SecureTransport":true},"NumericEquals":{"kms:ValidTo":1.50}}}}'}}}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if bytes.Contains(text, []byte("file")) { // no fuzzing by file names
 			return
@@ -177,17 +206,17 @@ func FuzzDeclaration(f *testing.F) {
 	})
 }
 
-func write(t *testing.T, d *service.Declaration) string {
+func write(t *testing.T, d *iam.Declaration) string {
 	t.Helper()
-	var principals []*service.Principal
-	var certificates []*service.Certificate
+	var principals []*iam.Principal
+	var certificates []*iam.Certificate
 	for _, p := range d.Principals {
 		principals = append(principals, &p.Principal)
 		for _, fingerprint := range p.Certificates {
-			certificates = append(certificates, &service.Certificate{Fingerprint: fingerprint, PrincipalARN: p.ARN})
+			certificates = append(certificates, &iam.Certificate{Fingerprint: fingerprint, PrincipalARN: p.ARN})
 		}
 	}
-	slices.SortStableFunc(principals, func(a, b *service.Principal) int { return strings.Compare(a.ARN, b.ARN) })
+	slices.SortStableFunc(principals, func(a, b *iam.Principal) int { return strings.Compare(a.ARN, b.ARN) })
 	root, err := declarationOf(principals, certificates)
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +229,7 @@ func write(t *testing.T, d *service.Declaration) string {
 }
 
 // meaning is a declaration without its writing.
-func meaning(t *testing.T, d *service.Declaration) map[string]any {
+func meaning(t *testing.T, d *iam.Declaration) map[string]any {
 	t.Helper()
 	value := func(text string) (v any) {
 		if text == "" {

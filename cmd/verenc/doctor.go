@@ -21,7 +21,7 @@ type finding struct {
 	advice        string
 }
 
-// verdict says in a line whether a server can start with this token.
+// verdict says in one line whether a server can start with this token.
 func (e *examination) verdict(out io.Writer) error {
 	if e.cannot == nil {
 		return nil
@@ -50,23 +50,25 @@ func (e *examination) bad(check string, err error, cure string) {
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-// doctor checks what a server needs, step by step, and prints what it found and how to cure it. It tries the PIN once.
+// doctor checks what a server needs, step by step, and prints the results and how to fix what is
+// wrong. It tries the PIN once.
 func doctor(ctx context.Context, c *Config, out io.Writer) error {
 	e := &examination{}
 	token := e.examineToken(ctx, c)
 	if token != nil {
-		defer func() { _ = token.Close() }() // what it could say is in the HSM's own log
+		defer func() { _ = token.Close() }() // the details are in the HSM's own log
 	}
 	e.examineDatabase(ctx, c, token)
 	e.examineClients(c)
 	return e.print(out)
 }
 
-// examineToken gives the token if it could be opened.
+// examineToken returns the token, or nil if it could not be opened.
 func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments, hostCommand())
 	if err != nil {
-		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library"+moduleHint(c.Token.Module))
+		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library"+
+			moduleHint(c.Token.Module))
 		return nil
 	}
 	e.ok("module", "%s", c.Token.Module)
@@ -75,7 +77,9 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 		names = append(names, fmt.Sprintf("%q (serial %s, %s)", t.Label, t.Serial, t.Model))
 	}
 	if len(tokens) == 0 {
-		e.bad("tokens", errors.New("none"), "initialise a token with the HSM's own tools; for SoftHSM: go run ./softhsm/token"+moduleHint(c.Token.Module))
+		e.bad("tokens", errors.New("none"),
+			"initialise a token with the HSM's own tools; for SoftHSM: go run ./softhsm/token"+
+				moduleHint(c.Token.Module))
 		return nil
 	}
 	e.ok("tokens", "%s", strings.Join(names, ", "))
@@ -85,7 +89,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 		e.bad("PIN", err, "put the user PIN into a file of mode 600 and set token.pin_file")
 		return nil
 	}
-	h.ModuleCommand = hostCommand() // a module that crashes is to be told, not to end the doctor
+	h.ModuleCommand = hostCommand() // a module that crashes is a finding and must not end the doctor
 	h.OnNotice = func(notice string) { e.note("PIN", errors.New(notice), "every start tries the PIN once") }
 	token, err := hsm.Open(ctx, h)
 	switch {
@@ -114,7 +118,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	return token
 }
 
-// examineRoom tells how full the token is.
+// examineRoom adds how full the token is.
 func (e *examination) examineRoom(ctx context.Context, token *hsm.Token) {
 	objects, err := token.Objects(ctx, "")
 	if err != nil {
@@ -158,7 +162,7 @@ func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm
 	e.ok("keys", "the token holds the service's own keys and the newest ones of the database")
 }
 
-// print writes the table; it fails when something is bad.
+// print writes the table. It returns an error when something is bad.
 func (e *examination) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	bad := 0

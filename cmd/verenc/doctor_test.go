@@ -12,12 +12,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/miekg/pkcs11"
 
-	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/softhsm/faults"
 	"github.com/verenc/kms/softhsm/tokens"
 )
 
-// TestDoctorOnOtherTokens: it says of a token that is not what it should be whether a server starts, and what to do.
+// TestDoctorOnOtherTokens: for a token that is not as it should be, doctor says whether a server
+// starts, and what to do.
 func TestDoctorOnOtherTokens(t *testing.T) {
 	for name, test := range map[string]struct {
 		tell  func(*faults.Module)
@@ -25,12 +26,17 @@ func TestDoctorOnOtherTokens(t *testing.T) {
 		words []string
 	}{
 		"a module that crashes": {func(m *faults.Module) { m.Crash("C_DeriveKey") }, 0,
-			[]string{"note self-test " + hsm.CheckECDHP256 + ": C_DeriveKey", "ok self-test " + hsm.CheckSeal, "ok self-test " + hsm.CheckWrappedP521}},
+			[]string{"note self-test " + selftest.CheckECDHP256 + ": C_DeriveKey", "ok self-test " + selftest.CheckSeal,
+				"ok self-test " + selftest.CheckWrappedP521}},
 		"no AES-GCM": {func(m *faults.Module) { m.Imitate(faults.YubiHSM) }, 1,
-			[]string{"BAD self-test " + hsm.CheckSeal, "\nThis token can't be used: "}},
-		"read-only": {func(m *faults.Module) { m.Fail("C_GenerateKey", pkcs11.CKR_TOKEN_WRITE_PROTECTED, faults.Times(1)) }, 1,
-			[]string{"BAD self-test " + hsm.CheckObjects, "let it be written to", "CKR_TOKEN_WRITE_PROTECTED"}},
-		"many sessions": {func(m *faults.Module) { m.Lie("C_GetTokenInfo", faults.MaxRWSessions, 1<<64-2) }, 0, []string{"ok login"}},
+			[]string{"BAD self-test " + selftest.CheckSeal, "\nThis token can't be used: "}},
+		"read-only": {func(m *faults.Module) {
+			m.Fail("C_GenerateKey", pkcs11.CKR_TOKEN_WRITE_PROTECTED, faults.Times(1))
+		}, 1,
+			[]string{"BAD self-test " + selftest.CheckObjects, "let it be written to", "CKR_TOKEN_WRITE_PROTECTED"}},
+		"many sessions": {func(m *faults.Module) {
+			m.Lie("C_GetTokenInfo", faults.MaxRWSessions, 1<<64-2)
+		}, 0, []string{"ok login"}},
 		"the last try": {func(m *faults.Module) { m.TokenFlags(pkcs11.CKF_USER_PIN_FINAL_TRY, 0) }, 1,
 			[]string{"BAD login", "--force-pin"}},
 		"few tries": {func(m *faults.Module) { m.TokenFlags(pkcs11.CKF_USER_PIN_COUNT_LOW, 0) }, 0,
@@ -54,7 +60,8 @@ func TestDoctorOnOtherTokens(t *testing.T) {
 	}
 }
 
-// TestServeIsolated kills nothing here: the module's own process serves what the server's does (hsm tests its end).
+// TestServeIsolated: the module's own process serves the same as the server's; hsm tests how it
+// ends.
 func TestServeIsolated(t *testing.T) {
 	s := initialised(t).with("VERENC_TOKEN_ISOLATE=true")
 	r := s.serve(t)
@@ -63,11 +70,13 @@ func TestServeIsolated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
+	sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(),
+		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(32)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opened, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob}); err != nil || len(opened.Plaintext) != 32 {
+	if opened, err := client.Decrypt(t.Context(),
+		&kms.DecryptInput{CiphertextBlob: sealed.CiphertextBlob}); err != nil || len(opened.Plaintext) != 32 {
 		t.Errorf("%v", err)
 	}
 	if code := r.stop(t); code != 0 {
@@ -75,12 +84,14 @@ func TestServeIsolated(t *testing.T) {
 	}
 }
 
-// TestServeEndsWithStatus3 has a call that never comes back keep the module from being initialised anew.
+// TestServeEndsWithStatus3: a call that never returns prevents the module from being initialised
+// again.
 func TestServeEndsWithStatus3(t *testing.T) {
 	s := initialised(t)
 	m := faults.New(t, s.soft)
 	m.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR)
-	r := s.with("VERENC_TOKEN_MODULE="+m.Path, "VERENC_TOKEN_RESTART_AFTER=1ms", "VERENC_TOKEN_CALL_TIMEOUT=300ms").serve(t)
+	r := s.with("VERENC_TOKEN_MODULE="+m.Path, "VERENC_TOKEN_RESTART_AFTER=1ms",
+		"VERENC_TOKEN_CALL_TIMEOUT=300ms").serve(t)
 	m.Hang("C_GenerateRandom", faults.Times(1))
 	get(t, http.DefaultClient, "http://"+r.api+"/readyz") // it is stuck
 	m.Unplug()
@@ -90,9 +101,10 @@ func TestServeEndsWithStatus3(t *testing.T) {
 	}
 }
 
-// TestDoctorOnTokensOfOthers has doctor's verdict on tokens that nobody here wrote, without the system's configuration.
+// TestDoctorOnTokensOfOthers runs doctor on other vendors' tokens, without the system's
+// configuration.
 func TestDoctorOnTokensOfOthers(t *testing.T) {
-	serves := map[string]bool{"softhsm": true, "p11-kit-proxy": true}
+	serves := map[string]bool{"softhsm": true, "softhsm-sqlite": true, "p11-kit-proxy": true}
 	for _, kind := range tokens.Kinds() {
 		t.Run(kind.Name, func(t *testing.T) {
 			token := kind.New(t)
@@ -107,7 +119,8 @@ func TestDoctorOnTokensOfOthers(t *testing.T) {
 			}
 			cmd := token.Command(t.Context(), self, "doctor")
 			cmd.Dir = dir
-			cmd.Env = append(cmd.Env, asVerenc+"=1", "VERENC_TOKEN_MODULE="+token.Module, "VERENC_TOKEN_LABEL="+token.Label,
+			cmd.Env = append(cmd.Env, asVerenc+"=1", "VERENC_TOKEN_MODULE="+token.Module,
+				"VERENC_TOKEN_LABEL="+token.Label,
 				"VERENC_TOKEN_PIN_FILE="+pin, "VERENC_DATABASE="+filepath.Join(dir, "none.db"))
 			r := runCommand(t, cmd)
 			unusable := regexp.MustCompile(`(?m)^This token can't be used: .*CKM_AES_GCM`).MatchString(r.stdout)

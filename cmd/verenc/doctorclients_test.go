@@ -7,10 +7,13 @@ import (
 	"testing"
 )
 
-// TestClientsOfEachForm: doctor says which clients want which ARNs, and what a new user starts with suits all of them, visibly.
+// TestClientsOfEachForm: doctor says which clients need which form of ARNs, and that a new user's
+// configuration suits all of them.
 func TestClientsOfEachForm(t *testing.T) {
 	s := initialised(t)
-	for form, words := range map[string][]string{"verenc": {"note  clients", "arn_format: aws for SOPS, cosign, Terraform, the AWS Encryption SDKs"}, "aws": {"ok    clients", "suits every AWS client"}} {
+	for form, words := range map[string][]string{
+		"verenc": {"note  clients", "arn_format: aws for SOPS, cosign, Terraform, the AWS Encryption SDKs"},
+		"aws":    {"ok    clients", "suits every AWS client"}} {
 		got := s.with("VERENC_ARN_FORMAT="+form).run(t, "doctor").stdout
 		for _, w := range words {
 			if !strings.Contains(got, w) {

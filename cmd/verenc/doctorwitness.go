@@ -8,6 +8,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/witness"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -16,8 +17,8 @@ const (
 	needWitness  = "verenc attest --witness"
 )
 
-// examineWitness has the second PKCS#11 implementation log in, in a process of its own, and the audit log's signing key take a
-// challenge. It logs in with the PIN that the token has just accepted, so that it can't be a wrong one.
+// examineWitness has the witness find the audit log's signing key and sign a challenge with it. The
+// witness logs in with the PIN that the token has just accepted, so that no wrong PIN is tried twice.
 func (e *examination) examineWitness(ctx context.Context, c *Config, token *hsm.Token) {
 	if err := databaseFile(c); err != nil {
 		e.note(checkWitness, errors.New("there is no database yet that names a key to look at"), needWitness)
@@ -36,7 +37,8 @@ func (e *examination) examineWitness(ctx context.Context, c *Config, token *hsm.
 	case err != nil:
 		e.note(checkWitness, err, needWitness)
 	case finding.Verdict == witness.Agrees:
-		e.ok(checkWitness, "%s %s finds the audit log's key, reads the same attributes, and has it sign", witness.Implementation, witness.Version)
+		e.ok(checkWitness, "%s %s finds the audit log's key, reads the same attributes, and has it sign",
+			witness.Implementation, witness.Version)
 	case finding.Verdict == witness.Disagrees:
 		e.bad(checkWitness, fmt.Errorf("%s %s: %s", witness.Implementation, witness.Version, finding.Reason),
 			"two implementations see different objects: check the module's version, and that no other token has the same serial number")
@@ -46,7 +48,7 @@ func (e *examination) examineWitness(ctx context.Context, c *Config, token *hsm.
 }
 
 func witnessAuditKey(ctx context.Context, c *Config, token *hsm.Token, db *store.DB) (witness.Finding, error) {
-	id, spki, err := service.AuditKeys{Store: db}.Newest(ctx)
+	id, spki, err := evidence.AuditKeys{Store: db}.Newest(ctx)
 	if err != nil {
 		return witness.Finding{}, err
 	}
@@ -58,7 +60,9 @@ func witnessAuditKey(ctx context.Context, c *Config, token *hsm.Token, db *store
 	if err != nil {
 		return witness.Finding{}, err
 	}
-	findings, err := askWitness(ctx, c, info, []witness.Object{{ID: id[:], Private: true, Claimed: witness.Attributes(claimed), Challenge: signChallenge(spki)}})
+	findings, err := askWitness(ctx, c, info, []witness.Object{{
+		ID: id[:], Private: true, Claimed: witness.Attributes(claimed), Challenge: signChallenge(spki),
+	}})
 	if err != nil {
 		return witness.Finding{}, err
 	}

@@ -9,10 +9,11 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-func (m management) policies() *cobra.Command {
+func (m principalCommands) policies() *cobra.Command {
 	var in service.ExplainRequest
 	var context []string
-	explain := m.command("explain", "Tell whether a request would be allowed, which statement or grant decides, and why the others do not", func(j *job) (err error) {
+	const short = "Tell whether a request would be allowed, which statement or grant decides, and why the others do not"
+	explain := m.command("explain", short, func(j *job) (err error) {
 		if in.EncryptionContext, err = pairs("encryption-context", context); err != nil {
 			return err
 		}
@@ -35,7 +36,7 @@ func (m management) policies() *cobra.Command {
 	f.BoolVar(&in.TLS, "tls", false, "the request comes over TLS")
 	f.StringArrayVar(&in.GrantTokens, "grant-token", nil, "grant token; may be repeated")
 	for _, name := range []string{"principal", "action"} {
-		_ = explain.MarkFlagRequired(name) // there is such a flag
+		_ = explain.MarkFlagRequired(name) // the flag exists
 	}
 	return group("policy", "Explain what policies and grants allow", explain)
 }

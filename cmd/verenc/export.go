@@ -14,16 +14,16 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
-func (m management) export() *cobra.Command {
-	return m.command("export", "Print the declaration of all users and roles there are, which verenc apply takes", func(j *job) error {
-		principals, err := j.service.Principals(j.ctx)
+func (m principalCommands) export() *cobra.Command {
+	return m.command("export", "Print all users and roles as a declaration for verenc apply", func(j *job) error {
+		principals, err := j.directory.Principals(j.ctx)
 		if err != nil {
 			return err
 		}
-		certificates, err := j.service.Certificates(j.ctx)
+		certificates, err := j.directory.Certificates(j.ctx)
 		if err != nil {
 			return err
 		}
@@ -36,7 +36,7 @@ func (m management) export() *cobra.Command {
 }
 
 // declarationOf makes of principals, in order of their ARNs, what readDeclaration reads.
-func declarationOf(principals []*service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
+func declarationOf(principals []*iam.Principal, certificates []*iam.Certificate) (*yaml.Node, error) {
 	accounts := emptyMapping()
 	for _, p := range principals {
 		declared, err := declare(p, certificates)
@@ -51,7 +51,7 @@ func declarationOf(principals []*service.Principal, certificates []*service.Cert
 }
 
 // showPrincipal prints a principal as its declaration, and what no declaration has.
-func (j *job) showPrincipal(kind service.PrincipalKind) error {
+func (j *job) showPrincipal(kind iam.PrincipalKind) error {
 	p, err := j.find(kind, j.args[0])
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 	put(shown, "arn", textNode(p.ARN))
 	put(shown, "id", textNode(p.UniqueID))
 	put(shown, "created", textNode(p.CreatedAt.Format(time.RFC3339)))
-	keys, err := j.service.AccessKeys(j.ctx, p.ARN)
+	keys, err := j.directory.AccessKeys(j.ctx, p.ARN)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 		row := describeAccessKey(k)
 		put(within(shown, "access_keys"), k.ID, textNode(row[1]+", last used "+row[3]))
 	}
-	certificates, err := j.service.Certificates(j.ctx)
+	certificates, err := j.directory.Certificates(j.ctx)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (j *job) showPrincipal(kind service.PrincipalKind) error {
 }
 
 // declare makes a principal's part of the declaration. The certificates are those of all.
-func declare(p *service.Principal, certificates []*service.Certificate) (*yaml.Node, error) {
+func declare(p *iam.Principal, certificates []*iam.Certificate) (*yaml.Node, error) {
 	d := emptyMapping()
 	if path := p.Path(); path != "/" {
 		put(d, "path", textNode(path))
@@ -123,7 +123,7 @@ func put(mapping *yaml.Node, name string, value *yaml.Node) {
 	mapping.Content = append(mapping.Content, textNode(name), value)
 }
 
-// within is the mapping of that name, which is last in its own; it is made if it is not there.
+// within returns the last member of a mapping if it has this name; otherwise it adds a member.
 func within(mapping *yaml.Node, name string) *yaml.Node {
 	if n := len(mapping.Content); n > 0 && mapping.Content[n-2].Value == name {
 		return mapping.Content[n-1]
@@ -133,7 +133,8 @@ func within(mapping *yaml.Node, name string) *yaml.Node {
 	return inner
 }
 
-// textNode is a string. One that would span lines, or has what can't be seen, is in double quotes with escapes.
+// textNode returns a string node. A string that would span lines, or contains invisible characters,
+// is in double quotes with escapes.
 func textNode(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -142,7 +143,7 @@ func textNode(s string) *yaml.Node {
 	return n
 }
 
-// putPolicy puts a policy's JSON as YAML; an empty text is no policy.
+// putPolicy adds a policy's JSON as YAML. An empty text is no policy.
 func putPolicy(mapping *yaml.Node, name, text string) error {
 	if text == "" {
 		return nil
@@ -156,7 +157,7 @@ func putPolicy(mapping *yaml.Node, name, text string) error {
 	return err
 }
 
-// yamlOf reads the next JSON value, with members in their order.
+// yamlOf reads the next JSON value and keeps the order of members.
 func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 	token, err := d.Token()
 	if err != nil {
@@ -169,7 +170,7 @@ func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 			n.Kind = yaml.MappingNode
 		}
 		for d.More() {
-			item, err := yamlOf(d) // of an object: a name, then a value
+			item, err := yamlOf(d) // in an object: a name, then a value
 			if err != nil {
 				return nil, err
 			}
@@ -182,7 +183,7 @@ func yamlOf(d *json.Decoder) (*yaml.Node, error) {
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: t.String()}, nil
 	}
-	return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(token)}, nil // true or false; no policy has null
+	return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(token)}, nil // true or false; no policy contains null
 }
 
 func writeYAML(out io.Writer, root *yaml.Node) error {

@@ -9,26 +9,95 @@ import (
 
 const module = "github.com/verenc/kms/"
 
-// TestImportsHaveOneDirection holds the layers to what each package may import, directly, in code that is not a
-// test.
+// TestImportsHaveOneDirection checks what each package imports directly, outside its tests.
 func TestImportsHaveOneDirection(t *testing.T) {
-	forbidden := map[string][]string{
-		"hsm":             {module + "service", module + "transport", module + "softhsm", "net/http", "database/sql", "go.uber.org/zap", "C"},
-		"hsm/cryptoki":    {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"hsm/witness":     {module, "net/http", "database/sql", "go.uber.org/zap"},
-		"service":         {module + "transport", module + "service/store", "net/http", "github.com/gorilla", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn", "github.com/jackc"},
-		"service/policy":  {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
-		"service/audit":   {module, "database/sql", "github.com/miekg"},
-		"service/store":   {module + "transport", module + "hsm", module + "service/store/postgrestest", "net/http", "github.com/miekg"},
-		"transport":       {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite", "database/sql", "crypto"},
-		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
-		"softhsm":         {module + "transport", module + "service"},
-		"cmd/verenc":      {module + "softhsm", module + "service/store/postgrestest", "github.com/miekg", "database/sql"},
+	outsideHSM := []string{
+		module + "service", module + "transport", module + "softhsm", "net/http", "database/sql",
+		"go.uber.org/zap", "C",
 	}
-	// crypto11 finalises the module under its whole process and panics on errors of a token: it is the witness's, which runs in a
-	// process of its own, and only the program starts that.
-	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness", module + "hsm/witness": "cmd/verenc"}
-	out, err := exec.Command("go", "list", "-deps", "-f", `{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`, "../../...").CombinedOutput()
+	rooms := func(names ...string) (paths []string) {
+		for _, name := range names {
+			paths = append(paths, module+"hsm/"+name)
+		}
+		return paths
+	}
+	forbidden := map[string][]string{
+		// hsm and its rooms know nothing of AWS, HTTP, logs or databases, and C is cryptoki's
+		// alone. From the top down they are hsm, connection and selftest, session, profile,
+		// keyobject, ckr and cryptoki.
+		"hsm": outsideHSM,
+		// The connection is kept up whatever is tried on it: hsm.Token.SelfTest brings it and the self-tests together.
+		"hsm/connection": slices.Concat(outsideHSM, rooms("selftest")),
+		// A self-test is given a session, and can do no more with it than an operation can.
+		"hsm/selftest": slices.Concat(outsideHSM, rooms("connection")),
+		// A session is given handles. Who found them and who keeps the connection up is decided above it.
+		"hsm/session": slices.Concat(outsideHSM, rooms("connection", "selftest")),
+		// Profiles and key objects are data and pure functions: they call no token.
+		"hsm/profile":   slices.Concat(outsideHSM, rooms("connection", "selftest", "session")),
+		"hsm/keyobject": slices.Concat(outsideHSM, rooms("connection", "selftest", "session", "profile")),
+		// The kinds of errors are the same for all rooms, so they know none.
+		"hsm/ckr": slices.Concat(outsideHSM, []string{module}),
+		// The C code stands alone, so that it can be read and fuzzed alone.
+		"hsm/cryptoki": {module, "net/http", "database/sql", "go.uber.org/zap"},
+		// The witness is a second opinion: it shares no code with what it checks.
+		"hsm/witness": {module, "net/http", "database/sql", "go.uber.org/zap"},
+
+		// The service decides whoever asks and wherever the rows are: it can be tested without HTTP and SQL,
+		// and it can reach the token only by hsm, which bounds every call.
+		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
+			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn", "github.com/jackc"},
+		"service/iam":    {"net/http", "database/sql", "go.uber.org/zap"},
+		"service/record": {"net/http", "database/sql"},
+		// A decision is a pure function of policies and a request, so that it can be explained, fuzzed and repeated.
+		"service/policy": {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
+		// Auditors build the verifier alone. It trusts nothing that the service keeps elsewhere.
+		"service/audit": {module, "database/sql", "github.com/miekg"},
+		// The store has rows, and no key material: it needs no token.
+		"service/store": {module + "transport", module + "hsm", module + "service/store/postgrestest", "net/http",
+			"github.com/miekg"},
+		// transport knows the protocol only. It must ask the service for everything, so that nothing goes
+		// round authorisation; cryptography is sigv4's and the token's.
+		"transport": {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite",
+			"database/sql", "crypto"},
+		// What verifies signatures is small, pure and free of everybody else's code.
+		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
+		// Test tokens serve the tests of every room, so they know none but hsm.
+		"softhsm": {module + "transport", module + "service"},
+		// The program connects packages. What it wants of a token or of rows, it asks them for.
+		"cmd/verenc": {module + "softhsm", module + "service/store/postgrestest", "github.com/miekg", "database/sql"},
+
+		// The pages know the operations by their description, and have no more rights than any client.
+		"transport/console": {module, "os/exec", "database/sql", "go.uber.org/zap"},
+
+		// The format is pure: it needs no key, no token and no database to be read, specified and fuzzed.
+		"service/blob": {module, "github.com", "go.uber.org", "os", "net", "database/sql"},
+		// Connections are opened and closed. Which key stores there are, and what their tokens do, is the
+		// service's matter.
+		"service/keystore": {module + "service", module + "transport", "net/http", "github.com/miekg", "database/sql"},
+		// Evidence is above the service, and reads the database by interfaces of its own, so that it can't change it.
+		"service/evidence": {module + "service/store", module + "transport", "net/http", "github.com/miekg",
+			"database/sql"},
+	}
+	// The rooms of package service that may import only these packages of ours.
+	ours := map[string][]string{
+		// Who a caller is must not depend on keys, tokens or grants: it can be read, and tested, without
+		// them. The token seals its secrets behind an interface.
+		"service/iam": {"service/apierror", "service/arn", "service/audit", "service/lastuse", "service/policy",
+			"service/record"},
+		// A record is made of what its maker says. If it could look things up itself, it could fail on them.
+		"service/record": {"service/apierror", "service/audit"},
+		// Rooms that know nothing of each other use these.
+		"service/lastuse":  nil,
+		"service/apierror": nil,
+		"service/arn":      nil,
+	}
+	// crypto11 finalises the module of its whole process and panics on errors of a token. Only the
+	// witness uses it, in a process of its own, and only the program starts that.
+	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness",
+		module + "hsm/witness": "cmd/verenc"}
+	out, err := exec.Command("go", "list", "-deps", "-f",
+		`{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`,
+		"../../...").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
 	}
@@ -43,12 +112,20 @@ func TestImportsHaveOneDirection(t *testing.T) {
 				}
 			}
 		}
+		if allowed, ruled := ours[name]; ruled {
+			for _, imported := range strings.Fields(imports) {
+				if own, isOurs := strings.CutPrefix(imported, module); isOurs && !slices.Contains(allowed, own) {
+					t.Errorf("%s imports %s", name, imported)
+				}
+			}
+		}
 		for imported, only := range importers {
 			if name != only && slices.Contains(strings.Fields(imports), imported) {
 				t.Errorf("%s imports %s, which is for %s", name, imported, only)
 			}
 		}
-		if _, ruled := forbidden[name]; ruled {
+		_, ruledOut := forbidden[name]
+		if _, ruled := ours[name]; ruled || ruledOut {
 			seen++
 		}
 		for _, part := range strings.Split(name, "/") {

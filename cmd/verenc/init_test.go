@@ -10,7 +10,8 @@ import (
 )
 
 // credentials is the form of an AWS credentials file.
-var credentials = regexp.MustCompile(`^\[default\]\naws_access_key_id = (AKIA[A-Z2-7]{16})\naws_secret_access_key = ([A-Za-z0-9+/]{40})\n$`)
+var credentials = regexp.MustCompile(
+	`^\[default\]\naws_access_key_id = (AKIA[A-Z2-7]{16})\naws_secret_access_key = ([A-Za-z0-9+/]{40})\n$`)
 
 func modeOf(t *testing.T, path string) os.FileMode {
 	t.Helper()
@@ -30,7 +31,7 @@ func read(t testing.TB, path string) string {
 	return string(text)
 }
 
-// refused checks that a command failed with words that say why.
+// refused checks that a command failed, and that its error contains the words.
 func refused(t *testing.T, r result, words ...string) {
 	t.Helper()
 	if r.code != 1 || !strings.HasPrefix(r.stderr[max(strings.LastIndex(r.stderr, "verenc: "), 0):], "verenc: ") {
@@ -82,13 +83,14 @@ func TestInit(t *testing.T) {
 	}
 
 	written := read(t, s.path("second"))
-	refused(t, s.run(t, "init", "--add-access-key", "--credentials", s.path("second")), s.path("second")+" is there already")
+	refused(t, s.run(t, "init", "--add-access-key", "--credentials", s.path("second")),
+		s.path("second")+" is there already")
 	if read(t, s.path("second")) != written {
 		t.Error("a refused init has changed the credentials")
 	}
 }
 
-// TestInitFails: an init that fails leaves nothing that the next one trips over.
+// TestInitFails: an init that fails leaves nothing behind that makes the next one fail.
 func TestInitFails(t *testing.T) {
 	s := newSite(t)
 	wrong := s.write(t, "wrong.pin", "00000000", 0o600)
@@ -108,7 +110,8 @@ func TestInitFails(t *testing.T) {
 		{"add to nothing", "", []string{"--add-access-key"}, []string{"--add-access-key", "no such file"}},
 		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + wrong, nil, []string{"token refused the PIN", "run verenc doctor"}},
 		{"no token", "VERENC_TOKEN_LABEL=nobody", nil, []string{`find token (label "nobody"`, "verenc doctor"}},
-		{"no folder for the credentials", "", []string{"--credentials", s.path("none/credentials")}, []string{"create the credentials file"}},
+		{"no folder for the credentials", "", []string{"--credentials", s.path("none/credentials")},
+			[]string{"create the credentials file"}},
 		{"no folder for the database", "VERENC_DATABASE=" + s.path("none/kms.db"), nil, []string{"create database"}},
 		{"account", "", []string{"--account", "1"}, []string{`account: "1" is not 12 digits`}},
 	} {
@@ -130,7 +133,8 @@ func TestCommandLine(t *testing.T) {
 	refused(t, s.run(t, "serve", "now"), "now")
 	refused(t, s.run(t, "doctor", "--token-sessions=many"), "token-sessions")
 	help := s.run(t, "--help")
-	for _, name := range []string{"init", "serve", "doctor", "config", "user", "role", "access-key", "certificate", "apply", "export", "policy", "--token-pin-file", "VERENC_TOKEN_PIN_FILE"} {
+	for _, name := range []string{"init", "serve", "doctor", "config", "user", "role", "access-key", "certificate",
+		"apply", "export", "policy", "--token-pin-file", "VERENC_TOKEN_PIN_FILE"} {
 		if help.code != 0 || !strings.Contains(help.stdout, name) {
 			t.Errorf("%s is not in the help: %v", name, help)
 		}
@@ -147,7 +151,8 @@ func TestDoctor(t *testing.T) {
 		if r.code != 0 || strings.Contains(r.stdout, "BAD") || strings.Contains(r.stdout, "cure") {
 			t.Error(r)
 		}
-		for _, check := range []string{"module", "tokens", "login", "latency", "objects", "self-test", "database", "keys"} {
+		for _, check := range []string{"module", "tokens", "login", "latency", "objects", "self-test",
+			"database", "keys"} {
 			if !regexp.MustCompile(`(?m)^ok +` + check).MatchString(r.stdout) {
 				t.Errorf("%s is not ok: %v", check, r)
 			}
@@ -157,7 +162,8 @@ func TestDoctor(t *testing.T) {
 		}
 	})
 	junk := s.write(t, "junk.db", strings.Repeat("not a database ", 100), 0o600)
-	tokenless := s.write(t, "softhsm2.conf", "directories.tokendir = "+t.TempDir()+"\nobjectstore.backend = file\n", 0o600)
+	tokenless := s.write(t, "softhsm2.conf", "directories.tokendir = "+t.TempDir()+
+		"\nobjectstore.backend = file\n", 0o600)
 	text := s.write(t, "module.so", "not a library", 0o600)
 	for _, test := range []struct {
 		name, env, check, cure string
@@ -167,16 +173,20 @@ func TestDoctor(t *testing.T) {
 		{"a module that is none", "VERENC_TOKEN_MODULE=" + text, "module", "set token.module", text},
 		{"no tokens", "SOFTHSM2_CONF=" + tokenless, "tokens", "initialise a token", "none"},
 		{"no token of that label", "VERENC_TOKEN_LABEL=nobody", "login", "set token.label or token.serial", "nobody"},
-		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600), "login", "correct the PIN", "refused the PIN"},
+		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600), "login", "correct the PIN",
+			"refused the PIN"},
 		{"no PIN", "VERENC_TOKEN_PIN_FILE=", "PIN", "mode 600", "set token.pin_file"},
-		{"a PIN for all to read", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "open.pin", "1234", 0o644), "PIN", "mode 600", "others may read"},
-		{"no database", "VERENC_DATABASE=" + filepath.Join(s.dir, "none.db"), "database", "run verenc init", "no such file"},
+		{"a PIN for all to read", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "open.pin", "1234", 0o644), "PIN", "mode 600",
+			"others may read"},
+		{"no database", "VERENC_DATABASE=" + filepath.Join(s.dir, "none.db"), "database", "run verenc init",
+			"no such file"},
 		{"a database that is none", "VERENC_DATABASE=" + junk, "database", "restore it", junk},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := s.with(test.env).run(t, "doctor")
 			refused(t, r, "checks are bad")
-			line := regexp.MustCompile(`(?m)^BAD +` + test.check + ` .*` + regexp.QuoteMeta(test.words) + `.*\n +cure: .*` + regexp.QuoteMeta(test.cure))
+			line := regexp.MustCompile(`(?m)^BAD +` + test.check + ` .*` + regexp.QuoteMeta(test.words) +
+				`.*\n +cure: .*` + regexp.QuoteMeta(test.cure))
 			if !line.MatchString(r.stdout) {
 				t.Errorf("no line of %s with %q and the cure %q: %v", test.check, test.words, test.cure, r)
 			}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -18,7 +18,7 @@ type initOptions struct {
 	addAccessKey bool
 }
 
-// runInit makes what a server needs, and prints or writes the access key this once.
+// runInit creates what a server needs, and prints or writes the access key, this one time.
 func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err error) {
 	if !store.IsURL(c.Database) { // a server is asked when it is opened
 		_, statErr := os.Stat(c.Database)
@@ -41,7 +41,7 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	if err := p.service.InitServiceObjects(ctx); err != nil {
 		return err
 	}
-	cred, err := p.service.CreateRootAccessKey(ctx, c.Account)
+	cred, err := p.service.IAM().CreateRootAccessKey(ctx, c.Account)
 	if err != nil {
 		return err
 	}
@@ -52,14 +52,15 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	return nil
 }
 
-// credentialFile is where an access key goes: a file with a path, or w.
+// credentialFile is where an access key is written: a file with a path, or w.
 type credentialFile struct {
 	path string
 	w    io.Writer
 }
 
-// newCredentialFile tries whether the file can be made, so that no key is lost to a bad path. The file
-// itself is made when there is something to write: whatever goes wrong before leaves none behind.
+// newCredentialFile checks that the file can be created, so that no key is lost because of a bad
+// path. The file itself is created only when there is something to write, so that a failure before
+// that leaves none behind.
 func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 	if path == "" {
 		return &credentialFile{w: out}, nil
@@ -77,8 +78,9 @@ func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 	return &credentialFile{path: path}, nil
 }
 
-func (f *credentialFile) write(cred *service.Credential) error {
-	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", cred.AccessKeyID, []byte(cred.SecretAccessKey))
+func (f *credentialFile) write(cred *iam.Credential) error {
+	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", cred.AccessKeyID,
+		[]byte(cred.SecretAccessKey))
 	defer clear(text)
 	var err error
 	if f.path == "" {
@@ -92,7 +94,7 @@ func (f *credentialFile) write(cred *service.Credential) error {
 	return nil
 }
 
-// writeNew writes a file of mode 600 that must not be there yet.
+// writeNew writes a file of mode 600, which must not exist yet.
 func writeNew(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-// KeyStoreConfig is a token that custom key stores may use, by its cluster id. Its PIN is the KeyStorePassword of
-// CreateCustomKeyStore.
+// KeyStoreConfig is a token that custom key stores may use, by its cluster id. Its PIN is the
+// KeyStorePassword of CreateCustomKeyStore.
 type KeyStoreConfig struct {
 	ClusterID     string `koanf:"cluster_id"`
 	Module        string `koanf:"module"` // default token.module, with token.init_arguments
@@ -26,23 +26,31 @@ type KeyStoreConfig struct {
 	trustAnchor string // text of the file
 }
 
-// clusters gives the service the tokens of custom key stores. They are opened when a store is connected.
+// clusters returns the tokens of custom key stores, by cluster id. A token is opened when its key store
+// is connected.
 func clusters(c *Config, log *zap.Logger) map[string]service.TokenSource {
 	all := map[string]service.TokenSource{}
 	for _, k := range c.KeyStores {
-		all[k.ClusterID] = service.TokenSource{TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
-			token, err := openToken(ctx, hsm.Config{Module: k.Module, InitArguments: k.InitArguments, ModuleCommand: moduleCommand(c), Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
-				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)), nil)}, nil, nil, log)
+		open := func(ctx context.Context, pin string) (service.ClosableToken, error) {
+			token, err := openToken(ctx, hsm.Config{
+				Module: k.Module, InitArguments: k.InitArguments, ModuleCommand: moduleCommand(c),
+				Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
+				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck,
+				OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)), nil),
+			}, nil, nil, log)
 			if err != nil {
-				return nil, err // no typed nil
+				return nil, err // not a nil *hsm.Group, which is no nil ClosableToken
 			}
 			return token, nil
-		}}
+		}
+		all[k.ClusterID] = service.TokenSource{
+			TrustAnchor: k.trustAnchor, Residency: service.Residency(k.Residency), Open: open,
+		}
 	}
 	return all
 }
 
-// checkKeyStores complains of what is wrong with the settings, and reads the trust anchors.
+// checkKeyStores checks the settings of key stores, sets their defaults, and reads the trust anchors.
 func (c *Config) checkKeyStores() error {
 	seen := map[string]bool{}
 	for i := range c.KeyStores {

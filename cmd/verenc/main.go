@@ -1,8 +1,8 @@
 // Command verenc is an AWS-KMS-compatible key service whose keys live in a PKCS#11 token.
 //
-// It plugs the packages together: it reads the configuration, opens the token and the store, and serves. It trusts its
-// configuration and whoever may read its files; secrets come from files and the environment, never from the
-// command line, and go to no log.
+// It connects the packages: it reads the configuration, opens the token and the store, and serves.
+// It trusts its configuration and everybody who can read its files. Secrets come from files and the
+// environment, never from the command line, and are never logged.
 package main
 
 import (
@@ -28,8 +28,8 @@ func main() {
 	}
 }
 
-// exitRestart is the exit status of a server that another process can stand in for, and that says so to its supervisor:
-// its PKCS#11 module can't be used any more in this one.
+// exitRestart is the exit status of a server whose PKCS#11 module can no longer be used in this
+// process. It tells the supervisor to start another process.
 const exitRestart = 3
 
 func exitStatus(err error) int {
@@ -46,10 +46,11 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	path := root.PersistentFlags().StringP("config", "c", os.Getenv(envPrefix+"CONFIG"), "YAML file with the settings ["+envPrefix+"CONFIG]")
+	path := root.PersistentFlags().StringP("config", "c", os.Getenv(envPrefix+"CONFIG"),
+		"YAML file with the settings ["+envPrefix+"CONFIG]")
 	addFlags(root.PersistentFlags())
 
-	// with gives a subcommand its configuration.
+	// with passes its configuration to a subcommand.
 	with := func(run func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*path, cmd.Flags(), os.Environ)
@@ -65,15 +66,20 @@ func newRoot() *cobra.Command {
 		Short: "Create the database, the service's token objects and the first access key",
 	}
 	var o initOptions
-	initialise.Flags().StringVar(&o.credentials, "credentials", "", "write the access key to this file, in the form of an AWS credentials file, instead of standard output")
-	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false, "use the database that is there, and make one more access key of the account's root principal")
-	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error { return runInit(cmd.Context(), c, o, cmd.OutOrStdout()) })
+	initialise.Flags().StringVar(&o.credentials, "credentials", "",
+		"write the access key to this file, in the form of an AWS credentials file, instead of standard output")
+	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false,
+		"use the existing database, and create another access key for the account's root user")
+	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error {
+		return runInit(cmd.Context(), c, o, cmd.OutOrStdout())
+	})
 
 	examine := &cobra.Command{
 		Use: "doctor", Args: cobra.NoArgs,
-		Short: "Check module, token, PIN, mechanisms, self-tests and database, and print cures",
+		Short: "Check module, token, PIN, mechanisms, self-tests and database, and print how to fix what is wrong",
 	}
-	reconcile := examine.Flags().Bool("reconcile", false, "compare the database with the token instead: keys without objects, objects without keys")
+	reconcile := examine.Flags().Bool("reconcile", false,
+		"compare the database with the token instead: keys without objects, objects without keys")
 	examine.RunE = with(func(cmd *cobra.Command, c *Config) error {
 		if *reconcile {
 			return reconcileReport(cmd.Context(), c, cmd.OutOrStdout())
@@ -81,12 +87,15 @@ func newRoot() *cobra.Command {
 		return doctor(cmd.Context(), c, cmd.OutOrStdout())
 	})
 	root.AddCommand(newBackupCommands(with)...)
-	root.AddCommand(newDatabaseCommand(func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }))
+	root.AddCommand(newDatabaseCommand(func(cmd *cobra.Command) (*Config, error) {
+		return readConfig(*path, cmd.Flags(), os.Environ)
+	}))
 	root.AddCommand(&cobra.Command{ // started by a server with token.isolate
 		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },
 	})
-	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newWitnessCommand(), newReportCommand(with), newKeyCommand(with),
+	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newWitnessCommand(),
+		newReportCommand(with), newKeyCommand(with),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",
@@ -105,7 +114,13 @@ func newRoot() *cobra.Command {
 			},
 		},
 	)
-	admin := management{config: func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }}
-	root.AddCommand(admin.commands()...)
+	root.AddCommand(newDocsCommand())
+	principals := principalCommands{config: func(cmd *cobra.Command) (*Config, error) {
+		return readConfig(*path, cmd.Flags(), os.Environ)
+	}}
+	root.AddCommand(principals.all()...)
 	return root
 }
+
+// withConfig makes a cobra.Command's RunE of a function that needs the configuration.
+type withConfig func(run func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error

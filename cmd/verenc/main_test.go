@@ -19,7 +19,8 @@ import (
 	"github.com/verenc/kms/softhsm"
 )
 
-// asVerenc is the environment variable that makes the test binary the program itself, so that the tests run what users run.
+// asVerenc is the environment variable that makes the test binary the program itself, so that the
+// tests run what users run.
 const asVerenc = "TEST_AS_VERENC"
 
 func TestMain(m *testing.M) {
@@ -40,8 +41,10 @@ type site struct {
 func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{soft: softhsm.New(t), dir: t.TempDir()}
-	return s.with("VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label, "VERENC_TOKEN_PIN_FILE="+s.soft.PINFile,
-		"VERENC_DATABASE="+s.path("kms.db"), "VERENC_AUDIT_DIR="+s.path("audit"), "VERENC_LISTEN=127.0.0.1:0", "VERENC_PRIVATE_LISTEN=127.0.0.1:0")
+	return s.with("VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label,
+		"VERENC_TOKEN_PIN_FILE="+s.soft.PINFile,
+		"VERENC_DATABASE="+s.path("kms.db"), "VERENC_AUDIT_DIR="+s.path("audit"), "VERENC_LISTEN=127.0.0.1:0",
+		"VERENC_PRIVATE_LISTEN=127.0.0.1:0")
 }
 
 // initialised is a site where verenc init was run; its access key is in the file path("credentials").
@@ -79,7 +82,7 @@ func (s *site) command(t testing.TB, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...) // not of the test's context, which ends before its cleanups
+	cmd := exec.Command(self, args...) // not of the test context, which ends before its cleanups
 	cmd.Dir = s.dir
 	cmd.Env = append(s.environ(), asVerenc+"=1")
 	return cmd
@@ -87,7 +90,7 @@ func (s *site) command(t testing.TB, args ...string) *exec.Cmd {
 
 func (s *site) environ() []string {
 	return append([]string{"PATH=/usr/bin:" + os.Getenv("PATH"), "HOME=" + s.dir, "SOFTHSM2_CONF=" + s.soft.Conf,
-		"GORACE=atexit_sleep_ms=0"}, s.env...) // the race detector else waits a second at each process's end
+		"GORACE=atexit_sleep_ms=0"}, s.env...) // otherwise the race detector waits a second at the end of each process
 }
 
 // result is how a command ended.
@@ -220,10 +223,10 @@ func (r *running) terminate(t testing.TB) {
 	}
 }
 
-// wait waits for the process to end, and gives its exit code.
+// wait waits for the process to end, and returns its exit code.
 func (r *running) wait() int {
 	<-r.ended
-	_ = r.cmd.Wait() // the exit code says it
+	_ = r.cmd.Wait() // the exit code has the information
 	return r.cmd.ProcessState.ExitCode()
 }
 

@@ -9,9 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
-// migration is what verenc key migrate is asked for.
+// migration has the arguments of verenc key migrate.
 type migration struct {
 	to     string
 	all    bool
@@ -19,12 +20,12 @@ type migration struct {
 	keys   []string
 }
 
-// newKeyCommand makes the commands for whoever administers the keys' tokens.
+// newKeyCommand returns the commands that manage where key material is.
 func newKeyCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
 	var m migration
 	migrate := &cobra.Command{
 		Use:   "migrate KEY... --to token|wrapped",
-		Short: "Bring keys to a residency: into the token, or by a rotation outside of it, wrapped; servers may run",
+		Short: "Move keys to another residency: into the token, or, by a rotation, out of it, wrapped; servers may run",
 	}
 	migrate.Flags().StringVar(&m.to, "to", "", "token: the keys become objects in it; wrapped: symmetric keys get new material outside of it (needs token.residency: wrapped)")
 	migrate.Flags().BoolVar(&m.all, "all", false, "all keys of all regions")
@@ -44,7 +45,8 @@ func newKeyCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Co
 	return group("key", "Manage where key material lives", migrate)
 }
 
-// run migrates one key after the other, and says of each what became of it. One that fails does not keep the others.
+// run migrates one key after the other, and prints the result for each. A failure does not stop the
+// others.
 func (m migration) run(ctx context.Context, c *Config, out io.Writer) (err error) {
 	p, err := openForCommand(ctx, c, false)
 	if err != nil {
@@ -71,7 +73,7 @@ func (m migration) run(ctx context.Context, c *Config, out io.Writer) (err error
 		migrate(regionOf(c, m.region), name)
 	}
 	if m.all {
-		err = service.EachKey(ctx, p.store, func(k *service.Key) error {
+		err = evidence.EachKey(ctx, p.store, func(k *service.Key) error {
 			made := k.State != service.StateCreating && k.State != service.StateDeleting
 			if made && k.Account == c.Account && (m.region == "" || m.region == k.Region) {
 				migrate(k.Region, k.ID)

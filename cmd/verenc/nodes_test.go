@@ -81,7 +81,8 @@ func TestNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := a.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob}); err != nil || string(out.Plaintext) != "plaintext" {
+	out, err := a.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob})
+	if err != nil || string(out.Plaintext) != "plaintext" {
 		t.Fatalf("got %v, %v", out, err)
 	}
 	if _, err := a.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id}); err != nil {
@@ -148,7 +149,8 @@ func TestNodesWithoutDatabase(t *testing.T) {
 		}
 		return strings.Contains(n.records(t, "a"), `"metadataAge":"2s"`)
 	})
-	if status, body := get(t, http.DefaultClient, "http://"+n.private+"/readyz"); status != http.StatusOK || !strings.Contains(body, `"store":"degraded"`) {
+	status, body := get(t, http.DefaultClient, "http://"+n.private+"/readyz")
+	if status != http.StatusOK || !strings.Contains(body, `"store":"degraded"`) {
 		t.Errorf("got %d %s", status, body)
 	}
 	server.Restart(t)

@@ -20,7 +20,8 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// onlyDecrypt is what an operator writes to give one application Decrypt with a fixed encryption context on one key.
+// onlyDecrypt is the declaration that allows one application to Decrypt with one key and a fixed
+// encryption context.
 const onlyDecrypt = `
 accounts:
   "111122223333":
@@ -52,7 +53,7 @@ func (s *site) application(t *testing.T, url, file string) *kms.Client {
 		Credentials: credentialsprovider.NewStaticCredentialsProvider(key[1], key[2], "")})
 }
 
-// call calls the operation that an input is of.
+// call calls the operation of an input.
 func call(t *testing.T, client *kms.Client, input any) (operation string, err error) {
 	t.Helper()
 	operation = strings.TrimSuffix(reflect.TypeOf(input).Elem().Name(), "Input")
@@ -62,14 +63,17 @@ func call(t *testing.T, client *kms.Client, input any) (operation string, err er
 	return operation, err
 }
 
-// requests are of every operation, as far as it takes to be decided on. The key is nobody's whom app is.
+// requests returns a request of every operation, complete enough to be authorised. The key must be one
+// that app may not use.
 func requests(key, grant string, sealed []byte) []any {
 	k, arn := &key, aws.String("arn:aws:iam::111122223333:user/app")
 	return []any{
 		&kms.CancelKeyDeletionInput{KeyId: k},
 		&kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: aws.String("cks-0123456789abcdef0")},
 		&kms.CreateAliasInput{AliasName: aws.String("alias/app"), TargetKeyId: k},
-		&kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("app"), CloudHsmClusterId: aws.String("cluster-2a23b4cdefg"), KeyStorePassword: aws.String("12345678"), TrustAnchorCertificate: aws.String("x")},
+		&kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("app"),
+			CloudHsmClusterId: aws.String("cluster-2a23b4cdefg"), KeyStorePassword: aws.String("12345678"),
+			TrustAnchorCertificate: aws.String("x")},
 		&kms.CreateGrantInput{KeyId: k, GranteePrincipal: arn, Operations: []types.GrantOperation{"Decrypt"}},
 		&kms.CreateKeyInput{},
 		&kms.DecapsulateInput{KeyId: k, EncapsulationAlgorithm: "ML_KEM", SharedSecretCiphertextBlob: sealed},
@@ -96,9 +100,11 @@ func requests(key, grant string, sealed []byte) []any {
 		&kms.GetKeyLastUsageInput{KeyId: k},
 		&kms.GetKeyPolicyInput{KeyId: k},
 		&kms.GetKeyRotationStatusInput{KeyId: k},
-		&kms.GetParametersForImportInput{KeyId: k, WrappingAlgorithm: "RSAES_OAEP_SHA_256", WrappingKeySpec: "RSA_2048"},
+		&kms.GetParametersForImportInput{KeyId: k, WrappingAlgorithm: "RSAES_OAEP_SHA_256",
+			WrappingKeySpec: "RSA_2048"},
 		&kms.GetPublicKeyInput{KeyId: k},
-		&kms.ImportKeyMaterialInput{KeyId: k, ImportToken: []byte{1}, EncryptedKeyMaterial: []byte{1}, ExpirationModel: "KEY_MATERIAL_DOES_NOT_EXPIRE"},
+		&kms.ImportKeyMaterialInput{KeyId: k, ImportToken: []byte{1}, EncryptedKeyMaterial: []byte{1},
+			ExpirationModel: "KEY_MATERIAL_DOES_NOT_EXPIRE"},
 		&kms.ListAliasesInput{},
 		&kms.ListGrantsInput{KeyId: k},
 		&kms.ListKeyPoliciesInput{KeyId: k},
@@ -128,12 +134,13 @@ func requests(key, grant string, sealed []byte) []any {
 // fails checks an exception and the beginning of its message.
 func fails(t *testing.T, err error, code, message string) {
 	t.Helper()
-	if e := smithy.APIError(nil); !errors.As(err, &e) || e.ErrorCode() != code || !strings.HasPrefix(e.ErrorMessage(), message) {
+	if e := smithy.APIError(nil); !errors.As(err, &e) || e.ErrorCode() != code ||
+		!strings.HasPrefix(e.ErrorMessage(), message) {
 		t.Errorf("got  %v\nwant %s: %s", err, code, message)
 	}
 }
 
-// auditRecord is what this test asks of a record.
+// auditRecord has the members of a record that this test checks.
 type auditRecord struct {
 	EventName, ErrorCode, ErrorMessage, RequestID string
 	UserIdentity                                  struct{ ARN string }
@@ -161,15 +168,16 @@ func (s *site) auditRecords(t *testing.T) (records []auditRecord) {
 // eventually waits until a running server has seen a change, which it does within a second.
 func eventually(t *testing.T, what string, seen func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !seen(); { // far more than promised, so that a slow machine doesn't fail
+	// far more than promised, so that a slow machine doesn't fail
+	for deadline := time.Now().Add(10 * time.Second); !seen(); {
 		if time.Now().After(deadline) {
 			t.Fatal("the server does not see it: " + what)
 		}
 	}
 }
 
-// TestOnlyDecrypt: one application may Decrypt with one encryption context under one key, and nothing else; operators see
-// why, and change it while the server runs.
+// TestOnlyDecrypt: an application may Decrypt with one key and one encryption context, and nothing
+// else. Operators see why, and can change it while the server runs.
 func TestOnlyDecrypt(t *testing.T) {
 	s := initialised(t)
 	r := s.serve(t)
@@ -181,7 +189,9 @@ func TestOnlyDecrypt(t *testing.T) {
 			t.Fatal(err)
 		}
 		return *made.KeyMetadata.Arn, func(context map[string]string) []byte {
-			sealed, err := root.Encrypt(t.Context(), &kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("order 1"), EncryptionContext: context})
+			sealed, err := root.Encrypt(t.Context(),
+				&kms.EncryptInput{KeyId: made.KeyMetadata.KeyId, Plaintext: []byte("order 1"),
+					EncryptionContext: context})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,11 +200,14 @@ func TestOnlyDecrypt(t *testing.T) {
 	}
 	key, seal := newKey()
 	otherKey, sealOther := newKey()
-	if _, err := root.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/orders"), TargetKeyId: &key}); err != nil {
+	if _, err := root.CreateAlias(t.Context(),
+		&kms.CreateAliasInput{AliasName: aws.String("alias/orders"), TargetKeyId: &key}); err != nil {
 		t.Fatal(err)
 	}
 	s.succeeds(t, "user", "create", "other")
-	grant, err := root.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: aws.String("arn:aws:iam::111122223333:user/other"), Operations: []types.GrantOperation{"Encrypt"}})
+	grant, err := root.CreateGrant(t.Context(),
+		&kms.CreateGrantInput{KeyId: &key, GranteePrincipal: aws.String("arn:aws:iam::111122223333:user/other"),
+			Operations: []types.GrantOperation{"Encrypt"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,9 +227,12 @@ func TestOnlyDecrypt(t *testing.T) {
 		return err
 	}
 	denied := func(action, resource string) string {
-		return fmt.Sprintf("User: %sapp is not authorized to perform: kms:%s on resource: %s because no identity-based policy allows the kms:%[2]s action", userARN, action, resource)
+		return fmt.Sprintf(
+			"User: %sapp is not authorized to perform: kms:%s on resource: %s because no identity-based policy allows the kms:%[2]s action",
+			userARN, action, resource)
 	}
-	const deniedCiphertext = "User: " + userARN + "app is not authorized to perform: kms:Decrypt on the resource associated with this ciphertext " +
+	const deniedCiphertext = "User: " + userARN +
+		"app is not authorized to perform: kms:Decrypt on the resource associated with this ciphertext " +
 		"because no identity-based policy allows the kms:Decrypt action"
 	const accessDenied = "AccessDeniedException"
 	denials := map[string]string{} // that were answered: operation by request id
@@ -230,7 +246,8 @@ func TestOnlyDecrypt(t *testing.T) {
 	eventually(t, "the user", func() bool { return decrypt(blob, blue) == nil })
 
 	t.Run("contexts", func(t *testing.T) {
-		for _, context := range []map[string]string{nil, {"tenant": "red"}, {"tenant": "Blue"}, {"Tenant": "blue"}, {"tenant": "blue", "more": ""}, {"more": "blue"}} {
+		for _, context := range []map[string]string{nil, {"tenant": "red"}, {"tenant": "Blue"}, {"Tenant": "blue"},
+			{"tenant": "blue", "more": ""}, {"more": "blue"}} {
 			for _, sealed := range [][]byte{seal(context), blob} { // whether the context is right or not
 				err := decrypt(sealed, context)
 				fails(t, err, accessDenied, deniedCiphertext)
@@ -241,7 +258,8 @@ func TestOnlyDecrypt(t *testing.T) {
 	})
 	t.Run("other key", func(t *testing.T) {
 		fails(t, decrypt(sealOther(blue), blue), accessDenied, deniedCiphertext)
-		_, err := app.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob, KeyId: &otherKey, EncryptionContext: blue})
+		_, err := app.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob, KeyId: &otherKey,
+			EncryptionContext: blue})
 		fails(t, err, accessDenied, denied("Decrypt", otherKey))
 	})
 	t.Run("other operations", func(t *testing.T) {
@@ -264,18 +282,27 @@ func TestOnlyDecrypt(t *testing.T) {
 	t.Run("explained", func(t *testing.T) {
 		explain := func(args ...string) string {
 			t.Helper()
-			return s.tokenlessly().does(t, append([]string{"policy", "explain", "--principal", userARN + "app"}, args...)...)
+			return s.tokenlessly().does(t, append(
+				[]string{"policy", "explain", "--principal", userARN + "app"}, args...)...)
 		}
 		contains(t, explain("--action", "kms:Decrypt", "--key", "alias/orders", "--encryption-context", "tenant=blue"),
-			"allowed: identity-based policy decrypt-orders statement 1 OnlyTenantBlue\n", "*  identity-based policy decrypt-orders  statement 1 OnlyTenantBlue", "names the caller's account")
+			"allowed: identity-based policy decrypt-orders statement 1 OnlyTenantBlue\n",
+			"*  identity-based policy decrypt-orders  statement 1 OnlyTenantBlue", "names the caller's account")
 		contains(t, explain("--action", "kms:Decrypt", "--key", key, "--encryption-context", "tenant=red"),
-			"denied: no identity-based policy allows it\n", denied("Decrypt", key), "the condition StringEquals on kms:encryptioncontext:tenant does not hold")
-		contains(t, explain("--action", "kms:Decrypt", "--key", key, "--encryption-context", "tenant=blue", "--encryption-context", "more="),
-			"denied: no identity-based policy allows it\n", "the condition ForAllValues:StringEquals on kms:encryptioncontextkeys does not hold")
-		contains(t, explain("--action", "kms:Decrypt", "--key", otherKey, "--encryption-context", "tenant=blue"), denied("Decrypt", otherKey), "does not have the resource")
-		contains(t, explain("--action", "kms:ScheduleKeyDeletion", "--key", key), denied("ScheduleKeyDeletion", key), "does not have the action")
-		refused(t, s.tokenlessly().run(t, "policy", "explain", "--principal", userARN+"app", "--action", "kms:Decrypt", "--key", "alias/none"), "alias/none is not found")
-		refused(t, s.tokenlessly().run(t, "policy", "explain", "--principal", userARN+"app", "--action", "kms:Decrypt", "--key", key, "--encryption-context", "tenant"), "give NAME=VALUE")
+			"denied: no identity-based policy allows it\n", denied("Decrypt", key),
+			"the condition StringEquals on kms:encryptioncontext:tenant does not hold")
+		contains(t, explain("--action", "kms:Decrypt", "--key", key, "--encryption-context", "tenant=blue",
+			"--encryption-context", "more="),
+			"denied: no identity-based policy allows it\n",
+			"the condition ForAllValues:StringEquals on kms:encryptioncontextkeys does not hold")
+		contains(t, explain("--action", "kms:Decrypt", "--key", otherKey, "--encryption-context", "tenant=blue"),
+			denied("Decrypt", otherKey), "does not have the resource")
+		contains(t, explain("--action", "kms:ScheduleKeyDeletion", "--key", key), denied("ScheduleKeyDeletion", key),
+			"does not have the action")
+		refused(t, s.tokenlessly().run(t, "policy", "explain", "--principal", userARN+"app", "--action", "kms:Decrypt",
+			"--key", "alias/none"), "alias/none is not found")
+		refused(t, s.tokenlessly().run(t, "policy", "explain", "--principal", userARN+"app", "--action", "kms:Decrypt",
+			"--key", key, "--encryption-context", "tenant"), "give NAME=VALUE")
 		refused(t, s.tokenlessly().run(t, "policy", "explain"), `"action", "principal"`)
 	})
 	t.Run("changed while it runs", func(t *testing.T) {
@@ -283,7 +310,8 @@ func TestOnlyDecrypt(t *testing.T) {
 		first := credentials.FindStringSubmatch(read(t, s.path("app")))[1]
 		database.does(t, "access-key", "disable", first)
 		eventually(t, "the disabled access key", func() bool { return decrypt(blob, blue) != nil })
-		fails(t, decrypt(blob, blue), "UnrecognizedClientException", "The security token included in the request is invalid.")
+		fails(t, decrypt(blob, blue), "UnrecognizedClientException",
+			"The security token included in the request is invalid.")
 		database.does(t, "access-key", "enable", first)
 		eventually(t, "the enabled access key", func() bool { return decrypt(blob, blue) == nil })
 
@@ -294,7 +322,8 @@ func TestOnlyDecrypt(t *testing.T) {
 			t.Errorf("with the second access key: %v", err)
 		}
 		s.write(t, "app.yaml", strings.ReplaceAll(strings.Replace(onlyDecrypt, "KEY", key, 1), "blue", "red"), 0o600)
-		if got := database.does(t, "apply", "-f", "app.yaml"); got != "change "+userARN+"app: policies.decrypt-orders\n1 changed\n" {
+		if got := database.does(t, "apply", "-f", "app.yaml"); got != "change "+userARN+
+			"app: policies.decrypt-orders\n1 changed\n" {
 			t.Errorf("applied %q", got)
 		}
 		eventually(t, "the changed policy", func() bool { return decrypt(blob, blue) != nil })
@@ -314,16 +343,20 @@ func TestOnlyDecrypt(t *testing.T) {
 		t.Errorf("only %d denials", len(denials))
 	}
 	for _, record := range s.auditRecords(t) {
-		if denials[record.RequestID] == record.EventName && record.ErrorCode == accessDenied && record.UserIdentity.ARN == userARN+"app" &&
-			strings.HasPrefix(record.ErrorMessage, "User: "+userARN+"app is not authorized to perform: kms:"+record.EventName) {
+		if denials[record.RequestID] == record.EventName && record.ErrorCode == accessDenied &&
+			record.UserIdentity.ARN == userARN+"app" &&
+			strings.HasPrefix(record.ErrorMessage,
+				"User: "+userARN+"app is not authorized to perform: kms:"+record.EventName) {
 			delete(denials, record.RequestID)
 		}
 	}
 	if len(denials) > 0 {
 		t.Errorf("not in the audit trail: %v", denials)
 	}
-	used := regexp.MustCompile(`(?m)^` + s.accessKey(t).AccessKeyID + ` +enabled +\S+ +20\S+Z kms us-east-1 +arn:aws:iam::111122223333:root$`)
-	if list := s.tokenlessly().does(t, "access-key", "list"); !used.MatchString(list) { // the server writes it down at its end
+	used := regexp.MustCompile(`(?m)^` + s.accessKey(t).AccessKeyID +
+		` +enabled +\S+ +20\S+Z kms us-east-1 +arn:aws:iam::111122223333:root$`)
+	// the server stores it when it ends
+	if list := s.tokenlessly().does(t, "access-key", "list"); !used.MatchString(list) {
 		t.Errorf("the last use is not in\n%s", list)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// sql changes the database behind the back of verenc.
+// sql changes the database without verenc.
 func (s *site) sql(t *testing.T, statement string) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", "file:"+s.path("kms.db"))
@@ -28,7 +28,7 @@ func (s *site) sql(t *testing.T, statement string) {
 	}
 }
 
-// commandRecords reads what commands have left in the log, as "name of the event, what it is about, parameters".
+// commandRecords reads the records of commands in the log, as "event name, resources, parameters".
 func (s *site) commandRecords(t *testing.T) (all []string) {
 	t.Helper()
 	me, err := user.Current()
@@ -41,7 +41,8 @@ func (s *site) commandRecords(t *testing.T) (all []string) {
 		if err := json.Unmarshal(text, &r); err != nil || r.EventSource != "verenc" {
 			return err
 		}
-		if u := r.UserIdentity; u.Type != "OperatingSystemUser" || u.UserName != me.Username || u.PrincipalID != me.Uid || r.EventType != "VerencCommand" || r.ReadOnly || ids[r.EventID] {
+		if u := r.UserIdentity; u.Type != "OperatingSystemUser" || u.UserName != me.Username ||
+			u.PrincipalID != me.Uid || r.EventType != "VerencCommand" || r.ReadOnly || ids[r.EventID] {
 			t.Errorf("%s", text)
 		}
 		ids[r.EventID] = true
@@ -68,8 +69,8 @@ func (s *site) commandRecords(t *testing.T) (all []string) {
 	return all
 }
 
-// TestCommandsLeaveRecords: what commands change is in the audit log, in their order, whether a server runs meanwhile or
-// comes later.
+// TestCommandsLeaveRecords: what commands change is in the audit log, in order, whether a server
+// runs at the time or starts later.
 func TestCommandsLeaveRecords(t *testing.T) {
 	s := initialised(t)
 	s.write(t, "list.json", allowListJSON, 0o600)
@@ -88,7 +89,8 @@ func TestCommandsLeaveRecords(t *testing.T) {
 	s.does(t, "access-key", "delete", accessKey)
 	s.does(t, "certificate", "map", fingerprint, "--user", "app")
 	s.does(t, "certificate", "unmap", fingerprint)
-	s.write(t, "declared.yaml", "accounts:\n  \"111122223333\":\n    users:\n      app: {path: /team/, tags: {team: blue}}\n", 0o600)
+	s.write(t, "declared.yaml",
+		"accounts:\n  \"111122223333\":\n    users:\n      app: {path: /team/, tags: {team: blue}}\n", 0o600)
 	s.does(t, "apply", "-f", "declared.yaml")
 	s.does(t, "apply", "-f", "declared.yaml") // changes nothing
 	s.does(t, "key", "migrate", *made.KeyMetadata.KeyId, "--to", "token")
@@ -137,5 +139,5 @@ func TestNoRecordNoCommand(t *testing.T) {
 	if users := s.does(t, "user", "list"); strings.Contains(users, "app") {
 		t.Error(users)
 	}
-	s.with("VERENC_AUDIT_DIR=none").does(t, "user", "create", "app") // who keeps no log needs no record
+	s.with("VERENC_AUDIT_DIR=none").does(t, "user", "create", "app") // without a log no record is needed
 }

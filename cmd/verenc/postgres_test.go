@@ -46,7 +46,8 @@ func TestPostgres(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob}); err != nil || string(out.Plaintext) != "plaintext" {
+	out, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob})
+	if err != nil || string(out.Plaintext) != "plaintext" {
 		t.Errorf("got %v, %v", out, err)
 	}
 	if status, body := get(t, http.DefaultClient, "http://"+r.private+"/readyz"); status != http.StatusOK {
@@ -64,11 +65,13 @@ func TestDatabaseMove(t *testing.T) {
 	moved := s.with("VERENC_DATABASE=" + postgrestest.NewDatabase(t))
 	to := strings.TrimPrefix(moved.env[len(moved.env)-1], "VERENC_DATABASE=")
 	r := s.serve(t)
-	key, err := s.sdk(t, "http://"+r.api, http.DefaultClient).CreateKey(t.Context(), &kms.CreateKeyInput{})
+	client := s.sdk(t, "http://"+r.api, http.DefaultClient)
+	key, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	box, err := s.sdk(t, "http://"+r.api, http.DefaultClient).Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId, Plaintext: []byte("plaintext")})
+	in := &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId, Plaintext: []byte("plaintext")}
+	box, err := client.Encrypt(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +89,9 @@ func TestDatabaseMove(t *testing.T) {
 	fails("name an empty database", "database", "move", "--to", to)
 
 	r = moved.serve(t)
-	if out, err := s.sdk(t, "http://"+r.api, http.DefaultClient).Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob}); err != nil || string(out.Plaintext) != "plaintext" {
+	client = s.sdk(t, "http://"+r.api, http.DefaultClient)
+	out, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob})
+	if err != nil || string(out.Plaintext) != "plaintext" {
 		t.Errorf("got %v, %v", out, err)
 	}
 	r.stop(t)

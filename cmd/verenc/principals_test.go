@@ -37,9 +37,10 @@ func (s *site) copyTestdata(t *testing.T, names ...string) {
 
 const (
 	allowListJSON = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:ListKeys","Resource":"*"}}`
-	trustJSON     = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"sts:AssumeRole"}}`
-	userARN       = "arn:aws:iam::111122223333:user/"
-	roleARN       = "arn:aws:iam::111122223333:role/"
+	trustJSON     = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},` +
+		`"Action":"sts:AssumeRole"}}`
+	userARN = "arn:aws:iam::111122223333:user/"
+	roleARN = "arn:aws:iam::111122223333:role/"
 )
 
 func contains(t *testing.T, text string, words ...string) {
@@ -55,10 +56,12 @@ func TestUsersAndRoles(t *testing.T) {
 	s := initialised(t).tokenlessly()
 	s.write(t, "list.json", allowListJSON, 0o600)
 	s.write(t, "trust.json", trustJSON, 0o600)
-	if got := s.does(t, "user", "create", "app", "--path", "/team/", "--tag", "team=blue/green", "--policy", "list=list.json", "--boundary", "list.json"); got != userARN+"team/app\n" {
+	if got := s.does(t, "user", "create", "app", "--path", "/team/", "--tag", "team=blue/green", "--policy",
+		"list=list.json", "--boundary", "list.json"); got != userARN+"team/app\n" {
 		t.Errorf("created %q", got)
 	}
-	if got := s.does(t, "role", "create", "auditor", "--trust", "trust.json", "--max-session", "2h"); got != roleARN+"auditor\n" {
+	got := s.does(t, "role", "create", "auditor", "--trust", "trust.json", "--max-session", "2h")
+	if got != roleARN+"auditor\n" {
 		t.Errorf("created %q", got)
 	}
 	s.does(t, "user", "create", "partner", "--account", "444455556666")
@@ -69,16 +72,17 @@ func TestUsersAndRoles(t *testing.T) {
 		t.Errorf("a role among the users:\n%s", users)
 	}
 	contains(t, s.does(t, "role", "list"), roleARN+"auditor", "AROA")
-	contains(t, s.does(t, "user", "show", "app"), "arn: "+userARN+"team/app\n", "id: AIDA", "team: blue/green", "policies:\n  list:\n    Version: \"2012-10-17\"\n", "boundary:\n")
+	contains(t, s.does(t, "user", "show", "app"), "arn: "+userARN+"team/app\n", "id: AIDA", "team: blue/green",
+		"policies:\n  list:\n    Version: \"2012-10-17\"\n", "boundary:\n")
 	contains(t, s.does(t, "role", "show", "auditor"), "max_session: 7200\n", "trust:\n")
 
-	refused(t, s.run(t, "user", "create", "APP"), "user APP is there already, as "+userARN+"team/app")
+	refused(t, s.run(t, "user", "create", "APP"), "user APP exists already, as "+userARN+"team/app")
 	refused(t, s.run(t, "user", "create", "b", "--policy", "list"), "--policy list: give NAME=VALUE")
 	refused(t, s.run(t, "user", "create", "b", "--policy", "list=none.json"), "open none.json")
 	refused(t, s.run(t, "user", "create", "b", "--policy", "list=trust.json"), "user b: policies.list: Statement 1")
 	refused(t, s.run(t, "role", "create", "b"), "role b: trust: a role needs a trust policy")
 	refused(t, s.run(t, "user", "create"), "accepts 1 arg")
-	refused(t, s.run(t, "user"), "name what to do")
+	refused(t, s.run(t, "user"), "name a subcommand")
 	refused(t, s.run(t, "user", "show", "partner"), "there is no user partner in account 111122223333", "--account")
 	contains(t, s.does(t, "user", "show", "partner", "--account", "444455556666"), "user/partner")
 
@@ -101,7 +105,8 @@ func TestAccessKeyCommands(t *testing.T) {
 	var complaint strings.Builder
 	lost := s.command(t, "access-key", "create", "--user", "app")
 	lost.Stdout, lost.Stderr = full, &complaint
-	if err := lost.Run(); err == nil || !strings.Contains(complaint.String(), "it is deleted again") || strings.Contains(database.does(t, "access-key", "list", "--user", "app"), "AKIA") {
+	if err := lost.Run(); err == nil || !strings.Contains(complaint.String(), "the access key is deleted again") ||
+		strings.Contains(database.does(t, "access-key", "list", "--user", "app"), "AKIA") {
 		t.Errorf("an access key that could not be shown: %v, %s", err, complaint.String())
 	}
 	first := credentials.FindStringSubmatch(s.does(t, "access-key", "create", "--user", "app"))
@@ -109,8 +114,10 @@ func TestAccessKeyCommands(t *testing.T) {
 		t.Fatal("no access key")
 	}
 	refused(t, s.run(t, "access-key", "rotate", "--user", "app", "--keep", "--delete"), "keep", "delete")
-	refused(t, s.run(t, "access-key", "create", "--user", "none", "--credentials", s.path("none")), "there is no user none")
-	refused(t, s.run(t, "access-key", "create", "--user", "app", "--credentials", s.path("none/file")), "create the credentials file")
+	refused(t, s.run(t, "access-key", "create", "--user", "none", "--credentials", s.path("none")),
+		"there is no user none")
+	refused(t, s.run(t, "access-key", "create", "--user", "app", "--credentials", s.path("none/file")),
+		"create the credentials file")
 	refused(t, s.run(t, "access-key", "create"), `"user"`)
 	refused(t, database.run(t, "access-key", "create", "--user", "app"), "token.module")
 
@@ -125,7 +132,8 @@ func TestAccessKeyCommands(t *testing.T) {
 	}
 	status := func(id string) string {
 		t.Helper()
-		m := regexp.MustCompile(`(?m)^` + id + ` +(\w+) +\S+ +(never|\S+Z) .*$`).FindStringSubmatch(database.does(t, "access-key", "list", "--user", "app"))
+		line := regexp.MustCompile(`(?m)^` + id + ` +(\w+) +\S+ +(never|\S+Z) .*$`)
+		m := line.FindStringSubmatch(database.does(t, "access-key", "list", "--user", "app"))
 		if m == nil {
 			return "none"
 		}
@@ -134,7 +142,8 @@ func TestAccessKeyCommands(t *testing.T) {
 	if status(first[1]) != "disabled" || status(second[1]) != "enabled" {
 		t.Error(database.does(t, "access-key", "list"))
 	}
-	refused(t, s.run(t, "access-key", "create", "--user", "app", "--credentials", s.path("third")), "has 2 access keys already")
+	refused(t, s.run(t, "access-key", "create", "--user", "app", "--credentials", s.path("third")),
+		"has 2 access keys already")
 	refused(t, s.run(t, "access-key", "rotate", "--user", "app"), "has 2 access keys already")
 	if _, err := os.Stat(s.path("third")); !os.IsNotExist(err) {
 		t.Errorf("a file without an access key is left: %v", err)
@@ -146,7 +155,8 @@ func TestAccessKeyCommands(t *testing.T) {
 	database.does(t, "access-key", "disable", first[1])
 	database.does(t, "access-key", "delete", first[1])
 	refused(t, database.run(t, "access-key", "delete", first[1]), "there is no access key "+first[1])
-	refused(t, database.run(t, "access-key", "disable", "AKIA"), "there is no access key AKIA (verenc access-key list shows all)")
+	refused(t, database.run(t, "access-key", "disable", "AKIA"),
+		"there is no access key AKIA (verenc access-key list shows all)")
 	third := credentials.FindStringSubmatch(s.does(t, "access-key", "rotate", "--user", "app", "--delete"))
 	if third == nil || status(second[1]) != "none" || status(third[1]) != "enabled" {
 		t.Error(database.does(t, "access-key", "list"))
@@ -167,7 +177,7 @@ func TestCertificateCommands(t *testing.T) {
 	s.does(t, "user", "create", "other")
 	s.does(t, "certificate", "map", certificate, "--user", "app")
 	contains(t, s.does(t, "certificate", "list"), fingerprint, userARN+"app\n")
-	refused(t, s.run(t, "certificate", "map", fingerprint, "--user", "other"), "is mapped to "+userARN+"app already")
+	refused(t, s.run(t, "certificate", "map", fingerprint, "--user", "other"), "is already mapped to "+userARN+"app")
 	refused(t, s.run(t, "certificate", "map", certificate), `"user"`)
 	refused(t, s.run(t, "certificate", "map", certificate, "--user", "none"), "there is no user none")
 	refused(t, s.run(t, "certificate", "map", "none.pem", "--user", "app"), "open none.pem")
@@ -181,11 +191,13 @@ func TestCertificateCommands(t *testing.T) {
 func TestApply(t *testing.T) {
 	s := initialised(t).tokenlessly()
 	s.copyTestdata(t, "principals.yaml", "list.json")
-	created := []string{"create " + userARN + "service/app", "create " + userARN + "bystander", "create " + roleARN + "auditor", "create arn:aws:iam::444455556666:user/partner",
+	created := []string{"create " + userARN + "service/app", "create " + userARN + "bystander",
+		"create " + roleARN + "auditor", "create arn:aws:iam::444455556666:user/partner",
 		"map certificate 0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20: to " + userARN + "service/app"}
 	apply := func(want []string, end string, args ...string) {
 		t.Helper()
-		got := strings.Split(strings.TrimSuffix(s.does(t, append([]string{"apply", "-f", "principals.yaml"}, args...)...), "\n"), "\n")
+		output := s.does(t, append([]string{"apply", "-f", "principals.yaml"}, args...)...)
+		got := strings.Split(strings.TrimSuffix(output, "\n"), "\n")
 		if n := len(got) - 1; !slices.Equal(got[:n], want) || got[n] != end {
 			t.Errorf("got  %q\nwant %q %q", got, want, end)
 		}
@@ -204,11 +216,13 @@ func TestApply(t *testing.T) {
 	apply(nil, "nothing to change", "--prune")
 
 	// One less of each thing, and one more.
-	text = strings.NewReplacer("team: blue, ", "", "list: {file: list.json}\n        cert", "more: {file: list.json}\n        cert",
+	text = strings.NewReplacer("team: blue, ", "", "list: {file: list.json}\n        cert",
+		"more: {file: list.json}\n        cert",
 		"      bystander: {}\n", "      newcomer: {}\n", "7200", "3600", "0102030405", "ff02030405").Replace(text)
 	s.write(t, "principals.yaml", text, 0o600)
 	s.does(t, "user", "create", "manual")
-	changed := []string{"change " + userARN + "service/app: tags, policies.list, policies.more", "create " + userARN + "newcomer", "change " + roleARN + "auditor: max_session",
+	changed := []string{"change " + userARN + "service/app: tags, policies.list, policies.more",
+		"create " + userARN + "newcomer", "change " + roleARN + "auditor: max_session",
 		"map certificate ff02030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20: to " + userARN + "service/app",
 		"unmap certificate 0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20: from " + userARN + "service/app"}
 	apply(changed, "5 changed")
@@ -230,13 +244,15 @@ func TestApplyRefuses(t *testing.T) {
 	s := initialised(t).tokenlessly()
 	s.copyTestdata(t, "principals.yaml") // and not list.json
 	r := s.run(t, "apply", "-f", "principals.yaml")
-	refused(t, r, "nothing was changed", "principals.yaml:19:17: policies.list: open list.json", "principals.yaml:30:19: boundary: open list.json", "principals.yaml:36:17: policies.list")
+	refused(t, r, "nothing was changed", "principals.yaml:19:17: policies.list: open list.json",
+		"principals.yaml:30:19: boundary: open list.json", "principals.yaml:36:17: policies.list")
 	if strings.Contains(s.does(t, "user", "list"), "arn:") {
 		t.Error("something was changed")
 	}
 	s.does(t, "user", "create", "app")
 	s.copyTestdata(t, "list.json")
-	refused(t, s.run(t, "apply", "-f", "principals.yaml"), "nothing was changed", "principals.yaml:5:7: user app is there as "+userARN+"app, and an ARN can't be changed")
+	refused(t, s.run(t, "apply", "-f", "principals.yaml"), "nothing was changed",
+		"principals.yaml:5:7: user app exists as "+userARN+"app, and an ARN can't be changed")
 	refused(t, s.run(t, "apply", "-f", "none.yaml"), "open none.yaml")
 	refused(t, s.run(t, "apply"), `"file"`)
 	if users := s.does(t, "user", "list"); strings.Count(users, "arn:") != 1 {

@@ -11,30 +11,34 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
-func newAuditQuarantine(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
+func newAuditQuarantine(with withConfig) *cobra.Command {
 	return &cobra.Command{
-		Use: "quarantine", Args: cobra.NoArgs, Short: "Set a damaged audit log aside and begin another, while no server runs",
+		Use: "quarantine", Args: cobra.NoArgs,
+		Short: "Set a damaged audit log aside and begin another, while no server runs",
 		Long: `Set a damaged audit log aside, whole and as it is, and begin another one in its folder, with a signing key of its own.
 
 The new log's first record names the old log's last verified checkpoint and says what can no longer be proven of the old log; the
 command prints that, too. Prefer to restore the log from a copy: what is only quarantined stays damaged. A log that
 verenc audit verify finds nothing wrong with is refused.`,
-		RunE: with(func(cmd *cobra.Command, c *Config) error { return quarantineAudit(cmd.Context(), c, cmd.OutOrStdout()) }),
+		RunE: with(func(cmd *cobra.Command, c *Config) error {
+			return quarantineAudit(cmd.Context(), c, cmd.OutOrStdout())
+		}),
 	}
 }
 
-// mostTold is how many sentences on what is unproven the new log's first record has. The old log has them all.
+// mostTold is how many sentences on what can no longer be proven the new log's first record has, at
+// most.
 const mostTold = 20
 
 func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) {
 	if c.Audit.Dir == noAudit {
 		return errors.New("audit.dir is none: name the folder of the log")
 	}
-	p, err := openParts(ctx, c, false)
+	p, err := openComponents(ctx, c, false)
 	if err != nil {
 		return err
 	}
@@ -50,7 +54,8 @@ func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	if _, err := audit.Verify(os.DirFS(c.Audit.Dir), audit.VerifyConfig{Keys: keys}); err == nil { // before a key is made in vain
+	// An intact log is refused before a key is made in vain.
+	if _, err := audit.Verify(os.DirFS(c.Audit.Dir), audit.VerifyConfig{Keys: keys}); err == nil {
 		return fmt.Errorf("quarantine %s: %w", c.Audit.Dir, audit.ErrIntact)
 	}
 	next, err := auditKeys(p).Next(ctx)
@@ -63,12 +68,13 @@ func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) 
 	}
 	q, err := audit.Quarantine(ctx, audit.QuarantineConfig{
 		Log: auditConfig(c, true, append([]audit.Signer{next}, signers...), outputs), Keys: keys, Now: time.Now(),
-		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service, q) },
+		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service.Records(), q) },
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "the damaged log is in %s, as it was; keep it as evidence\nits last verified checkpoint, which the first record of the new log names:\n", q.Dir)
+	fmt.Fprintf(out, "the damaged log is in %s, as it was; keep it as evidence\n"+
+		"its last verified checkpoint, which the first record of the new log names:\n", q.Dir)
 	if len(q.Report.Checkpoint) == 0 {
 		fmt.Fprintln(out, "none")
 	}
@@ -84,7 +90,7 @@ func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) 
 	return err
 }
 
-// verifierKeys are all keys that the log may have, under the name that it has, if that can be read.
+// verifierKeys returns all keys that the log may have, under the log's own name if that can be read.
 func verifierKeys(c *Config, signers []audit.Signer) (keys []string, err error) {
 	origin, _, err := audit.Current(os.DirFS(c.Audit.Dir), signers)
 	if err != nil {
@@ -100,10 +106,11 @@ func verifierKeys(c *Config, signers []audit.Signer) (keys []string, err error) 
 	return keys, nil
 }
 
-func firstRecord(s *service.Service, q *audit.Quarantined) (*audit.Record, error) {
+func firstRecord(records *record.Recorder, q *audit.Quarantined) (*audit.Record, error) {
 	unproven := q.Unproven()
 	told := slices.Clone(unproven[:min(len(unproven), mostTold)])
-	r, err := s.CommandRecord("QuarantineAuditLog", audit.Object{{Name: "quarantinedLog", Value: q.Dir}, {Name: "lastCheckpoint", Value: string(q.Report.Checkpoint)},
+	r, err := records.NewCommand("QuarantineAuditLog", audit.Object{{Name: "quarantinedLog", Value: q.Dir},
+		{Name: "lastCheckpoint", Value: string(q.Report.Checkpoint)},
 		{Name: "unproven", Value: told}, {Name: "more", Value: len(unproven) - len(told)}})
 	return &r, err
 }

@@ -15,8 +15,9 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// TestAuditQuarantine: a server does not start with a damaged log, and says the way out; after it, the server starts, the old log
-// is there as evidence, and the new one begins with what is known of the old one.
+// TestAuditQuarantine: a server does not start with a damaged log, and names the command that helps.
+// After that the server starts, the old log is kept as evidence, and the new one begins with what is
+// known of the old one.
 func TestAuditQuarantine(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, dir string){
 		"wrong byte": func(t *testing.T, dir string) {
@@ -41,8 +42,9 @@ func TestAuditQuarantine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := initialised(t)
 			r := s.serve(t)
+			client := s.sdk(t, "http://"+r.api, http.DefaultClient)
 			for range 3 {
-				if _, err := s.sdk(t, "http://"+r.api, http.DefaultClient).ListKeys(t.Context(), &kms.ListKeysInput{}); err != nil {
+				if _, err := client.ListKeys(t.Context(), &kms.ListKeysInput{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -61,8 +63,11 @@ func TestAuditQuarantine(t *testing.T) {
 			if name != "torn checkpoint" && !strings.Contains(got, checkpoint) {
 				t.Errorf("the last checkpoint is not in: %s", got)
 			}
-			for _, words := range map[string][]string{"wrong byte": {"covers records 0 to 3", "record 1"}, "missing records": {"records 0 to 3 are missing"},
-				"torn checkpoint": {"no checkpoint can be verified"}}[name] {
+			for _, words := range map[string][]string{
+				"wrong byte":      {"covers records 0 to 3", "record 1"},
+				"missing records": {"records 0 to 3 are missing"},
+				"torn checkpoint": {"no checkpoint can be verified"},
+			}[name] {
 				if !strings.Contains(got, words) {
 					t.Errorf("%q is not in: %s", words, got)
 				}
@@ -78,7 +83,8 @@ func TestAuditQuarantine(t *testing.T) {
 			if code := after.stop(t); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			if verified := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", newKey); !strings.Contains(verified, "the log is as it was written") {
+			verified := s.succeeds(t, "audit", "verify", s.path("audit"), "--key", newKey)
+			if !strings.Contains(verified, "the log is as it was written") {
 				t.Error(verified)
 			}
 			var first *struct {
@@ -97,7 +103,9 @@ func TestAuditQuarantine(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if p := first.RequestParameters; first.EventName != "QuarantineAuditLog" || first.UserIdentity.Type != "OperatingSystemUser" || p.QuarantinedLog != aside[1] ||
+			p := first.RequestParameters
+			if first.EventName != "QuarantineAuditLog" || first.UserIdentity.Type != "OperatingSystemUser" ||
+				p.QuarantinedLog != aside[1] ||
 				p.LastCheckpoint != checkpoint && name != "torn checkpoint" || len(p.Unproven) < 2 {
 				t.Errorf("%+v", first)
 			}

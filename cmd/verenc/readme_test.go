@@ -18,16 +18,17 @@ import (
 
 const root = "../.."
 
-// blocks gives the fenced blocks of one language in the README.
+// blocks returns the fenced blocks of one language in the README.
 func blocks(t *testing.T, language string) (texts []string) {
 	t.Helper()
-	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```").FindAllStringSubmatch(read(t, filepath.Join(root, "README.md")), -1) {
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```").FindAllStringSubmatch(
+		read(t, filepath.Join(root, "README.md")), -1) {
 		texts = append(texts, m[1])
 	}
 	return texts
 }
 
-// blockWith gives the one block that has these words.
+// blockWith returns the one block that has these words.
 func blockWith(t *testing.T, language, words string) string {
 	t.Helper()
 	var found []string
@@ -42,10 +43,11 @@ func blockWith(t *testing.T, language, words string) string {
 	return found[0]
 }
 
-// targets gives the Makefile's targets.
+// targets returns the Makefile's targets.
 func targets(t *testing.T) (names []string) {
 	t.Helper()
-	for _, m := range regexp.MustCompile(`(?m)^([a-z]+):`).FindAllStringSubmatch(read(t, filepath.Join(root, "Makefile")), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^([a-z]+):`).FindAllStringSubmatch(
+		read(t, filepath.Join(root, "Makefile")), -1) {
 		names = append(names, m[1])
 	}
 	return names
@@ -96,7 +98,8 @@ func TestReadmeNames(t *testing.T) {
 	})
 	c := defaults()
 	each("`([a-z]+\\.[a-z_]+)`", func(key string) bool {
-		return slices.ContainsFunc(settings(&c), func(s setting) bool { return s.key == key }) || strings.HasSuffix(key, ".yaml")
+		return slices.ContainsFunc(settings(&c), func(s setting) bool { return s.key == key }) ||
+			strings.HasSuffix(key, ".yaml")
 	})
 	each("`(VERENC_[A-Z_]+)`", func(name string) bool {
 		return name == pinVariable || slices.ContainsFunc(settings(&c), func(s setting) bool { return s.env() == name })
@@ -106,7 +109,7 @@ func TestReadmeNames(t *testing.T) {
 		info, err := os.Stat(filepath.Join(root, dir))
 		return err == nil && info.IsDir()
 	})
-	for _, dir := range []string{"service/blob.go", "service/store", "transport/sigv4"} {
+	for _, dir := range []string{"service/blob", "service/store", "transport/sigv4"} {
 		if _, err := os.Stat(filepath.Join(root, dir)); err != nil || !strings.Contains(text, dir) {
 			t.Errorf("%s: %v", dir, err)
 		}
@@ -139,8 +142,8 @@ func script(t *testing.T, env []string, args ...string) (*exec.Cmd, *bufio.Reade
 	return cmd, bufio.NewReader(out)
 }
 
-// TestReadmeCommands: the lines that a new user pastes do what the README says, on a server that was started as it says;
-// and so do the lines that the server's script prints.
+// TestReadmeCommands: the lines that a new user pastes do what the README says, on a server that
+// was started as it says; and so do the lines that the server's script prints.
 func TestReadmeCommands(t *testing.T) {
 	if _, err := os.Stat(awsCLI); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh clients", err)
@@ -150,9 +153,11 @@ func TestReadmeCommands(t *testing.T) {
 	data := filepath.Join(home, "data")
 	installBinary(t, data)
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "VERENC_") || strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "SOFTHSM2_CONF=") || strings.HasPrefix(v, "PATH=")
+		return strings.HasPrefix(v, "VERENC_") || strings.HasPrefix(v, "AWS_") ||
+			strings.HasPrefix(v, "SOFTHSM2_CONF=") || strings.HasPrefix(v, "PATH=")
 	})
-	env = append(env, "PATH=/usr/bin:"+os.Getenv("PATH"), "VERENC_LISTEN=127.0.0.1:0", "VERENC_PRIVATE_LISTEN=127.0.0.1:0")
+	env = append(env, "PATH=/usr/bin:"+os.Getenv("PATH"), "VERENC_LISTEN=127.0.0.1:0",
+		"VERENC_PRIVATE_LISTEN=127.0.0.1:0")
 	server, out := script(t, env, "scripts/run.sh", data)
 	var printed strings.Builder
 	for !strings.Contains(printed.String(), "Ctrl-C stops it.") {

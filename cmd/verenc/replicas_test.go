@@ -18,7 +18,8 @@ func TestReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(8)}); err != nil {
+	if _, err := client.GenerateDataKey(t.Context(),
+		&kms.GenerateDataKeyInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(8)}); err != nil {
 		t.Error(err)
 	}
 	if status, _ := get(t, http.DefaultClient, "http://"+r.api+"/readyz"); status != http.StatusOK {
@@ -27,6 +28,7 @@ func TestReplicas(t *testing.T) {
 	if code := r.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	refused(t, s.with("VERENC_TOKEN_LABEL=", "VERENC_TOKEN_SERIAL=1111111111111111", "VERENC_TOKEN_REPLICAS=0000000000000000").run(t, "serve"),
+	refused(t, s.with("VERENC_TOKEN_LABEL=", "VERENC_TOKEN_SERIAL=1111111111111111",
+		"VERENC_TOKEN_REPLICAS=0000000000000000").run(t, "serve"),
 		"token is not available", "run verenc doctor")
 }

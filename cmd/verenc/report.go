@@ -15,17 +15,20 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/evidence"
 )
 
-// reportFormats are the forms of a report.
-var reportFormats = map[string]func(io.Writer, *service.KeyReport) error{"text": reportText, "json": reportJSON, "html": reportHTML}
+// reportFormats write a report, by the value of --format.
+var reportFormats = map[string]func(io.Writer, *evidence.Report) error{
+	"text": reportText, "json": reportJSON, "html": reportHTML,
+}
 
-func newReportCommand(with func(func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error) *cobra.Command {
+func newReportCommand(with withConfig) *cobra.Command {
 	var region, format string
 	cmd := &cobra.Command{
 		Use: "report", Args: cobra.NoArgs,
-		Short: "Print an auditor's summary: keys, their age and use, who may use them, and what is odd",
+		Short: "Print an auditor's summary: keys, their age and use, who may use them, and what to look at",
 		RunE: with(func(cmd *cobra.Command, c *Config) error {
 			write, known := reportFormats[format]
 			if !known {
@@ -43,16 +46,16 @@ func newReportCommand(with func(func(*cobra.Command, *Config) error) func(*cobra
 	return cmd
 }
 
-func makeReport(ctx context.Context, c *Config, region string) (_ *service.KeyReport, err error) {
+func makeReport(ctx context.Context, c *Config, region string) (_ *evidence.Report, err error) {
 	p, err := openForCommand(ctx, c, false)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	return p.service.Report(ctx, c.Account, region)
+	return p.examiner(c).Report(ctx, c.Account, region)
 }
 
-func reportJSON(out io.Writer, r *service.KeyReport) error {
+func reportJSON(out io.Writer, r *evidence.Report) error {
 	e := json.NewEncoder(out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
@@ -62,14 +65,17 @@ func reportJSON(out io.Writer, r *service.KeyReport) error {
 //go:embed report.html
 var reportPage string
 
-// reportFuncs are what text and HTML have in common.
-var reportFuncs = template.FuncMap{"date": reportDate, "list": reportList, "may": reportOperations, "plain": reportPlain, "rotation": reportRotation, "use": reportUse}
+// reportFuncs are the functions of the template, which reportText uses, too.
+var reportFuncs = template.FuncMap{
+	"date": reportDate, "list": reportList, "may": reportOperations, "plain": reportPlain, "rotation": reportRotation,
+	"use": reportUse,
+}
 
 var reportTemplate = template.Must(template.New("report").Funcs(reportFuncs).Parse(reportPage))
 
-func reportHTML(out io.Writer, r *service.KeyReport) error { return reportTemplate.Execute(out, r) }
+func reportHTML(out io.Writer, r *evidence.Report) error { return reportTemplate.Execute(out, r) }
 
-// reportPlain takes control characters out of what a client has written; the template escapes the rest.
+// reportPlain replaces control characters in what a client has written. The template escapes the rest.
 func reportPlain(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -88,14 +94,14 @@ func reportDate(t time.Time) string {
 
 func reportList(all []string) string { return strings.Join(all, ", ") }
 
-func reportOperations(p service.PrincipalAccess) string {
+func reportOperations(p evidence.PrincipalAccess) string {
 	if p.Everything {
 		return "everything"
 	}
 	return reportList(p.Operations)
 }
 
-func reportRotation(r service.RotationSummary) string {
+func reportRotation(r evidence.RotationSummary) string {
 	if r.AgeDays < 0 {
 		return "no key material"
 	}
@@ -106,17 +112,19 @@ func reportRotation(r service.RotationSummary) string {
 	return fmt.Sprintf("material %d days old, last rotated %s; %s", r.AgeDays, reportDate(r.LastAt), schedule)
 }
 
-func reportUse(u *service.UseSummary) string {
+func reportUse(u *evidence.UseSummary) string {
 	if u == nil {
 		return "never"
 	}
 	return fmt.Sprintf("%s, %s", reportDate(u.At), u.Operation)
 }
 
-// reportText quotes what clients have chosen, so that no name can pass for a line of the report.
-func reportText(out io.Writer, r *service.KeyReport) error {
+// reportText writes a report as text. It quotes what clients have chosen, so that no name can pass for
+// a line of the report.
+func reportText(out io.Writer, r *evidence.Report) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "account %s, region %s, %s: %d keys, %d findings\n\n", r.Account, r.Region, reportDate(r.Time), len(r.Keys), len(r.Findings))
+	fmt.Fprintf(w, "account %s, region %s, %s: %d keys, %d findings\n\n",
+		r.Account, r.Region, reportDate(r.Time), len(r.Keys), len(r.Findings))
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Severity, f.About, f.Text)
 	}
@@ -124,8 +132,12 @@ func reportText(out io.Writer, r *service.KeyReport) error {
 		k := &r.Keys[i]
 		fmt.Fprintf(w, "\nkey %s  %s\n", k.ID, reportList(k.Aliases))
 		for _, line := range [][2]string{
-			{"state", string(k.State)}, {"kind", k.Spec + ", " + k.Usage + ", origin " + k.Origin}, {"description", fmt.Sprintf("%q", k.Description)},
-			{"created", reportDate(k.CreatedAt)}, {"rotation", reportRotation(k.Rotation)}, {"last use", reportUse(k.LastUse)},
+			{"state", string(k.State)},
+			{"kind", k.Spec + ", " + k.Usage + ", origin " + k.Origin},
+			{"description", fmt.Sprintf("%q", k.Description)},
+			{"created", reportDate(k.CreatedAt)},
+			{"rotation", reportRotation(k.Rotation)},
+			{"last use", reportUse(k.LastUse)},
 			{"identity policies", map[bool]string{true: "may allow", false: "can't allow"}[k.Access.IdentityPolicies]},
 		} {
 			fmt.Fprintf(w, "  %s\t%s\n", line[0], line[1])
@@ -141,14 +153,21 @@ func reportText(out io.Writer, r *service.KeyReport) error {
 			fmt.Fprintf(w, "  may use it\t%s: %s\n", p.ARN, reportOperations(p))
 		}
 		for _, g := range k.Access.Grants {
-			fmt.Fprintf(w, "  grant\t%s: %s (%.8s, %s)\n", g.Grantee, reportList(g.Operations), g.ID, reportDate(g.CreatedAt))
+			fmt.Fprintf(w, "  grant\t%s: %s (%.8s, %s)\n",
+				g.Grantee, reportList(g.Operations), g.ID, reportDate(g.CreatedAt))
 		}
 	}
 	if len(r.AccessKeys) > 0 {
 		fmt.Fprintln(w, "\naccess key\tprincipal\tenabled\tcreated\tlast used")
 	}
 	for _, k := range r.AccessKeys {
-		fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\n", k.ID, k.Principal, k.Enabled, reportDate(k.CreatedAt), reportDate(k.LastUsed))
+		fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\n",
+			k.ID, k.Principal, k.Enabled, reportDate(k.CreatedAt), reportDate(k.LastUsed))
 	}
 	return w.Flush()
+}
+
+// examiner describes the keys of the service.
+func (p *components) examiner(c *Config) *evidence.Examiner {
+	return &evidence.Examiner{Service: p.service, Store: p.store, ARNFormat: arn.Format(c.ARNFormat), Now: time.Now}
 }

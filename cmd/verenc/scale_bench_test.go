@@ -30,7 +30,8 @@ const (
 	scaleRound   = 2 * time.Second
 )
 
-// crowd is a server whose database has so many keys of residency wrapped, on a token of its own.
+// crowd is a server with a token of its own, whose database has the given number of keys of
+// residency wrapped.
 type crowd struct {
 	keys        int
 	server      *running
@@ -40,7 +41,7 @@ type crowd struct {
 	ready, work time.Duration // from the start of the process until it is ready, and until its first data key
 }
 
-// workingSet is which keys clients use: any of the first so many.
+// workingSet is how many of the first keys clients use.
 type workingSet struct {
 	name  string
 	where *crowd
@@ -49,8 +50,9 @@ type workingSet struct {
 	cost, rate []float64 // microseconds of the server's processor time a request; requests a second
 }
 
-// BenchmarkManyKeys compares GenerateDataKey on a server with 1,000,000 keys with one that has 10: the processor time that a
-// request takes in the server's process, SoftHSM included, in turns. It also tells the time to start, and the memory.
+// BenchmarkManyKeys compares GenerateDataKey on a server with 1,000,000 keys with one that has 10:
+// the processor time that a request takes in the server's process, SoftHSM included, in turns. It
+// also tells the time to start, and the memory.
 func BenchmarkManyKeys(b *testing.B) {
 	for b.Loop() {
 		few, many := newCrowd(b, fewKeys), newCrowd(b, manyKeys)
@@ -75,11 +77,13 @@ func BenchmarkManyKeys(b *testing.B) {
 		out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(out, "database\tGenerateDataKey/s\tserver CPU us\tcost\t")
 		for _, s := range sets {
-			fmt.Fprintf(out, "%s\t%.0f\t%.0f\t%.2f\t\n", s.name, middle(s.rate), middle(s.cost), middle(s.cost)/middle(sets[0].cost))
+			fmt.Fprintf(out, "%s\t%.0f\t%.0f\t%.2f\t\n", s.name, middle(s.rate), middle(s.cost),
+				middle(s.cost)/middle(sets[0].cost))
 		}
 		out.Flush()
 		for _, c := range []*crowd{few, many} {
-			fmt.Printf("%d keys: ready %.2f s after its start, first data key after %.2f s\n", c.keys, c.ready.Seconds(), c.work.Seconds())
+			fmt.Printf("%d keys: ready %.2f s after its start, first data key after %.2f s\n", c.keys,
+				c.ready.Seconds(), c.work.Seconds())
 		}
 		fmt.Printf("memory with 5,000 keys held %d MB; after use of all %d MB\n", memory>>20, many.memory(b)>>20)
 	}
@@ -96,7 +100,8 @@ func newCrowd(b *testing.B, keys int) *crowd {
 	if err := multiply(b.Context(), s.path("kms.db"), *made.KeyMetadata.KeyId, keys); err != nil {
 		b.Fatal(err)
 	}
-	c := &crowd{keys: keys, creds: s.accessKey(b), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: scaleClients}}}
+	c := &crowd{keys: keys, creds: s.accessKey(b),
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: scaleClients}}}
 	begun := time.Now()
 	c.server = s.serve(b)
 	c.url = "http://" + c.server.api
@@ -111,8 +116,9 @@ func newCrowd(b *testing.B, keys int) *crowd {
 	return c
 }
 
-// multiply fills a database with copies of a key: each with an id and names of its own, and so with a row, a cache entry and a
-// session object of its own. That the key material is the same is for the sake of the hour that it would take to make.
+// multiply fills a database with copies of a key: each with an id and names of its own, and so with
+// a row, a cache entry and a session object of its own. That the key material is the same is for
+// the sake of the hour that it would take to make.
 func multiply(ctx context.Context, path, id string, keys int) (err error) {
 	db, err := sql.Open("sqlite3", "file:"+path)
 	if err != nil {
@@ -143,7 +149,7 @@ func multiply(ctx context.Context, path, id string, keys int) (err error) {
 	return err
 }
 
-// generate makes a data key under the key of a number.
+// generate makes a data key under the key with this number.
 func (c *crowd) generate(ctx context.Context, key int) error {
 	body := fmt.Sprintf(`{"KeyId":"00000000-0000-4000-8000-%012x","KeySpec":"AES_256"}`, key)
 	r, err := signed(ctx, c.creds, c.url, "GenerateDataKey", body)
@@ -207,7 +213,8 @@ func (s *workingSet) measure(b *testing.B) {
 	s.rate = append(s.rate, float64(n)/time.Since(begun).Seconds())
 }
 
-// clients has all of them make data keys until there is no next key, and tells how many were made.
+// clients makes data keys with all clients until there is no next key, and returns how many were
+// made.
 func (s *workingSet) clients(b *testing.B, next func(*rand.Rand) (key int, more bool)) int64 {
 	var done atomic.Int64
 	var group sync.WaitGroup

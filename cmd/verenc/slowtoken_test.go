@@ -14,13 +14,14 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestSlowToken: twenty clients ask for RSA_4096 keys of a token that does not make them in time. Each gets an answer, and so
-// does whoever asks for the server's health, on both listeners.
+// TestSlowToken: twenty clients request RSA_4096 keys from a token that does not generate them in
+// time. Each gets an answer, and so do requests for the server's health, on both listeners.
 func TestSlowToken(t *testing.T) {
 	s := newSite(t)
 	module := faults.New(t, s.soft)
 	cert, key, pool := selfSigned(t, s)
-	s = s.with("VERENC_TOKEN_MODULE="+module.Path, "VERENC_TOKEN_GENERATE_TIMEOUT=3s", "VERENC_TOKEN_MAX_STUCK=64", "VERENC_TLS_CERT="+cert, "VERENC_TLS_KEY="+key)
+	s = s.with("VERENC_TOKEN_MODULE="+module.Path, "VERENC_TOKEN_GENERATE_TIMEOUT=3s", "VERENC_TOKEN_MAX_STUCK=64",
+		"VERENC_TLS_CERT="+cert, "VERENC_TLS_KEY="+key)
 	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
 		t.Fatal(r)
 	}
@@ -33,10 +34,12 @@ func TestSlowToken(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range errs {
 		all.Go(func() {
-			_, errs[n] = client.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: "RSA_4096", KeyUsage: "SIGN_VERIFY"})
+			_, errs[n] = client.CreateKey(t.Context(),
+				&kms.CreateKeyInput{KeySpec: "RSA_4096", KeyUsage: "SIGN_VERIFY"})
 		})
 	}
-	for _, url := range []string{"https://" + r.api + "/readyz", "http://" + r.private + "/readyz", "http://" + r.private + "/metrics"} {
+	for _, url := range []string{"https://" + r.api + "/readyz", "http://" + r.private + "/readyz",
+		"http://" + r.private + "/metrics"} {
 		if status, body := get(t, https, url); status != http.StatusOK && status != http.StatusServiceUnavailable {
 			t.Errorf("%s: %d %s", url, status, body)
 		}
@@ -48,8 +51,8 @@ func TestSlowToken(t *testing.T) {
 			t.Errorf("got %v, want DependencyTimeoutException", err)
 		}
 	}
-	// The calls hang until the server has ended: with the race detector a process runs C's exit functions, and SoftHSM crashes
-	// in them when it has work under way.
+	// The calls hang until the server has ended: with the race detector a process runs C's exit
+	// functions, and SoftHSM crashes in them when it has work in progress.
 	if code := r.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -57,11 +60,13 @@ func TestSlowToken(t *testing.T) {
 
 // TestLimits: whatever the times of the token, its last answer is given before a connection ends.
 func TestLimits(t *testing.T) {
-	for _, times := range [][2]time.Duration{{5 * time.Second, 30 * time.Second}, {time.Second, time.Second}, {time.Minute, 10 * time.Minute}, {time.Minute, time.Second}} {
+	for _, times := range [][2]time.Duration{{5 * time.Second, 30 * time.Second}, {time.Second, time.Second},
+		{time.Minute, 10 * time.Minute}, {time.Minute, time.Second}} {
 		c := defaults()
 		c.Token.CallTimeout, c.Token.GenerateTimeout = times[0], times[1]
 		l := limits(&c)
-		if waits := requestTimeout + times[1] + 4*times[0]; l.Read != requestTimeout || l.Answer < waits || l.Write <= l.Answer+times[1]+times[0] {
+		if waits := requestTimeout + times[1] + 4*times[0]; l.Read != requestTimeout || l.Answer < waits ||
+			l.Write <= l.Answer+times[1]+times[0] {
 			t.Errorf("%v: %+v", times, l)
 		}
 		var servers serverGroup

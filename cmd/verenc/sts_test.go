@@ -7,17 +7,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store"
 )
 
 // TestClientsAssumeRoles: the AWS CLI and boto3 ask who they are, assume a role, and use the temporary credentials.
 func TestClientsAssumeRoles(t *testing.T) {
 	s := initialised(t)
-	const alice, role, session = "arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:role/reader", "arn:aws:sts::111122223333:assumed-role/reader/cli"
-	s.giveTo(t, alice, &service.Principal{ARN: role, Kind: service.KindRole, PrincipalDetails: service.PrincipalDetails{Name: "reader", UniqueID: "AROAREADER",
-		Trust:    `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + alice + `"},"Action":"sts:AssumeRole"}}`,
-		Policies: map[string]string{"read": `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:ListKeys","Resource":"*"}}`}}})
+	const alice, role, session = "arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:role/reader",
+		"arn:aws:sts::111122223333:assumed-role/reader/cli"
+	s.giveTo(t, alice, &iam.Principal{ARN: role, Kind: iam.KindRole,
+		PrincipalDetails: iam.PrincipalDetails{Name: "reader", UniqueID: "AROAREADER",
+			Trust: `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + alice +
+				`"},"Action":"sts:AssumeRole"}}`,
+			Policies: map[string]string{
+				"read": `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:ListKeys","Resource":"*"}}`}}})
 	r := s.serve(t)
 	url := "http://" + r.api
 	t.Parallel() // no earlier: a new token must not meet another test's process that reads SoftHSM2's configuration
@@ -31,7 +35,8 @@ func TestClientsAssumeRoles(t *testing.T) {
 			t.Helper()
 			cmd := s.client(t, awsCLI, append([]string{"--endpoint-url", url, "--output", "json"}, args...)...)
 			if c := assumed.Credentials; c.AccessKeyId != "" {
-				cmd.Env = append(cmd.Env, "AWS_ACCESS_KEY_ID="+c.AccessKeyId, "AWS_SECRET_ACCESS_KEY="+c.SecretAccessKey, "AWS_SESSION_TOKEN="+c.SessionToken)
+				cmd.Env = append(cmd.Env, "AWS_ACCESS_KEY_ID="+c.AccessKeyId,
+					"AWS_SECRET_ACCESS_KEY="+c.SecretAccessKey, "AWS_SESSION_TOKEN="+c.SessionToken)
 			}
 			got := runCommand(t, cmd)
 			if into != nil && got.code == 0 {
@@ -42,15 +47,20 @@ func TestClientsAssumeRoles(t *testing.T) {
 			return got
 		}
 		var who struct{ UserId, Account, Arn string }
-		if got := cli(&who, "sts", "get-caller-identity"); got.code != 0 || who.Arn != alice || who.Account != "111122223333" || who.UserId != "AIDAALICE" {
+		if got := cli(&who, "sts", "get-caller-identity"); got.code != 0 || who.Arn != alice ||
+			who.Account != "111122223333" || who.UserId != "AIDAALICE" {
 			t.Errorf("%+v %v", who, got)
 		}
-		if got := cli(nil, "sts", "assume-role", "--role-arn", role+"2", "--role-session-name", "cli"); got.code != 254 ||
-			!strings.Contains(got.stderr, "An error occurred (AccessDenied) when calling the AssumeRole operation: User: "+alice+" is not authorized") {
+		if got := cli(nil, "sts", "assume-role", "--role-arn", role+"2", "--role-session-name",
+			"cli"); got.code != 254 ||
+			!strings.Contains(got.stderr,
+				"An error occurred (AccessDenied) when calling the AssumeRole operation: User: "+alice+
+					" is not authorized") {
 			t.Error(got)
 		}
 		got := cli(&assumed, "sts", "assume-role", "--role-arn", role, "--role-session-name", "cli")
-		if got.code != 0 || assumed.AssumedRoleUser.Arn != session || !strings.HasPrefix(assumed.Credentials.AccessKeyId, "ASIA") || assumed.Credentials.SessionToken == "" {
+		if got.code != 0 || assumed.AssumedRoleUser.Arn != session ||
+			!strings.HasPrefix(assumed.Credentials.AccessKeyId, "ASIA") || assumed.Credentials.SessionToken == "" {
 			t.Errorf("%+v %v", assumed, got)
 		}
 		if got := cli(&who, "sts", "get-caller-identity"); got.code != 0 || who.Arn != session {
@@ -59,7 +69,8 @@ func TestClientsAssumeRoles(t *testing.T) {
 		if got := cli(nil, "kms", "list-keys"); got.code != 0 {
 			t.Error(got)
 		}
-		if got := cli(nil, "kms", "create-key"); got.code != 254 || !strings.Contains(got.stderr, "User: "+session+" is not authorized to perform: kms:CreateKey") {
+		if got := cli(nil, "kms", "create-key"); got.code != 254 ||
+			!strings.Contains(got.stderr, "User: "+session+" is not authorized to perform: kms:CreateKey") {
 			t.Error(got)
 		}
 	})
@@ -78,15 +89,16 @@ func TestClientsAssumeRoles(t *testing.T) {
 	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN)
 }
 
-// giveTo makes the site's access key that of a user, and puts other principals beside.
-func (s *site) giveTo(t *testing.T, user string, others ...*service.Principal) {
+// giveTo gives the site's access key to a user, and adds other principals.
+func (s *site) giveTo(t *testing.T, user string, others ...*iam.Principal) {
 	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{Path: s.path("kms.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := user[strings.LastIndex(user, "/")+1:]
-	for _, p := range append(others, &service.Principal{ARN: user, Kind: service.KindUser, PrincipalDetails: service.PrincipalDetails{Name: name, UniqueID: "AIDA" + strings.ToUpper(name)}}) {
+	for _, p := range append(others, &iam.Principal{ARN: user, Kind: iam.KindUser,
+		PrincipalDetails: iam.PrincipalDetails{Name: name, UniqueID: "AIDA" + strings.ToUpper(name)}}) {
 		p.Account, p.CreatedAt = "111122223333", time.Now()
 		if err := db.PutPrincipal(t.Context(), p); err != nil {
 			t.Fatal(err)

@@ -8,26 +8,26 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
 )
 
-// tokenHolder is a token whose objects can be looked up.
-type tokenHolder interface {
+// objectFinder is a token whose objects can be looked up.
+type objectFinder interface {
 	Missing(ctx context.Context, ids ...hsm.ObjectID) ([]hsm.ObjectID, error)
 	Info() (hsm.Info, error)
 }
 
-// checkToken tells whether the token is the one that holds the database's keys.
-func checkToken(ctx context.Context, db *store.DB, token tokenHolder) error {
+// checkToken fails when the token is not the one that holds the database's keys.
+func checkToken(ctx context.Context, db *store.DB, token objectFinder) error {
 	info, err := token.Info()
 	if err != nil {
 		return err
 	}
-	return service.TokenCheck{Store: db, Missing: token.Missing, Serial: info.Serial, Now: time.Now}.Run(ctx)
+	return evidence.TokenCheck{Store: db, Missing: token.Missing, Serial: info.Serial, Now: time.Now}.Run(ctx)
 }
 
-// tokenWatch checks the token again whenever it is connected. A server whose token is another one is not ready.
+// tokenWatch checks the token whenever it is connected again. A server with another token is not ready.
 type tokenWatch struct {
 	check     func(ctx context.Context) error
 	connected <-chan struct{}
@@ -35,7 +35,7 @@ type tokenWatch struct {
 	problem   atomic.Pointer[error] // of the last check
 }
 
-// run serves until ctx ends.
+// run watches until ctx ends.
 func (w *tokenWatch) run(ctx context.Context) {
 	for {
 		select {
@@ -54,7 +54,7 @@ func (w *tokenWatch) run(ctx context.Context) {
 	}
 }
 
-// ready gives what the last check found.
+// ready returns what the last check found.
 func (w *tokenWatch) ready(context.Context) error {
 	if err := w.problem.Load(); err != nil {
 		return *err

@@ -12,20 +12,21 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
-// TestAnotherToken has a token under the database that is not its own, as after it was initialised again.
+// TestAnotherToken has a token that does not belong to the database, as after it was initialised again.
 func TestAnotherToken(t *testing.T) {
 	s, other := initialised(t), newSite(t)
 	s.succeeds(t, "doctor")
 	s = s.with("VERENC_TOKEN_LABEL="+other.soft.Label, "VERENC_TOKEN_PIN_FILE="+other.soft.PINFile)
 	r := s.run(t, "serve")
-	refused(t, r, service.ErrWrongToken.Error(), `the service's key "self"`, `"audit/1"`, "serial "+other.soft.Serial)
+	refused(t, r, evidence.ErrWrongToken.Error(), `the service's key "self"`, `"audit/1"`, "serial "+other.soft.Serial)
 	if strings.Contains(r.stderr, "audit init") {
 		t.Errorf("it hints at another audit log: %v", r)
 	}
-	if r := s.run(t, "doctor"); r.code != 1 || !strings.Contains(r.stdout, "BAD   keys") || !strings.Contains(r.stdout, `"audit/1"`) {
+	r = s.run(t, "doctor")
+	if r.code != 1 || !strings.Contains(r.stdout, "BAD   keys") || !strings.Contains(r.stdout, `"audit/1"`) {
 		t.Error(r)
 	}
 }
@@ -57,13 +58,14 @@ func TestAnOlderToken(t *testing.T) {
 	if err := token.Destroy(t.Context(), objects[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, s.run(t, "serve"), service.ErrWrongToken.Error(), newest, objects[0].ID.String())
+	refused(t, s.run(t, "serve"), evidence.ErrWrongToken.Error(), newest, objects[0].ID.String())
 	if r := s.run(t, "doctor"); r.code != 1 || !strings.Contains(r.stdout, newest) {
 		t.Error(r)
 	}
 }
 
-// TestTokenWatch checks the token at each connection, and not ready is what the last check found.
+// TestTokenWatch checks the token at each connection. Whether the server is ready is what the last
+// check found.
 func TestTokenWatch(t *testing.T) {
 	connected, results := make(chan struct{}), make(chan error)
 	w := &tokenWatch{connected: connected, log: zap.NewNop(), check: func(context.Context) error { return <-results }}
@@ -73,7 +75,7 @@ func TestTokenWatch(t *testing.T) {
 	if err := w.ready(ctx); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []error{service.ErrWrongToken, nil} {
+	for _, want := range []error{evidence.ErrWrongToken, nil} {
 		connected <- struct{}{}
 		results <- want
 		for !errors.Is(w.ready(ctx), want) {
@@ -82,25 +84,4 @@ func TestTokenWatch(t *testing.T) {
 	}
 	stop()
 	<-ended
-}
-
-// TestJudgement: what must be there keeps a server from starting, what may be missing does not, and doctor says the same.
-func TestJudgement(t *testing.T) {
-	broken := errors.New("two\nlines")
-	for _, test := range []struct {
-		check  hsm.Check
-		mark   string
-		starts bool
-	}{
-		{hsm.Check{Name: hsm.CheckSeal}, markOK, true},
-		{hsm.Check{Name: hsm.CheckSeal, Err: broken}, markBad, false},
-		{hsm.Check{Name: hsm.CheckObjects, Optional: true, Err: broken}, markBad, true},
-		{hsm.Check{Name: hsm.CheckDataKey32, Optional: true, Err: broken}, markWarn, true},
-		{hsm.Check{Name: hsm.CheckEd25519, Optional: true, Err: broken}, markNote, true},
-	} {
-		v := judge(test.check)
-		if v.mark != test.mark || v.starts != test.starts || strings.Contains(v.text, "\n") {
-			t.Errorf("%+v: %+v", test.check, v)
-		}
-	}
 }

@@ -14,18 +14,20 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
 
-// parts are the things that a command opens, in the order they are opened.
-type parts struct {
+// components are what a command opens, in the order in which they are opened.
+type components struct {
 	log     *zap.Logger
 	token   *hsm.Group
 	store   *store.DB
-	audit   *audit.Log // nil when none is kept
+	audit   *audit.Log // nil when no log is kept
 	service *service.Service
 
 	can      service.Capabilities // of the token, in a server
@@ -39,25 +41,30 @@ func newLogger(level string) (*zap.Logger, error) {
 	}
 	c := zap.NewProductionConfig()
 	c.Level = zap.NewAtomicLevelAt(l)
-	c.Sampling = nil // every request has its line
+	c.Sampling = nil // every request has its own line
 	c.DisableStacktrace, c.DisableCaller = true, true
 	c.EncoderConfig.TimeKey, c.EncoderConfig.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 	c.EncoderConfig.EncodeDuration = zapcore.MillisDurationEncoder
 	return c.Build()
 }
 
-// hsmConfig reads the PIN.
+// hsmConfig returns the configuration of a token. It reads the PIN.
 func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	pin, err := readPIN(c)
 	return hsm.Config{
-		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label, Serial: c.Token.Serial, PIN: pin,
-		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys, ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout, MaxStuck: c.Token.MaxStuck,
-		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected), OnNotice: func(notice string) { log.Warn(notice) },
+		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label,
+		Serial: c.Token.Serial, PIN: pin,
+		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys,
+		ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout,
+		MaxStuck:      c.Token.MaxStuck,
+		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected),
+		OnNotice:    func(notice string) { log.Warn(notice) },
 		GiveUpAfter: giveUpAfter(c), OnGiveUp: c.run.giveUp,
 	}, err
 }
 
-// moduleCommand runs the PKCS#11 module in a process of its own, if the configuration says so.
+// moduleCommand returns the command that runs the PKCS#11 module in a process of its own, if the
+// configuration says so.
 func moduleCommand(c *Config) []string {
 	if !c.Token.Isolate {
 		return nil
@@ -65,7 +72,7 @@ func moduleCommand(c *Config) []string {
 	return hostCommand()
 }
 
-// hostCommand runs this program as the process of a module.
+// hostCommand returns the command that runs this program as the process of a module.
 func hostCommand() []string {
 	program, err := os.Executable()
 	if err != nil {
@@ -78,13 +85,14 @@ func hostCommand() []string {
 const moduleHost = "pkcs11-module"
 
 func giveUpAfter(c *Config) time.Duration {
-	if c.run.giveUp == nil { // a command ends by itself
+	if c.run.giveUp == nil { // a command exits by itself
 		return 0
 	}
 	return c.Token.RestartAfter
 }
 
-// logToken says when a token is lost, and when it is back, which it tells connected, too.
+// logToken returns a function that logs when a token is lost and when it is back, and then also
+// notifies connected.
 func logToken(log *zap.Logger, connected chan<- struct{}) func(error) {
 	return func(err error) {
 		if err != nil {
@@ -94,14 +102,16 @@ func logToken(log *zap.Logger, connected chan<- struct{}) func(error) {
 		log.Info("token connected")
 		select {
 		case connected <- struct{}{}:
-		default: // it is known already, or nobody wants to know
+		default: // a notification is pending, or nobody waits for one
 		}
 	}
 }
 
-// openToken opens a token with its replicas. One that is not available joins when it is; the others serve without it. A token
-// without replicas is a group of one, which learns of the objects that other processes make.
-func openToken(ctx context.Context, first hsm.Config, replicas []string, connected chan<- struct{}, log *zap.Logger) (*hsm.Group, error) {
+// openToken opens a token and its replicas. A replica that is not available joins later; the others
+// serve without it. A token without replicas is a group of one, which notices the objects that
+// other processes make.
+func openToken(ctx context.Context, first hsm.Config, replicas []string, connected chan<- struct{},
+	log *zap.Logger) (*hsm.Group, error) {
 	if len(replicas) == 0 {
 		alone, err := hsm.Open(ctx, first)
 		if err != nil {
@@ -132,14 +142,15 @@ func openToken(ctx context.Context, first hsm.Config, replicas []string, connect
 	}
 	group, err := hsm.NewGroup(members...)
 	if err == nil && !group.Stats().Connected {
-		return nil, errors.Join(group.Ping(ctx), group.Close()) // Ping says why
+		return nil, errors.Join(group.Ping(ctx), group.Close()) // Ping returns the reason
 	}
 	return group, err
 }
 
-// openParts opens the token and the database. create makes the database; without it one must be there.
-func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error) {
-	p = &parts{shutdown: c.ShutdownTimeout}
+// openComponents opens the token and the database. With create it creates the database; otherwise there
+// must be one.
+func openComponents(ctx context.Context, c *Config, create bool) (p *components, err error) {
+	p = &components{shutdown: c.ShutdownTimeout}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -164,8 +175,8 @@ func openParts(ctx context.Context, c *Config, create bool) (p *parts, err error
 }
 
 // open opens everything for a server.
-func open(ctx context.Context, c *Config) (p *parts, err error) {
-	if p, err = openParts(ctx, c, false); err != nil {
+func open(ctx context.Context, c *Config) (p *components, err error) {
+	if p, err = openComponents(ctx, c, false); err != nil {
 		return p, err
 	}
 	defer func() {
@@ -187,42 +198,45 @@ func open(ctx context.Context, c *Config) (p *parts, err error) {
 	if err := p.newService(c, nil); err != nil || p.audit == nil {
 		return p, err
 	}
-	p.service.DeliverRecords(ctx) // those of commands come before the first request's
+	p.service.DeliverRecords(ctx) // the records of commands precede that of the first request
 	return p, nil
 }
 
-// tokenless is the token of commands that only need the database. A call of it would be a mistake of ours, and panics.
+// tokenless is the token of commands that need only the database. Calling it is a mistake of ours,
+// and panics.
 type tokenless struct{ service.Token }
 
-// newService makes the service of a server, or of an operator's command. Only one process writes an audit log, so that a command
-// leaves its records in the database.
-func (p *parts) newService(c *Config, by *service.Operator) (err error) {
+// newService returns the service of a server, or of an operator's command. Only one process writes
+// an audit log, so a command leaves its records in the database.
+func (p *components) newService(c *Config, by *record.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
-		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys, TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
+		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys,
+		TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
 	if p.token != nil {
 		cfg.Token = p.token
 	}
 	if by != nil && c.Audit.Dir != noAudit {
-		cfg.Operator, cfg.Audit = by, service.Outbox{Store: p.store}
+		cfg.Operator, cfg.Audit = by, record.Outbox{Store: p.store}
 	}
 	cfg.MetadataAge, cfg.Shared = p.store.Age, store.IsURL(c.Database)
 	p.service, err = service.New(cfg)
 	return err
 }
 
-// operator is who runs this process.
-func operator() *service.Operator {
-	o := &service.Operator{UserID: strconv.Itoa(os.Getuid())}
+// operator returns who runs this process.
+func operator() *record.Operator {
+	o := &record.Operator{UserID: strconv.Itoa(os.Getuid())}
 	if u, err := user.Current(); err == nil {
 		o.Name = u.Username
 	}
-	o.Host, _ = os.Hostname() // none is better than no record
+	o.Host, _ = os.Hostname() // an empty name is better than no record
 	return o
 }
 
-// openForCommand opens what commands need that change the database while a server may run. create makes database and log.
-func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err error) {
-	if p, err = openParts(ctx, c, create); err != nil {
+// openForCommand opens what commands need that change the database, possibly while a server runs.
+// With create it creates the database and the log.
+func openForCommand(ctx context.Context, c *Config, create bool) (p *components, err error) {
+	if p, err = openComponents(ctx, c, create); err != nil {
 		return p, err
 	}
 	if err = p.newService(c, operator()); err == nil && create && c.Audit.Dir != noAudit {
@@ -237,8 +251,8 @@ func openForCommand(ctx context.Context, c *Config, create bool) (p *parts, err 
 	return p, err
 }
 
-// selfTest refuses a token that can't do what everything needs, and tells what it can do.
-func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, error) {
+// selfTest returns what the token can do. It refuses a token that cannot do what everything needs.
+func selfTest(ctx context.Context, c *Config, p *components) (service.Capabilities, error) {
 	checks := p.token.SelfTest(ctx)
 	var failures []string
 	for _, check := range checks {
@@ -246,22 +260,27 @@ func selfTest(ctx context.Context, c *Config, p *parts) (service.Capabilities, e
 		case !v.starts:
 			failures = append(failures, v.text)
 		case v.mark == markBad, v.mark == markWarn:
-			p.log.Warn("the token does less than is promised", zap.String("check", check.Name), zap.String("advice", v.advice), zap.Error(check.Err))
+			p.log.Warn("the token does less than is promised", zap.String("check", check.Name),
+				zap.String("advice", v.advice), zap.Error(check.Err))
 		case v.mark == markNote:
-			p.log.Info("the token can't do everything", zap.String("check", check.Name), zap.String("needed_for", check.Need), zap.Error(check.Err))
+			p.log.Info("the token can't do everything", zap.String("check", check.Name),
+				zap.String("needed_for", check.Need), zap.Error(check.Err))
 		}
 	}
 	if failures != nil {
-		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)", strings.Join(failures, "; "))
+		return service.Capabilities{}, fmt.Errorf("self-test of the token: %s (run verenc doctor)",
+			strings.Join(failures, "; "))
 	}
 	can := service.CapabilitiesOf(checks)
 	if c.Token.Residency == string(service.ResidencyWrapped) && !can.KeepWrapped {
-		return can, fmt.Errorf("token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)", hsm.CheckInside)
+		return can, fmt.Errorf(
+			"token.residency: wrapped needs a token that passes the self-test %q (run verenc doctor)",
+			selftest.CheckInside)
 	}
 	return can, nil
 }
 
-func (p *parts) close() error {
+func (p *components) close() error {
 	var errs []error
 	if p.service != nil {
 		errs = append(errs, p.service.Close())
@@ -276,7 +295,7 @@ func (p *parts) close() error {
 		errs = append(errs, p.token.Close())
 	}
 	if p.log != nil {
-		_ = p.log.Sync() // a terminal can't be synced
+		_ = p.log.Sync() // a terminal cannot be synced
 	}
 	return errors.Join(errs...)
 }

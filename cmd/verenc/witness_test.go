@@ -11,7 +11,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/witness"
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 )
 
 func TestAttestWitness(t *testing.T) {
@@ -22,24 +22,24 @@ func TestAttestWitness(t *testing.T) {
 	for _, test := range []struct {
 		spec  types.KeySpec
 		usage types.KeyUsageType
-		want  service.WitnessVerdict
+		want  evidence.WitnessVerdict
 		last  string // the last object's challenge and its result
 	}{
-		{types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt, service.WitnessAgrees, "none not asked"},
-		{types.KeySpecRsa2048, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecRsa2048, types.KeyUsageTypeEncryptDecrypt, service.WitnessAgrees, "decrypt passed"},
-		{types.KeySpecRsa3072, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecRsa4096, types.KeyUsageTypeEncryptDecrypt, service.WitnessAgrees, "decrypt passed"},
-		{types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistP384, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistP521, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistP256, types.KeyUsageTypeKeyAgreement, service.WitnessAgrees, "none not asked"},
-		{types.KeySpecEccSecgP256k1, types.KeyUsageTypeSignVerify, service.WitnessAgrees, "sign passed"},
-		{types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify, service.WitnessCouldNotSay, "sign no answer"},
-		{types.KeySpecHmac224, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
-		{types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
-		{types.KeySpecHmac384, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
-		{types.KeySpecHmac512, types.KeyUsageTypeGenerateVerifyMac, service.WitnessAgrees, "MAC passed"},
+		{types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt, evidence.WitnessAgrees, "none not asked"},
+		{types.KeySpecRsa2048, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecRsa2048, types.KeyUsageTypeEncryptDecrypt, evidence.WitnessAgrees, "decrypt passed"},
+		{types.KeySpecRsa3072, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecRsa4096, types.KeyUsageTypeEncryptDecrypt, evidence.WitnessAgrees, "decrypt passed"},
+		{types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistP384, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistP521, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistP256, types.KeyUsageTypeKeyAgreement, evidence.WitnessAgrees, "none not asked"},
+		{types.KeySpecEccSecgP256k1, types.KeyUsageTypeSignVerify, evidence.WitnessAgrees, "sign passed"},
+		{types.KeySpecEccNistEdwards25519, types.KeyUsageTypeSignVerify, evidence.WitnessCouldNotSay, "sign no answer"},
+		{types.KeySpecHmac224, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
+		{types.KeySpecHmac256, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
+		{types.KeySpecHmac384, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
+		{types.KeySpecHmac512, types.KeyUsageTypeGenerateVerifyMac, evidence.WitnessAgrees, "MAC passed"},
 	} {
 		t.Run(string(test.spec)+" "+string(test.usage), func(t *testing.T) {
 			made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: test.spec, KeyUsage: test.usage})
@@ -47,7 +47,7 @@ func TestAttestWitness(t *testing.T) {
 				t.Fatal(err)
 			}
 			signed := s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)
-			a, err := service.VerifyAttestation([]byte(signed), key)
+			a, err := evidence.VerifyAttestation([]byte(signed), key)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,10 @@ func TestAttestWitness(t *testing.T) {
 			}
 			file := s.write(t, "statement", signed, 0o600)
 			text := nobody.succeeds(t, "attest", "--verify", file, "--key", key)
-			want := map[service.WitnessVerdict]string{service.WitnessAgrees: "two implementations agree on all objects", service.WitnessCouldNotSay: "could not say of all objects"}[test.want]
+			want := map[evidence.WitnessVerdict]string{
+				evidence.WitnessAgrees:      "two implementations agree on all objects",
+				evidence.WitnessCouldNotSay: "could not say of all objects",
+			}[test.want]
 			if !strings.Contains(text, want) || !strings.Contains(text, "witness github.com/ThalesIgnite/crypto11 v1.2.5\n") {
 				t.Error(text)
 			}
@@ -69,7 +72,9 @@ func TestAttestWitness(t *testing.T) {
 		})
 	}
 	t.Run("disabled", func(t *testing.T) {
-		made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
+		made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{
+			KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,11 +82,12 @@ func TestAttestWitness(t *testing.T) {
 		if _, err := client.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: id}); err != nil {
 			t.Fatal(err)
 		}
-		a, err := service.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *id)), key)
+		a, err := evidence.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *id)), key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o := a.Witness.Objects[0]; o.Verdict != service.WitnessAgrees || o.Challenge != "none" || o.Reason != whyState {
+		o := a.Witness.Objects[0]
+		if o.Verdict != evidence.WitnessAgrees || o.Challenge != "none" || o.Reason != whyState {
 			t.Errorf("a disabled key is used: %+v", o)
 		}
 	})
@@ -90,7 +96,8 @@ func TestAttestWitness(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^ok +witness .*reads the same attributes, and has it sign`).MatchString(r.stdout) {
 			t.Error(r)
 		}
-		if r := s.with("VERENC_DATABASE=nowhere.db").run(t, "doctor"); !strings.Contains(r.stdout, "no database yet that names a key") {
+		r = s.with("VERENC_DATABASE=nowhere.db").run(t, "doctor")
+		if !strings.Contains(r.stdout, "no database yet that names a key") {
 			t.Error(r)
 		}
 	})
@@ -102,7 +109,7 @@ func TestAttestWitness(t *testing.T) {
 	})
 }
 
-// TestAttestWitnessWrapped has a key that only its own process can use.
+// TestAttestWitnessWrapped has a key of residency wrapped, whose session objects no other process sees.
 func TestAttestWitnessWrapped(t *testing.T) {
 	s := initialised(t).with("VERENC_TOKEN_RESIDENCY=wrapped")
 	client := s.sdk(t, "http://"+s.serve(t).api, http.DefaultClient)
@@ -110,33 +117,37 @@ func TestAttestWitnessWrapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := service.VerifyAttestation([]byte(s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)), s.auditKey(t))
+	signed := s.succeeds(t, "attest", "--witness", *made.KeyMetadata.KeyId)
+	a, err := evidence.VerifyAttestation([]byte(signed), s.auditKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wrapping := a.Materials[0].WrappedUnder.ID
 	for _, o := range a.Witness.Objects {
 		switch {
-		case o.ID == wrapping && o.Verdict == service.WitnessAgrees && o.Read != nil:
-		case o.ID != wrapping && o.Verdict == service.WitnessCouldNotSay && o.Reason == whySession:
+		case o.ID == wrapping && o.Verdict == evidence.WitnessAgrees && o.Read != nil:
+		case o.ID != wrapping && o.Verdict == evidence.WitnessCouldNotSay && o.Reason == whySession:
 		default:
 			t.Errorf("%+v", o)
 		}
 	}
-	if a.WitnessVerdict() != service.WitnessCouldNotSay || len(a.Witness.Objects) != 3 {
+	if a.WitnessVerdict() != evidence.WitnessCouldNotSay || len(a.Witness.Objects) != 3 {
 		t.Errorf("%s: %+v", a.WitnessVerdict(), a.Witness)
 	}
 }
 
-// TestVerdicts holds that the words of a finding are those of a statement.
-func TestVerdicts(t *testing.T) {
-	for of, in := range map[witness.Verdict]service.WitnessVerdict{witness.Agrees: service.WitnessAgrees, witness.Disagrees: service.WitnessDisagrees,
-		witness.CouldNotSay: service.WitnessCouldNotSay} {
+// TestWitnessVerdicts: the verdicts of the witness are spelled as in a statement.
+func TestWitnessVerdicts(t *testing.T) {
+	for of, in := range map[witness.Verdict]evidence.WitnessVerdict{
+		witness.Agrees: evidence.WitnessAgrees, witness.Disagrees: evidence.WitnessDisagrees,
+		witness.CouldNotSay: evidence.WitnessCouldNotSay,
+	} {
 		if string(of) != string(in) {
 			t.Errorf("%s is %s", of, in)
 		}
 	}
-	if _, err := askWitness(t.Context(), &Config{Token: TokenConfig{InitArguments: "configdir=/x"}}, hsm.Info{}, nil); err == nil {
+	c := &Config{Token: TokenConfig{InitArguments: "configdir=/x"}}
+	if _, err := askWitness(t.Context(), c, hsm.Info{}, nil); err == nil {
 		t.Error("the witness loses token.init_arguments")
 	}
 }

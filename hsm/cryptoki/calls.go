@@ -298,7 +298,9 @@ func (m *InProcess) WrapKey(s Session, mechanism uint, parameter []byte, wrappin
 }
 
 // UnwrapKey implements Module.
-func (m *InProcess) UnwrapKey(s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute) (Object, error) {
+func (m *InProcess) UnwrapKey(
+	s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute,
+) (Object, error) {
 	if len(wrapped) == 0 {
 		return 0, pkcs11.Error(pkcs11.CKR_WRAPPED_KEY_LEN_RANGE) // miekg/pkcs11 needs a byte
 	}
@@ -320,7 +322,9 @@ func (m *InProcess) DeriveECDH(s Session, base Object, kdf uint, peer []byte, te
 }
 
 // Decapsulate implements Module.
-func (m *InProcess) Decapsulate(s Session, mechanism uint, key Object, ciphertext []byte, template []*Attribute) (Object, error) {
+func (m *InProcess) Decapsulate(
+	s Session, mechanism uint, key Object, ciphertext []byte, template []*Attribute,
+) (Object, error) {
 	if err := m.enter(); err != nil {
 		return 0, err
 	}
@@ -341,14 +345,18 @@ func (m *InProcess) GCM(s Session, o Operation, key Object, iv, aad, in []byte, 
 	defer m.leave()
 	out := make([]byte, n)
 	length, started := C.ck_ulong(n), C.int(0)
-	rv := C.ck_gcm(m.list, positions[o], C.ck_ulong(s), C.ck_ulong(key), bytePtr(iv), bytePtr(aad), C.ck_ulong(len(aad)),
-		bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &length, &started)
+	rv := C.ck_gcm(
+		m.list, positions[o], C.ck_ulong(s), C.ck_ulong(key), bytePtr(iv), bytePtr(aad), C.ck_ulong(len(aad)),
+		bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &length, &started,
+	)
 	out, err := bounded(o.String(), rv, out, length)
 	return out, started != 0, err
 }
 
 // Operate implements Module.
-func (m *InProcess) Operate(s Session, o Operation, mechanism uint, parameter []byte, key Object, in []byte, n int) ([]byte, bool, error) {
+func (m *InProcess) Operate(
+	s Session, o Operation, mechanism uint, parameter []byte, key Object, in []byte, n int,
+) ([]byte, bool, error) {
 	if err := m.enter(); err != nil {
 		return nil, false, err
 	}

@@ -149,7 +149,7 @@ func (d *decoder) err() error {
 	return errFrame
 }
 
-// end tells whether the frame was all there, and nothing more.
+// end reports whether the frame was all there, and nothing more.
 func (d *decoder) end() error {
 	if d.bad || len(d.b) > 0 {
 		return errFrame

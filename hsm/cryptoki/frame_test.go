@@ -10,8 +10,13 @@ import (
 )
 
 func TestFrame(t *testing.T) {
-	template := []*Attribute{{Type: 1, Value: []byte("value")}, {Type: pkcs11.CKA_UNWRAP_TEMPLATE}, {Type: 2, Value: []byte{}}}
-	info := pkcs11.TokenInfo{Label: "label", SerialNumber: "serial", Flags: 7, MaxRwSessionCount: ^uint(0), FirmwareVersion: pkcs11.Version{Major: 1, Minor: 2}}
+	template := []*Attribute{
+		{Type: 1, Value: []byte("value")}, {Type: pkcs11.CKA_UNWRAP_TEMPLATE}, {Type: 2, Value: []byte{}},
+	}
+	info := pkcs11.TokenInfo{
+		Label: "label", SerialNumber: "serial", Flags: 7, MaxRwSessionCount: ^uint(0),
+		FirmwareVersion: pkcs11.Version{Major: 1, Minor: 2},
+	}
 	e := &encoder{}
 	e.err(pkcs11.Error(pkcs11.CKR_PIN_LOCKED))
 	e.word(^uint(0))
@@ -60,7 +65,8 @@ func TestEveryCallIsHosted(t *testing.T) {
 	}
 }
 
-// FuzzFrame takes any bytes apart as every part of an answer: a compromised module's process may send them.
+// FuzzFrame takes any bytes apart as every part of an answer: a compromised module's process may
+// send them.
 func FuzzFrame(f *testing.F) {
 	e := &encoder{}
 	e.err(nil)

@@ -12,14 +12,15 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// controlFD is the socket over which Process hands its lanes to Host. A lane is a socket for one call at
-// a time.
+// controlFD is the socket over which Process hands its lanes to Host. A lane is a socket for one
+// call at a time.
 const controlFD = 3
 
 // hostEnd is how long a module has to finalise itself when its host ends.
 const hostEnd = 2 * time.Second
 
-// host is the process of a module. It listens on no address: it has the sockets that its parent gave it.
+// host is the process of a module. It listens on no address: it has the sockets that its parent
+// gave it.
 type host struct {
 	module atomic.Pointer[InProcess]
 }
@@ -137,8 +138,8 @@ func (h *host) answer(frame, out []byte) []byte {
 	return e.b
 }
 
-// readFrame and writeFrame block in the system call, as a call of the module in this process would: that
-// wakes the other side faster than the network poller.
+// readFrame and writeFrame block in the system call, as a call of the module in this process would:
+// that wakes the other side faster than the network poller.
 func readFrame(lane int, into []byte) (int, error) {
 	for {
 		n, err := syscall.Read(lane, into)

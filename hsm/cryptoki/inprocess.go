@@ -64,7 +64,11 @@ func Load(c Config) (*InProcess, error) {
 	}
 	ctx := pkcs11.New(c.Path)
 	if ctx == nil {
-		return nil, fmt.Errorf("load PKCS#11 module %s: it is no shared library for this machine, needs a library that is missing (ldd lists them), or has no C_GetFunctionList", c.Path)
+		return nil, fmt.Errorf(
+			"load PKCS#11 module %s: it is no shared library for this machine, "+
+				"needs a library that is missing (ldd lists them), or has no C_GetFunctionList",
+			c.Path,
+		)
 	}
 	m := &InProcess{ctx: ctx, path: c.Path}
 	if c.InitArguments != "" {
@@ -105,7 +109,9 @@ func functionList(ctx *pkcs11.Ctx, path string) (*C.struct_ck_function_list, err
 }
 
 func (m *InProcess) initialize() error {
-	err := m.ctx.Initialize(pkcs11.InitializeWithFlags(pkcs11.CKF_OS_LOCKING_OK), pkcs11.InitializeWithReserved(m.reserved))
+	err := m.ctx.Initialize(
+		pkcs11.InitializeWithFlags(pkcs11.CKF_OS_LOCKING_OK), pkcs11.InitializeWithReserved(m.reserved),
+	)
 	m.shared = err == pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)
 	if err != nil && !m.shared {
 		return fmt.Errorf("C_Initialize: %w (check the module's own configuration and token.init_arguments)", err)

@@ -8,10 +8,10 @@
 //
 // What it trusts: the code of a module that InProcess loads, which may do anything in this process.
 //
-// All calls to a module go through one function list. Some modules (p11-kit's client and proxy) give
-// each caller of C_GetFunctionList an instance of its own, so that the sessions of one list mean nothing
-// to another. Package miekg/pkcs11 makes the calls whose output has a fixed size; this package makes the
-// others itself, on the same list.
+// All calls to a module go through one function list. Some modules (p11-kit's client and proxy)
+// give each caller of C_GetFunctionList an instance of its own, so that the sessions of one list
+// mean nothing to another. Package miekg/pkcs11 makes the calls whose output has a fixed size; this
+// package makes the others itself, on the same list.
 //
 // Errors are pkcs11.Error, the CK_RV of the call, unless the module broke PKCS#11 or its process ended.
 package cryptoki
@@ -23,8 +23,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Module is a loaded and initialised PKCS#11 module, with the calls that this product makes. Its methods
-// may be called concurrently, as far as PKCS#11 allows it: one call at a time in a session.
+// Module is a loaded and initialised PKCS#11 module, with the calls that this product makes. Its
+// methods may be called concurrently, as far as PKCS#11 allows it: one call at a time in a session.
 //
 // Secrets in results are cleared by whoever takes them. Arguments are not kept after the call.
 type Module interface {
@@ -43,9 +43,9 @@ type Module interface {
 	DestroyObject(s Session, o Object) error           // C_DestroyObject
 	Value(s Session, o Object, n int) ([]byte, error)  // C_GetAttributeValue of CKA_VALUE, at most n bytes
 
-	// Attributes is C_GetAttributeValue of up to MostAttributes types, in their order. A value that the
-	// token does not give, or that is longer than AttributeRoom, is nil; whatever the token said of it is
-	// the error, and the other values are there nevertheless.
+	// Attributes is C_GetAttributeValue of up to MostAttributes types, in their order. A value that
+	// the token does not give, or that is longer than AttributeRoom, is nil; whatever the token
+	// said of it is the error, and the other values are there nevertheless.
 	Attributes(s Session, o Object, types ...uint) ([][]byte, error)
 
 	// CreateObject is C_CreateObject, without a copy of any value in C memory.
@@ -62,19 +62,25 @@ type Module interface {
 	// WrapKey is C_WrapKey, for at most n bytes. The mechanism's parameter holds no pointers.
 	WrapKey(s Session, mechanism uint, parameter []byte, wrapping, key Object, n int) ([]byte, error)
 	// UnwrapKey is C_UnwrapKey. The mechanism's parameter holds no pointers.
-	UnwrapKey(s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute) (Object, error)
-	// DeriveECDH is C_DeriveKey with CKM_ECDH1_DERIVE, a CKD_ number, no shared info, and a peer's point.
+	UnwrapKey(
+		s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute,
+	) (Object, error)
+	// DeriveECDH is C_DeriveKey with CKM_ECDH1_DERIVE, a CKD_ number, no shared info, and a peer's
+	// point.
 	DeriveECDH(s Session, base Object, kdf uint, peer []byte, template []*Attribute) (Object, error)
 	// Decapsulate is C_DecapsulateKey of PKCS#11 v3.2, with a mechanism that has no parameter.
 	Decapsulate(s Session, mechanism uint, key Object, ciphertext []byte, template []*Attribute) (Object, error)
 
-	// GCM encrypts or decrypts with CKM_AES_GCM, a tag of 16 bytes behind the ciphertext, and gives at
-	// most n bytes. iv has 12 bytes, which a token may overwrite, or is nil. started tells whether the
-	// Init call succeeded.
+	// GCM encrypts or decrypts with CKM_AES_GCM, a tag of 16 bytes behind the ciphertext, and gives
+	// at most n bytes. iv has 12 bytes, which a token may overwrite, or is nil. started reports
+	// whether the Init call succeeded.
 	GCM(s Session, o Operation, key Object, iv, aad, in []byte, n int) (out []byte, started bool, err error)
-	// Operate is the Init call of an operation and the call that does all of it, and gives at most n
-	// bytes. The mechanism's parameter holds no pointers. started tells whether the Init call succeeded.
-	Operate(s Session, o Operation, mechanism uint, parameter []byte, key Object, in []byte, n int) (out []byte, started bool, err error)
+	// Operate is the Init call of an operation and the call that does all of it, and gives at most
+	// n bytes. The mechanism's parameter holds no pointers. started reports whether the Init call
+	// succeeded.
+	Operate(
+		s Session, o Operation, mechanism uint, parameter []byte, key Object, in []byte, n int,
+	) (out []byte, started bool, err error)
 	// Verify is C_VerifyInit and C_Verify with a mechanism that has no parameter.
 	Verify(s Session, mechanism uint, key Object, message, signature []byte) error
 
@@ -84,9 +90,9 @@ type Module interface {
 	// C_Initialize, or a new process. It waits up to timeout for the calls that are inside the module,
 	// and gives ErrBusy when they stay; every call meanwhile gives CKR_CRYPTOKI_NOT_INITIALIZED.
 	Restart(seen uint64, timeout time.Duration) error
-	// Gone tells that the module's process has ended, so that nothing works before Restart.
+	// Gone reports that the module's process has ended, so that nothing works before Restart.
 	Gone() bool
-	// Abort ends every call that is inside the module, and tells whether it could.
+	// Abort ends every call that is inside the module, and reports whether it could.
 	Abort() bool
 	// Close finalises the module. No call may be made after it.
 	Close() error

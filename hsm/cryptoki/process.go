@@ -14,9 +14,9 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Process is a module in a process of its own, a child of this one: when the module crashes, or is stuck,
-// that process ends and Restart begins another. It has no listening socket. A call costs two system
-// calls and two changes of process more than one in this process.
+// Process is a module in a process of its own, a child of this one: when the module crashes, or is
+// stuck, that process ends and Restart begins another. It has no listening socket. A call costs two
+// system calls and two changes of process more than one in this process.
 type Process struct {
 	cfg     Config
 	command []string

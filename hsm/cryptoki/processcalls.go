@@ -170,7 +170,9 @@ func (p *Process) WrapKey(s Session, mechanism uint, parameter []byte, wrapping,
 }
 
 // UnwrapKey implements Module.
-func (p *Process) UnwrapKey(s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute) (Object, error) {
+func (p *Process) UnwrapKey(
+	s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute,
+) (Object, error) {
 	return p.object(callUnwrapKey, func(e *encoder) {
 		e.word(uint(s))
 		e.word(mechanism)
@@ -193,7 +195,9 @@ func (p *Process) DeriveECDH(s Session, base Object, kdf uint, peer []byte, temp
 }
 
 // Decapsulate implements Module.
-func (p *Process) Decapsulate(s Session, mechanism uint, key Object, ciphertext []byte, template []*Attribute) (Object, error) {
+func (p *Process) Decapsulate(
+	s Session, mechanism uint, key Object, ciphertext []byte, template []*Attribute,
+) (Object, error) {
 	return p.object(callDecapsulate, func(e *encoder) {
 		e.word(uint(s))
 		e.word(mechanism)
@@ -228,7 +232,9 @@ func (p *Process) GCM(s Session, o Operation, key Object, iv, aad, in []byte, n 
 }
 
 // Operate implements Module.
-func (p *Process) Operate(s Session, o Operation, mechanism uint, parameter []byte, key Object, in []byte, n int) ([]byte, bool, error) {
+func (p *Process) Operate(
+	s Session, o Operation, mechanism uint, parameter []byte, key Object, in []byte, n int,
+) ([]byte, bool, error) {
 	d, err := p.request(callOperate, func(e *encoder) {
 		e.word(uint(s))
 		e.byte(byte(o))

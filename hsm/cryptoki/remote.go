@@ -226,7 +226,10 @@ func tokenTexts(i *pkcs11.TokenInfo) []*string {
 }
 
 func tokenVersions(i *pkcs11.TokenInfo) []*byte {
-	return []*byte{&i.HardwareVersion.Major, &i.HardwareVersion.Minor, &i.FirmwareVersion.Major, &i.FirmwareVersion.Minor}
+	return []*byte{
+		&i.HardwareVersion.Major, &i.HardwareVersion.Minor, &i.FirmwareVersion.Major,
+		&i.FirmwareVersion.Minor,
+	}
 }
 
 func (e *encoder) tokenInfo(i pkcs11.TokenInfo) {

@@ -29,14 +29,15 @@ const (
 // moduleHost is the argument with which the test binary is the process of a module.
 const moduleHost = "host-pkcs11-module"
 
-// patience is how long a token may take to serve again after its return, on a machine that does much else. What it takes is
-// logged.
+// patience is how long a token may take to serve again after its return, on a machine that does
+// much else. What it takes is logged.
 const patience = 30 * time.Second
 
-// TestHealsWithItsServer kills the server behind p11-kit's client, and starts it again. After its end every call of the
-// client answers CKR_DEVICE_ERROR, until the module is initialised anew. Of several calls that wait for the server when it
-// ends, the client (0.24) wakes one only, and the others stay inside it: then hsm gives the module up, and another process
-// takes over. In a process of its own the module always heals.
+// TestHealsWithItsServer kills the server behind p11-kit's client, and starts it again. After its
+// end every call of the client answers CKR_DEVICE_ERROR, until the module is initialised anew. Of
+// several calls that wait for the server when it ends, the client (0.24) wakes one only, and the
+// others stay inside it: then hsm gives the module up, and another process takes over. In a process
+// of its own the module always heals.
 func TestHealsWithItsServer(t *testing.T) {
 	t.Run("in this process", func(t *testing.T) { healsWithItsServer(t, "here", 1) })
 	t.Run("in this process, under load", func(t *testing.T) { healsWithItsServer(t, "here", 4) })
@@ -131,8 +132,8 @@ func (u *user) ends(status int) {
 	}
 }
 
-// heals uses a token's keys until standard input ends, and says when it stops to serve, when it serves again, and when it
-// gives the module up.
+// heals uses a token's keys until standard input ends, and says when it stops to serve, when it
+// serves again, and when it gives the module up.
 func heals(in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -166,7 +167,8 @@ func heals(in io.Reader, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, token.Close()) }()
 	var id hsm.ObjectID
 	_, _ = rand.Read(id[:]) // never fails
-	if err := token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: hsm.MAC256}); err != nil {
+	if err := token.GenerateSecretKey(ctx,
+		hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: hsm.MAC256}); err != nil {
 		return err
 	}
 	want, err := token.MAC(ctx, id, crypto.SHA256, []byte("message"))

@@ -26,7 +26,8 @@ func wrapSecret(public any, newHash func() hash.Hash, secret []byte) ([]byte, er
 	return rsa.EncryptOAEP(newHash(), rand.Reader, public.(*rsa.PublicKey), secret, nil)
 }
 
-// importSecret imports bytes that the host knows, and has the host check what the token makes with them.
+// importSecret imports bytes that the host knows, and has the host check what the token makes with
+// them.
 func importSecret(p hsm.Purpose, a hsm.ImportAlgorithm, newHash func() hash.Hash) func(*suite) error {
 	return func(s *suite) error {
 		wrapping, public, _, destroy, err := s.keyPair(hsm.RSA2048, hsm.UnwrapPair)
@@ -42,8 +43,9 @@ func importSecret(p hsm.Purpose, a hsm.ImportAlgorithm, newHash func() hash.Hash
 		}
 		id, destroyImported := s.newID()
 		defer destroyImported()
-		if _, err = s.token.Import(s.ctx, hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: a, Wrapped: wrapped,
-			Secret: &hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: p}}); err != nil {
+		if _, err = s.token.Import(s.ctx,
+			hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: a, Wrapped: wrapped,
+				Secret: &hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: p}}); err != nil {
 			return err
 		}
 		if p == hsm.Seal {
@@ -73,7 +75,8 @@ func (s *suite) sealsLikeHost(id hsm.ObjectID, secret []byte) error {
 	if err != nil {
 		return err
 	}
-	if got, err := gcm.Open(nil, box[:gcm.NonceSize()], box[gcm.NonceSize():], []byte("aad")); err != nil || string(got) != "message" {
+	if got, err := gcm.Open(nil, box[:gcm.NonceSize()], box[gcm.NonceSize():], []byte("aad")); err != nil ||
+		string(got) != "message" {
 		return wrong(err, "the host does not open the token's box")
 	}
 	iv := bytes.Repeat([]byte{9}, gcm.NonceSize())
@@ -84,7 +87,8 @@ func (s *suite) sealsLikeHost(id hsm.ObjectID, secret []byte) error {
 	return nil
 }
 
-// importPair imports a private key of the host's under RSAAESKeyWrap, and has the host verify its signature.
+// importPair imports a private key of the host's under RSAAESKeyWrap, and has the host verify its
+// signature.
 func importPair(kt hsm.KeyType, scheme hsm.Scheme, a hsm.ImportAlgorithm, newHash func() hash.Hash) func(*suite) error {
 	return func(s *suite) error {
 		wrapping, public, _, destroy, err := s.keyPair(hsm.RSA2048, hsm.UnwrapPair)
@@ -117,7 +121,9 @@ func importPair(kt hsm.KeyType, scheme hsm.Scheme, a hsm.ImportAlgorithm, newHas
 		id, destroyImported := s.newID()
 		defer destroyImported()
 		imported, err := s.token.Import(s.ctx, hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: a,
-			Wrapped: append(first, second...), Pair: &hsm.KeyPair{ID: id, Label: "verenc/tokentest", Type: kt, Purpose: hsm.SignPair}})
+			Wrapped: append(
+				first,
+				second...), Pair: &hsm.KeyPair{ID: id, Label: "verenc/tokentest", Type: kt, Purpose: hsm.SignPair}})
 		if err != nil {
 			return err
 		}

@@ -18,10 +18,15 @@ import (
 	"github.com/verenc/kms/hsm"
 )
 
-// keyPair makes a key pair and gives its public key; nil for secp256k1, which the standard library has not.
-func (s *suite) keyPair(kt hsm.KeyType, purpose hsm.PairPurpose) (id hsm.ObjectID, public any, spki []byte, destroy func(), err error) {
+// keyPair makes a key pair and gives its public key; nil for secp256k1, which the standard library
+// has not.
+func (s *suite) keyPair(
+	kt hsm.KeyType, purpose hsm.PairPurpose,
+) (id hsm.ObjectID, public any, spki []byte, destroy func(), err error) {
 	id, destroy = s.newID()
-	spki, err = s.token.GenerateKeyPair(s.ctx, hsm.KeyPair{ID: id, Label: "verenc/tokentest", Type: kt, Purpose: purpose})
+	spki, err = s.token.GenerateKeyPair(
+		s.ctx, hsm.KeyPair{ID: id, Label: "verenc/tokentest", Type: kt, Purpose: purpose},
+	)
 	if err == nil && kt != hsm.Secp256k1 {
 		public, err = x509.ParsePKIXPublicKey(spki)
 	}
@@ -42,7 +47,10 @@ func sign(kt hsm.KeyType, schemes ...hsm.Scheme) func(*suite) error {
 
 // hashes is an algorithm with each hash.
 func hashes(a hsm.Algorithm) []hsm.Scheme {
-	return []hsm.Scheme{{Algorithm: a, Hash: crypto.SHA256}, {Algorithm: a, Hash: crypto.SHA384}, {Algorithm: a, Hash: crypto.SHA512}}
+	return []hsm.Scheme{
+		{Algorithm: a, Hash: crypto.SHA256}, {Algorithm: a, Hash: crypto.SHA384},
+		{Algorithm: a, Hash: crypto.SHA512},
+	}
 }
 
 // signs has the host verify a signature, and refuse it for another message.
@@ -82,7 +90,8 @@ func verify(kt hsm.KeyType, scheme hsm.Scheme, spki, message, signature []byte) 
 	switch public := public.(type) {
 	case *rsa.PublicKey:
 		if scheme.Algorithm == hsm.PSS {
-			return rsa.VerifyPSS(public, scheme.Hash, message, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+			return rsa.VerifyPSS(public, scheme.Hash, message, signature,
+				&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 		}
 		return rsa.VerifyPKCS1v15(public, scheme.Hash, message, signature)
 	case *ecdsa.PublicKey:
@@ -108,7 +117,8 @@ func verifySecp256k1(spki, message, signature []byte) error {
 	if err != nil {
 		return err
 	}
-	// Tokens give either of the two values of S, the library wants the lower one: the DER is taken apart here.
+	// Tokens give either of the two values of S, the library wants the lower one: the DER is taken
+	// apart here.
 	var pair struct{ R, S asn1.RawValue }
 	if _, err := asn1.Unmarshal(signature, &pair); err != nil {
 		return err
@@ -139,7 +149,8 @@ func dataKeyPair(kt hsm.KeyType) func(*suite) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.token.DecryptWrappedPair(s.ctx, p, box, []byte("other")); !errors.Is(err, hsm.ErrAuthentication) {
+		if _, err := s.token.DecryptWrappedPair(s.ctx,
+			p, box, []byte("other")); !errors.Is(err, hsm.ErrAuthentication) {
 			return wrong(err, "other additional data")
 		}
 		if kt == hsm.Secp256k1 {

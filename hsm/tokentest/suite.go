@@ -1,5 +1,6 @@
-// Package tokentest is a suite that tries, through hsm's exported functions, what a token can do, and holds the token's
-// self-test to it. Its tests run it on the tokens of package softhsm/tokens; docs/tokens.md has the result.
+// Package tokentest is a suite that tries, through hsm's exported functions, what a token can do,
+// and holds the token's self-test to it. Its tests run it on the tokens of package softhsm/tokens;
+// docs/tokens.md has the result.
 //
 // It protects nothing, and makes and destroys keys in the token that it is given.
 package tokentest
@@ -20,6 +21,7 @@ import (
 	"hash"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 )
 
 // Result is what became of one capability.
@@ -31,7 +33,8 @@ type Result struct {
 	Error      string // why it does not work
 }
 
-// capability is something that a token may be able to do. checks are the self-tests that say so, all of which must pass.
+// capability is something that a token may be able to do. checks are the self-tests that say so,
+// all of which must pass.
 type capability struct {
 	name   string
 	checks []string
@@ -46,7 +49,8 @@ type suite struct {
 	works  map[string]bool // capabilities so far
 }
 
-// Run tries everything on the token of a Config. Its error is one that has nothing to do with a capability.
+// Run tries everything on the token of a Config. Its error is one that has nothing to do with a
+// capability.
 func Run(ctx context.Context, cfg hsm.Config) (results []Result, err error) {
 	token, err := hsm.Open(ctx, cfg)
 	if err != nil {
@@ -86,48 +90,126 @@ const again = true
 
 func table() []capability {
 	return []capability{
-		{"random bytes", []string{hsm.CheckRandom}, (*suite).random, again},
-		{"keys in the token", []string{hsm.CheckObjects}, (*suite).objects, again},
-		{"AES-256-GCM", []string{hsm.CheckSeal, hsm.CheckTamper}, (*suite).seal, again},
-		{"AES-KWP (RFC 5649)", []string{hsm.CheckKWP}, func(s *suite) error { _, err := s.token.KWPMechanism(s.ctx); return err }, again},
-		{"data keys born and wrapped in the token", []string{hsm.CheckSeal, hsm.CheckDataKey16, hsm.CheckDataKey32, hsm.CheckDataKey64}, (*suite).dataKeys, again},
-		{"data key pairs of RSA, born and wrapped", []string{hsm.CheckSeal, hsm.CheckWrappedRSA}, dataKeyPair(hsm.RSA2048), false},
-		{"data key pairs on P-256", []string{hsm.CheckSeal, hsm.CheckWrappedP256}, dataKeyPair(hsm.P256), again},
-		{"data key pairs on P-384", []string{hsm.CheckSeal, hsm.CheckWrappedP384}, dataKeyPair(hsm.P384), false},
-		{"data key pairs on P-521", []string{hsm.CheckSeal, hsm.CheckWrappedP521}, dataKeyPair(hsm.P521), false},
-		{"data key pairs on secp256k1", []string{hsm.CheckSeal, hsm.CheckWrappedSecp256k1}, dataKeyPair(hsm.Secp256k1), false},
-		{"data key pairs of Ed25519", []string{hsm.CheckSeal, hsm.CheckWrappedEd25519}, dataKeyPair(hsm.Ed25519), false},
-		{"keys kept outside, wrapped", []string{hsm.CheckSeal, hsm.CheckInside}, (*suite).wrappedKeys, again},
-		{"HMAC with SHA-224", []string{hsm.CheckMAC224}, mac(hsm.MAC224, crypto.SHA224), false},
-		{"HMAC with SHA-256", []string{hsm.CheckMAC256}, mac(hsm.MAC256, crypto.SHA256), again},
-		{"HMAC with SHA-384", []string{hsm.CheckMAC384}, mac(hsm.MAC384, crypto.SHA384), false},
-		{"HMAC with SHA-512", []string{hsm.CheckMAC512}, mac(hsm.MAC512, crypto.SHA512), false},
-		{"RSA signatures, PKCS #1 v1.5", []string{hsm.CheckPKCS1v15SHA256, hsm.CheckPKCS1v15SHA384, hsm.CheckPKCS1v15SHA512},
-			sign(hsm.RSA2048, hashes(hsm.PKCS1v15)...), false},
-		{"RSA signatures, PSS", []string{hsm.CheckPSSSHA256, hsm.CheckPSSSHA384, hsm.CheckPSSSHA512},
+		{"random bytes", []string{selftest.CheckRandom}, (*suite).random, again},
+		{"keys in the token", []string{selftest.CheckObjects}, (*suite).objects, again},
+		{"AES-256-GCM", []string{selftest.CheckSeal, selftest.CheckTamper}, (*suite).seal, again},
+		{
+			"AES-KWP (RFC 5649)", []string{selftest.CheckKWP},
+			func(s *suite) error { _, err := s.token.KWPMechanism(s.ctx); return err }, again,
+		},
+		{
+			"data keys born and wrapped in the token",
+			[]string{selftest.CheckSeal, selftest.CheckDataKey16, selftest.CheckDataKey32, selftest.CheckDataKey64},
+			(*suite).dataKeys, again,
+		},
+		{
+			"data key pairs of RSA, born and wrapped", []string{selftest.CheckSeal, selftest.CheckWrappedRSA},
+			dataKeyPair(hsm.RSA2048), false,
+		},
+		{
+			"data key pairs on P-256", []string{selftest.CheckSeal, selftest.CheckWrappedP256},
+			dataKeyPair(hsm.P256), again,
+		},
+		{
+			"data key pairs on P-384", []string{selftest.CheckSeal, selftest.CheckWrappedP384},
+			dataKeyPair(hsm.P384), false,
+		},
+		{
+			"data key pairs on P-521", []string{selftest.CheckSeal, selftest.CheckWrappedP521},
+			dataKeyPair(hsm.P521), false,
+		},
+		{
+			"data key pairs on secp256k1", []string{selftest.CheckSeal, selftest.CheckWrappedSecp256k1},
+			dataKeyPair(hsm.Secp256k1), false,
+		},
+		{
+			"data key pairs of Ed25519", []string{selftest.CheckSeal, selftest.CheckWrappedEd25519},
+			dataKeyPair(hsm.Ed25519), false,
+		},
+		{"keys kept outside, wrapped", []string{selftest.CheckSeal, selftest.CheckInside}, (*suite).wrappedKeys, again},
+		{"HMAC with SHA-224", []string{selftest.CheckMAC224}, mac(hsm.MAC224, crypto.SHA224), false},
+		{"HMAC with SHA-256", []string{selftest.CheckMAC256}, mac(hsm.MAC256, crypto.SHA256), again},
+		{"HMAC with SHA-384", []string{selftest.CheckMAC384}, mac(hsm.MAC384, crypto.SHA384), false},
+		{"HMAC with SHA-512", []string{selftest.CheckMAC512}, mac(hsm.MAC512, crypto.SHA512), false},
+		{
+			"RSA signatures, PKCS #1 v1.5",
+			[]string{selftest.CheckPKCS1v15SHA256, selftest.CheckPKCS1v15SHA384, selftest.CheckPKCS1v15SHA512},
+			sign(hsm.RSA2048, hashes(hsm.PKCS1v15)...), false,
+		},
+		{"RSA signatures, PSS", []string{selftest.CheckPSSSHA256, selftest.CheckPSSSHA384, selftest.CheckPSSSHA512},
 			sign(hsm.RSA2048, hashes(hsm.PSS)...), false},
-		{"RSA keys of 3072 bits", []string{hsm.CheckRSA}, sign(hsm.RSA3072, hashes(hsm.PKCS1v15)...), false},
-		{"RSA keys of 4096 bits", []string{hsm.CheckRSA}, sign(hsm.RSA4096, hashes(hsm.PKCS1v15)...), false},
-		{"RSA decryption, OAEP with SHA-1", []string{hsm.CheckOAEPSHA1}, oaep(crypto.SHA1, sha1.New), false},
-		{"RSA decryption, OAEP with SHA-256", []string{hsm.CheckOAEPSHA256}, oaep(crypto.SHA256, sha256.New), false},
-		{"ECDSA on P-256", []string{hsm.CheckECDSAP256}, sign(hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}), again},
-		{"ECDSA on P-384", []string{hsm.CheckECDSAP384}, sign(hsm.P384, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA384}), false},
-		{"ECDSA on P-521", []string{hsm.CheckECDSAP521}, sign(hsm.P521, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA512}), false},
-		{"ECDSA on secp256k1", []string{hsm.CheckECDSASecp256k1}, sign(hsm.Secp256k1, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}), false},
-		{"Ed25519", []string{hsm.CheckEd25519}, sign(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}), again},
-		{"Ed25519ph", []string{hsm.CheckEd25519ph}, sign(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.HashEdDSA, Hash: crypto.SHA512}), false},
-		{"ECDH on P-256", []string{hsm.CheckECDHP256}, derive(hsm.P256, ecdh.P256()), again},
-		{"ECDH on P-384", []string{hsm.CheckECDHP384}, derive(hsm.P384, ecdh.P384()), false},
-		{"ECDH on P-521", []string{hsm.CheckECDHP521}, derive(hsm.P521, ecdh.P521()), false},
-		{"import of AES keys", []string{hsm.CheckSeal, hsm.CheckImportAESSHA1}, importSecret(hsm.Seal, hsm.OAEPSHA1, sha1.New), false},
-		{"import of AES keys, SHA-256", []string{hsm.CheckSeal, hsm.CheckImportAESSHA256}, importSecret(hsm.Seal, hsm.OAEPSHA256, sha256.New), false},
-		{"import of MAC keys", []string{hsm.CheckMAC256, hsm.CheckImportMACSHA1}, importSecret(hsm.MAC256, hsm.OAEPSHA1, sha1.New), false},
-		{"import of MAC keys, SHA-256", []string{hsm.CheckMAC256, hsm.CheckImportMACSHA256}, importSecret(hsm.MAC256, hsm.OAEPSHA256, sha256.New), false},
-		{"import of RSA keys", []string{hsm.CheckImportRSA}, importPair(hsm.RSA2048, hsm.Scheme{Algorithm: hsm.PSS, Hash: crypto.SHA256}, hsm.RSAAESKeyWrapSHA1, sha1.New), false},
-		{"import of P-256 keys", []string{hsm.CheckKWP, hsm.CheckImportCurve}, importPair(hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, hsm.RSAAESKeyWrapSHA256, sha256.New), false},
-		{"import of Ed25519 keys", []string{hsm.CheckKWP, hsm.CheckImportEd25519}, importPair(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}, hsm.RSAAESKeyWrapSHA256, sha256.New), false},
-		{"a second connection", []string{hsm.CheckObjects}, (*suite).secondConnection, false},
-		{"what works, for eight callers at once", []string{hsm.CheckRandom}, (*suite).together, false},
+		{"RSA keys of 3072 bits", []string{selftest.CheckRSA}, sign(hsm.RSA3072, hashes(hsm.PKCS1v15)...), false},
+		{"RSA keys of 4096 bits", []string{selftest.CheckRSA}, sign(hsm.RSA4096, hashes(hsm.PKCS1v15)...), false},
+		{"RSA decryption, OAEP with SHA-1", []string{selftest.CheckOAEPSHA1}, oaep(crypto.SHA1, sha1.New), false},
+		{
+			"RSA decryption, OAEP with SHA-256", []string{selftest.CheckOAEPSHA256},
+			oaep(crypto.SHA256, sha256.New), false,
+		},
+		{
+			"ECDSA on P-256", []string{selftest.CheckECDSAP256},
+			sign(hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}), again,
+		},
+		{
+			"ECDSA on P-384", []string{selftest.CheckECDSAP384},
+			sign(hsm.P384, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA384}), false,
+		},
+		{
+			"ECDSA on P-521", []string{selftest.CheckECDSAP521},
+			sign(hsm.P521, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA512}), false,
+		},
+		{
+			"ECDSA on secp256k1", []string{selftest.CheckECDSASecp256k1},
+			sign(hsm.Secp256k1, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}), false,
+		},
+		{"Ed25519", []string{selftest.CheckEd25519}, sign(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}), again},
+		{
+			"Ed25519ph", []string{selftest.CheckEd25519ph},
+			sign(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.HashEdDSA, Hash: crypto.SHA512}), false,
+		},
+		{"ECDH on P-256", []string{selftest.CheckECDHP256}, derive(hsm.P256, ecdh.P256()), again},
+		{"ECDH on P-384", []string{selftest.CheckECDHP384}, derive(hsm.P384, ecdh.P384()), false},
+		{"ECDH on P-521", []string{selftest.CheckECDHP521}, derive(hsm.P521, ecdh.P521()), false},
+		{
+			"import of AES keys", []string{selftest.CheckSeal, selftest.CheckImportAESSHA1},
+			importSecret(hsm.Seal, hsm.OAEPSHA1, sha1.New), false,
+		},
+		{
+			"import of AES keys, SHA-256", []string{selftest.CheckSeal, selftest.CheckImportAESSHA256},
+			importSecret(hsm.Seal, hsm.OAEPSHA256, sha256.New), false,
+		},
+		{
+			"import of MAC keys", []string{selftest.CheckMAC256, selftest.CheckImportMACSHA1},
+			importSecret(hsm.MAC256, hsm.OAEPSHA1, sha1.New), false,
+		},
+		{
+			"import of MAC keys, SHA-256", []string{selftest.CheckMAC256, selftest.CheckImportMACSHA256},
+			importSecret(hsm.MAC256, hsm.OAEPSHA256, sha256.New), false,
+		},
+		{
+			"import of RSA keys",
+			[]string{selftest.CheckImportRSA},
+			importPair(
+				hsm.RSA2048, hsm.Scheme{Algorithm: hsm.PSS, Hash: crypto.SHA256}, hsm.RSAAESKeyWrapSHA1,
+				sha1.New,
+			),
+			false,
+		},
+		{
+			"import of P-256 keys",
+			[]string{selftest.CheckKWP, selftest.CheckImportCurve},
+			importPair(
+				hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, hsm.RSAAESKeyWrapSHA256,
+				sha256.New,
+			),
+			false,
+		},
+		{
+			"import of Ed25519 keys", []string{selftest.CheckKWP, selftest.CheckImportEd25519},
+			importPair(hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}, hsm.RSAAESKeyWrapSHA256, sha256.New),
+			false,
+		},
+		{"a second connection", []string{selftest.CheckObjects}, (*suite).secondConnection, false},
+		{"what works, for eight callers at once", []string{selftest.CheckRandom}, (*suite).together, false},
 	}
 }
 
@@ -156,7 +238,8 @@ func (s *suite) random() error {
 func (s *suite) objects() error {
 	id, destroy := s.newID()
 	defer destroy()
-	if err := s.token.GenerateSecretKey(s.ctx, hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: hsm.Seal}); err != nil {
+	if err := s.token.GenerateSecretKey(s.ctx,
+		hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: hsm.Seal}); err != nil {
 		return err
 	}
 	if missing, err := s.token.Missing(s.ctx, id); err != nil || len(missing) > 0 {
@@ -294,7 +377,8 @@ func oaep(h crypto.Hash, newHash func() hash.Hash) func(*suite) error {
 			return wrong(err, "%q came back", got)
 		}
 		ciphertext[len(ciphertext)-1] ^= 1
-		if _, err := s.token.DecryptOAEP(s.ctx, id, hsm.RSA2048, h, ciphertext); !errors.Is(err, hsm.ErrAuthentication) {
+		if _, err := s.token.DecryptOAEP(s.ctx,
+			id, hsm.RSA2048, h, ciphertext); !errors.Is(err, hsm.ErrAuthentication) {
 			return wrong(err, "a changed ciphertext")
 		}
 		return nil

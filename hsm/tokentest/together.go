@@ -31,8 +31,8 @@ func (s *suite) together() error {
 	return errors.Join(failed...)
 }
 
-// secondConnection has another connection find and destroy a key of the first, and end. The first is still logged in then:
-// C_Logout and C_Finalize would be those of the whole process.
+// secondConnection has another connection find and destroy a key of the first, and end. The first
+// is still logged in then: C_Logout and C_Finalize would be those of the whole process.
 func (s *suite) secondConnection() (err error) {
 	second, err := hsm.Open(s.ctx, s.config)
 	if err != nil {
@@ -46,7 +46,8 @@ func (s *suite) secondConnection() (err error) {
 	}()
 	id, destroy := s.newID()
 	defer destroy()
-	if err := s.token.GenerateSecretKey(s.ctx, hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: hsm.Wrap}); err != nil {
+	if err := s.token.GenerateSecretKey(s.ctx,
+		hsm.SecretKey{ID: id, Label: "verenc/tokentest", Purpose: hsm.Wrap}); err != nil {
 		return err
 	}
 	if missing, err := second.Missing(s.ctx, id); err != nil || len(missing) > 0 {

@@ -45,7 +45,10 @@ func TestMain(m *testing.M) {
 func child() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	results, err := Run(ctx, hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN)})
+	results, err := Run(
+		ctx,
+		hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN)},
+	)
 	if err != nil {
 		return err
 	}
@@ -73,8 +76,8 @@ func onToken(t *testing.T, token *tokens.Token) (results []Result) {
 	return results
 }
 
-// TestTokens runs the suite on all kinds of tokens. What the self-test says that a token can do works; what it says that it
-// can't, the Token's own method answers with ErrUnsupported.
+// TestTokens runs the suite on all kinds of tokens. What the self-test says that a token can do
+// works; what it says that it can't, the Token's own method answers with ErrUnsupported.
 func TestTokens(t *testing.T) {
 	kinds := tokens.Kinds()
 	all := map[string][]Result{}
@@ -95,14 +98,16 @@ func TestTokens(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	// SoftHSM can do all but this, and so can it behind p11-kit's proxy; the others have no AES-GCM and can't be used.
+	// SoftHSM can do all but this, and so can it behind p11-kit's proxy; the others have no AES-GCM
+	// and can't be used.
+	serves := map[string]bool{"softhsm": true, "softhsm-sqlite": true, "p11-kit-proxy": true}
 	without := map[string]bool{"data key pairs of Ed25519": true, "Ed25519ph": true}
 	for kind, results := range all {
 		for _, r := range results {
-			if r.Works == without[r.Capability] && (kind == "softhsm" || kind == "p11-kit-proxy") {
+			if r.Works == without[r.Capability] && serves[kind] {
 				t.Errorf("%s: %s: %v %s", kind, r.Capability, r.Works, r.Error)
 			}
-			if r.Capability == "AES-256-GCM" && r.Works != (kind == "softhsm" || kind == "p11-kit-proxy") {
+			if r.Capability == "AES-256-GCM" && r.Works != serves[kind] {
 				t.Errorf("%s: AES-GCM works: %v", kind, r.Works)
 			}
 		}
@@ -158,6 +163,9 @@ func checkTable(t *testing.T, measured string) {
 			}
 			return
 		}
-		t.Errorf("the table of %s is\n%swhat was measured is\n%s(go test ./hsm/tokentest -update writes it)", docs, got, measured)
+		t.Errorf(
+			"the table of %s is\n%swhat was measured is\n%s(go test ./hsm/tokentest -update writes it)", docs,
+			got, measured,
+		)
 	}
 }

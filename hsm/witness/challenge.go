@@ -25,19 +25,21 @@ const (
 	KindMAC     Kind = "MAC"     // HMAC
 )
 
-// Challenge says what a key is to do, and how its answer is checked without the witness. Members of other kinds are not used.
+// Challenge says what a key is to do, and how its answer is checked without the witness. Members of
+// other kinds are not used.
 type Challenge struct {
 	Kind Kind
 
 	Why string // KindNone: why nothing is asked
 
-	// Verify tells whether a signature over a SHA-256 digest is good for the published public key (KindSign).
+	// Verify reports whether a signature over a SHA-256 digest is good for the published public key
+	// (KindSign).
 	Verify func(digest, signature []byte) (bool, error)
 
 	Public *rsa.PublicKey // KindDecrypt: the published public key
 
-	// Open opens a box of AES-256-GCM, IV (12) | ciphertext | tag (16), with the same key in package hsm (KindSeal). It gives
-	// nil and no error for a box that is not of that key.
+	// Open opens a box of AES-256-GCM, IV (12) | ciphertext | tag (16), with the same key in
+	// package hsm (KindSeal). It gives nil and no error for a box that is not of that key.
 	Open func(box, aad []byte) ([]byte, error)
 
 	Hash crypto.Hash // KindMAC
@@ -47,7 +49,8 @@ type Challenge struct {
 
 const nonceSize = 32 // bytes
 
-// purpose comes before the nonce in all that a key signs or seals here, so that an answer is of no use for anything else.
+// purpose comes before the nonce in all that a key signs or seals here, so that an answer is of no
+// use for anything else.
 const purpose = "verenc-kms witness challenge v1\n"
 
 // macHashes are the hashes of HMAC by their name, with the mechanism.
@@ -61,7 +64,7 @@ var macHashes = map[string]struct {
 	crypto.SHA512.String(): {crypto.SHA512, pkcs11.CKM_SHA512_HMAC},
 }
 
-// check tells whether an answer is right. It fails when that can't be told.
+// check reports whether an answer is right. It fails when that can't be told.
 type check func(answer []byte) (bool, error)
 
 func (c check) result(answer []byte, failure string) (Result, error) {

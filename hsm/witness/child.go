@@ -21,8 +21,9 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// Serve is the child's work: one request from in, one reply to out. It must be all that its process does. It fails when the request is
-// none; whatever the token does is in the reply. It may leave the token logged in, for the end of the process to end that.
+// Serve is the child's work: one request from in, one reply to out. It must be all that its process
+// does. It fails when the request is none; whatever the token does is in the reply. It may leave
+// the token logged in, for the end of the process to end that.
 func Serve(in io.Reader, out io.Writer) error {
 	text, err := io.ReadAll(io.LimitReader(in, maxText+1))
 	if err != nil {
@@ -77,8 +78,10 @@ const (
 )
 
 func open(r *request) (*witness, error) {
-	token, err := crypto11.Configure(&crypto11.Config{Path: r.Module, TokenSerial: r.Serial, TokenLabel: r.Label, Pin: string(r.PIN),
-		MaxSessions: sessions, PoolWaitTimeout: sessionWait, GCMIVLength: ivSize})
+	token, err := crypto11.Configure(
+		&crypto11.Config{Path: r.Module, TokenSerial: r.Serial, TokenLabel: r.Label, Pin: string(r.PIN),
+			MaxSessions: sessions, PoolWaitTimeout: sessionWait, GCMIVLength: ivSize},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("open the token: %w", err)
 	}
@@ -141,9 +144,10 @@ func only[T any](keys []T) (any, error) {
 	return nil, fmt.Errorf("%d keys have this CKA_ID", len(keys))
 }
 
-// findPairs finds private keys. crypto11 gives none without a public key object or a certificate of the same CKA_ID, and the
-// service keeps public keys in its database. So one gets a certificate here: a session object, which ends with this process.
-// It certifies a key of no use, since crypto11 does not look at it, and the published public key is who asks' to check with.
+// findPairs finds private keys. crypto11 gives none without a public key object or a certificate of
+// the same CKA_ID, and the service keeps public keys in its database. So one gets a certificate
+// here: a session object, which ends with this process. It certifies a key of no use, since
+// crypto11 does not look at it, and the published public key is who asks' to check with.
 func (w *witness) findPairs(id []byte) ([]crypto11.Signer, error) {
 	pairs, err := w.token.FindKeyPairs(id, nil)
 	if err != nil || len(pairs) > 0 {
@@ -326,7 +330,8 @@ func (w *witness) mac(key *crypto11.SecretKey, mechanism int, nonce []byte) (mac
 	return mac, nil
 }
 
-// recovered makes an error of a panic; crypto11 panics where an interface of the standard library has no error.
+// recovered makes an error of a panic; crypto11 panics where an interface of the standard library
+// has no error.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

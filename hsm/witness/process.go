@@ -14,16 +14,20 @@ import (
 // ownPrefix begins the variables that the child does not get: among them may be the PIN.
 const ownPrefix = "VERENC_"
 
-// afterDeath is how long the output of a child that has ended is waited for; a process that it started may hold it open.
+// afterDeath is how long the output of a child that has ended is waited for; a process that it
+// started may hold it open.
 const afterDeath = time.Second
 
-// runChild gives what the child writes. What it writes to standard error is thrown away: it is the module's, too.
+// runChild gives what the child writes. What it writes to standard error is thrown away: it is the
+// module's, too.
 func runChild(ctx context.Context, cfg Config, in []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	out := &bounded{full: cancel}
 	cmd := exec.CommandContext(ctx, cfg.Program, cfg.Args...) // Kill is its end
-	cmd.Env = slices.DeleteFunc(slices.Clone(cfg.Environ), func(v string) bool { return strings.HasPrefix(v, ownPrefix) })
+	cmd.Env = slices.DeleteFunc(
+		slices.Clone(cfg.Environ), func(v string) bool { return strings.HasPrefix(v, ownPrefix) },
+	)
 	if cmd.Env == nil {
 		cmd.Env = []string{} // nil would be this process's
 	}

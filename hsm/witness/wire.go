@@ -12,7 +12,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// format is the version of the request and the reply. Both ends are the same program, so that there is only one.
+// format is the version of the request and the reply. Both ends are the same program, so that there
+// is only one.
 const format = 1
 
 // Limits of a request and a reply.
@@ -83,16 +84,22 @@ type rawAttributes struct {
 var (
 	keyTypeNames = map[uint64]string{pkcs11.CKK_AES: "CKK_AES", pkcs11.CKK_GENERIC_SECRET: "CKK_GENERIC_SECRET",
 		pkcs11.CKK_RSA: "CKK_RSA", pkcs11.CKK_EC: "CKK_EC"}
-	mechanismNames = map[uint64]string{pkcs11.CKM_AES_KEY_GEN: "CKM_AES_KEY_GEN",
-		pkcs11.CKM_GENERIC_SECRET_KEY_GEN: "CKM_GENERIC_SECRET_KEY_GEN", pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN: "CKM_RSA_PKCS_KEY_PAIR_GEN",
-		pkcs11.CKM_EC_KEY_PAIR_GEN: "CKM_EC_KEY_PAIR_GEN",
+	mechanismNames = map[uint64]string{
+		pkcs11.CKM_AES_KEY_GEN:            "CKM_AES_KEY_GEN",
+		pkcs11.CKM_GENERIC_SECRET_KEY_GEN: "CKM_GENERIC_SECRET_KEY_GEN",
+		pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN:  "CKM_RSA_PKCS_KEY_PAIR_GEN",
+		pkcs11.CKM_EC_KEY_PAIR_GEN:        "CKM_EC_KEY_PAIR_GEN",
 		// CK_UNAVAILABLE_INFORMATION, of keys that were not generated in the token
-		math.MaxUint64: "", math.MaxUint32: ""}
+		math.MaxUint64: "", math.MaxUint32: "",
+	}
 )
 
 func (r rawAttributes) named() Attributes {
-	return Attributes{Label: string(r.Label), KeyType: named(keyTypeNames, r.KeyType), Mechanism: named(mechanismNames, r.Mechanism), Local: r.Local,
-		Sensitive: r.Sensitive, AlwaysSensitive: r.AlwaysSensitive, Extractable: r.Extractable, NeverExtractable: r.NeverExtractable}
+	return Attributes{
+		Label: string(r.Label), KeyType: named(keyTypeNames, r.KeyType),
+		Mechanism: named(mechanismNames, r.Mechanism), Local: r.Local, Sensitive: r.Sensitive,
+		AlwaysSensitive: r.AlwaysSensitive, Extractable: r.Extractable, NeverExtractable: r.NeverExtractable,
+	}
 }
 
 func named(names map[uint64]string, value *uint64) string {
@@ -149,8 +156,8 @@ func decodeReply(text []byte) (*reply, error) {
 	return r, nil
 }
 
-// decode accepts only what encode writes: no other spelling, nothing unknown, nothing twice, nothing missing. Its errors
-// do not quote the text, which may hold the PIN.
+// decode accepts only what encode writes: no other spelling, nothing unknown, nothing twice,
+// nothing missing. Its errors do not quote the text, which may hold the PIN.
 func decode(text []byte, v any) error {
 	if len(text) > maxText {
 		return fmt.Errorf("more than %d bytes of JSON", maxText)
@@ -173,7 +180,8 @@ func (r *request) check() error {
 	switch {
 	case r.Format != format:
 		return fmt.Errorf("format %d is unknown", r.Format)
-	case r.Module == "" || len(r.Module) > maxWords || len(r.Serial) > maxWords || len(r.Label) > maxWords || len(r.PIN) > maxWords:
+	case r.Module == "" || len(r.Module) > maxWords || len(r.Serial) > maxWords ||
+		len(r.Label) > maxWords || len(r.PIN) > maxWords:
 		return fmt.Errorf("module, serial, label or PIN is missing or has more than %d bytes", maxWords)
 	case !utf8.ValidString(r.Module + r.Serial + r.Label):
 		return errors.New("module, serial or label is no UTF-8")

@@ -1,17 +1,21 @@
-// Package witness asks a second PKCS#11 implementation, crypto11, whether it sees in a token what package hsm says is there.
+// Package witness asks a second PKCS#11 implementation, crypto11, whether it sees in a token what
+// package hsm says is there.
 //
-// It protects a reader of an attestation from faults in one implementation: the attributes are read, and the key is used,
-// by code that shares nothing with package hsm but the module itself. It does not protect from a token or a module that lies,
-// which lies to both.
+// It protects a reader of an attestation from faults in one implementation: the attributes are
+// read, and the key is used, by code that shares nothing with package hsm but the module itself. It
+// does not protect from a token or a module that lies, which lies to both.
 //
-// crypto11 finalises the module under everyone in its process and has no deadlines. So it runs in a child process, which
-// Serve is: one JSON request on standard input, the PIN in it, and one JSON reply on standard output. Ask starts the child. It is
-// not told what is claimed, so that it can't repeat that; Ask compares, and checks the answers to the challenges. Ask trusts nothing of
-// a reply's form: a child that crashes, is too late or says anything else than a reply has said nothing.
+// crypto11 finalises the module under everyone in its process and has no deadlines. So it runs in a
+// child process, which Serve is: one JSON request on standard input, the PIN in it, and one JSON
+// reply on standard output. Ask starts the child. It is not told what is claimed, so that it can't
+// repeat that; Ask compares, and checks the answers to the challenges. Ask trusts nothing of a
+// reply's form: a child that crashes, is too late or says anything else than a reply has said
+// nothing.
 //
-// What crypto11 v1.2.5 can't do, the witness can't say: it knows RSA, the NIST curves, secp256k1, AES and generic secrets;
-// it neither wraps nor derives; it passes no C_INITIALIZE_ARGS.pReserved; and where the token insists on an initialisation vector of
-// its own it can't seal. Session objects belong to the process that made them.
+// What crypto11 v1.2.5 can't do, the witness can't say: it knows RSA, the NIST curves, secp256k1,
+// AES and generic secrets; it neither wraps nor derives; it passes no C_INITIALIZE_ARGS.pReserved;
+// and where the token insists on an initialisation vector of its own it can't seal. Session objects
+// belong to the process that made them.
 package witness
 
 import (
@@ -46,7 +50,8 @@ type Config struct {
 	Rand    io.Reader     // for challenges; default crypto/rand.Reader
 }
 
-// Attributes are those that an attestation claims, named as in package hsm. What the token does not say is empty or false.
+// Attributes are those that an attestation claims, named as in package hsm. What the token does not
+// say is empty or false.
 type Attributes struct {
 	Label            string
 	KeyType          string // CKA_KEY_TYPE by its name in PKCS#11
@@ -97,8 +102,8 @@ type Finding struct {
 	Reason    string // of any verdict but Agrees, and of a challenge that was not asked; printable ASCII
 }
 
-// Ask asks the witness about objects, and gives a finding for each, in their order. It fails when the witness could not say
-// anything at all. A wrong PIN is tried once.
+// Ask asks the witness about objects, and gives a finding for each, in their order. It fails when
+// the witness could not say anything at all. A wrong PIN is tried once.
 func Ask(ctx context.Context, cfg Config, objects []Object) ([]Finding, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 30 * time.Second
@@ -134,7 +139,9 @@ func Ask(ctx context.Context, cfg Config, objects []Object) ([]Finding, error) {
 	case out.Failure != "":
 		return nil, fmt.Errorf("the witness could not say: %s", printable(out.Failure))
 	case len(out.Objects) != len(objects):
-		return nil, fmt.Errorf("the witness could not say: it answers for %d objects of %d", len(out.Objects), len(objects))
+		return nil, fmt.Errorf(
+			"the witness could not say: it answers for %d objects of %d", len(out.Objects), len(objects),
+		)
 	}
 	findings := make([]Finding, len(objects))
 	for i, o := range objects {

@@ -85,7 +85,8 @@ func child(kind string) int {
 		text, _ := right.encode()
 		os.Stdout.Write(text)
 	case "environment":
-		right.Failure, right.Objects = fmt.Sprintf("%d %s", len(os.Getenv("VERENC_TOKEN_PIN")), os.Getenv("OTHER")), []answer{}
+		right.Failure = fmt.Sprintf("%d %s", len(os.Getenv("VERENC_TOKEN_PIN")), os.Getenv("OTHER"))
+		right.Objects = []answer{}
 		text, _ := right.encode()
 		os.Stdout.Write(text)
 	}
@@ -112,7 +113,10 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{soft: softhsm.New(t)}
 	var err error
-	f.token, err = hsm.Open(t.Context(), hsm.Config{Module: f.soft.Module, Label: f.soft.Label, Serial: f.soft.Serial, PIN: f.soft.PIN})
+	f.token, err = hsm.Open(
+		t.Context(),
+		hsm.Config{Module: f.soft.Module, Label: f.soft.Label, Serial: f.soft.Serial, PIN: f.soft.PIN},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +147,8 @@ func (f *fixture) claimed(t *testing.T, id hsm.ObjectID) Attributes {
 func (f *fixture) secret(t *testing.T, purpose hsm.Purpose, challenge Challenge) Object {
 	t.Helper()
 	id := newID(t)
-	if err := f.token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Label: "verenc/test/secret", Purpose: purpose}); err != nil {
+	if err := f.token.GenerateSecretKey(t.Context(),
+		hsm.SecretKey{ID: id, Label: "verenc/test/secret", Purpose: purpose}); err != nil {
 		t.Fatal(err)
 	}
 	switch challenge.Kind {
@@ -161,7 +166,9 @@ func (f *fixture) secret(t *testing.T, purpose hsm.Purpose, challenge Challenge)
 func (f *fixture) pair(t *testing.T, kt hsm.KeyType, purpose hsm.PairPurpose, kind Kind) Object {
 	t.Helper()
 	id := newID(t)
-	spki, err := f.token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Label: "verenc/test/pair", Type: kt, Purpose: purpose})
+	spki, err := f.token.GenerateKeyPair(
+		t.Context(), hsm.KeyPair{ID: id, Label: "verenc/test/pair", Type: kt, Purpose: purpose},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,23 +196,62 @@ func TestAsk(t *testing.T) {
 	}
 	tests := []test{
 		{"seal", f.secret(t, hsm.Seal, Challenge{Kind: KindSeal}), Finding{Result: Passed, Verdict: Agrees}},
-		{"wrap", f.secret(t, hsm.Wrap, Challenge{Kind: KindNone, Why: "it wraps"}), Finding{Result: NotAsked, Verdict: Agrees, Reason: "it wraps"}},
-		{"seal with a key that wraps", f.secret(t, hsm.Wrap, Challenge{Kind: KindSeal}), Finding{Result: NoAnswer, Verdict: CouldNotSay, Reason: "CKR_"}},
-		{"MAC 224", f.secret(t, hsm.MAC224, Challenge{Kind: KindMAC, Hash: crypto.SHA224}), Finding{Result: Passed, Verdict: Agrees}},
-		{"MAC 256", f.secret(t, hsm.MAC256, Challenge{Kind: KindMAC, Hash: crypto.SHA256}), Finding{Result: Passed, Verdict: Agrees}},
-		{"MAC 384", f.secret(t, hsm.MAC384, Challenge{Kind: KindMAC, Hash: crypto.SHA384}), Finding{Result: Passed, Verdict: Agrees}},
-		{"MAC 512", f.secret(t, hsm.MAC512, Challenge{Kind: KindMAC, Hash: crypto.SHA512}), Finding{Result: Passed, Verdict: Agrees}},
-		{"MAC with a key that seals", f.secret(t, hsm.Seal, Challenge{Kind: KindMAC, Hash: crypto.SHA256}), Finding{Result: NoAnswer, Verdict: CouldNotSay, Reason: "CKR_"}},
+		{
+			"wrap", f.secret(t, hsm.Wrap, Challenge{Kind: KindNone, Why: "it wraps"}),
+			Finding{Result: NotAsked, Verdict: Agrees, Reason: "it wraps"},
+		},
+		{
+			"seal with a key that wraps", f.secret(t, hsm.Wrap, Challenge{Kind: KindSeal}),
+			Finding{Result: NoAnswer, Verdict: CouldNotSay, Reason: "CKR_"},
+		},
+		{
+			"MAC 224", f.secret(t, hsm.MAC224, Challenge{Kind: KindMAC, Hash: crypto.SHA224}),
+			Finding{Result: Passed, Verdict: Agrees},
+		},
+		{
+			"MAC 256", f.secret(t, hsm.MAC256, Challenge{Kind: KindMAC, Hash: crypto.SHA256}),
+			Finding{Result: Passed, Verdict: Agrees},
+		},
+		{
+			"MAC 384", f.secret(t, hsm.MAC384, Challenge{Kind: KindMAC, Hash: crypto.SHA384}),
+			Finding{Result: Passed, Verdict: Agrees},
+		},
+		{
+			"MAC 512", f.secret(t, hsm.MAC512, Challenge{Kind: KindMAC, Hash: crypto.SHA512}),
+			Finding{Result: Passed, Verdict: Agrees},
+		},
+		{
+			"MAC with a key that seals", f.secret(t, hsm.Seal, Challenge{Kind: KindMAC, Hash: crypto.SHA256}),
+			Finding{Result: NoAnswer, Verdict: CouldNotSay, Reason: "CKR_"},
+		},
 		{"RSA signs", f.pair(t, hsm.RSA2048, hsm.SignPair, KindSign), Finding{Result: Passed, Verdict: Agrees}},
-		{"RSA decrypts", f.pair(t, hsm.RSA2048, hsm.DecryptPair, KindDecrypt), Finding{Result: Passed, Verdict: Agrees}},
-		{"RSA of another purpose", f.pair(t, hsm.RSA2048, hsm.SignPair, KindDecrypt), Finding{Result: NoAnswer, Verdict: CouldNotSay, Reason: "CKR_"}},
+		{
+			"RSA decrypts", f.pair(t, hsm.RSA2048, hsm.DecryptPair, KindDecrypt),
+			Finding{Result: Passed, Verdict: Agrees},
+		},
+		{
+			"RSA of another purpose", f.pair(t, hsm.RSA2048, hsm.SignPair, KindDecrypt),
+			Finding{Result: NoAnswer, Verdict: CouldNotSay, Reason: "CKR_"},
+		},
 		{"P-256", f.pair(t, hsm.P256, hsm.SignPair, KindSign), Finding{Result: Passed, Verdict: Agrees}},
 		{"P-384", f.pair(t, hsm.P384, hsm.SignPair, KindSign), Finding{Result: Passed, Verdict: Agrees}},
 		{"P-521", f.pair(t, hsm.P521, hsm.SignPair, KindSign), Finding{Result: Passed, Verdict: Agrees}},
-		{"P-256 derives", f.pair(t, hsm.P256, hsm.DerivePair, KindNone), Finding{Result: NotAsked, Verdict: Agrees, Reason: "it can't"}},
-		{"Ed25519", f.pair(t, hsm.Ed25519, hsm.SignPair, KindNone), Finding{Result: NotAsked, Verdict: CouldNotSay, Reason: "unsupported key type"}},
-		{"no object", Object{ID: []byte("nobody's"), Private: true, Challenge: Challenge{Kind: KindNone}}, Finding{Result: NotAsked, Verdict: Disagrees, Reason: "no key"}},
-		{"no secret", Object{ID: []byte("nobody's"), Challenge: Challenge{Kind: KindNone}}, Finding{Result: NotAsked, Verdict: Disagrees, Reason: "no key"}},
+		{
+			"P-256 derives", f.pair(t, hsm.P256, hsm.DerivePair, KindNone),
+			Finding{Result: NotAsked, Verdict: Agrees, Reason: "it can't"},
+		},
+		{
+			"Ed25519", f.pair(t, hsm.Ed25519, hsm.SignPair, KindNone),
+			Finding{Result: NotAsked, Verdict: CouldNotSay, Reason: "unsupported key type"},
+		},
+		{
+			"no object", Object{ID: []byte("nobody's"), Private: true, Challenge: Challenge{Kind: KindNone}},
+			Finding{Result: NotAsked, Verdict: Disagrees, Reason: "no key"},
+		},
+		{
+			"no secret", Object{ID: []byte("nobody's"), Challenge: Challenge{Kind: KindNone}},
+			Finding{Result: NotAsked, Verdict: Disagrees, Reason: "no key"},
+		},
 	}
 	wrong := func(o Object, change func(*Object)) Object {
 		change(&o)
@@ -213,7 +259,13 @@ func TestAsk(t *testing.T) {
 	}
 	forged := func(name, attribute string, change func(*Attributes)) {
 		for _, o := range []Object{tests[0].object, tests[8].object} {
-			tests = append(tests, test{name, wrong(o, func(o *Object) { change(&o.Claimed) }), Finding{Result: Passed, Verdict: Disagrees, Reason: "other values of " + attribute}})
+			tests = append(
+				tests,
+				test{
+					name, wrong(o, func(o *Object) { change(&o.Claimed) }),
+					Finding{Result: Passed, Verdict: Disagrees, Reason: "other values of " + attribute},
+				},
+			)
 		}
 	}
 	forged("label", "CKA_LABEL", func(a *Attributes) { a.Label += "x" })
@@ -238,7 +290,8 @@ func TestAsk(t *testing.T) {
 		}
 		return plaintext, err
 	}
-	for name, o := range map[string]Object{"another pair": other, "another MAC key": otherMAC, "another sealing key": otherSeal} {
+	for name, o := range map[string]Object{"another pair": other, "another MAC key": otherMAC,
+		"another sealing key": otherSeal} {
 		tests = append(tests, test{name, o, Finding{Result: Failed, Verdict: Disagrees, Reason: "challenge is wrong"}})
 	}
 
@@ -252,7 +305,9 @@ func TestAsk(t *testing.T) {
 	}
 	for i, test := range tests {
 		got := findings[i]
-		if got.Result != test.want.Result || got.Verdict != test.want.Verdict || !strings.Contains(got.Reason, test.want.Reason) || (test.want.Reason == "") != (got.Reason == "") {
+		if got.Result != test.want.Result || got.Verdict != test.want.Verdict ||
+			!strings.Contains(got.Reason, test.want.Reason) ||
+			(test.want.Reason == "") != (got.Reason == "") {
 			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
 		}
 		if got.Verdict == Agrees && *got.Read != test.object.Claimed {
@@ -272,10 +327,15 @@ func TestAsk(t *testing.T) {
 
 func TestBadChildren(t *testing.T) {
 	soft := softhsm.Token{Module: "/nowhere/module.so", Label: "token", PIN: "1234"} // these use no token
-	objects := []Object{{ID: []byte("an object of it!"), Challenge: Challenge{Kind: KindNone}}, {ID: []byte("a second object!"), Challenge: Challenge{Kind: KindNone}}}
+	objects := []Object{
+		{ID: []byte("an object of it!"), Challenge: Challenge{Kind: KindNone}},
+		{ID: []byte("a second object!"), Challenge: Challenge{Kind: KindNone}},
+	}
 	for kind, want := range map[string]string{
-		"crash": "exit status", "crash after the reply": "exit status", "hang": "longer than", "silence": "not of this form", "garbage": "not of this form",
-		"more": "behind it", "endless": "more than", "failure": "no??[2Juse", "fewer": "1 objects of 2", "other": "another object", "environment": "0 kept",
+		"crash": "exit status", "crash after the reply": "exit status", "hang": "longer than",
+		"silence": "not of this form", "garbage": "not of this form",
+		"more": "behind it", "endless": "more than", "failure": "no??[2Juse", "fewer": "1 objects of 2",
+		"other": "another object", "environment": "0 kept",
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -285,7 +345,8 @@ func TestBadChildren(t *testing.T) {
 				cfg.Timeout = 100 * time.Millisecond
 			}
 			findings, err := Ask(t.Context(), cfg, objects)
-			if err == nil || findings != nil || !strings.Contains(err.Error(), "the witness could not say: ") || !strings.Contains(err.Error(), want) {
+			if err == nil || findings != nil || !strings.Contains(err.Error(), "the witness could not say: ") ||
+				!strings.Contains(err.Error(), want) {
 				t.Errorf("%+v, %v, want %q", findings, err, want)
 			}
 			if err != nil && strings.Contains(err.Error(), "\n") {
@@ -308,7 +369,8 @@ func TestBadChildren(t *testing.T) {
 		}
 	})
 	t.Run("no module", func(t *testing.T) {
-		if _, err := Ask(t.Context(), config(t, soft, "good"), objects); err == nil || !strings.Contains(err.Error(), "could not open PKCS#11") {
+		if _, err := Ask(t.Context(), config(t, soft, "good"), objects); err == nil ||
+			!strings.Contains(err.Error(), "could not open PKCS#11") {
 			t.Error(err)
 		}
 	})
@@ -326,12 +388,15 @@ func TestLogin(t *testing.T) {
 		t.Errorf("%+v, %v", findings, err)
 	}
 	cfg.PIN = "not this one \xff"
-	if _, err := Ask(t.Context(), cfg, []Object{o}); err == nil || !strings.Contains(err.Error(), "CKR_PIN_INCORRECT") || strings.Contains(err.Error(), "not this") {
+	if _, err := Ask(t.Context(), cfg, []Object{o}); err == nil ||
+		!strings.Contains(err.Error(), "CKR_PIN_INCORRECT") ||
+		strings.Contains(err.Error(), "not this") {
 		t.Error(err)
 	}
 	cfg = config(t, f.soft, "good")
 	cfg.Serial = "0000000000000000"
-	if _, err := Ask(t.Context(), cfg, []Object{o}); err == nil || !strings.Contains(err.Error(), "could not find PKCS#11 token") {
+	if _, err := Ask(t.Context(), cfg, []Object{o}); err == nil ||
+		!strings.Contains(err.Error(), "could not find PKCS#11 token") {
 		t.Error(err)
 	}
 }

@@ -88,7 +88,7 @@ func New(code Code, format string, args ...any) *Error {
 // NoMessage returns an error that AWS sends without a message.
 func NoMessage(code Code) *Error { return &Error{Code: code} }
 
-// Is tells whether err is an Error with this code.
+// Is reports whether err is an Error with this code.
 func Is(err error, code Code) bool {
 	e := new(Error)
 	return errors.As(err, &e) && e.Code == code

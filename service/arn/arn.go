@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Format is the form of the ARNs in records, and in answers to requests that name no key by an ARN. Requests may use both
-// forms, always.
+// Format is the form of the ARNs in records, and in answers to requests that name no key by an ARN.
+// Requests may use both forms, always.
 type Format string
 
 // The two forms: arn:verenc:<account>:key/<id>, and arn:aws:kms:<region>:<account>:key/<id>.
@@ -28,7 +28,7 @@ func (f Format) Form() Form {
 // Form writes ARNs in one form: AWS's with a partition, such as aws or aws-cn, or Verenc's own, which has none.
 type Form struct{ partition string }
 
-// IsAWS tells whether the form is AWS's.
+// IsAWS reports whether the form is AWS's.
 func (f Form) IsAWS() bool { return f.partition != "" }
 
 // Of returns the ARN of a resource: key/<id>, or alias/<name>.
@@ -54,7 +54,8 @@ var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
 func Parse(s string) (ARN, bool) {
 	var a ARN
 	switch parts := strings.SplitN(s, ":", 6); {
-	case len(parts) == 6 && parts[0] == "arn" && partitionPattern.MatchString(parts[1]) && parts[2] == "kms" && parts[3] != "":
+	case len(parts) == 6 && parts[0] == "arn" && partitionPattern.MatchString(parts[1]) && parts[2] == "kms" &&
+		parts[3] != "":
 		a = ARN{Form: Form{parts[1]}, Account: parts[4], Region: parts[3], Resource: parts[5]}
 	case strings.HasPrefix(s, "arn:verenc:"):
 		account, resource, _ := strings.Cut(strings.TrimPrefix(s, "arn:verenc:"), ":")
@@ -69,7 +70,8 @@ func Parse(s string) (ARN, bool) {
 func IsAccount(s string) bool { return accountPattern.MatchString(s) }
 
 // keyIDPattern: a UUID, or the id of a multi-Region key.
-var keyIDPattern = regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$`)
+var keyIDPattern = regexp.MustCompile(
+	`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$`)
 
 // IsKeyID reports whether s has the form of a key id.
 func IsKeyID(s string) bool { return keyIDPattern.MatchString(s) }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// BenchmarkAppend tells what a record costs its caller, with checkpoints as in service, and how many records share a
-// sync.
+// BenchmarkAppend measures what a record costs its caller, with checkpoints as in a server, and how
+// many records share a sync.
 func BenchmarkAppend(b *testing.B) {
 	for _, callers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("%d callers", callers), func(b *testing.B) {
@@ -30,8 +30,8 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkSync is what the disk takes for one record written and synced, to compare with: behind the end of a file, and over
-// blanks that are there.
+// BenchmarkSync measures what the disk needs for one record written and synced, for comparison:
+// after the end of a file, and over blanks.
 func BenchmarkSync(b *testing.B) {
 	d, err := openDisk(b.TempDir())
 	must(b, err)

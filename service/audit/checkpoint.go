@@ -17,13 +17,13 @@ const (
 	afterExtension = "after "
 )
 
-// checkpoint is the text of a C2SP tlog-checkpoint. One that begins an epoch has an extension line with its key, and, but
-// for the first, one with the key before.
+// checkpoint is the text of a C2SP tlog-checkpoint. One that begins an epoch has an extension line
+// with the epoch's key and, except in the first epoch, one with the previous key.
 type checkpoint struct {
 	origin     string
 	size       int64 // records
 	root       tlog.Hash
-	key, after string // verifier keys; empty in all but those that begin an epoch
+	key, after string // verifier keys; empty unless it begins an epoch
 }
 
 func (c checkpoint) text() string {
@@ -39,7 +39,7 @@ func (c checkpoint) text() string {
 
 var errCheckpoint = errors.New("not a checkpoint of an audit log")
 
-// parseCheckpoint reads the text of a note. A text that parses is the only encoding of its parts.
+// parseCheckpoint reads the text of a note. A text that parses is the only encoding of its fields.
 func parseCheckpoint(text string) (checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(text) > maxCheckpoint || len(lines) < 4 || len(lines) > 6 || !validOrigin(lines[0]) {
@@ -69,7 +69,8 @@ func readCheckpoint(signed []byte) (checkpoint, error) {
 	return parseCheckpoint(text + "\n")
 }
 
-// openCheckpoint verifies a signed checkpoint: each of keys must have signed it, in this order, and nobody else.
+// openCheckpoint verifies a signed checkpoint: exactly these keys must have signed it, in this
+// order.
 func openCheckpoint(signed []byte, keys ...*verifier) (checkpoint, error) {
 	if len(signed) > maxCheckpoint {
 		return checkpoint{}, errCheckpoint

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-const crashFolder = "VERENC_AUDIT_CRASH_FOLDER" // makes this test binary a writer that goes on until it is killed
+const crashFolder = "VERENC_AUDIT_CRASH_FOLDER" // makes this test binary a writer that runs until it is killed
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashFolder); dir != "" {
@@ -51,7 +51,8 @@ func writeForEver(dir string) {
 	callers.Wait()
 }
 
-// TestKill kills a writer under load, again and again, and expects every record that it acknowledged in the log.
+// TestKill kills a writer under load, several times, and expects every record that it acknowledged
+// in the log.
 func TestKill(t *testing.T) {
 	cfg := crashConfig(t.TempDir() + "/log")
 	var acked []string

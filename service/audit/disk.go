@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// disk is what the writer needs of the folder; rootDisk is the one outside tests.
+// disk is what the writer needs of the log's folder. rootDisk implements it; tests have others.
 type disk interface {
 	fs.FS
-	// openData opens a file to write, and makes it if it is not there.
+	// openData opens a file for writing and creates it if it does not exist.
 	openData(name string) (dataFile, error)
-	// replace makes a file hold data, whole or not at all, with the folders above it. It is on the disk when the folder is
-	// synced too.
+	// replace writes data to a file, completely or not at all, and creates the folders above it.
+	// The file is on the disk once its folder is synced too.
 	replace(name string, data []byte) error
 	remove(name string) error
 	// syncFolder makes the names in a folder durable.
@@ -58,7 +58,8 @@ func openDisk(dir string) (_ *rootDisk, err error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w (another process writes this log: give each its own folder)", dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w (another process writes this log: give each its own folder)",
+			dir, err), lock.Close())
 	}
 	return &rootDisk{root, lock, root.FS()}, nil
 }
@@ -106,8 +107,8 @@ func (d *rootDisk) syncFolder(name string) error {
 
 const atOnce = 32 // files that are written
 
-// replaceAll writes files and makes them and the folders above them durable. It writes many at once, so that their syncs share
-// what the file system does for each.
+// replaceAll writes files and makes them and the folders above them durable. It writes many at
+// once, so that their syncs share the file system's work.
 func replaceAll(d disk, files ...namedData) error {
 	var writing errgroup.Group
 	writing.SetLimit(atOnce)
@@ -141,7 +142,7 @@ type namedData struct {
 	data []byte
 }
 
-// readSmall reads a file of up to limit bytes.
+// readSmall reads a file of at most limit bytes.
 func readSmall(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	f, err := fsys.Open(name)
 	if err != nil {

@@ -3,24 +3,29 @@
 //
 // # What it protects
 //
-// The truth about what was asked and answered, against whoever may write the folder afterwards: an operator who
-// would rather a record were not there, an intruder, a failing disk. Once a checkpoint covers a record, nobody without the
-// signing key can change, remove, reorder or insert one below it unseen; Verify needs the folder and the public key only.
+// It protects the truth about what was requested and answered from whoever may write to the folder
+// later: an operator who wants to get rid of a record, an intruder, a failing disk. Once a
+// checkpoint covers a record, nobody without the signing key can change, remove, reorder or insert
+// a record before it without being detected. Verify needs only the folder and the public key.
 //
-// It trusts the process that writes (it can lie before it signs), the token that signs, and the file system to
-// sync when it says so. It cannot tell that a whole folder was put back to an earlier, honest state: for that, compare with a
-// checkpoint kept elsewhere (Config.Checkpointed gives each one away, VerifyConfig.Known takes one).
+// It trusts the process that writes (which can lie before it signs), the token that signs, and the
+// file system to sync when it says so. It cannot detect that a whole folder was set back to an
+// earlier, valid state: for that, compare it with a checkpoint kept elsewhere (Config.Checkpointed
+// receives each one, VerifyConfig.Known takes one).
 //
 // # What is proven when
 //
-//   - Append has returned nil: the record is on the disk, or, if it tells of no change, in the operating system's hands and on the
-//     disk within Config.SyncWithin; it is chained by hash to every record before it, and every required output has it.
-//   - A checkpoint covers it: the record and its place are signed for. Checkpoints are made every
-//     Config.CheckpointEvery records, Config.CheckpointWithin the last one if there are new records, when a file is full, when Checkpoint
-//     is called, and by Close, Rotate and by Open when it finds an unsealed tail.
-//   - In between it belongs to the unsealed tail. A slip (a flipped bit, a line lost from the middle) shows in the
-//     chain; but the chain has no key, so whoever rewrites the tail with care, or cuts records off its end, is not seen by
-//     Verify, which reports the tail's length. Outputs to other machines close that gap.
+//   - Append has returned nil: the record is on the disk or, if it is of a request that changed
+//     nothing, handed to the operating system and on the disk within Config.SyncWithin. It is
+//     chained by hash to every record before it, and every required output has it.
+//   - A checkpoint covers it: the record and its position are signed. Checkpoints are made every
+//     Config.CheckpointEvery records, Config.CheckpointWithin after the last one if there are new
+//     records, when a file is full, when Checkpoint is called, by Close and Rotate, and by Open
+//     when it finds an unsealed tail.
+//   - In between, it belongs to the unsealed tail. Accidental damage (a flipped bit, a lost line)
+//     breaks the chain. But the chain has no key: Verify does not notice somebody who rewrites the
+//     tail consistently, or cuts records off its end. It reports the tail's length, and outputs to
+//     other machines close that gap.
 //
 // # The folder
 //
@@ -30,23 +35,29 @@
 //	records/<20 digits>.jsonl       the records as JSON Lines; the name is the index of the first one
 //	tile/<L>/<N>[.p/<W>]            the Merkle tree's hashes (C2SP tlog-tiles; RFC 6962 section 2.1, SHA-256)
 //
-// A leaf of the tree is a line without its newline. The line is the record with three members behind CloudTrail's:
+// A leaf of the tree is a line without its newline. The line is the record, with three members
+// after those of CloudTrail:
 //
 //	"logIndex":7,"logBatch":5,"logHash":"<base64>"}
 //
-// logIndex is the record's number from 0; logBatch is the index of the first record that may not have been on the disk by then;
-// logHash is SHA-256(the logHash of the line before, 32 bytes | the bytes of this line before ,"logHash"), where the
-// line before the first is taken to hold SHA-256("verenc-audit/1" | origin). A line has at most 65,535 bytes, so that a server of
-// tlog-tiles entry bundles could be put before the folder; bundles are not stored, since they would say everything twice.
+// logIndex is the record's number, from 0. logBatch is the index of the first record that may not
+// have been on the disk at that time. logHash is SHA-256(the logHash of the previous line, 32 bytes
+// | the bytes of this line before ,"logHash"); before the first line stands
+// SHA-256("verenc-audit/1" | origin). A line has at most 65,535 bytes, so that a server of
+// tlog-tiles entry bundles could be put in front of the folder. Bundles are not stored, since they
+// would repeat everything.
 //
-// Of what is not synced there is never more than 4 MiB. So only that much of the last file can be torn by a crash,
-// and logBatch tells whether a damaged line can be part of it: Open cuts such a line and what follows, and refuses the
-// folder for any other damage. While a file is written it ends in blanks, for records to come (Config.Reserve); they are white space
-// to readers of JSON Lines, count for nothing, and are cut when the file is full or the log closed. Files that end in .tmp are writes that a crash broke off, or, in the folder cut, what Open
-// cut; they count for nothing.
+// At most 4 MiB are not synced at any time. So a crash can tear only that much of the last file,
+// and logBatch tells whether a damaged line can be part of it: Open cuts such a line and
+// everything after it, and refuses the folder for any other damage. While a file is being written,
+// it ends in blanks for the next records (Config.Reserve). Readers of JSON Lines take them for
+// white space; they do not count, and are cut when the file is full or the log is closed. Files
+// whose names end in .tmp are writes that a crash interrupted or, in the folder cut, what Open has
+// cut off; they do not count either.
 //
-// A log keeps every record: parts of it cannot be removed, and no mode prunes it. Where retention has an end, close the log
-// at the end of a period, archive its folder, and begin another one with another origin.
+// A log keeps every record: parts of it cannot be removed, and nothing prunes it. Where retention
+// ends, close the log at the end of a period, archive its folder, and begin another log with
+// another origin.
 //
-// What is written today can be verified by every later version.
+// Every later version can verify what is written today.
 package audit

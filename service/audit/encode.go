@@ -2,8 +2,9 @@ package audit
 
 import "time"
 
-// encoder appends the members of a JSON object. It does by hand what encoding/json would do with the types of this package,
-// since each request waits for it; those tell how a record is read.
+// encoder appends the members of a JSON object. It does by hand what encoding/json would do with
+// the types of this package, because every request waits for it. The types say how a record is read
+// back.
 type encoder struct {
 	b   []byte
 	err error
@@ -17,7 +18,7 @@ func (e *encoder) member(name string) {
 	e.b = append(append(append(e.b, '"'), name...), '"', ':')
 }
 
-// keep takes what was appended, and remembers the first error.
+// keep stores the result of an append, and remembers the first error.
 func (e *encoder) keep(b []byte, err error) {
 	e.b = b
 	if e.err == nil {
@@ -30,20 +31,20 @@ func (e *encoder) value(name string, value any) {
 	e.keep(appendJSON(e.b, value))
 }
 
-// text is a member that is a string.
+// text appends a string member.
 func (e *encoder) text(name, value string) {
 	e.member(name)
 	e.b = appendString(e.b, value)
 }
 
-// some is a member that is a string, and left out when that is empty.
-func (e *encoder) some(name, value string) {
+// optionalText appends a string member, unless the string is empty.
+func (e *encoder) optionalText(name, value string) {
 	if value != "" {
 		e.text(name, value)
 	}
 }
 
-func (e *encoder) truth(name string, value bool) {
+func (e *encoder) boolean(name string, value bool) {
 	e.member(name)
 	if value {
 		e.b = append(e.b, "true"...)
@@ -52,7 +53,7 @@ func (e *encoder) truth(name string, value bool) {
 	}
 }
 
-// object is a member that is an object, whose members f appends.
+// object appends a member that is an object; f appends the object's members.
 func (e *encoder) object(name string, f func()) {
 	e.member(name)
 	e.b = append(e.b, '{')
@@ -60,8 +61,8 @@ func (e *encoder) object(name string, f func()) {
 	e.b = append(e.b, '}')
 }
 
-// own is a member that is an Object, which may be too large.
-func (e *encoder) own(name string, o Object) {
+// boundedObject appends a member that is an Object, which may be too large.
+func (e *encoder) boundedObject(name string, o Object) {
 	e.member(name)
 	e.keep(o.appendBounded(e.b))
 }
@@ -78,16 +79,16 @@ func (r *Record) appendTo(b []byte) ([]byte, error) {
 	e.text("awsRegion", r.AWSRegion)
 	e.text("sourceIPAddress", r.SourceIPAddress)
 	e.text("userAgent", r.UserAgent)
-	e.some("errorCode", r.ErrorCode)
-	e.some("errorMessage", r.ErrorMessage)
-	e.own("requestParameters", r.RequestParameters)
-	e.own("responseElements", r.ResponseElements)
+	e.optionalText("errorCode", r.ErrorCode)
+	e.optionalText("errorMessage", r.ErrorMessage)
+	e.boundedObject("requestParameters", r.RequestParameters)
+	e.boundedObject("responseElements", r.ResponseElements)
 	if len(r.AdditionalEventData) > 0 {
-		e.own("additionalEventData", r.AdditionalEventData)
+		e.boundedObject("additionalEventData", r.AdditionalEventData)
 	}
 	e.text("requestID", r.RequestID)
 	e.text("eventID", r.EventID)
-	e.truth("readOnly", r.ReadOnly)
+	e.boolean("readOnly", r.ReadOnly)
 	if len(r.Resources) > 0 {
 		e.member("resources")
 		e.b = append(e.b, '[')
@@ -97,14 +98,14 @@ func (r *Record) appendTo(b []byte) ([]byte, error) {
 			}
 			e.b = append(e.b, '{')
 			e.text("ARN", r.Resources[i].ARN)
-			e.some("accountId", r.Resources[i].AccountID)
+			e.optionalText("accountId", r.Resources[i].AccountID)
 			e.text("type", r.Resources[i].Type)
 			e.b = append(e.b, '}')
 		}
 		e.b = append(e.b, ']')
 	}
 	e.text("eventType", r.EventType)
-	e.truth("managementEvent", r.ManagementEvent)
+	e.boolean("managementEvent", r.ManagementEvent)
 	e.text("recipientAccountId", r.RecipientAccountID)
 	e.text("eventCategory", r.EventCategory)
 	if r.TLSDetails != nil {
@@ -115,11 +116,11 @@ func (r *Record) appendTo(b []byte) ([]byte, error) {
 
 func (u *UserIdentity) appendTo(e *encoder) {
 	e.text("type", u.Type)
-	e.some("principalId", u.PrincipalID)
-	e.some("arn", u.ARN)
-	e.some("accountId", u.AccountID)
-	e.some("accessKeyId", u.AccessKeyID)
-	e.some("userName", u.UserName)
+	e.optionalText("principalId", u.PrincipalID)
+	e.optionalText("arn", u.ARN)
+	e.optionalText("accountId", u.AccountID)
+	e.optionalText("accessKeyId", u.AccessKeyID)
+	e.optionalText("userName", u.UserName)
 	if u.SessionContext != nil {
 		e.value("sessionContext", u.SessionContext)
 	}

@@ -12,8 +12,9 @@ const (
 	maxEpochs   = 1000
 )
 
-// An epoch is the time of one signing key. It begins with a checkpoint that names the key and that both this key and the
-// one before have signed, so that whoever trusts one key of a log can follow the others from it.
+// An epoch is the period of one signing key. It begins with a checkpoint that names the key and is
+// signed by both this key and the previous one, so that whoever trusts one key of a log can follow
+// the later keys from it.
 type epoch struct {
 	checkpoint
 	signed []byte
@@ -22,21 +23,21 @@ type epoch struct {
 
 func epochName(n int) string { return fmt.Sprintf("%s/%06d", epochFolder, n) }
 
-// head is what the signed files of a log say together.
+// head is what the signed files of a log say when read together.
 type head struct {
 	epochs []epoch
 	checkpoint
 	signed []byte
 
-	// unlisted tells that the last epoch is missing in the list, as a crash or a failed write may leave it. Its checkpoint
-	// must not be replaced before it is listed.
+	// unlisted reports that the last epoch is missing from the list, which a crash or a failed
+	// write can cause. Its checkpoint must not be replaced before the epoch is listed.
 	unlisted bool
 }
 
-// current is the key in force.
+// current returns the verifier key of the current epoch.
 func (h *head) current() *verifier { return h.epochs[len(h.epochs)-1].key }
 
-// placedError is an error with the file it is about.
+// placedError is an error and the file that it is about.
 type placedError struct {
 	file string
 	err  error
@@ -45,8 +46,8 @@ type placedError struct {
 func (e *placedError) Error() string { return e.file + ": " + e.err.Error() }
 func (e *placedError) Unwrap() error { return e.err }
 
-// readHead reads the checkpoint and the epochs and verifies that they sign for each other. Whether their keys are
-// the right ones is for the caller to ask.
+// readHead reads the checkpoint and the epochs, and verifies that they sign for each other. The
+// caller has to check that their keys are the right ones.
 func readHead(fsys fs.FS) (*head, error) {
 	h := &head{}
 	for n := 0; n < maxEpochs; n++ {
@@ -94,12 +95,13 @@ func (h *head) readCheckpoint(fsys fs.FS) (err error) {
 		return err
 	}
 	if begun := h.epochs[len(h.epochs)-1].size; h.size < begun {
-		return fmt.Errorf("it covers %d records, but its key came into force at %d: it is not the latest", h.size, begun)
+		return fmt.Errorf("it covers %d records, but its key came into force at %d: it is not the latest",
+			h.size, begun)
 	}
 	return nil
 }
 
-// begin takes in the checkpoint of the next epoch.
+// begin adds the checkpoint of the next epoch.
 func (h *head) begin(signed []byte) error {
 	c, err := readCheckpoint(signed)
 	if err != nil {
@@ -126,7 +128,7 @@ func (h *head) begin(signed []byte) error {
 	return nil
 }
 
-// trusts tells whether one of the keys is a key of this log.
+// trusts reports whether one of the keys is a key of this log.
 func (h *head) trusts(keys []string) bool {
 	return slices.ContainsFunc(h.epochs, func(e epoch) bool { return slices.Contains(keys, e.key.text) })
 }

@@ -36,7 +36,8 @@ func Example() {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	check(err)
 
-	log, err := audit.Open(ctx, audit.Config{Dir: dir, Create: true, Origin: "kms.example.com/audit", Signers: []audit.Signer{token{key}}})
+	log, err := audit.Open(ctx, audit.Config{Dir: dir, Create: true, Origin: "kms.example.com/audit",
+		Signers: []audit.Signer{token{key}}})
 	check(err)
 	check(log.Append(ctx, &audit.Record{
 		UserIdentity: audit.UserIdentity{Type: "IAMUser", ARN: "arn:aws:iam::111122223333:user/alice"},

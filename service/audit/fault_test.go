@@ -19,12 +19,12 @@ type fault int
 const (
 	none  fault = iota
 	lost        // it fails and does nothing
-	half        // it fails and does half: only writing can
+	half        // it fails and does half, which only writing can
 	whole       // it fails and does all
-	hang        // it waits for the release, and succeeds
+	hang        // it waits for release, and succeeds
 )
 
-// faultyDisk is a disk whose operations fail as a test says.
+// faultyDisk is a disk whose operations fail as a test wants.
 type faultyDisk struct {
 	disk
 	mu   sync.Mutex
@@ -41,7 +41,7 @@ func (d *faultyDisk) set(next func(operation, name string) fault) {
 
 var errFault = fmt.Errorf("injected: %w", syscall.ENOSPC)
 
-// do runs an operation, or not, and says what its caller gets to know.
+// do runs an operation, or does not, and returns what its caller learns of it.
 func (d *faultyDisk) do(operation, name string, run func(how fault) error) error {
 	d.mu.Lock()
 	how := none
@@ -153,7 +153,8 @@ func (l *ledger) append(log *Log, n int) error {
 	return err
 }
 
-// check expects a whole, sealed log that has each acknowledged record once, and no other one twice.
+// check expects a complete, sealed log that has each acknowledged record once, and no other record
+// twice.
 func (l *ledger) check(t testing.TB, cfg Config) {
 	t.Helper()
 	r := verify(t, cfg)
@@ -218,8 +219,8 @@ func TestFailsClosedAndRecovers(t *testing.T) {
 	}
 }
 
-// TestRandomFaults lets operations fail at random, also those of checkpoints and repairs, with several callers, and
-// ends some lives of the log in the middle.
+// TestRandomFaults lets operations fail at random, including those of checkpoints and repairs, with
+// several callers, and interrupts some lives of the log.
 func TestRandomFaults(t *testing.T) {
 	for _, within := range []time.Duration{0, time.Microsecond, time.Hour} {
 		t.Run(within.String(), func(t *testing.T) { randomFaults(t, within) })
@@ -266,7 +267,8 @@ func randomFaults(t *testing.T, within time.Duration) {
 	book.check(t, cfg)
 }
 
-// TestCloseRepairsALateSync closes a log while a sync is under way that fails: what it was for is written again.
+// TestCloseRepairsALateSync closes a log while a sync fails: what the sync was for is written
+// again.
 func TestCloseRepairsALateSync(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.SyncWithin = time.Microsecond
@@ -290,7 +292,8 @@ func TestCloseRepairsALateSync(t *testing.T) {
 	book.check(t, cfg)
 }
 
-// TestRotationFails lets each write and sync of a rotation fail: the log goes on and verifies, with one key or the other.
+// TestRotationFails lets each write and sync of a rotation fail: the log continues and verifies,
+// with one key or the other.
 func TestRotationFails(t *testing.T) {
 	for _, how := range []fault{lost, half, whole} {
 		for failing := range 12 {
@@ -328,8 +331,8 @@ func TestRotationFails(t *testing.T) {
 	}
 }
 
-// TestTornBatch cuts the last batch, which was not acknowledged, at each of its bytes, as a kill may, or leaves a part zero or
-// blank, as a loss of power may.
+// TestTornBatch cuts the last batch, which was not acknowledged, at each of its bytes, as a kill
+// may, or leaves a part of it zero or blank, as a power failure may.
 func TestTornBatch(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
@@ -349,7 +352,8 @@ func TestTornBatch(t *testing.T) {
 	}
 	for end := range len(batch) {
 		blanks := bytes.Repeat([]byte(" "), len(batch))
-		for _, torn := range [][]byte{batch[:end], append(batch[:end:end], blanks...), append(make([]byte, end), batch[end:]...),
+		for _, torn := range [][]byte{batch[:end], append(batch[:end:end], blanks...),
+			append(make([]byte, end), batch[end:]...),
 			append(append(blanks[:end:end], batch[end:]...), blanks...)} {
 			files := clone(before)
 			files[file].Data = append(append([]byte(nil), good...), torn...)
@@ -357,12 +361,13 @@ func TestTornBatch(t *testing.T) {
 			if err != nil {
 				t.Fatalf("torn at %d: %v", end, err)
 			}
-			if written := bytes.TrimRight(files[file].Data, " "); tail.next < 4 || tail.size+int64(len(tail.torn)) != int64(len(written)) {
+			if written := bytes.TrimRight(files[file].Data, " "); tail.next < 4 ||
+				tail.size+int64(len(tail.torn)) != int64(len(written)) {
 				t.Fatalf("torn at %d: %d records, %d bytes and %d torn", end, tail.next, tail.size, len(tail.torn))
 			}
 		}
 	}
-	// Damage before the last batch is none of a crash.
+	// A crash does not damage anything before the last batch.
 	for _, damage := range []int{len(good) - 10, len(good) - 2, len(good) - 1, len(good) - 1800} {
 		files := clone(before)
 		files[file].Data = append(append([]byte(nil), good...), batch...)

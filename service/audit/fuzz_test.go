@@ -14,7 +14,7 @@ func goldenFile(f *testing.F, name string) []byte {
 	return b
 }
 
-// FuzzLine: a line that parses is what its parts give.
+// FuzzLine: encoding the fields of a line that parses gives the line.
 func FuzzLine(f *testing.F) {
 	for text := range bytes.Lines(goldenFile(f, "golden/"+segmentName(0))) {
 		f.Add(bytes.TrimSuffix(text, []byte("\n")))
@@ -34,10 +34,12 @@ func FuzzLine(f *testing.F) {
 	})
 }
 
-// FuzzCheckpoint: a text that parses is what its parts give, and no change of a signed one verifies.
+// FuzzCheckpoint: encoding the fields of a text that parses gives the text, and no changed copy of
+// a signed one verifies.
 func FuzzCheckpoint(f *testing.F) {
 	signed := map[string]bool{}
-	for _, name := range []string{"golden/checkpoint", "golden/epoch/000000", "golden/epoch/000001", "ecdsa/checkpoint"} {
+	for _, name := range []string{"golden/checkpoint", "golden/epoch/000000", "golden/epoch/000001",
+		"ecdsa/checkpoint"} {
 		b := goldenFile(f, name)
 		signed[string(b)] = true
 		f.Add(b)
@@ -86,8 +88,8 @@ func FuzzVerifierKey(f *testing.F) {
 	})
 }
 
-// FuzzRecords puts other bytes in place of a file of records: Verify finds them, and Open's reading keeps every record
-// that was sealed or refuses.
+// FuzzRecords replaces the bytes of a file of records: Verify notices, and Open either keeps every
+// sealed record or refuses the log.
 func FuzzRecords(f *testing.F) {
 	files := load(f, "testdata/ecdsa")
 	key := string(goldenFile(f, "ecdsa.key"))
@@ -110,7 +112,8 @@ func FuzzRecords(f *testing.F) {
 		if err == nil && !bytes.HasPrefix(data, good) || err != nil && !errors.Is(err, ErrTampered) {
 			t.Errorf("%+v, %v", r, err)
 		}
-		if tail, err := readTail(changed, sealed); err == nil && (!bytes.HasPrefix(data, good) || tail.size < int64(len(good))) {
+		if tail, err := readTail(changed, sealed); err == nil &&
+			(!bytes.HasPrefix(data, good) || tail.size < int64(len(good))) {
 			t.Errorf("opens with %d bytes", tail.size)
 		}
 	})
@@ -118,7 +121,8 @@ func FuzzRecords(f *testing.F) {
 
 // FuzzTilePath: a tile has one name.
 func FuzzTilePath(f *testing.F) {
-	for _, name := range []string{"tile/0/000", "tile/1/x001/x234/067.p/8", "tile/entries/000", "tile/63/000.p/256", "tile/8/0/000"} {
+	for _, name := range []string{"tile/0/000", "tile/1/x001/x234/067.p/8", "tile/entries/000", "tile/63/000.p/256",
+		"tile/8/0/000"} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

@@ -8,9 +8,10 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the golden logs anew; what was written before must stay verifiable, so think first")
+var update = flag.Bool("update", false,
+	"write the golden logs anew; what was written before must stay verifiable, so think first")
 
-// TestGoldenLog holds the format: the same records and keys give the same bytes for ever.
+// TestGoldenLog holds the format: the same records and keys always give the same bytes.
 func TestGoldenLog(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.SegmentBytes = 4000
@@ -39,7 +40,7 @@ func TestGoldenLog(t *testing.T) {
 	}
 }
 
-// TestGoldenECDSALog verifies a log whose signatures cannot be made again, and one of its proofs.
+// TestGoldenECDSALog verifies a log whose signatures cannot be reproduced, and one of its proofs.
 func TestGoldenECDSALog(t *testing.T) {
 	if *update {
 		cfg := testConfig(t)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// The members behind a record's own, as the package's documentation draws them.
+// The members that follow those of the record. The package documentation shows them.
 const (
 	indexMember = `,"logIndex":`
 	batchMember = `,"logBatch":`
@@ -24,10 +24,10 @@ const (
 // chainHash is the logHash of a line.
 type chainHash [sha256.Size]byte
 
-// chainStart stands for the line before the first. It keeps lines of one log out of another.
+// chainStart stands for the line before the first. It makes lines of one log invalid in another.
 func chainStart(origin string) chainHash { return sha256.Sum256([]byte("verenc-audit/1" + origin)) }
 
-// next is the hash of a line whose bytes before its hash are head.
+// next returns the hash of a line; head is what precedes the hash in it.
 func (c chainHash) next(head []byte) (next chainHash) {
 	h := sha256.New()
 	h.Write(c[:])
@@ -49,17 +49,18 @@ func appendLine(b, record []byte, index, batch int64, before chainHash) ([]byte,
 	return append(b, lineEnd+"\n"...), hash
 }
 
-// line is a line taken apart.
+// line is a parsed line.
 type line struct {
 	text         []byte // without its newline
-	head         []byte // text before its hash
+	head         []byte // the text before its hash
 	index, batch int64
 	hash         chainHash
 }
 
 var errLine = errors.New("not a line of an audit log")
 
-// parseLine takes a line apart; it does not check its hash. A line that parses is the only encoding of its parts.
+// parseLine parses a line but does not check its hash. A line that parses is the only encoding of
+// its fields.
 func parseLine(text []byte) (line, error) {
 	end := len(text) - len(hashMember) - hashDigits - len(lineEnd)
 	if end < 1 || len(text) > maxLine || text[0] != '{' {
@@ -83,7 +84,7 @@ func parseLine(text []byte) (line, error) {
 	return l, nil
 }
 
-// cutNumber takes a member and its number off the end of b.
+// cutNumber cuts a member and its number off the end of b.
 func cutNumber(b []byte, member string, n *int64) (rest []byte, ok bool) {
 	i := bytes.LastIndex(b, []byte(member))
 	if i < 0 {
@@ -95,11 +96,11 @@ func cutNumber(b []byte, member string, n *int64) (rest []byte, ok bool) {
 	return b[:i], err == nil
 }
 
-// maxNumber bounds what is read as an index or a size, so that counting on from it, and a tree's numbers, never overflow. At
-// a million records a second it lasts for nine years.
+// maxNumber limits indexes and sizes, so that neither adding to them nor the numbers of a tree
+// overflow. It is enough for nine years of a million records a second.
 const maxNumber = 1 << 48
 
-// parseDecimal reads a number that is not negative and has one spelling only.
+// parseDecimal reads a number that is not negative. Each number has only one spelling.
 func parseDecimal(s string) (int64, error) {
 	v, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || v < 0 || v > maxNumber || strconv.FormatInt(v, 10) != s {
@@ -108,5 +109,5 @@ func parseDecimal(s string) (int64, error) {
 	return v, nil
 }
 
-// leaf is the line's hash in the tree.
+// leaf returns the line's hash in the tree.
 func (l line) leaf() tlog.Hash { return tlog.RecordHash(l.text) }

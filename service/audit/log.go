@@ -14,40 +14,42 @@ import (
 
 // A batch is what one write and one sync make durable.
 const (
-	maxBatchBytes   = 1 << 20 // and then at most one line more
+	maxBatchBytes   = 1 << 20 // and at most one more line
 	maxBatchRecords = 1024
 
-	maxUnsynced = 4 << 20 // bytes that may not be on the disk, a batch included
+	maxUnsynced = 4 << 20 // bytes that may not be on the disk, including a batch
 )
 
-// Config is what a Log is made of.
+// Config configures a Log.
 type Config struct {
 	Dir    string // required; belongs to this log alone
-	Create bool   // begin a log; Dir must be absent or empty. Without Create it must hold one.
-	Origin string // required with Create: the log's name, e.g. kms.example.com/audit. An open log has its own.
+	Create bool   // begin a log; Dir must not exist, or be empty. Without Create it must hold a log.
+	Origin string // the log's name, e.g. kms.example.com/audit; required with Create. An existing log has its own.
 
-	// Signers are the keys that may sign; required. The one that the log names as its current key does; with Create the
-	// first one. After Rotate both keys are given until the old one is nowhere needed any more.
+	// Signers are the keys that may sign; required. The one that the log names as its current key
+	// signs; with Create, the first one. After Rotate both keys must be given until the old one is
+	// needed nowhere.
 	Signers []Signer
 
-	Outputs []Output // where records go beside the folder
+	Outputs []Output // where records go besides the folder
 
 	SegmentBytes int64 // size at which a file of records is full; default 64 MiB
-	Reserve      int64 // blanks that are written ahead of records, in bytes; default 1 MiB
+	Reserve      int64 // blanks written ahead of records, in bytes; default 1 MiB
 
-	// SyncWithin, if it is not 0, is how long the record of something that changes nothing (Record.ReadOnly) may wait for its sync
-	// after it was acknowledged. The operating system has it by then: a process that is killed loses none, but a machine that loses its power
-	// may lose those of so long. All other records are synced first.
+	// SyncWithin is how long the record of a request that changed nothing (Record.ReadOnly) may
+	// stay unsynced after Append has acknowledged it. The operating system has the record by then,
+	// so killing the process loses none, but a power failure may lose the records of this period.
+	// All other records are synced first. 0 syncs every record first.
 	SyncWithin time.Duration
 
 	CheckpointEvery  int64         // records after which a checkpoint is made; default 4096
-	CheckpointWithin time.Duration // longest time that records wait for one; default 10 s
+	CheckpointWithin time.Duration // longest time that records wait for a checkpoint; default 10 s
 	MaxUnsealed      int64         // records that may wait for a checkpoint before Append refuses; default 100,000
 	OutputTimeout    time.Duration // for one batch to one output; default 5 s
-	SignTimeout      time.Duration // for checkpoints that nobody called for; default 30 s
+	SignTimeout      time.Duration // for checkpoints that the log makes by itself; default 30 s
 
-	// Checkpointed is called with each signed checkpoint, to be kept where the folder's owner cannot reach. It must
-	// not call the Log.
+	// Checkpointed is called with each signed checkpoint, to be kept where the folder's owner
+	// cannot change it. It must not call the Log.
 	Checkpointed func(signed []byte)
 }
 
@@ -59,7 +61,8 @@ func (c *Config) setDefaults() error {
 		field *int64
 		value int64
 	}{{&c.SegmentBytes, 64 << 20}, {&c.Reserve, 1 << 20}, {&c.CheckpointEvery, 4096}, {&c.MaxUnsealed, 100_000},
-		{(*int64)(&c.CheckpointWithin), int64(10 * time.Second)}, {(*int64)(&c.OutputTimeout), int64(5 * time.Second)}, {(*int64)(&c.SignTimeout), int64(30 * time.Second)}} {
+		{(*int64)(&c.CheckpointWithin), int64(10 * time.Second)}, {(*int64)(&c.OutputTimeout), int64(5 * time.Second)},
+		{(*int64)(&c.SignTimeout), int64(30 * time.Second)}} {
 		if *v.field == 0 {
 			*v.field = v.value
 		}
@@ -88,16 +91,16 @@ type Log struct {
 	tail   tailFile
 	next   int64       // index of the next record
 	chain  chainHash   // of the last record
-	leaves []tlog.Hash // of the last records, which may not be durable
-	sealAt int64       // size of the tree at which to ask for a checkpoint
-	due    bool        // a sync is, since a record has waited for SyncWithin
+	leaves []tlog.Hash // of the last records, which may not be durable yet
+	sealAt int64       // size of the tree at which to request a checkpoint
+	due    bool        // a sync is due: a record has waited for SyncWithin
 	buffer []byte
 
 	mu    sync.Mutex // guards the tree, which holds what is durable
 	tree  *tree
 	fresh []tile // completed since the last checkpoint
 
-	sealing sync.Mutex // guards what signs
+	sealing sync.Mutex // guards signing
 	head    *head
 	signer  signing
 
@@ -111,16 +114,17 @@ type Log struct {
 // request is a record that waits, or a question whether the log could take one.
 type request struct {
 	record  []byte // nil for the question
-	durable bool   // it must be on the disk
+	durable bool   // it must be on the disk before the answer
 	done    chan error
 }
 
-// size is how many bytes of a batch the request may take.
+// size returns how many bytes of a batch the request may need.
 func (r *request) size() int { return len(r.record) + maxTrailer + 1 }
 
-// Open opens or begins a log. An open log is read from its last file on, compared with its checkpoint, freed from
-// what a crash tore (Stats.CutBytes), and sealed. It refuses a log that was changed or is shorter than its checkpoint says.
-// An unsealed tail that keeps the chain is believed: what it says happened between the crash and Open, nobody signed.
+// Open opens a log, or begins one. It reads an existing log from its last file on, compares it with
+// its checkpoint, cuts off what a crash has torn (Stats.CutBytes), and seals it. It refuses a log
+// that was changed or is shorter than its checkpoint says. It accepts an unsealed tail whose chain
+// is intact: nobody has signed for what happened between the crash and Open.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
@@ -163,8 +167,9 @@ func openOn(ctx context.Context, cfg Config, d disk) (*Log, error) {
 	return l, nil
 }
 
-// Append adds a record and returns when it is durable (but see Config.SyncWithin) and every required output has it. After an
-// error the record may be in the log or not; an error of ctx does not stop it.
+// Append adds a record. It returns when the record is durable (but see Config.SyncWithin) and every
+// required output has it. After an error the record may or may not be in the log. The end of ctx
+// does not keep the record out.
 func (l *Log) Append(ctx context.Context, r *Record) error {
 	record, err := r.encode()
 	if err != nil {
@@ -173,7 +178,8 @@ func (l *Log) Append(ctx context.Context, r *Record) error {
 	return l.ask(ctx, &request{record, !r.ReadOnly, make(chan error, 1)})
 }
 
-// Ready returns nil when the log takes records. After a failure it tries whether the cause is gone.
+// Ready returns nil when the log takes records. After a failure it tries whether the cause still
+// exists.
 func (l *Log) Ready(ctx context.Context) error {
 	select {
 	case <-l.closing:
@@ -202,26 +208,28 @@ func (l *Log) ask(ctx context.Context, r *request) error {
 	}
 }
 
-// Close takes no more records, finishes those it has taken, seals the log and closes it. After an error the last checkpoint
-// may not cover every record; they are durable even so, and the next Open seals them.
+// Close stops taking records, finishes those it has taken, seals the log and closes it. After an
+// error the last checkpoint may not cover every record; the records are durable nevertheless, and
+// the next Open seals them.
 func (l *Log) Close(ctx context.Context) error {
 	err := ErrClosed
 	l.close.Do(func() {
 		l.stop()
 		l.owned.Wait()
-		_ = l.tail.settle() // a sync under way that fails leaves the file to repair
-		err = errors.Join(l.tail.repair(), l.sync(), l.Checkpoint(ctx), l.outputs.close(ctx), l.tail.finish(), l.disk.Close())
+		_ = l.tail.settle() // a sync in progress that fails leaves a file to repair
+		err = errors.Join(l.tail.repair(), l.sync(), l.Checkpoint(ctx), l.outputs.close(ctx), l.tail.finish(),
+			l.disk.Close())
 	})
 	return err
 }
 
-// Stats are numbers for metrics; counters begin at Open.
+// Stats are numbers for metrics. Counters start at Open.
 type Stats struct {
 	Records     int64 // in the log
 	Sealed      int64 // covered by the last checkpoint
 	Appended    int64
 	Syncs       int64 // of files of records; Appended/Syncs is the mean batch
-	CutBytes    int64 // torn by a crash and cut by Open; they are kept in cut/*.tmp
+	CutBytes    int64 // torn by a crash and cut off by Open; kept in cut/*.tmp
 	Failure     error // of the last batch
 	SignFailure error // of the last checkpoint
 	Outputs     []OutputStats
@@ -229,7 +237,8 @@ type Stats struct {
 
 // Stats returns the log's numbers.
 func (l *Log) Stats() Stats {
-	s := Stats{Sealed: l.sealed.Load(), Appended: l.records.Load(), Syncs: l.tail.syncs.Load(), CutBytes: l.cut, Outputs: l.outputs.stats()}
+	s := Stats{Sealed: l.sealed.Load(), Appended: l.records.Load(), Syncs: l.tail.syncs.Load(), CutBytes: l.cut,
+		Outputs: l.outputs.stats()}
 	if err := l.health.Load(); err != nil {
 		s.Failure = *err
 	}

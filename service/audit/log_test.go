@@ -57,7 +57,8 @@ func TestLogIsWholeAfterEachStep(t *testing.T) {
 	}
 }
 
-// TestOthersReadTheLog has golang.org/x/mod judge what was written, knowing nothing of this package but where files are.
+// TestOthersReadTheLog lets golang.org/x/mod read what was written; it knows nothing of this
+// package but the names of files.
 func TestOthersReadTheLog(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
@@ -79,25 +80,19 @@ func TestOthersReadTheLog(t *testing.T) {
 
 	text, err := os.ReadFile(cfg.Dir + "/records/00000000000000000000.jsonl")
 	must(t, err)
-	var stored []tlog.Hash
-	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		hashes := make([]tlog.Hash, len(indexes))
-		for i, index := range indexes {
-			hashes[i] = stored[index]
-		}
-		return hashes, nil
-	})
+	var stored hashes
 	for i, line := range strings.Split(strings.TrimSuffix(string(text), "\n"), "\n") {
-		hashes, err := tlog.StoredHashes(int64(i), []byte(line), reader)
+		hashes, err := tlog.StoredHashes(int64(i), []byte(line), &stored)
 		must(t, err)
 		stored = append(stored, hashes...)
 	}
-	if got, err := tlog.TreeHash(600, reader); err != nil || got != root {
+	if got, err := tlog.TreeHash(600, &stored); err != nil || got != root {
 		t.Errorf("root %v, %v, the checkpoint says %v", got, err, root)
 	}
-	for path, want := range map[string]tlog.Tile{"tile/0/000": {H: 8, L: 0, N: 0, W: 256}, "tile/0/001": {H: 8, L: 0, N: 1, W: 256},
+	for path, want := range map[string]tlog.Tile{"tile/0/000": {H: 8, L: 0, N: 0, W: 256},
+		"tile/0/001":      {H: 8, L: 0, N: 1, W: 256},
 		"tile/0/002.p/88": {H: 8, L: 0, N: 2, W: 88}, "tile/1/000.p/2": {H: 8, L: 1, N: 0, W: 2}} {
-		data, err := tlog.ReadTileData(want, reader)
+		data, err := tlog.ReadTileData(want, &stored)
 		must(t, err)
 		if got, err := os.ReadFile(cfg.Dir + "/" + path); err != nil || string(got) != string(data) {
 			t.Errorf("tile %s: %v, or other hashes", path, err)
@@ -200,7 +195,8 @@ func TestRotation(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, broken)}}); !errors.Is(err, ErrTampered) {
+	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, broken)}}); !errors.Is(err,
+		ErrTampered) {
 		t.Errorf("a key that never was in force is trusted: %v", err)
 	}
 	if _, err := Open(ctx, Config{Dir: cfg.Dir, Signers: []Signer{first}}); err == nil {
@@ -208,7 +204,8 @@ func TestRotation(t *testing.T) {
 	}
 	// A crash before the epoch was listed.
 	must(t, os.Remove(cfg.Dir+"/epoch/000002"))
-	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, first)}}); !errors.Is(err, ErrTampered) {
+	if _, err := Verify(os.DirFS(cfg.Dir), VerifyConfig{Keys: []string{keyOf(t, first)}}); !errors.Is(err,
+		ErrTampered) {
 		t.Errorf("an epoch can be removed: %v", err)
 	}
 }
@@ -306,7 +303,8 @@ func TestCallerThatGoesAway(t *testing.T) {
 	}
 }
 
-// TestBlanksCountForNothing: what is written ahead of records is seen by nobody, and is gone from files that are full or closed.
+// TestBlanksCountForNothing: readers do not see what is written ahead of records, and files that
+// are full or closed do not contain it.
 func TestBlanksCountForNothing(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Reserve, cfg.SegmentBytes = 1<<20, 3000

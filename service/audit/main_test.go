@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 const origin = "kms.example.com/audit"
@@ -81,9 +83,10 @@ func wantError(t testing.TB, got, want error) {
 	}
 }
 
-// testConfig makes a config for a new log whose checkpoints come only when a test calls for them.
+// testConfig returns the config of a new log in which only a test makes checkpoints.
 func testConfig(t testing.TB) Config {
-	return Config{Dir: filepath.Join(t.TempDir(), "log"), Create: true, Origin: origin, Signers: []Signer{ed25519Signer(1)}, CheckpointEvery: 1 << 40, CheckpointWithin: time.Hour, Reserve: 100}
+	return Config{Dir: filepath.Join(t.TempDir(), "log"), Create: true, Origin: origin,
+		Signers: []Signer{ed25519Signer(1)}, CheckpointEvery: 1 << 40, CheckpointWithin: time.Hour, Reserve: 100}
 }
 
 func open(t testing.TB, cfg Config) *Log {
@@ -106,20 +109,24 @@ func reopen(t testing.TB, cfg Config) *Log {
 
 func record(n int) *Record {
 	return &Record{
-		UserIdentity: UserIdentity{Type: "IAMUser", PrincipalID: "AIDAEXAMPLE", ARN: "arn:aws:iam::111122223333:user/alice", AccountID: "111122223333",
+		UserIdentity: UserIdentity{Type: "IAMUser", PrincipalID: "AIDAEXAMPLE",
+			ARN: "arn:aws:iam::111122223333:user/alice", AccountID: "111122223333",
 			AccessKeyID: "AKIAIOSFODNN7EXAMPLE", UserName: "alice"},
-		EventTime: t0.Add(time.Duration(n) * time.Second), EventSource: "kms.amazonaws.com", EventName: "Decrypt", AWSRegion: "us-east-1",
+		EventTime: t0.Add(time.Duration(n) * time.Second), EventSource: "kms.amazonaws.com", EventName: "Decrypt",
+		AWSRegion:       "us-east-1",
 		SourceIPAddress: "192.0.2.1", UserAgent: "aws-cli/2 <ü>",
 		RequestParameters:   Object{{"keyId", "alias/a"}, {"encryptionContext", map[string]string{"b": "1", "a": "2"}}},
 		AdditionalEventData: Object{{"keyMaterialId", strings.Repeat("ab", 32)}, {"ciphertextForm", 2}},
 		RequestID:           fmt.Sprintf("request-%d", n), EventID: fmt.Sprintf("event-%d", n), ReadOnly: true,
-		Resources:       []Resource{{ARN: "arn:verenc:111122223333:key/1234", AccountID: "111122223333", Type: "AWS::KMS::Key"}},
+		Resources: []Resource{{ARN: "arn:verenc:111122223333:key/1234", AccountID: "111122223333",
+			Type: "AWS::KMS::Key"}},
 		ManagementEvent: true, RecipientAccountID: "111122223333",
-		TLSDetails: &TLSDetails{TLSVersion: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256", ClientProvidedHostHeader: "kms.example.com"},
+		TLSDetails: &TLSDetails{TLSVersion: "TLSv1.3", CipherSuite: "TLS_AES_128_GCM_SHA256",
+			ClientProvidedHostHeader: "kms.example.com"},
 	}
 }
 
-// small is a record of little more than what is required.
+// small returns a record with little more than what is required.
 func small(n int) *Record {
 	return &Record{EventTime: t0, EventSource: "s", EventName: "n", EventID: fmt.Sprint(n)}
 }
@@ -156,4 +163,15 @@ func verify(t testing.TB, cfg Config, keys ...string) Report {
 		t.Fatalf("%v\n%v", err, r.Findings)
 	}
 	return r
+}
+
+// hashes are the stored hashes of a tree. They implement tlog.HashReader.
+type hashes []tlog.Hash
+
+func (h *hashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	read := make([]tlog.Hash, len(indexes))
+	for i, index := range indexes {
+		read[i] = (*h)[index]
+	}
+	return read, nil
 }

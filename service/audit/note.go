@@ -12,8 +12,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// SignNote signs a text that is no checkpoint with a key of the log, as a C2SP signed note. So that nobody takes one for the
-// other, its first line must not be what a checkpoint's may be: it has a space.
+// SignNote signs a text that is not a checkpoint with a key of the log, as a C2SP signed note. Its
+// first line must contain a space, which that of a checkpoint cannot, so that neither is mistaken
+// for the other.
 func SignNote(ctx context.Context, origin string, s Signer, text string) ([]byte, error) {
 	if first, _, _ := strings.Cut(text, "\n"); validOrigin(first) {
 		return nil, errors.New("sign note: its first line may be that of a checkpoint")
@@ -25,7 +26,7 @@ func SignNote(ctx context.Context, origin string, s Signer, text string) ([]byte
 	return signNote(ctx, text, k)
 }
 
-// OpenNote gives the text of a note that one of the keys has signed.
+// OpenNote returns the text of a note that one of the keys has signed.
 func OpenNote(signed []byte, keys ...string) (string, error) {
 	verifiers := make([]note.Verifier, len(keys))
 	for i, key := range keys {
@@ -41,7 +42,8 @@ func OpenNote(signed []byte, keys ...string) (string, error) {
 	return n.Text, nil
 }
 
-// openNote verifies a signed note. Each signature has one spelling: note.Open overlooks the unused bits of base64's last digit.
+// openNote verifies a signed note. Each signature has only one spelling: note.Open ignores the
+// unused bits of the last base64 digit.
 func openNote(signed []byte, known ...note.Verifier) (*note.Note, error) {
 	n, err := note.Open(signed, note.VerifierList(known...))
 	if err != nil {
@@ -55,8 +57,8 @@ func openNote(signed []byte, known ...note.Verifier) (*note.Note, error) {
 	return n, nil
 }
 
-// Current tells a log's origin, and which of the signers is in force: the last of those that have signed its latest
-// checkpoint. The log may be being written.
+// Current returns a log's origin and the index of the current signer: the last of those that have
+// signed its latest checkpoint. The log may be in use.
 func Current(fsys fs.FS, signers []Signer) (origin string, current Signer, err error) {
 	signed, err := fs.ReadFile(fsys, checkpointFile)
 	if err != nil {

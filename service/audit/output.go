@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Sink takes records away from this machine, or to another program on it.
+// Sink sends records to another machine, or to another program on this one.
 type Sink interface {
-	// Write delivers lines in order; a line is a record as JSON without a newline. The lines must not be modified, nor
-	// kept after Write returns. After an error some of them may have been delivered: they come again, so a receiver
-	// tells records by logIndex.
+	// Write delivers lines in order; a line is a record as JSON without a newline. It must not
+	// modify the lines, nor keep them after it returns. After an error some of them may have been
+	// delivered and are delivered again, so a receiver identifies records by logIndex.
 	Write(ctx context.Context, lines [][]byte) error
 	Close() error
 }
@@ -23,12 +23,14 @@ type Output struct {
 	Name string // for metrics and errors
 	Sink Sink   // required; closed by the Log
 
-	// Required makes Append wait for the sink and fail with it. The batch that it failed for is in the log and goes to it
-	// first when it is back: what it gets has no gap while the process lives. After a crash the records of the
-	// last batch, none of which was acknowledged, may be missing in it.
+	// Required makes Append wait for the sink and fail with it. The batch for which it failed is in
+	// the log, and is the first that the sink gets when it works again: while the process lives,
+	// the sink misses nothing. After a crash it may lack the records of the last batch, none of
+	// which was acknowledged.
 	Required bool
 
-	// Queue is how many records wait for a sink that is not required; more are dropped and counted. Default 10,000.
+	// Queue is how many records may wait for a sink that is not required; further ones are dropped
+	// and counted. Default 10,000.
 	Queue int
 }
 
@@ -36,18 +38,18 @@ type Output struct {
 type OutputStats struct {
 	Name      string
 	Delivered int64 // records
-	Dropped   int64 // records, for a full queue or a failed write
+	Dropped   int64 // records, because of a full queue or a failed write
 	Failure   error // of the last write
 }
 
-// output is an Output at work.
+// output is an Output in use.
 type output struct {
 	Output
 	timeout            time.Duration
 	delivered, dropped atomic.Int64
 	failure            atomic.Pointer[error]
 
-	owed [][]byte // required: lines in the log that the sink has not taken; owned by the writer
+	owed [][]byte // required: lines in the log that the sink has not accepted; owned by the writer
 
 	queue   chan [][]byte // not required; batches
 	waiting atomic.Int64  // records in queue
@@ -79,7 +81,7 @@ func startOutputs(configs []Output, timeout time.Duration) *outputs {
 
 func (o *outputs) any() bool { return len(o.all) > 0 }
 
-// deliver hands on lines that are in the log. It returns the errors of required outputs.
+// deliver passes on lines that are in the log. It returns the errors of required outputs.
 func (o *outputs) deliver(lines [][]byte) error {
 	for _, out := range o.all {
 		if out.Required {
@@ -91,7 +93,7 @@ func (o *outputs) deliver(lines [][]byte) error {
 	return o.settle()
 }
 
-// settle gives the required outputs what they are owed.
+// settle gives the required outputs the lines that they have missed.
 func (o *outputs) settle() error {
 	var errs []error
 	for _, out := range o.all {
@@ -120,7 +122,7 @@ func (out *output) write(ctx context.Context, lines [][]byte) error {
 	return nil
 }
 
-// enqueue never waits: no more batches than records are in the queue.
+// enqueue never waits: the queue never has more batches than records.
 func (out *output) enqueue(lines [][]byte) {
 	n := int64(len(lines))
 	if out.waiting.Add(n) > int64(out.Queue) {
@@ -141,7 +143,7 @@ func (out *output) drain(life context.Context) {
 	}
 }
 
-// close empties the queues, for as long as ctx lasts, and closes the sinks.
+// close empties the queues until ctx ends, and closes the sinks.
 func (o *outputs) close(ctx context.Context) error {
 	cut := context.AfterFunc(ctx, o.stop)
 	defer cut()

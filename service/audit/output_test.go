@@ -121,7 +121,8 @@ func TestQueuedOutputDropsAndCounts(t *testing.T) {
 	close(slow.wait)
 	must(t, l.Close(ctx))
 	s := l.Stats().Outputs
-	if s[0].Delivered != 3 || s[0].Dropped != 7 || s[1].Delivered != 0 || s[1].Dropped != 10 || !errors.Is(s[1].Failure, errSink) {
+	if s[0].Delivered != 3 || s[0].Dropped != 7 || s[1].Delivered != 0 || s[1].Dropped != 10 ||
+		!errors.Is(s[1].Failure, errSink) {
 		t.Errorf("%+v", s)
 	}
 	if got := fmt.Sprint(slow.indexes(t)); got != "[0 1 2]" {
@@ -162,7 +163,8 @@ var syslogMessage = regexp.MustCompile(`^<110>1 2026-01-02T03:04:05\.678901Z hos
 
 func newSyslog(t *testing.T, network, address string) *SyslogSink {
 	t.Helper()
-	s, err := NewSyslogSink(SyslogConfig{Network: network, Address: address, Hostname: "ho st\n", Now: func() time.Time { return t0 }})
+	s, err := NewSyslogSink(SyslogConfig{Network: network, Address: address, Hostname: "ho st\n",
+		Now: func() time.Time { return t0 }})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
 	return s
@@ -252,16 +254,19 @@ func TestHTTPSink(t *testing.T) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			n := requests.Add(1)
 			body, err := io.ReadAll(r.Body)
-			if err != nil || string(body) != "one\ntwo\n" || r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("Content-Type") != "application/x-ndjson" {
+			if err != nil || string(body) != "one\ntwo\n" || r.Header.Get("Authorization") != "Bearer secret" ||
+				r.Header.Get("Content-Type") != "application/x-ndjson" {
 				t.Errorf("%s: got %q, %v, %v", name, body, r.Header, err)
 			}
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(test.statuses[n-1])
 		}))
-		s, err := NewHTTPSink(HTTPConfig{URL: server.URL, Header: http.Header{"Authorization": {"Bearer secret"}}, Pause: time.Nanosecond})
+		s, err := NewHTTPSink(HTTPConfig{URL: server.URL, Header: http.Header{"Authorization": {"Bearer secret"}},
+			Pause: time.Nanosecond})
 		must(t, err)
 		err = s.Write(ctx, [][]byte{[]byte("one"), []byte("two")})
-		if (err == nil) != test.ok || requests.Load() != test.requests || err != nil && strings.Contains(err.Error(), "secret") {
+		if (err == nil) != test.ok || requests.Load() != test.requests ||
+			err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v after %d requests", name, err, requests.Load())
 		}
 		must(t, s.Close())

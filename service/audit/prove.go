@@ -20,7 +20,7 @@ const (
 	maxHashes   = 63        // of an inclusion proof, RFC 6962 section 2.1.1
 )
 
-// proof is a C2SP tlog-proof. Its extra data is the record, so that the text stands for itself:
+// proof is a C2SP tlog-proof. Its extra data is the record, so that the text is complete by itself:
 //
 //	c2sp.org/tlog-proof@v1
 //	extra <base64 of the line>
@@ -45,7 +45,7 @@ func (p proof) encode() []byte {
 
 var errProof = errors.New("not a proof of an audit record")
 
-// parseProof takes a proof apart. A text that parses is the only encoding of its parts.
+// parseProof parses a proof. A text that parses is the only encoding of its fields.
 func parseProof(text []byte) (proof, error) {
 	if len(text) > maxProof {
 		return proof{}, errProof
@@ -72,8 +72,8 @@ func parseProof(text []byte) (proof, error) {
 	return p, nil
 }
 
-// Prove gives a proof that a log holds a record: a C2SP tlog-proof against the latest checkpoint, which must cover it.
-// The log may be being written.
+// Prove returns a proof that a log holds a record: a C2SP tlog-proof against the latest checkpoint,
+// which must cover the record. The log may be in use.
 func Prove(fsys fs.FS, index int64) ([]byte, error) {
 	for {
 		signed, err := readSmall(fsys, checkpointFile, maxCheckpoint)
@@ -84,7 +84,7 @@ func Prove(fsys fs.FS, index int64) ([]byte, error) {
 		if err == nil {
 			return p.encode(), nil
 		}
-		// A writer that published another checkpoint meanwhile has removed tiles of this one.
+		// A writer that has published another checkpoint meanwhile has removed tiles of this one.
 		if now, err2 := readSmall(fsys, checkpointFile, maxCheckpoint); err2 != nil || slices.Equal(now, signed) {
 			return nil, fmt.Errorf("prove audit record: %w", err)
 		}
@@ -97,7 +97,9 @@ func prove(fsys fs.FS, signed []byte, index int64) (proof, error) {
 		return proof{}, err
 	}
 	if index < 0 || index >= c.size {
-		return proof{}, fmt.Errorf("the checkpoint covers %d records, numbered from 0, but not number %d: wait for the next one", c.size, index)
+		return proof{}, fmt.Errorf(
+			"the checkpoint covers %d records, numbered from 0, but not number %d: wait for the next one",
+			c.size, index)
 	}
 	record, err := readRecord(fsys, index)
 	if err != nil {
@@ -139,8 +141,8 @@ func readRecord(fsys fs.FS, index int64) (record []byte, err error) {
 	return nil, errors.New("there are no records")
 }
 
-// Read calls f with the index and the line of each record, until f returns an error. It proves nothing: Verify does. The
-// line is valid until f returns; json.Unmarshal makes a Record of it.
+// Read calls f with the index and the line of each record, until f returns an error. It proves
+// nothing: Verify does. The line is valid until f returns; json.Unmarshal turns it into a Record.
 func Read(fsys fs.FS, f func(index int64, text []byte) error) error {
 	files, err := segments(fsys)
 	if err != nil {
@@ -149,7 +151,7 @@ func Read(fsys fs.FS, f func(index int64, text []byte) error) error {
 	for _, s := range files {
 		_, err := readLines(fsys, s.name, func(text []byte, at place, whole bool) error {
 			if !whole {
-				return nil // it is being written, or Open will cut it
+				return nil // it is still being written, or Open will cut it off
 			}
 			return f(s.first+int64(at.line-1), text)
 		})
@@ -160,8 +162,8 @@ func Read(fsys fs.FS, f func(index int64, text []byte) error) error {
 	return nil
 }
 
-// Find returns the indexes of the records that have an id as their eventID or requestID. It reads the whole log, and
-// proves nothing.
+// Find returns the indexes of the records whose eventID or requestID is id. It reads the whole log,
+// and proves nothing.
 func Find(fsys fs.FS, id string) ([]int64, error) {
 	quoted, err := json.Marshal(id)
 	if err != nil {
@@ -170,7 +172,8 @@ func Find(fsys fs.FS, id string) ([]int64, error) {
 	var found []int64
 	err = Read(fsys, func(index int64, text []byte) error {
 		var ids struct{ EventID, RequestID string }
-		if bytes.Contains(text, quoted) && json.Unmarshal(text, &ids) == nil && (ids.EventID == id || ids.RequestID == id) {
+		if bytes.Contains(text, quoted) && json.Unmarshal(text, &ids) == nil &&
+			(ids.EventID == id || ids.RequestID == id) {
 			found = append(found, index)
 		}
 		return nil

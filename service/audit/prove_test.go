@@ -29,7 +29,8 @@ func TestProveEachRecord(t *testing.T) {
 		must(t, err)
 		got, err := VerifyProof(text, key)
 		must(t, err)
-		if got.Index != n || got.Size != 300 || got.Origin != origin || !bytes.Contains(got.Record, fmt.Appendf(nil, `"eventID":"event-%d"`, n)) {
+		if got.Index != n || got.Size != 300 || got.Origin != origin ||
+			!bytes.Contains(got.Record, fmt.Appendf(nil, `"eventID":"event-%d"`, n)) {
 			t.Fatalf("proof of %d proves %+v", n, got)
 		}
 	}
@@ -38,7 +39,8 @@ func TestProveEachRecord(t *testing.T) {
 			t.Errorf("record %d: %v", n, err)
 		}
 	}
-	for id, want := range map[string]string{"event-7": "[7]", "request-301": "[301]", "event-": "[]", "alice": "[]", "": "[]"} {
+	for id, want := range map[string]string{"event-7": "[7]", "request-301": "[301]", "event-": "[]",
+		"alice": "[]", "": "[]"} {
 		if got, err := Find(files, id); err != nil || fmt.Sprint(got) != want {
 			t.Errorf("%s is at %v, %v", id, got, err)
 		}
@@ -53,7 +55,8 @@ func TestProveEachRecord(t *testing.T) {
 	}
 }
 
-// TestOthersReadTheProof has github.com/transparency-dev/formats read the checkpoint and the proof.
+// TestOthersReadTheProof lets github.com/transparency-dev/formats read the checkpoint and the
+// proof.
 func TestOthersReadTheProof(t *testing.T) {
 	for _, signer := range []Signer{ed25519Signer(1), ecdsaSigner(t)} {
 		cfg := testConfig(t)
@@ -104,7 +107,8 @@ func TestVerifyProofRefuses(t *testing.T) {
 	if _, err := VerifyProof(text, "garbage"); err == nil {
 		t.Error("garbage is a key")
 	}
-	if _, err := VerifyProof(bytes.Replace(text, []byte("\nextra"), []byte("\nextra "+strings.Repeat("A", maxProof)+"\nextra"), 1), key); err == nil {
+	if _, err := VerifyProof(bytes.Replace(text, []byte("\nextra"),
+		[]byte("\nextra "+strings.Repeat("A", maxProof)+"\nextra"), 1), key); err == nil {
 		t.Error("a huge proof is read")
 	}
 	_, err = VerifyProof(text, key)

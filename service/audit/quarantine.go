@@ -10,40 +10,45 @@ import (
 	"time"
 )
 
-// ErrIntact is wrapped by the error of Quarantine for a log that needs none.
+// ErrIntact is wrapped by Quarantine's error for a log that is not damaged.
 var ErrIntact = errors.New("the audit log is as it was written")
 
-// QuarantineConfig says which log is set aside, and what follows it. All members are required.
+// QuarantineConfig says which log to set aside, and what follows it. All members are required.
 type QuarantineConfig struct {
-	// Log is as for Open with Create: it has the folder of both logs. The first of its signers should be a key that the old log
-	// has not had, so that nobody takes a checkpoint of one log for one of the other.
+	// Log is as for Open with Create; its folder is that of both logs. The first of its signers
+	// should be a key that the old log has not used, so that a checkpoint of one log cannot be
+	// mistaken for one of the other.
 	Log Config
 	// Keys are verifier keys of the old log.
 	Keys []string
-	Now  time.Time // names the old log's new folder
-	// First makes the first record of the new log.
+	Now  time.Time // names the folder to which the old log moves
+	// First returns the first record of the new log.
 	First func(*Quarantined) (*Record, error)
 }
 
-// Quarantined is what is known of a log that was set aside.
+// Quarantined is what is known about a log that was set aside.
 type Quarantined struct {
 	Dir    string // where it is now
-	Report Report // its Checkpoint is the last one that a key of the log has signed; none when that can't be read
-	Cause  error  // what Verify said
+	Report Report // its Checkpoint is the last one that a key of the log has signed, empty when that can't be read
+	Cause  error  // what Verify returned
 }
 
-// Unproven says, a sentence each, what can no longer be proven of the log, and why.
+// Unproven says what can no longer be proven of the log and why, in one sentence each.
 func (q *Quarantined) Unproven() []string {
 	r := &q.Report
 	all := []string{"no checkpoint can be verified: a record is proven only by a checkpoint of earlier times, kept elsewhere, that covers it"}
 	switch {
 	case len(r.Checkpoint) > 0 && r.Sealed > 0:
-		all[0] = fmt.Sprintf("the last checkpoint covers records 0 to %d: of these, a record is proven that audit prove has a proof for", r.Sealed-1)
+		all[0] = fmt.Sprintf(
+			"the last checkpoint covers records 0 to %d: of these, a record is proven that audit prove has a proof for",
+			r.Sealed-1)
 	case len(r.Checkpoint) > 0:
 		all[0] = "the last checkpoint covers no record"
 	}
 	if r.Unsealed > 0 {
-		all = append(all, fmt.Sprintf("records %d to %d are covered by no checkpoint: nobody has signed that they were written", r.Sealed, r.Records-1))
+		all = append(all,
+			fmt.Sprintf("records %d to %d are covered by no checkpoint: nobody has signed that they were written",
+				r.Sealed, r.Records-1))
 	}
 	for _, f := range r.Findings {
 		all = append(all, f.String())
@@ -63,9 +68,10 @@ const (
 	asideTime   = "20060102T150405.000000000Z" // in order of names
 )
 
-// Quarantine sets a damaged log aside, whole and as it is, and begins a new one in its folder. It refuses a log that Verify finds
-// nothing wrong with, and one that another process writes. The new log is made beside the old one, and takes its place last, so
-// that the next Quarantine finishes one that was broken off.
+// Quarantine sets a damaged log aside, complete and unchanged, and begins a new one in its folder.
+// It refuses a log in which Verify finds nothing wrong, and one that another process is writing.
+// The new log is made beside the old one and takes its place last, so that calling Quarantine again
+// finishes an interrupted one.
 func Quarantine(ctx context.Context, cfg QuarantineConfig) (*Quarantined, error) {
 	dir := filepath.Clean(cfg.Log.Dir)
 	q, err := quarantine(ctx, cfg, dir)
@@ -92,7 +98,7 @@ func quarantine(ctx context.Context, cfg QuarantineConfig, dir string) (q *Quara
 	if errors.Is(q.Cause, fs.ErrPermission) {
 		return nil, q.Cause
 	}
-	if err := os.RemoveAll(dir + nextSuffix); err != nil { // what a Quarantine that was broken off has left
+	if err := os.RemoveAll(dir + nextSuffix); err != nil { // left by an interrupted Quarantine
 		return nil, err
 	}
 	cfg.Log.Dir, cfg.Log.Create = dir+nextSuffix, true
@@ -113,7 +119,7 @@ func quarantine(ctx context.Context, cfg QuarantineConfig, dir string) (q *Quara
 	return q, takePlace(dir)
 }
 
-// finish goes on where there is no log any more: the old one is aside, and the new one is made.
+// finish continues where the old log is set aside and the new one is made.
 func finish(cfg QuarantineConfig, dir string) (*Quarantined, error) {
 	aside, err := filepath.Glob(dir + asideSuffix + "*")
 	if err != nil || len(aside) == 0 {

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// damages are what may befall a log; each changes a folder, and says some words of what it makes unproven.
+// damages are what can happen to a log. Each changes a folder, and has some words of what it makes
+// unprovable.
 var damages = map[string]func(t *testing.T, dir string) string{
 	"a wrong byte": func(t *testing.T, dir string) string {
 		name := filepath.Join(dir, recordFile(t, dir, 1))
@@ -72,8 +73,8 @@ func quarantineConfig(cfg Config, trusted VerifyConfig) QuarantineConfig {
 	}}
 }
 
-// TestQuarantine: the old log is aside as it was, the new one begins with the old one's last checkpoint, and what can no longer be
-// proven is said.
+// TestQuarantine: the old log is set aside unchanged, the new one begins with the old one's last
+// checkpoint, and the report says what can no longer be proven.
 func TestQuarantine(t *testing.T) {
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
@@ -108,7 +109,8 @@ func TestQuarantine(t *testing.T) {
 					RequestParameters struct{ Checkpoint string }
 				}
 				must(t, json.Unmarshal(text, &r))
-				if index == 0 && (r.EventName != "QuarantineAuditLog" || r.RequestParameters.Checkpoint != string(q.Report.Checkpoint)) {
+				if index == 0 && (r.EventName != "QuarantineAuditLog" ||
+					r.RequestParameters.Checkpoint != string(q.Report.Checkpoint)) {
 					t.Errorf("the first record is %s", text)
 				}
 				return nil
@@ -124,7 +126,8 @@ func TestQuarantineRefuses(t *testing.T) {
 	damages["a wrong byte"](t, cfg.Dir)
 	locked, err := openDisk(cfg.Dir)
 	must(t, err)
-	if _, err = Quarantine(ctx, quarantineConfig(cfg, trusted)); err == nil || !strings.Contains(err.Error(), "another process writes this log") {
+	if _, err = Quarantine(ctx, quarantineConfig(cfg, trusted)); err == nil ||
+		!strings.Contains(err.Error(), "another process writes this log") {
 		t.Error(err)
 	}
 	must(t, locked.Close())
@@ -138,12 +141,12 @@ func TestQuarantineRefuses(t *testing.T) {
 	wantError(t, err, fs.ErrNotExist)
 }
 
-// TestQuarantineBrokenOff: it can be broken off between its steps, and is finished by the next one.
+// TestQuarantineBrokenOff: when it is interrupted between two steps, calling it again finishes it.
 func TestQuarantineBrokenOff(t *testing.T) {
 	_, trusted, cfg := sealedLog(t, 60, record)
 	damages["a wrong byte"](t, cfg.Dir)
 	made := quarantineConfig(cfg, trusted)
-	must(t, os.MkdirAll(filepath.Join(cfg.Dir+nextSuffix, recordFolder), 0o700)) // a new log that was broken off
+	must(t, os.MkdirAll(filepath.Join(cfg.Dir+nextSuffix, recordFolder), 0o700)) // a new log that was interrupted
 	q, err := Quarantine(ctx, made)
 	must(t, err)
 	must(t, os.Rename(cfg.Dir, cfg.Dir+nextSuffix)) // as if it had not yet taken its place

@@ -16,23 +16,24 @@ import (
 // EventVersion is the version of CloudTrail's record contents that Record follows.
 const EventVersion = "1.11"
 
-// Limits of a record. CloudTrail (page "CloudTrail record contents") limits errorCode, errorMessage and
-// userAgent to 1 KB and requestParameters and responseElements to 100 KB; the latter are smaller here because a line must
-// fit an entry of C2SP tlog-tiles, whose length has 16 bits.
+// Limits of a record. CloudTrail (page "CloudTrail record contents") limits errorCode, errorMessage
+// and userAgent to 1 KB and requestParameters and responseElements to 100 KB; the latter are
+// smaller here because a line must fit an entry of C2SP tlog-tiles, whose length has 16 bits.
 const (
 	maxLine      = 1<<16 - 1 // bytes of a line without its newline
 	maxString    = 1024      // bytes of a member that is a string
 	maxObject    = 40 << 10  // bytes of an Object as JSON; a key policy of 32 KiB fits
-	shortString  = 128       // bytes of such a member, in a record whose line would be too long
+	shortString  = 128       // bytes of such a member in a record whose line would be too long
 	maxResources = 16
-	usualRecord  = 1536 // bytes that most records need
+	usualRecord  = 1536 // bytes that are enough for most records
 )
 
-// Record is one request in CloudTrail's shape (AWS page "CloudTrail record contents"). It has no member for
-// plaintext; what its caller puts into an Object is the caller's duty.
+// Record is one request in CloudTrail's form (AWS page "CloudTrail record contents"). It has no
+// member for a plaintext. Callers are responsible for what they put into an Object.
 //
-// Strings above 1024 bytes are cut, an Object above 40 KiB is replaced by its length and SHA-256, and both sooner in a
-// record that would still be above 64 KiB: a client must not be able to stay out of the log by sending much.
+// Strings longer than 1024 bytes are cut, and an Object larger than 40 KiB is replaced by its
+// length and SHA-256; in a record that would still be larger than 64 KiB, the limits are lower. A
+// client must not be able to keep a request out of the log by sending much.
 type Record struct {
 	EventVersion        string       `json:"eventVersion"` // default EventVersion
 	UserIdentity        UserIdentity `json:"userIdentity"`
@@ -98,19 +99,20 @@ type TLSDetails struct {
 	ClientProvidedHostHeader string `json:"clientProvidedHostHeader,omitempty"`
 }
 
-// Object is a JSON object whose members keep their order. Nil is null.
+// Object is a JSON object whose members keep their order. A nil Object is null.
 type Object []Member
 
-// Member is one member of an Object. Value is anything that encoding/json takes, an Object too.
+// Member is one member of an Object. Value is anything that encoding/json can encode, including an
+// Object.
 type Member struct {
 	Name  string
 	Value any
 }
 
-// MarshalJSON implements json.Marshaler. An Object that is too large becomes a statement about it.
+// MarshalJSON implements json.Marshaler. An Object that is too large becomes a description of it.
 func (o Object) MarshalJSON() ([]byte, error) { return o.appendBounded(nil) }
 
-// appendBounded appends the object, or a statement about one that is too large.
+// appendBounded appends the object, or a description of one that is too large.
 func (o Object) appendBounded(b []byte) ([]byte, error) {
 	start := len(b)
 	b, err := o.appendTo(b)
@@ -137,8 +139,8 @@ func (o Object) appendTo(b []byte) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// appendJSON appends a value as encoding/json writes it. Most are strings without escapes, or maps of such, as encryption
-// contexts are: they go the quick way.
+// appendJSON appends a value as encoding/json writes it. Most values are strings without escapes,
+// or maps of such strings, as encryption contexts are; these take a faster path.
 func appendJSON(b []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case string:
@@ -200,19 +202,20 @@ func (o *Object) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// omitted stands for an Object that is not recorded.
+// omitted describes an Object that is not recorded.
 func omitted(object []byte) Object {
 	sum := sha256.Sum256(object)
 	return Object{{"omitted", true}, {"bytes", len(object)}, {"sha256", hex.EncodeToString(sum[:])}}
 }
 
-// encode gives the record as JSON without the closing brace.
+// encode returns the record as JSON without the closing brace.
 func (r Record) encode() ([]byte, error) {
 	if r.EventTime.IsZero() || r.EventSource == "" || r.EventName == "" || r.EventID == "" {
 		return nil, errors.New("encode audit record: EventTime, EventSource, EventName and EventID are required")
 	}
 	if len(r.Resources) > maxResources {
-		return nil, fmt.Errorf("encode audit record: %d resources, at most %d can be recorded", len(r.Resources), maxResources)
+		return nil, fmt.Errorf("encode audit record: %d resources, at most %d can be recorded", len(r.Resources),
+			maxResources)
 	}
 	r.EventTime = r.EventTime.UTC().Truncate(time.Second)
 	setDefault(&r.EventVersion, EventVersion)
@@ -231,7 +234,8 @@ func (r Record) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode audit record: %w", err)
 	}
 	if len(b)+maxTrailer >= maxLine {
-		return nil, fmt.Errorf("encode audit record: %d bytes, fewer than %d can be recorded", len(b), maxLine-maxTrailer)
+		return nil, fmt.Errorf("encode audit record: %d bytes, fewer than %d can be recorded", len(b),
+			maxLine-maxTrailer)
 	}
 	return b, nil
 }
@@ -250,10 +254,13 @@ func (r *Record) omitObjects() error {
 	return nil
 }
 
-// cut bounds the strings. What the pointers of r lead to is copied first: it is the caller's.
+// cut limits the strings. What the pointers of r refer to belongs to the caller and is copied
+// first.
 func (r *Record) cut(limit int) {
-	for _, s := range []*string{&r.EventVersion, &r.EventSource, &r.EventName, &r.AWSRegion, &r.SourceIPAddress, &r.UserAgent,
-		&r.ErrorCode, &r.ErrorMessage, &r.RequestID, &r.EventID, &r.EventType, &r.RecipientAccountID, &r.EventCategory} {
+	for _, s := range []*string{&r.EventVersion, &r.EventSource, &r.EventName, &r.AWSRegion, &r.SourceIPAddress,
+		&r.UserAgent,
+		&r.ErrorCode, &r.ErrorMessage, &r.RequestID, &r.EventID, &r.EventType, &r.RecipientAccountID,
+		&r.EventCategory} {
 		cutString(s, limit)
 	}
 	u := &r.UserIdentity

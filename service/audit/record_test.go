@@ -18,20 +18,25 @@ func encoded(t testing.TB, r *Record) string {
 }
 
 func TestRecordHasCloudTrailsShape(t *testing.T) {
-	want := `{"eventVersion":"1.11","userIdentity":{"type":"IAMUser","principalId":"AIDAEXAMPLE","arn":"arn:aws:iam::111122223333:user/alice",` +
-		`"accountId":"111122223333","accessKeyId":"AKIAIOSFODNN7EXAMPLE","userName":"alice"},"eventTime":"2026-01-02T03:04:08Z",` +
-		`"eventSource":"kms.amazonaws.com","eventName":"Decrypt","awsRegion":"us-east-1","sourceIPAddress":"192.0.2.1",` +
-		`"userAgent":"aws-cli/2 \u003cü\u003e","requestParameters":{"keyId":"alias/a","encryptionContext":{"a":"2","b":"1"}},"responseElements":null,` +
-		`"additionalEventData":{"keyMaterialId":"` + strings.Repeat("ab", 32) + `","ciphertextForm":2},"requestID":"request-3","eventID":"event-3",` +
-		`"readOnly":true,"resources":[{"ARN":"arn:verenc:111122223333:key/1234","accountId":"111122223333","type":"AWS::KMS::Key"}],` +
-		`"eventType":"AwsApiCall","managementEvent":true,"recipientAccountId":"111122223333","eventCategory":"Management",` +
-		`"tlsDetails":{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_128_GCM_SHA256","clientProvidedHostHeader":"kms.example.com"}}`
+	want :=
+		`{"eventVersion":"1.11","userIdentity":{"type":"IAMUser","principalId":"AIDAEXAMPLE","arn":"arn:aws:iam::111122223333:user/alice",` +
+			`"accountId":"111122223333","accessKeyId":"AKIAIOSFODNN7EXAMPLE","userName":"alice"},"eventTime":"2026-01-02T03:04:08Z",` +
+			`"eventSource":"kms.amazonaws.com","eventName":"Decrypt","awsRegion":"us-east-1","sourceIPAddress":"192.0.2.1",` +
+			`"userAgent":"aws-cli/2 \u003cü\u003e","requestParameters":{"keyId":"alias/a","encryptionContext":{"a":"2","b":"1"}},"responseElements":null,` +
+			`"additionalEventData":{"keyMaterialId":"` + strings.Repeat("ab", 32) +
+			`","ciphertextForm":2},"requestID":"request-3","eventID":"event-3",` +
+			`"readOnly":true,"resources":[{"ARN":"arn:verenc:111122223333:key/1234","accountId":"111122223333","type":"AWS::KMS::Key"}],` +
+			`"eventType":"AwsApiCall","managementEvent":true,"recipientAccountId":"111122223333","eventCategory":"Management",` +
+			`"tlsDetails":{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_128_GCM_SHA256","clientProvidedHostHeader":"kms.example.com"}}`
 	if got := encoded(t, record(3)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	denied := &Record{EventTime: t0, EventSource: "s", EventName: "n", EventID: "e", ErrorCode: "AccessDenied", ErrorMessage: "no",
-		UserIdentity: UserIdentity{Type: "AssumedRole", SessionContext: &SessionContext{Issuer: &SessionIssuer{Type: "Role"}, CreationDate: t0}}}
-	for _, part := range []string{`"errorCode":"AccessDenied","errorMessage":"no","requestParameters":null`, `"sessionContext":{"sessionIssuer":{"type":"Role"}`} {
+	denied := &Record{EventTime: t0, EventSource: "s", EventName: "n", EventID: "e", ErrorCode: "AccessDenied",
+		ErrorMessage: "no",
+		UserIdentity: UserIdentity{Type: "AssumedRole",
+			SessionContext: &SessionContext{Issuer: &SessionIssuer{Type: "Role"}, CreationDate: t0}}}
+	for _, part := range []string{`"errorCode":"AccessDenied","errorMessage":"no","requestParameters":null`,
+		`"sessionContext":{"sessionIssuer":{"type":"Role"}`} {
 		if got := encoded(t, denied); !strings.Contains(got, part) {
 			t.Errorf("%s is not in %s", part, got)
 		}
@@ -52,10 +57,11 @@ func TestRecordCanBeReadBack(t *testing.T) {
 	}
 }
 
-// TestRecordIsBounded fills every member with what takes most room in JSON.
+// TestRecordIsBounded fills every member with what needs most room in JSON.
 func TestRecordIsBounded(t *testing.T) {
 	long := strings.Repeat("\x01", 100_000)
-	r := Record{EventTime: time.Now(), RequestParameters: Object{{"policy", long}}, ResponseElements: Object{{"a", long[:5000]}}, AdditionalEventData: Object{{"a", long[:6000]}}}
+	r := Record{EventTime: time.Now(), RequestParameters: Object{{"policy", long}},
+		ResponseElements: Object{{"a", long[:5000]}}, AdditionalEventData: Object{{"a", long[:6000]}}}
 	fill(reflect.ValueOf(&r).Elem(), long)
 	for range maxResources {
 		r.Resources = append(r.Resources, Resource{long, long, long})
@@ -72,10 +78,12 @@ func TestRecordIsBounded(t *testing.T) {
 	if string(back.RequestParameters[2].Value.(json.RawMessage)) != sum {
 		t.Errorf("%s is not the digest of what was omitted", back.RequestParameters[2].Value)
 	}
-	if !strings.HasSuffix(back.UserAgent, cutMark) || string(back.RequestParameters[0].Value.(json.RawMessage)) != "true" {
+	if !strings.HasSuffix(back.UserAgent, cutMark) ||
+		string(back.RequestParameters[0].Value.(json.RawMessage)) != "true" {
 		t.Errorf("%s", got)
 	}
-	if r.Resources[0].ARN != long || r.TLSDetails.TLSVersion != long || r.UserIdentity.SessionContext.Issuer.ARN != long {
+	if r.Resources[0].ARN != long || r.TLSDetails.TLSVersion != long ||
+		r.UserIdentity.SessionContext.Issuer.ARN != long {
 		t.Error("the caller's record was changed")
 	}
 	r.Resources = append(r.Resources, Resource{})

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// ErrTampered is wrapped by the errors for a log that is not what was written.
+// ErrTampered is wrapped by the errors for a log that is not as it was written.
 var ErrTampered = errors.New("the audit log was changed")
 
 const cureTampered = "verify it, keep it as evidence, and restore it or begin another log"
@@ -19,7 +19,7 @@ func tampered(at fmt.Stringer, format string, args ...any) error {
 	return fmt.Errorf("%w: %s: %s: %s", ErrTampered, at, fmt.Sprintf(format, args...), cureTampered)
 }
 
-// recover makes the Log ready to go on where the folder ends.
+// recover prepares the Log to continue where the folder ends.
 func (l *Log) recover() error {
 	h, err := readHead(l.disk)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -40,7 +40,8 @@ func (l *Log) recover() error {
 		}
 	}
 	if l.signer.signer == nil {
-		return fmt.Errorf("the log's key %s is not among the signers: give the key that the last rotation put in force", h.current().text)
+		return fmt.Errorf("the log's key %s is not among the signers: give the key that the last rotation put in force",
+			h.current().text)
 	}
 	t, err := readTail(l.disk, h.checkpoint)
 	if err != nil {
@@ -48,7 +49,7 @@ func (l *Log) recover() error {
 	}
 	l.chain, l.next, l.sealAt, l.cut = t.chain, t.tree.size, h.size+l.cfg.CheckpointEvery, int64(len(t.torn))
 	l.tree, l.fresh = t.tree, t.fresh
-	l.tree.complete = func(t tile) { l.fresh = append(l.fresh, t) } // called under mu
+	l.tree.complete = func(t tile) { l.fresh = append(l.fresh, t) } // called with mu held
 	l.sealed.Store(h.size)
 	if t.file == "" {
 		return nil
@@ -74,10 +75,11 @@ type tail struct {
 	fsys   fs.FS
 	sealed checkpoint
 	next   int64       // index of the next record
-	seen   []tlog.Hash // leaves of the last sealed records that were read; the checkpoint is yet to be asked about them
+	seen   []tlog.Hash // leaves of the last sealed records that were read; not yet compared with the checkpoint
 }
 
-// readTail reads a log from the file on in which its checkpoint ends, and compares it with the checkpoint.
+// readTail reads a log from the file in which its checkpoint ends, and compares it with the
+// checkpoint.
 func readTail(fsys fs.FS, c checkpoint) (*tail, error) {
 	t := &tail{sealed: c, fsys: fsys, chain: chainStart(c.origin)}
 	var err error
@@ -113,12 +115,13 @@ func readTail(fsys fs.FS, c checkpoint) (*tail, error) {
 		}
 	}
 	if t.next < c.size {
-		return nil, tampered(place{file: recordFolder}, "it ends after %d records, the checkpoint covers %d", t.next, c.size)
+		return nil, tampered(place{file: recordFolder}, "it ends after %d records, the checkpoint covers %d",
+			t.next, c.size)
 	}
 	return t, t.compare()
 }
 
-// readBefore takes the chain from the last line of the file before.
+// readBefore takes the chain from the last line of the previous file.
 func (t *tail) readBefore(file string) error {
 	var text []byte
 	end, err := readLines(t.fsys, file, func(line []byte, _ place, _ bool) error {
@@ -136,7 +139,7 @@ func (t *tail) readBefore(file string) error {
 	return t.take(last.leaf())
 }
 
-// read reads one file. A damaged line ends it.
+// read reads one file, up to a damaged line.
 func (t *tail) read(file string) error {
 	t.file = file
 	var damage *place
@@ -189,7 +192,7 @@ func (t *tail) take(leaf tlog.Hash) error {
 	return t.compare()
 }
 
-// compare asks the checkpoint about the leaves that were seen.
+// compare compares the leaves that were read with the checkpoint.
 func (t *tail) compare() error {
 	if len(t.seen) == 0 {
 		return nil
@@ -206,7 +209,8 @@ func (t *tail) compare() error {
 	}
 	for i, h := range t.seen {
 		if h != proven[i] {
-			return tampered(place{file: recordFolder}, "record %d is not the one that the checkpoint covers", first+int64(i))
+			return tampered(place{file: recordFolder}, "record %d is not the one that the checkpoint covers",
+				first+int64(i))
 		}
 	}
 	t.seen = t.seen[:0]

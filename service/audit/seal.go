@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// begin makes the folder of a new log.
+// begin creates the folder of a new log.
 func (l *Log) begin(ctx context.Context) error {
 	entries, err := fs.ReadDir(l.disk, ".")
 	if err != nil {
@@ -30,7 +30,7 @@ func (l *Log) begin(ctx context.Context) error {
 	return replaceAll(l.disk, namedData{checkpointFile, signed}, namedData{epochName(0), signed})
 }
 
-// Checkpoint signs for every record that is durable now, unless that is done.
+// Checkpoint signs a checkpoint for every record that is durable now, unless there is one.
 func (l *Log) Checkpoint(ctx context.Context) error {
 	l.sealing.Lock()
 	defer l.sealing.Unlock()
@@ -44,8 +44,9 @@ func (l *Log) Checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// Rotate puts another key in force: the old and the new one sign a checkpoint that names the new one. The caller must have
-// stored the new key before, and give both to Open as long as it cannot know which one the log has.
+// Rotate makes another key the current one: the old and the new key sign a checkpoint that names
+// the new one. The caller must have stored the new key before, and must give both to Open as long
+// as it cannot know which one the log has.
 func (l *Log) Rotate(ctx context.Context, next Signer) error {
 	signer, err := newSigning(l.origin, next)
 	if err != nil {
@@ -67,8 +68,8 @@ func (l *Log) Rotate(ctx context.Context, next Signer) error {
 	return nil
 }
 
-// checkpoint signs the tree as it is and publishes it: tiles first, so that a checkpoint has all it needs. With next it
-// begins an epoch.
+// checkpoint signs the tree as it is and publishes it, tiles first, so that a checkpoint has
+// everything that it needs. With next it begins an epoch.
 func (l *Log) checkpoint(ctx context.Context, next *signing) error {
 	if err := l.listEpoch(); err != nil {
 		return err
@@ -120,7 +121,7 @@ func (l *Log) checkpoint(ctx context.Context, next *signing) error {
 	return nil
 }
 
-// listEpoch puts the last epoch into the list, unless it is there.
+// listEpoch adds the last epoch to the list, unless it is there.
 func (l *Log) listEpoch() error {
 	if !l.head.unlisted {
 		return nil
@@ -131,13 +132,14 @@ func (l *Log) listEpoch() error {
 	return err
 }
 
-// removePartial removes the partial tiles of the checkpoint before that the latest one has no need of. One that stays
-// is no harm: it says nothing untrue.
+// removePartial removes the partial tiles of the previous checkpoint that the latest one does not
+// need. One that remains does no harm: what it says is true.
 func (l *Log) removePartial(size int64, needed []tile) {
 	for level := 0; size>>(tileHeight*level) > 0; level++ {
 		n := size >> (tileHeight * level)
 		old := newTile(level, n/tileWidth, nil).Tile
-		if old.W = int(n % tileWidth); old.W == 0 || slices.ContainsFunc(needed, func(t tile) bool { return t.Tile == old }) {
+		if old.W = int(n % tileWidth); old.W == 0 ||
+			slices.ContainsFunc(needed, func(t tile) bool { return t.Tile == old }) {
 			continue
 		}
 		_ = l.disk.remove(tilePath(old))

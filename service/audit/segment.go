@@ -13,7 +13,7 @@ import (
 const (
 	recordFolder  = "records"
 	recordSuffix  = ".jsonl"
-	recordNumbers = 20 // digits of a file's name, as many as the largest index may ever need
+	recordNumbers = 20 // digits of a file's name, enough for the largest index
 )
 
 func segmentName(first int64) string {
@@ -26,7 +26,7 @@ type segment struct {
 	first int64 // index of its first record
 }
 
-// segments lists the files of records in order. Files with other names are for Verify to complain about.
+// segments lists the files of records in order. Verify reports files with other names.
 func segments(fsys fs.FS) ([]segment, error) {
 	entries, err := fs.ReadDir(fsys, recordFolder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -50,7 +50,7 @@ func parseSegment(name string) (segment, bool) {
 	return segment{name, first}, segmentName(first) == name
 }
 
-// place is where a line is.
+// place is the position of a line.
 type place struct {
 	file   string
 	line   int   // from 1
@@ -69,8 +69,9 @@ func newLineReader(name string, r io.Reader) *lineReader {
 	return &lineReader{bufio.NewReaderSize(r, 2*(maxLine+1)), place{name, 1, 0}}
 }
 
-// next returns a line without its newline, valid until the next call, and whether it had one. A line that is too
-// long is cut; it does not parse. Blanks that end the file are none of it. The error is io.EOF at the end.
+// next returns a line without its newline, and whether it had one. The line is valid until the next
+// call. A line that is too long is cut, and does not parse. Blanks at the end of the file are not
+// part of a line. At the end the error is io.EOF.
 func (r *lineReader) next() (text []byte, at place, whole bool, err error) {
 	at = r.at
 	text, err = r.r.ReadSlice('\n')
@@ -98,7 +99,7 @@ func (r *lineReader) next() (text []byte, at place, whole bool, err error) {
 	return text, at, whole, nil
 }
 
-// blanksBehind counts the blanks at the end of what was read, of which more is the last part.
+// blanksBehind counts the blanks at the end of what was read; more is the last part of it.
 func blanksBehind(more []byte, before int64) int64 {
 	n := int64(len(more) - len(bytes.TrimRight(more, " ")))
 	if n == int64(len(more)) {
@@ -107,10 +108,11 @@ func blanksBehind(more []byte, before int64) int64 {
 	return n
 }
 
-// errReread is for readLines: the file is to be read again from this line on.
+// errReread tells readLines to read the file again from this line.
 var errReread = errors.New("read this line again")
 
-// readLines calls f with each line of a file, until f returns an error, and returns the place of the end.
+// readLines calls f with each line of a file, until f returns an error, and returns the position of
+// the end.
 func readLines(fsys fs.FS, name string, f func(text []byte, at place, whole bool) error) (end place, err error) {
 	end = place{name, 1, 0}
 	for {

@@ -21,8 +21,9 @@ import (
 type Signer interface {
 	// Public is an ed25519.PublicKey, or an *ecdsa.PublicKey on P-256.
 	Public() crypto.PublicKey
-	// Sign gives, for Ed25519, the 64 bytes of RFC 8032 over the message; for ECDSA, the Ecdsa-Sig-Value of RFC 3279
-	// section 2.2.3 in DER over the message, which is then a SHA-256 digest.
+	// Sign returns, for Ed25519, the 64 bytes of RFC 8032 over the message; for ECDSA, the
+	// Ecdsa-Sig-Value of RFC 3279 section 2.2.3 in DER over the message, which is then a SHA-256
+	// digest.
 	Sign(ctx context.Context, message []byte) ([]byte, error)
 }
 
@@ -33,11 +34,13 @@ const (
 	algorithmECDSA   = 2
 )
 
-// VerifierKey gives the public key of a log's signer as text: name+key id+base64, as C2SP signed notes use it. The
-// name is the log's origin.
+// VerifierKey returns the public key of a log's signer as text, name+key id+base64, as C2SP signed
+// notes use it. The name is the log's origin.
 func VerifierKey(origin string, key crypto.PublicKey) (string, error) {
 	if !validOrigin(origin) {
-		return "", fmt.Errorf("audit log's origin %q must be up to 255 bytes of printable ASCII without spaces and +, e.g. kms.example.com/audit", origin)
+		return "", fmt.Errorf(
+			"audit log's origin %q must be up to 255 bytes of printable ASCII without spaces and +, e.g. kms.example.com/audit",
+			origin)
 	}
 	switch key := key.(type) {
 	case ed25519.PublicKey:
@@ -50,13 +53,15 @@ func VerifierKey(origin string, key crypto.PublicKey) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("encode audit key: %w", err)
 		}
-		return fmt.Sprintf("%s+%08x+%s", origin, ecdsaKeyID(der), base64.StdEncoding.EncodeToString(append([]byte{algorithmECDSA}, der...))), nil
+		return fmt.Sprintf("%s+%08x+%s", origin, ecdsaKeyID(der),
+			base64.StdEncoding.EncodeToString(append([]byte{algorithmECDSA}, der...))), nil
 	}
 	return "", fmt.Errorf("audit key of type %T cannot sign checkpoints: use Ed25519 or ECDSA on P-256", key)
 }
 
 func validOrigin(origin string) bool {
-	return origin != "" && len(origin) <= 255 && strings.IndexFunc(origin, func(r rune) bool { return r <= ' ' || r == '+' || r > '~' }) < 0
+	return origin != "" && len(origin) <= 255 &&
+		strings.IndexFunc(origin, func(r rune) bool { return r <= ' ' || r == '+' || r > '~' }) < 0
 }
 
 func ecdsaKeyID(der []byte) uint32 {
@@ -76,8 +81,8 @@ func (v *verifier) Name() string                          { return v.name }
 func (v *verifier) KeyHash() uint32                       { return v.id }
 func (v *verifier) Verify(message, signature []byte) bool { return v.verify(message, signature) }
 
-// NewVerifier reads a verifier key of type Ed25519 or ECDSA on P-256. Other spellings of a key than
-// VerifierKey's are refused.
+// NewVerifier reads a verifier key of type Ed25519 or ECDSA on P-256. It accepts a key only in the
+// spelling of VerifierKey.
 func NewVerifier(key string) (note.Verifier, error) { return newVerifier(key) }
 
 func newVerifier(text string) (*verifier, error) {
@@ -112,7 +117,8 @@ func newVerifier(text string) (*verifier, error) {
 			return ecdsa.VerifyASN1(key, digest[:], signature)
 		}
 	default:
-		return nil, fmt.Errorf("read verifier key: signature type %d is not known, only Ed25519 (1) and ECDSA (2)", raw[0])
+		return nil, fmt.Errorf("read verifier key: signature type %d is not known, only Ed25519 (1) and ECDSA (2)",
+			raw[0])
 	}
 	if again, err := VerifierKey(name, public); err != nil || again != text {
 		return nil, errors.Join(errors.New("read verifier key: it is not spelled as the key it holds"), err)
@@ -135,13 +141,15 @@ func newSigning(origin string, s Signer) (signing, error) {
 	return signing{s, v}, err
 }
 
-// bound is a signing with the context that package note does not pass on. It implements note.Signer.
+// bound is a signing with the context that package note does not pass on. It implements
+// note.Signer.
 type bound struct {
 	signing
 	ctx context.Context
 }
 
-// Sign checks what the token made: a checkpoint that does not verify must not replace one that does.
+// Sign verifies what the token has signed: a checkpoint that does not verify must not replace one
+// that does.
 func (b bound) Sign(message []byte) ([]byte, error) {
 	input := message
 	if _, ok := b.signer.Public().(*ecdsa.PublicKey); ok {

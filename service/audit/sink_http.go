@@ -21,11 +21,12 @@ type HTTPConfig struct {
 	Pause    time.Duration // before the second attempt, then twice as long each time; default 200 ms
 }
 
-// HTTPSink posts each batch as application/x-ndjson. A status of 2xx is an acknowledgement; 429 and 5xx are tried again,
-// other ones are not.
+// HTTPSink posts each batch as application/x-ndjson. A status of 2xx acknowledges it. After 429 and
+// 5xx it tries again, after others not.
 type HTTPSink struct{ cfg HTTPConfig }
 
-// NewHTTPSink returns a sink that posts to a URL. Redirects are not followed: what they would be sent to was not configured.
+// NewHTTPSink returns a sink that posts to a URL. It does not follow redirects: their target was
+// not configured.
 func NewHTTPSink(cfg HTTPConfig) (*HTTPSink, error) {
 	if _, err := http.NewRequest(http.MethodPost, cfg.URL, nil); err != nil || cfg.URL == "" {
 		return nil, errors.New("audit output http: URL is missing or is none")
@@ -76,11 +77,12 @@ func (s *HTTPSink) post(ctx context.Context, body []byte) (again bool, err error
 	response, err := s.cfg.Client.Do(request)
 	if err != nil {
 		if outer := (*url.Error)(nil); errors.As(err, &outer) {
-			err = outer.Err // without the URL, which may hold a token
+			err = outer.Err // without the URL, which may contain a token
 		}
 		return ctx.Err() == nil, fmt.Errorf("post audit records: %w", err)
 	}
-	_, _ = io.CopyN(io.Discard, response.Body, 4096) // so that the connection can be used again; the status is what counts
+	// so that the connection can be reused; only the status counts
+	_, _ = io.CopyN(io.Discard, response.Body, 4096)
 	_ = response.Body.Close()
 	if response.StatusCode/100 == 2 {
 		return false, nil

@@ -12,15 +12,17 @@ import (
 
 // SyslogConfig says where a syslog server is.
 type SyslogConfig struct {
-	// Network is unixgram, unix, udp or tcp. unixgram and udp send a datagram a record, which the network may lose and
-	// whose size it limits; unix and tcp count octets (RFC 6587 section 3.4.1), and have no acknowledgement either: what a
-	// dying server had not read is lost.
+	// Network is unixgram, unix, udp or tcp. unixgram and udp send a datagram for each record,
+	// which the network may lose and whose size it limits. unix and tcp use octet counting (RFC
+	// 6587 section 3.4.1). They have no acknowledgement either: what a server had not read when it
+	// died is lost.
 	Network  string
 	Address  string // host:port, or a socket's path such as /dev/log
 	Hostname string // default this machine's
 	AppName  string // default verenc
 
-	// Dial makes the connection, over TLS, say (RFC 5425). Default a net.Dialer's DialContext.
+	// Dial makes the connection, for example over TLS (RFC 5425). The default is DialContext of a
+	// net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	Now  func() time.Time // default time.Now
 }
@@ -29,7 +31,7 @@ type SyslogConfig struct {
 type SyslogSink struct {
 	cfg    SyslogConfig
 	conn   net.Conn // nil until a write needs it
-	header string   // behind the timestamp
+	header string   // after the timestamp
 }
 
 const syslogPriority = 13*8 + 6 // RFC 5424 section 6.2.1
@@ -57,7 +59,8 @@ func NewSyslogSink(cfg SyslogConfig) (*SyslogSink, error) {
 	return &SyslogSink{cfg: cfg, header: header}, nil
 }
 
-// syslogName makes a header field: printable ASCII of a limited length, "-" for nothing (RFC 5424 section 6).
+// syslogName returns a header field: printable ASCII of a limited length, "-" for nothing (RFC 5424
+// section 6).
 func syslogName(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if r <= ' ' || r > '~' {
@@ -71,7 +74,7 @@ func syslogName(s string, limit int) string {
 	return s[:min(len(s), limit)]
 }
 
-// Write implements Sink. A connection that turns out to be dead is made anew once.
+// Write implements Sink. It replaces a connection that turns out to be dead, once.
 func (s *SyslogSink) Write(ctx context.Context, lines [][]byte) error {
 	fresh := s.conn == nil
 	sent, err := s.send(ctx, lines)
@@ -81,18 +84,19 @@ func (s *SyslogSink) Write(ctx context.Context, lines [][]byte) error {
 	return err
 }
 
-// send returns how many messages were handed over.
+// send returns how many messages were sent.
 func (s *SyslogSink) send(ctx context.Context, lines [][]byte) (sent int, err error) {
 	if s.conn == nil {
 		if s.conn, err = s.cfg.Dial(ctx, s.cfg.Network, s.cfg.Address); err != nil {
 			return 0, fmt.Errorf("connect to syslog: %w", err)
 		}
 	}
-	deadline, _ := ctx.Deadline() // none: the zero time, which waits for ever
+	deadline, _ := ctx.Deadline() // no deadline: the zero time, which waits for ever
 	err = s.conn.SetWriteDeadline(deadline)
 	stream := s.cfg.Network == "unix" || s.cfg.Network == "tcp"
 	for ; err == nil && sent < len(lines); sent++ {
-		message := fmt.Appendf(nil, "<%d>1 %s%s", syslogPriority, s.cfg.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), s.header)
+		message := fmt.Appendf(nil, "<%d>1 %s%s", syslogPriority,
+			s.cfg.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), s.header)
 		message = append(message, lines[sent]...)
 		if stream {
 			message = append(fmt.Appendf(nil, "%d ", len(message)), message...)

@@ -6,8 +6,9 @@ import (
 	"io"
 )
 
-// WriterSink writes records as JSON Lines, to standard output, say. It cannot stop a Write of w that hangs: when it is
-// required, whoever stops reading the other end stops the service.
+// WriterSink writes records as JSON Lines, for example to standard output. It cannot stop a Write
+// of w that hangs: when the sink is required, whoever stops reading the other end stops the
+// service.
 type WriterSink struct{ w io.Writer }
 
 // NewWriterSink returns a sink that writes to w and does not close it.

@@ -5,7 +5,8 @@ import (
 	"syscall"
 )
 
-// syncedFile syncs a file's data, and of its metadata the size alone: a commit of the file system less.
+// syncedFile syncs a file's data, and of its metadata only the size. That saves a commit of the
+// file system.
 type syncedFile struct{ *os.File }
 
 func (f syncedFile) Sync() error {

@@ -8,26 +8,26 @@ import (
 	"sync/atomic"
 )
 
-// tailFile is the file that records are being written to. It belongs to the writer.
+// tailFile is the file that records are being written to. The writer owns it.
 type tailFile struct {
 	disk    disk
 	limit   int64 // size at which it is full
-	reserve int64 // bytes that are written ahead
+	reserve int64 // bytes written ahead
 
 	file     dataFile // nil until a batch needs it
 	name     string
-	durable  int64    // bytes that hold whole batches and are on the disk
-	unsynced unsynced // batches behind them that may not be
-	end      int64    // of the file: what is behind these is blank
+	durable  int64    // bytes of whole batches that are on the disk
+	unsynced unsynced // batches after them that may not be
+	end      int64    // of the file: what follows the batches is blank
 	broken   error    // why the file may not hold what it should
 
-	flushing unsynced   // the part of unsynced that a sync is under way for
+	flushing unsynced   // the part of unsynced that is being synced
 	flushed  chan error // its outcome
 
 	syncs atomic.Int64
 }
 
-// unsynced is what may not be on the disk.
+// unsynced returns what may not be on the disk.
 type unsynced struct {
 	data    []byte
 	records int
@@ -35,12 +35,12 @@ type unsynced struct {
 
 func (t *tailFile) size() int64 { return t.durable + int64(len(t.unsynced.data)) }
 
-// full tells whether a batch belongs into another file.
+// full reports whether a batch belongs in another file.
 func (t *tailFile) full(batch int) bool {
 	return t.file != nil && t.size() > 0 && t.size()+int64(batch) > t.limit
 }
 
-// ensure begins a file, whose first record is the one that is given, when none is open.
+// ensure begins a file when none is open; first is the index of its first record.
 func (t *tailFile) ensure(first int64) error {
 	if t.file != nil {
 		return nil
@@ -48,7 +48,8 @@ func (t *tailFile) ensure(first int64) error {
 	return t.open(segmentName(first), 0)
 }
 
-// open opens a file whose first bytes are durable. Behind them is room for what is unsynced, and nothing else.
+// open opens a file whose first bytes are durable. After them it has room for what is unsynced, and
+// nothing else.
 func (t *tailFile) open(name string, durable int64) error {
 	size := durable + int64(len(t.unsynced.data))
 	f, err := t.disk.openData(name)
@@ -83,7 +84,7 @@ func (t *tailFile) append(batch []byte, records int, durable bool) error {
 	return nil
 }
 
-// sync makes all durable that was written.
+// sync makes everything durable that was written.
 func (t *tailFile) sync() error {
 	if err := t.settle(); err != nil {
 		return err
@@ -96,12 +97,12 @@ func (t *tailFile) sync() error {
 	return nil
 }
 
-// fresh is how many bytes wait for a sync that is not under way yet.
+// fresh returns how many unsynced bytes are not being synced yet.
 func (t *tailFile) fresh() int { return len(t.unsynced.data) - len(t.flushing.data) }
 
-// flush begins a sync of what is unsynced, beside which batches are written on. Its outcome comes from flushed, and is for landed.
-// There is one sync at a time: of two, only one might be told that something was not written. It tells whether there is nothing
-// left to begin.
+// flush begins a sync of what is unsynced, during which further batches can be written. Its result
+// comes from flushed and is to be passed to landed. There is one sync at a time: of two, only one
+// might learn that something was not written. flush reports whether there is nothing left to begin.
 func (t *tailFile) flush() bool {
 	if t.broken != nil || len(t.unsynced.data) == 0 {
 		return true // repair syncs
@@ -117,7 +118,7 @@ func (t *tailFile) flush() bool {
 	return true
 }
 
-// landed takes the outcome of flush.
+// landed processes the result of flush.
 func (t *tailFile) landed(err error) error {
 	n, records := len(t.flushing.data), t.flushing.records
 	t.flushing, t.flushed = unsynced{}, nil
@@ -130,7 +131,7 @@ func (t *tailFile) landed(err error) error {
 	return nil
 }
 
-// settle waits for a sync that is under way.
+// settle waits for a sync in progress.
 func (t *tailFile) settle() error {
 	if t.flushed == nil {
 		return nil
@@ -143,8 +144,9 @@ func (t *tailFile) fail(what string, err error) error {
 	return t.broken
 }
 
-// extend makes room in the file for a batch, and for more: to sync bytes that took the place of others leaves the file system
-// nothing to write but them, and costs half as much. The batch's sync is that of the blanks too.
+// extend makes room in the file for a batch, and more. Syncing bytes that replace others leaves the
+// file system nothing else to write, and costs half as much. The batch's sync also syncs the
+// blanks.
 func (t *tailFile) extend(batch int64) error {
 	if t.size()+batch <= t.end {
 		return nil
@@ -157,7 +159,7 @@ func (t *tailFile) extend(batch int64) error {
 	return nil
 }
 
-// finish ends the file behind its last record.
+// finish cuts the file after its last record.
 func (t *tailFile) finish() error {
 	if t.file == nil {
 		return nil
@@ -172,8 +174,9 @@ func (t *tailFile) finish() error {
 
 const probeFile = "space" + temporary
 
-// repair brings a broken file back to its whole batches, once the disk can take another one. What a failed sync may have lost is
-// of the batch that failed, and is cut, or was kept, and is written again.
+// repair restores a broken file to its whole batches, once the disk can take another one. What a
+// failed sync may have lost either belongs to the batch that failed, and is cut, or was kept, and
+// is written again.
 func (t *tailFile) repair() error {
 	if t.broken == nil {
 		return nil
@@ -184,10 +187,11 @@ func (t *tailFile) repair() error {
 		return fmt.Errorf("repair audit file after: %w: %w", t.broken, err)
 	}
 	if info.Size() < t.durable {
-		return fmt.Errorf("audit file %s has %d bytes, but %d were written: restore it: %w", t.name, info.Size(), t.durable, t.broken)
+		return fmt.Errorf("audit file %s has %d bytes, but %d were written: restore it: %w", t.name, info.Size(),
+			t.durable, t.broken)
 	}
 	if t.file != nil {
-		_ = t.file.Close() // what it has not written is not counted on
+		_ = t.file.Close() // what it has not written does not count
 		t.file = nil
 	}
 	if err := t.probe(); err != nil {
@@ -208,7 +212,7 @@ func (t *tailFile) repair() error {
 	return nil
 }
 
-// probe tells whether there is room for a batch.
+// probe reports whether there is room for a batch.
 func (t *tailFile) probe() error {
 	f, err := t.disk.openData(probeFile)
 	if err != nil {

@@ -14,13 +14,14 @@ const (
 	tileWidth  = 1 << tileHeight
 )
 
-// tile is a tile with its hashes.
+// tile identifies a tile and has its hashes.
 type tile struct {
 	tlog.Tile
 	data []byte
 }
 
-// tilePath is a tile's file. C2SP has no element for the height in it, package tlog has.
+// tilePath returns the file of a tile. Unlike package tlog, C2SP has no path element for the
+// height.
 func tilePath(t tlog.Tile) string { return strings.Replace(t.Path(), "tile/8/", "tile/", 1) }
 
 // parseTilePath reads the name of a tile's file.
@@ -33,13 +34,13 @@ func parseTilePath(path string) (tlog.Tile, error) {
 	return t, nil
 }
 
-// tree is the right edge of a Merkle tree: all that is needed to go on. It implements tlog.HashReader for the hashes that
-// the root needs.
+// tree is the right edge of a Merkle tree: all that is needed to add leaves. It implements
+// tlog.HashReader for the hashes that the root needs.
 type tree struct {
 	size int64
-	edge [][]tlog.Hash // of each level the hashes of its incomplete tile, fewer than 256
+	edge [][]tlog.Hash // the hashes of each level's incomplete tile, fewer than 256
 
-	// complete gets each tile that an added hash completes.
+	// complete is called with each tile that an added hash completes.
 	complete func(tile)
 }
 
@@ -69,7 +70,7 @@ func newTile(level int, number int64, hashes []tlog.Hash) tile {
 	return tile{tlog.Tile{H: tileHeight, L: level, N: number, W: len(hashes)}, data}
 }
 
-// fold is the root of hashes, whose number is a power of two.
+// fold returns the root of hashes, whose number is a power of two.
 func fold(hashes []tlog.Hash) tlog.Hash {
 	if len(hashes) == 1 {
 		return hashes[0]
@@ -78,7 +79,7 @@ func fold(hashes []tlog.Hash) tlog.Hash {
 	return tlog.NodeHash(fold(hashes[:middle]), fold(hashes[middle:]))
 }
 
-// partial gives the incomplete tiles.
+// partial returns the incomplete tiles.
 func (t *tree) partial() []tile {
 	var tiles []tile
 	for level, hashes := range t.edge {
@@ -89,7 +90,7 @@ func (t *tree) partial() []tile {
 	return tiles
 }
 
-// root is the tree's hash (RFC 6962 section 2.1).
+// root returns the tree's hash (RFC 6962 section 2.1).
 func (t *tree) root() tlog.Hash {
 	root, err := tlog.TreeHash(t.size, t)
 	if err != nil {
@@ -116,7 +117,7 @@ func (t *tree) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return hashes, nil
 }
 
-// loadTree reads the right edge of a tree of a size.
+// loadTree reads the right edge of a tree of the given size.
 func loadTree(fsys fs.FS, size int64) (*tree, error) {
 	t := &tree{size: size}
 	for level := 0; size>>(tileHeight*level) > 0; level++ {
@@ -136,14 +137,16 @@ func loadTree(fsys fs.FS, size int64) (*tree, error) {
 	return t, nil
 }
 
-// readTile reads a tile; a complete one serves for a partial one, which may be gone (C2SP tlog-tiles, "Partial Tiles").
+// readTile reads a tile. A complete tile can stand in for a partial one, which may have been
+// removed (C2SP tlog-tiles, "Partial Tiles").
 func readTile(fsys fs.FS, t tlog.Tile) ([]byte, error) {
 	size := t.W * tlog.HashSize
 	data, err := readSmall(fsys, tilePath(t), tileWidth*tlog.HashSize)
 	if err != nil && t.W < tileWidth {
 		whole := t
 		whole.W = tileWidth
-		if all, err2 := readSmall(fsys, tilePath(whole), tileWidth*tlog.HashSize); err2 == nil && len(all) == tileWidth*tlog.HashSize {
+		if all, err2 := readSmall(fsys, tilePath(whole), tileWidth*tlog.HashSize); err2 == nil &&
+			len(all) == tileWidth*tlog.HashSize {
 			return all[:size], nil
 		}
 	}

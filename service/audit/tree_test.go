@@ -11,17 +11,10 @@ import (
 
 // TestTreeIsTlogs grows a tree past its third level of tiles and compares its roots and tiles with package tlog's.
 func TestTreeIsTlogs(t *testing.T) {
-	var stored []tlog.Hash
-	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		hashes := make([]tlog.Hash, len(indexes))
-		for i, index := range indexes {
-			hashes[i] = stored[index]
-		}
-		return hashes, nil
-	})
+	var stored hashes
 	files := folder{}
 	tr := &tree{complete: func(d tile) {
-		want, err := tlog.ReadTileData(d.Tile, reader)
+		want, err := tlog.ReadTileData(d.Tile, &stored)
 		must(t, err)
 		if !bytes.Equal(d.data, want) {
 			t.Fatalf("tile %s", tilePath(d.Tile))
@@ -29,14 +22,14 @@ func TestTreeIsTlogs(t *testing.T) {
 		files[tilePath(d.Tile)] = &fstest.MapFile{Data: d.data}
 	}}
 	check := func() {
-		want, err := tlog.TreeHash(tr.size, reader)
+		want, err := tlog.TreeHash(tr.size, &stored)
 		must(t, err)
 		if tr.root() != want {
 			t.Fatalf("root of %d", tr.size)
 		}
 		partial := tr.partial()
 		for _, d := range partial {
-			data, err := tlog.ReadTileData(d.Tile, reader)
+			data, err := tlog.ReadTileData(d.Tile, &stored)
 			must(t, err)
 			if !bytes.Equal(d.data, data) {
 				t.Fatalf("tile %s of %d", tilePath(d.Tile), tr.size)
@@ -52,7 +45,7 @@ func TestTreeIsTlogs(t *testing.T) {
 	check()
 	for n := range int64(66_000) {
 		leaf := tlog.RecordHash(binary.BigEndian.AppendUint64(nil, uint64(n)))
-		hashes, err := tlog.StoredHashesForRecordHash(n, leaf, reader)
+		hashes, err := tlog.StoredHashesForRecordHash(n, leaf, &stored)
 		must(t, err)
 		stored = append(stored, hashes...)
 		tr.add(leaf)

@@ -11,14 +11,15 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// VerifyConfig is what a verifier knows for itself.
+// VerifyConfig is what a verifier knows independently of the log.
 type VerifyConfig struct {
-	// Keys are verifier keys that are trusted; required. One of them must be a key of the log. Its other keys are
-	// believed because each has signed for the next; who fears that a key of the past was stolen gives the latest one.
+	// Keys are trusted verifier keys; required. One of them must be a key of the log. The log's
+	// other keys are believed because each has signed for the next one. Whoever fears that an
+	// earlier key was stolen gives only the latest one.
 	Keys []string
 
-	// Known is a signed checkpoint from an earlier time, trusted as it is: the log must go on from it. Without one an
-	// earlier state of the whole folder passes for the latest.
+	// Known is a trusted signed checkpoint from an earlier time: the log must be a continuation of
+	// it. Without one, an earlier state of the whole folder passes as the latest.
 	Known []byte
 }
 
@@ -29,18 +30,18 @@ type Report struct {
 	Checkpoint []byte   // the latest, signed
 	Records    int64
 	Sealed     int64 // records that the checkpoint covers
-	Unsealed   int64 // records behind them: chained, not signed for
-	TornBytes  int64 // behind the last record: a write that has not ended, or that a crash broke off
+	Unsealed   int64 // records after them: chained, but not signed for
+	TornBytes  int64 // after the last record: a write in progress, or one that a crash interrupted
 	Findings   []Finding
-	More       int // findings above the first 1000
+	More       int // findings after the first 1000
 }
 
 // Finding is one thing that is not as it was written.
 type Finding struct {
 	File    string
-	Line    int   // from 1; 0 when the finding is not about a line
+	Line    int   // from 1; 0 if the finding is not about a line
 	Offset  int64 // in the file, bytes
-	Index   int64 // of the record; -1 when the finding is not about one
+	Index   int64 // of the record; -1 if the finding is not about one
 	Problem string
 }
 
@@ -60,9 +61,9 @@ func (f Finding) String() string {
 
 const maxFindings = 1000
 
-// Verify reads a whole log and says whether it is what was written. It needs no key but public ones, and may read a
-// folder that is being written, but for the moment of a Rotate. The error wraps ErrTampered when there are findings; another one says that the
-// log could not be read.
+// Verify reads a whole log and reports whether it is what was written. It needs only public keys.
+// The log may be in use, except at the moment of a Rotate. The error wraps ErrTampered if there are
+// findings; any other error says that the log could not be read.
 func Verify(fsys fs.FS, cfg VerifyConfig) (Report, error) {
 	v := verification{fsys: fsys, aligned: true, chained: true,
 		roots: map[int64][]signedRoot{}, listed: map[tileID][]tlog.Tile{}, told: map[int64]bool{}}
@@ -94,7 +95,7 @@ func canonicalKeys(keys []string) ([]string, error) {
 	return canonical, nil
 }
 
-// signedRoot is a root that someone signed for, and where it says so.
+// signedRoot is a signed root, and where it is from.
 type signedRoot struct {
 	file string
 	root tlog.Hash
@@ -113,13 +114,13 @@ type verification struct {
 
 	tree    *tree
 	roots   map[int64][]signedRoot // by size
-	listed  map[tileID][]tlog.Tile // the tiles that were there at the start and are yet to be compared, of each width
+	listed  map[tileID][]tlog.Tile // the tiles that existed at the start and are not compared yet, by width
 	aligned bool                   // the tree has as many leaves as the log should have here
 	told    map[int64]bool         // records that have a finding
 
 	next    int64
 	chain   chainHash
-	chained bool             // chain is the hash of the line before
+	chained bool             // chain is the hash of the previous line
 	places  [tileWidth]place // of the last records, by index
 }
 
@@ -150,7 +151,8 @@ func (v *verification) run(keys []string, known []byte) error {
 		v.Keys = append(v.Keys, e.key.text)
 	}
 	if !h.trusts(keys) {
-		v.find(place{file: checkpointFile}, -1, "it is signed by %s, which is not trusted and follows no trusted key", h.current().text)
+		v.find(place{file: checkpointFile}, -1, "it is signed by %s, which is not trusted and follows no trusted key",
+			h.current().text)
 		return nil
 	}
 	v.expectRoots(h)
@@ -178,11 +180,11 @@ func (v *verification) expectRoots(h *head) {
 	v.roots[h.size] = append(v.roots[h.size], signedRoot{checkpointFile, h.root})
 }
 
-// list lists the folder and complains about files that no log has.
+// list lists the folder and reports files that no log has.
 func (v *verification) list() error {
 	return fs.WalkDir(v.fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && name != "." {
-			return nil // a partial tile that the writer removed meanwhile
+			return nil // a partial tile that the writer has removed meanwhile
 		}
 		if err != nil || d.IsDir() || strings.HasSuffix(name, temporary) {
 			return err
@@ -233,7 +235,7 @@ func (v *verification) readRecords() error {
 					v.TornBytes = int64(len(text))
 					return nil
 				}
-				if reread != at.offset && !v.follows(text) { // a part of it may have been read while it was still blank
+				if reread != at.offset && !v.follows(text) { // part of it may have been read while it was still blank
 					reread = at.offset
 					return errReread
 				}
@@ -249,13 +251,14 @@ func (v *verification) readRecords() error {
 	v.Unsealed = max(0, v.next-v.Sealed)
 	for _, size := range slices.Sorted(maps.Keys(v.roots)) {
 		if size > v.next {
-			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1, v.roots[size][0].file, size)
+			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1,
+				v.roots[size][0].file, size)
 		}
 	}
 	return nil
 }
 
-// jump goes on at another index than the next one.
+// jump continues at an index that is not the next one.
 func (v *verification) jump(at place, index int64) {
 	if index > v.next {
 		v.find(at, index, "records %d to %d are missing before it", v.next, index-1)
@@ -266,7 +269,7 @@ func (v *verification) jump(at place, index int64) {
 	v.next = index
 }
 
-// follows tells whether a line is the next one.
+// follows reports whether a line is the next one.
 func (v *verification) follows(text []byte) bool {
 	l, err := parseLine(text)
 	return err == nil && l.index == v.next && (!v.chained || l.hash == v.chain.next(l.head))
@@ -291,7 +294,7 @@ func (v *verification) readLine(text []byte, at place, whole bool) {
 	}
 }
 
-// checkRoots compares the tree with the roots that were signed for its size.
+// checkRoots compares the tree with the signed roots of its size.
 func (v *verification) checkRoots() {
 	signed := v.roots[v.tree.size]
 	if len(signed) == 0 {
@@ -312,7 +315,8 @@ func (v *verification) checkRoots() {
 	}
 }
 
-// checkComplete compares a complete tile, and the partial ones that are left of it, with their files.
+// checkComplete compares a complete tile, and the partial tiles that remain of it, with their
+// files.
 func (v *verification) checkComplete(t tile) {
 	required := t.N < v.Sealed>>(tileHeight*(t.L+1))
 	id := tileID{t.L, t.N}
@@ -325,8 +329,9 @@ func (v *verification) checkComplete(t tile) {
 	delete(v.listed, id)
 }
 
-// checkEdge compares the tiles that are left in the end: partial ones at the edge of the tree, of this checkpoint, of
-// an earlier one or of one that a crash broke off. There can be no other one.
+// checkEdge compares the tiles that are left at the end: partial ones at the edge of the tree,
+// which belong to this checkpoint, an earlier one, or one that a crash interrupted. There can be no
+// others.
 func (v *verification) checkEdge() {
 	if !v.aligned || len(v.told) > 0 {
 		return
@@ -346,8 +351,8 @@ func (v *verification) checkEdge() {
 	}
 }
 
-// compare compares the file of a tile with the start of what the records give. The complete tile serves for a partial one
-// that is required (C2SP tlog-tiles, "Partial Tiles").
+// compare compares the file of a tile with the beginning of what the records give. The complete
+// tile can stand in for a required partial one (C2SP tlog-tiles, "Partial Tiles").
 func (v *verification) compare(there tlog.Tile, t tile, required bool) {
 	name := tilePath(there)
 	data, err := readTile(v.fsys, there)
@@ -369,17 +374,18 @@ func (v *verification) compare(there tlog.Tile, t tile, required bool) {
 	}
 }
 
-// movedOn tells that a writer has published another checkpoint meanwhile, and removed tiles of the one that is verified.
+// movedOn reports whether a writer has published another checkpoint meanwhile, and removed tiles of
+// the one being verified.
 func (v *verification) movedOn() bool {
 	now, err := readSmall(v.fsys, checkpointFile, maxCheckpoint)
 	return err == nil && !slices.Equal(now, v.Checkpoint)
 }
 
-// differs reports hash i of a tile, for which the records give another one.
+// differs reports hash i of a tile, for which the records give another value.
 func (v *verification) differs(name string, t tlog.Tile, i int) {
 	index := t.N*tileWidth + int64(i)
 	switch {
-	case t.L == 0 && v.told[index], t.L > 0 && len(v.told) > 0: // it is known why
+	case t.L == 0 && v.told[index], t.L > 0 && len(v.told) > 0: // the reason is known
 	case t.L == 0:
 		v.find(v.places[i], index, "its hash is not the one in %s (byte %d)", name, i*tlog.HashSize)
 	default:

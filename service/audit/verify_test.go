@@ -13,7 +13,7 @@ import (
 	"testing/fstest"
 )
 
-// folder is a log in memory, to be tampered with.
+// folder is a log in memory, to tamper with.
 type folder = fstest.MapFS
 
 func load(t testing.TB, dir string) folder {
@@ -131,7 +131,9 @@ func TestVerifySaysWhere(t *testing.T) {
 		offset  int64
 		index   int64
 	}{
-		"changed":   {bytes.Replace(files[second].Data, lines[2], bytes.Replace(lines[2], []byte("Decrypt"), []byte("Encrypt"), 1), 1), "not what was written", offset, index},
+		"changed": {bytes.Replace(files[second].Data, lines[2],
+			bytes.Replace(lines[2], []byte("Decrypt"), []byte("Encrypt"), 1), 1), "not what was written",
+			offset, index},
 		"dropped":   {write(append([]int{0, 1}, rest(3)...)...), "are missing before it", offset, index + 1},
 		"swapped":   {write(append([]int{0, 1, 3, 2}, rest(4)...)...), "are missing before it", offset, index + 1},
 		"duplicate": {write(append([]int{0, 1, 1}, rest(2)...)...), "where record", offset, index - 1},
@@ -162,18 +164,22 @@ func TestVerifyFindsChangesOfFiles(t *testing.T) {
 		wantTampered(t, what, changed, cfg)
 	}
 	for i, name := range names {
-		// An epoch's checkpoint that is the latest one is also in the file checkpoint; here it is not.
+		// The checkpoint of an epoch is also in the file checkpoint if it is the latest one; here
+		// it is not.
 		tampered("removal of "+name, func(f folder) { delete(f, name) })
 		tampered("a copy of "+name, func(f folder) { f[name+"x"] = f[name] })
 		tampered("a doubled "+name, func(f folder) { f[name].Data = append(f[name].Data, f[name].Data...) })
 		tampered("a shorter "+name, func(f folder) { f[name].Data = f[name].Data[:len(f[name].Data)-1] })
 		if i > 0 {
-			tampered(name+" and "+names[i-1]+" swapped", func(f folder) { f[name], f[names[i-1]] = f[names[i-1]], f[name] })
+			tampered(name+" and "+names[i-1]+" swapped", func(f folder) {
+				f[name], f[names[i-1]] = f[names[i-1]], f[name]
+			})
 		}
 	}
 }
 
-// TestForgerWithoutTheKey has someone rewrite a record and all that follows from it, but for the signature.
+// TestForgerWithoutTheKey rewrites a record and everything that depends on it, except the
+// signature.
 func TestForgerWithoutTheKey(t *testing.T) {
 	files, cfg, _ := sealedLog(t, 300, record)
 	forged := clone(files)
@@ -209,7 +215,7 @@ func TestForgerWithoutTheKey(t *testing.T) {
 		t.Errorf("%v", r.Findings)
 	}
 
-	// With his own key he convinces whoever trusts that key only.
+	// With another key, the forger convinces only those who trust that key.
 	mallory := ed25519Signer(66)
 	own, err := newSigning(origin, mallory)
 	must(t, err)
@@ -236,7 +242,8 @@ func TestRollBackIsSeenByWhoKnowsALaterCheckpoint(t *testing.T) {
 	}
 	trusted.Known = known
 	r := wantTampered(t, "a roll back", early, trusted)
-	if len(r.Findings) != 1 || r.Findings[0].Problem != "records 5 to 8 are missing at the end: known checkpoint covers 9" {
+	if len(r.Findings) != 1 ||
+		r.Findings[0].Problem != "records 5 to 8 are missing at the end: known checkpoint covers 9" {
 		t.Errorf("%v", r.Findings)
 	}
 	if _, err := Verify(load(t, cfg.Dir), trusted); err != nil {
@@ -297,7 +304,8 @@ func lastSegment(f folder) string {
 	return last
 }
 
-// TestTilesOfEarlierCheckpoints leaves partial tiles in the folder that a crash kept the writer from removing.
+// TestTilesOfEarlierCheckpoints leaves partial tiles in the folder that the writer could not remove
+// because of a crash.
 func TestTilesOfEarlierCheckpoints(t *testing.T) {
 	cfg := testConfig(t)
 	l := open(t, cfg)
@@ -324,7 +332,7 @@ func TestTilesOfEarlierCheckpoints(t *testing.T) {
 		}
 		must(t, l.Checkpoint(ctx))
 	}
-	// Tiles beyond the records tell that records were cut off, even unsealed ones.
+	// Tiles after the records show that records were cut off, even unsealed ones.
 	later := load(t, cfg.Dir)
 	unsealed["tile/0/000"] = later["tile/0/000"]
 	r := wantTampered(t, "a tile without records", unsealed, trusted)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// write is the writer: it gathers the requests that wait, commits them as one batch, and answers. It never waits for more
-// requests to come: while it commits, they gather by themselves.
+// write is the writer: it gathers waiting requests, commits them as one batch, and answers them. It
+// never waits for more requests: they gather while it commits.
 func (l *Log) write() {
 	late := time.NewTimer(time.Hour) // to sync what waits for it
 	defer late.Stop()
@@ -26,7 +26,8 @@ func (l *Log) write() {
 			}
 			l.grow()
 		case first := <-l.queue:
-			runtime.Gosched() // lets those that the last batch has woken come along: a third fewer syncs at 16 callers
+			// lets those that the last batch has woken come along: a third fewer syncs with 16 callers
+			runtime.Gosched()
 			batch := l.gather(first)
 			waiting := l.tail.fresh() > 0
 			err := l.commit(batch)
@@ -64,8 +65,8 @@ func (l *Log) gather(first *request) []*request {
 	return batch
 }
 
-// commit writes a batch, has it durable if one of its records must be, then part of the tree, then known to the outputs. An error means
-// for every record of it that it is not acknowledged.
+// commit writes a batch, makes it durable if one of its records must be, adds it to the tree, and
+// delivers it to the outputs. After an error none of its records is acknowledged.
 func (l *Log) commit(batch []*request) error {
 	size, durable := 0, l.cfg.SyncWithin == 0
 	for _, r := range batch {
@@ -86,7 +87,7 @@ func (l *Log) commit(batch []*request) error {
 		next++
 	}
 	if next == l.next {
-		return l.tail.ensure(l.next) // Ready asks after a failure, which may have been that of opening a file
+		return l.tail.ensure(l.next) // Ready asks after a failure, perhaps that of opening a file
 	}
 	if err := l.save(buffer, int(next-l.next), durable); err != nil {
 		l.leaves = l.leaves[:leaves]
@@ -95,13 +96,14 @@ func (l *Log) commit(batch []*request) error {
 	l.chain, l.next = chain, next
 	l.grow()
 	if !l.outputs.any() {
-		l.buffer = buffer // no one keeps parts of it
+		l.buffer = buffer // nobody keeps parts of it
 		return nil
 	}
 	return l.outputs.deliver(bytes.Split(bytes.TrimSuffix(buffer, []byte("\n")), []byte("\n")))
 }
 
-// prepare checks that nothing of the past forbids another batch. What a loss of power can tear must not be more than a batch.
+// prepare checks that no earlier failure forbids another batch. A power failure must not be able to
+// tear more than one batch.
 func (l *Log) prepare(batch int) error {
 	if err := l.tail.repair(); err != nil {
 		return err
@@ -121,7 +123,9 @@ func (l *Log) prepare(batch int) error {
 		if failure := l.signErr.Load(); failure != nil {
 			err = *failure
 		}
-		return fmt.Errorf("append to audit log: %d records wait for a checkpoint, which the token should have signed: %w", unsealed, err)
+		return fmt.Errorf(
+			"append to audit log: %d records wait for a checkpoint, which the token should have signed: %w",
+			unsealed, err)
 	}
 	return nil
 }
@@ -141,7 +145,7 @@ func (l *Log) save(batch []byte, records int, durable bool) error {
 	return l.tail.append(batch, records, durable)
 }
 
-// sync makes durable what has been acknowledged without.
+// sync makes durable what was acknowledged without a sync.
 func (l *Log) sync() error {
 	if len(l.tail.unsynced.data) > 0 && l.tail.broken == nil {
 		if err := l.tail.sync(); err != nil {
@@ -179,7 +183,7 @@ func (l *Log) askForSeal() {
 	}
 }
 
-// seal is the sealer: it signs the checkpoints that the writer asks for, and those that are due.
+// seal is the sealer: it signs the checkpoints that the writer requests, and those that are due.
 func (l *Log) seal(life context.Context) {
 	due := time.NewTicker(l.cfg.CheckpointWithin)
 	defer due.Stop()
@@ -191,7 +195,7 @@ func (l *Log) seal(life context.Context) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(life, l.cfg.SignTimeout)
-		_ = l.Checkpoint(ctx) // Stats and, in the end, Append tell its error
+		_ = l.Checkpoint(ctx) // Stats and, in the end, Append report its error
 		cancel()
 	}
 }

@@ -2,14 +2,14 @@ package policy
 
 import "strings"
 
-// An ARN has six fields, arn:partition:service:region:account:resource, or, in the product's own form, four:
-// arn:verenc:account:resource. The last one has all further colons.
+// An ARN has six fields, arn:partition:service:region:account:resource, or, in the product's own
+// form, four: arn:verenc:account:resource. The last field contains all further colons.
 const (
 	arnFields    = 6
 	verencFields = 4
 )
 
-// splitARN cuts s at its colons, but for those inside a variable if s may have variables.
+// splitARN splits s at its colons, except those inside a variable if s may have variables.
 func splitARN(s string, variables bool) []string {
 	fields := make([]string, 0, arnFields)
 	limit, start := arnFields, 0
@@ -31,7 +31,7 @@ func splitARN(s string, variables bool) []string {
 	return append(fields, s[start:])
 }
 
-// missingFields tells how many fields an incomplete ARN lacks.
+// missingFields returns how many fields an incomplete ARN lacks.
 func missingFields(fields []string) int {
 	if len(fields) > 1 && fields[1] == "verenc" {
 		return verencFields - len(fields)
@@ -39,7 +39,7 @@ func missingFields(fields []string) int {
 	return arnFields - len(fields)
 }
 
-// arnPattern matches ARNs field by field, so that a wildcard does not reach over a colon but in the last field (AWS
+// arnPattern matches ARNs field by field: only in the last field can a wildcard match a colon (AWS
 // page "IAM JSON policy elements: Condition operators", ARN).
 type arnPattern struct {
 	any    bool // "*"

@@ -21,16 +21,16 @@ type condition struct {
 	set      set
 	ifExists bool
 	negated  bool
-	null     []bool // of the operator Null: whether the key is to be absent
+	null     []bool // of the operator Null: whether the key must be absent
 	values   matcher
 }
 
-// matcher tells whether a value of the request matches any of the policy's values.
+// matcher reports whether a value of the request matches any of the policy's values.
 type matcher interface {
 	match(e *evaluation, value string) bool
 }
 
-// operator makes a matcher of a policy's values.
+// operator makes a matcher from a policy's values.
 type operator struct {
 	negated bool
 	compile func(c *compiler, values []string) (matcher, error)
@@ -100,7 +100,7 @@ func (c *compiler) conditions(n *node) ([]condition, error) {
 	return conditions, nil
 }
 
-// operator finds the operator with its prefix and suffix. For Null there is no operator.
+// operator finds the operator of a name with its prefix and suffix. For Null there is no operator.
 func (c *compiler) operator(name string) (condition, *operator, error) {
 	cond := condition{operator: name}
 	base := strings.ToLower(name)
@@ -115,7 +115,7 @@ func (c *compiler) operator(name string) (condition, *operator, error) {
 	base, cond.ifExists = strings.CutSuffix(base, "ifexists")
 	op, ok := operators[base]
 	if !ok {
-		return cond, nil, malformed("Condition: the operator %s is not known.", shown(name))
+		return cond, nil, malformed("Condition: the operator %s is not known.", printable(name))
 	}
 	cond.negated = op.negated
 	return cond, &op, nil
@@ -141,7 +141,8 @@ func (c *compiler) conditionValues(cond *condition, op *operator, n *node) error
 		return nil
 	}
 	// AWS page "AWS KMS condition keys", using set operators with condition keys.
-	if c.kind == KeyPolicy && cond.set == forAllValues && (cond.key.source == fromEncryptionContext || cond.key.source == fromRequestTag) {
+	if c.kind == KeyPolicy && cond.set == forAllValues &&
+		(cond.key.source == fromEncryptionContext || cond.key.source == fromRequestTag) {
 		return malformed("OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued condition key matches requests without the specified encryption context or tag, or with an unspecified one. To fix, remove ForAllValues.")
 	}
 	if cond.values, err = op.compile(c, values); err != nil {
@@ -152,9 +153,9 @@ func (c *compiler) conditionValues(cond *condition, op *operator, n *node) error
 
 // holds evaluates the condition in a statement that allows or denies.
 //
-// AWS requires a set operator for a key with many values but does not say what happens without one. Here such
-// a condition of an Allow must hold for every value, that of a Deny for any. The same goes for pairs of an
-// encryption context whose keys differ only in case.
+// AWS requires a set operator for a key with many values but does not say what happens without one.
+// Here such a condition must hold for every value in an Allow, and for any value in a Deny. The
+// same applies to pairs of an encryption context whose keys differ only in case.
 func (c *condition) holds(e *evaluation, allow bool) bool {
 	values := c.key.appendValues(e.valueSpace[:0], e)
 	if c.null != nil {

@@ -17,8 +17,13 @@ const (
 	verencARN    = "arn:verenc:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 )
 
+// ownAccountOnly are the operations of the cases that callers of other accounts can't be allowed.
+var ownAccountOnly = map[string]bool{"CreateAlias": true, "DisableKey": true, "EnableKey": true, "GetKeyPolicy": true,
+	"PutKeyPolicy": true, "ScheduleKeyDeletion": true, "TagResource": true}
+
 func user(account, name string) *Principal {
-	return &Principal{Type: User, ARN: "arn:aws:iam::" + account + ":user/" + name, Account: account, UserName: name, UserID: "AIDA" + strings.ToUpper(name)}
+	return &Principal{Type: User, ARN: "arn:aws:iam::" + account + ":user/" + name, Account: account, UserName: name,
+		UserID: "AIDA" + strings.ToUpper(name)}
 }
 
 func rootUser(account string) *Principal {
@@ -26,18 +31,21 @@ func rootUser(account string) *Principal {
 }
 
 func session(account, path, role, name string) *Principal {
-	return &Principal{Type: RoleSession, ARN: "arn:aws:sts::" + account + ":assumed-role/" + role + "/" + name, Account: account,
-		IssuerARN: "arn:aws:iam::" + account + ":role/" + path + role, UserID: "AROA" + strings.ToUpper(role) + ":" + name}
+	return &Principal{Type: RoleSession, ARN: "arn:aws:sts::" + account + ":assumed-role/" + role + "/" + name,
+		Account:   account,
+		IssuerARN: "arn:aws:iam::" + account + ":role/" + path + role,
+		UserID:    "AROA" + strings.ToUpper(role) + ":" + name}
 }
 
 // callers are the principals of the decision tables.
 var callers = map[string]*Principal{
-	"root":       rootUser(account),
-	"alice":      user(account, "alice"),
-	"bob":        user(account, "bob"),
-	"dev/s1":     session(account, "team/", "Dev", "s1"),
-	"dev/s2":     session(account, "team/", "Dev", "s2"),
-	"fed":        {Type: FederatedUser, ARN: "arn:aws:sts::" + account + ":federated-user/alice", Account: account, IssuerARN: "arn:aws:iam::" + account + ":user/alice", UserID: account + ":alice"},
+	"root":   rootUser(account),
+	"alice":  user(account, "alice"),
+	"bob":    user(account, "bob"),
+	"dev/s1": session(account, "team/", "Dev", "s1"),
+	"dev/s2": session(account, "team/", "Dev", "s2"),
+	"fed": {Type: FederatedUser, ARN: "arn:aws:sts::" + account + ":federated-user/alice", Account: account,
+		IssuerARN: "arn:aws:iam::" + account + ":user/alice", UserID: account + ":alice"},
 	"other-root": rootUser(otherAccount),
 	"carol":      user(otherAccount, "carol"),
 	"ops/s1":     session(otherAccount, "", "Ops", "s1"),
@@ -113,7 +121,8 @@ func (s *scenario) document(t *testing.T, source string) []*Document {
 
 func (s *scenario) policies(t *testing.T) *Policies {
 	t.Helper()
-	p := &Policies{Identity: s.document(t, "identity"), Boundary: s.document(t, "boundary"), Session: s.document(t, "session"), Grants: s.grants}
+	p := &Policies{Identity: s.document(t, "identity"), Boundary: s.document(t, "boundary"),
+		Session: s.document(t, "session"), Grants: s.grants}
 	if s.noKey {
 		return p
 	}
@@ -132,7 +141,9 @@ func (s *scenario) request(t *testing.T, caller, operation string, facts []strin
 		t.Fatalf("%s: no caller is named %s", s.name, caller)
 	}
 	copied := *principal
-	r := &Request{Action: "kms:" + operation, Resources: []string{keyARN, verencARN}, ResourceAccount: account, Principal: &copied}
+	r := &Request{Action: "kms:" + operation, CrossAccount: !ownAccountOnly[operation],
+		Resources: []string{keyARN, verencARN}, ResourceAccount: account,
+		Principal: &copied}
 	if s.noKey {
 		r.Resources, r.ResourceAccount = []string{"*"}, copied.Account
 	}
@@ -196,7 +207,8 @@ func (s *scenario) check(t *testing.T, line string, p *Policies) {
 	} else if d.Statement >= 0 {
 		decided := false
 		for _, step := range steps {
-			decided = decided || step.By == d.By && step.Document == d.Document && step.Statement == d.Statement && step.Applies && step.Deny == d.Explicit
+			decided = decided || step.By == d.By && step.Document == d.Document && step.Statement == d.Statement &&
+				step.Applies && step.Deny == d.Explicit
 		}
 		if !decided {
 			t.Errorf("%s: %s: no step of Explain is the deciding one", s.name, line)

@@ -1,14 +1,12 @@
 package policy
 
-import "strings"
-
-// Policies are all that apply to a request.
+// Policies are all policies and grants that apply to a request.
 type Policies struct {
 	Key      *Document   // the key's policy, or the trust policy of a role; nil for operations that have neither
 	Identity []*Document // of the caller: the user's, or the role's
-	Boundary []*Document // permissions boundary of the user or role; none: no limit
-	Session  []*Document // session policies of the role session; none: no limit
-	Grants   []Grant     // on the key; those for other principals do no harm
+	Boundary []*Document // permissions boundaries of the user or role; no limit if empty
+	Session  []*Document // session policies of the role session; no limit if empty
+	Grants   []Grant     // on the key; those for other principals have no effect
 }
 
 // Source is a kind of policy, in the words of AWS's messages.
@@ -21,10 +19,10 @@ const (
 	FromBoundary       Source = "permissions boundary"
 	FromSessionPolicy  Source = "session policy"
 	FromGrant          Source = "grant"
-	FromRootUser       Source = "account root user" // who needs no identity policy
+	FromRootUser       Source = "account root user" // the root user, who needs no identity policy
 )
 
-// setIndex tells the policies of one source from the others.
+// setIndex identifies the policies of one source.
 type setIndex int
 
 const (
@@ -40,11 +38,12 @@ var sources = [sets]Source{FromKeyPolicy, FromIdentityPolicy, FromBoundary, From
 // Decision is the answer to a request.
 type Decision struct {
 	Allowed bool
-	// Explicit tells that a Deny statement denied; otherwise no policy of kind By allowed.
+	// Explicit reports that a Deny statement denied; otherwise no policy of kind By allowed.
 	Explicit bool
 	By       Source
-	// Document and Statement are the indices of the deciding statement, among the policies of kind By and in its
-	// document; -1 if no statement decided. Sid is the statement's, or empty.
+	// Document and Statement are the indexes of the statement that decided: among the policies of
+	// kind By, and in its document. They are -1 if no statement decided. Sid is the statement's, or
+	// empty.
 	Document  int
 	Statement int
 	Sid       string
@@ -61,7 +60,7 @@ func allowedByGrant(g *Grant) Decision {
 	return Decision{Allowed: true, By: FromGrant, Document: -1, Statement: -1, GrantID: g.ID}
 }
 
-// denied is a denial by a statement or, without one, by the absence of one.
+// denied is a denial by a statement, or by the absence of one that allows.
 func denied(by setIndex, found found) Decision {
 	d := Decision{By: sources[by], Document: -1, Statement: -1}
 	if s := found.statement; s != nil {
@@ -77,7 +76,7 @@ type found struct {
 	reach     reach
 }
 
-// find returns the first statement of the closest reach among those of one effect.
+// find returns, among the statements of one effect, the first one with the closest reach.
 func (e *evaluation) find(by setIndex, allow bool) (best found) {
 	for i, d := range e.documents[by] {
 		if d == nil {
@@ -99,34 +98,21 @@ func (e *evaluation) find(by setIndex, allow bool) (best found) {
 	return best
 }
 
-// Operations that a caller from another account can be allowed (AWS page "Allowing users in other accounts to use a
-// KMS key"), in lower case.
-var crossAccountActions = map[string]bool{
-	"kms:encrypt": true, "kms:decrypt": true, "kms:reencryptfrom": true, "kms:reencryptto": true,
-	"kms:generatedatakey": true, "kms:generatedatakeywithoutplaintext": true,
-	"kms:generatedatakeypair": true, "kms:generatedatakeypairwithoutplaintext": true,
-	"kms:generatemac": true, "kms:verifymac": true, "kms:sign": true, "kms:verify": true, "kms:derivesharedsecret": true,
-	"kms:encapsulate": true, "kms:decapsulate": true,
-	"kms:creategrant": true, "kms:describekey": true, "kms:getkeyrotationstatus": true, "kms:getpublickey": true,
-	"kms:listgrants": true, "kms:retiregrant": true, "kms:revokegrant": true,
-	"sts:assumerole": true,
-}
-
 const retireGrant = "kms:retiregrant"
 
 // Evaluate decides (AWS pages "Policy evaluation logic", "Cross-account policy evaluation logic", "Key policies in
 // AWS KMS", "Troubleshooting AWS KMS permissions"):
 //
-//   - A Deny that applies, in any policy, denies.
+//   - A Deny statement that applies, in any policy, denies.
 //   - Without a key, identity policies decide; the root user is allowed.
-//   - In the key's account, a key policy or grant that names the caller allows. One that names the caller's role
-//     does so within the permissions boundary and session policies. A statement that names the account lets the account's
-//     identity policies allow.
-//   - For a caller of another account, an identity policy must allow what the key policy allows, whomever that names.
-//     A grant to such a caller needs none: it takes the place of the identity policy (AWS page "Allowing users in
-//     other accounts to use a KMS key", step 2).
+//   - In the key's account, a key policy or grant that names the caller allows. One that names the
+//     caller's role allows within the permissions boundary and session policies. A statement that
+//     names the account lets the account's identity policies allow.
+//   - For a caller of another account, an identity policy must also allow what the key policy
+//     allows, whomever the key policy names. A grant to such a caller needs no identity policy: it
+//     takes its place (AWS page "Allowing users in other accounts to use a KMS key", step 2).
 //   - Key policies can deny RetireGrant but not allow it (AWS page "Retiring and revoking grants"); see Grant.Retiring.
-//   - Services have no identity policies; a key policy or grant that names one allows.
+//   - Services have no identity policies; a key policy or grant that names a service allows.
 func Evaluate(p *Policies, r *Request) Decision {
 	return newEvaluation(p, r).decide()
 }
@@ -141,7 +127,7 @@ func (e *evaluation) decide() Decision {
 		return e.byIdentity()
 	}
 	foreign := e.foreign()
-	if foreign && !crossAccountActions[e.action] {
+	if foreign && !e.CrossAccount {
 		return denied(keySet, found{})
 	}
 	var allow found
@@ -165,12 +151,12 @@ func (e *evaluation) decide() Decision {
 	return e.byIdentity()
 }
 
-// foreign tells whether the caller is of another account than the resource.
+// foreign reports whether the caller belongs to another account than the resource.
 func (e *evaluation) foreign() bool {
 	return e.Principal.Type != AWSService && (e.Principal.Account == "" || e.Principal.Account != e.ResourceAccount)
 }
 
-// byIdentity decides by the caller's side alone.
+// byIdentity decides by the caller's own policies alone.
 func (e *evaluation) byIdentity() Decision {
 	if e.Principal.Type == RootUser {
 		return e.limit(Decision{Allowed: true, By: FromRootUser, Document: -1, Statement: -1})
@@ -182,8 +168,8 @@ func (e *evaluation) byIdentity() Decision {
 	return e.limit(allowed(identitySet, allow))
 }
 
-// limit turns an allowing decision into a denial if there are permissions boundaries or session policies of which
-// none allows. A federated user without session policies is allowed nothing.
+// limit turns an allowing decision into a denial if there are permissions boundaries or session
+// policies and none of them allows. A federated user without session policies is allowed nothing.
 func (e *evaluation) limit(d Decision) Decision {
 	for _, by := range [...]setIndex{boundarySet, sessionSet} {
 		limited := len(e.documents[by]) > 0 || by == sessionSet && e.Principal.Type == FederatedUser
@@ -204,35 +190,13 @@ func (e *evaluation) findGrant() (best *Grant, closest reach) {
 	return best, closest
 }
 
-// LeavesControl tells whether the key policy lets the request's caller put another one: what AWS asks of a new
-// key policy unless BypassPolicyLockoutSafetyCheck is set (AWS page "Default key policy"). It is enough that the policy
-// lets the caller's account allow it by identity policies.
+// LeavesControl reports whether the key policy lets the request's caller replace the policy, which
+// AWS requires of a new key policy unless BypassPolicyLockoutSafetyCheck is set (AWS page "Default
+// key policy"). It is enough that the policy lets the caller's account allow it by identity
+// policies.
 func (d *Document) LeavesControl(r *Request) bool {
 	put := *r
 	put.Action = "kms:PutKeyPolicy"
 	e := newEvaluation(&Policies{Key: d}, &put)
 	return !e.foreign() && e.find(keySet, false).statement == nil && e.find(keySet, true).statement != nil
-}
-
-// Message is AWS's text for a denial (AWS page "Troubleshoot access denied error messages").
-func (d *Decision) Message(r *Request) string {
-	resource := "resource: *"
-	if r.Shown != "" {
-		resource = r.Shown
-	} else if len(r.Resources) > 0 {
-		resource = "resource: " + r.Resources[0]
-	}
-	text := "User: " + r.Principal.ARN + " is not authorized to perform: " + r.Action + " on " + resource
-	if d.By == FromKeyPolicy && r.Principal.Account != r.ResourceAccount && strings.HasPrefix(r.Action, "kms:") {
-		return text + " because the resource does not exist in this Region, no resource-based policies allow access, " +
-			"or a resource-based policy explicitly denies access"
-	}
-	if !d.Explicit {
-		return text + " because no " + string(d.By) + " allows the " + r.Action + " action"
-	}
-	article := " a "
-	if d.By == FromIdentityPolicy {
-		article = " an "
-	}
-	return text + " with an explicit deny in" + article + string(d.By)
 }

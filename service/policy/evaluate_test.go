@@ -9,13 +9,16 @@ import (
 )
 
 func identityStatement(element string) string {
-	return `{"Version":"2012-10-17","Statement":[{"Sid":"only","Effect":"Allow","Action":"kms:*","Resource":"*"` + element + `}]}`
+	return `{"Version":"2012-10-17","Statement":[{"Sid":"only","Effect":"Allow","Action":"kms:*","Resource":"*"` +
+		element + `}]}`
 }
 
 const identityDeny = `{"Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*"}}`
 
 func decrypt(caller string) *Request {
-	return &Request{Action: "kms:Decrypt", Resources: []string{keyARN, verencARN}, ResourceAccount: account, Principal: callers[caller]}
+	return &Request{Action: "kms:Decrypt", CrossAccount: true, Resources: []string{keyARN, verencARN},
+		ResourceAccount: account,
+		Principal:       callers[caller]}
 }
 
 // IAM User Guide, "Troubleshoot access denied error messages".
@@ -26,21 +29,29 @@ func TestMessage(t *testing.T) {
 	identity := parse(t, IdentityPolicy, identityStatement(``))
 	nothing := parse(t, IdentityPolicy, `{"Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}`)
 	deny := parse(t, IdentityPolicy, identityDeny)
-	const alice = "User: arn:aws:iam::111122223333:user/alice is not authorized to perform: kms:Decrypt on resource: " + keyARN
-	const session = "User: arn:aws:sts::111122223333:assumed-role/Dev/s1 is not authorized to perform: kms:Decrypt on resource: " + keyARN
+	const alice = "User: arn:aws:iam::111122223333:user/alice is not authorized to perform: kms:Decrypt on resource: " +
+		keyARN
+	const session = "User: arn:aws:sts::111122223333:assumed-role/Dev/s1 is not authorized to perform: kms:Decrypt on resource: " +
+		keyARN
 	for _, test := range []struct {
 		caller   string
 		policies Policies
 		want     string
 	}{
-		{"alice", Policies{Key: &Document{}}, alice + " because no resource-based policy allows the kms:Decrypt action"},
+		{"alice", Policies{Key: &Document{}},
+			alice + " because no resource-based policy allows the kms:Decrypt action"},
 		{"alice", Policies{Key: root}, alice + " because no identity-based policy allows the kms:Decrypt action"},
-		{"alice", Policies{Key: root, Identity: []*Document{identity}, Boundary: []*Document{nothing}}, alice + " because no permissions boundary allows the kms:Decrypt action"},
-		{"dev/s1", Policies{Key: root, Identity: []*Document{identity}, Session: []*Document{nothing}}, session + " because no session policy allows the kms:Decrypt action"},
+		{"alice", Policies{Key: root, Identity: []*Document{identity}, Boundary: []*Document{nothing}},
+			alice + " because no permissions boundary allows the kms:Decrypt action"},
+		{"dev/s1", Policies{Key: root, Identity: []*Document{identity}, Session: []*Document{nothing}},
+			session + " because no session policy allows the kms:Decrypt action"},
 		{"alice", Policies{Key: denyAll}, alice + " with an explicit deny in a resource-based policy"},
-		{"alice", Policies{Key: allow, Identity: []*Document{identity, deny}}, alice + " with an explicit deny in an identity-based policy"},
-		{"alice", Policies{Key: allow, Boundary: []*Document{deny}}, alice + " with an explicit deny in a permissions boundary"},
-		{"dev/s1", Policies{Key: allow, Session: []*Document{deny}}, session + " with an explicit deny in a session policy"},
+		{"alice", Policies{Key: allow, Identity: []*Document{identity, deny}},
+			alice + " with an explicit deny in an identity-based policy"},
+		{"alice", Policies{Key: allow, Boundary: []*Document{deny}},
+			alice + " with an explicit deny in a permissions boundary"},
+		{"dev/s1", Policies{Key: allow, Session: []*Document{deny}},
+			session + " with an explicit deny in a session policy"},
 	} {
 		r := decrypt(test.caller)
 		d := Evaluate(&test.policies, r)
@@ -50,7 +61,8 @@ func TestMessage(t *testing.T) {
 	}
 	r := &Request{Action: "kms:CreateKey", Principal: callers["alice"], ResourceAccount: account}
 	d := Evaluate(&Policies{}, r)
-	if got, want := d.Message(r), "User: arn:aws:iam::111122223333:user/alice is not authorized to perform: kms:CreateKey on resource: * because no identity-based policy allows the kms:CreateKey action"; got != want {
+	want := "User: arn:aws:iam::111122223333:user/alice is not authorized to perform: kms:CreateKey on resource: * because no identity-based policy allows the kms:CreateKey action"
+	if got := d.Message(r); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
@@ -61,7 +73,8 @@ func TestDecisionNamesStatement(t *testing.T) {
 	root := parse(t, KeyPolicy, keyPrincipal(`{"AWS":"`+account+`"}`))
 	p := &Policies{Key: root, Identity: []*Document{first, nil, second}}
 	got := Evaluate(p, decrypt("alice"))
-	if want := (Decision{Allowed: true, By: FromIdentityPolicy, Document: 2, Statement: 1, Sid: "decrypts"}); got != want {
+	if want := (Decision{Allowed: true, By: FromIdentityPolicy, Document: 2, Statement: 1,
+		Sid: "decrypts"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -78,7 +91,8 @@ func TestExplain(t *testing.T) {
 	p := &Policies{Key: key, Identity: []*Document{nil, identity}, Grants: []Grant{
 		{ID: "g1", Grantee: callers["bob"].ARN, Operations: []string{"Decrypt"}},
 		{ID: "g2", Grantee: callers["alice"].ARN, Operations: []string{"Encrypt"}},
-		{ID: "g3", Grantee: callers["alice"].ARN, Operations: []string{"Decrypt"}, EncryptionContextEquals: map[string]string{"a": "b"}}}}
+		{ID: "g3", Grantee: callers["alice"].ARN, Operations: []string{"Decrypt"},
+			EncryptionContextEquals: map[string]string{"a": "b"}}}}
 	d, steps := Explain(p, decrypt("alice"))
 	if want := (Decision{Allowed: true, By: FromIdentityPolicy, Document: 1, Statement: 0, Sid: "only"}); d != want {
 		t.Errorf("got %+v, want %+v", d, want)
@@ -88,7 +102,8 @@ func TestExplain(t *testing.T) {
 		{By: FromKeyPolicy, Statement: 1, Sid: "action", Reason: "does not have the action"},
 		{By: FromKeyPolicy, Statement: 2, Sid: "principal", Reason: "does not have the principal"},
 		{By: FromKeyPolicy, Statement: 3, Sid: "resource", Deny: true, Reason: "does not have the resource"},
-		{By: FromKeyPolicy, Statement: 4, Sid: "condition", Deny: true, Reason: "the condition StringEquals on aws:principaltag/team does not hold"},
+		{By: FromKeyPolicy, Statement: 4, Sid: "condition", Deny: true,
+			Reason: "the condition StringEquals on aws:principaltag/team does not hold"},
 		{By: FromKeyPolicy, Statement: 5, Sid: "variable", Reason: "has a variable without a value"},
 		{By: FromIdentityPolicy, Document: 1, Sid: "only", Applies: true, Reason: "applies"},
 		{By: FromGrant, Statement: 0, GrantID: "g1", Reason: "does not name the caller"},
@@ -101,14 +116,15 @@ func TestExplain(t *testing.T) {
 }
 
 func TestExplainRules(t *testing.T) {
-	p := &Policies{Key: parse(t, KeyPolicy, keyStatement(``)), Identity: []*Document{parse(t, IdentityPolicy, identityStatement(``))}}
+	p := &Policies{Key: parse(t, KeyPolicy, keyStatement(``)),
+		Identity: []*Document{parse(t, IdentityPolicy, identityStatement(``))}}
 	for _, test := range []struct{ caller, action, want string }{
 		{"carol", "kms:PutKeyPolicy", "the operation is not for callers of other accounts"},
 		{"alice", "kms:RetireGrant", "key policies cannot allow the operation"},
 		{"carol", "kms:Decrypt", "applies"},
 	} {
 		r := decrypt(test.caller)
-		r.Action = test.action
+		r.Action, r.CrossAccount = test.action, test.action != "kms:PutKeyPolicy"
 		if _, steps := Explain(p, r); steps[len(steps)-1].Reason != test.want {
 			t.Errorf("%s, %s: %+v", test.caller, test.action, steps)
 		}
@@ -127,9 +143,15 @@ func TestLeavesControl(t *testing.T) {
 		{"alice", `{"Effect":"Allow","Principal":{"AWS":"@bob"},"Action":"kms:*","Resource":"*"}`, false},
 		{"root", `{"Effect":"Allow","Principal":{"AWS":"@bob"},"Action":"kms:*","Resource":"*"}`, false},
 		{"alice", `{"Effect":"Allow","Principal":{"AWS":"@alice"},"Action":"kms:Get*","Resource":"*"}`, false},
-		{"alice", `{"Effect":"Allow","Principal":{"AWS":"@alice"},"Action":"kms:*","Resource":"arn:aws:kms:us-west-2:111122223333:key/other"}`, false},
-		{"alice", `{"Effect":"Allow","Principal":{"AWS":"@root"},"Action":"kms:*","Resource":"*"},{"Effect":"Deny","Principal":"*","Action":"kms:PutKeyPolicy","Resource":"*"}`, false},
-		{"alice", `{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"StringEquals":{"aws:PrincipalTag/a":"b"}}}`, false},
+		{"alice",
+			`{"Effect":"Allow","Principal":{"AWS":"@alice"},"Action":"kms:*","Resource":"arn:aws:kms:us-west-2:111122223333:key/other"}`,
+			false},
+		{"alice",
+			`{"Effect":"Allow","Principal":{"AWS":"@root"},"Action":"kms:*","Resource":"*"},{"Effect":"Deny","Principal":"*","Action":"kms:PutKeyPolicy","Resource":"*"}`,
+			false},
+		{"alice",
+			`{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*","Condition":{"StringEquals":{"aws:PrincipalTag/a":"b"}}}`,
+			false},
 		{"carol", `{"Effect":"Allow","Principal":{"AWS":"@carol"},"Action":"kms:*","Resource":"*"}`, false},
 	} {
 		d := parse(t, KeyPolicy, `{"Statement":[`+shorthand.Replace(test.statements)+`]}`)
@@ -149,14 +171,17 @@ func TestGrantCovers(t *testing.T) {
 		parent, child Grant
 		want          bool
 	}{
-		{"the same", Grant{EncryptionContextSubset: it}, Grant{Operations: operations, EncryptionContextSubset: it}, true},
+		{"the same", Grant{EncryptionContextSubset: it},
+			Grant{Operations: operations, EncryptionContextSubset: it}, true},
 		{"fewer operations", Grant{}, Grant{Operations: operations[:1]}, true},
 		{"another operation", Grant{}, Grant{Operations: []string{"Decrypt", "Encrypt"}}, false},
 		{"a constraint added", Grant{}, Grant{EncryptionContextEquals: it}, true},
 		{"a pair added to a subset", Grant{EncryptionContextSubset: it}, Grant{EncryptionContextSubset: alpha}, true},
-		{"a pair removed from a subset", Grant{EncryptionContextSubset: alpha}, Grant{EncryptionContextSubset: it}, false},
+		{"a pair removed from a subset", Grant{EncryptionContextSubset: alpha},
+			Grant{EncryptionContextSubset: it}, false},
 		{"subset becomes equals", Grant{EncryptionContextSubset: it}, Grant{EncryptionContextEquals: alpha}, true},
-		{"subset becomes equals without its pair", Grant{EncryptionContextSubset: alpha}, Grant{EncryptionContextEquals: it}, false},
+		{"subset becomes equals without its pair", Grant{EncryptionContextSubset: alpha},
+			Grant{EncryptionContextEquals: it}, false},
 		{"equals becomes subset", Grant{EncryptionContextEquals: it}, Grant{EncryptionContextSubset: it}, false},
 		{"equals with a pair more", Grant{EncryptionContextEquals: it}, Grant{EncryptionContextEquals: alpha}, false},
 		{"a constraint dropped", Grant{EncryptionContextSubset: it}, Grant{}, false},
@@ -174,9 +199,14 @@ func TestGrantCovers(t *testing.T) {
 // any policy denies whatever else is said.
 func FuzzEvaluate(f *testing.F) {
 	f.Add(keyStatement(``), identityStatement(``), "alice", "kms:Decrypt", "AppName", "ExampleApp")
-	f.Add(keyCondition(`{"StringLike":{"kms:EncryptionContext:AppName":"${aws:username}*"}}`), identityDeny, "carol", "kms:Encrypt", "AppName", "alice1")
-	f.Add(keyCondition(`{"ForAnyValue:StringNotEquals":{"kms:EncryptionContextKeys":["a"]},"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}`), identityStatement(`,"Condition":{"Null":{"aws:username":true}}`), "dev/s1", "kms:Sign", "", "")
-	f.Add(keyCondition(`{"DateLessThan":{"aws:CurrentTime":"2030"},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/*"}}`), identityStatement(``), "root", "KMS:x", "\xff", "*")
+	f.Add(keyCondition(`{"StringLike":{"kms:EncryptionContext:AppName":"${aws:username}*"}}`), identityDeny, "carol",
+		"kms:Encrypt", "AppName", "alice1")
+	f.Add(keyCondition(
+		`{"ForAnyValue:StringNotEquals":{"kms:EncryptionContextKeys":["a"]},"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}`),
+		identityStatement(`,"Condition":{"Null":{"aws:username":true}}`), "dev/s1", "kms:Sign", "", "")
+	f.Add(keyCondition(
+		`{"DateLessThan":{"aws:CurrentTime":"2030"},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/*"}}`),
+		identityStatement(``), "root", "KMS:x", "\xff", "*")
 	denyKey := parse(f, KeyPolicy, `{"Statement":{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*"}}`)
 	denyIdentity := parse(f, IdentityPolicy, `{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}`)
 	f.Fuzz(func(t *testing.T, keyText, identityText, caller, action, name, value string) {
@@ -192,8 +222,11 @@ func FuzzEvaluate(f *testing.F) {
 		if principal == nil {
 			return
 		}
-		r := &Request{Action: action, Resources: []string{keyARN, verencARN}, ResourceAccount: account, Principal: principal,
-			EncryptionContext: map[string]string{name: value, strings.ToUpper(name): value}, RequestTags: map[string]string{name: value},
+		r := &Request{Action: action, CrossAccount: !ownAccountOnly[strings.TrimPrefix(action, "kms:")],
+			Resources: []string{keyARN, verencARN}, ResourceAccount: account,
+			Principal:         principal,
+			EncryptionContext: map[string]string{name: value, strings.ToUpper(name): value},
+			RequestTags:       map[string]string{name: value},
 			Lookup: func(values []string, key string) []string {
 				if strings.HasPrefix(key, "aws:") {
 					return append(values, value, name)
@@ -211,7 +244,8 @@ func FuzzEvaluate(f *testing.F) {
 		if d.Allowed && d.By == FromIdentityPolicy && len(identity.allow) == 0 {
 			t.Errorf("an identity policy without Allow: %+v", d)
 		}
-		if keyless := Evaluate(&Policies{Identity: p.Identity}, r); keyless.Allowed && keyless.By != FromRootUser && len(identity.allow) == 0 {
+		if keyless := Evaluate(&Policies{Identity: p.Identity}, r); keyless.Allowed && keyless.By != FromRootUser &&
+			len(identity.allow) == 0 {
 			t.Errorf("an identity policy without Allow, without a key: %+v", keyless)
 		}
 		grants := []Grant{{ID: "g", Grantee: principal.ARN, Operations: []string{strings.TrimPrefix(action, "kms:")}}}
@@ -255,8 +289,9 @@ func fiftyStatements() string {
 			"Condition":{"StringEquals":{"kms:EncryptionContext:AppName":"app%d"},"IpAddress":{"aws:SourceIp":"10.%d.0.0/16"}}}`,
 			i, []string{"Allow", "Allow", "Deny"}[i%3], i, i, i, i))
 	}
-	statements = append(statements, `{"Sid":"alice","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/alice"},"Action":"kms:Decrypt","Resource":"`+keyARN+`",
-		"Condition":{"StringEquals":{"kms:EncryptionContext:AppName":"a"},"IpAddress":{"aws:SourceIp":"10.9.0.0/16"},"Bool":{"aws:SecureTransport":"true"}}}`)
+	statements = append(statements,
+		`{"Sid":"alice","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:user/alice"},"Action":"kms:Decrypt","Resource":"`+
+			keyARN+`","Condition":{"StringEquals":{"kms:EncryptionContext:AppName":"a"},"IpAddress":{"aws:SourceIp":"10.9.0.0/16"},"Bool":{"aws:SecureTransport":"true"}}}`)
 	return `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
 }
 
@@ -272,13 +307,15 @@ func BenchmarkEvaluate(b *testing.B) {
 		}
 		return values
 	}
-	everyone := strings.NewReplacer(`"AWS":["arn:aws:iam::111122223333:role/app`, `"AWS":["*","arn:aws:iam::111122223333:role/app`)
+	everyone := strings.NewReplacer(`"AWS":["arn:aws:iam::111122223333:role/app`,
+		`"AWS":["*","arn:aws:iam::111122223333:role/app`)
 	for _, bench := range []struct{ name, text string }{
 		{"50Statements", fiftyStatements()},
 		{"50StatementsWithConditions", everyone.Replace(fiftyStatements())},
 		{"DefaultPolicy", keyPrincipal(`{"AWS":"` + account + `"}`)},
 	} {
-		p := &Policies{Key: parse(b, KeyPolicy, bench.text), Identity: []*Document{parse(b, IdentityPolicy, identityStatement(``))}}
+		p := &Policies{Key: parse(b, KeyPolicy, bench.text),
+			Identity: []*Document{parse(b, IdentityPolicy, identityStatement(``))}}
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -11,10 +11,11 @@ type Step struct {
 	GrantID   string
 	Deny      bool // the statement's effect
 	Applies   bool
-	Reason    string // how it applies, or the first thing in it that does not match
+	Reason    string // how it applies, or the first thing that does not match
 }
 
-// Explain is Evaluate with an account of every statement and grant, in the order of the policies.
+// Explain is Evaluate with an explanation for every statement and grant, in the order of the
+// policies.
 func Explain(p *Policies, r *Request) (Decision, []Step) {
 	e := newEvaluation(p, r)
 	var steps []Step
@@ -33,10 +34,12 @@ func Explain(p *Policies, r *Request) (Decision, []Step) {
 	}
 	for i := range p.Grants {
 		reach, reason := p.Grants[i].match(e)
-		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone, Reason: reason})
+		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone,
+			Reason: reason})
 	}
-	if e.Key != nil && e.foreign() && !crossAccountActions[e.action] {
-		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true, Reason: "the operation is not for callers of other accounts"})
+	if e.Key != nil && e.foreign() && !e.CrossAccount {
+		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true,
+			Reason: "the operation is not for callers of other accounts"})
 	}
 	if e.Key != nil && e.action == retireGrant {
 		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Reason: "key policies cannot allow the operation"})
@@ -44,7 +47,7 @@ func Explain(p *Policies, r *Request) (Decision, []Step) {
 	return e.decide(), steps
 }
 
-func reason(s *statement, reach reach, miss miss, c *condition) string {
+func reason(s *statement, reach reach, miss mismatch, c *condition) string {
 	switch miss {
 	case missAction:
 		return "does not have the action"

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Grant lets one principal do some operations with a key. See AWS page "Grants in AWS KMS".
+// Grant lets one principal use a key for some operations. See AWS page "Grants in AWS KMS".
 type Grant struct {
 	ID         string
 	Grantee    string   // ARN of the grantee principal, or name of the grantee service principal
@@ -17,15 +17,16 @@ type Grant struct {
 	SourceARN               string
 }
 
-// Operations that have an encryption context, which alone are bound by constraints on it (API Reference,
-// GrantConstraints).
+// Operations that have an encryption context. Only these are bound by constraints on it (API
+// Reference, GrantConstraints).
 var contextOperations = map[string]bool{
 	"Encrypt": true, "Decrypt": true, "ReEncryptFrom": true, "ReEncryptTo": true,
 	"GenerateDataKey": true, "GenerateDataKeyWithoutPlaintext": true,
 	"GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true,
 }
 
-// match tells how closely the grant names the caller, if it allows the operation, and why or why not.
+// match returns how closely the grant names the caller, if it allows the operation, and why or why
+// not.
 func (g *Grant) match(e *evaluation) (reach, string) {
 	if !slices.Contains(g.Operations, e.operation) {
 		return reachNone, "does not have the operation"
@@ -39,8 +40,9 @@ func (g *Grant) match(e *evaluation) (reach, string) {
 
 var sourceARN = newKey("aws:SourceArn")
 
-// constraintsHold compares keys and values case-sensitively (AWS page "Creating grants", using grant constraints).
-// The API Reference calls the keys case-insensitive; the stricter of the two is taken.
+// constraintsHold compares keys and values case-sensitively (AWS page "Creating grants", using
+// grant constraints). The API Reference calls the keys case-insensitive; this is the stricter of
+// the two.
 func (g *Grant) constraintsHold(e *evaluation) bool {
 	if contextOperations[e.operation] {
 		if len(g.EncryptionContextEquals) > 0 && !maps.Equal(g.EncryptionContextEquals, e.EncryptionContext) {
@@ -56,7 +58,7 @@ func (g *Grant) constraintsHold(e *evaluation) bool {
 	return true
 }
 
-// includes tells whether all pairs of part are in whole.
+// includes reports whether all pairs of part are in whole.
 func includes(whole, part map[string]string) bool {
 	for k, v := range part {
 		if w, ok := whole[k]; !ok || w != v {
@@ -66,9 +68,9 @@ func includes(whole, part map[string]string) bool {
 	return true
 }
 
-// Retiring gives the grants under which g can be retired, for the Policies of a RetireGrant request: by its grantee
-// if it has that operation, and by the principals, which must be its retiring principals and the account of the
-// key (AWS page "Retiring and revoking grants").
+// Retiring returns the grants under which g can be retired, for the Policies of a RetireGrant
+// request: by its grantee if the grant allows that operation, and by the principals, which must be
+// its retiring principals and the account of the key (AWS page "Retiring and revoking grants").
 func (g *Grant) Retiring(principals ...string) []Grant {
 	grants := []Grant{*g}
 	for _, principal := range principals {
@@ -77,9 +79,9 @@ func (g *Grant) Retiring(principals ...string) []Grant {
 	return grants
 }
 
-// Covers tells whether a grantee whose only permission for CreateGrant is g may create the child: it must have no
-// other operations, and constraints that are at least as strict (AWS page "Creating grants", granting CreateGrant
-// permission).
+// Covers reports whether a grantee whose only permission for CreateGrant is g may create the child:
+// the child must have no other operations than g, and constraints that are at least as strict (AWS
+// page "Creating grants", granting CreateGrant permission).
 func (g *Grant) Covers(child *Grant) bool {
 	for _, operation := range child.Operations {
 		if !slices.Contains(g.Operations, operation) {
@@ -89,7 +91,8 @@ func (g *Grant) Covers(child *Grant) bool {
 	if len(g.EncryptionContextEquals) > 0 && !maps.Equal(g.EncryptionContextEquals, child.EncryptionContextEquals) {
 		return false
 	}
-	if !includes(child.EncryptionContextSubset, g.EncryptionContextSubset) && !includes(child.EncryptionContextEquals, g.EncryptionContextSubset) {
+	if !includes(child.EncryptionContextSubset, g.EncryptionContextSubset) &&
+		!includes(child.EncryptionContextEquals, g.EncryptionContextSubset) {
 		return false
 	}
 	return g.SourceARN == "" || g.SourceARN == child.SourceARN

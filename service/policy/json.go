@@ -17,11 +17,12 @@ const (
 	jsonObject
 )
 
-// maxDepth is how deep objects and lists may be nested. The deepest of the policy language is a list of condition
-// values: 6.
+// maxDepth limits how deep objects and lists may be nested. The deepest in the policy language is a
+// list of condition values: 6.
 const maxDepth = 8
 
-// node is a JSON value that keeps the order of members. encoding/json would take the last of two equal names.
+// node is a JSON value that keeps the order of members. Of two members with the same name,
+// encoding/json would keep the last.
 type node struct {
 	kind    jsonKind
 	text    string // of a string, number or boolean
@@ -91,7 +92,7 @@ func readMembers(d *json.Decoder, depth int, n *node) error {
 		}
 		name, _ := token.(string)
 		if seen[name] {
-			return malformed("The policy has the element %s twice in one object.", shown(name))
+			return malformed("The policy has the element %s twice in one object.", printable(name))
 		}
 		seen[name] = true
 		value, err := readNode(d, depth+1)
@@ -103,15 +104,16 @@ func readMembers(d *json.Decoder, depth int, n *node) error {
 	return nil
 }
 
-// shown is a name from the policy as an error may repeat it: not if it is long or unprintable.
-func shown(name string) string {
+// printable returns a name from the policy in the form in which an error may repeat it, without what is
+// long or unprintable.
+func printable(name string) string {
 	if len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' || r == '"' }) {
 		return "with an unusual name"
 	}
 	return `"` + name + `"`
 }
 
-// object gives an object's members, which must be among the names.
+// object returns an object's members, which must be among the names.
 func (n *node) object(what string, names ...string) (map[string]*node, error) {
 	if n.kind != jsonObject {
 		return nil, malformed("%s must be an object.", what)
@@ -120,15 +122,15 @@ func (n *node) object(what string, names ...string) (map[string]*node, error) {
 	for i := range n.members {
 		m := &n.members[i]
 		if !slices.Contains(names, m.name) {
-			return nil, malformed("%s must not have the element %s.", what, shown(m.name))
+			return nil, malformed("%s must not have the element %s.", what, printable(m.name))
 		}
 		members[m.name] = &m.value
 	}
 	return members, nil
 }
 
-// list gives the items of a list, or a single value as a list of one. There must be one, and all must be of the
-// kinds.
+// list returns the items of a list, or a single value as a list of one. There must be at least one,
+// and all must be of the kinds.
 func (n *node) list(what string, kinds ...jsonKind) ([]node, error) {
 	items := []node{*n}
 	if n.kind == jsonList {
@@ -145,7 +147,7 @@ func (n *node) list(what string, kinds ...jsonKind) ([]node, error) {
 	return items, nil
 }
 
-// strings gives a string or a list of strings, of which none is empty.
+// strings returns a string, or a list of strings. None may be empty.
 func (n *node) strings(what string) ([]string, error) {
 	items, err := n.list(what, jsonString)
 	if err != nil {

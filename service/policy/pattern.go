@@ -5,16 +5,16 @@ import (
 	"unicode/utf8"
 )
 
-// The wildcards inside a pattern's text. They are bytes that UTF-8 never has, so that a * or ? that is meant as such
-// cannot be taken for a wildcard.
+// The wildcards inside a pattern's text. They are bytes that UTF-8 never contains, so that a
+// literal * or ? cannot be mistaken for a wildcard.
 const (
-	anyRun  = "\xff" // *: any characters, also none
+	anyRun  = "\xff" // *: any number of characters
 	anyRune = "\xfe" // ?: any one character
 )
 
 var wildcards = strings.NewReplacer("*", anyRun, "?", anyRune)
 
-// pattern is a text with wildcards, cut at its runs.
+// pattern is a text with wildcards, split at each anyRun.
 type pattern struct {
 	segments []string // at least one; the first and last are anchored
 	runes    bool     // whether a segment has anyRune
@@ -24,8 +24,8 @@ func newPattern(text string) pattern {
 	return pattern{segments: strings.Split(text, anyRun), runes: strings.Contains(text, anyRune)}
 }
 
-// match tells whether the pattern matches all of s. Each inner segment is taken at the first place where it is
-// found, which is never worse than a later one.
+// match reports whether the pattern matches all of s. It takes each inner segment at the first
+// place where it is found, which is never worse than a later one.
 func (p *pattern) match(s string) bool {
 	last := len(p.segments) - 1
 	if last == 0 && !p.runes {
@@ -46,7 +46,7 @@ func (p *pattern) match(s string) bool {
 	return p.end(s, p.segments[last])
 }
 
-// cut returns what follows the segment at the start of s.
+// cut returns what follows the segment at the beginning of s.
 func (p *pattern) cut(s, segment string) (string, bool) {
 	if !p.runes {
 		return strings.CutPrefix(s, segment)
@@ -66,7 +66,7 @@ func (p *pattern) cut(s, segment string) (string, bool) {
 	return s, true
 }
 
-// find returns what follows the first place of the segment in s.
+// find returns what follows the first occurrence of the segment in s.
 func (p *pattern) find(s, segment string) (string, bool) {
 	if !p.runes {
 		_, after, ok := strings.Cut(s, segment)
@@ -84,7 +84,7 @@ func (p *pattern) find(s, segment string) (string, bool) {
 	}
 }
 
-// end tells whether s ends with the segment.
+// end reports whether s ends with the segment.
 func (p *pattern) end(s, segment string) bool {
 	if !p.runes {
 		return strings.HasSuffix(s, segment)

@@ -65,7 +65,8 @@ func FuzzPattern(f *testing.F) {
 	f.Fuzz(func(t *testing.T, glob, s string) {
 		p := newPattern(wildcards.Replace(glob))
 		p.match(s)
-		if strings.Count(glob, "*") > 4 || len(glob) > 40 || len(s) > 40 || strings.ToValidUTF8(glob, "") != glob || strings.ToValidUTF8(s, "") != s {
+		if strings.Count(glob, "*") > 4 || len(glob) > 40 || len(s) > 40 || strings.ToValidUTF8(glob, "") != glob ||
+			strings.ToValidUTF8(s, "") != s {
 			return
 		}
 		checkPattern(t, glob, s)

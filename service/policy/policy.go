@@ -1,15 +1,16 @@
 // Package policy parses and evaluates the policies that decide who may use a key: key policies, identity policies,
 // permissions boundaries, session policies (all in the IAM JSON policy language) and grants.
 //
-// What it protects: keys, from callers whom no policy lets in, and callers' permissions from hostile policy texts. An
-// explicit Deny anywhere wins; the key policy is the root of trust; what is not allowed is denied. Where AWS leaves
-// a case open, the answer here is the one that denies.
+// It protects keys from callers whom no policy allows, and callers' permissions from hostile policy
+// texts. An explicit Deny anywhere wins; the key policy is the root of trust; what is not allowed
+// is denied. Where AWS leaves a case open, this package denies.
 //
-// What it trusts: the Request and the Policies that it is given, which must be those of the caller and the key. It
-// trusts no policy text. It is pure: no input or output, no clock, nothing remembered between calls; a *Document
-// is immutable and may be shared by goroutines.
+// It trusts the Request and the Policies that it is given, which must be those of the caller and
+// the key. It trusts no policy text. It is pure: no input or output, no clock, no state between
+// calls. A *Document is immutable and may be shared by goroutines.
 //
-// Sources are pages of AWS's IAM User Guide and AWS KMS Developer Guide, which comments name in quotes.
+// Sources are pages of AWS's IAM User Guide and AWS KMS Developer Guide. Comments quote their
+// titles.
 package policy
 
 import (
@@ -17,7 +18,7 @@ import (
 	"unicode/utf8"
 )
 
-// Kind says to what a policy is attached.
+// Kind says what a policy is attached to.
 type Kind int
 
 const (
@@ -26,16 +27,18 @@ const (
 	// IdentityPolicy is the policy of a user or role, a permissions boundary or a session policy: no statement has a
 	// Principal.
 	IdentityPolicy
-	// TrustPolicy is the policy of a role, which says who may assume it: every statement has a Principal, none a Resource.
+	// TrustPolicy is the policy of a role, which says who may assume it: every statement has a
+	// Principal, none a Resource.
 	TrustPolicy
 )
 
-// MaxSize is how many bytes a policy may have (AWS page "Resource quotas": key policy document size, 32 KB). It also
-// bounds the number of its statements. IAM's own limits for identity policies are smaller.
+// MaxSize is the largest size of a policy in bytes (AWS page "Resource quotas": key policy document
+// size, 32 KB). It also limits the number of statements. IAM's own limits for identity policies are
+// smaller.
 const MaxSize = 32768
 
-// The versions of the policy language (AWS page "IAM JSON policy elements: Version"). Only the later one, which is
-// not the default, has variables.
+// The versions of the policy language (AWS page "IAM JSON policy elements: Version"). Only the
+// later one, which is not the default, has variables.
 const (
 	version2008 = "2008-10-17"
 	version2012 = "2012-10-17"
@@ -48,8 +51,8 @@ type Document struct {
 	deny, allow []*statement
 }
 
-// Parse compiles a policy. The error's text is short, names the element that is wrong, and can be shown to the
-// policy's author; it is for MalformedPolicyDocumentException.
+// Parse compiles a policy. The error's text is short, names the element that is wrong, and can be
+// shown to the policy's author in a MalformedPolicyDocumentException.
 func Parse(kind Kind, text string) (*Document, error) {
 	if len(text) > MaxSize {
 		return nil, malformed("The policy has %d bytes; %d are the most that it can have.", len(text), MaxSize)
@@ -90,7 +93,7 @@ func Parse(kind Kind, text string) (*Document, error) {
 	for i := range statements {
 		s := &d.statements[i]
 		if *s, err = c.statement(&statements[i]); err == ErrInvalidPrincipals || err == errNoPrincipal {
-			return nil, err // as AWS says it, of no statement in particular
+			return nil, err // AWS's message, which names no statement
 		} else if err != nil {
 			return nil, malformed("Statement %d: %w", i+1, err)
 		}
@@ -108,7 +111,8 @@ func Parse(kind Kind, text string) (*Document, error) {
 	return d, nil
 }
 
-// Principals are the ARNs of users, roles and sessions that the statements name as Principal or NotPrincipal.
+// Principals returns the ARNs of users, roles and sessions that the statements name as Principal or
+// NotPrincipal.
 func (d *Document) Principals() (arns []string) {
 	for i := range d.statements {
 		if p := d.statements[i].principals; p != nil {
@@ -118,5 +122,5 @@ func (d *Document) Principals() (arns []string) {
 	return arns
 }
 
-// malformed makes an error for a policy's author; its text is a sentence.
+// malformed returns an error for a policy's author. Its text is a sentence.
 func malformed(format string, args ...any) error { return fmt.Errorf(format, args...) }

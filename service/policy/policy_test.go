@@ -19,7 +19,8 @@ func parse(t testing.TB, kind Kind, text string) *Document {
 
 // keyStatement is a key policy with one statement, of which element replaces or adds to what is usual.
 func keyStatement(element string) string {
-	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"` + element + `}]}`
+	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"` +
+		element + `}]}`
 }
 
 func keyPrincipal(principal string) string {
@@ -93,13 +94,20 @@ func TestMalformed(t *testing.T) {
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"Decrypt","Resource":"*"}}`, "not an action"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"*:*","Resource":"*"}}`, "not an action"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:","Resource":"*"}}`, "not an action"},
-		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:${aws:username}","Resource":"*"}}`, "not an action"},
-		{`{"Statement":{"Effect":"Allow","Principal":"*","NotAction":["kms:*",1],"Resource":"*"}}`, "NotAction has a value of the wrong type"},
-		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":{"a":1},"Resource":"*"}}`, "Action has a value of the wrong type"},
+		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:${aws:username}","Resource":"*"}}`,
+			"not an action"},
+		{`{"Statement":{"Effect":"Allow","Principal":"*","NotAction":["kms:*",1],"Resource":"*"}}`,
+			"NotAction has a value of the wrong type"},
+		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":{"a":1},"Resource":"*"}}`,
+			"Action has a value of the wrong type"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"key/1"}}`, "ARN format"},
 		{`{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":""}}`, "empty string"},
-		{`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"arn:aws:kms:::key/${"}}`, "closing brace"},
-		{`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"arn:aws:kms:::key/${}"}}`, "no name"},
+		{
+			`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"arn:aws:kms:::key/${"}}`,
+			"closing brace"},
+		{
+			`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"arn:aws:kms:::key/${}"}}`,
+			"no name"},
 
 		{keyCondition(`[]`), "Condition must be an object"},
 		{keyCondition(`{"StringEquals":[]}`), "at least one key"},
@@ -121,7 +129,8 @@ func TestMalformed(t *testing.T) {
 		{keyCondition(`{"StringEquals":{"k:a":"${aws:username, anonymous}"}}`), "single quotes"},
 		{keyCondition(`{"StringEquals":{"k:a":"${aws:username"}}`), "closing brace"},
 		{keyCondition(`{"StringLike":{"k:a":"*` + strings.Repeat("?", 1025) + `*"}}`), "too long"},
-		{keyCondition(`{"StringLike":{"k:a":["*` + strings.Repeat("?", 1000) + `*","*a?` + strings.Repeat("b", 30) + `*"]}}`), "too long"},
+		{keyCondition(`{"StringLike":{"k:a":["*` + strings.Repeat("?", 1000) + `*","*a?` + strings.Repeat("b", 30) +
+			`*"]}}`), "too long"},
 		{keyCondition(`{"StringLike":{"k:a":"*a?${aws:username}*"}}`), "has a variable"},
 		{keyCondition(`{"NumericEquals":{"k:a":"ten"}}`), "NumericEquals: A value must be an integer"},
 		{keyCondition(`{"NumericEquals":{"k:a":"0x10"}}`), "must be an integer"},
@@ -184,8 +193,10 @@ func TestWellFormed(t *testing.T) {
 		keyPrincipal(`{"AWS":["*","111122223333","arn:aws-us-gov:iam::111122223333:root","arn:aws:iam::111122223333:user/a/b/c@example.com"],"Service":["kms.amazonaws.com"]}`),
 		keyCondition(`{}`),
 		`{"Statement":[{"Sid":"same Sid","Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},{"Sid":"same Sid","Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*"}]}`,
-		keyCondition(`{"StringEquals":{"kms:EncryptionContext:a b":["1",2,true]},"ForAnyValue:StringLikeIfExists":{"k:a":""}}`),
-		keyCondition(`{"StringLike":{"k:a":["` + strings.Repeat("?", 2000) + `*` + strings.Repeat("?", 2000) + `","*` + strings.Repeat("?a", 512) + `*","?${aws:username}*${aws:userid}*?"]}}`),
+		keyCondition(
+			`{"StringEquals":{"kms:EncryptionContext:a b":["1",2,true]},"ForAnyValue:StringLikeIfExists":{"k:a":""}}`),
+		keyCondition(`{"StringLike":{"k:a":["` + strings.Repeat("?", 2000) + `*` + strings.Repeat("?", 2000) + `","*` +
+			strings.Repeat("?a", 512) + `*","?${aws:username}*${aws:userid}*?"]}}`),
 		keyCondition(`{"ArnLike":{"k:a":["*","arn:aws:kms:*:*:key/${aws:username}","arn:verenc:*:key/*"]}}`),
 		`{"Version":"2008-10-17","Id":"x","Statement":[{"Sid":"","Effect":"Deny","NotPrincipal":{"AWS":"*"},"NotAction":"*","NotResource":"arn:aws:kms:${"}]}`,
 	} {
@@ -200,8 +211,11 @@ func TestWellFormed(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(keyStatement(``), true)
 	f.Add(keyPrincipal(`{"AWS":["arn:aws:iam::111122223333:role/a"],"Service":"kms.amazonaws.com"}`), true)
-	f.Add(keyCondition(`{"StringLike":{"aws:PrincipalTag/x":["a*b?${*}${aws:username, 'none'}"]},"Null":{"k:a":true}}`), true)
-	f.Add(keyCondition(`{"IpAddress":{"aws:SourceIp":["203.0.113.0/24","::1"]},"DateLessThan":{"aws:CurrentTime":"2026-01-01T00:00:00Z"}}`), true)
+	f.Add(keyCondition(`{"StringLike":{"aws:PrincipalTag/x":["a*b?${*}${aws:username, 'none'}"]},"Null":{"k:a":true}}`),
+		true)
+	f.Add(keyCondition(
+		`{"IpAddress":{"aws:SourceIp":["203.0.113.0/24","::1"]},"DateLessThan":{"aws:CurrentTime":"2026-01-01T00:00:00Z"}}`),
+		true)
 	f.Add(`{"Statement":{"Effect":"Deny","NotAction":["kms:*"],"NotResource":"arn:aws:kms:us-*"}}`, false)
 	f.Fuzz(func(t *testing.T, text string, key bool) {
 		kind := IdentityPolicy
@@ -229,7 +243,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// describe gives what can be compared of a document: all but functions.
+// describe returns what can be compared of a document: all but functions.
 func describe(d *Document) []any {
 	var parts []any
 	for _, s := range d.statements {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// PrincipalType is what kind of identity a caller is: the values of the condition key aws:PrincipalType (AWS page
-// "IAM policy elements: Variables and tags", principal key values), and AWSService.
+// PrincipalType is the kind of identity of a caller: a value of the condition key aws:PrincipalType
+// (AWS page "IAM policy elements: Variables and tags", principal key values), or AWSService.
 type PrincipalType string
 
 // The types of principals.
@@ -27,15 +27,16 @@ type Principal struct {
 	// dynamodb.amazonaws.com.
 	ARN     string
 	Account string // 12 digits; empty for a service
-	// IssuerARN is the ARN behind a session: of the role that was assumed (arn:aws:iam::<account>:role/<path><name>),
-	// or of the user who federated. Empty for others.
+	// IssuerARN is the ARN of the role that a session is of
+	// (arn:aws:iam::<account>:role/<path><name>), or of the user who federated. It is empty for
+	// others.
 	IssuerARN string
 	UserName  string            // of a user: aws:username
 	UserID    string            // aws:userid; of a role session <role id>:<session name>
 	Tags      map[string]string // aws:PrincipalTag/...
 }
 
-// policyARN is the ARN that aws:PrincipalArn has: a session's is that of its role.
+// policyARN returns the value of aws:PrincipalArn: for a session, that of its role.
 func (p *Principal) policyARN() string {
 	if p.Type == RoleSession {
 		return p.IssuerARN
@@ -43,13 +44,13 @@ func (p *Principal) policyARN() string {
 	return p.ARN
 }
 
-// reach is how closely a statement or a grant names the caller. More is closer.
+// reach is how closely a statement or a grant names the caller. A greater value is closer.
 type reach int
 
 const (
 	reachNone    reach = iota
-	reachAccount       // the caller's account, which may delegate by identity policies
-	reachIssuer        // the role behind the session, which permissions boundaries and session policies limit
+	reachAccount       // the caller's account, which may allow by identity policies
+	reachIssuer        // the role of the session, which permissions boundaries and session policies limit
 	reachCaller        // the caller itself, or everyone
 )
 
@@ -64,20 +65,20 @@ type principals struct {
 
 var (
 	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
-	// AWS page "AWS JSON policy elements: Principal". A name may have no wildcard.
+	// AWS page "AWS JSON policy elements: Principal". A name may not contain a wildcard.
 	accountARNPattern = regexp.MustCompile(`^arn:aws[a-z-]*:iam::([0-9]{12}):root$`)
 	principalPattern  = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(user|role)/([!-)+->@-~]*/)?[\w+=,.@-]+|sts::[0-9]{12}:(assumed-role/[\w+=,.@-]+/[\w+=,.@-]+|federated-user/[\w+=,.@-]+))$`)
 	servicePattern    = regexp.MustCompile(`^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
 )
 
-// ErrInvalidPrincipals is Parse's for a principal that is none, in AWS's words.
+// ErrInvalidPrincipals is Parse's error for a principal that is not valid, in AWS's words.
 var (
 	ErrInvalidPrincipals = malformed("Policy contains a statement with one or more invalid principals.")
 	errNoPrincipal       = malformed("Policy contains a statement with no principal.")
 )
 
-// principals compiles an element whose name is Principal or NotPrincipal. Values of Federated and CanonicalUser
-// are allowed; no caller of this service is one.
+// principals compiles an element whose name is Principal or NotPrincipal. Values of Federated and
+// CanonicalUser are allowed, but no caller of this service has one.
 func (c *compiler) principals(name string, n *node) (*principals, error) {
 	p := &principals{not: name == "NotPrincipal"}
 	if n.kind == jsonString && n.text == "*" {
@@ -108,7 +109,7 @@ func (c *compiler) principals(name string, n *node) (*principals, error) {
 	return p, nil
 }
 
-// add takes one value of a principal element, unless it is none.
+// add adds one value of a principal element, if it is valid.
 func (p *principals) add(kind, text string) bool {
 	switch kind {
 	case "AWS":
@@ -130,12 +131,12 @@ func (p *principals) add(kind, text string) bool {
 	return true
 }
 
-// accountOf gives the account that an account id or a root ARN names, or "".
+// accountOf returns the account that an account id or a root ARN names, or "".
 func accountOf(s string) string {
 	if accountPattern.MatchString(s) {
 		return s
 	}
-	if strings.HasSuffix(s, ":root") { // or the slow pattern would be tried for every grant
+	if strings.HasSuffix(s, ":root") { // or every grant would try the slow pattern
 		if m := accountARNPattern.FindStringSubmatch(s); m != nil {
 			return m[1]
 		}
@@ -143,7 +144,7 @@ func accountOf(s string) string {
 	return ""
 }
 
-// reach tells how closely the listed principals name the caller.
+// reach returns how closely the listed principals name the caller.
 func (p *principals) reach(caller *Principal) reach {
 	switch {
 	case p.everyone:
@@ -165,26 +166,28 @@ func (p *principals) reach(caller *Principal) reach {
 	return reachAccount
 }
 
-// match is reach with NotPrincipal taken into account (AWS page "AWS JSON policy elements: NotPrincipal"). An Allow
-// leaves out all who are named in any way. A Deny spares only who is named itself and together with its account
-// and, for a session, with what is behind it.
+// match is reach for Principal and for NotPrincipal (AWS page "AWS JSON policy elements:
+// NotPrincipal"). An Allow with NotPrincipal does not apply to anybody who is named in any way. A
+// Deny with NotPrincipal spares only a caller who is named together with its account and, for a
+// session, with its role or user.
 func (p *principals) match(caller *Principal, allow bool) reach {
 	named := p.reach(caller)
 	switch {
 	case !p.not:
 		return named
-	case allow && named != reachNone, !allow && named == reachCaller && p.namesWholly(caller):
+	case allow && named != reachNone, !allow && named == reachCaller && p.namesIssuerToo(caller):
 		return reachNone
 	}
 	return reachCaller
 }
 
-// namesWholly tells whether all that stands behind a caller who is named is named too.
-func (p *principals) namesWholly(caller *Principal) bool {
+// namesIssuerToo reports whether, besides the caller, its account and its issuer are named too.
+func (p *principals) namesIssuerToo(caller *Principal) bool {
 	if p.everyone || caller.Type == AWSService {
 		return true
 	}
-	return slices.Contains(p.accounts, caller.Account) && (caller.IssuerARN == "" || slices.Contains(p.arns, caller.IssuerARN))
+	return slices.Contains(p.accounts, caller.Account) &&
+		(caller.IssuerARN == "" || slices.Contains(p.arns, caller.IssuerARN))
 }
 
 // reachOf is reach for a principal as grants name it: one ARN, account id or service.

@@ -2,26 +2,33 @@ package policy
 
 import "strings"
 
-// Request is what is to be decided.
+// Request is what to decide about.
 type Request struct {
 	Action string // with its prefix: "kms:Decrypt"
-	// Resources are the ARNs of the one resource in all forms under which a policy may name it; a policy that names
-	// one names all. The first is shown in messages. Operations without a key have the resource "*".
+	// CrossAccount says that callers of other accounts can be allowed the action (AWS page "Allowing
+	// users in other accounts to use a KMS key").
+	CrossAccount bool
+	// Resources are the ARNs of the one resource, in all forms in which a policy may name it. A
+	// policy that names one of them names the resource. Messages show the first. Operations without
+	// a key have the resource "*".
 	Resources []string
-	// Shown is what messages call a resource that the caller has not named; empty for the first of Resources.
+	// Shown is the name of the resource in messages if the caller has not named it; if empty, the
+	// first of Resources.
 	Shown string
 	// ResourceAccount owns the resource. For operations without a key it is the caller's account.
 	ResourceAccount string
 	Principal       *Principal // required
 
-	// EncryptionContext is that of the operation; for CreateGrant that of the grant's constraints.
+	// EncryptionContext is that of the operation or, for CreateGrant, that of the grant's
+	// constraints.
 	EncryptionContext map[string]string
 	ResourceTags      map[string]string // of the key: aws:ResourceTag/...
 	RequestTags       map[string]string // in the request: aws:RequestTag/..., and aws:TagKeys
 
-	// Lookup appends the values of a condition key that this package does not take from the fields above, and returns
-	// the result; it may be nil. The name is in lower case, such as "aws:sourceip". A key that is absent, or unknown,
-	// has no values. Dates are RFC 3339 or seconds since 1970; binary values are raw bytes.
+	// Lookup appends the values of a condition key that is not taken from the fields above, and
+	// returns the result. It may be nil. The name is in lower case, for example "aws:sourceip". A
+	// key that is absent or unknown has no values. Dates are in RFC 3339 or in seconds since 1970;
+	// binary values are raw bytes.
 	Lookup func(values []string, key string) []string
 }
 
@@ -31,12 +38,12 @@ type evaluation struct {
 	*Request
 	documents [sets][]*Document
 	action    string // in lower case
-	operation string // the action without kms:, as grants have it; or empty
-	// unresolved tells that a variable of the statement had no value.
+	operation string // the action without kms:, as grants name it; or empty
+	// unresolved reports that a variable of the statement had no value.
 	unresolved bool
 
-	members    [families][]pair // of the families, once they were asked for
-	looked     []looked         // keys that Lookup was asked for
+	members    [families][]pair // of the families, once requested
+	looked     []lookupResult   // keys that Lookup was called for
 	keySpace   [1]*Document
 	valueSpace [8]string
 }
@@ -49,7 +56,7 @@ func newEvaluation(p *Policies, r *Request) *evaluation {
 	return e
 }
 
-// keySource says where a condition key's values come from.
+// keySource says where the values of a condition key come from.
 type keySource int
 
 const (
@@ -70,8 +77,8 @@ const (
 	families = iota - fromPrincipalTag // how many
 )
 
-// Condition keys taken from a request's fields (AWS pages "AWS global condition context keys" and "AWS KMS condition
-// keys"), in lower case.
+// Condition keys whose values are fields of the request (AWS pages "AWS global condition context
+// keys" and "AWS KMS condition keys"), in lower case.
 var keySources = map[string]keySource{
 	"aws:principalarn":          fromPrincipalARN,
 	"aws:principalaccount":      fromPrincipalAccount,
@@ -85,7 +92,7 @@ var keySources = map[string]keySource{
 	"kms:encryptioncontextkeys": fromEncryptionContextKeys,
 }
 
-// Families of condition keys, by what stands before the name.
+// Families of condition keys, by the prefix of their names.
 var keyFamilies = map[string]keySource{
 	"aws:principaltag/":      fromPrincipalTag,
 	"aws:resourcetag/":       fromResourceTag,
@@ -93,7 +100,7 @@ var keyFamilies = map[string]keySource{
 	"kms:encryptioncontext:": fromEncryptionContext,
 }
 
-// key is a condition key. Its name is not case-sensitive, nor is the member of a family.
+// key is a condition key. Neither its name nor the member of a family is case-sensitive.
 type key struct {
 	name   string // in lower case
 	source keySource
@@ -153,7 +160,7 @@ func (k *key) appendValues(values []string, e *evaluation) []string {
 	return append(values, e.lookUp(k.name)...)
 }
 
-// lookUp asks Lookup once for each key: statements ask for the same ones again and again.
+// lookUp calls Lookup once for each key, because many statements use the same ones.
 func (e *evaluation) lookUp(name string) []string {
 	for i := range e.looked {
 		if e.looked[i].name == name {
@@ -164,12 +171,12 @@ func (e *evaluation) lookUp(name string) []string {
 	if e.Lookup != nil {
 		values = e.Lookup(nil, name)
 	}
-	e.looked = append(e.looked, looked{name, values})
+	e.looked = append(e.looked, lookupResult{name, values})
 	return values
 }
 
-// looked is a condition key with the values that Lookup gave.
-type looked struct {
+// lookupResult is a condition key with the values that Lookup gave.
+type lookupResult struct {
 	name   string
 	values []string
 }
@@ -188,7 +195,8 @@ func (e *evaluation) appendNames(values []string, family keySource) []string {
 	return values
 }
 
-// pair is a member of a family. Statements ask for families again and again; a list is gone through faster than a map.
+// pair is a member of a family. Statements look families up often, and searching a short list is
+// faster than a map.
 type pair struct{ name, value string }
 
 func (e *evaluation) family(source keySource) []pair {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// compiler holds what a document says about all of its statements.
+// compiler holds what applies to all statements of a document.
 type compiler struct {
 	kind      Kind
 	variables bool // whether the version has variables
@@ -36,7 +36,7 @@ func (c *compiler) statement(n *node) (s statement, err error) {
 		if sid.kind != jsonString {
 			return s, malformed("Sid must be a string.")
 		}
-		// Not so in key policies (AWS page "Key policy overview").
+		// Not in key policies (AWS page "Key policy overview").
 		if c.kind == IdentityPolicy && strings.ContainsFunc(sid.text, notAlphanumeric) {
 			return s, malformed("Sid must have only letters and digits.")
 		}
@@ -98,7 +98,7 @@ func notAlphanumeric(r rune) bool {
 	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
-// either gives whichever of two elements a statement has.
+// either returns whichever of two elements a statement has.
 func either(elements map[string]*node, a, b string) (name string, value *node, err error) {
 	if elements[a] != nil && elements[b] != nil {
 		return "", nil, malformed("A statement must not have both %s and %s.", a, b)
@@ -133,9 +133,9 @@ func actions(name string, n *node) ([]pattern, error) {
 	return patterns, nil
 }
 
-// resources compiles patterns of ARNs. Here, unlike in conditions, a wildcard may reach over colons, and the fields
-// that an ARN lacks are wildcards in identity policies (AWS pages "IAM JSON policy elements: Resource" and "IAM
-// identifiers", IAM ARNs).
+// resources compiles patterns of ARNs. Unlike in conditions, a wildcard here may match colons, and
+// in identity policies the fields that an ARN lacks are wildcards (AWS pages "IAM JSON policy
+// elements: Resource" and "IAM identifiers", IAM ARNs).
 func (c *compiler) resources(name string, n *node) ([]template, error) {
 	texts, err := n.strings(name)
 	if err != nil {
@@ -147,7 +147,8 @@ func (c *compiler) resources(name string, n *node) ([]template, error) {
 			return nil, malformed(`%s must be in ARN format or "*".`, name)
 		}
 		forms := []string{text}
-		if missing := missingFields(splitARN(text, c.variables)); c.kind == IdentityPolicy && text != "*" && missing > 0 {
+		if missing := missingFields(splitARN(text, c.variables)); c.kind == IdentityPolicy && text != "*" &&
+			missing > 0 {
 			forms = append(forms, text+strings.Repeat(":*", missing))
 		}
 		compiled, err := c.templates(forms, true)
@@ -159,11 +160,11 @@ func (c *compiler) resources(name string, n *node) ([]template, error) {
 	return templates, nil
 }
 
-// miss is why a statement does not apply.
-type miss int
+// mismatch is the reason why a statement does not apply.
+type mismatch int
 
 const (
-	missNothing miss = iota // it applies
+	missNothing mismatch = iota // it applies
 	missAction
 	missPrincipal
 	missResource
@@ -171,8 +172,8 @@ const (
 	missVariable
 )
 
-// match tells how closely the statement applies to the caller and, if not at all, why not.
-func (s *statement) match(e *evaluation) (reach, miss, *condition) {
+// match returns how closely the statement applies to the caller and, if it does not apply, why.
+func (s *statement) match(e *evaluation) (reach, mismatch, *condition) {
 	if s.matchAction(e) == s.notActions {
 		return reachNone, missAction, nil
 	}
@@ -191,8 +192,9 @@ func (s *statement) match(e *evaluation) (reach, miss, *condition) {
 			return reachNone, missCondition, c
 		}
 	}
-	// A variable without a value makes an Allow invalid (AWS page "IAM policy elements: Variables and tags", note). In
-	// a Deny it matches nothing, so that no one escapes a negated condition by having no value.
+	// A variable without a value makes an Allow invalid (AWS page "IAM policy elements: Variables
+	// and tags", note). In a Deny it matches nothing, so that nobody escapes a negated condition by
+	// having no value.
 	if e.unresolved && s.allow {
 		return reachNone, missVariable, nil
 	}

@@ -84,7 +84,8 @@ func (a arns) match(e *evaluation, value string) bool {
 	return false
 }
 
-// ordered are values of a type that can be compared. A value of the request that cannot be parsed matches none.
+// ordered are values of a type that can be compared. A value of the request that cannot be parsed
+// matches none of them.
 type ordered[T cmp.Ordered] struct {
 	parse  func(string) (T, error)
 	is     func(order int) bool
@@ -110,7 +111,8 @@ func lessOrEqual(order int) bool    { return order <= 0 }
 func greater(order int) bool        { return order > 0 }
 func greaterOrEqual(order int) bool { return order >= 0 }
 
-func compileOrdered[T cmp.Ordered](parse, parseValue func(string) (T, error), is func(int) bool, values []string) (matcher, error) {
+func compileOrdered[T cmp.Ordered](parse, parseValue func(string) (T, error), is func(int) bool,
+	values []string) (matcher, error) {
 	o := &ordered[T]{parse: parseValue, is: is}
 	for _, value := range values {
 		v, err := parse(value)
@@ -134,7 +136,7 @@ func dates(is func(int) bool) func(*compiler, []string) (matcher, error) {
 	}
 }
 
-// binaries compares bytes; the policy has them in base64.
+// binaries compares bytes, which the policy has in base64.
 func binaries(_ *compiler, values []string) (matcher, error) {
 	raw := func(s string) (string, error) { return s, nil }
 	return compileOrdered(parseBase64, raw, equal, values)
@@ -180,7 +182,8 @@ var dateForms = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04Z07:00", 
 
 var epochPattern = regexp.MustCompile(`^-?[0-9]{5,11}$`)
 
-// parseDate gives milliseconds since 1970 of a date, or of a number of seconds. Four digits are a year.
+// parseDate returns milliseconds since 1970 for a date, or for a number of seconds. Four digits are
+// a year.
 func parseDate(s string) (int64, error) {
 	if epochPattern.MatchString(s) {
 		seconds, err := strconv.ParseInt(s, 10, 64)
@@ -208,7 +211,8 @@ func networks(_ *compiler, values []string) (matcher, error) {
 	return networks, nil
 }
 
-// parseNetwork takes a CIDR range, or an address as the range of itself. IPv4 addresses may be mapped into IPv6.
+// parseNetwork parses a CIDR range, or an address as a range with only this address. IPv4 addresses
+// may be mapped into IPv6.
 func parseNetwork(s string) (netip.Prefix, error) {
 	if !strings.Contains(s, "/") {
 		a, err := netip.ParseAddr(s)

@@ -2,8 +2,8 @@ package policy
 
 import "strings"
 
-// template is a text of a policy that may have wildcards and variables (AWS page "IAM policy elements: Variables
-// and tags").
+// template is a text of a policy that may contain wildcards and variables (AWS page "IAM policy
+// elements: Variables and tags").
 type template struct {
 	text  string  // without variables: with anyRun and anyRune for wildcards
 	fixed pattern // of text
@@ -18,7 +18,8 @@ type part struct {
 	optional bool // has a default
 }
 
-// template compiles s. Wildcards are such only if wild is set; ${*}, ${?} and ${$} never are.
+// template compiles s. Wildcards have a meaning only if wild is set; ${*}, ${?} and ${$} are always
+// literal.
 func (c *compiler) template(s string, wild bool) (template, error) {
 	var parts []part
 	var literal strings.Builder
@@ -61,12 +62,13 @@ func (c *compiler) template(s string, wild bool) (template, error) {
 	return t, c.checkCost(&t)
 }
 
-// maxSearch is how many bytes of a document may be in texts between two * that have a ?. Finding one takes time
-// proportional to its length times that of the value, up to 8 KiB; everything else in a pattern is linear.
+// maxSearch limits how many bytes of a document may be in texts between two * that contain a ?.
+// Searching for one takes time proportional to its length times that of the value, up to 8 KiB;
+// everything else in a pattern is linear.
 const maxSearch = 1024
 
 func (c *compiler) checkCost(t *template) error {
-	const variable = "\xfd" // stands for one; not UTF-8
+	const variable = "\xfd" // stands for a variable; not UTF-8
 	text := t.text
 	for i := range t.parts {
 		if t.parts[i].variable {
@@ -88,7 +90,8 @@ func (c *compiler) checkCost(t *template) error {
 	return nil
 }
 
-// newVariable parses what is between the braces: a key, or a key, a comma and a default in single quotes.
+// newVariable parses what is between the braces: a key, or a key, a comma and a default in single
+// quotes.
 func newVariable(s string) (part, error) {
 	name, fallback, optional := strings.Cut(s, ",")
 	if optional {
@@ -107,8 +110,9 @@ func newVariable(s string) (part, error) {
 // noWildcards is for values that may not be UTF-8.
 var noWildcards = strings.NewReplacer(anyRun, "\uFFFD", anyRune, "\uFFFD")
 
-// expand gives the text for this request. Values of variables are taken as they are: they bring no wildcards. A
-// variable without a value, or with several, makes the evaluation's variables unresolved.
+// expand returns the text for this request. The values of variables are literal and bring no
+// wildcards. A variable without a value, or with several, makes the variables of the evaluation
+// unresolved.
 func (t *template) expand(e *evaluation) (string, bool) {
 	if t.parts == nil {
 		return t.text, true

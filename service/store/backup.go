@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// Backup writes a consistent copy of the database to a file that must not be there, while the database is in use.
+// Backup writes a consistent copy of the database to a new file, while the database is in use.
 func (d *DB) Backup(ctx context.Context, path string) error {
 	if d.isolation != sql.LevelDefault {
 		return errors.New("back up: PostgreSQL does that itself: pg_dump --format=custom --file=FILE DATABASE, while servers may run")
@@ -26,7 +26,8 @@ func (d *DB) copyTo(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	// Made by this process first, so that the copy has its mode from the first moment; VACUUM INTO takes an empty file.
+	// This process creates the file, so that it has its mode from the beginning; VACUUM INTO
+	// accepts an empty file.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s is there already: move it away, or name another file", path)
@@ -43,7 +44,7 @@ func (d *DB) copyTo(ctx context.Context, path string) error {
 	return nil
 }
 
-// Restore puts a backup in the place of a database that must not be there.
+// Restore makes a new database from a backup.
 func Restore(ctx context.Context, backup, path string) error {
 	if IsURL(path) {
 		return errors.New("restore: PostgreSQL does that itself: pg_restore --dbname=DATABASE FILE for what pg_dump made; " +
@@ -63,7 +64,7 @@ func Restore(ctx context.Context, backup, path string) error {
 	return errors.Join(err, from.Close())
 }
 
-// check has SQLite read the whole file.
+// check makes SQLite read and verify the whole file.
 func (d *DB) check(ctx context.Context) error {
 	var verdict string
 	if err := d.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&verdict); err != nil {

@@ -6,8 +6,9 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// cache holds rows that were read. A row read before a change and added after it would be stale for ever; so a reader
-// says which epoch it began in, and what was read in an epoch that is over is not kept.
+// cache holds rows that were read. A row that is read before a change and added after it would be
+// stale for ever. So each change begins a new epoch, and a row that was read in an earlier epoch is
+// not added.
 type cache[K comparable, V any] struct {
 	mu   sync.Mutex
 	rows *lru.LRU[K, V]
@@ -53,7 +54,7 @@ func (c *cache[K, V]) get(name K, read func() (V, error)) (V, error) {
 	return v, nil
 }
 
-// forget drops a row that was changed, or may have been. It comes after the commit.
+// forget drops a row that was changed, or may have been. It must be called after the commit.
 func (c *cache[K, V]) forget(name K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

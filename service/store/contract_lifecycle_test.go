@@ -14,9 +14,16 @@ const elsewhere = "eu-west-1"
 
 // newGrant is a grant on a key, with all that a grant can have.
 func newGrant(id, keyID string) *service.Grant {
-	return &service.Grant{ID: id, Region: region, KeyID: keyID, Account: account, Name: "n", Grantee: "arn:aws:iam::111122223333:role/ü", Retiring: "retirer",
-		Issuer: "arn:aws:iam::111122223333:root", CreatedAt: t0, Secret: []byte{0, 255},
-		GrantTerms: service.GrantTerms{Operations: []string{"Decrypt"}, Equals: map[string]string{"a": ""}, Subset: map[string]string{"b": "ü"}, SourceARN: "arn:x", RetiringIsService: true}}
+	return &service.Grant{
+		ID: id, Region: region, KeyID: keyID, Account: account, Name: "n",
+		Grantee:  "arn:aws:iam::111122223333:role/ü",
+		Retiring: "retirer",
+		Issuer:   "arn:aws:iam::111122223333:root", CreatedAt: t0, Secret: []byte{0, 255},
+		GrantTerms: service.GrantTerms{
+			Operations: []string{"Decrypt"}, Equals: map[string]string{"a": ""}, Subset: map[string]string{"b": "ü"},
+			SourceARN: "arn:x", RetiringIsService: true,
+		},
+	}
 }
 
 func idsOf(grants []*service.Grant) (ids string) {
@@ -81,18 +88,22 @@ func testRetirableGrants(t *testing.T, s service.Store) {
 		limit                    int
 		want                     string
 	}{
-		{region, "a", "", 9, "g0 g2 g4 "}, {region, "a", "", 2, "g0 g2 "}, {region, "a", "g2", 2, "g4 "}, {region, "b", "", 9, "g1 "},
+		{region, "a", "", 9, "g0 g2 g4 "}, {region, "a", "", 2, "g0 g2 "}, {region, "a", "g2", 2, "g4 "},
+		{region, "b", "", 9, "g1 "},
 		{elsewhere, "a", "", 9, "h0 "}, {region, "", "", 9, ""}, {region, "c", "", 9, ""},
 	} {
-		if all, err := s.RetirableGrants(ctx, test.region, test.principal, test.after, test.limit); err != nil || idsOf(all) != test.want {
+		all, err := s.RetirableGrants(ctx, test.region, test.principal, test.after, test.limit)
+		if err != nil || idsOf(all) != test.want {
 			t.Errorf("%+v: got %q, %v", test, idsOf(all), err)
 		}
 	}
 }
 
 func newKeyStore(id, name, cluster string) *service.KeyStore {
-	return &service.KeyStore{ID: id, Account: account, Region: region, Name: name, ClusterID: cluster, TrustAnchor: "anchor", SealedPassword: []byte{1, 0},
-		ConnectionError: "INTERNAL_ERROR", CreatedAt: t0}
+	return &service.KeyStore{
+		ID: id, Account: account, Region: region, Name: name, ClusterID: cluster, TrustAnchor: "anchor",
+		SealedPassword: []byte{1, 0}, ConnectionError: "INTERNAL_ERROR", CreatedAt: t0,
+	}
 }
 
 func testKeyStores(t *testing.T, s service.Store) {
@@ -127,11 +138,18 @@ func testKeyStores(t *testing.T, s service.Store) {
 	list("", "", "s0 s1 s2 ")
 
 	refused := errors.New("refused")
-	wantError(t, s.UpdateKeyStore(ctx, "s1", func(k *service.KeyStore) error { k.Name = "lost"; return refused }), refused)
-	wantError(t, s.UpdateKeyStore(ctx, "s1", func(k *service.KeyStore) error { k.Name = "two"; return nil }), service.ErrExists)
+	rename := func(name string, outcome error) error {
+		return s.UpdateKeyStore(ctx, "s1", func(k *service.KeyStore) error {
+			k.Name = name
+			return outcome
+		})
+	}
+	wantError(t, rename("lost", refused), refused)
+	wantError(t, rename("two", nil), service.ErrExists)
 	wantError(t, s.UpdateKeyStore(ctx, "none", func(*service.KeyStore) error { return nil }), service.ErrNoRow)
 	change := func(k *service.KeyStore) error {
-		k.Name, k.ClusterID, k.TrustAnchor, k.SealedPassword, k.Connected, k.ConnectionError = "new", "c9", "other", []byte{9}, true, ""
+		k.Name, k.ClusterID, k.TrustAnchor, k.SealedPassword = "new", "c9", "other", []byte{9}
+		k.Connected, k.ConnectionError = true, ""
 		return nil
 	}
 	want := newKeyStore("s1", "one", "c1")
@@ -153,9 +171,11 @@ func testKeyStores(t *testing.T, s service.Store) {
 
 func testWrappingKeys(t *testing.T, s service.Store) {
 	for i := range byte(4) {
-		must(t, s.InsertWrappingKey(ctx, service.WrappingKey{ObjectID: service.ObjectID{i}, ExpiresAt: t0.Add(time.Duration(i))}))
+		k := service.WrappingKey{ObjectID: service.ObjectID{i}, ExpiresAt: t0.Add(time.Duration(i))}
+		must(t, s.InsertWrappingKey(ctx, k))
 	}
-	wantError(t, s.InsertWrappingKey(ctx, service.WrappingKey{ObjectID: service.ObjectID{1}, ExpiresAt: t0}), service.ErrExists)
+	again := service.WrappingKey{ObjectID: service.ObjectID{1}, ExpiresAt: t0}
+	wantError(t, s.InsertWrappingKey(ctx, again), service.ErrExists)
 	expired := func(before time.Time, limit int, want ...byte) {
 		t.Helper()
 		keys, err := s.ExpiredWrappingKeys(ctx, before, limit)
@@ -239,7 +259,10 @@ func testRelatedKeys(t *testing.T, s service.Store) {
 		t.Errorf("%+v, %v", k, err)
 	}
 	refused := errors.New("refused")
-	wantError(t, s.ChangeRelatedKeys(ctx, id, func(keys []*service.Key) ([]*service.Key, error) { keys[0].Description = "lost"; return keys, refused }), refused)
+	wantError(t, s.ChangeRelatedKeys(ctx, id, func(keys []*service.Key) ([]*service.Key, error) {
+		keys[0].Description = "lost"
+		return keys, refused
+	}), refused)
 	must(t, s.ChangeRelatedKeys(ctx, id, func(keys []*service.Key) ([]*service.Key, error) {
 		added := *keys[0]
 		added.Region = "sa-east-1"
@@ -286,9 +309,12 @@ func testDue(t *testing.T, s service.Store) {
 		"replica": func(k *service.Key) {
 			k.PrimaryRegion, k.Rotation = elsewhere, service.Rotation{PeriodDays: 90, NextAt: t0}
 		},
-		"expires":    func(k *service.Key) { k.Materials[0].ExpiresAt = t0 },
-		"expired":    func(k *service.Key) { k.Materials[0].ExpiresAt, k.Materials[0].Objects = t0, nil },
-		"broken off": func(k *service.Key) { k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0.Add(-time.Hour) },
+		"expires": func(k *service.Key) { k.Materials[0].ExpiresAt = t0 },
+		"expired": func(k *service.Key) { k.Materials[0].ExpiresAt, k.Materials[0].Objects = t0, nil },
+		"broken off": func(k *service.Key) {
+			k.Materials[0].Scrap, k.Materials[0].CreatedAt = true,
+				t0.Add(-time.Hour)
+		},
 		"being made": func(k *service.Key) { k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0 },
 	} {
 		k := newKey(id)

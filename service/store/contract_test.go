@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -26,8 +27,9 @@ var (
 
 func newKey(id string) *service.Key {
 	return &service.Key{
-		ID: id, Account: account, Region: region, Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT", Origin: "AWS_KMS",
-		State: service.StateEnabled, Description: "ключ \x00 'quoted'", Policy: "{\n}", CreatedAt: t0,
+		ID: id, Account: account, Region: region, Spec: "SYMMETRIC_DEFAULT", Usage: "ENCRYPT_DECRYPT",
+		Origin: "AWS_KMS",
+		State:  service.StateEnabled, Description: "ключ \x00 'quoted'", Policy: "{\n}", CreatedAt: t0,
 		Materials: []service.Material{{Ordinal: 1, ID: strings.Repeat("ab", 32), CreatedAt: t0,
 			Objects: map[service.Role]service.ObjectID{service.RoleSeal: {1, 2, 255}, service.RoleWrap: {3}}}},
 		Tags: []service.Tag{{TagKey: "a", TagValue: ""}, {TagKey: "b", TagValue: "ü"}},
@@ -35,7 +37,8 @@ func newKey(id string) *service.Key {
 }
 
 func newAlias(name, keyID string) *service.Alias {
-	return &service.Alias{Account: account, Region: region, Name: "alias/" + name, KeyID: keyID, CreatedAt: t0, UpdatedAt: t0}
+	return &service.Alias{Account: account, Region: region, Name: "alias/" + name, KeyID: keyID, CreatedAt: t0,
+		UpdatedAt: t0}
 }
 
 func must(t testing.TB, err error) {
@@ -115,7 +118,8 @@ func testKey(t *testing.T, s service.Store) {
 
 // testAnyText: text comes back as it was, whatever its bytes, and names are in the order of their bytes.
 func testAnyText(t *testing.T, s service.Store) {
-	for i, text := range []string{"", "\x00", "\x1a", "\x1a00", "a\xffb\xc3", "\u00e4\x00\U0001f511", strings.Repeat("\x00", 8192)} {
+	texts := []string{"", "\x00", "\x1a", "\x1a00", "a\xffb\xc3", "\u00e4\x00\U0001f511", strings.Repeat("\x00", 8192)}
+	for i, text := range texts {
 		k := newKey(fmt.Sprint("k", i))
 		k.Description, k.Policy, k.Tags = text, "p"+text, nil
 		must(t, s.InsertKey(ctx, k))
@@ -180,7 +184,8 @@ func testLeaseIVs(t *testing.T, s service.Store) {
 		})
 	}
 	all.Wait()
-	if totals, err := s.LeaseIVs(ctx, []string{"b", "c"}, 1); err != nil || !reflect.DeepEqual(totals, []int64{201, 1}) {
+	totals, err := s.LeaseIVs(ctx, []string{"b", "c"}, 1)
+	if err != nil || !reflect.DeepEqual(totals, []int64{201, 1}) {
 		t.Errorf("got %v, %v", totals, err)
 	}
 }
@@ -202,7 +207,8 @@ func testUpdateKey(t *testing.T, s service.Store) {
 	want := newKey("k1")
 	change := func(k *service.Key) error {
 		k.State, k.DeletionAt, k.Description = service.StatePendingDeletion, t0.Add(time.Hour), "new"
-		k.Materials = append(k.Materials, service.Material{Ordinal: 2, ID: "two", CreatedAt: t0, Objects: map[service.Role]service.ObjectID{}})
+		k.Materials = append(k.Materials,
+			service.Material{Ordinal: 2, ID: "two", CreatedAt: t0, Objects: map[service.Role]service.ObjectID{}})
 		k.Tags = nil
 		return nil
 	}
@@ -346,7 +352,8 @@ func testAliases(t *testing.T, s service.Store) {
 		want       string
 	}{
 		{"", "", 9, "alias/a alias/b alias/c alias/d "}, {"", "alias/a", 2, "alias/b alias/c "},
-		{"k1", "", 9, "alias/a alias/d "}, {"k2", "alias/b", 9, "alias/c "}, {"k2", "", 1, "alias/b "}, {"none", "", 9, ""},
+		{"k1", "", 9, "alias/a alias/d "}, {"k2", "alias/b", 9, "alias/c "}, {"k2", "", 1, "alias/b "},
+		{"none", "", 9, ""},
 	} {
 		aliases, err := s.Aliases(ctx, account, region, test.key, test.after, test.limit)
 		must(t, err)
@@ -361,7 +368,7 @@ func testAliases(t *testing.T, s service.Store) {
 }
 
 func testAccessKey(t *testing.T, s service.Store) {
-	k := &service.AccessKey{ID: "AKIAAAAAAAAAAAAAAAAA", Account: account, PrincipalARN: "arn:aws:iam::111122223333:root",
+	k := &iam.AccessKey{ID: "AKIAAAAAAAAAAAAAAAAA", Account: account, PrincipalARN: "arn:aws:iam::111122223333:root",
 		SealedSecret: []byte{0, 1, 255}, Enabled: true, CreatedAt: t0}
 	_, err := s.AccessKey(ctx, k.ID)
 	wantError(t, err, service.ErrNoRow)
@@ -410,7 +417,8 @@ func testSerialisable(t *testing.T, s service.Store) {
 	}
 }
 
-// testFreshReads reads while another goroutine writes: whoever reads after a write returned sees it, or a later one.
+// testFreshReads reads while another goroutine writes: whoever reads after a write returned sees
+// it, or a later one.
 func testFreshReads(t *testing.T, s service.Store) {
 	must(t, s.InsertKey(ctx, newKey("k1")))
 	var written atomic.Int64
@@ -466,7 +474,8 @@ func testPendingRecords(t *testing.T, s service.Store) {
 	}
 	first, err := s.PendingRecords(ctx, 2)
 	must(t, err)
-	if len(first) != 2 || string(first[0].Record) != `{"n":0}` || string(first[1].Record) != `{"n":1}` || first[0].Number >= first[1].Number {
+	if len(first) != 2 || string(first[0].Record) != `{"n":0}` || string(first[1].Record) != `{"n":1}` ||
+		first[0].Number >= first[1].Number {
 		t.Errorf("%+v", first)
 	}
 	must(t, s.RemovePendingRecord(ctx, first[0].Number))

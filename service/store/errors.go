@@ -59,8 +59,9 @@ func busy(err error) error {
 	return err
 }
 
-// taken turns a violated primary key into service.ErrExists, and a violated foreign key into service.ErrNoRow.
-func taken(err error) error {
+// constraintError maps a violated primary key to service.ErrExists, and a violated foreign key to
+// service.ErrNoRow.
+func constraintError(err error) error {
 	switch classOf(err) {
 	case duplicate:
 		return service.ErrExists

@@ -28,6 +28,8 @@ type lease struct {
 	epoch, beat  int64
 }
 
+const stillHeld = " WHERE work = ? AND epoch = ?"
+
 type leaseKey struct{}
 
 // Exclusively implements service.Store. One process has a file of SQLite, in what it does by itself.
@@ -42,7 +44,8 @@ func (d *DB) Exclusively(ctx context.Context, work string, do func(context.Conte
 	beats, stop := context.WithCancel(ctx)
 	var beating sync.WaitGroup
 	beating.Go(func() {
-		d.each(beats, d.beatInterval, func() { _ = d.beat(beats, l) }) // after an error, the next one may succeed; the fence holds
+		// After an error, the next beat may succeed; the fence holds meanwhile.
+		d.each(beats, d.beatInterval, func() { _ = d.beat(beats, l) })
 	})
 	defer func() {
 		stop()
@@ -110,14 +113,14 @@ func (d *DB) readLease(ctx context.Context, work string) (l lease, err error) {
 
 func (d *DB) beat(ctx context.Context, l *lease) error {
 	return d.change(ctx, "keep a lease", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE verenc_leases SET beat = beat + 1 WHERE work = ? AND epoch = ?", l.work, l.epoch)
+		_, err := tx.ExecContext(ctx, "UPDATE verenc_leases SET beat = beat + 1"+stillHeld, l.work, l.epoch)
 		return err // of a lease that was taken over, nothing is updated
 	})
 }
 
 func (d *DB) leave(ctx context.Context, l *lease) error {
 	return d.change(ctx, "leave a lease", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE verenc_leases SET holder = '' WHERE work = ? AND epoch = ?", l.work, l.epoch)
+		_, err := tx.ExecContext(ctx, "UPDATE verenc_leases SET holder = ''"+stillHeld, l.work, l.epoch)
 		return err
 	})
 }
@@ -129,7 +132,7 @@ func fenced(ctx context.Context, f func(*sql.Tx) error) func(*sql.Tx) error {
 		return f
 	}
 	return func(tx *sql.Tx) error {
-		err := affected(tx.ExecContext(ctx, "UPDATE verenc_leases SET epoch = epoch WHERE work = ? AND epoch = ?", l.work, l.epoch))
+		err := affected(tx.ExecContext(ctx, "UPDATE verenc_leases SET epoch = epoch"+stillHeld, l.work, l.epoch))
 		if errors.Is(err, service.ErrNoRow) {
 			return fmt.Errorf("%s: %w", l.work, service.ErrTakenOver)
 		}

@@ -58,7 +58,10 @@ func TestFence(t *testing.T) {
 	must(t, ours.Exclusively(ctx, "work", func(ctx context.Context) error {
 		must(t, set(ours, ctx, "ours"))
 		taken := false
-		must(t, theirs.Exclusively(context.Background(), "work", func(ctx context.Context) error { taken = true; return set(theirs, ctx, "theirs") }))
+		must(t, theirs.Exclusively(context.Background(), "work", func(ctx context.Context) error {
+			taken = true
+			return set(theirs, ctx, "theirs")
+		}))
 		if !taken {
 			t.Fatal("the work of a server that is gone was not taken over")
 		}
@@ -87,7 +90,10 @@ func TestTakeOverWaits(t *testing.T) {
 		must(t, ours.UpdateKey(ctx, region, "k1", func(k *service.Key) error {
 			go func() {
 				inTime := false
-				must(t, theirs.Exclusively(context.Background(), "work", func(context.Context) error { inTime = committed.Load(); return nil }))
+				must(t, theirs.Exclusively(context.Background(), "work", func(context.Context) error {
+					inTime = committed.Load()
+					return nil
+				}))
 				taken <- inTime
 			}()
 			eventually(t, "they wait for the row", func() bool {

@@ -15,7 +15,8 @@ func scanGrant(row scanner) (*service.Grant, error) {
 	var g service.Grant
 	var created sql.NullInt64
 	var terms []byte
-	err := row.Scan(&g.ID, &g.Region, &g.KeyID, &g.Account, &g.Name, &g.Grantee, &g.Retiring, &g.Issuer, &created, &terms, &g.Secret)
+	err := row.Scan(&g.ID, &g.Region, &g.KeyID, &g.Account, &g.Name, &g.Grantee, &g.Retiring, &g.Issuer,
+		&created, &terms, &g.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +27,7 @@ func scanGrant(row scanner) (*service.Grant, error) {
 	return &g, nil
 }
 
-// InsertGrant implements service.Store.
+// InsertGrant implements service.GrantRows.
 func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) error {
 	terms, err := json.Marshal(g.GrantTerms)
 	if err != nil {
@@ -34,7 +35,8 @@ func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) e
 	}
 	return d.changing(ctx, "insert grant", &[]touched{{kindGrants, g.Region, g.KeyID}}, func(tx *sql.Tx) error {
 		var count int
-		err := tx.QueryRowContext(ctx, "SELECT count(*) FROM grants WHERE region = ? AND key_id = ?", g.Region, g.KeyID).Scan(&count)
+		const query = "SELECT count(*) FROM grants WHERE region = ? AND key_id = ?"
+		err := tx.QueryRowContext(ctx, query, g.Region, g.KeyID).Scan(&count)
 		if err != nil {
 			return err
 		}
@@ -42,17 +44,19 @@ func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) e
 			return service.ErrLimit
 		}
 		_, err = tx.ExecContext(ctx, "INSERT INTO grants ("+grantColumns+") VALUES "+placeholders(grantColumns),
-			g.ID, g.Region, g.KeyID, g.Account, g.Name, g.Grantee, g.Retiring, g.Issuer, nanos(g.CreatedAt), string(terms), g.Secret)
-		return taken(err)
+			g.ID, g.Region, g.KeyID, g.Account, g.Name, g.Grantee, g.Retiring, g.Issuer,
+			nanos(g.CreatedAt), string(terms), g.Secret)
+		return constraintError(err)
 	})
 }
 
-// DeleteGrant implements service.Store.
+// DeleteGrant implements service.GrantRows.
 func (d *DB) DeleteGrant(ctx context.Context, id string) error {
 	var what []touched
 	return d.changing(ctx, "delete grant", &what, func(tx *sql.Tx) error {
 		var key keyName
-		err := tx.QueryRowContext(ctx, "DELETE FROM grants WHERE id = ? RETURNING region, key_id", id).Scan(&key.region, &key.id)
+		const query = "DELETE FROM grants WHERE id = ? RETURNING region, key_id"
+		err := tx.QueryRowContext(ctx, query, id).Scan(&key.region, &key.id)
 		_, err = one(key, err, "grant")
 		what = []touched{{kindGrants, key.region, key.id}}
 		return err
@@ -61,7 +65,7 @@ func (d *DB) DeleteGrant(ctx context.Context, id string) error {
 
 const grantsOfKey = " FROM grants WHERE region = ? AND key_id = ? ORDER BY id"
 
-// GrantsOf implements service.Store.
+// GrantsOf implements service.GrantRows.
 func (d *DB) GrantsOf(ctx context.Context, region, keyID string) ([]*service.Grant, error) {
 	return d.grants.get(keyName{region, keyID}, func() ([]*service.Grant, error) {
 		rows, err := d.read.QueryContext(ctx, "SELECT "+grantColumns+grantsOfKey, region, keyID)
@@ -69,16 +73,19 @@ func (d *DB) GrantsOf(ctx context.Context, region, keyID string) ([]*service.Gra
 	})
 }
 
-// Grant implements service.Store.
+// Grant implements service.GrantRows.
 func (d *DB) Grant(ctx context.Context, id string) (*service.Grant, error) {
 	g, err := scanGrant(d.read.QueryRowContext(ctx, "SELECT "+grantColumns+" FROM grants WHERE id = ?", id))
 	return one(g, err, "grant")
 }
 
-const grantsRetirable = " FROM grants WHERE region = ? AND retiring = ? AND retiring <> '' AND id > ? ORDER BY id LIMIT ?"
+const grantsRetirable = ` FROM grants WHERE region = ? AND retiring = ? AND retiring <> '' AND id > ?
+	ORDER BY id LIMIT ?`
 
-// RetirableGrants implements service.Store.
-func (d *DB) RetirableGrants(ctx context.Context, region, principal, after string, limit int) ([]*service.Grant, error) {
+// RetirableGrants implements service.GrantRows.
+func (d *DB) RetirableGrants(
+	ctx context.Context, region, principal, after string, limit int,
+) ([]*service.Grant, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT "+grantColumns+grantsRetirable, region, principal, after, limit)
 	return collect(rows, err, scanGrant)
 }

@@ -16,7 +16,7 @@ type keyName struct{ region, id string }
 
 func nameOf(k *service.Key) keyName { return keyName{k.Region, k.ID} }
 
-// keyColumns is the order of scanKey, and of keyValues, behind which is changed_at.
+// keyColumns is the order of columns in scanKey and keyValues; changed_at follows in keyValues.
 const keyColumns = "region, id, account, spec, usage, origin, state, description, policy, created_at, deletion_at, " +
 	"materials, tags, details, due_at, key_store"
 
@@ -30,7 +30,11 @@ func scanKey(row scanner) (*service.Key, error) {
 		return nil, err
 	}
 	k.CreatedAt, k.DeletionAt = fromNanos(created), fromNanos(deletion)
-	err = errors.Join(json.Unmarshal(materials, &k.Materials), json.Unmarshal(tags, &k.Tags), json.Unmarshal(details, &k.Details))
+	err = errors.Join(
+		json.Unmarshal(materials, &k.Materials),
+		json.Unmarshal(tags, &k.Tags),
+		json.Unmarshal(details, &k.Details),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", k.ID, err)
 	}
@@ -47,22 +51,25 @@ func keyValues(k *service.Key) ([]any, error) {
 		documents[i] = string(text)
 	}
 	return []any{k.Region, k.ID, k.Account, k.Spec, k.Usage, k.Origin, k.State, k.Description, k.Policy,
-		nanos(k.CreatedAt), nanos(k.DeletionAt), documents[0], documents[1], documents[2], nanos(k.DueAt()), k.CustomKeyStore, time.Now().UnixNano()}, nil
+		nanos(k.CreatedAt), nanos(k.DeletionAt), documents[0], documents[1], documents[2], nanos(k.DueAt()),
+		k.CustomKeyStore, time.Now().UnixNano()}, nil
 }
 
-// placeholders is one question mark for each column.
+// placeholders has a question mark for each column.
 func placeholders(columns string) string {
 	return "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
 }
 
-// writtenColumns are those of keyColumns, and when they were written.
+// writtenColumns are keyColumns and the time of the change.
 const writtenColumns = keyColumns + ", changed_at"
 
 var insertKey = "INSERT INTO keys (" + writtenColumns + ") VALUES " + placeholders(writtenColumns)
 
-// updateKey sets all columns behind the primary key's.
-var updateKey = "UPDATE keys SET (" + strings.TrimPrefix(writtenColumns, "region, id, ") + ") = " +
-	placeholders(strings.TrimPrefix(writtenColumns, "region, id, ")) + " WHERE region = ? AND id = ?"
+// updatedColumns are all columns after those of the primary key.
+var updatedColumns = strings.TrimPrefix(writtenColumns, "region, id, ")
+
+var updateKey = "UPDATE keys SET (" + updatedColumns + ") = " + placeholders(updatedColumns) +
+	" WHERE region = ? AND id = ?"
 
 func writeNewKey(ctx context.Context, tx *sql.Tx, k *service.Key) error {
 	values, err := keyValues(k)
@@ -70,7 +77,7 @@ func writeNewKey(ctx context.Context, tx *sql.Tx, k *service.Key) error {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, insertKey, values...)
-	return taken(err)
+	return constraintError(err)
 }
 
 func writeKey(ctx context.Context, tx *sql.Tx, k *service.Key) error {
@@ -81,14 +88,14 @@ func writeKey(ctx context.Context, tx *sql.Tx, k *service.Key) error {
 	return affected(tx.ExecContext(ctx, updateKey, append(values[2:], k.Region, k.ID)...))
 }
 
-// InsertKey implements service.Store.
+// InsertKey implements service.KeyRows.
 func (d *DB) InsertKey(ctx context.Context, k *service.Key) error {
 	return d.change(ctx, "insert key", func(tx *sql.Tx) error { return writeNewKey(ctx, tx, k) })
 }
 
 const keyByName = " FROM keys WHERE region = ? AND id = ?"
 
-// Key implements service.Store.
+// Key implements service.KeyRows.
 func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
 	return d.keys.get(keyName{region, id}, func() (*service.Key, error) {
 		k, err := scanKey(d.read.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
@@ -100,7 +107,7 @@ func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
 	})
 }
 
-// UpdateKey implements service.Store.
+// UpdateKey implements service.KeyRows.
 func (d *DB) UpdateKey(ctx context.Context, region, id string, change func(*service.Key) error) error {
 	return d.changing(ctx, "update key", &[]touched{{kindKey, region, id}}, func(tx *sql.Tx) error {
 		k, err := scanKey(tx.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
@@ -114,17 +121,19 @@ func (d *DB) UpdateKey(ctx context.Context, region, id string, change func(*serv
 	})
 }
 
-// keysRelated names the condition of its index, or it would not be used.
+// keysRelated has the condition of its partial index, which SQLite would not use otherwise.
 const keysRelated = " FROM keys WHERE id = ? AND id LIKE 'mrk-%' ORDER BY region"
 
-// RelatedKeys implements service.Store.
+// RelatedKeys implements service.KeyRows.
 func (d *DB) RelatedKeys(ctx context.Context, id string) ([]*service.Key, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+keysRelated, id)
 	return collect(rows, err, scanKey)
 }
 
-// ChangeRelatedKeys implements service.Store.
-func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error)) error {
+// ChangeRelatedKeys implements service.KeyRows.
+func (d *DB) ChangeRelatedKeys(
+	ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error),
+) error {
 	var what []touched
 	return d.changing(ctx, "change related keys", &what, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, "SELECT "+keyColumns+keysRelated, id)
@@ -132,9 +141,9 @@ func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*se
 		if err != nil {
 			return err
 		}
-		there := map[keyName]bool{}
+		existing := map[keyName]bool{}
 		for _, k := range keys {
-			there[nameOf(k)] = true
+			existing[nameOf(k)] = true
 		}
 		changed, err := change(keys)
 		if err != nil {
@@ -143,7 +152,7 @@ func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*se
 		for _, k := range changed {
 			what = append(what, touched{kindKey, k.Region, k.ID})
 			write := writeNewKey
-			if there[nameOf(k)] {
+			if existing[nameOf(k)] {
 				write = writeKey
 			}
 			if err := write(ctx, tx, k); err != nil {
@@ -154,9 +163,9 @@ func (d *DB) ChangeRelatedKeys(ctx context.Context, id string, change func([]*se
 	})
 }
 
-// RemoveKey implements service.Store. The key's aliases, grants and last use go with it.
+// RemoveKey implements service.KeyRows. The key's aliases, grants and last use go with it.
 func (d *DB) RemoveKey(ctx context.Context, region, id string) error {
-	// All aliases: that is rare, and cheaper than knowing which.
+	// Keys are rarely removed, so it need not be only their aliases.
 	what := []touched{{kindKey, region, id}, {kindGrants, region, id}, {kindAliases}}
 	return d.changing(ctx, "remove key", &what, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE"+keyByName, region, id)
@@ -164,9 +173,10 @@ func (d *DB) RemoveKey(ctx context.Context, region, id string) error {
 	})
 }
 
-const keysOfAccount = " FROM keys WHERE account = ? AND region = ? AND id > ? AND state NOT IN ('Creating', 'Deleting') ORDER BY id LIMIT ?"
+const keysOfAccount = ` FROM keys WHERE account = ? AND region = ? AND id > ?
+	AND state NOT IN ('Creating', 'Deleting') ORDER BY id LIMIT ?`
 
-// Keys implements service.Store.
+// Keys implements service.KeyRows.
 func (d *DB) Keys(ctx context.Context, account, region, after string, limit int) ([]*service.Key, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+keysOfAccount, account, region, after, limit)
 	return collect(rows, err, scanKey)
@@ -174,13 +184,14 @@ func (d *DB) Keys(ctx context.Context, account, region, after string, limit int)
 
 const everyKey = " FROM keys WHERE (region, id) > (?, ?) ORDER BY region, id LIMIT ?"
 
-// EveryKey implements service.Store.
+// EveryKey implements service.KeyRows.
 func (d *DB) EveryKey(ctx context.Context, region, id string, limit int) ([]*service.Key, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+everyKey, region, id, limit)
 	return collect(rows, err, scanKey)
 }
 
-// unfinished has one part for each partial index. A key that is in two parts comes twice, which is cheaper than to sort.
+// unfinished has one part for each partial index. It returns a key of two parts twice, which is
+// cheaper than sorting.
 const unfinished = ` FROM (
 	SELECT * FROM keys WHERE state = 'Deleting'
 	UNION ALL SELECT * FROM keys WHERE state = 'PendingDeletion' AND deletion_at <= ?
@@ -188,51 +199,11 @@ const unfinished = ` FROM (
 	UNION ALL SELECT * FROM keys WHERE due_at IS NOT NULL AND due_at <= ?
 ) AS due LIMIT ?`
 
-// UnfinishedKeys implements service.Store.
-func (d *DB) UnfinishedKeys(ctx context.Context, createdBefore, dueBy time.Time, limit int) ([]*service.Key, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+unfinished, nanos(dueBy), nanos(createdBefore), nanos(dueBy), limit)
+// UnfinishedKeys implements service.KeyRows.
+func (d *DB) UnfinishedKeys(
+	ctx context.Context, createdBefore, dueBy time.Time, limit int,
+) ([]*service.Key, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+keyColumns+unfinished,
+		nanos(dueBy), nanos(createdBefore), nanos(dueBy), limit)
 	return collect(rows, err, scanKey)
-}
-
-// RecordUses implements service.Store. A key that is gone meanwhile is passed over.
-func (d *DB) RecordUses(ctx context.Context, uses []service.KeyUse) error {
-	return d.change(ctx, "record uses", func(tx *sql.Tx) error {
-		for _, u := range uses {
-			_, err := tx.ExecContext(ctx, `INSERT INTO key_uses (region, key_id, operation, at, event_id, request_id)
-				SELECT region, id, ?, ?, ?, ? FROM keys WHERE region = ? AND id = ?
-				ON CONFLICT (region, key_id) DO UPDATE SET operation = excluded.operation, at = excluded.at, event_id = excluded.event_id,
-					request_id = excluded.request_id WHERE excluded.at > key_uses.at`,
-				u.Operation, nanos(u.At), u.EventID, u.RequestID, u.Region, u.KeyID)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// LastUse implements service.Store.
-func (d *DB) LastUse(ctx context.Context, region, keyID string) (*service.KeyUse, error) {
-	u := service.KeyUse{Region: region, KeyID: keyID}
-	var at sql.NullInt64
-	err := d.read.QueryRowContext(ctx, "SELECT operation, at, event_id, request_id FROM key_uses WHERE region = ? AND key_id = ?", region, keyID).
-		Scan(&u.Operation, &at, &u.EventID, &u.RequestID)
-	u.At = fromNanos(at)
-	return one(&u, err, "last use")
-}
-
-// LeaseIVs implements service.Store.
-func (d *DB) LeaseIVs(ctx context.Context, materials []string, n int64) (totals []int64, err error) {
-	totals = make([]int64, len(materials))
-	err = d.change(ctx, "lease initialisation vectors", func(tx *sql.Tx) error {
-		for i, material := range materials {
-			err := tx.QueryRowContext(ctx, `INSERT INTO iv_leases (material, leased) VALUES (?, ?)
-				ON CONFLICT (material) DO UPDATE SET leased = iv_leases.leased + excluded.leased RETURNING leased`, material, n).Scan(&totals[i])
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return totals, err
 }

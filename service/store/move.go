@@ -19,10 +19,20 @@ type movedTable struct {
 
 // movedTables are all, those that others refer to first.
 var movedTables = []movedTable{
-	{name: "keys", key: "region, id"}, {name: "aliases", key: "account, region, name"}, {name: "grants", key: "id"}, {name: "key_uses", key: "region, key_id"},
-	{name: "principals", key: "arn"}, {name: "access_keys", key: "id"}, {name: "access_key_uses", key: "id"}, {name: "certificates", key: "fingerprint"},
-	{name: "key_stores", key: "id"}, {name: "service_objects", key: "purpose"}, {name: "wrapping_keys", key: "cka_id"}, {name: "iv_leases", key: "material"},
-	{name: "pending_records", key: "number", own: "number"}, {name: "tokens", key: "serial"},
+	{name: "keys", key: "region, id"},
+	{name: "aliases", key: "account, region, name"},
+	{name: "grants", key: "id"},
+	{name: "key_uses", key: "region, key_id"},
+	{name: "principals", key: "arn"},
+	{name: "access_keys", key: "id"},
+	{name: "access_key_uses", key: "id"},
+	{name: "certificates", key: "fingerprint"},
+	{name: "key_stores", key: "id"},
+	{name: "service_objects", key: "purpose"},
+	{name: "wrapping_keys", key: "cka_id"},
+	{name: "iv_leases", key: "material"},
+	{name: "pending_records", key: "number", own: "number"},
+	{name: "tokens", key: "serial"},
 }
 
 // moveMany are the rows of one statement. PostgreSQL takes 65,535 values at most.
@@ -89,7 +99,8 @@ func openAlone(ctx context.Context, path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = inTransaction(ctx, db, sql.LevelDefault, func(*sql.Tx) error { return nil }) // which takes the lock; the connection keeps it
+	// A transaction takes the lock; the connection keeps it.
+	err = inTransaction(ctx, db, sql.LevelDefault, func(*sql.Tx) error { return nil })
 	if classOf(err) == away {
 		err = fmt.Errorf("%s is in use: stop the server that has it open (%w)", path, err)
 	}
@@ -124,7 +135,8 @@ func (t movedTable) move(ctx context.Context, from *sql.DB, tx *sql.Tx) (n int, 
 		if rows == 0 {
 			return nil
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO "+t.name+" ("+list+") VALUES "+strings.TrimPrefix(strings.Repeat(", "+placeholders(list), rows), ", "), batch...)
+		values := strings.TrimPrefix(strings.Repeat(", "+placeholders(list), rows), ", ")
+		_, err := tx.ExecContext(ctx, "INSERT INTO "+t.name+" ("+list+") VALUES "+values, batch...)
 		n, batch = n+rows, nil
 		return err
 	}
@@ -141,7 +153,9 @@ func (t movedTable) move(ctx context.Context, from *sql.DB, tx *sql.Tx) (n int, 
 }
 
 // each reads a table in the order of its key.
-func (t movedTable) each(ctx context.Context, db querier, list string, columns int, f func(row []any) error) (err error) {
+func (t movedTable) each(
+	ctx context.Context, db querier, list string, columns int, f func(row []any) error,
+) (err error) {
 	rows, err := db.QueryContext(ctx, "SELECT "+list+" FROM "+t.name+" ORDER BY "+t.key)
 	if err != nil {
 		return err

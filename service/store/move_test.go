@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store/postgrestest"
 )
 
@@ -25,11 +26,12 @@ func fill(t *testing.T, d *DB, keys int) {
 	must(t, d.InsertKey(ctx, pending))
 	must(t, d.InsertAlias(ctx, newAlias("a", "k0000"), 50))
 	must(t, d.InsertGrant(ctx, newGrant("g1", "k0001"), 50))
-	must(t, d.RecordUses(ctx, []service.KeyUse{{Region: region, KeyID: "k0000", Operation: "Encrypt", At: t0, EventID: "e", RequestID: "r"}}))
+	use := service.KeyUse{Region: region, KeyID: "k0000", Operation: "Encrypt", At: t0, EventID: "e", RequestID: "r"}
+	must(t, d.RecordUses(ctx, []service.KeyUse{use}))
 	must(t, d.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, d.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
-	must(t, d.RecordAccessKeyUses(ctx, []service.AccessKeyUse{{ID: "AKIA1", At: t0, Region: region, Service: "kms"}}))
-	must(t, d.PutCertificate(ctx, &service.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	must(t, d.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{{ID: "AKIA1", At: t0, Region: region, Service: "kms"}}))
+	must(t, d.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
 	must(t, d.InsertKeyStore(ctx, newKeyStore("s1", "one", "c1"), 2))
 	must(t, d.InsertServiceObject(ctx, "x", service.ObjectID{1}, t0))
 	must(t, d.InsertWrappingKey(ctx, service.WrappingKey{ObjectID: service.ObjectID{2}, ExpiresAt: t0}))

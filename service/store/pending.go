@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"fmt"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/record"
 )
 
-// InsertPendingRecord implements service.Store.
+// InsertPendingRecord implements record.PendingStore.
 func (d *DB) InsertPendingRecord(ctx context.Context, record []byte) error {
 	return d.change(ctx, "insert pending record", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO pending_records (record) VALUES (?)", string(record))
@@ -16,10 +16,10 @@ func (d *DB) InsertPendingRecord(ctx context.Context, record []byte) error {
 	})
 }
 
-// PendingRecords implements service.Store.
-func (d *DB) PendingRecords(ctx context.Context, limit int) ([]service.PendingRecord, error) {
+// PendingRecords implements record.PendingStore.
+func (d *DB) PendingRecords(ctx context.Context, limit int) ([]record.PendingRecord, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT number, record FROM pending_records ORDER BY number LIMIT ?", limit)
-	records, err := collect(rows, err, func(row scanner) (r service.PendingRecord, err error) {
+	records, err := collect(rows, err, func(row scanner) (r record.PendingRecord, err error) {
 		err = row.Scan(&r.Number, &r.Record)
 		return r, err
 	})
@@ -29,7 +29,7 @@ func (d *DB) PendingRecords(ctx context.Context, limit int) ([]service.PendingRe
 	return records, nil
 }
 
-// RemovePendingRecord implements service.Store.
+// RemovePendingRecord implements record.PendingStore.
 func (d *DB) RemovePendingRecord(ctx context.Context, number int64) error {
 	return d.change(ctx, "remove pending record", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE FROM pending_records WHERE number = ?", number)

@@ -126,7 +126,9 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	}
 	d.writers = newWriters(connections / 2)
 	d.fresh = &freshness{grace: cfg.Grace, limit: max(cfg.Grace, promised)}
-	for _, c := range []interface{ serveWhile(func() error) }{d.keys, d.aliases, d.accessKeys, d.grants, d.principals, d.certificates} {
+	for _, c := range []interface{ serveWhile(func() error) }{
+		d.keys, d.aliases, d.accessKeys, d.grants, d.principals, d.certificates,
+	} {
 		c.serveWhile(d.fresh.check)
 	}
 	w := &postgresWatch{d: d, db: connectPostgres(config, 1), onChange: cfg.OnChange}
@@ -157,17 +159,18 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var record tls.RecordHeaderError
+	user, database := pgx.Identifier{config.User}.Sanitize(), pgx.Identifier{config.Database}.Sanitize()
 	switch {
 	case errors.As(err, &answer):
 		switch {
 		case strings.HasPrefix(answer.Code, "28"): // invalid authorization
 			return fmt.Sprintf(" (is the password of %s right, and does pg_hba.conf let it in from here?)", config.User)
 		case answer.Code == "3D000": // no such database
-			return fmt.Sprintf(" (create it: CREATE DATABASE %s OWNER %s)", pgx.Identifier{config.Database}.Sanitize(), pgx.Identifier{config.User}.Sanitize())
+			return fmt.Sprintf(" (create it: CREATE DATABASE %s OWNER %s)", database, user)
 		case answer.Code == "53300": // too many connections
 			return " (lower database_connections, or raise max_connections of the server: each verenc serve takes database_connections)"
 		case answer.Code == "42501": // insufficient privilege
-			return fmt.Sprintf(" (make %s the owner of the database: ALTER DATABASE %s OWNER TO %[1]s)", pgx.Identifier{config.User}.Sanitize(), pgx.Identifier{config.Database}.Sanitize())
+			return fmt.Sprintf(" (make %s the owner of the database: ALTER DATABASE %s OWNER TO %[1]s)", user, database)
 		}
 		return ""
 	case errors.As(err, &authority):
@@ -224,12 +227,14 @@ func (d *DB) migratePostgres(ctx context.Context, create bool) error {
 			// An update, so that of two servers that start together one waits for the other.
 			var version int
 			var madeBy string
-			err := tx.QueryRowContext(ctx, "UPDATE verenc_schema SET one = 1 WHERE one = 1 RETURNING version, made_by").Scan(&version, &madeBy)
+			const query = "UPDATE verenc_schema SET one = 1 WHERE one = 1 RETURNING version, made_by"
+			err := tx.QueryRowContext(ctx, query).Scan(&version, &madeBy)
 			if err != nil {
 				return err
 			}
 			if version > len(texts) {
-				return fmt.Errorf("its schema %d was made by %s, and this version of verenc knows %d: run that version, or a newer one", version, madeBy, len(texts))
+				return fmt.Errorf("its schema %d was made by %s, and this version of verenc knows %d: "+
+					"run that version, or a newer one", version, madeBy, len(texts))
 			}
 			if migrated = version == len(texts); migrated {
 				return nil

@@ -52,8 +52,13 @@ func TestCheckURL(t *testing.T) {
 func TestTLSByDefault(t *testing.T) {
 	dir := t.TempDir()
 	for address, verified := range map[string]bool{
-		"postgres://u@db.example.com/d": true, "postgres://u@127.0.0.1/d": false, "postgres://u@[::1]:1/d": false, "postgres:///d?host=" + dir: false,
-		"postgres://u@localhost,db.example.com/d": true, "postgres://u@192.0.2.1/d?sslmode=disable": false, "postgres://u@/d?host=db.example.com": true,
+		"postgres://u@db.example.com/d":            true,
+		"postgres://u@localhost,db.example.com/d":  true,
+		"postgres://u@/d?host=db.example.com":      true,
+		"postgres://u@127.0.0.1/d":                 false,
+		"postgres://u@[::1]:1/d":                   false,
+		"postgres:///d?host=" + dir:                false,
+		"postgres://u@192.0.2.1/d?sslmode=disable": false,
 	} {
 		u, err := url.Parse(address)
 		must(t, err)
@@ -150,13 +155,15 @@ func newCertificate(t *testing.T, dir string) (path string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	must(t, err)
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, "key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+	must(t, os.WriteFile(filepath.Join(dir, "key"), text, 0o600))
 	path = filepath.Join(dir, "certificate")
 	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 	return path
@@ -269,7 +276,10 @@ func TestPostgresStandby(t *testing.T) {
 	wantError(t, d.InsertKey(soon, newKey("k3")), context.DeadlineExceeded)
 	b.Exec(t, "postgres", "SELECT pg_promote()")
 	eventually(t, "the other server is used", func() bool { return d.InsertKey(ctx, newKey("k3")) == nil })
-	eventually(t, "what only the first one had is forgotten", func() bool { _, err := d.Key(ctx, region, "k2"); return errors.Is(err, service.ErrNoRow) })
+	eventually(t, "what only the first one had is forgotten", func() bool {
+		_, err := d.Key(ctx, region, "k2")
+		return errors.Is(err, service.ErrNoRow)
+	})
 }
 
 func FuzzEscape(f *testing.F) {

@@ -131,7 +131,8 @@ func (w *postgresWatch) clear(ctx context.Context) {
 	}
 	w.cleared = time.Now()
 	_ = w.d.change(ctx, "remove old rows of changes", func(tx *sql.Tx) error { // whose only harm is that they are read
-		_, err := tx.ExecContext(ctx, "DELETE FROM verenc_changes WHERE at < ?", time.Now().Add(-changesKept).UnixNano())
+		before := time.Now().Add(-changesKept)
+		_, err := tx.ExecContext(ctx, "DELETE FROM verenc_changes WHERE at < ?", before.UnixNano())
 		return err
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store/postgrestest"
 )
 
@@ -38,7 +39,7 @@ func TestOtherServer(t *testing.T) {
 	must(t, theirs.InsertGrant(ctx, newGrant("g1", "k1"), 50))
 	must(t, theirs.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, theirs.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
-	must(t, theirs.PutCertificate(ctx, &service.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	must(t, theirs.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
 	other, err := ours.Key(ctx, region, "k2")
 	must(t, err)
 	aliasOf := func(name string) string {
@@ -48,17 +49,29 @@ func TestOtherServer(t *testing.T) {
 		}
 		return a.KeyID
 	}
+	grants := func() string {
+		all, err := ours.GrantsOf(ctx, region, "k1")
+		must(t, err)
+		return idsOf(all)
+	}
+	gone := service.ErrNoRow.Error()
 	for _, test := range []struct {
 		name   string
 		change func() error
 		seen   func() bool
 	}{
-		{"update alias", func() error { return theirs.UpdateAlias(ctx, newAlias("a", "k2"), 50) }, func() bool { return aliasOf("a") == "k2" }},
-		{"delete alias", func() error { return theirs.DeleteAlias(ctx, account, region, "alias/a") }, func() bool { return aliasOf("a") == service.ErrNoRow.Error() }},
-		{"insert grant", func() error { return theirs.InsertGrant(ctx, newGrant("g2", "k1"), 50) }, func() bool { all, err := ours.GrantsOf(ctx, region, "k1"); return err == nil && len(all) == 2 }},
-		{"delete grant", func() error { return theirs.DeleteGrant(ctx, "g1") }, func() bool { all, err := ours.GrantsOf(ctx, region, "k1"); return err == nil && idsOf(all) == "g2 " }},
-		{"remove key", func() error { return theirs.RemoveKey(ctx, region, "k3") }, func() bool { return aliasOf("b") == service.ErrNoRow.Error() }},
-		{"remove access key", func() error { return theirs.RemoveAccessKey(ctx, "AKIA1") }, func() bool { _, err := ours.AccessKey(ctx, "AKIA1"); return err != nil }},
+		{"update alias", func() error { return theirs.UpdateAlias(ctx, newAlias("a", "k2"), 50) },
+			func() bool { return aliasOf("a") == "k2" }},
+		{"delete alias", func() error { return theirs.DeleteAlias(ctx, account, region, "alias/a") },
+			func() bool { return aliasOf("a") == gone }},
+		{"insert grant", func() error { return theirs.InsertGrant(ctx, newGrant("g2", "k1"), 50) },
+			func() bool { return grants() == "g1 g2 " }},
+		{"delete grant", func() error { return theirs.DeleteGrant(ctx, "g1") },
+			func() bool { return grants() == "g2 " }},
+		{"remove key", func() error { return theirs.RemoveKey(ctx, region, "k3") },
+			func() bool { return aliasOf("b") == gone }},
+		{"remove access key", func() error { return theirs.RemoveAccessKey(ctx, "AKIA1") },
+			func() bool { _, err := ours.AccessKey(ctx, "AKIA1"); return err != nil }},
 		{"remove principal", func() error { return theirs.RemovePrincipal(ctx, userARN) }, func() bool {
 			_, gone := ours.Principal(ctx, userARN)
 			_, unmapped := ours.Certificate(ctx, "aa")
@@ -90,7 +103,10 @@ func TestManyChanges(t *testing.T) {
 	}
 	theirs.writers <- w
 	for i := range keys {
-		must(t, theirs.UpdateKey(ctx, region, fmt.Sprint("k", i), func(k *service.Key) error { k.State = service.StateDisabled; return nil }))
+		must(t, theirs.UpdateKey(ctx, region, fmt.Sprint("k", i), func(k *service.Key) error {
+			k.State = service.StateDisabled
+			return nil
+		}))
 	}
 	for i := range keys {
 		eventually(t, "disabled", func() bool {
@@ -174,7 +190,8 @@ func TestDatabaseAway(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			changes := make(chan error, 10)
-			d, err := Open(ctx, Config{Path: s.NewDatabase(t), Create: true, Grace: test.grace, OnChange: func(err error) { changes <- err }})
+			d, err := Open(ctx, Config{Path: s.NewDatabase(t), Create: true, Grace: test.grace,
+				OnChange: func(err error) { changes <- err }})
 			must(t, err)
 			t.Cleanup(func() { must(t, d.Close()) })
 			must(t, d.InsertKey(ctx, newKey("k1")))
@@ -186,7 +203,8 @@ func TestDatabaseAway(t *testing.T) {
 			}
 			soon, cancel := context.WithTimeout(ctx, 3*time.Second)
 			defer cancel()
-			wantError(t, d.UpdateKey(soon, region, "k1", func(*service.Key) error { return nil }), context.DeadlineExceeded)
+			same := func(*service.Key) error { return nil }
+			wantError(t, d.UpdateKey(soon, region, "k1", same), context.DeadlineExceeded)
 			if test.grace > time.Minute { // also after the change that failed
 				_, err = d.Key(ctx, region, "k1")
 				must(t, err)

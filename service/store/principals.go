@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const principalColumns = "arn, account, kind, created_at, details"
 
-func scanPrincipal(row scanner) (*service.Principal, error) {
-	var p service.Principal
+func scanPrincipal(row scanner) (*iam.Principal, error) {
+	var p iam.Principal
 	var created sql.NullInt64
 	var details []byte
 	if err := row.Scan(&p.ARN, &p.Account, &p.Kind, &created, &details); err != nil {
@@ -25,34 +25,37 @@ func scanPrincipal(row scanner) (*service.Principal, error) {
 	return &p, nil
 }
 
-// PutPrincipal implements service.Store.
-func (d *DB) PutPrincipal(ctx context.Context, p *service.Principal) error {
+// PutPrincipal implements iam.Store.
+func (d *DB) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 	details, err := json.Marshal(p.PrincipalDetails)
 	if err != nil {
 		return fmt.Errorf("put principal: %w", err)
 	}
 	return d.changing(ctx, "put principal", &[]touched{{kindPrincipal, p.ARN}}, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+placeholders(principalColumns)+
-			" ON CONFLICT (arn) DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt), string(details))
+		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+
+			placeholders(principalColumns)+
+			" ON CONFLICT (arn) DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt),
+			string(details))
 		return err
 	})
 }
 
-// Principal implements service.Store.
-func (d *DB) Principal(ctx context.Context, arn string) (*service.Principal, error) {
-	return d.principals.get(arn, func() (*service.Principal, error) {
-		p, err := scanPrincipal(d.read.QueryRowContext(ctx, "SELECT "+principalColumns+" FROM principals WHERE arn = ?", arn))
+// Principal implements iam.Store.
+func (d *DB) Principal(ctx context.Context, arn string) (*iam.Principal, error) {
+	return d.principals.get(arn, func() (*iam.Principal, error) {
+		p, err := scanPrincipal(d.read.QueryRowContext(ctx,
+			"SELECT "+principalColumns+" FROM principals WHERE arn = ?", arn))
 		return one(p, err, "principal")
 	})
 }
 
-// Principals implements service.Store.
-func (d *DB) Principals(ctx context.Context) ([]*service.Principal, error) {
+// Principals implements iam.Store.
+func (d *DB) Principals(ctx context.Context) ([]*iam.Principal, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT "+principalColumns+" FROM principals ORDER BY arn")
 	return collect(rows, err, scanPrincipal)
 }
 
-// RemovePrincipal implements service.Store. Its access keys and certificates go with it.
+// RemovePrincipal implements iam.Store. Its access keys and certificates go with it.
 func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
 	what := []touched{{kindPrincipal, arn}, {kindAccessKeys}, {kindCertificates}}
 	return d.changing(ctx, "remove principal", &what, func(tx *sql.Tx) error {
@@ -67,69 +70,75 @@ func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
 
 const accessKeyColumns = "id, account, principal, sealed_secret, enabled, created_at"
 
-func scanAccessKey(row scanner) (*service.AccessKey, error) {
-	var k service.AccessKey
+func scanAccessKey(row scanner) (*iam.AccessKey, error) {
+	var k iam.AccessKey
 	var created sql.NullInt64
 	err := row.Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created)
 	k.CreatedAt = fromNanos(created)
 	return &k, err
 }
 
-// InsertAccessKey implements service.Store.
-func (d *DB) InsertAccessKey(ctx context.Context, k *service.AccessKey, maxPerUser int) error {
+// InsertAccessKey implements iam.Store.
+func (d *DB) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser int) error {
 	return d.change(ctx, "insert access key", func(tx *sql.Tx) error {
 		if k.PrincipalARN != "arn:aws:iam::"+k.Account+":root" {
 			var count int
-			err := tx.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM access_keys WHERE principal = p.arn) FROM principals p WHERE arn = ?", k.PrincipalARN).Scan(&count)
+			err := tx.QueryRowContext(ctx,
+				"SELECT (SELECT count(*) FROM access_keys WHERE principal = p.arn) FROM principals p WHERE arn = ?",
+				k.PrincipalARN).Scan(&count)
 			if _, err := one(count, err, "access keys of a principal"); err != nil {
 				return err
 			}
 			if count >= maxPerUser {
-				return service.ErrLimit
+				return iam.ErrLimit
 			}
 		}
-		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+placeholders(accessKeyColumns),
+		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+
+			placeholders(accessKeyColumns),
 			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
-		return taken(err)
+		return constraintError(err)
 	})
 }
 
-// AccessKey implements service.Store.
-func (d *DB) AccessKey(ctx context.Context, id string) (*service.AccessKey, error) {
-	return d.accessKeys.get(id, func() (*service.AccessKey, error) {
-		k, err := scanAccessKey(d.read.QueryRowContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE id = ?", id))
+// AccessKey implements iam.Store.
+func (d *DB) AccessKey(ctx context.Context, id string) (*iam.AccessKey, error) {
+	return d.accessKeys.get(id, func() (*iam.AccessKey, error) {
+		k, err := scanAccessKey(d.read.QueryRowContext(ctx,
+			"SELECT "+accessKeyColumns+" FROM access_keys WHERE id = ?", id))
 		return one(k, err, "access key")
 	})
 }
 
-// AccessKeys implements service.Store.
-func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*service.AccessKey, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+" FROM access_keys WHERE principal = ? ORDER BY id", principal)
+// AccessKeys implements iam.Store.
+func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*iam.AccessKey, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+accessKeyColumns+
+		" FROM access_keys WHERE principal = ? ORDER BY id",
+		principal)
 	return collect(rows, err, scanAccessKey)
 }
 
-// EnableAccessKey implements service.Store.
+// EnableAccessKey implements iam.Store.
 func (d *DB) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
 	return d.changing(ctx, "enable access key", &[]touched{{kindAccessKey, id}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "UPDATE access_keys SET enabled = ? WHERE id = ?", enabled, id))
 	})
 }
 
-// RemoveAccessKey implements service.Store.
+// RemoveAccessKey implements iam.Store.
 func (d *DB) RemoveAccessKey(ctx context.Context, id string) error {
 	return d.changing(ctx, "remove access key", &[]touched{{kindAccessKey, id}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "DELETE FROM access_keys WHERE id = ?", id))
 	})
 }
 
-// RecordAccessKeyUses implements service.Store. A key that is gone meanwhile is passed over.
-func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []service.AccessKeyUse) error {
+// RecordAccessKeyUses implements iam.Store. A key that is gone meanwhile is passed over.
+func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []iam.AccessKeyUse) error {
 	return d.change(ctx, "record uses of access keys", func(tx *sql.Tx) error {
 		for _, u := range uses {
 			_, err := tx.ExecContext(ctx, `INSERT INTO access_key_uses (id, at, region, service)
 				SELECT id, ?, ?, ? FROM access_keys WHERE id = ?
 				ON CONFLICT (id) DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service
-					WHERE excluded.at > access_key_uses.at`,
+				WHERE excluded.at > access_key_uses.at`,
 				nanos(u.At), u.Region, u.Service, u.ID)
 			if err != nil {
 				return err
@@ -139,47 +148,51 @@ func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []service.AccessKeyUs
 	})
 }
 
-// LastAccessKeyUse implements service.Store.
-func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*service.AccessKeyUse, error) {
-	u := service.AccessKeyUse{ID: id}
+// LastAccessKeyUse implements iam.Store.
+func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*iam.AccessKeyUse, error) {
+	u := iam.AccessKeyUse{ID: id}
 	var at sql.NullInt64
-	err := d.read.QueryRowContext(ctx, "SELECT at, region, service FROM access_key_uses WHERE id = ?", id).Scan(&at, &u.Region, &u.Service)
+	row := d.read.QueryRowContext(ctx, "SELECT at, region, service FROM access_key_uses WHERE id = ?", id)
+	err := row.Scan(&at, &u.Region, &u.Service)
 	u.At = fromNanos(at)
 	return one(&u, err, "use of an access key")
 }
 
-// PutCertificate implements service.Store.
-func (d *DB) PutCertificate(ctx context.Context, c *service.Certificate) error {
+// PutCertificate implements iam.Store.
+func (d *DB) PutCertificate(ctx context.Context, c *iam.Certificate) error {
 	return d.changing(ctx, "put certificate", &[]touched{{kindCertificate, c.Fingerprint}}, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO certificates (fingerprint, principal, created_at) VALUES (?, ?, ?)
-			ON CONFLICT (fingerprint) DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN, nanos(c.CreatedAt))
+			ON CONFLICT (fingerprint) DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN,
+			nanos(c.CreatedAt))
 		return err
 	})
 }
 
-// Certificate implements service.Store.
-func (d *DB) Certificate(ctx context.Context, fingerprint string) (*service.Certificate, error) {
-	return d.certificates.get(fingerprint, func() (*service.Certificate, error) {
-		c, err := scanCertificate(d.read.QueryRowContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
+// Certificate implements iam.Store.
+func (d *DB) Certificate(ctx context.Context, fingerprint string) (*iam.Certificate, error) {
+	return d.certificates.get(fingerprint, func() (*iam.Certificate, error) {
+		c, err := scanCertificate(d.read.QueryRowContext(ctx,
+			"SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
 		return one(c, err, "certificate")
 	})
 }
 
-func scanCertificate(row scanner) (*service.Certificate, error) {
-	var c service.Certificate
+func scanCertificate(row scanner) (*iam.Certificate, error) {
+	var c iam.Certificate
 	var created sql.NullInt64
 	err := row.Scan(&c.Fingerprint, &c.PrincipalARN, &created)
 	c.CreatedAt = fromNanos(created)
 	return &c, err
 }
 
-// Certificates implements service.Store.
-func (d *DB) Certificates(ctx context.Context) ([]*service.Certificate, error) {
-	rows, err := d.read.QueryContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates ORDER BY fingerprint")
+// Certificates implements iam.Store.
+func (d *DB) Certificates(ctx context.Context) ([]*iam.Certificate, error) {
+	rows, err := d.read.QueryContext(ctx,
+		"SELECT fingerprint, principal, created_at FROM certificates ORDER BY fingerprint")
 	return collect(rows, err, scanCertificate)
 }
 
-// RemoveCertificate implements service.Store.
+// RemoveCertificate implements iam.Store.
 func (d *DB) RemoveCertificate(ctx context.Context, fingerprint string) error {
 	return d.changing(ctx, "remove certificate", &[]touched{{kindCertificate, fingerprint}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "DELETE FROM certificates WHERE fingerprint = ?", fingerprint))

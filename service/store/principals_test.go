@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -14,18 +15,21 @@ const (
 	roleARN = "arn:aws:iam::" + account + ":role/auditor"
 )
 
-func newPrincipal(arn string) *service.Principal {
-	p := &service.Principal{ARN: arn, Account: account, Kind: service.KindUser, CreatedAt: t0, PrincipalDetails: service.PrincipalDetails{
-		Name: arn[strings.LastIndex(arn, "/")+1:], UniqueID: "AIDAAAAAAAAAAAAAAAAA", Tags: map[string]string{"команда": "'blue' \x00"},
-		Policies: map[string]string{"p": "{\n}"}, Boundary: "{ }", MaxSession: 3600}}
+func newPrincipal(arn string) *iam.Principal {
+	p := &iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: t0,
+		PrincipalDetails: iam.PrincipalDetails{
+			Name: arn[strings.LastIndex(arn, "/")+1:], UniqueID: "AIDAAAAAAAAAAAAAAAAA",
+			Tags:     map[string]string{"команда": "'blue' \x00"},
+			Policies: map[string]string{"p": "{\n}"}, Boundary: "{ }", MaxSession: 3600}}
 	if strings.Contains(arn, ":role/") {
-		p.Kind, p.Trust = service.KindRole, "{}"
+		p.Kind, p.Trust = iam.KindRole, "{}"
 	}
 	return p
 }
 
-func newAccessKey(id, principal string) *service.AccessKey {
-	return &service.AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: []byte{0, 1, 255}, Enabled: true, CreatedAt: t0}
+func newAccessKey(id, principal string) *iam.AccessKey {
+	return &iam.AccessKey{ID: id, Account: account, PrincipalARN: principal, SealedSecret: []byte{0, 1, 255},
+		Enabled: true, CreatedAt: t0}
 }
 
 func same[T any](t *testing.T, want T) func(T, error) {
@@ -46,21 +50,21 @@ func gone[T any](t *testing.T) func(T, error) {
 
 func testPrincipal(t *testing.T, s service.Store) {
 	user, role := newPrincipal(userARN), newPrincipal(roleARN)
-	gone[*service.Principal](t)(s.Principal(ctx, userARN))
-	same[[]*service.Principal](t, nil)(s.Principals(ctx))
+	gone[*iam.Principal](t)(s.Principal(ctx, userARN))
+	same[[]*iam.Principal](t, nil)(s.Principals(ctx))
 	must(t, s.PutPrincipal(ctx, user))
 	must(t, s.PutPrincipal(ctx, role))
 	for range 2 { // from the file, and from memory
 		same(t, user)(s.Principal(ctx, userARN))
 	}
-	same(t, []*service.Principal{role, user})(s.Principals(ctx))
+	same(t, []*iam.Principal{role, user})(s.Principals(ctx))
 
 	changed := newPrincipal(userARN)
 	changed.CreatedAt, changed.Policies, changed.Tags = t0.Add(time.Hour), nil, map[string]string{"a": "b"}
 	must(t, s.PutPrincipal(ctx, changed))
 	changed.CreatedAt = t0 // only details are replaced
 	same(t, changed)(s.Principal(ctx, userARN))
-	same(t, []*service.Principal{role, changed})(s.Principals(ctx))
+	same(t, []*iam.Principal{role, changed})(s.Principals(ctx))
 }
 
 func testRemovePrincipal(t *testing.T, s service.Store) {
@@ -70,9 +74,9 @@ func testRemovePrincipal(t *testing.T, s service.Store) {
 	mine, theirs := newAccessKey("AKIAMINE", userARN), newAccessKey("AKIATHEIRS", roleARN)
 	must(t, s.InsertAccessKey(ctx, mine, 2))
 	must(t, s.InsertAccessKey(ctx, theirs, 2))
-	must(t, s.RecordAccessKeyUses(ctx, []service.AccessKeyUse{{ID: mine.ID, At: t0, Region: region, Service: "kms"}}))
-	must(t, s.PutCertificate(ctx, &service.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
-	must(t, s.PutCertificate(ctx, &service.Certificate{Fingerprint: "bb", PrincipalARN: roleARN, CreatedAt: t0}))
+	must(t, s.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{{ID: mine.ID, At: t0, Region: region, Service: "kms"}}))
+	must(t, s.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	must(t, s.PutCertificate(ctx, &iam.Certificate{Fingerprint: "bb", PrincipalARN: roleARN, CreatedAt: t0}))
 	same(t, mine)(s.AccessKey(ctx, mine.ID)) // now they are in memory
 	_, err := s.Certificate(ctx, "aa")
 	must(t, err)
@@ -80,10 +84,10 @@ func testRemovePrincipal(t *testing.T, s service.Store) {
 	must(t, err)
 
 	must(t, s.RemovePrincipal(ctx, userARN))
-	gone[*service.Principal](t)(s.Principal(ctx, userARN))
-	gone[*service.AccessKey](t)(s.AccessKey(ctx, mine.ID))
-	gone[*service.AccessKeyUse](t)(s.LastAccessKeyUse(ctx, mine.ID))
-	gone[*service.Certificate](t)(s.Certificate(ctx, "aa"))
+	gone[*iam.Principal](t)(s.Principal(ctx, userARN))
+	gone[*iam.AccessKey](t)(s.AccessKey(ctx, mine.ID))
+	gone[*iam.AccessKeyUse](t)(s.LastAccessKeyUse(ctx, mine.ID))
+	gone[*iam.Certificate](t)(s.Certificate(ctx, "aa"))
 	same(t, theirs)(s.AccessKey(ctx, theirs.ID))
 	if c, err := s.Certificate(ctx, "bb"); err != nil || c.PrincipalARN != roleARN {
 		t.Errorf("another's certificate: %+v, %v", c, err)
@@ -98,9 +102,9 @@ func testAccessKeyOfUser(t *testing.T, s service.Store) {
 	must(t, s.InsertAccessKey(ctx, second, 2))
 	must(t, s.InsertAccessKey(ctx, first, 2))
 	wantError(t, s.InsertAccessKey(ctx, newAccessKey("AKIA3", userARN), 2), service.ErrLimit)
-	gone[*service.AccessKey](t)(s.AccessKey(ctx, "AKIA3"))
-	same(t, []*service.AccessKey{first, second})(s.AccessKeys(ctx, userARN))
-	same[[]*service.AccessKey](t, nil)(s.AccessKeys(ctx, roleARN))
+	gone[*iam.AccessKey](t)(s.AccessKey(ctx, "AKIA3"))
+	same(t, []*iam.AccessKey{first, second})(s.AccessKeys(ctx, userARN))
+	same[[]*iam.AccessKey](t, nil)(s.AccessKeys(ctx, roleARN))
 	for _, id := range []string{"AKIA4", "AKIA5", "AKIA6"} { // of root, which is not stored and has no limit
 		must(t, s.InsertAccessKey(ctx, newAccessKey(id, "arn:aws:iam::"+account+":root"), 2))
 	}
@@ -117,7 +121,7 @@ func testAccessKeyOfUser(t *testing.T, s service.Store) {
 	wantError(t, s.EnableAccessKey(ctx, "none", true), service.ErrNoRow)
 
 	must(t, s.RemoveAccessKey(ctx, first.ID))
-	gone[*service.AccessKey](t)(s.AccessKey(ctx, first.ID))
+	gone[*iam.AccessKey](t)(s.AccessKey(ctx, first.ID))
 	wantError(t, s.RemoveAccessKey(ctx, first.ID), service.ErrNoRow)
 	must(t, s.InsertAccessKey(ctx, first, 2)) // there is room again
 }
@@ -125,33 +129,33 @@ func testAccessKeyOfUser(t *testing.T, s service.Store) {
 func testAccessKeyUse(t *testing.T, s service.Store) {
 	must(t, s.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, s.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
-	gone[*service.AccessKeyUse](t)(s.LastAccessKeyUse(ctx, "AKIA1"))
-	use := func(after time.Duration, of string) service.AccessKeyUse {
-		return service.AccessKeyUse{ID: "AKIA1", At: t0.Add(after), Region: region, Service: of}
+	gone[*iam.AccessKeyUse](t)(s.LastAccessKeyUse(ctx, "AKIA1"))
+	use := func(after time.Duration, of string) iam.AccessKeyUse {
+		return iam.AccessKeyUse{ID: "AKIA1", At: t0.Add(after), Region: region, Service: of}
 	}
 	absent := use(0, "kms")
 	absent.ID = "none"
-	must(t, s.RecordAccessKeyUses(ctx, []service.AccessKeyUse{absent, use(time.Hour, "kms")}))
-	gone[*service.AccessKeyUse](t)(s.LastAccessKeyUse(ctx, "none"))
+	must(t, s.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{absent, use(time.Hour, "kms")}))
+	gone[*iam.AccessKeyUse](t)(s.LastAccessKeyUse(ctx, "none"))
 	last := use(time.Hour, "kms")
 	same(t, &last)(s.LastAccessKeyUse(ctx, "AKIA1"))
-	must(t, s.RecordAccessKeyUses(ctx, []service.AccessKeyUse{use(0, "sts")})) // older
+	must(t, s.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{use(0, "sts")})) // older
 	same(t, &last)(s.LastAccessKeyUse(ctx, "AKIA1"))
 	last = use(2*time.Hour, "sts")
-	must(t, s.RecordAccessKeyUses(ctx, []service.AccessKeyUse{last}))
+	must(t, s.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{last}))
 	same(t, &last)(s.LastAccessKeyUse(ctx, "AKIA1"))
 }
 
 func testCertificate(t *testing.T, s service.Store) {
-	first := &service.Certificate{Fingerprint: strings.Repeat("ab", 32), PrincipalARN: userARN, CreatedAt: t0}
-	gone[*service.Certificate](t)(s.Certificate(ctx, first.Fingerprint))
+	first := &iam.Certificate{Fingerprint: strings.Repeat("ab", 32), PrincipalARN: userARN, CreatedAt: t0}
+	gone[*iam.Certificate](t)(s.Certificate(ctx, first.Fingerprint))
 	must(t, s.PutCertificate(ctx, first))
 	for range 2 {
 		same(t, first)(s.Certificate(ctx, first.Fingerprint))
 	}
-	second := &service.Certificate{Fingerprint: strings.Repeat("0b", 32), PrincipalARN: userARN, CreatedAt: t0}
+	second := &iam.Certificate{Fingerprint: strings.Repeat("0b", 32), PrincipalARN: userARN, CreatedAt: t0}
 	must(t, s.PutCertificate(ctx, second))
-	same(t, []*service.Certificate{second, first})(s.Certificates(ctx))
+	same(t, []*iam.Certificate{second, first})(s.Certificates(ctx))
 
 	moved := *first
 	moved.PrincipalARN, moved.CreatedAt = roleARN, t0.Add(time.Hour)
@@ -160,9 +164,9 @@ func testCertificate(t *testing.T, s service.Store) {
 	same(t, &moved)(s.Certificate(ctx, first.Fingerprint))
 
 	must(t, s.RemoveCertificate(ctx, first.Fingerprint))
-	gone[*service.Certificate](t)(s.Certificate(ctx, first.Fingerprint))
+	gone[*iam.Certificate](t)(s.Certificate(ctx, first.Fingerprint))
 	wantError(t, s.RemoveCertificate(ctx, first.Fingerprint), service.ErrNoRow)
-	same(t, []*service.Certificate{second})(s.Certificates(ctx))
+	same(t, []*iam.Certificate{second})(s.Certificates(ctx))
 }
 
 // TestOtherProcessChangesPrincipals: what another process does to principals is seen within a second.
@@ -172,8 +176,8 @@ func testOtherProcessChangesPrincipals(t *testing.T, database string) {
 	ours, theirs := open(t, database, true), open(t, database, false)
 	must(t, theirs.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, theirs.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
-	must(t, theirs.PutCertificate(ctx, &service.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
-	seen := func() (user *service.Principal, enabled, mapped bool) {
+	must(t, theirs.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	seen := func() (user *iam.Principal, enabled, mapped bool) {
 		user, err := ours.Principal(ctx, userARN)
 		must(t, err)
 		key, err := ours.AccessKey(ctx, "AKIA1")

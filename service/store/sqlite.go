@@ -36,7 +36,7 @@ func (d *DB) openSQLite(ctx context.Context, cfg Config) error {
 	if err := migrateSQLite(ctx, d.write, path, cfg.Create); err != nil {
 		return err
 	}
-	version, err := d.othersVersion(ctx)
+	version, err := d.foreignVersion(ctx)
 	d.watch = func(ctx context.Context) { d.watchVersion(ctx, version) }
 	return err
 }
@@ -58,8 +58,9 @@ func checkFile(path string, create bool) error {
 }
 
 func connectSQLite(path, options string, connections int) (*sql.DB, error) {
-	uri := url.URL{Scheme: "file", Path: path, RawQuery: fmt.Sprintf(
-		"mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s", busyTimeout.Milliseconds(), options)}
+	query := fmt.Sprintf("mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s",
+		busyTimeout.Milliseconds(), options)
+	uri := url.URL{Scheme: "file", Path: path, RawQuery: query}
 	db, err := sql.Open("sqlite3", uri.String())
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
@@ -72,23 +73,28 @@ func connectSQLite(path, options string, connections int) (*sql.DB, error) {
 // migrateSQLite runs the migrations that the file has not had. Its user_version is the number of the last one.
 func migrateSQLite(ctx context.Context, db *sql.DB, path string, create bool) error {
 	var application, version int
-	err := db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&application, &version)
+	const query = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
+	err := db.QueryRowContext(ctx, query).Scan(&application, &version)
 	if err != nil {
 		return fmt.Errorf("open database %s: %w", path, err)
 	}
 	if application != applicationID && !create {
-		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: move it away and run verenc init", path)
+		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: "+
+			"move it away and run verenc init", path)
 	}
 	texts, err := migrationsOf("sqlite")
 	if err != nil {
 		return err
 	}
 	if version > len(texts) {
-		return fmt.Errorf("open database: %s is of a newer version of verenc (schema %d, this one knows %d): run that version", path, version, len(texts))
+		return fmt.Errorf("open database: %s is of a newer version of verenc "+
+			"(schema %d, this one knows %d): run that version", path, version, len(texts))
 	}
 	for ; version < len(texts); version++ {
 		err = inTransaction(ctx, db, sql.LevelDefault, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d", texts[version], applicationID, version+1))
+			script := fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d",
+				texts[version], applicationID, version+1)
+			_, err := tx.ExecContext(ctx, script)
 			return err
 		})
 		if err != nil {
@@ -111,10 +117,10 @@ func sqliteClass(e sqlite3.Error) class {
 	return otherError
 }
 
-// othersVersion is a number that changes when another process, and not this one, has committed a
+// foreignVersion is a number that changes when another process, and not this one, has committed a
 // change: data_version (SQLite page "Pragma statements") of the connection that our own changes go
 // through.
-func (d *DB) othersVersion(ctx context.Context) (version int64, err error) {
+func (d *DB) foreignVersion(ctx context.Context) (version int64, err error) {
 	err = d.write.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
 	return version, err
 }
@@ -122,7 +128,7 @@ func (d *DB) othersVersion(ctx context.Context) (version int64, err error) {
 // watchVersion forgets what is cached when another process has changed the file.
 func (d *DB) watchVersion(ctx context.Context, seen int64) {
 	d.each(ctx, watchInterval, func() {
-		version, err := d.othersVersion(ctx)
+		version, err := d.foreignVersion(ctx)
 		if err != nil || version != seen {
 			d.forget()
 		}

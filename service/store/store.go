@@ -28,6 +28,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -78,11 +79,13 @@ type DB struct {
 
 	keys         *cache[keyName, *service.Key]
 	aliases      *cache[aliasName, *service.Alias]
-	accessKeys   *cache[string, *service.AccessKey]
+	accessKeys   *cache[string, *iam.AccessKey]
 	grants       *cache[keyName, []*service.Grant]
-	principals   *cache[string, *service.Principal]
-	certificates *cache[string, *service.Certificate]
-	policies     *cache[string, string] // of keys, each to itself: most keys of an account have the same, which is held, and parsed, once
+	principals   *cache[string, *iam.Principal]
+	certificates *cache[string, *iam.Certificate]
+	// policies has the key policies, each under itself: most keys of an account have the same
+	// policy, which is held, and parsed, once.
+	policies *cache[string, string]
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -95,9 +98,16 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = 10_000
 	}
-	d := &DB{id: uuid.NewString(), beatInterval: beatInterval, leaseTimeout: leaseTimeout, keys: newCache[keyName, *service.Key](cfg.CacheSize), aliases: newCache[aliasName, *service.Alias](cfg.CacheSize),
-		accessKeys: newCache[string, *service.AccessKey](cfg.CacheSize), grants: newCache[keyName, []*service.Grant](cfg.CacheSize),
-		principals: newCache[string, *service.Principal](cfg.CacheSize), certificates: newCache[string, *service.Certificate](cfg.CacheSize), policies: newCache[string, string](cfg.CacheSize)}
+	d := &DB{
+		id: uuid.NewString(), beatInterval: beatInterval, leaseTimeout: leaseTimeout,
+		keys:         newCache[keyName, *service.Key](cfg.CacheSize),
+		aliases:      newCache[aliasName, *service.Alias](cfg.CacheSize),
+		accessKeys:   newCache[string, *iam.AccessKey](cfg.CacheSize),
+		grants:       newCache[keyName, []*service.Grant](cfg.CacheSize),
+		principals:   newCache[string, *iam.Principal](cfg.CacheSize),
+		certificates: newCache[string, *iam.Certificate](cfg.CacheSize),
+		policies:     newCache[string, string](cfg.CacheSize),
+	}
 	open := d.openSQLite
 	if IsURL(cfg.Path) {
 		open = d.openPostgres
@@ -153,7 +163,8 @@ func inTransaction(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit, nothing; an error of it changes nothing: no commit, no change
+	// After a commit it does nothing. If it fails, there is no change either: nothing was committed.
+	defer func() { _ = tx.Rollback() }()
 	if err := f(tx); err != nil {
 		return err
 	}
@@ -224,6 +235,17 @@ func fromNanos(n sql.NullInt64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n.Int64).UTC()
+}
+
+// affected returns service.ErrNoRow if a statement affected no row.
+func affected(r sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	return service.ErrNoRow
 }
 
 // collect reads rows to their end.

@@ -101,7 +101,10 @@ func testOtherProcess(t *testing.T, database string) {
 	_, err = ours.Key(ctx, region, "k1")
 	must(t, err)
 
-	must(t, theirs.UpdateKey(ctx, region, "k1", func(k *service.Key) error { k.State = service.StateDisabled; return nil }))
+	must(t, theirs.UpdateKey(ctx, region, "k1", func(k *service.Key) error {
+		k.State = service.StateDisabled
+		return nil
+	}))
 	must(t, theirs.DeleteAlias(ctx, account, region, "alias/a"))
 	deadline := time.Now().Add(10 * time.Second) // far more than promised, so that a slow machine doesn't fail
 	for {
@@ -120,10 +123,10 @@ func testOtherProcess(t *testing.T, database string) {
 // TestOwnChangesKeepTheCache: the watch does not take our own commits for those of others.
 func TestOwnChangesKeepTheCache(t *testing.T) {
 	d := create(t)
-	before, err := d.othersVersion(ctx)
+	before, err := d.foreignVersion(ctx)
 	must(t, err)
 	must(t, d.InsertKey(ctx, newKey("k1")))
-	if after, err := d.othersVersion(ctx); after != before || err != nil {
+	if after, err := d.foreignVersion(ctx); after != before || err != nil {
 		t.Errorf("went from %d to %d, %v", before, after, err)
 	}
 }
@@ -170,11 +173,26 @@ func TestLocked(t *testing.T) {
 
 // planned are queries that must not walk through a table, with the number of their values.
 var planned = map[string]int{
-	"SELECT *" + keyByName: 2, "SELECT *" + keysOfAccount: 4, "SELECT *" + unfinished: 4, "SELECT *" + keysRelated: 1, "SELECT *" + everyKey: 3,
-	"SELECT *" + grantsOfKey: 2, "SELECT *" + grantsRetirable: 4, "SELECT * FROM wrapping_keys WHERE expires_at < ? ORDER BY expires_at LIMIT ?": 2,
-	"SELECT count(*) FROM keys WHERE key_store = ? AND key_store <> ''": 1,
-	"SELECT *" + aliasesOfAccount:                                       4, "SELECT *" + aliasesOfKey: 5,
-	"SELECT * FROM aliases WHERE region = ? AND key_id = ?": 2,
+	"SELECT *" + keyByName:        2,
+	"SELECT *" + keysOfAccount:    4,
+	"SELECT *" + unfinished:       4,
+	"SELECT *" + keysRelated:      1,
+	"SELECT *" + everyKey:         3,
+	"SELECT *" + grantsOfKey:      2,
+	"SELECT *" + grantsRetirable:  4,
+	"SELECT *" + aliasesOfAccount: 4,
+	"SELECT *" + aliasesOfKey:     5,
+	"SELECT * FROM wrapping_keys WHERE expires_at < ? ORDER BY expires_at LIMIT ?": 2,
+	"SELECT count(*) FROM keys WHERE key_store = ? AND key_store <> ''":            1,
+	"SELECT * FROM aliases WHERE region = ? AND key_id = ?":                        2,
+}
+
+func ones(n int) []any {
+	values := make([]any, n)
+	for i := range values {
+		values[i] = "1"
+	}
+	return values
 }
 
 // TestQueryPlans: no query walks through a table.
@@ -189,7 +207,9 @@ func TestQueryPlans(t *testing.T) {
 			var detail string
 			must(t, rows.Scan(&id, &parent, &unused, &detail))
 			steps++
-			if strings.HasPrefix(detail, "SCAN keys") && !strings.Contains(detail, "USING INDEX keys_deleting") || strings.HasPrefix(detail, "SCAN aliases") || strings.Contains(detail, "TEMP B-TREE") {
+			scansKeys := strings.HasPrefix(detail, "SCAN keys") &&
+				!strings.Contains(detail, "USING INDEX keys_deleting")
+			if scansKeys || strings.HasPrefix(detail, "SCAN aliases") || strings.Contains(detail, "TEMP B-TREE") {
 				t.Errorf("%s: %s", query, detail)
 			}
 		}
@@ -198,14 +218,6 @@ func TestQueryPlans(t *testing.T) {
 			t.Errorf("%s: no plan", query)
 		}
 	}
-}
-
-func ones(n int) []any {
-	values := make([]any, n)
-	for i := range values {
-		values[i] = "1"
-	}
-	return values
 }
 
 // TestCacheSize: the limit of memory is kept to.
@@ -225,8 +237,7 @@ func BenchmarkKey(b *testing.B) {
 	tx, err := d.write.Begin()
 	must(b, err)
 	for i := range keys {
-		_, err := tx.Exec("INSERT INTO keys ("+keyColumns+") VALUES ('us-east-1', ?, '111122223333', '', '', '', 'Enabled', '', '', 0, NULL, '[]', '[]')", fmt.Sprint("k", i))
-		must(b, err)
+		must(b, writeNewKey(ctx, tx, newKey(fmt.Sprint("k", i))))
 	}
 	must(b, tx.Commit())
 	read := func(b *testing.B, between func()) {
@@ -248,13 +259,11 @@ func TestEqualPoliciesAreOneText(t *testing.T) {
 	d := open(t, filepath.Join(t.TempDir(), "kms.db"), true)
 	var at [2]*byte
 	for i, id := range []string{"a", "b"} {
-		if err := d.InsertKey(t.Context(), &service.Key{Region: "eu-central-1", ID: id, Account: "111122223333", State: service.StateEnabled, CreatedAt: time.Unix(1, 0), Policy: strings.Clone(`{"Statement":[]}`)}); err != nil {
-			t.Fatal(err)
-		}
+		k := newKey(id)
+		k.Region, k.Policy = "eu-central-1", strings.Clone(`{"Statement":[]}`)
+		must(t, d.InsertKey(t.Context(), k))
 		k, err := d.Key(t.Context(), "eu-central-1", id)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		at[i] = unsafe.StringData(k.Policy)
 	}
 	if at[0] != at[1] {

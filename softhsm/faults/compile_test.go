@@ -18,7 +18,8 @@ func TestCompileSaysWhatIsMissing(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	if len(names) != functionCount || names[0] != "C_Initialize" || names[functionCount-2] != "C_WaitForSlotEvent" || names[functionCount-1] != "C_DecapsulateKey" {
+	if len(names) != functionCount || names[0] != "C_Initialize" || names[functionCount-2] != "C_WaitForSlotEvent" ||
+		names[functionCount-1] != "C_DecapsulateKey" {
 		t.Errorf("%d functions: %v", len(names), names)
 	}
 	if n := unsafe.Sizeof(control{}); n%8 != 0 {
@@ -26,10 +27,12 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestFields compares the numbers of the fields with the module's.
+// TestFields compares the numbers of the fields with those of the module.
 func TestFields(t *testing.T) {
-	for field, name := range map[Field]string{Count: "COUNT", Sensitive: "SENSITIVE", Flags: "FLAGS", DeviceError: "DEVICEERROR", FreePrivate: "FREEPRIVATE",
-		Label: "LABEL", Clock: "CLOCK", CryptokiVersion: "CRYPTOKIVERSION", FirmwareVersion: "FIRMWAREVERSION", MinKey: "MINKEY", MaxKey: "MAXKEY"} {
+	for field, name := range map[Field]string{Count: "COUNT", Sensitive: "SENSITIVE", Flags: "FLAGS",
+		DeviceError: "DEVICEERROR", FreePrivate: "FREEPRIVATE",
+		Label: "LABEL", Clock: "CLOCK", CryptokiVersion: "CRYPTOKIVERSION", FirmwareVersion: "FIRMWAREVERSION",
+		MinKey: "MINKEY", MaxKey: "MAXKEY"} {
 		if field.String() != name {
 			t.Errorf("%v is not %s", field, name)
 		}

@@ -106,19 +106,19 @@ func (n *numbers) set(what string, values []uint) {
 	n.count.Store(uint64(len(values)))
 }
 
-// gauge is the token's generation in the upper half and a number in the lower one.
+// gauge has the token's generation in the upper half and a number in the lower half.
 type gauge struct{ atomic.Uint64 }
 
 func (g *gauge) value() int         { return int(uint32(g.Load())) }
 func (g *gauge) generation() uint64 { return g.Load() >> 32 }
 
-// start makes it count from nothing in a generation; what is counted for another one is ignored by the module.
+// start starts counting from 0 in a generation. The module ignores what is counted for another one.
 func (g *gauge) start(generation uint64) { g.Store(generation << 32) }
 
 //go:embed module/functions.h
 var functionsHeader string
 
-// names has every function, in the module's order; at has their places.
+// names has every function, in the module's order; at has their positions.
 var names, at = func() (names []string, at map[string]int) {
 	at = map[string]int{}
 	for _, match := range regexp.MustCompile(`F\((C_\w+),`).FindAllStringSubmatch(functionsHeader, -1) {
@@ -128,7 +128,7 @@ var names, at = func() (names []string, at map[string]int) {
 	return names, at
 }()
 
-// newControl is a control file that asks for nothing.
+// newControl returns a control file without any faults.
 func newControl(inner string) []byte {
 	b := make([]byte, unsafe.Sizeof(control{}))
 	c := (*control)(unsafe.Pointer(unsafe.SliceData(b)))
@@ -140,7 +140,7 @@ func newControl(inner string) []byte {
 	return b
 }
 
-// Open attaches to a module that was built before, perhaps by another process.
+// Open attaches to a module that was built before, possibly by another process.
 func Open(path string) (*Module, error) {
 	f, err := os.OpenFile(path+controlSuffix, os.O_RDWR, 0)
 	if err != nil {
@@ -158,13 +158,13 @@ func Open(path string) (*Module, error) {
 	return &Module{Path: path, control: (*control)(unsafe.Pointer(unsafe.SliceData(mapping))), mapping: mapping}, nil
 }
 
-// Close detaches from the module, which goes on as it is.
+// Close detaches from the module, which stays as it is.
 func (m *Module) Close() error {
 	m.control = nil
 	return syscall.Munmap(m.mapping)
 }
 
-// function panics for a name that is none, since only a mistake in a test asks for it.
+// function panics for an unknown name, which can only be a mistake in a test.
 func (m *Module) function(name string) *function {
 	i, ok := at[name]
 	if !ok {
@@ -173,7 +173,7 @@ func (m *Module) function(name string) *function {
 	return &m.control.functions[i]
 }
 
-// each gives the functions with these names, or all when there is no name.
+// each returns the functions with these names, or all if there are no names.
 func (m *Module) each(functions []string) []*function {
 	if len(functions) == 0 {
 		functions = names

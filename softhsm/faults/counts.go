@@ -3,12 +3,13 @@ package faults
 // Usage is what the processes that use a module have open.
 type Usage struct {
 	Sessions     int // open now
-	MostSessions int // open at once, ever
+	MostSessions int // the most that were open at once
 	Objects      int // session objects that exist now
-	MostObjects  int // at once, ever
+	MostObjects  int // the most that existed at once
 }
 
-// Usage tells what is open; all 0 when nobody leaks. A process that is killed leaves its part: see Forget.
+// Usage returns what is open: zeros when nobody leaks. What a killed process had open stays in it:
+// see Forget.
 func (m *Module) Usage() Usage {
 	return Usage{
 		Sessions:     m.control.sessions.value(),
@@ -18,13 +19,14 @@ func (m *Module) Usage() Usage {
 	}
 }
 
-// Sessions is how many sessions are open now.
+// Sessions returns how many sessions are open now.
 func (m *Module) Sessions() int { return m.control.sessions.value() }
 
-// Calls is how often a function was called since the beginning or ResetCounts. Calls that failed or hang count.
+// Calls returns how often a function was called since the start or ResetCounts, including calls
+// that failed or hang.
 func (m *Module) Calls(function string) int { return int(m.function(function).calls.Load()) }
 
-// Counts has the functions that were called and how often.
+// Counts returns how often each function was called, without those that were not.
 func (m *Module) Counts() map[string]int {
 	counts := map[string]int{}
 	for i, name := range names {
@@ -35,7 +37,7 @@ func (m *Module) Counts() map[string]int {
 	return counts
 }
 
-// ResetCounts starts the counts of calls anew.
+// ResetCounts sets all counts of calls to 0.
 func (m *Module) ResetCounts() {
 	for i := range m.control.functions {
 		m.control.functions[i].calls.Store(0)

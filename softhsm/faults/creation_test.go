@@ -3,7 +3,6 @@ package faults_test
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -12,8 +11,9 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestCreationIsNotRepeated loses the answer of what makes a token object, with errors that mean no more than that an idle
-// session was closed: to begin again would make a second object, which nobody destroys.
+// TestCreationIsNotRepeated loses the answer of calls that make a token object, with errors that
+// may only mean that an idle session was closed: starting again would make a second object, which
+// nobody destroys.
 func TestCreationIsNotRepeated(t *testing.T) {
 	token, m := connect(t)
 	known(t, token)
@@ -31,15 +31,18 @@ func TestCreationIsNotRepeated(t *testing.T) {
 		"secret key": func(id hsm.ObjectID) error {
 			return token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Purpose: hsm.Seal})
 		},
-		"wrapping key": func(id hsm.ObjectID) error { return token.GenerateWrappingKey(t.Context(), id, "verenc/test") },
+		"wrapping key": func(id hsm.ObjectID) error {
+			return token.GenerateWrappingKey(t.Context(), id, "verenc/test")
+		},
 		"key pair": func(id hsm.ObjectID) error {
 			_, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.P256, Purpose: hsm.SignPair})
 			return err
 		},
 		"persisted key": func(id hsm.ObjectID) error { return token.Persist(t.Context(), outside, id, "verenc/test") },
 		"imported key": func(id hsm.ObjectID) error {
-			_, err := token.Import(t.Context(), hsm.Import{Wrapping: unwrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: material,
-				Secret: &hsm.SecretKey{ID: id, Purpose: hsm.Seal}})
+			_, err := token.Import(t.Context(),
+				hsm.Import{Wrapping: unwrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: material,
+					Secret: &hsm.SecretKey{ID: id, Purpose: hsm.Seal}})
 			return err
 		},
 	} {
@@ -61,7 +64,8 @@ func TestCreationIsNotRepeated(t *testing.T) {
 					t.Errorf("%s: %v", name, err)
 				}
 				if after := objects(t, token); len(after) != len(before) {
-					t.Errorf("%s, %s lost, %#x: %v; when it is destroyed there are %d objects, not %d", name, function, rv, created, len(after), len(before))
+					t.Errorf("%s, %s lost, %#x: %v; when it is destroyed there are %d objects, not %d", name, function,
+						rv, created, len(after), len(before))
 				}
 			}
 		}
@@ -77,29 +81,15 @@ func objects(t *testing.T, token *hsm.Token) []hsm.Object {
 	return all
 }
 
-// TestSearchMeetsTheNextLogin: a search that found nothing since the login was lost says nothing of an object, even if there is a
-// login again when it asks for that.
+// TestSearchMeetsTheNextLogin: a search that finds nothing because the login was lost does not mean
+// that an object is missing, even if there is a new login by the time of the check.
 func TestSearchMeetsTheNextLogin(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	changes, tell := telling()
-	open := func(tell func(*hsm.Config)) *hsm.Token {
-		cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
-		tell(&cfg)
-		token, err := hsm.Open(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			m.Clear()
-			if err := token.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		known(t, token)
-		return token
-	}
-	token, other := open(tell), open(func(*hsm.Config) {})
+	token, other := open(t, m, soft, tell), open(t, m, soft)
+	known(t, token)
+	known(t, other)
 	next(t, changes, false)
 	id := newID(t)
 	if err := other.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: id, Purpose: hsm.Seal}); err != nil {
@@ -112,7 +102,8 @@ func TestSearchMeetsTheNextLogin(t *testing.T) {
 	if err := m.WaitHanging(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err,
+		hsm.ErrUnavailable) {
 		t.Fatal(err)
 	}
 	next(t, changes, true)
@@ -129,8 +120,8 @@ func TestSearchMeetsTheNextLogin(t *testing.T) {
 	}
 }
 
-// TestUntoldSessionObjects: a wrapped key that was unwrapped without an answer leaves no object behind, although the session that
-// it is in goes on.
+// TestUntoldSessionObjects: a wrapped key that was unwrapped, but whose answer was lost, leaves no
+// object behind, although its session continues.
 func TestUntoldSessionObjects(t *testing.T) {
 	token, m := connect(t)
 	under := newID(t)

@@ -1,14 +1,16 @@
-// Package faults makes a PKCS#11 module that stands before SoftHSM2 and behaves like a network HSM on a bad day: it is
-// slow, hangs, fails, loses answers, is unplugged, runs full, crashes, lies about lengths and limits, and has the restrictions of
-// vendors' tokens. It also counts and records the calls that reach it,
-// can answer them from memory, and can have ML-DSA and ML-KEM, which SoftHSM2 2.6 has not.
+// Package faults makes a PKCS#11 module that wraps SoftHSM2 and behaves like a network HSM on a bad
+// day: it is slow, hangs, fails, loses answers, is unplugged, runs full, crashes, lies about
+// lengths and limits, and has the restrictions of vendors' tokens. It also counts and records the
+// calls that reach it, can answer them from memory, and can provide ML-DSA and ML-KEM, which
+// SoftHSM2 2.6 lacks.
 //
-// It protects nothing and is for tests and benchmarks only. What it records includes secrets.
+// It protects nothing and is for tests and benchmarks only. Its recordings contain secrets.
 //
-// A Module is a shared library at a path of its own, with a control file beside it that is mapped by the library and by
-// this package. So a test drives the module in its own process and in a server it has started alike, and what is not
-// used costs a call next to nothing. Several modules can live in one process; what they have open is kept apart, though
-// they share SoftHSM2, which is initialised once and never finalised by them.
+// A Module is a shared library at a path of its own, with a control file beside it that both the
+// library and this package map into memory. So a test controls the module in the same way in its
+// own process and in a server that it has started, and a fault that is not used costs almost
+// nothing. One process can have several modules. Each counts what it has open, but they share
+// SoftHSM2, which is initialised once and which they never finalise.
 package faults
 
 import (
@@ -24,17 +26,19 @@ import (
 	"github.com/verenc/kms/softhsm"
 )
 
-// Module is the far end of a fault-injecting PKCS#11 module. Its methods may be called concurrently, until Close.
+// Module controls a fault-injecting PKCS#11 module. Its methods may be called concurrently, until
+// Close.
 type Module struct {
 	Path string // absolute, for hsm.Config.Module
 
 	control *control
 	mapping []byte
 
-	mu sync.Mutex // guards the changes of the control's lies and mapped mechanisms
+	mu sync.Mutex // guards changes of the control's lies and mapped mechanisms
 }
 
-// New makes a module before the token's own, in a folder of the test's. The rest of the token's data is as before.
+// New makes a module that wraps the token's own, in a temporary folder of the test. The token's
+// other data stay valid.
 func New(t testing.TB, soft softhsm.Token) *Module {
 	t.Helper()
 	m, err := Build(t.TempDir(), soft.Module)
@@ -42,7 +46,7 @@ func New(t testing.TB, soft softhsm.Token) *Module {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		m.Clear() // lets go what hangs
+		m.Clear() // releases calls that hang
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
@@ -50,8 +54,9 @@ func New(t testing.TB, soft softhsm.Token) *Module {
 	return m
 }
 
-// Build makes a module in dir that forwards to the module inner (see softhsm.FindModule). It compiles once a process,
-// with gcc or $CC, against the headers of github.com/miekg/pkcs11; so it works within the source tree only.
+// Build makes a module in dir that forwards to the module inner (see softhsm.FindModule). It
+// compiles once per process, with gcc or $CC, against the headers of github.com/miekg/pkcs11, so it
+// works only within the source tree.
 func Build(dir, inner string) (*Module, error) {
 	library, err := compiled()
 	if err != nil {

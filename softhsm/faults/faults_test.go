@@ -16,133 +16,6 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// client is a caller that is logged in.
-type client struct {
-	*pkcs11.Ctx
-	testing.TB
-	soft    softhsm.Token
-	slot    uint
-	session pkcs11.SessionHandle
-}
-
-// load loads and initialises a module.
-func load(t testing.TB, path string) *pkcs11.Ctx {
-	t.Helper()
-	ctx := pkcs11.New(path)
-	if ctx == nil {
-		t.Fatalf("%s cannot be loaded", path)
-	}
-	if err := ctx.Initialize(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := ctx.Finalize(); err != nil {
-			t.Error(err)
-		}
-		ctx.Destroy()
-	})
-	return ctx
-}
-
-// call makes a module before a new token, and a client of it.
-func call(t testing.TB) (*client, *faults.Module) {
-	t.Helper()
-	soft := softhsm.New(t)
-	m := faults.New(t, soft)
-	c := &client{Ctx: load(t, m.Path), TB: t, soft: soft}
-	c.logIn()
-	return c, m
-}
-
-func slotOf(ctx *pkcs11.Ctx, serial string) (uint, error) {
-	slots, err := ctx.GetSlotList(true)
-	if err != nil {
-		return 0, err
-	}
-	for _, slot := range slots {
-		if info, err := ctx.GetTokenInfo(slot); err == nil && info.SerialNumber == serial {
-			return slot, nil
-		}
-	}
-	return 0, errors.New("no slot has the token " + serial)
-}
-
-func (c *client) logIn() {
-	c.Helper()
-	slot, err := slotOf(c.Ctx, c.soft.Serial)
-	if err != nil {
-		c.Fatal(err)
-	}
-	c.slot = slot
-	c.session = c.open()
-	if err := c.Login(c.session, pkcs11.CKU_USER, c.soft.PIN); err != nil {
-		c.Fatal(err)
-	}
-}
-
-func (c *client) open() pkcs11.SessionHandle {
-	c.Helper()
-	s, err := c.OpenSession(c.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		c.Fatal(err)
-	}
-	return s
-}
-
-func aes(token bool, label string) []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
-		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, token),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, true), pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, true),
-	}
-}
-
-func (c *client) generate(token bool, label string) (pkcs11.ObjectHandle, error) {
-	return c.GenerateKey(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)}, aes(token, label))
-}
-
-func (c *client) key(token bool, label string) pkcs11.ObjectHandle {
-	c.Helper()
-	h, err := c.generate(token, label)
-	if err != nil {
-		c.Fatal(err)
-	}
-	return h
-}
-
-// count finds the objects with a label.
-func (c *client) count(label string) int {
-	c.Helper()
-	if err := c.FindObjectsInit(c.session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}); err != nil {
-		c.Fatal(err)
-	}
-	found, _, err := c.FindObjects(c.session, 100)
-	if err != nil {
-		c.Fatal(err)
-	}
-	if err := c.FindObjectsFinal(c.session); err != nil {
-		c.Fatal(err)
-	}
-	return len(found)
-}
-
-func (c *client) random() error {
-	_, err := c.GenerateRandom(c.session, 8)
-	return err
-}
-
-// is fails the test unless err is that CKR.
-func (c *client) is(err error, rv pkcs11.Error) {
-	c.Helper()
-	if rv == pkcs11.CKR_OK && err == nil {
-		return
-	}
-	if !errors.Is(err, rv) {
-		c.Errorf("%v, not %v", err, rv)
-	}
-}
-
 func TestFail(t *testing.T) {
 	c, m := call(t)
 	for name, test := range map[string]struct {
@@ -157,7 +30,8 @@ func TestFail(t *testing.T) {
 	} {
 		m.Fail("C_GenerateRandom", pkcs11.CKR_DEVICE_ERROR, test.options...)
 		for i, fails := range test.fails {
-			if err := c.random(); fails != errors.Is(err, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)) || fails != (err != nil) {
+			if err := c.random(); fails != errors.Is(err, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)) ||
+				fails != (err != nil) {
 				t.Errorf("%s: call %d: %v", name, i, err)
 			}
 		}
@@ -188,7 +62,7 @@ func TestChanceIsRepeatable(t *testing.T) {
 	}
 }
 
-// TestAnswerLost has calls that fail and did happen.
+// TestAnswerLost: calls fail although they happened.
 func TestAnswerLost(t *testing.T) {
 	c, m := call(t)
 	lost := pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)
@@ -235,7 +109,8 @@ func TestHang(t *testing.T) {
 	other := &client{Ctx: load(t, faults.New(t, c.soft).Path), TB: t, soft: c.soft}
 	other.slot, other.session = c.slot, 0
 	other.session = other.open()
-	if err := other.Login(other.session, pkcs11.CKU_USER, c.soft.PIN); err != nil { // each module has a login of its own
+	// each module has a login of its own
+	if err := other.Login(other.session, pkcs11.CKU_USER, c.soft.PIN); err != nil {
 		t.Fatal(err)
 	}
 	for label, options := range map[string][]faults.Option{"before": nil, "after": {faults.AfterCall()}} {
@@ -353,15 +228,18 @@ func TestLogOut(t *testing.T) {
 	c, m := call(t)
 	key := c.key(true, "x")
 	m.LogOut()
-	c.is(c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_ECB, nil)}, key), pkcs11.CKR_USER_NOT_LOGGED_IN)
+	c.is(c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_ECB, nil)}, key),
+		pkcs11.CKR_USER_NOT_LOGGED_IN)
 	_, err := c.generate(false, "y")
 	c.is(err, pkcs11.CKR_USER_NOT_LOGGED_IN)
 	c.is(c.random(), pkcs11.CKR_OK)
-	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_PUBLIC_SESSION || c.count("x") != 0 {
+	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_PUBLIC_SESSION ||
+		c.count("x") != 0 {
 		t.Errorf("%+v, %v, %d objects", info, err, c.count("x"))
 	}
 	c.is(c.Login(c.session, pkcs11.CKU_USER, c.soft.PIN), pkcs11.CKR_OK)
-	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_USER_FUNCTIONS || c.count("x") != 1 {
+	if info, err := c.GetSessionInfo(c.session); err != nil || info.State != pkcs11.CKS_RW_USER_FUNCTIONS ||
+		c.count("x") != 1 {
 		t.Errorf("%+v, %v, %d objects", info, err, c.count("x"))
 	}
 	c.is(c.DestroyObject(c.session, key), pkcs11.CKR_OK) // the handle is as good as before
@@ -443,7 +321,8 @@ func TestOwnIVs(t *testing.T) {
 	seal := func(iv []byte) (used, out []byte, err error) {
 		params := pkcs11.NewGCMParams(iv, []byte("aad"), 128)
 		defer params.Free()
-		if err := c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, key); err != nil {
+		if err := c.EncryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)},
+			key); err != nil {
 			return nil, nil, err
 		}
 		out, err = c.Encrypt(c.session, []byte("plaintext"))
@@ -463,7 +342,8 @@ func TestOwnIVs(t *testing.T) {
 	}
 	params := pkcs11.NewGCMParams(two, []byte("aad"), 128)
 	defer params.Free()
-	c.is(c.DecryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, key), pkcs11.CKR_OK)
+	c.is(c.DecryptInit(c.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, key),
+		pkcs11.CKR_OK)
 	if got, err := c.Decrypt(c.session, box); err != nil || string(got) != "plaintext" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -477,7 +357,7 @@ func TestOwnIVs(t *testing.T) {
 	c.is(err, pkcs11.CKR_MECHANISM_PARAM_INVALID)
 }
 
-// TestModulesAreApart has two modules before one token.
+// TestModulesAreApart: two modules for one token do not affect each other.
 func TestModulesAreApart(t *testing.T) {
 	c, m := call(t)
 	other := faults.New(t, c.soft)
@@ -502,7 +382,7 @@ func TestModulesAreApart(t *testing.T) {
 	c.is(c.random(), pkcs11.CKR_OK)
 	c.key(false, "still logged in")
 	ctx.Destroy()
-	d.Ctx = load(t, other.Path) // begins anew
+	d.Ctx = load(t, other.Path) // begins again
 	d.session = d.open()
 	other.Clear()
 	c.is(d.random(), pkcs11.CKR_OK)

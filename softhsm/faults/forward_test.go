@@ -20,7 +20,8 @@ var p256 = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07} //
 func (c *client) pair(token bool) (public, private pkcs11.ObjectHandle) {
 	c.Helper()
 	public, private, err := c.GenerateKeyPair(c.session, mechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil),
-		[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, token), pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256),
+		[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, token),
+			pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256),
 			pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)},
 		[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_TOKEN, token), pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
 			pkcs11.NewAttribute(pkcs11.CKA_DERIVE, true), pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true)})
@@ -65,9 +66,11 @@ func TestEveryKindOfCall(t *testing.T) {
 		t.Errorf("%x, %v", got, err)
 	}
 
-	derived, err := c.DeriveKey(c.session, mechanism(pkcs11.CKM_ECDH1_DERIVE, pkcs11.NewECDH1DeriveParams(pkcs11.CKD_NULL, nil, c.value(public, pkcs11.CKA_EC_POINT))),
+	derived, err := c.DeriveKey(c.session, mechanism(pkcs11.CKM_ECDH1_DERIVE,
+		pkcs11.NewECDH1DeriveParams(pkcs11.CKD_NULL, nil, c.value(public, pkcs11.CKA_EC_POINT))),
 		private, []*pkcs11.Attribute{
-			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
 			pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)})
 	c.is(err, pkcs11.CKR_OK)
 	if n := len(c.value(derived, pkcs11.CKA_VALUE)); n != 32 {
@@ -75,9 +78,11 @@ func TestEveryKindOfCall(t *testing.T) {
 	}
 
 	data, err := c.CreateObject(c.session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true), pkcs11.NewAttribute(pkcs11.CKA_VALUE, "data")})
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE, "data")})
 	c.is(err, pkcs11.CKR_OK)
-	c.is(c.SetAttributeValue(c.session, data, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, "data")}), pkcs11.CKR_OK)
+	c.is(c.SetAttributeValue(c.session, data, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, "data")}),
+		pkcs11.CKR_OK)
 	copied, err := c.CopyObject(c.session, data, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, "data")})
 	c.is(err, pkcs11.CKR_OK)
 	if c.count("data") != 2 || string(c.value(copied, pkcs11.CKA_VALUE)) != "data" {
@@ -100,7 +105,8 @@ func TestEveryKindOfCall(t *testing.T) {
 	last, err := c.EncryptFinal(c.session)
 	c.is(err, pkcs11.CKR_OK)
 	c.is(c.DecryptInit(c.session, mechanism(pkcs11.CKM_AES_CBC_PAD, make([]byte, 16)), key), pkcs11.CKR_OK)
-	if plaintext, err := c.Decrypt(c.session, append(part, last...)); err != nil || !bytes.Equal(plaintext, bytes.Repeat([]byte{1}, 40)) {
+	if plaintext, err := c.Decrypt(c.session, append(part, last...)); err != nil ||
+		!bytes.Equal(plaintext, bytes.Repeat([]byte{1}, 40)) {
 		t.Errorf("%x, %v", plaintext, err)
 	}
 	c.is(c.Logout(c.session), pkcs11.CKR_OK)
@@ -142,7 +148,8 @@ func TestRecord(t *testing.T) {
 		}
 	}
 	// The value of an attribute is asked for twice: first for its length.
-	if !slices.Equal(functions, []string{"C_SeedRandom", "C_GenerateRandom", "C_GenerateKeyPair", "C_Login", "C_GetAttributeValue", "C_GetAttributeValue"}) {
+	if !slices.Equal(functions, []string{"C_SeedRandom", "C_GenerateRandom", "C_GenerateKeyPair", "C_Login",
+		"C_GetAttributeValue", "C_GetAttributeValue"}) {
 		t.Fatal(functions)
 	}
 	if call := calls[0]; call.RV != pkcs11.CKR_DEVICE_ERROR || string(call.Input) != "seed" {
@@ -151,8 +158,10 @@ func TestRecord(t *testing.T) {
 	if call := calls[1]; !bytes.Equal(call.Output, random) || !call.Carries(random[3:7]) {
 		t.Errorf("%+v", call)
 	}
-	if call := calls[2]; call.Mechanism != pkcs11.CKM_EC_KEY_PAIR_GEN || !slices.Equal(call.Objects, []uint{uint(public), uint(private)}) ||
-		!bytes.Equal(call.Public[pkcs11.CKA_EC_PARAMS], p256) || !call.Template.Bool(pkcs11.CKA_SENSITIVE) || call.Template.Bool(pkcs11.CKA_TOKEN) {
+	if call := calls[2]; call.Mechanism != pkcs11.CKM_EC_KEY_PAIR_GEN ||
+		!slices.Equal(call.Objects, []uint{uint(public), uint(private)}) ||
+		!bytes.Equal(call.Public[pkcs11.CKA_EC_PARAMS], p256) || !call.Template.Bool(pkcs11.CKA_SENSITIVE) ||
+		call.Template.Bool(pkcs11.CKA_TOKEN) {
 		t.Errorf("%+v", call)
 	}
 	if call := calls[5]; !bytes.Equal(call.Template[pkcs11.CKA_EC_POINT], point) || !call.Carries(point) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/softhsm"
@@ -23,28 +22,15 @@ func isolate(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 	}
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
-	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, RetryMin: time.Millisecond, ModuleCommand: []string{program, moduleHost}}
-	for _, f := range change {
-		f(&cfg)
-	}
-	token, err := hsm.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		m.Clear()
-		if err := token.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return token, m
+	own := func(c *hsm.Config) { c.CallTimeout, c.ModuleCommand = 0, []string{program, moduleHost} }
+	return open(t, m, soft, append([]func(*hsm.Config){own}, change...)...), m
 }
 
 // TestIsolatedIsStuck has a call hang in the module's process for ever: its caller gets ErrTimeout at the deadline, the
 // process is killed, and the next one serves, with nothing of the first left stuck.
 func TestIsolatedIsStuck(t *testing.T) {
 	changes, tell := telling()
-	token, m := isolate(t, tell, func(c *hsm.Config) { c.CallTimeout = 500 * time.Millisecond })
+	token, m := isolate(t, tell, func(c *hsm.Config) { c.CallTimeout = 2 * slowTimeout })
 	next(t, changes, false)
 	p := newPair(t, token)
 	known(t, token)

@@ -10,15 +10,17 @@ import (
 // Field is what a module can lie about.
 type Field uint64
 
-// What a module can lie about, and the functions that do.
+// What a module can lie about, and in which functions.
 const (
-	_         Field = iota
-	Count           // how many there are: C_GetSlotList, C_GetMechanismList, C_FindObjects
-	Length          // of an output: C_Encrypt and all others that have one; of an attribute: C_GetAttributeValue; C_GenerateRandom
-	Handle          // C_OpenSession, all that create objects, C_FindObjects (each)
-	Value           // bytes, of outputs and attributes; numbers of 8 bytes each, of C_GetSlotList and C_GetMechanismList
-	Absent          // CKR_ATTRIBUTE_TYPE_INVALID: C_GetAttributeValue
-	Sensitive       // CKR_ATTRIBUTE_SENSITIVE: C_GetAttributeValue
+	_     Field = iota
+	Count       // the number of results: C_GetSlotList, C_GetMechanismList, C_FindObjects
+	// of an output: C_Encrypt and all others that have one; of an attribute: C_GetAttributeValue;
+	// C_GenerateRandom
+	Length
+	Handle    // C_OpenSession, all that create objects, C_FindObjects (each)
+	Value     // bytes, of outputs and attributes; numbers of 8 bytes each, of C_GetSlotList and C_GetMechanismList
+	Absent    // CKR_ATTRIBUTE_TYPE_INVALID: C_GetAttributeValue
+	Sensitive // CKR_ATTRIBUTE_SENSITIVE: C_GetAttributeValue
 
 	Flags       // C_GetInfo, C_GetSlotInfo, C_GetTokenInfo, C_GetSessionInfo, C_GetMechanismInfo
 	State       // C_GetSessionInfo
@@ -63,7 +65,7 @@ var fields = func() (names []string) {
 	return names
 }()
 
-// String is the name in capitals.
+// String returns the name in capitals.
 func (f Field) String() string {
 	if f == 0 || int(f) > len(fields) {
 		return fmt.Sprintf("Field(%d)", uint64(f))
@@ -71,12 +73,13 @@ func (f Field) String() string {
 	return fields[f-1]
 }
 
-// lying has what each function can lie about.
+// lying has the fields that each function can lie about.
 var lying = func() map[string]map[string]bool {
 	all := map[string]map[string]bool{}
 	for _, match := range regexp.MustCompile(`F\((C_\w+), \d, "([^"]+)"`).FindAllStringSubmatch(functionsHeader, -1) {
 		all[match[1]] = map[string]bool{}
-		for letter, of := range map[string][]Field{"D": {Length, Value}, "N": {Count, Value}, "S": {Handle}, "O": {Handle},
+		for letter, of := range map[string][]Field{"D": {Length, Value}, "N": {Count, Value}, "S": {Handle},
+			"O": {Handle},
 			"F": {Handle, Count}, "v": {Length, Value, Absent, Sensitive}, "R": {Length}} {
 			for _, field := range of {
 				all[match[1]][field.String()] = all[match[1]][field.String()] || strings.Contains(match[2], letter)
@@ -89,40 +92,41 @@ var lying = func() map[string]map[string]bool {
 	return all
 }()
 
-// WhenAsked means, of a lie, the calls that ask for a length or a count only, with NULL for the
-// place. A lie without it and WhenFilled is for all calls.
-func WhenAsked() Option { return func(w *what) { w.when = 1 } }
+// WhenAsked restricts a lie to calls that ask only for a length or a count, with NULL as the
+// buffer. A lie without it and WhenFilled applies to all calls.
+func WhenAsked() Option { return func(w *selection) { w.when = 1 } }
 
-// WhenFilled means, of a lie, the calls that give a place.
-func WhenFilled() Option { return func(w *what) { w.when = 2 } }
+// WhenFilled restricts a lie to calls that give a buffer.
+func WhenFilled() Option { return func(w *selection) { w.when = 2 } }
 
-// Lie has a function that succeeds tell a value of the module's making, until Honest. A new lie
-// about the same replaces the old one; Times, Skip, Chance and Of are as for Fail. It panics for a
-// function that can't lie about that, and at the 65th lie.
+// Lie makes a function that succeeds report value instead of the true one, until Honest. A new lie
+// about the same field replaces the old one; Times, Skip, Chance and Of have the same meaning as
+// for Fail. It panics for a function that cannot lie about the field, and at the 65th lie.
 //
 //	m.Lie("C_GetTokenInfo", faults.MaxRWSessions, math.MaxUint64-1)
 //	m.Lie("C_GetAttributeValue", faults.Length, 1<<63, faults.Of(pkcs11.CKA_EC_POINT))
 //	m.Lie("C_GetAttributeValue", faults.Absent, 0, faults.Of(pkcs11.CKA_KEY_GEN_MECHANISM))
 //	m.Lie("C_Encrypt", faults.Length, 1<<40, faults.WhenFilled())
 //
-// The module never writes past its caller's memory. A Length or Count that is told does not change
-// what is there; of C_GenerateRandom, which tells none, it is how many bytes are filled at most. A
-// session or object whose Handle is a lie is closed or destroyed inside, since nobody could.
-// Lengths and counts that ask for more room than is given (CKR_BUFFER_TOO_SMALL) are lied about
-// too. A recording (see Record) has no attributes' values while there are lies.
+// The module never writes beyond its caller's memory. A false Length or Count does not change the
+// output; of C_GenerateRandom, which reports none, it is the largest number of bytes to fill. A
+// session or object whose Handle is a lie is closed or destroyed inside, since nobody else could.
+// The module also lies about lengths and counts when the buffer is too small
+// (CKR_BUFFER_TOO_SMALL). While there are lies, a recording (see Record) has no values of
+// attributes.
 func (m *Module) Lie(function string, what Field, value uint64, options ...Option) {
 	m.lie(function, what, value, nil, options)
 }
 
-// LieBytes is Lie for texts, versions and a Value. Of a text, only the first bytes are replaced if
-// there are fewer. A Value has its length told honestly, unless there is a lie about it too, and
-// CKR_BUFFER_TOO_SMALL where it has no room. No bytes are the empty Value. All lies together can
-// have 64 KiB.
+// LieBytes is Lie for texts, versions and a Value. If there are fewer bytes than in a text, only
+// the first ones are replaced. The length of a Value is reported correctly, unless there is a lie
+// about it too, and CKR_BUFFER_TOO_SMALL where it does not fit. No bytes are the empty Value. All
+// lies together can have 64 KiB.
 func (m *Module) LieBytes(function string, what Field, value []byte, options ...Option) {
 	m.lie(function, what, 0, value, options)
 }
 
-// LieText is LieBytes with blanks behind, as PKCS#11 has it.
+// LieText is LieBytes with blanks at the end, as PKCS#11 pads texts.
 func (m *Module) LieText(function string, what Field, text string, options ...Option) {
 	m.lie(function, what, 0, fmt.Appendf(nil, "%-64s", text), options)
 }
@@ -160,7 +164,7 @@ func (m *Module) lie(function string, field Field, value uint64, bytes []byte, o
 	c.liesCount.Store(max(count, place+1))
 }
 
-// Honest ends all lies.
+// Honest removes all lies.
 func (m *Module) Honest() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

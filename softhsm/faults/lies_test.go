@@ -32,7 +32,8 @@ func startRaw(c *client, m *faults.Module) raw {
 		c.Fatal(err)
 	}
 	program := filepath.Join(c.TempDir(), "raw")
-	if said, err := exec.Command("gcc", "-Wall", "-I"+strings.TrimSpace(string(headers)), "-o", program, "testdata/raw.c", "-ldl").CombinedOutput(); err != nil {
+	if said, err := exec.Command("gcc", "-Wall", "-I"+strings.TrimSpace(string(headers)), "-o", program,
+		"testdata/raw.c", "-ldl").CombinedOutput(); err != nil {
 		c.Fatalf("%v\n%s", err, said)
 	}
 	r := raw{client: c, err: &bytes.Buffer{}}
@@ -60,7 +61,7 @@ func startRaw(c *client, m *faults.Module) raw {
 	return r
 }
 
-// hear reads an answer that must begin so, and gives it.
+// hear reads an answer, which must have this prefix, and returns it.
 func (r raw) hear(want string) string {
 	r.Helper()
 	if !r.out.Scan() {
@@ -98,7 +99,8 @@ func TestLiesNeverWritePastTheEnd(t *testing.T) {
 		function, call string
 		field          faults.Field
 	}{
-		{"C_GetSlotList", "slots", faults.Count}, {"C_GetMechanismList", "mechanisms", faults.Count}, {"C_FindObjects", "find", faults.Count},
+		{"C_GetSlotList", "slots", faults.Count}, {"C_GetMechanismList", "mechanisms", faults.Count},
+		{"C_FindObjects", "find", faults.Count},
 		{"C_Encrypt", "encrypt", faults.Length}, {"C_WrapKey", "wrap", faults.Length},
 	} {
 		for _, lie := range []uint64{0, 1, 500, huge, math.MaxUint64} {
@@ -184,7 +186,7 @@ func TestLiesNeverWritePastTheEnd(t *testing.T) {
 	r.call("attribute 8 0x100", "0x30 8 8")
 }
 
-// TestLiesInStructures tells every field of every structure.
+// TestLiesInStructures lies about every field of every structure.
 func TestLiesInStructures(t *testing.T) {
 	c, m := call(t)
 	token := func() pkcs11.TokenInfo {
@@ -245,7 +247,8 @@ func TestLiesInStructures(t *testing.T) {
 		t.Errorf("%+v, not %+v", got, honest)
 	}
 	m.LieBytes("C_GetTokenInfo", faults.FirmwareVersion, []byte{77, 88})
-	if v := token().FirmwareVersion; v.Major != 77 || v.Minor != 88 || token().HardwareVersion != honest.HardwareVersion {
+	if v := token().FirmwareVersion; v.Major != 77 || v.Minor != 88 ||
+		token().HardwareVersion != honest.HardwareVersion {
 		t.Errorf("%+v", v)
 	}
 
@@ -272,16 +275,18 @@ func TestLiesInStructures(t *testing.T) {
 	}
 	m.LieText("C_GetInfo", faults.Description, "libevil")
 	m.LieBytes("C_GetInfo", faults.CryptokiVersion, []byte{9, 9})
-	if info, err := c.GetInfo(); err != nil || strings.TrimSpace(info.LibraryDescription) != "libevil" || info.CryptokiVersion.Major != 9 {
+	if info, err := c.GetInfo(); err != nil || strings.TrimSpace(info.LibraryDescription) != "libevil" ||
+		info.CryptokiVersion.Major != 9 {
 		t.Errorf("%+v, %v", info, err)
 	}
 	m.LieText("C_GetSlotInfo", faults.Description, "slot of the devil")
-	if info, err := c.GetSlotInfo(c.slot); err != nil || strings.TrimSpace(info.SlotDescription) != "slot of the devil" {
+	if info, err := c.GetSlotInfo(c.slot); err != nil ||
+		strings.TrimSpace(info.SlotDescription) != "slot of the devil" {
 		t.Errorf("%+v, %v", info, err)
 	}
 }
 
-// TestLiesAboutHandles leaves nothing open behind a handle that nobody got.
+// TestLiesAboutHandles: nothing stays open behind a handle that nobody got.
 func TestLiesAboutHandles(t *testing.T) {
 	c, m := call(t)
 	before := m.Usage()
@@ -304,7 +309,8 @@ func TestLiesAboutHandles(t *testing.T) {
 	c.key(false, "real")
 	c.key(false, "real")
 	m.Lie("C_FindObjects", faults.Handle, math.MaxUint64, faults.Times(1))
-	c.is(c.FindObjectsInit(c.session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, "real")}), pkcs11.CKR_OK)
+	c.is(c.FindObjectsInit(c.session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, "real")}),
+		pkcs11.CKR_OK)
 	found, _, err := c.FindObjects(c.session, 10)
 	c.is(err, pkcs11.CKR_OK)
 	c.is(c.FindObjectsFinal(c.session), pkcs11.CKR_OK)

@@ -83,7 +83,7 @@ func TestOneInstance(t *testing.T) {
 	b.is(b.random(), pkcs11.CKR_OK)
 }
 
-// TestWedge heals a module that says an error to everything.
+// TestWedge heals a module that answers everything with an error.
 func TestWedge(t *testing.T) {
 	for _, rv := range []pkcs11.Error{pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED} {
 		c, m := call(t)
@@ -232,7 +232,8 @@ func TestLockPIN(t *testing.T) {
 func TestTokenFlags(t *testing.T) {
 	c, m := call(t)
 	honest := c.flags()
-	m.TokenFlags(pkcs11.CKF_USER_PIN_FINAL_TRY|pkcs11.CKF_WRITE_PROTECTED, pkcs11.CKF_TOKEN_INITIALIZED|pkcs11.CKF_USER_PIN_INITIALIZED)
+	m.TokenFlags(pkcs11.CKF_USER_PIN_FINAL_TRY|pkcs11.CKF_WRITE_PROTECTED,
+		pkcs11.CKF_TOKEN_INITIALIZED|pkcs11.CKF_USER_PIN_INITIALIZED)
 	if got := c.flags(); got != pkcs11.CKF_USER_PIN_FINAL_TRY|pkcs11.CKF_WRITE_PROTECTED {
 		t.Errorf("%#x", got)
 	}
@@ -247,7 +248,8 @@ func TestRequireArgument(t *testing.T) {
 	m.RequireArgument("configdir='/nowhere'")
 	ctx := pkcs11.New(m.Path)
 	defer ctx.Destroy()
-	for argument, want := range map[string]pkcs11.Error{"": pkcs11.CKR_ARGUMENTS_BAD, "configdir='/nowher'": pkcs11.CKR_ARGUMENTS_BAD,
+	for argument, want := range map[string]pkcs11.Error{"": pkcs11.CKR_ARGUMENTS_BAD,
+		"configdir='/nowher'":  pkcs11.CKR_ARGUMENTS_BAD,
 		"configdir='/nowhere'": pkcs11.CKR_OK} {
 		var options []pkcs11.InitializeOption
 		if argument != "" {

@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/softhsm/faults"
 )
 
@@ -76,7 +77,8 @@ func mldsaKey(t *testing.T, kt hsm.KeyType, spki []byte) (sign.Scheme, sign.Publ
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := map[hsm.KeyType]int{hsm.MLDSA44: 17, hsm.MLDSA65: 18, hsm.MLDSA87: 19}[kt]; info.Algorithm.Algorithm[8] != want {
+	if want := map[hsm.KeyType]int{hsm.MLDSA44: 17, hsm.MLDSA65: 18,
+		hsm.MLDSA87: 19}[kt]; info.Algorithm.Algorithm[8] != want {
 		t.Errorf("%s is %v", kt, info.Algorithm.Algorithm)
 	}
 	return scheme, public
@@ -96,7 +98,8 @@ func TestMLDSA(t *testing.T) {
 	keys, spkis := map[hsm.KeyType]hsm.ObjectID{}, map[hsm.KeyType][]byte{}
 	for _, kt := range mldsaTypes {
 		id := newID(t)
-		spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Label: "verenc/test", Type: kt, Purpose: hsm.SignPair})
+		spki, err := token.GenerateKeyPair(t.Context(),
+			hsm.KeyPair{ID: id, Label: "verenc/test", Type: kt, Purpose: hsm.SignPair})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,12 +114,14 @@ func TestMLDSA(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %s: %v", when, kt, err)
 				}
-				if !scheme.Verify(public, []byte(message), signature, nil) || scheme.Verify(public, []byte(message+"x"), signature, nil) {
+				if !scheme.Verify(public, []byte(message), signature, nil) ||
+					scheme.Verify(public, []byte(message+"x"), signature, nil) {
 					t.Errorf("%s: %s: the signature of %d bytes is wrong", when, kt, len(message))
 				}
 			}
 			a, err := token.Attributes(t.Context(), id)
-			if want := (hsm.Attributes{Label: "verenc/test", KeyType: "CKK_ML_DSA", Mechanism: "CKM_ML_DSA_KEY_PAIR_GEN", Local: true, Sensitive: true,
+			if want := (hsm.Attributes{Label: "verenc/test", KeyType: "CKK_ML_DSA",
+				Mechanism: "CKM_ML_DSA_KEY_PAIR_GEN", Local: true, Sensitive: true,
 				AlwaysSensitive: true, NeverExtractable: true}); err != nil || a != want {
 				t.Errorf("%s: %s: %+v, %v", when, kt, a, err)
 			}
@@ -172,7 +177,8 @@ func TestMLDSAMu(t *testing.T) {
 			"changed":               {mu, changed, false},
 			"short":                 {mu, signature[1:], false},
 		} {
-			if got, err := token.VerifyMu(t.Context(), kt, spki, test.mu, test.signature); err != nil || got != test.want {
+			if got, err := token.VerifyMu(t.Context(), kt, spki, test.mu, test.signature); err != nil ||
+				got != test.want {
 				t.Errorf("%s, %s: %v, %v", kt, name, got, err)
 			}
 		}
@@ -194,7 +200,8 @@ func TestMLDSAMu(t *testing.T) {
 		if _, err := token.VerifyMu(t.Context(), kt, spki, mu, signature); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := m.Counts(), map[string]int{"C_CreateObject": 1, "C_VerifyInit": 1, "C_Verify": 1, "C_DestroyObject": 1}; !maps.Equal(got, want) {
+		if got, want := m.Counts(), map[string]int{"C_CreateObject": 1, "C_VerifyInit": 1, "C_Verify": 1,
+			"C_DestroyObject": 1}; !maps.Equal(got, want) {
 			t.Errorf("VerifyMu: %v, not %v", got, want)
 		}
 		if n := m.Usage().Objects; n != 0 {
@@ -214,33 +221,40 @@ func representative(t *testing.T, public sign.PublicKey, message []byte) []byte 
 	return sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), 64)
 }
 
-// TestMLDSARefused: hsm does nothing with an ML-DSA key that it has no test of, and the token nothing that would give it away.
+// TestMLDSARefused: hsm refuses everything that is not for ML-DSA keys, and the token everything
+// that would reveal the key.
 func TestMLDSARefused(t *testing.T) {
 	token, _ := withPostQuantum(t)
 	p, id, wrapping := newPair(t, token), newID(t), newID(t)
-	if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Type: hsm.MLDSA65, Purpose: hsm.SignPair}); err != nil {
+	if _, err := token.GenerateKeyPair(t.Context(),
+		hsm.KeyPair{ID: id, Type: hsm.MLDSA65, Purpose: hsm.SignPair}); err != nil {
 		t.Fatal(err)
 	}
-	for name, scheme := range map[string]hsm.Scheme{"Ed25519": {Algorithm: hsm.PureEdDSA}, "a hash": {Algorithm: hsm.MLDSA, Hash: crypto.SHA256}} {
+	for name, scheme := range map[string]hsm.Scheme{"Ed25519": {Algorithm: hsm.PureEdDSA},
+		"a hash": {Algorithm: hsm.MLDSA, Hash: crypto.SHA256}} {
 		if _, err := token.Sign(t.Context(), id, hsm.MLDSA65, scheme, make([]byte, 32)); err == nil {
 			t.Errorf("signs with %s", name)
 		}
 	}
-	if _, err := token.Sign(t.Context(), id, hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}, []byte("x")); err == nil {
+	if _, err := token.Sign(t.Context(), id, hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA},
+		[]byte("x")); err == nil {
 		t.Error("the token signs with Ed25519")
 	}
 	for _, purpose := range []hsm.PairPurpose{hsm.DecryptPair, hsm.DerivePair, hsm.UnwrapPair} {
-		if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: newID(t), Type: hsm.MLDSA44, Purpose: purpose}); err == nil {
+		if _, err := token.GenerateKeyPair(t.Context(),
+			hsm.KeyPair{ID: newID(t), Type: hsm.MLDSA44, Purpose: purpose}); err == nil {
 			t.Errorf("purpose %d: generated", purpose)
 		}
 	}
 	if _, _, err := token.GenerateWrappedPair(t.Context(), p, hsm.MLDSA44, nil); !errors.Is(err, hsm.ErrUnsupported) {
 		t.Errorf("wrapped: %v", err)
 	}
-	if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: wrapping, Type: hsm.RSA2048, Purpose: hsm.UnwrapPair}); err != nil {
+	if _, err := token.GenerateKeyPair(t.Context(),
+		hsm.KeyPair{ID: wrapping, Type: hsm.RSA2048, Purpose: hsm.UnwrapPair}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := token.Import(t.Context(), hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.RSAAESKeyWrapSHA256, Wrapped: make([]byte, 300),
+	if _, err := token.Import(t.Context(), hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048,
+		Algorithm: hsm.RSAAESKeyWrapSHA256, Wrapped: make([]byte, 300),
 		Pair: &hsm.KeyPair{ID: newID(t), Type: hsm.MLDSA44, Purpose: hsm.SignPair}}); err == nil {
 		t.Error("imported")
 	}
@@ -260,7 +274,8 @@ func TestMLDSASelfTestFails(t *testing.T) {
 	}
 	m.RefuseMechanisms(ckmMLDSAExternalMu)
 	for check, err := range mldsaChecks(t, listed) {
-		if errors.Is(err, hsm.ErrUnsupported) != (check == hsm.CheckMLDSAMu) || err != nil && check != hsm.CheckMLDSAMu {
+		if errors.Is(err, hsm.ErrUnsupported) != (check == selftest.CheckMLDSAMu) ||
+			err != nil && check != selftest.CheckMLDSAMu {
 			t.Errorf("no representatives: %s: %v", check, err)
 		}
 	}
@@ -309,7 +324,8 @@ func TestMLKEM(t *testing.T) {
 	}
 	for kt, peer := range encapsulate {
 		id := newID(t)
-		spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: id, Label: "verenc/test", Type: kt, Purpose: hsm.DecapsulatePair})
+		spki, err := token.GenerateKeyPair(t.Context(),
+			hsm.KeyPair{ID: id, Label: "verenc/test", Type: kt, Purpose: hsm.DecapsulatePair})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,12 +342,14 @@ func TestMLKEM(t *testing.T) {
 		if err != nil || !bytes.Equal(got, secret) {
 			t.Errorf("%s: another secret, %v", kt, err)
 		}
-		if got, want := m.Counts(), map[string]int{"C_DecapsulateKey": 1, "C_GetAttributeValue": 1, "C_DestroyObject": 1}; !maps.Equal(got, want) {
+		if got, want := m.Counts(), map[string]int{"C_DecapsulateKey": 1, "C_GetAttributeValue": 1,
+			"C_DestroyObject": 1}; !maps.Equal(got, want) {
 			t.Errorf("%s: %v, not %v", kt, got, want)
 		}
 		changed := bytes.Clone(ciphertext)
 		changed[len(changed)-1] ^= 1
-		if got, err := token.Decapsulate(t.Context(), id, kt, changed); err != nil || len(got) != 32 || bytes.Equal(got, secret) {
+		if got, err := token.Decapsulate(t.Context(), id, kt, changed); err != nil || len(got) != 32 ||
+			bytes.Equal(got, secret) {
 			t.Errorf("%s: a changed ciphertext gives %d bytes, %v", kt, len(got), err)
 		}
 		if _, err := token.Decapsulate(t.Context(), id, kt, ciphertext[1:]); !errors.Is(err, hsm.ErrAuthentication) {
@@ -340,14 +358,17 @@ func TestMLKEM(t *testing.T) {
 		if _, err := token.Decapsulate(t.Context(), id, hsm.P256, ciphertext); err == nil {
 			t.Errorf("%s: decapsulates as another type", kt)
 		}
-		if _, err := token.Sign(t.Context(), id, hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA}, []byte("x")); err == nil {
+		if _, err := token.Sign(t.Context(), id, hsm.Ed25519, hsm.Scheme{Algorithm: hsm.PureEdDSA},
+			[]byte("x")); err == nil {
 			t.Errorf("%s: signs", kt)
 		}
-		if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: newID(t), Type: kt, Purpose: hsm.SignPair}); err == nil {
+		if _, err := token.GenerateKeyPair(t.Context(),
+			hsm.KeyPair{ID: newID(t), Type: kt, Purpose: hsm.SignPair}); err == nil {
 			t.Errorf("%s: made to sign", kt)
 		}
 		a, err := token.Attributes(t.Context(), id)
-		if want := (hsm.Attributes{Label: "verenc/test", KeyType: "CKK_ML_KEM", Mechanism: "CKM_ML_KEM_KEY_PAIR_GEN", Local: true, Sensitive: true,
+		if want := (hsm.Attributes{Label: "verenc/test", KeyType: "CKK_ML_KEM", Mechanism: "CKM_ML_KEM_KEY_PAIR_GEN",
+			Local: true, Sensitive: true,
 			AlwaysSensitive: true, NeverExtractable: true}); err != nil || a != want {
 			t.Errorf("%s: %+v, %v", kt, a, err)
 		}

@@ -91,7 +91,8 @@ func (p *process) end() error {
 	return p.err
 }
 
-// TestAnotherProcess drives a module in a process that is killed just before, and just after, it has made an object.
+// TestAnotherProcess controls a module in a process that is killed just before, and just after, it
+// has made an object.
 func TestAnotherProcess(t *testing.T) {
 	c, _ := call(t)
 	built := faults.New(t, c.soft)
@@ -137,11 +138,13 @@ func TestAnotherProcess(t *testing.T) {
 	}
 }
 
-// TestCrash has a process killed by the module, before and after it has made an object, and the next one spared.
+// TestCrash: the module crashes a process before and after it has made an object, and not the next
+// process.
 func TestCrash(t *testing.T) {
 	c, _ := call(t)
 	m := faults.New(t, c.soft)
-	for made, options := range [][]faults.Option{{faults.Times(1)}, {faults.Times(1), faults.AfterCall(), faults.Of(pkcs11.CKM_AES_KEY_GEN)}} {
+	for made, options := range [][]faults.Option{{faults.Times(1)},
+		{faults.Times(1), faults.AfterCall(), faults.Of(pkcs11.CKM_AES_KEY_GEN)}} {
 		before := c.count("child")
 		m.Crash("C_GenerateKey", options...)
 		if p := start(c, m.Path); p.end() == nil || !strings.Contains(p.said.String(), "SIGSEGV") {

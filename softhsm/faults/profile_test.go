@@ -15,7 +15,7 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// TestTokensOwnIVs opens elsewhere what was sealed under IVs of the token's.
+// TestTokensOwnIVs decrypts outside of the token what was encrypted with the token's own IVs.
 func TestTokensOwnIVs(t *testing.T) {
 	for name, test := range map[string]struct {
 		profile string
@@ -35,10 +35,12 @@ func TestTokensOwnIVs(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if got, err := token.Decrypt(t.Context(), p.Seal, box, []byte("aad")); err != nil || string(got) != "plaintext" {
+			if got, err := token.Decrypt(t.Context(), p.Seal, box, []byte("aad")); err != nil ||
+				string(got) != "plaintext" {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
-			if _, err := token.Decrypt(t.Context(), p.Seal, box, []byte("other")); !errors.Is(err, hsm.ErrAuthentication) {
+			if _, err := token.Decrypt(t.Context(), p.Seal, box, []byte("other")); !errors.Is(err,
+				hsm.ErrAuthentication) {
 				t.Errorf("%s: other aad: %v", name, err)
 			}
 			if boxes[string(box[:12])] {
@@ -79,8 +81,9 @@ func TestCheckValueUnderTokensIVs(t *testing.T) {
 	wrap := newWrapping(t, token, wrapping)
 	for range 2 {
 		wrapped := wrap(bytes.Repeat([]byte{7}, 32))
-		done, err := token.Import(t.Context(), hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: wrapped,
-			Secret: &hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}})
+		done, err := token.Import(t.Context(),
+			hsm.Import{Wrapping: wrapping, WrappingType: hsm.RSA2048, Algorithm: hsm.OAEPSHA1, Wrapped: wrapped,
+				Secret: &hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +102,8 @@ func TestOmittedAttributes(t *testing.T) {
 			t.Fatal(err)
 		}
 		newPair(t, token)
-		if _, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: newID(t), Type: hsm.P256, Purpose: hsm.SignPair}); err != nil {
+		if _, err := token.GenerateKeyPair(t.Context(),
+			hsm.KeyPair{ID: newID(t), Type: hsm.P256, Purpose: hsm.SignPair}); err != nil {
 			t.Fatal(err)
 		}
 		calls, err := m.Recorded()
@@ -115,7 +119,8 @@ func TestOmittedAttributes(t *testing.T) {
 			_, modifiable := c.Template[pkcs11.CKA_MODIFIABLE]
 			_, recovers := c.Template[pkcs11.CKA_SIGN_RECOVER]
 			if modifiable != want || recovers != (want && c.Function == "C_GenerateKeyPair") {
-				t.Errorf("%q: %s has CKA_MODIFIABLE: %v, CKA_SIGN_RECOVER: %v", profile, c.Function, modifiable, recovers)
+				t.Errorf("%q: %s has CKA_MODIFIABLE: %v, CKA_SIGN_RECOVER: %v", profile, c.Function,
+					modifiable, recovers)
 			}
 		}
 		if seen != 3 {

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestReplay: what was learnt is answered again, whatever is asked; then the token answers again, and nothing is left of it.
+// TestReplay: what was learnt is answered again, whatever is asked; then the token answers again,
+// and nothing is left of it.
 func TestReplay(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)

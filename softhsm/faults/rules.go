@@ -8,10 +8,11 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// An Option says which calls Fail and Hang mean. Without any, it is every call from now on, before it happens.
-type Option func(*what)
+// An Option says which calls Fail and Hang apply to. Without any, they apply to every call from now
+// on, before it happens.
+type Option func(*selection)
 
-type what struct {
+type selection struct {
 	after  bool
 	times  int64
 	skip   int64
@@ -20,22 +21,24 @@ type what struct {
 	when   uint64
 }
 
-// Times means the next n calls.
-func Times(n int) Option { return func(w *what) { w.times = int64(n) } }
+// Times restricts to the next n calls.
+func Times(n int) Option { return func(w *selection) { w.times = int64(n) } }
 
-// Skip lets n calls pass first.
-func Skip(n int) Option { return func(w *what) { w.skip = int64(n) } }
+// Skip lets the first n calls pass.
+func Skip(n int) Option { return func(w *selection) { w.skip = int64(n) } }
 
-// Chance means a random part of the calls, of a million; see SetSeed. A Skip and Times count only these.
-func Chance(perMillion int) Option { return func(w *what) { w.chance = uint64(perMillion) } }
+// Chance restricts to a random part of the calls, out of a million; see SetSeed. Skip and Times
+// count only these.
+func Chance(perMillion int) Option { return func(w *selection) { w.chance = uint64(perMillion) } }
 
-// Of means the calls with this mechanism (a CKM_ constant), of a function that takes one; of a lie about attributes, the attribute
-// (a CKA_ constant). The other calls and attributes are let alone, and a Skip and Times count only these.
-func Of(number uint) Option { return func(w *what) { w.of = uint64(number) + 1 } }
+// Of restricts to calls with this mechanism (a CKM_ constant), for a function that takes one; for a
+// lie about attributes, to this attribute (a CKA_ constant). Other calls and attributes are not
+// affected, and Skip and Times do not count them.
+func Of(number uint) Option { return func(w *selection) { w.of = uint64(number) + 1 } }
 
-// AfterCall means after the call has happened in the token: of a failing one, which must have succeeded there, the answer
-// is lost; a hanging one has done its work.
-func AfterCall() Option { return func(w *what) { w.after = true } }
+// AfterCall applies after the call has happened in the token. A failing call must have succeeded
+// there, and its answer is lost. A hanging call has done its work.
+func AfterCall() Option { return func(w *selection) { w.after = true } }
 
 func (r *rule) set(rv uint, options []Option) {
 	w := decide(options)
@@ -47,28 +50,29 @@ func (r *rule) set(rv uint, options []Option) {
 	r.left.Store(w.times)
 }
 
-func decide(options []Option) what {
-	w := what{times: -1}
+func decide(options []Option) selection {
+	w := selection{times: -1}
 	for _, o := range options {
 		o(&w)
 	}
 	return w
 }
 
-// Fail makes a function return rv (a CKR_ constant). One rule before and one after the call can hold for a function; a new
-// one replaces the old one. Many callers ask for the length of a result first, which is a call too.
+// Fail makes a function return rv (a CKR_ constant). A function can have one rule before and one
+// after the call; a new one replaces the old one. Many callers first ask for the length of a
+// result, which is a call too.
 func (m *Module) Fail(function string, rv uint, options ...Option) {
 	m.function(function).rules[choose(options, failBefore, failAfter)].set(rv, options)
 }
 
-// Hang makes a function's calls hang until Release, as they do when a network HSM stops answering.
+// Hang makes calls of a function hang until Release, as they do when a network HSM stops answering.
 func (m *Module) Hang(function string, options ...Option) {
 	m.function(function).rules[choose(options, hangBefore, hangAfter)].set(0, options)
 }
 
-// Crash has the call raise SIGSEGV in the process that makes it, before or after it has happened in the token. The rule is
-// spent first: with Times(1), the process that is started next does not crash. What the dead one had open stays in Usage, see
-// Forget.
+// Crash makes the call raise SIGSEGV in the process that makes it, before or after it has happened
+// in the token. The rule is used up first: with Times(1), the process that is started next does not
+// crash. What the dead process had open stays in Usage, see Forget.
 func (m *Module) Crash(function string, options ...Option) {
 	m.function(function).rules[choose(options, crashBefore, crashAfter)].set(0, options)
 }
@@ -80,7 +84,7 @@ func choose(options []Option, before, after int) int {
 	return before
 }
 
-// Release ends all hanging, of calls that hang and of those to come.
+// Release ends all hanging, of current calls and of later ones.
 func (m *Module) Release() {
 	for _, f := range m.each(nil) {
 		f.rules[hangBefore].left.Store(0)
@@ -89,7 +93,7 @@ func (m *Module) Release() {
 	m.control.released.Add(1)
 }
 
-// Clear ends what Fail, Hang and Crash have begun.
+// Clear removes what Fail, Hang and Crash have set.
 func (m *Module) Clear() {
 	for _, f := range m.each(nil) {
 		f.rules[failBefore].left.Store(0)
@@ -100,7 +104,7 @@ func (m *Module) Clear() {
 	m.Release()
 }
 
-// Hanging is how many calls hang now.
+// Hanging returns how many calls hang now.
 func (m *Module) Hanging() int { return int(m.control.hanging.Load()) }
 
 // WaitHanging waits until at least n calls hang.
@@ -117,25 +121,28 @@ func (m *Module) WaitHanging(ctx context.Context, n int) error {
 	return nil
 }
 
-// SetLatency makes the calls of these functions, or all calls, take d longer, and by what the system is late to wake a
-// sleeper (Linux's timer slack is 50 µs). Calls wait side by side.
+// SetLatency makes calls of these functions, or all calls, take d longer, plus the delay with which
+// the system wakes a sleeper (Linux's timer slack is 50 µs). Calls wait in parallel.
 func (m *Module) SetLatency(d time.Duration, functions ...string) {
 	for _, f := range m.each(functions) {
 		f.latency.Store(uint64(d))
 	}
 }
 
-// SetSeed makes what Chance decides repeatable, as far as the calls come in the same order.
+// SetSeed makes what Chance decides repeatable, if the calls come in the same order.
 func (m *Module) SetSeed(seed uint64) { m.control.random.Store(seed) }
 
-// LimitSessions makes C_OpenSession say CKR_SESSION_COUNT when n are open. A negative n lifts the limit.
+// LimitSessions makes C_OpenSession answer CKR_SESSION_COUNT when n sessions are open. A negative n
+// removes the limit.
 func (m *Module) LimitSessions(n int) { m.control.sessionsLimit.Store(int64(n)) }
 
-// TellSessions makes C_GetTokenInfo tell n as ulMaxRwSessionCount, whatever the limit is; a negative n, the token's own.
+// TellSessions makes C_GetTokenInfo report n as ulMaxRwSessionCount, whatever the limit is; with a
+// negative n, the token's own value.
 func (m *Module) TellSessions(n int) { m.control.sessionsTold.Store(int64(n)) }
 
-// LimitObjects makes calls that would leave more than n token objects in the token say CKR_DEVICE_MEMORY, or another rv:
-// opencryptoki says CKR_HOST_MEMORY. A negative n lifts the limit. It counts the objects at each creation, which is slow with many.
+// LimitObjects makes calls that would leave more than n token objects in the token answer
+// CKR_DEVICE_MEMORY, or rv: opencryptoki answers CKR_HOST_MEMORY. A negative n removes the limit.
+// The objects are counted at each creation, which is slow if there are many.
 func (m *Module) LimitObjects(n int, rv ...uint) {
 	said := uint(pkcs11.CKR_DEVICE_MEMORY)
 	if len(rv) > 0 {
@@ -145,35 +152,39 @@ func (m *Module) LimitObjects(n int, rv ...uint) {
 	m.control.objectsLimit.Store(int64(n))
 }
 
-// RefuseMechanisms makes these mechanisms (CKM_ constants) unknown to the token, and all others known.
+// RefuseMechanisms makes these mechanisms (CKM_ constants) unknown to the token, and all others
+// known.
 func (m *Module) RefuseMechanisms(mechanisms ...uint) {
 	m.control.refused.set("mechanisms can be refused", mechanisms)
 }
 
-// IVs says where the initialisation vectors of CKM_AES_GCM come from when encrypting.
+// IVs says where the initialisation vectors of CKM_AES_GCM come from in encryption.
 type IVs int
 
 // Sources of initialisation vectors.
 const (
-	CallersIVs   IVs = iota // the caller's, as PKCS#11 v2.40 has it
+	CallersIVs   IVs = iota // the caller's, as in PKCS#11 v2.40
 	TokenIVs                // C_EncryptInit overwrites the caller's 12 bytes, as AWS CloudHSM does
-	TokenIVsOnly            // and refuses a caller's that are not all zero, with CKR_MECHANISM_PARAM_INVALID
+	TokenIVsOnly            // and rejects a caller's that are not all zero, with CKR_MECHANISM_PARAM_INVALID
 
-	// C_Encrypt appends the IV that it has made, behind the tag. One of the caller's, of 1 to 16 bytes, must be there and is not
-	// used: this is ProtectServer 3 in FIPS mode with ProtectToolkit 7.0, or CKM_AES_GCM_OLD of later ones (Thales,
-	// ProtectToolkit-C Programming Guide, CKM_AES_GCM_OLD).
+	// C_Encrypt appends the IV that it has generated, after the tag. The caller must give one of 1
+	// to 16 bytes, which is not used. This is ProtectServer 3 in FIPS mode with ProtectToolkit 7.0,
+	// or CKM_AES_GCM_OLD of later versions (Thales, ProtectToolkit-C Programming Guide,
+	// CKM_AES_GCM_OLD).
 	AppendedIVs
-	// The same with an IV of 16 bytes, whatever the caller gives, and be it none: this is Luna in FIPS mode (Thales, Luna SDK
-	// Reference, CKM_AES_GCM; a pIv of NULL: github.com/PeculiarVentures/pkcs11js, issue 107). Decryption takes the caller's IV,
-	// and ciphertext and tag without it.
+	// The same with an IV of 16 bytes, whatever the caller gives, even none. This is Luna in FIPS
+	// mode (Thales, Luna SDK Reference, CKM_AES_GCM; a pIv of NULL:
+	// github.com/PeculiarVentures/pkcs11js, issue 107). Decryption takes the caller's IV, and
+	// ciphertext and tag without it.
 	OwnAppendedIVs
 )
 
 // OwnIVs sets where initialisation vectors come from.
 func (m *Module) OwnIVs(from IVs) { m.control.ownIVs.Store(uint64(from)) }
 
-// Unplug takes the token away: every call says CKR_DEVICE_REMOVED, those under way too, and the slots are empty. The
-// login, the sessions, their objects and all handles are gone for ever. See HealOnlyByFinalize.
+// Unplug takes the token away: every call answers CKR_DEVICE_REMOVED, including calls in progress,
+// and the slots are empty. The login, the sessions, their objects and all handles are gone for
+// good. See HealOnlyByFinalize.
 func (m *Module) Unplug() {
 	if rv := m.control.healOnly.Load(); rv != 0 {
 		m.Wedge(uint(rv))
@@ -186,17 +197,20 @@ func (m *Module) Unplug() {
 // Plug brings the token back, in the same slot.
 func (m *Module) Plug() { m.control.unplugged.Store(0) }
 
-// Renumber gives all slots other numbers, as a reboot may.
+// Renumber gives all slots other numbers, as a reboot may do.
 func (m *Module) Renumber() { m.control.slotOffset.Add(1 << 20) }
 
-// ReuseHandles makes session handles begin anew after an unplug, as many modules do: a stale handle may then be another's new
-// session. Object handles have no mark of their time any more either. It is to be called before any session is open.
+// ReuseHandles makes session handles start again after an unplug, as in many modules: a stale
+// handle may then be somebody else's new session. Object handles are no longer marked with their
+// generation either. Call it before any session is open.
 func (m *Module) ReuseHandles() { m.control.reuseHandles.Store(1) }
 
-// LogOut voids the login: calls that touch objects say CKR_USER_NOT_LOGGED_IN, and no object is found, until C_Login.
+// LogOut ends the login: calls that use objects answer CKR_USER_NOT_LOGGED_IN, and no object is
+// found, until C_Login.
 func (m *Module) LogOut() { m.control.logins.Add(1) }
 
-// Forget resets what a process has left behind that was killed: its sessions and objects and the calls that hung in it.
+// Forget resets what a killed process has left behind: its sessions, its objects, and the calls
+// that hung in it.
 func (m *Module) Forget() {
 	m.forget(m.control.sessions.generation() + 1)
 	m.control.hanging.Store(0)

@@ -20,10 +20,20 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// telling has the changes of a connection sent to a channel.
+// telling returns a channel that receives the changes of a connection, and the option that sends
+// them.
 func telling() (chan error, func(*hsm.Config)) {
 	changes := make(chan error, 100)
 	return changes, func(c *hsm.Config) { c.OnChange = func(err error) { changes <- err } }
+}
+
+// observed is connect with the changes of the connection, of which it has waited for the first.
+func observed(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Module, <-chan error) {
+	t.Helper()
+	changes, tell := telling()
+	token, m := connect(t, append([]func(*hsm.Config){tell}, change...)...)
+	next(t, changes, false)
+	return token, m, changes
 }
 
 // next waits for a loss, or for a connection.
@@ -36,7 +46,7 @@ func next(t *testing.T, changes <-chan error, lost bool) error {
 	return err
 }
 
-// lose has the token lost and noticed.
+// lose unplugs the token, and waits until the loss is noticed.
 func lose(t *testing.T, token *hsm.Token, m *faults.Module, changes <-chan error) {
 	t.Helper()
 	m.Unplug()
@@ -56,9 +66,7 @@ func known(t *testing.T, token *hsm.Token) {
 
 // TestIndexOfALoggedOutToken logs out while the objects are searched, which finds nothing and is no error.
 func TestIndexOfALoggedOutToken(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	m.Hang("C_FindObjectsInit")
 	lose(t, token, m, changes)
@@ -84,20 +92,20 @@ func TestIndexOfALoggedOutToken(t *testing.T) {
 	}
 }
 
-// TestIndexThatFails fails the reading of objects, which must not make them unknown.
+// TestIndexThatFails lets the reading of objects fail, which must not make them unknown.
 func TestIndexThatFails(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_REMOVED} {
-		for _, function := range []string{"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue", "C_GetSessionInfo"} {
-			changes, tell := telling()
-			token, m := connect(t, tell)
-			next(t, changes, false)
+		for _, function := range []string{"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
+			"C_GetSessionInfo"} {
+			token, m, changes := observed(t)
 			p := newPair(t, token)
 			known(t, token)
 			m.Fail(function, rv, faults.Times(1))
 			lose(t, token, m, changes)
 			m.Plug()
 			next(t, changes, false)
-			if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil && !errors.Is(err, hsm.ErrUnavailable) {
+			if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil &&
+				!errors.Is(err, hsm.ErrUnavailable) {
 				t.Errorf("%s: %v", function, err)
 			}
 			next(t, changes, true)
@@ -109,14 +117,15 @@ func TestIndexThatFails(t *testing.T) {
 	}
 }
 
-// TestStragglerLeavesTheNewConnectionAlone has a call come back after the token was lost and found, when its session's number
-// is another session's.
+// TestStragglerLeavesTheNewConnectionAlone: a call returns after the token was lost and found, when
+// the number of its session belongs to another session.
 func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	m.ReuseHandles()
 	changes, tell := telling()
-	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute, RetryMin: time.Millisecond}
+	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
+		RetryMin: time.Millisecond}
 	tell(&cfg)
 	token, err := hsm.Open(t.Context(), cfg)
 	if err != nil {
@@ -149,11 +158,10 @@ func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	}
 }
 
-// TestStragglerClosesItsSession has a call come back after the login was lost, when its session still lives.
+// TestStragglerClosesItsSession: a call returns after the login was lost, when its session still
+// exists.
 func TestStragglerClosesItsSession(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	known(t, token)
 	m.Hang("C_GenerateRandom", faults.AfterCall())
 	done := make(chan error)
@@ -162,7 +170,8 @@ func TestStragglerClosesItsSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.LogOut()
-	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err,
+		hsm.ErrUnavailable) {
 		t.Error(err)
 	}
 	next(t, changes, true)
@@ -175,131 +184,10 @@ func TestStragglerClosesItsSession(t *testing.T) {
 	}
 }
 
-func TestOpenHasADeadline(t *testing.T) {
-	for _, function := range []string{"C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login"} {
-		soft := softhsm.New(t)
-		m := faults.New(t, soft)
-		m.Hang(function)
-		cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, ConnectTimeout: time.Millisecond}
-		if _, err := hsm.Open(t.Context(), cfg); !errors.Is(err, hsm.ErrTimeout) {
-			t.Errorf("%s: %v", function, err)
-		}
-		cfg.ConnectTimeout = time.Hour
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() {
-			if m.WaitHanging(t.Context(), 2) == nil {
-				cancel()
-			}
-		}()
-		if _, err := hsm.Open(ctx, cfg); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: %v", function, err)
-		}
-		m.Release()
-	}
-}
-
-// TestSupervisorOutlivesAHungCall has one call of the supervisor's that does not come back until the token is well again.
-func TestSupervisorOutlivesAHungCall(t *testing.T) {
-	for _, function := range []string{"C_CloseSession", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_Login", "C_FindObjects"} {
-		changes, tell := telling()
-		token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout, c.GenerateTimeout = 200*time.Millisecond, time.Second })
-		next(t, changes, false)
-		p := newPair(t, token)
-		known(t, token)
-		if function == "C_CloseSession" {
-			m.Hang(function, faults.Times(1))
-			m.LogOut()
-			if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrUnavailable) {
-				t.Error(err)
-			}
-			next(t, changes, true)
-		} else {
-			lose(t, token, m, changes)
-			m.Hang(function, faults.Times(1))
-			m.Plug()
-		}
-		next(t, changes, false)
-		if err := m.WaitHanging(t.Context(), 1); err != nil {
-			t.Fatal(err)
-		}
-		if function == "C_FindObjects" { // the search counts as a loss
-			next(t, changes, true)
-			next(t, changes, false)
-		}
-		if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
-			t.Errorf("%s: %v", function, err)
-		}
-		m.Release()
-	}
-}
-
-// TestHungSearch asks for unknown keys while the objects are searched: more of them than may be stuck.
-func TestHungSearch(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck, c.Sessions = 200*time.Millisecond, 4, 4 })
-	next(t, changes, false)
-	known(t, token)
-	lose(t, token, m, changes)
-	m.Hang("C_FindObjects", faults.Times(1))
-	m.Plug()
-	next(t, changes, false)
-	if err := m.WaitHanging(t.Context(), 1); err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			if err := token.Destroy(t.Context(), newID(t)); !errors.Is(err, hsm.ErrTimeout) {
-				t.Errorf("an unknown key: %v", err)
-			}
-		})
-	}
-	all.Wait()
-	if err := token.Ping(t.Context()); err != nil {
-		t.Error(err)
-	}
-	p := newPair(t, token) // creations wait for the search, but not for ever
-	if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
-		t.Error(err)
-	}
-	if s := token.Stats(); s.Stuck != 0 || s.Refusing {
-		t.Errorf("%+v", s)
-	}
-	m.Release()
-	known(t, token)
-}
-
-// TestCircuit has calls hang until no other is let in, and come back.
-func TestCircuit(t *testing.T) {
-	token, m := connect(t, func(c *hsm.Config) { c.CallTimeout, c.MaxStuck = 200*time.Millisecond, 3 })
-	known(t, token)
-	m.Hang("C_GenerateRandom")
-	for range 3 {
-		if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrTimeout) {
-			t.Fatal(err)
-		}
-	}
-	if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrUnavailable) {
-		t.Errorf("with 3 stuck calls: %v", err)
-	}
-	if s := token.Stats(); !s.Refusing || s.Stuck != 3 || m.Hanging() != 3 {
-		t.Errorf("%+v, %d hang", s, m.Hanging())
-	}
-	m.Release()
-	for token.Stats().Refusing {
-		runtime.Gosched()
-	}
-	if err := token.Ping(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestRefusedPIN has the token refuse the PIN when the connection is made anew: it is not tried again.
+// TestRefusedPIN: a PIN that the token refuses when it is connected again is not tried once more.
 func TestRefusedPIN(t *testing.T) {
 	for _, rv := range []uint{pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED} {
-		changes, tell := telling()
-		token, m := connect(t, tell)
-		next(t, changes, false)
+		token, m, changes := observed(t)
 		known(t, token)
 		m.ResetCounts()
 		m.Fail("C_Login", rv)
@@ -321,44 +209,13 @@ func TestRefusedPIN(t *testing.T) {
 	}
 }
 
-// TestPINThatHangs has logins hang, of which any may turn out to be a refusal.
-func TestPINThatHangs(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell, func(c *hsm.Config) { c.ConnectTimeout = 100 * time.Millisecond })
-	next(t, changes, false)
-	known(t, token)
-	lose(t, token, m, changes)
-	m.ResetCounts()
-	m.Hang("C_Login")
-	m.Fail("C_Login", pkcs11.CKR_PIN_INCORRECT)
-	m.Plug()
-	if err := m.WaitHanging(t.Context(), 2); err != nil {
-		t.Fatal(err)
-	}
-	before := m.Calls("C_OpenSession")
-	for m.Calls("C_OpenSession") < before+3 { // it goes on without logging in
-		runtime.Gosched()
-	}
-	m.Release()
-	if err := next(t, changes, true); !errors.Is(err, hsm.ErrPIN) {
-		t.Errorf("%v", err)
-	}
-	if n := m.Calls("C_Login"); n != 2 {
-		t.Errorf("%d logins", n)
-	}
-}
-
-// TestIdleSessionsEnd has the token close an idle session: no caller sees it, and the connection stays.
+// TestIdleSessionsEnd: when the token closes an idle session, no caller notices, and the connection
+// stays.
 func TestIdleSessionsEnd(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	prove(t, token, p)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := encrypted(t, token, p)
 	for _, rv := range []uint{pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED} {
 		for function, operation := range map[string]func() error{
 			"C_DecryptInit": func() error { _, err := token.Decrypt(t.Context(), p.Seal, box, nil); return err },
@@ -393,7 +250,7 @@ func TestIdleSessionsEnd(t *testing.T) {
 	next(t, changes, false)
 }
 
-// TestKeepAlive has the loss of a token noticed that nobody asks for anything.
+// TestKeepAlive: the loss of a token is noticed although nobody uses it.
 func TestKeepAlive(t *testing.T) {
 	changes, tell := telling()
 	_, m := connect(t, tell, func(c *hsm.Config) { c.KeepAlive = time.Millisecond })
@@ -405,7 +262,7 @@ func TestKeepAlive(t *testing.T) {
 	next(t, changes, false)
 }
 
-// TestFewSessions has the token refuse sessions: calls wait for those that there are.
+// TestFewSessions: when the token refuses further sessions, calls wait for the existing ones.
 func TestFewSessions(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
@@ -453,14 +310,12 @@ func TestFewSessions(t *testing.T) {
 	all.Wait()
 }
 
-// TestKindsOfErrors blames neither a good box for a token's trouble nor a full token for what creates nothing.
+// TestKindsOfErrors: neither is a valid box blamed for a token's failure, nor a full token for an
+// operation that creates nothing.
 func TestKindsOfErrors(t *testing.T) {
 	token, m := connect(t)
 	p := newPair(t, token)
-	box, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	box := encrypted(t, token, p)
 	for _, rv := range []uint{pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED} {
 		m.Fail("C_Decrypt", rv, faults.Times(1), faults.AfterCall())
 		if got, err := token.Decrypt(t.Context(), p.Seal, box, nil); err != nil || string(got) != "x" {
@@ -482,7 +337,8 @@ func TestKindsOfErrors(t *testing.T) {
 		}
 	}
 	decrypting := newID(t)
-	spki, err := token.GenerateKeyPair(t.Context(), hsm.KeyPair{ID: decrypting, Type: hsm.RSA2048, Purpose: hsm.DecryptPair})
+	spki, err := token.GenerateKeyPair(t.Context(),
+		hsm.KeyPair{ID: decrypting, Type: hsm.RSA2048, Purpose: hsm.DecryptPair})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,20 +351,20 @@ func TestKindsOfErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Fail("C_Decrypt", pkcs11.CKR_GENERAL_ERROR, faults.Times(1), faults.AfterCall())
-	if got, err := token.DecryptOAEP(t.Context(), decrypting, hsm.RSA2048, crypto.SHA1, ciphertext); err != nil || string(got) != "x" {
+	if got, err := token.DecryptOAEP(t.Context(), decrypting, hsm.RSA2048, crypto.SHA1, ciphertext); err != nil ||
+		string(got) != "x" {
 		t.Errorf("once: %q, %v", got, err)
 	}
 	m.LimitObjects(3)
-	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err, hsm.ErrFull) {
+	if err := token.GenerateSecretKey(t.Context(), hsm.SecretKey{ID: newID(t), Purpose: hsm.Seal}); !errors.Is(err,
+		hsm.ErrFull) {
 		t.Error(err)
 	}
 }
 
 // TestUnplugUnderLoad unplugs the token again and again. Callers see that it is not available and nothing else.
 func TestUnplugUnderLoad(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	ctx, stop := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -539,12 +395,10 @@ func TestUnplugUnderLoad(t *testing.T) {
 	}
 }
 
-// TestDeviceErrorsInARow has a token whose keeper is well and which does nothing else: after a few errors without a
-// success that is a lost connection.
+// TestDeviceErrorsInARow: a token whose login session works, but nothing else, counts as lost after
+// several errors without a success.
 func TestDeviceErrorsInARow(t *testing.T) {
-	changes, tell := telling()
-	token, m := connect(t, tell)
-	next(t, changes, false)
+	token, m, changes := observed(t)
 	p := newPair(t, token)
 	m.Fail("C_EncryptInit", pkcs11.CKR_DEVICE_ERROR)
 	lost := false

@@ -7,22 +7,24 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// CKM_AES_KEY_WRAP_KWP is of PKCS#11 v3.1; CKM_AES_KEY_WRAP_PAD, which many use for the same, is
-// 0x210A, and SoftHSM2's.
+// CKM_AES_KEY_WRAP_KWP is that of PKCS#11 v3.1. CKM_AES_KEY_WRAP_PAD, which many tokens use for the
+// same, is 0x210A, and SoftHSM2 has that.
 const CKM_AES_KEY_WRAP_KWP = 0x210B
 
-// PKCS7KeyWrap is a mechanism for MapMechanism to map to: it pads a key as PKCS#7 does, to blocks
-// of 16 bytes, and wraps that with CKM_AES_KEY_WRAP. So it wraps and unwraps keys of every length,
-// and never does what RFC 5649 says.
+// PKCS7KeyWrap is a mechanism for MapMechanism: it pads a key as PKCS#7 does, to blocks of 16
+// bytes, and wraps that with CKM_AES_KEY_WRAP. So it wraps and unwraps keys of every length, but
+// never as RFC 5649 requires.
 const PKCS7KeyWrap uint = 0xffffffff80f00001
 
-// MapMechanism lists the mechanism number (a CKM_ constant), and makes it do what SoftHSM2's inner
-// does. For a token with KWP at its number in v3.1, and something else that works at 0x210A:
+// MapMechanism adds a mechanism number (a CKM_ constant) to the token's list, and makes it do what
+// inner does in SoftHSM2. For a token that has KWP at its number of v3.1, and something else that
+// works at 0x210A:
 //
 //	m.MapMechanism(faults.CKM_AES_KEY_WRAP_KWP, pkcs11.CKM_AES_KEY_WRAP_PAD)
 //	m.MapMechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, faults.PKCS7KeyWrap)
 //
-// Mappings do not follow each other, so the order is free. UnmapMechanisms ends them.
+// Mappings are not applied to each other, so their order does not matter. UnmapMechanisms removes
+// them.
 func (m *Module) MapMechanism(number, inner uint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -41,34 +43,34 @@ func (m *Module) MapMechanism(number, inner uint) {
 	m.control.mappedCount.Store(max(count, place+1))
 }
 
-// UnmapMechanisms ends all mappings.
+// UnmapMechanisms removes all mappings.
 func (m *Module) UnmapMechanisms() { m.control.mappedCount.Store(0) }
 
-// WrapNotExtractable makes C_WrapKey under these mechanisms wrap keys that are not extractable,
-// too, as a token must not. What it gives then are random bytes, as many as there should be. Other
-// refusals of C_WrapKey come of Fail with Of.
+// WrapNotExtractable makes C_WrapKey with these mechanisms wrap keys that are not extractable too,
+// which a token must not do. It returns random bytes of the right length. Use Fail with Of for
+// other refusals of C_WrapKey.
 func (m *Module) WrapNotExtractable(mechanisms ...uint) {
 	m.control.wrapsAll.set("mechanisms wrap what is not extractable", mechanisms)
 }
 
 // WeakCopies lets C_CopyObject make a copy that is weaker than its original, with CKA_SENSITIVE
-// false or CKA_EXTRACTABLE true, as a token must not. Where SoftHSM2 refuses, the copy says that it
-// is as was asked; CKA_VALUE is the key's if that is extractable, and bytes of no meaning
-// otherwise; C_WrapKey wraps an extractable copy as in WrapNotExtractable. A process knows its last
-// 64.
+// false or CKA_EXTRACTABLE true, which a token must not do. Where SoftHSM2 refuses, the copy claims
+// to be as requested: CKA_VALUE is the key's value if the key is extractable, and meaningless bytes
+// otherwise; C_WrapKey wraps an extractable copy as in WrapNotExtractable. A process remembers its
+// last 64 copies.
 func (m *Module) WeakCopies() { m.control.weakCopies.Store(1) }
 
-// ForceExtractable makes what C_UnwrapKey gives extractable, whatever the template says, as
-// opencryptoki's soft token does. Then CKA_EXTRACTABLE is true and CKA_NEVER_EXTRACTABLE false, and
+// ForceExtractable makes keys from C_UnwrapKey extractable, whatever the template says, as
+// opencryptoki's soft token does. CKA_EXTRACTABLE is then true and CKA_NEVER_EXTRACTABLE false, and
 // the key can be wrapped.
 func (m *Module) ForceExtractable() { m.control.forceExtractable.Store(1) }
 
-// RefuseSecretSizes makes C_GenerateKey of generic secrets with these CKA_VALUE_LEN, in bytes, say
-// CKR_KEY_SIZE_RANGE; and no others.
+// RefuseSecretSizes makes C_GenerateKey of generic secrets of exactly these sizes (CKA_VALUE_LEN,
+// in bytes) answer CKR_KEY_SIZE_RANGE.
 func (m *Module) RefuseSecretSizes(sizes ...int) { m.control.secretSizes.set("sizes", unsigned(sizes)) }
 
-// RefuseWrapSizes makes C_WrapKey of secret keys of these lengths, in bytes, say
-// CKR_KEY_SIZE_RANGE; and no others.
+// RefuseWrapSizes makes C_WrapKey of secret keys of exactly these sizes, in bytes, answer
+// CKR_KEY_SIZE_RANGE.
 func (m *Module) RefuseWrapSizes(sizes ...int) { m.control.wrapSizes.set("sizes", unsigned(sizes)) }
 
 func unsigned(sizes []int) (all []uint) {
@@ -78,50 +80,51 @@ func unsigned(sizes []int) (all []uint) {
 	return all
 }
 
-// RefusePublicObjects makes calls that would create an object with CKA_PRIVATE false say
-// CKR_ATTRIBUTE_VALUE_INVALID; public keys too.
+// RefusePublicObjects makes calls that would create an object with CKA_PRIVATE false, including
+// public keys, answer CKR_ATTRIBUTE_VALUE_INVALID.
 func (m *Module) RefusePublicObjects() { m.control.privateOnly.Store(1) }
 
-// RefuseSessionObjects makes calls that would create a session object say
-// CKR_ATTRIBUTE_VALUE_INVALID; those whose template has no CKA_TOKEN, too.
+// RefuseSessionObjects makes calls that would create a session object, including those whose
+// template has no CKA_TOKEN, answer CKR_ATTRIBUTE_VALUE_INVALID.
 func (m *Module) RefuseSessionObjects() { m.control.tokenOnly.Store(1) }
 
-// StrictSessions makes session objects known only to the session that has made them: calls of
-// others say CKR_OBJECT_HANDLE_INVALID, CKR_KEY_HANDLE_INVALID and so on.
+// StrictSessions makes session objects visible only to the session that has made them: in other
+// sessions, calls answer CKR_OBJECT_HANDLE_INVALID, CKR_KEY_HANDLE_INVALID and so on.
 func (m *Module) StrictSessions() { m.control.strictSessions.Store(1) }
 
-// HideAttributes makes C_GetAttributeValue say CKR_ATTRIBUTE_TYPE_INVALID for these (CKA_
-// constants), until Honest.
+// HideAttributes makes C_GetAttributeValue answer CKR_ATTRIBUTE_TYPE_INVALID for these attributes
+// (CKA_ constants), until Honest.
 func (m *Module) HideAttributes(attributes ...uint) {
 	for _, attribute := range attributes {
 		m.Lie("C_GetAttributeValue", Absent, 0, Of(attribute))
 	}
 }
 
-// KDFs says which key derivation functions CKM_ECDH1_DERIVE has.
+// KDFs says which key derivation functions CKM_ECDH1_DERIVE supports.
 type KDFs int
 
 // Sets of key derivation functions. Those of ANSI X9.63 are CKD_SHA1_KDF to CKD_SHA512_KDF, which
-// SoftHSM2 has not.
+// SoftHSM2 lacks.
 const (
 	NullKDF     KDFs = iota // CKD_NULL
 	AllKDFs                 // and those of ANSI X9.63
-	X963KDFOnly             // those only: CKD_NULL is CKR_MECHANISM_PARAM_INVALID
+	X963KDFOnly             // only those: CKD_NULL is CKR_MECHANISM_PARAM_INVALID
 )
 
-// SetKDFs sets which key derivation functions there are. With those of X9.63 a key has
-// CKA_VALUE_LEN bytes, at most 256, or as many as the hash.
+// SetKDFs sets the supported key derivation functions. With those of X9.63 a key has CKA_VALUE_LEN
+// bytes, at most 256, or as many as the hash.
 func (m *Module) SetKDFs(which KDFs) { m.control.kdf.Store(uint64(which)) }
 
-// Vendor is a token whose restrictions a module can have.
+// Vendor is a token whose restrictions a module can imitate.
 type Vendor int
 
-// Vendors' tokens. What is not said here is as SoftHSM2 has it.
+// Vendors' tokens. Everything else is as in SoftHSM2.
 const (
-	// AWS CloudHSM with Client SDK 5: CKA_PRIVATE is true, of public keys too ("must be explicitly
+	// AWS CloudHSM with Client SDK 5: CKA_PRIVATE is true, for public keys too ("must be explicitly
 	// set only to the default value", AWS CloudHSM User Guide, Supported key attributes for the
-	// PKCS #11 library); ECDH with the KDFs of X9.63 only, and the IV of CKM_AES_GCM is the HSM's,
-	// written to the caller's buffer, which must be all zero (the same, Supported mechanisms).
+	// PKCS #11 library). ECDH has only the KDFs of X9.63, and the HSM generates the IV of
+	// CKM_AES_GCM and writes it to the caller's buffer, which must be all zero (the same, Supported
+	// mechanisms).
 	CloudHSM Vendor = iota + 1
 
 	// ProtectServer 3 in FIPS mode with CKM_AES_GCM of ProtectToolkit 7.0: see AppendedIVs.
@@ -138,13 +141,13 @@ const (
 	// Controlling access to cryptographic objects with session modes).
 	EP11
 
-	// opencryptoki's soft token 3.8 as Debian 12 has it: no CKM_AES_GCM, keys that were unwrapped
-	// are extractable, ulMaxRwSessionCount is ULONG_MAX-1 (until Honest), and 2,048 objects fill
-	// it, said as CKR_HOST_MEMORY.
+	// opencryptoki's soft token 3.8 as in Debian 12: no CKM_AES_GCM, unwrapped keys are
+	// extractable, ulMaxRwSessionCount is ULONG_MAX-1 (until Honest), and it is full with 2,048
+	// objects, which it reports as CKR_HOST_MEMORY.
 	OpenCryptoki
 )
 
-// Imitate gives the token a vendor's restrictions, besides those that it has.
+// Imitate adds a vendor's restrictions to those that the token has.
 func (m *Module) Imitate(vendor Vendor) {
 	switch vendor {
 	case CloudHSM:

@@ -17,20 +17,24 @@ import (
 // secret makes a generic secret of a value, or a random one.
 func (c *client) secret(value []byte, size int, more ...*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	template := append([]*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}, more...)
 	if value != nil {
 		return c.CreateObject(c.session, append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE, value)))
 	}
-	return c.GenerateKey(c.session, mechanism(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, nil), append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size)))
+	return c.GenerateKey(c.session, mechanism(pkcs11.CKM_GENERIC_SECRET_KEY_GEN, nil),
+		append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size)))
 }
 
 func readable() []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)}
+	return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true)}
 }
 
 func hidden() []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false)}
+	return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false)}
 }
 
 // wrapping makes an AES key that wraps.
@@ -44,13 +48,15 @@ func (c *client) wrapping() pkcs11.ObjectHandle {
 	return h
 }
 
-func (c *client) unwrap(m uint, key pkcs11.ObjectHandle, wrapped []byte, more ...*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
+func (c *client) unwrap(m uint, key pkcs11.ObjectHandle, wrapped []byte,
+	more ...*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
 	return c.UnwrapKey(c.session, mechanism(m, nil), key, wrapped, append([]*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)}, more...))
 }
 
-// TestMapMechanism has KWP where v3.1 has it, and something else that works at 0x210A.
+// TestMapMechanism: KWP is at its number of v3.1, and something else that works at 0x210A.
 func TestMapMechanism(t *testing.T) {
 	c, m := call(t)
 	key := c.wrapping()
@@ -62,7 +68,8 @@ func TestMapMechanism(t *testing.T) {
 		if values[size], err = c.secret(bytes.Repeat([]byte{byte(size)}, size), 0, readable()...); err != nil {
 			t.Fatal(err)
 		}
-		if honest[size], err = c.WrapKey(c.session, mechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil), key, values[size]); err != nil {
+		if honest[size], err = c.WrapKey(c.session, mechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil), key,
+			values[size]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -77,7 +84,8 @@ func TestMapMechanism(t *testing.T) {
 		t.Errorf("%d mechanisms, then %d", len(before), len(after))
 	}
 	for _, number := range []uint{faults.CKM_AES_KEY_WRAP_KWP, pkcs11.CKM_AES_KEY_WRAP_PAD} {
-		if info, err := c.GetMechanismInfo(c.slot, mechanism(number, nil)); err != nil || info.Flags&pkcs11.CKF_UNWRAP == 0 {
+		if info, err := c.GetMechanismInfo(c.slot, mechanism(number, nil)); err != nil ||
+			info.Flags&pkcs11.CKF_UNWRAP == 0 {
 			t.Errorf("%#x: %+v, %v", number, info, err)
 		}
 		for size, value := range values {
@@ -89,7 +97,8 @@ func TestMapMechanism(t *testing.T) {
 			got, err := c.unwrap(number, key, wrapped, readable()...)
 			if err != nil {
 				t.Errorf("%#x, %d bytes: %v", number, size, err)
-			} else if v := c.value(got, pkcs11.CKA_VALUE); !bytes.Equal(bytes.TrimRight(v, "\x00"), bytes.Repeat([]byte{byte(size)}, size)) ||
+			} else if v := c.value(got, pkcs11.CKA_VALUE); !bytes.Equal(bytes.TrimRight(v, "\x00"),
+				bytes.Repeat([]byte{byte(size)}, size)) ||
 				(number == pkcs11.CKM_AES_KEY_WRAP_PAD && len(v) != size) { // SoftHSM 2.6 leaves the padding of KWP
 				t.Errorf("%#x, %d bytes: %x", number, size, v)
 			}
@@ -107,14 +116,16 @@ func TestMapMechanism(t *testing.T) {
 	// Private keys, too: what was unwrapped signs for the public key.
 	session := pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)
 	public, private, err := c.GenerateKeyPair(c.session, mechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil),
-		[]*pkcs11.Attribute{session, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256), pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)},
+		[]*pkcs11.Attribute{session, pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256),
+			pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true)},
 		append(readable(), session, pkcs11.NewAttribute(pkcs11.CKA_SIGN, true)))
 	c.is(err, pkcs11.CKR_OK)
 	for _, number := range []uint{faults.CKM_AES_KEY_WRAP_KWP, pkcs11.CKM_AES_KEY_WRAP_PAD} {
 		wrapped, err := c.WrapKey(c.session, mechanism(number, nil), key, private)
 		c.is(err, pkcs11.CKR_OK)
 		got, err := c.UnwrapKey(c.session, mechanism(number, nil), key, wrapped, []*pkcs11.Attribute{session,
-			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC),
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC),
 			pkcs11.NewAttribute(pkcs11.CKA_SIGN, true)})
 		c.is(err, pkcs11.CKR_OK)
 		c.is(c.SignInit(c.session, mechanism(pkcs11.CKM_ECDSA, nil), got), pkcs11.CKR_OK)
@@ -152,7 +163,8 @@ func TestWeakCopies(t *testing.T) {
 	value := bytes.Repeat([]byte{9}, 32)
 	secret, err := c.secret(nil, 32, hidden()...)
 	c.is(err, pkcs11.CKR_OK)
-	extractable, err := c.secret(value, 0, pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true))
+	extractable, err := c.secret(value, 0, pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true))
 	c.is(err, pkcs11.CKR_OK)
 	_, honest := c.CopyObject(c.session, secret, readable())
 	if honest == nil {
@@ -162,10 +174,13 @@ func TestWeakCopies(t *testing.T) {
 	for original, want := range map[pkcs11.ObjectHandle][]byte{secret: nil, extractable: value} {
 		weak, err := c.CopyObject(c.session, original, readable())
 		c.is(err, pkcs11.CKR_OK)
-		got, err := c.GetAttributeValue(c.session, weak, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, nil),
-			pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, nil), pkcs11.NewAttribute(pkcs11.CKA_VALUE, nil), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, nil)})
+		got, err := c.GetAttributeValue(c.session, weak,
+			[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, nil),
+				pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, nil), pkcs11.NewAttribute(pkcs11.CKA_VALUE, nil),
+				pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, nil)})
 		c.is(err, pkcs11.CKR_OK)
-		if err == nil && (got[0].Value[0] != 0 || got[1].Value[0] != 1 || len(got[2].Value) != 32 || (want != nil && !bytes.Equal(got[2].Value, want))) {
+		if err == nil && (got[0].Value[0] != 0 || got[1].Value[0] != 1 || len(got[2].Value) != 32 ||
+			(want != nil && !bytes.Equal(got[2].Value, want))) {
 			t.Errorf("%v", got)
 		}
 		if _, err := c.WrapKey(c.session, mechanism(pkcs11.CKM_AES_KEY_WRAP, nil), key, weak); err != nil {
@@ -210,7 +225,8 @@ func TestRefuseSizes(t *testing.T) {
 	c, m := call(t)
 	key := c.wrapping()
 	m.RefuseSecretSizes(1, 1024)
-	for size, want := range map[int]pkcs11.Error{1: pkcs11.CKR_KEY_SIZE_RANGE, 16: pkcs11.CKR_OK, 1024: pkcs11.CKR_KEY_SIZE_RANGE} {
+	for size, want := range map[int]pkcs11.Error{1: pkcs11.CKR_KEY_SIZE_RANGE, 16: pkcs11.CKR_OK,
+		1024: pkcs11.CKR_KEY_SIZE_RANGE} {
 		_, err := c.secret(nil, size, readable()...)
 		c.is(err, want)
 	}
@@ -239,9 +255,11 @@ func TestCloudHSM(t *testing.T) {
 	}
 	pair := func(private bool) (public, key pkcs11.ObjectHandle, err error) {
 		return c.GenerateKeyPair(c.session, mechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil),
-			[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oid), pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, private),
+			[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, oid),
+				pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, private),
 				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)},
-			[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_DERIVE, true), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)})
+			[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_DERIVE, true),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false)})
 	}
 	public, key, err := pair(false)
 	c.is(err, pkcs11.CKR_OK)
@@ -262,9 +280,12 @@ func TestCloudHSM(t *testing.T) {
 		t.Fatal(err)
 	}
 	derive := func(kdf uint, shared []byte, size int) ([]byte, error) {
-		h, err := c.DeriveKey(c.session, mechanism(pkcs11.CKM_ECDH1_DERIVE, pkcs11.NewECDH1DeriveParams(kdf, shared, other.PublicKey().Bytes())), key,
-			append([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-				pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size)}, readable()...))
+		h, err := c.DeriveKey(c.session, mechanism(pkcs11.CKM_ECDH1_DERIVE,
+			pkcs11.NewECDH1DeriveParams(kdf, shared, other.PublicKey().Bytes())), key,
+			append([]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+				pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+				pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size)}, readable()...))
 		if err != nil {
 			return nil, err
 		}
@@ -360,7 +381,8 @@ func TestYubiHSM(t *testing.T) {
 	m.Imitate(faults.YubiHSM)
 	_, err := c.generate(false, "session object")
 	c.is(err, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID)
-	_, err = c.GenerateKey(c.session, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32)})
+	_, err = c.GenerateKey(c.session, mechanism(pkcs11.CKM_AES_KEY_GEN, nil),
+		[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32)})
 	c.is(err, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID)
 	c.is(c.seal(c.key(true, "token object"), make([]byte, 12)), pkcs11.CKR_MECHANISM_INVALID)
 }
@@ -387,6 +409,7 @@ func TestOpenCryptoki(t *testing.T) {
 	}
 	c.is(c.seal(c.key(false, "key"), make([]byte, 12)), pkcs11.CKR_MECHANISM_INVALID)
 	m.HideAttributes(pkcs11.CKA_KEY_GEN_MECHANISM)
-	_, err := c.GetAttributeValue(c.session, c.key(false, "key"), []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_KEY_GEN_MECHANISM, nil)})
+	_, err := c.GetAttributeValue(c.session, c.key(false, "key"),
+		[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_KEY_GEN_MECHANISM, nil)})
 	c.is(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID)
 }

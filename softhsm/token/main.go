@@ -1,5 +1,5 @@
-// Command token makes the SoftHSM2 token of the demo, or finds it again, and prints shell lines that point verenc at it.
-// The PIN is in a file of mode 0600 beside the token, and is not printed.
+// Command token creates the SoftHSM2 token of the demo, or finds it, and prints shell lines that
+// point verenc at it. The PIN is in a file of mode 0600 beside the token, and is not printed.
 package main
 
 import (

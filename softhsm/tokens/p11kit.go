@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// proxyRoom covers the system's configuration of p11-kit in a mount namespace. $1 is the folder of the modules to be seen,
-// $2 the file that says that all is done.
+// proxyRoom hides the system's configuration of p11-kit in a mount namespace. $1 is the folder of
+// the modules to use; the file $2 is created when all is done.
 const proxyRoom = `set -e
 mount --bind "$1" /usr/share/p11-kit/modules
 if [ -d /etc/pkcs11 ]; then mount -t tmpfs none /etc/pkcs11; fi
@@ -17,11 +17,12 @@ if [ -d /etc/pkcs11 ]; then mount -t tmpfs none /etc/pkcs11; fi
 exec sleep infinity
 `
 
-// Proxy is p11-kit-proxy over SoftHSM2: one module that offers the tokens of all modules that p11-kit is configured with.
+// Proxy is p11-kit-proxy over SoftHSM2: one module that offers the tokens of all modules that
+// p11-kit is configured with.
 func Proxy(t testing.TB) *Token {
 	t.Helper()
 	soft := SoftHSM(t)
-	// "only" keeps out the modules of the system's own configuration.
+	// "only" excludes the modules of the system's own configuration.
 	dir := folder(t)
 	config, ready := filepath.Join(dir, "pkcs11"), filepath.Join(dir, "ready")
 	modules := filepath.Join(config, "modules")
@@ -32,14 +33,14 @@ func Proxy(t testing.TB) *Token {
 		soft.Env = append(soft.Env, "XDG_CONFIG_HOME="+dir)
 		return soft
 	}
-	// For root p11-kit reads no user's configuration.
+	// As root, p11-kit reads no user's configuration.
 	d := start(t, exists(ready), nil, "unshare", "--mount", "sh", "-c", proxyRoom, "sh", modules, ready)
 	soft.enter = []string{"nsenter", "--target", strconv.Itoa(d.cmd.Process.Pid), "--mount"}
 	return soft
 }
 
-// Server is a "p11-kit server" over SoftHSM2, and the token as p11-kit-client, the module at the other end of its socket,
-// has it.
+// Server is a "p11-kit server" over SoftHSM2, and its token as seen through p11-kit-client, the
+// module at the other end of its socket.
 type Server struct {
 	*Token
 
@@ -61,16 +62,16 @@ func Remote(t testing.TB) *Server {
 	return s
 }
 
-// Kill ends the server and its processes for the connections with SIGKILL. The socket's file stays.
+// Kill kills the server and its processes for connections with SIGKILL. The socket's file stays.
 func (s *Server) Kill() { s.daemon.kill() }
 
-// Start starts the server again, at the same socket, after Kill.
+// Start starts the server again after Kill, at the same socket.
 func (s *Server) Start() {
 	s.t.Helper()
 	if err := os.RemoveAll(s.socket); err != nil {
 		s.t.Fatal(err)
 	}
-	// A connection that sends nothing is one that the server forgets.
+	// The server forgets a connection that sends nothing.
 	s.daemon = start(s.t, func() error {
 		conn, err := net.Dial("unix", s.socket)
 		if err != nil {

@@ -1,9 +1,10 @@
-// Package tokens makes tokens of several makers for tests: SoftHSM2 directly and behind p11-kit, the soft token of
-// opencryptoki, and tpm2-pkcs11 on a TPM in software.
+// Package tokens makes tokens of several vendors for tests: SoftHSM2 directly and through p11-kit,
+// the soft token of opencryptoki, and tpm2-pkcs11 on a TPM in software.
 //
-// Each lives in a folder of the test's, together with the daemons that it needs, and ends with the test. The system's own
-// configuration of these modules is neither read nor changed. A module reads its environment when it is loaded, so a token
-// is used by a child process, which Command starts: a built binary, or the test binary itself.
+// Each token is in a temporary folder, together with the daemons that it needs, and ends with the
+// test. The system's own configuration of these modules is neither read nor changed. A module reads
+// its environment when it is loaded, so a token is used by a child process, which Command starts: a
+// built binary, or the test binary itself.
 package tokens
 
 import (
@@ -21,16 +22,16 @@ import (
 	"time"
 )
 
-// Token is a token that is set up and can be logged in to.
+// Token is an initialised token that can be logged in to.
 type Token struct {
 	Name   string // the kind, for tables: "p11-kit-proxy"
 	Module string // absolute path of the PKCS#11 module
 	Label  string
-	Serial string // empty where the module alone knows it
+	Serial string // empty if only the module knows it
 	PIN    string
 	Env    []string // for the process that loads the module, as in exec.Cmd.Env
 
-	enter []string // goes before a command line, for tokens that live in namespaces of their own
+	enter []string // precedes a command line, for tokens in namespaces of their own
 }
 
 // Kind is a way to make a token.
@@ -43,6 +44,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		{"softhsm", SoftHSM},
+		{"softhsm-sqlite", SoftHSMWithSQLite},
 		{"p11-kit-proxy", Proxy},
 		{"p11-kit-client", func(t testing.TB) *Token { return Remote(t).Token }},
 		{"opencryptoki", Opencryptoki},
@@ -50,7 +52,8 @@ func Kinds() []Kind {
 	}
 }
 
-// Command is exec.CommandContext for a process that uses the token. Its environment is this process's and the token's.
+// Command is exec.CommandContext for a process that uses the token. Its environment is that of this
+// process and the token's.
 func (t *Token) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	line := append(append(append([]string{}, t.enter...), name), args...)
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
@@ -58,7 +61,7 @@ func (t *Token) Command(ctx context.Context, name string, args ...string) *exec.
 	return cmd
 }
 
-// library finds a module of Debian's by its path below the library folder of the architecture.
+// library finds a module of Debian by its path within the library folder of the architecture.
 func library(t testing.TB, name string) string {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/*/" + name) // the pattern is well-formed
@@ -68,7 +71,7 @@ func library(t testing.TB, name string) string {
 	return found[0]
 }
 
-// folder makes a folder with a short path, since the path of a Unix socket has 107 bytes at most.
+// folder makes a folder with a short path, since the path of a Unix socket has at most 107 bytes.
 func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "verenc-token-")
@@ -83,7 +86,7 @@ func folder(t testing.TB) string {
 	return dir
 }
 
-// write writes a file of mode 0600 and makes the folders above it.
+// write writes a file of mode 0600 and creates the folders above it.
 func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -94,7 +97,7 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-// randomHex gives n random bytes as hex digits.
+// randomHex returns n random bytes as hex digits.
 func randomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
@@ -114,12 +117,12 @@ func command(t testing.TB, env []string, name string, args ...string) {
 // daemon is a process that a token needs while it is in use.
 type daemon struct {
 	cmd *exec.Cmd
-	out bytes.Buffer // what it wrote, to be read after its end
+	out bytes.Buffer // its output, to be read after its end
 	end chan struct{}
-	err error // of its end, once end is closed
+	err error // from Wait, once end is closed
 }
 
-// start starts a daemon and waits until ready, which is asked again and again, says so. The daemon ends with the test.
+// start starts a daemon and calls ready until it returns nil. The daemon ends with the test.
 func start(t testing.TB, ready func() error, env []string, name string, args ...string) *daemon {
 	t.Helper()
 	d := newDaemon(env, name, args...)
@@ -133,7 +136,7 @@ func newDaemon(env []string, name string, args ...string) *daemon {
 	d.cmd.Env = append(os.Environ(), env...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.out
 	d.cmd.WaitDelay = time.Second
-	// A test binary that is killed takes its daemons with it.
+	// A killed test binary takes its daemons with it.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return d
 }
@@ -150,7 +153,7 @@ func (d *daemon) start(t testing.TB) {
 	t.Cleanup(d.kill)
 }
 
-// await waits until ready says so.
+// await calls ready until it returns nil.
 func (d *daemon) await(t testing.TB, ready func() error) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -169,13 +172,13 @@ func (d *daemon) await(t testing.TB, ready func() error) {
 	}
 }
 
-// kill ends the daemon with SIGKILL, its children too, and waits for the end.
+// kill kills the daemon and its children with SIGKILL, and waits for the end.
 func (d *daemon) kill() {
 	_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL) // it may have ended
 	<-d.end
 }
 
-// exists is a start's ready for a daemon that makes a file.
+// exists returns a ready function for a daemon that creates a file.
 func exists(path string) func() error {
 	return func() error {
 		if _, err := os.Stat(path); err != nil {

@@ -37,7 +37,8 @@ func use() (err error) {
 	if len(all) != 1 {
 		return fmt.Errorf("%d tokens, not one: %+v", len(all), all)
 	}
-	token, err := hsm.Open(ctx, hsm.Config{Module: os.Getenv("MODULE"), Label: os.Getenv("LABEL"), PIN: os.Getenv("PIN")})
+	token, err := hsm.Open(ctx, hsm.Config{Module: os.Getenv("MODULE"), Label: os.Getenv("LABEL"),
+		PIN: os.Getenv("PIN")})
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,8 @@ func TestAtOnce(t *testing.T) {
 func TestSystemIsLeftAlone(t *testing.T) {
 	state := func() string {
 		var said string
-		for _, path := range []string{"/run/pkcsslotd.pid", "/run/pkcsslotd.socket", "/dev/shm/var.lib.opencryptoki.swtok",
+		for _, path := range []string{"/run/pkcsslotd.pid", "/run/pkcsslotd.socket",
+			"/dev/shm/var.lib.opencryptoki.swtok",
 			"/var/lock/opencryptoki/LCK..APIlock", "/var/lib/opencryptoki/swtok/NVTOK.DAT"} {
 			info, err := os.Stat(path)
 			if err != nil {

@@ -31,7 +31,7 @@ func appendRequest(b []byte, r *http.Request, signedHeaders string, body []byte)
 	return hex.AppendEncode(b, hash[:]), nil
 }
 
-// appendQuery appends the parameters in order, each name and value percent-encoded by RFC 3986.
+// appendQuery appends the sorted parameters, each name and value percent-encoded as in RFC 3986.
 func appendQuery(b []byte, raw string) ([]byte, error) {
 	if raw == "" {
 		return b, nil
@@ -52,19 +52,19 @@ func appendQuery(b []byte, raw string) ([]byte, error) {
 	return append(b, strings.Join(params, "&")...), nil
 }
 
-// escape percent-encodes all but the unreserved characters of RFC 3986 section 2.3.
+// escape percent-encodes everything but the unreserved characters of RFC 3986 section 2.3.
 func escape(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }
 
-// appendHeaders appends a line for each signed header, and refuses a list that is not in order or leaves out a header
-// that must be in it.
+// appendHeaders appends a line for each signed header. It refuses a list that is not sorted or that
+// lacks a header which must be signed.
 func appendHeaders(b []byte, r *http.Request, signedHeaders string) ([]byte, error) {
 	host, needed := false, 0
 	last := ""
 	for name := range strings.SplitSeq(signedHeaders, ";") {
 		if name <= last {
-			return b, errForged // also keeps a name from counting twice
+			return b, errForged // also prevents a name from counting twice
 		}
 		last = name
 		b = append(append(b, name...), ':')
@@ -124,7 +124,8 @@ func appendHeaderKey(b []byte, name string) []byte {
 	return b
 }
 
-// appendValues appends a header's values with commas between, each trimmed and with runs of spaces made one.
+// appendValues appends a header's values, separated by commas. Each is trimmed, and runs of spaces
+// become one space.
 func appendValues(b []byte, values []string) []byte {
 	for i, v := range values {
 		if i > 0 {

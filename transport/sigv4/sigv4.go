@@ -1,12 +1,13 @@
 // Package sigv4 verifies requests signed with AWS Signature Version 4 in the Authorization header (AWS page
 // "Signature Version 4 for API requests").
 //
-// What it protects: whatever is behind it, from requests that were not made by the holder of a secret, were changed
-// on the way, or are replayed later than the clock skew allows. A verified signature covers the method, the query,
-// the host, every X-Amz-* header and the body.
+// It protects whatever is behind it from requests that the holder of a secret did not make, that
+// were changed on the way, or that are replayed later than the clock skew allows. A verified
+// signature covers the method, the query, the host, every X-Amz-* header and the body.
 //
-// What it trusts: its Lookup to know access keys, the clock that it is given, and net/http to have parsed the headers.
-// It is for services whose only path is "/", as the JSON ones of AWS are; a request for another path never verifies.
+// It trusts its Lookup to know access keys, the clock that it is given, and net/http to have parsed
+// the headers. It is for services whose only path is "/", such as the JSON services of AWS; a
+// request for another path never verifies.
 package sigv4
 
 import (
@@ -30,11 +31,12 @@ const (
 	isoTime    = "20060102T150405Z"
 	isoDate    = "20060102"
 
-	// DefaultMaxSkew is how far a signature's time may be from the verifier's, as AWS has it.
+	// DefaultMaxSkew is how far the time of a signature may be from the verifier's clock, as at
+	// AWS.
 	DefaultMaxSkew = 5 * time.Minute
 )
 
-// Scope is what a signing key is for, and the session token that came with the request.
+// Scope is what a signing key is valid for, and the session token of the request.
 type Scope struct {
 	AccessKeyID   string
 	Date          string // YYYYMMDD
@@ -43,17 +45,17 @@ type Scope struct {
 	SecurityToken string // X-Amz-Security-Token, or empty
 }
 
-// Key is a signing key (32 bytes, see SigningKey) and the principal that it proves.
+// Key is a signing key (32 bytes, see SigningKey) and the principal that it authenticates.
 type Key[P any] struct {
 	Signing   [sha256.Size]byte
 	Principal P
 }
 
-// Config is what a verifier is made of.
+// Config configures a Verifier.
 type Config[P any] struct {
 	Service string                   // required; e.g. "kms"
 	Region  func(region string) bool // required; whether a region is served
-	// Lookup returns the key for a scope, or ErrUnknownKey. Other errors are returned by Verify as they are.
+	// Lookup returns the key for a scope, or ErrUnknownKey. Verify returns other errors unchanged.
 	Lookup  func(ctx context.Context, s Scope) (Key[P], error) // required
 	MaxSkew time.Duration                                      // default DefaultMaxSkew
 }
@@ -64,7 +66,7 @@ type Verifier[P any] struct{ cfg Config[P] }
 // ErrUnknownKey is what Lookup returns for an access key or a session token that is not valid.
 var ErrUnknownKey = errors.New("access key is not known")
 
-// Error is a refusal, in AWS's words. The codes are those that AWS's JSON services send.
+// Error is a refusal, in AWS's words. Its codes are those of AWS's JSON services.
 type Error struct {
 	Code    string
 	Message string
@@ -83,8 +85,9 @@ func invalid(format string, args ...any) error {
 var (
 	errMissing = &Error{"MissingAuthenticationTokenException", "Missing Authentication Token"}
 	errUnknown = &Error{"UnrecognizedClientException", "The security token included in the request is invalid."}
-	errForged  = &Error{"InvalidSignatureException", "The request signature we calculated does not match the signature you provided. " +
-		"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}
+	errForged  = &Error{"InvalidSignatureException",
+		"The request signature we calculated does not match the signature you provided. " +
+			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}
 )
 
 // New returns a verifier.
@@ -113,8 +116,8 @@ func mac(key []byte, message string) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// Verify checks the signature of a request whose body has been read, at the time now. It returns the principal and the
-// scope, or an *Error, or what Lookup returned.
+// Verify checks the signature of a request whose body has been read, at the time now. It returns
+// the principal and the scope, or an *Error, or the error of Lookup.
 func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (P, Scope, error) {
 	var none P
 	a, err := parseAuthorization(r)
@@ -145,10 +148,10 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (P, Sc
 	return k.Principal, a.scope, nil
 }
 
-// buffers hold canonical requests; none of them holds a secret.
+// buffers hold canonical requests. None of them contains a secret.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
-// sign signs the string to sign of a canonical request with this hash.
+// sign signs the string to sign for a canonical request with this hash.
 func (k *Key[P]) sign(a authorization, request [sha256.Size]byte) (sum [sha256.Size]byte) {
 	var buf [256]byte
 	b := append(buf[:0], algorithm+"\n"...)
@@ -165,7 +168,8 @@ func (k *Key[P]) sign(a authorization, request [sha256.Size]byte) (sum [sha256.S
 	return sum
 }
 
-// checkScope checks what a signature is for and when it was made, before any key is looked at.
+// checkScope checks what a signature is valid for and when it was made, before any key is looked
+// up.
 func (v *Verifier[P]) checkScope(a authorization, now time.Time) error {
 	var problems []string
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
@@ -203,7 +207,7 @@ func (v *Verifier[P]) checkScope(a authorization, now time.Time) error {
 type authorization struct {
 	scope         Scope
 	terminator    string
-	signedHeaders string // as sent: lower case, in order, with semicolons
+	signedHeaders string // as sent: lower case, sorted, separated by semicolons
 	signature     [sha256.Size]byte
 	at            time.Time // UTC
 }
@@ -242,7 +246,8 @@ func parseAuthorization(r *http.Request) (a authorization, err error) {
 	}
 	at, dated := requestTime(r.Header)
 	var lacks strings.Builder
-	for _, need := range []struct{ name, value string }{{"Credential", credential}, {"Signature", signature}, {"SignedHeaders", a.signedHeaders}} {
+	for _, need := range []struct{ name, value string }{{"Credential", credential}, {"Signature", signature},
+		{"SignedHeaders", a.signedHeaders}} {
 		if need.value == "" {
 			fmt.Fprintf(&lacks, "Authorization header requires '%s' parameter. ", need.name)
 		}
@@ -254,7 +259,8 @@ func parseAuthorization(r *http.Request) (a authorization, err error) {
 		return a, incomplete("%s%s", lacks.String(), hashed(headers[0]))
 	}
 	if a.at, ok = parseTime(at); !ok {
-		return a, incomplete("Date must be in ISO-8601 'basic format'. Got '%s'. See https://en.wikipedia.org/wiki/ISO_8601", at)
+		return a, incomplete(
+			"Date must be in ISO-8601 'basic format'. Got '%s'. See https://en.wikipedia.org/wiki/ISO_8601", at)
 	}
 	var parts [5]string
 	n := 0
@@ -265,9 +271,12 @@ func parseAuthorization(r *http.Request) (a authorization, err error) {
 		n++
 	}
 	if n != len(parts) {
-		return a, incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'", credential)
+		return a, incomplete(
+			"Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'",
+			credential)
 	}
-	a.scope = Scope{AccessKeyID: parts[0], Date: parts[1], Region: parts[2], Service: parts[3], SecurityToken: r.Header.Get("X-Amz-Security-Token")}
+	a.scope = Scope{AccessKeyID: parts[0], Date: parts[1], Region: parts[2], Service: parts[3],
+		SecurityToken: r.Header.Get("X-Amz-Security-Token")}
 	a.terminator = parts[4]
 	if n, err := hex.Decode(a.signature[:], []byte(signature[:min(len(signature), 2*len(a.signature))])); err != nil ||
 		n != len(a.signature) || len(signature) != 2*n || strings.ToLower(signature) != signature {
@@ -280,7 +289,7 @@ func notPairs(header string) error {
 	return incomplete("Invalid key=value pair (missing equal-sign) in Authorization header %s.", hashed(header))
 }
 
-// hashed names a header without repeating it, as it may hold a secret.
+// hashed describes a header without repeating it, because it may contain a secret.
 func hashed(header string) string {
 	sum := sha256.Sum256([]byte(header))
 	return "(hashed with SHA-256 and encoded with Base64): '" + base64.StdEncoding.EncodeToString(sum[:]) + "'"

@@ -41,7 +41,8 @@ func verifier(service string) *Verifier[string] {
 // TestSigningKey uses the example of the AWS page "Create a signed AWS API request".
 func TestSigningKey(t *testing.T) {
 	key := SigningKey([]byte(exampleSecret), Scope{Date: "20150830", Region: "us-east-1", Service: "iam"})
-	if got, want := hex.EncodeToString(key[:]), "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9"; got != want {
+	if got, want := hex.EncodeToString(key[:]),
+		"c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -54,13 +55,23 @@ func TestSuite(t *testing.T) {
 		body                 string
 		signed, signature    string
 	}{
-		{"get-vanilla", "GET", "/", nil, "", "host;x-amz-date", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"},
-		{"post-vanilla", "POST", "/", nil, "", "host;x-amz-date", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"},
-		{"get-vanilla-query-order-key-case", "GET", "/?Param2=value2&Param1=value1", nil, "", "host;x-amz-date", "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"},
-		{"post-x-www-form-urlencoded", "POST", "/", [][2]string{{"Content-Type", "application/x-www-form-urlencoded"}}, "Param1=value1", "content-type;host;x-amz-date", "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"},
-		{"get-header-value-trim", "GET", "/", [][2]string{{"My-Header1", " value1"}, {"My-Header2", ` "a   b   c"`}}, "", "host;my-header1;my-header2;x-amz-date", "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"},
-		{"get-header-key-duplicate", "GET", "/", [][2]string{{"My-Header1", "value2"}, {"My-Header1", "value2"}, {"My-Header1", "value1"}}, "", "host;my-header1;x-amz-date", "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea"},
-		{"post-header-key-sort", "POST", "/", [][2]string{{"My-Header1", "value1"}}, "", "host;my-header1;x-amz-date", "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c"},
+		{"get-vanilla", "GET", "/", nil, "", "host;x-amz-date",
+			"5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"},
+		{"post-vanilla", "POST", "/", nil, "", "host;x-amz-date",
+			"5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"},
+		{"get-vanilla-query-order-key-case", "GET", "/?Param2=value2&Param1=value1", nil, "", "host;x-amz-date",
+			"b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"},
+		{"post-x-www-form-urlencoded", "POST", "/", [][2]string{{"Content-Type", "application/x-www-form-urlencoded"}},
+			"Param1=value1", "content-type;host;x-amz-date",
+			"ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"},
+		{"get-header-value-trim", "GET", "/", [][2]string{{"My-Header1", " value1"}, {"My-Header2", ` "a   b   c"`}},
+			"", "host;my-header1;my-header2;x-amz-date",
+			"acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"},
+		{"get-header-key-duplicate", "GET", "/",
+			[][2]string{{"My-Header1", "value2"}, {"My-Header1", "value2"}, {"My-Header1", "value1"}}, "",
+			"host;my-header1;x-amz-date", "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea"},
+		{"post-header-key-sort", "POST", "/", [][2]string{{"My-Header1", "value1"}}, "", "host;my-header1;x-amz-date",
+			"c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(test.method, test.target, nil)
@@ -69,7 +80,8 @@ func TestSuite(t *testing.T) {
 			for _, h := range test.headers {
 				r.Header.Add(h[0], h[1])
 			}
-			r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+exampleID+"/20150830/us-east-1/service/aws4_request, SignedHeaders="+
+			r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+exampleID+
+				"/20150830/us-east-1/service/aws4_request, SignedHeaders="+
 				test.signed+", Signature="+test.signature)
 			principal, scope, err := verifier("service").Verify(r, []byte(test.body), exampleTime)
 			if err != nil || principal != "alice" {
@@ -114,7 +126,8 @@ func signedBy(t testing.TB, c aws.Credentials, body string, at time.Time, change
 		change(r)
 	}
 	hash := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(context.Background(), c, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", at); err != nil {
+	if err := v4.NewSigner().SignHTTP(context.Background(), c, r, hex.EncodeToString(hash[:]), "kms", "us-east-1",
+		at); err != nil {
 		t.Fatal(err)
 	}
 	return message{header: r.Header, host: r.URL.Host, url: "/?" + r.URL.RawQuery, body: body}
@@ -123,12 +136,20 @@ func signedBy(t testing.TB, c aws.Credentials, body string, at time.Time, change
 func TestSDKSignature(t *testing.T) {
 	session := aws.Credentials{AccessKeyID: exampleID, SecretAccessKey: exampleSecret, SessionToken: "session"}
 	for name, m := range map[string]message{
-		"plain":         signedBySDK(t, `{"KeyId":"x"}`, exampleTime, nil),
-		"empty body":    signedBySDK(t, "", exampleTime, nil),
-		"query":         signedBySDK(t, "{}", exampleTime, func(r *http.Request) { r.URL.RawQuery = "b=%C3%A4%20%2F&a=2&a=1&c" }),
-		"spaces":        signedBySDK(t, "{}", exampleTime, func(r *http.Request) { r.Header.Set("X-Amz-Meta", "  a   b\tc  ") }),
-		"two values":    signedBySDK(t, "{}", exampleTime, func(r *http.Request) { r.Header["X-Amz-Meta"] = []string{"b", "a"} }),
-		"body hash":     signedBySDK(t, "{}", exampleTime, func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", hexSum("{}")) }),
+		"plain":      signedBySDK(t, `{"KeyId":"x"}`, exampleTime, nil),
+		"empty body": signedBySDK(t, "", exampleTime, nil),
+		"query": signedBySDK(t, "{}", exampleTime, func(r *http.Request) {
+			r.URL.RawQuery = "b=%C3%A4%20%2F&a=2&a=1&c"
+		}),
+		"spaces": signedBySDK(t, "{}", exampleTime, func(r *http.Request) {
+			r.Header.Set("X-Amz-Meta", "  a   b\tc  ")
+		}),
+		"two values": signedBySDK(t, "{}", exampleTime, func(r *http.Request) {
+			r.Header["X-Amz-Meta"] = []string{"b", "a"}
+		}),
+		"body hash": signedBySDK(t, "{}", exampleTime, func(r *http.Request) {
+			r.Header.Set("X-Amz-Content-Sha256", hexSum("{}"))
+		}),
 		"session token": signedBy(t, session, "{}", exampleTime, nil),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +167,9 @@ func hexSum(s string) string {
 
 // TestMutation changes every byte of what a signature covers, and of the signature: no change may pass.
 func TestMutation(t *testing.T) {
-	m := signedBySDK(t, `{"KeyId":"alias/a","Plaintext":"AAAA"}`, exampleTime, func(r *http.Request) { r.URL.RawQuery = "a=b" })
+	m := signedBySDK(t, `{"KeyId":"alias/a","Plaintext":"AAAA"}`, exampleTime, func(r *http.Request) {
+		r.URL.RawQuery = "a=b"
+	})
 	v := verifier("kms")
 	if _, _, err := v.Verify(m.request(), []byte(m.body), exampleTime); err != nil {
 		t.Fatal(err)
@@ -213,34 +236,54 @@ func TestRefusals(t *testing.T) {
 		change func(*message)
 		want   string // beginning of the error
 	}{
-		"no header":    {func(m *message) { m.header.Del("Authorization") }, "MissingAuthenticationTokenException: Missing Authentication Token"},
+		"no header": {func(m *message) { m.header.Del("Authorization") },
+			"MissingAuthenticationTokenException: Missing Authentication Token"},
 		"empty header": {set("Authorization", ""), "MissingAuthenticationTokenException: "},
-		"bearer":       {set("Authorization", "Bearer abc"), "IncompleteSignatureException: Invalid key=value pair (missing equal-sign) in Authorization header " + hashedAll},
-		"v4a":          {replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"), "IncompleteSignatureException: Invalid key=value pair"},
-		"nothing in it": {set("Authorization", "AWS4-HMAC-SHA256"), "IncompleteSignatureException: Authorization header requires 'Credential' parameter. " +
-			"Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. " + hashedAll},
-		"no equal-sign": {replace("Signature=", "Signature"), "IncompleteSignatureException: Invalid key=value pair (missing equal-sign)"},
-		"no date":       {func(m *message) { m.header.Del("X-Amz-Date") }, "IncompleteSignatureException: Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "},
-		"two dates":     {func(m *message) { m.header.Add("X-Amz-Date", "20150830T123600Z") }, "IncompleteSignatureException: Authorization header requires existence"},
-		"bad date":      {set("X-Amz-Date", "yesterday"), "IncompleteSignatureException: Date must be in ISO-8601 'basic format'. Got 'yesterday'."},
-		"four elements": {replace("/aws4_request", ""), "IncompleteSignatureException: Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '" + exampleID + "/20150830/us-east-1/kms'"},
-		"six elements":  {replace(exampleID, exampleID+"/x"), "IncompleteSignatureException: Credential must have exactly 5"},
-		"region":        {replace("us-east-1", "us-east-9"), "InvalidSignatureException: Credential should be scoped to a valid region, not 'us-east-9'. "},
-		"service":       {replace("/kms/", "/s3/"), "InvalidSignatureException: Credential should be scoped to correct service: 'kms'. "},
-		"terminator":    {replace("aws4_request", "aws5"), "InvalidSignatureException: Credential should be scoped with a valid terminator: 'aws4_request', not 'aws5'. "},
-		"scope date":    {replace("20150830", "20150829"), "InvalidSignatureException: Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '20150829' != '20150830', from '20150830T123600Z'."},
-		"access key":    {replace(exampleID, "AKIDOTHER"), "UnrecognizedClientException: The security token included in the request is invalid."},
-		"session token": {set("X-Amz-Security-Token", "stolen"), "InvalidSignatureException: 'X-Amz-Security-Token' must be a 'SignedHeader' in the AWS Authorization."},
-		"added header":  {set("X-Amz-Meta", "1"), "InvalidSignatureException: 'X-Amz-Meta' must be a 'SignedHeader' in the AWS Authorization."},
-		"host unsigned": {replace("host;", ""), "InvalidSignatureException: 'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."},
-		"unordered":     {replace("host;x-amz-date", "x-amz-date;host"), forged},
-		"twice":         {replace("host;", "host;host;"), forged},
-		"upper case":    {replace(";x-amz-date", ";X-Amz-Date"), forged},
-		"short":         {func(m *message) { m.header["Authorization"][0] = m.header["Authorization"][0][:200] }, forged},
-		"upper hex":     {func(m *message) { upperSignature(m) }, forged},
-		"two headers":   {func(m *message) { m.header.Add("Authorization", "x") }, "IncompleteSignatureException: Only one Authorization header is allowed."},
-		"other hash":    {set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD"), "InvalidSignatureException: 'X-Amz-Content-Sha256' must be"},
-		"bad query":     {func(m *message) { m.url = "/?%zz" }, forged},
+		"bearer": {set("Authorization", "Bearer abc"),
+			"IncompleteSignatureException: Invalid key=value pair (missing equal-sign) in Authorization header " +
+				hashedAll},
+		"v4a": {replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"),
+			"IncompleteSignatureException: Invalid key=value pair"},
+		"nothing in it": {set("Authorization", "AWS4-HMAC-SHA256"),
+			"IncompleteSignatureException: Authorization header requires 'Credential' parameter. " +
+				"Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. " +
+				hashedAll},
+		"no equal-sign": {replace("Signature=", "Signature"),
+			"IncompleteSignatureException: Invalid key=value pair (missing equal-sign)"},
+		"no date": {func(m *message) { m.header.Del("X-Amz-Date") }, "IncompleteSignatureException: Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "},
+		"two dates": {func(m *message) { m.header.Add("X-Amz-Date", "20150830T123600Z") },
+			"IncompleteSignatureException: Authorization header requires existence"},
+		"bad date": {set("X-Amz-Date", "yesterday"),
+			"IncompleteSignatureException: Date must be in ISO-8601 'basic format'. Got 'yesterday'."},
+		"four elements": {replace("/aws4_request", ""),
+			"IncompleteSignatureException: Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '" +
+				exampleID + "/20150830/us-east-1/kms'"},
+		"six elements": {replace(exampleID, exampleID+"/x"),
+			"IncompleteSignatureException: Credential must have exactly 5"},
+		"region": {replace("us-east-1", "us-east-9"),
+			"InvalidSignatureException: Credential should be scoped to a valid region, not 'us-east-9'. "},
+		"service": {replace("/kms/", "/s3/"),
+			"InvalidSignatureException: Credential should be scoped to correct service: 'kms'. "},
+		"terminator": {replace("aws4_request", "aws5"), "InvalidSignatureException: Credential should be scoped with a valid terminator: 'aws4_request', not 'aws5'. "},
+		"scope date": {replace("20150830", "20150829"), "InvalidSignatureException: Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '20150829' != '20150830', from '20150830T123600Z'."},
+		"access key": {replace(exampleID, "AKIDOTHER"),
+			"UnrecognizedClientException: The security token included in the request is invalid."},
+		"session token": {set("X-Amz-Security-Token", "stolen"),
+			"InvalidSignatureException: 'X-Amz-Security-Token' must be a 'SignedHeader' in the AWS Authorization."},
+		"added header": {set("X-Amz-Meta", "1"),
+			"InvalidSignatureException: 'X-Amz-Meta' must be a 'SignedHeader' in the AWS Authorization."},
+		"host unsigned": {replace("host;", ""),
+			"InvalidSignatureException: 'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."},
+		"unordered":  {replace("host;x-amz-date", "x-amz-date;host"), forged},
+		"twice":      {replace("host;", "host;host;"), forged},
+		"upper case": {replace(";x-amz-date", ";X-Amz-Date"), forged},
+		"short":      {func(m *message) { m.header["Authorization"][0] = m.header["Authorization"][0][:200] }, forged},
+		"upper hex":  {func(m *message) { upperSignature(m) }, forged},
+		"two headers": {func(m *message) { m.header.Add("Authorization", "x") },
+			"IncompleteSignatureException: Only one Authorization header is allowed."},
+		"other hash": {set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD"),
+			"InvalidSignatureException: 'X-Amz-Content-Sha256' must be"},
+		"bad query": {func(m *message) { m.url = "/?%zz" }, forged},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := signedBySDK(t, "{}", exampleTime, nil)
@@ -267,7 +310,8 @@ func TestUnsignedPayload(t *testing.T) {
 	r, _ := http.NewRequest("POST", "http://localhost/", nil)
 	r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
 	c := aws.Credentials{AccessKeyID: exampleID, SecretAccessKey: exampleSecret}
-	if err := v4.NewSigner().SignHTTP(context.Background(), c, r, "UNSIGNED-PAYLOAD", "kms", "us-east-1", exampleTime); err != nil {
+	if err := v4.NewSigner().SignHTTP(context.Background(), c, r, "UNSIGNED-PAYLOAD", "kms", "us-east-1",
+		exampleTime); err != nil {
 		t.Fatal(err)
 	}
 	r.Host = "localhost"
@@ -307,7 +351,9 @@ func TestDateHeader(t *testing.T) {
 	a := authorization{scope: Scope{exampleID, "20150830", "us-east-1", "kms", ""}, at: exampleTime}
 	k := Key[string]{Signing: SigningKey([]byte(exampleSecret), a.scope)}
 	sum := k.sign(a, sha256.Sum256(request))
-	r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/20150830/us-east-1/kms/aws4_request,SignedHeaders=date;host,Signature=%x", exampleID, sum))
+	r.Header.Set("Authorization", fmt.Sprintf(
+		"AWS4-HMAC-SHA256 Credential=%s/20150830/us-east-1/kms/aws4_request,SignedHeaders=date;host,Signature=%x",
+		exampleID, sum))
 	if _, _, err := verifier("kms").Verify(r, nil, exampleTime); err != nil {
 		t.Error(err)
 	}

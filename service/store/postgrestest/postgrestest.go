@@ -100,7 +100,8 @@ func start(settings []string) (s *Server, err error) {
 			return nil, err
 		}
 	}
-	initdb := s.command(filepath.Join(s.bin, "initdb"), "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	initdb := s.command(filepath.Join(s.bin, "initdb"), "-D", s.data(),
+		"-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
@@ -230,7 +231,7 @@ func Exec(t testing.TB, database, statements string) {
 // Signal sends the server a signal. After SIGKILL and SIGQUIT it has ended, when Signal returns.
 func (s *Server) Signal(t testing.TB, signal syscall.Signal) {
 	t.Helper()
-	names := map[syscall.Signal]string{syscall.SIGKILL: "KILL", syscall.SIGQUIT: "QUIT", syscall.SIGSTOP: "STOP", syscall.SIGCONT: "CONT"}
+	names := map[syscall.Signal]string{syscall.SIGKILL: "KILL", syscall.SIGQUIT: "QUIT"}
 	if s.ended {
 		return
 	}

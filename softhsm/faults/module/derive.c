@@ -16,8 +16,8 @@ static const struct kdf {
 	{ CKD_SHA384_KDF, CKM_SHA384, 48 }, { CKD_SHA512_KDF, CKM_SHA512, 64 },
 };
 
-// shared_secret gives the x-coordinate that the parties have in common. It stays in a session of
-// the caller's.
+// shared_secret returns the x-coordinate that the parties share. It stays in a session of the
+// caller.
 static CK_RV shared_secret(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key, CK_ECDH1_DERIVE_PARAMS p,
 	CK_BYTE *out, CK_ULONG *length)
 {

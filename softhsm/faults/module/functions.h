@@ -1,17 +1,17 @@
 // Every function of PKCS#11 v2.40 in the order of CK_FUNCTION_LIST, with its number of arguments and a letter for each:
 //
-//	s  session                       S  place for a session
+//	s  session                       S  buffer for a session
 //	o  object, k key, w wrapping key, u unwrapping key
-//	O  place for an object           F  places for objects, then how many there are, and a place for how many were found
+//	O  buffer for an object          F  buffer for objects, then its length, and a buffer for how many were found
 //	m  mechanism with parameter      M  mechanism type
 //	t  template, then its length     v  template whose values are filled in, then its length
-//	d  data, then its length         D  place for data, then a place for its length
-//	R  place for data, then its length
-//	N  places for numbers, then a place for how many there are
+//	d  data, then its length         D  buffer for data, then one for its length
+//	R  buffer for data, then its length
+//	N  buffer for numbers, then one for how many there are
 //	l  slot                          .  anything else
 //
 // A # is the length that belongs to the letter before. All arguments are as wide as a CK_ULONG, but for the CK_BBOOL of
-// C_GetSlotList. The Go side takes the names from here.
+// C_GetSlotList. The Go side reads the names from here.
 #define FUNCTIONS(F) \
 	F(C_Initialize, 1, ".") \
 	F(C_Finalize, 1, ".") \
@@ -82,6 +82,6 @@
 	F(C_CancelFunction, 1, "s") \
 	F(C_WaitForSlotEvent, 3, "...")
 
-// Those of PKCS#11 v3.2 that there are besides.
+// Further functions, of PKCS#11 v3.2.
 #define FUNCTIONS_3_2(F) \
 	F(C_DecapsulateKey, 8, "smkt#d#O")

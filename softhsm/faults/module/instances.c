@@ -1,6 +1,6 @@
 // The function lists that are handed out: one to all callers, or one to each, see
-// Module.PrivateInstances. All is made beforehand, since a function can't tell otherwise which list
-// it was called through.
+// Module.PrivateInstances. Everything is made in advance, since a function cannot know otherwise which
+// list it was called through.
 
 #define _GNU_SOURCE // dladdr
 #include <dlfcn.h>
@@ -20,8 +20,8 @@ CK_FUNCTION_LIST *inner;
 static char traces[1100];
 const char *trace_path = traces;
 
-// Each function puts its arguments into an array and makes a call of them, of the instance that it
-// belongs to.
+// Each function puts its arguments into an array and makes a struct call from them, for the instance
+// that it belongs to.
 #define ARGUMENTS_1 CK_ULONG a
 #define ARGUMENTS_2 ARGUMENTS_1, CK_ULONG b
 #define ARGUMENTS_3 ARGUMENTS_2, CK_ULONG c
@@ -149,7 +149,7 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST 
 
 static CK_RV not_supported(void) { return CKR_FUNCTION_NOT_SUPPORTED; }
 
-// C_GetInterface gives the functions of PKCS#11 v3.2: those of v2.40, and of the others what is in
+// C_GetInterface returns the functions of PKCS#11 v3.2: those of v2.40, and of the others those in
 // FUNCTIONS_3_2.
 __attribute__((visibility("default"))) CK_RV C_GetInterface(const char *name, const CK_VERSION *version, void **out, CK_FLAGS flags)
 {

@@ -1,4 +1,4 @@
-// Keys that are made, wrapped, copied and read otherwise than by the inner module.
+// Keys that are made, wrapped, copied and read in other ways than by the inner module.
 
 #include <pthread.h>
 #include <string.h>
@@ -11,7 +11,7 @@ static CK_OBJECT_CLASS secret_key = CKO_SECRET_KEY;
 static CK_KEY_TYPE generic = CKK_GENERIC_SECRET, aes = CKK_AES;
 static CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
 
-// without copies a template and leaves out up to two types. The result has room for another
+// without copies a template except for up to two types. The result has room for another
 // attribute.
 static CK_RV without(const CK_ATTRIBUTE *given, CK_ULONG count, CK_ATTRIBUTE_TYPE a, CK_ATTRIBUTE_TYPE b,
 	CK_ATTRIBUTE *out, CK_ULONG *n)
@@ -25,7 +25,7 @@ static CK_RV without(const CK_ATTRIBUTE *given, CK_ULONG count, CK_ATTRIBUTE_TYP
 	return CKR_OK;
 }
 
-// The following work in a session of their own, whose end ends the objects that are made there.
+// The following functions use a session of their own, so that the objects that they make end with it.
 
 static CK_RV plain_object(CK_SESSION_HANDLE session, CK_BYTE *value, CK_ULONG length, CK_OBJECT_HANDLE *object)
 {
@@ -54,7 +54,7 @@ static CK_RV unwrap_plainly(CK_SESSION_HANDLE session, CK_MECHANISM_TYPE m, CK_O
 	return rv;
 }
 
-// carrier makes a key that can carry others in and out under CKM_AES_KEY_WRAP_PAD.
+// carrier makes a key for moving other keys in and out with CKM_AES_KEY_WRAP_PAD.
 static CK_RV carrier(CK_SLOT_ID slot, CK_SESSION_HANDLE *session, CK_OBJECT_HANDLE *key)
 {
 	CK_ULONG length = 32;
@@ -81,7 +81,7 @@ static CK_ULONG value_length(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key)
 	return inner->C_GetAttributeValue(session, key, &length, 1) == CKR_OK ? n : 0; // 0: it is no secret key
 }
 
-// read_key gives the bytes of an extractable key as C_WrapKey takes them.
+// read_key returns the bytes of an extractable key in the form in which C_WrapKey wraps them.
 static CK_RV read_key(const struct call *c, CK_OBJECT_HANDLE key, CK_BYTE *out, CK_ULONG *n)
 {
 	CK_MECHANISM kwp = { CKM_AES_KEY_WRAP_PAD, NULL, 0 };
@@ -104,7 +104,7 @@ static CK_RV read_key(const struct call *c, CK_OBJECT_HANDLE key, CK_BYTE *out, 
 	return rv;
 }
 
-// write_key makes an object of bytes, as C_UnwrapKey with this call's template would.
+// write_key makes an object from bytes, as C_UnwrapKey with this call's template would.
 static CK_RV write_key(struct call *c, CK_BYTE *value, CK_ULONG n)
 {
 	const CK_ATTRIBUTE *class = attribute(c, 0, CKA_CLASS);
@@ -285,7 +285,7 @@ CK_RV make(struct call *c)
 	}
 }
 
-// plausible_wrap gives random bytes, as many as a wrapped key may have.
+// plausible_wrap returns as many random bytes as a wrapped key may have.
 static CK_RV plausible_wrap(struct call *c)
 {
 	CK_ULONG n = value_length(c->session->inner, c->inner[3]), *length = (CK_ULONG *)c->a[5], room = *length;

@@ -13,7 +13,7 @@ static const struct member {
 	size_t offset, size;
 } members[] = { MEMBERS(MEMBER) };
 
-// told finds the lie about a field, if this call is to be lied to.
+// told finds the lie about a field, if there is one for this call.
 static const struct lie *told(int f, int field, uint64_t of, const void *place)
 {
 	uint64_t when = place == NULL ? WHEN_ASKED_FOR_LENGTH : WHEN_FILLED;
@@ -36,7 +36,7 @@ static const unsigned char *bytes_of(const struct lie *l, CK_ULONG *length)
 	return control->lie_bytes + offset;
 }
 
-// fill puts a lie's bytes where there is room for them, honestly.
+// fill writes a lie's bytes where there is room for them, and reports their length correctly.
 static CK_RV fill(const struct lie *l, void *place, CK_ULONG room, CK_ULONG *length, CK_ULONG unit)
 {
 	CK_ULONG n;
@@ -68,7 +68,7 @@ static void lie_in_structure(const struct call *c, uint64_t of)
 	}
 }
 
-// disown takes away, inside, what its caller will not learn the handle of.
+// disown closes or destroys, inside, a session or object whose handle its caller will not learn.
 static void disown(struct call *c, char letter, CK_ULONG handle)
 {
 	if (letter == 'O') {
@@ -142,7 +142,7 @@ void lie(struct call *c, CK_RV *rv)
 	}
 }
 
-// invent answers for an attribute, if there is a lie about it.
+// invent answers for an attribute if there is a lie about it.
 static int invent(int f, CK_ATTRIBUTE *t, CK_RV *rv)
 {
 	const struct lie *l;

@@ -22,7 +22,7 @@ int logged_out(const struct call *c)
 
 	if (login != NOBODY)
 		return login != control->logins;
-	// Inside, others of this process may be logged in: that is not this one's login.
+	// Others in this process may be logged in to the inner module: that is not this module's login.
 	return c->session != NULL && inner->C_GetSessionInfo(c->session->inner, &info) == CKR_OK &&
 		(info.state == CKS_RW_USER_FUNCTIONS || info.state == CKS_RO_USER_FUNCTIONS);
 }
@@ -58,7 +58,7 @@ CK_RV initialize(struct call *c)
 
 static int session_of_instance(const struct session *s, const struct call *c) { return s->instance == c->instance; }
 
-// finalize leaves the inner module to others.
+// finalize does not finalise the inner module, which others use.
 CK_RV finalize(struct call *c)
 {
 	if (c->a[0] != 0)
@@ -98,7 +98,7 @@ static void forget_pins(void)
 	pthread_mutex_unlock(&pins_mutex);
 }
 
-// known_pin tells whether it is the slot's, or -1.
+// known_pin reports whether a PIN is that of the slot, or -1 if that is unknown.
 static int known_pin(CK_SLOT_ID slot, const void *text, CK_ULONG length)
 {
 	int right = -1;
@@ -111,8 +111,8 @@ static int known_pin(CK_SLOT_ID slot, const void *text, CK_ULONG length)
 	return right;
 }
 
-// check_pin is C_Login where this process is still logged in inside, so that the inner module looks
-// at no PIN. It does when the PIN is changed, to itself.
+// check_pin checks the PIN of C_Login while this process is still logged in to the inner module, which
+// then ignores the PIN. Changing the PIN to itself makes it check.
 static CK_RV check_pin(const struct call *c)
 {
 	CK_SESSION_HANDLE session;
@@ -130,7 +130,7 @@ static CK_RV check_pin(const struct call *c)
 
 static int pin_locked(void) { return control->pins_most > 0 && control->pins_wrong >= control->pins_most; }
 
-// pin_flags are those of the PIN, of a token that locks (PKCS#11 v2.40, CK_TOKEN_INFO).
+// pin_flags sets the flags of the PIN, for a token that locks (PKCS#11 v2.40, CK_TOKEN_INFO).
 void pin_flags(CK_FLAGS *flags)
 {
 	int64_t most = control->pins_most, wrong = control->pins_wrong;

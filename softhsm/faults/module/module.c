@@ -104,7 +104,7 @@ static void hang(struct rule *r, const struct call *c)
 	atomic_fetch_sub(&control->hanging, 1);
 }
 
-// crash is what a vendor's wild pointer does.
+// crash does what a wild pointer in a vendor's module does.
 static void crash(struct rule *r, const struct call *c)
 {
 	volatile int *volatile nowhere = NULL;
@@ -121,7 +121,7 @@ const CK_MECHANISM *inner_mechanism(const struct call *c)
 	return NULL;
 }
 
-// admit gives the call the inner module's handles, or refuses it.
+// admit translates the handles of the call to those of the inner module, or refuses the call.
 static CK_RV admit(struct call *c)
 {
 	for (int i = 0; letters[c->f][i] != 0; i++) {
@@ -195,7 +195,7 @@ int makes_token_object(struct call *c, int nth)
 	return token >= 0 ? token : c->f == C_CopyObject_AT && !object_known(c->inner[1]); // a copy is what its original is
 }
 
-// hand_out gives the caller this module's handles of new objects.
+// hand_out replaces the inner module's handles of new objects with this module's.
 static void hand_out(struct call *c)
 {
 	int nth = 0;
@@ -210,7 +210,7 @@ static void hand_out(struct call *c)
 	}
 }
 
-// lose takes the answer of a call that succeeded away from its caller.
+// lose removes the answer of a call that succeeded.
 static void lose(struct call *c)
 {
 	for (int i = 0; letters[c->f][i] != 0; i++) {
@@ -254,7 +254,7 @@ static int removed(struct call *c)
 	return !is_local(c->f) && (control->unplugged || generation() != c->generation);
 }
 
-// blocked is what every call says before it happens, and one that was under way then.
+// blocked is the error of every call that may not happen now, and of calls that were in progress.
 static CK_RV blocked(struct call *c)
 {
 	return removed(c) ? CKR_DEVICE_REMOVED : wedged(c) ? control->wedge_rv : CKR_OK;
@@ -262,7 +262,7 @@ static CK_RV blocked(struct call *c)
 
 static int session_before_now(const struct session *s, const struct call *c) { return (void)c, s->generation < generation(); }
 
-// end_old_sessions closes, inside, what an unplug has ended.
+// end_old_sessions closes the inner sessions that an unplug has ended.
 static void end_old_sessions(uint32_t now)
 {
 	static _Atomic uint32_t seen;

@@ -17,20 +17,20 @@ enum { NO_FIELD, FIELDS(FIELD) FIELD_COUNT };
 
 enum { MOST_ARGUMENTS = 8, MOST_NUMBERS = 32, MOST_MAPPED = 16, MOST_LIES = 64, MOST_LIE_BYTES = 1 << 16, MOST_INSTANCES = 32 };
 
-// A rule applies to the calls of one function: it lets the first skip of them alone, then takes left of them, or all when
-// left is negative; of these, chance out of a million when chance is not 0.
+// A rule applies to calls of one function: it lets the first skip of them pass, and then applies to the next left of
+// them, or to all if left is negative. If chance is not 0, only chance out of a million calls count.
 struct rule {
 	_Atomic uint64_t rv; // of a failure
 	_Atomic int64_t skip, left;
 	_Atomic uint64_t chance;
-	_Atomic uint64_t of; // a mechanism or an attribute, and 1: the others are let alone; 0: it is for all
+	_Atomic uint64_t of; // a mechanism or an attribute, plus 1: others are not affected; 0: all are
 };
 
 enum { FAIL_BEFORE, FAIL_AFTER, HANG_BEFORE, HANG_AFTER, CRASH_BEFORE, CRASH_AFTER, RULES };
 
 enum { WHEN_ASKED_FOR_LENGTH = 1, WHEN_FILLED = 2 }; // of a lie; 0: both
 
-// A lie is what a function says in place of the truth, see lies.c.
+// A lie is what a function reports instead of the truth, see lies.c.
 struct lie {
 	struct rule rule;
 	_Atomic uint64_t function, field, when;
@@ -42,10 +42,10 @@ struct numbers {
 	_Atomic uint64_t count, value[MOST_NUMBERS];
 };
 
-// The control file, mapped here and by whoever drives the module. control.go has the same layout.
+// The control file, mapped here and by the process that controls the module. control.go has the same layout.
 struct control {
-	_Atomic uint64_t size; // of this structure: tells a file of another version
-	char inner[1024];      // path of the module behind
+	_Atomic uint64_t size; // of this structure: detects a file of another version
+	char inner[1024];      // path of the inner module
 
 	// The upper halves are the token's generation, which an unplug raises.
 	_Atomic uint64_t sessions; // open now
@@ -53,21 +53,21 @@ struct control {
 	_Atomic uint64_t sessions_most, objects_most;
 
 	_Atomic uint64_t unplugged;
-	_Atomic uint64_t logins; // raised to void every login made before
+	_Atomic uint64_t logins; // incremented to end every login made before
 	_Atomic uint64_t slot_offset, reuse_handles;
 	_Atomic int64_t sessions_limit, objects_limit; // negative: none
 	_Atomic int64_t sessions_told;                 // ulMaxRwSessionCount of C_GetTokenInfo; negative: the inner module's
 	_Atomic uint64_t objects_rv;                   // of a call that would pass the limit
 	_Atomic uint64_t own_ivs;                      // see gcm.c
-	_Atomic uint64_t pq_port;                      // on 127.0.0.1, of who computes ML-DSA and ML-KEM; 0: the token has neither
+	_Atomic uint64_t pq_port;                      // on 127.0.0.1, of the process that computes ML-DSA and ML-KEM; 0: the token has neither
 	struct numbers refused;                        // mechanisms
 
 	_Atomic uint64_t private_instances;
-	_Atomic uint64_t wedges;                   // raised to make the module useless until C_Finalize and C_Initialize
-	_Atomic uint64_t wedge_rv;                 // what it says then
+	_Atomic uint64_t wedges;                   // incremented to make every call fail until C_Finalize and C_Initialize
+	_Atomic uint64_t wedge_rv;                 // the answer of every call then
 	_Atomic uint64_t heal_only;                // an unplug is a wedge too
 	_Atomic uint64_t flags_set, flags_cleared; // of CK_TOKEN_INFO
-	_Atomic int64_t pins_most, pins_wrong;     // wrong PINs in a row that lock, 0: none do; that there were
+	_Atomic int64_t pins_most, pins_wrong;     // how many wrong PINs in a row lock (0: never), and how many there were
 	_Atomic uint64_t mapped_count;
 	struct {
 		_Atomic uint64_t number, inner;
@@ -76,7 +76,7 @@ struct control {
 	struct numbers wraps_all;                // mechanisms that wrap keys that are not extractable
 	struct numbers secret_sizes, wrap_sizes; // lengths that C_GenerateKey and C_WrapKey refuse
 	_Atomic uint64_t private_only, token_only, strict_sessions, kdfs;
-	char init_argument[256]; // the pReserved that C_Initialize insists on; empty: none
+	char init_argument[256]; // the pReserved that C_Initialize requires; empty: none
 
 	_Atomic uint64_t lies_count;
 	struct lie lies[MOST_LIES];
@@ -96,21 +96,21 @@ struct control {
 
 extern struct control *control;
 extern const char *const names[], *const letters[];
-extern CK_FUNCTION_LIST *inner; // of the module behind
+extern CK_FUNCTION_LIST *inner; // of the inner module
 
 static inline uint32_t generation(void) { return control->sessions >> 32; }
 
-// handle_of is what is handed out for a number of a session, or for the inner module's number of an object. It is never used
-// again after an unplug, unless that is asked for.
+// handle_of returns this module's handle for the number of a session, or for the inner module's handle of an object. It is
+// not reused after an unplug, unless ReuseHandles asks for that.
 static inline CK_ULONG handle_of(uint32_t generation, CK_ULONG number)
 {
 	return (uint32_t)number | (control->reuse_handles ? 0 : (CK_ULONG)generation << 32);
 }
 
-// tally adds to a gauge, unless it belongs to another generation by now or would pass a limit that is not negative.
+// tally adds to a gauge, unless the gauge belongs to another generation by now or would exceed a limit that is not negative.
 int tally(_Atomic uint64_t *gauge, uint32_t generation, int change, int64_t limit, _Atomic uint64_t *most);
 
-// module.c: the way of every call.
+// module.c: the path of every call.
 
 struct call {
 	int f, instance;
@@ -125,7 +125,7 @@ struct call {
 CK_RV call(int instance, int f, CK_ULONG *a);
 CK_RV forward(struct call *c); // to the inner module
 int has_number(const struct numbers *n, CK_ULONG number);
-int takes(struct rule *r, uint64_t of);                    // whether it applies, to a call of what rule.of says
+int takes(struct rule *r, uint64_t of);                    // whether it applies to a call with this rule.of
 uint64_t mechanism_of(const struct call *c);               // the caller's and 1, or 0
 const CK_MECHANISM *inner_mechanism(const struct call *c); // of a function with a mechanism; or NULL
 
@@ -160,16 +160,16 @@ CK_RV change_pin(struct call *c);
 CK_RV restricted(struct call *c); // of a creation
 int refused_size(const struct numbers *sizes, const CK_ATTRIBUTE *length);
 CK_MECHANISM_TYPE mapped(CK_MECHANISM_TYPE m);            // to the inner one
-CK_ULONG mapped_list(CK_MECHANISM_TYPE *all, CK_ULONG n); // adds them to the n that there are
+CK_ULONG mapped_list(CK_MECHANISM_TYPE *all, CK_ULONG n); // adds them to the n existing ones
 
-// keys.c: keys that are made, wrapped, copied and read otherwise than by the inner module.
+// keys.c: keys that are made, wrapped, copied and read in other ways than by the inner module.
 
 #define PADDED_KEY_WRAP 0xffffffff80f00001UL // an inner mechanism: CKM_AES_KEY_WRAP of the key with PKCS#7 padding
 
 CK_RV make(struct call *c); // what creates objects
 CK_RV wrap_key(struct call *c);
 extern _Atomic int weak_count;
-int weak_attribute(struct call *c, CK_ATTRIBUTE *t, CK_RV *rv); // of a weak copy; 0: it is as the inner module says
+int weak_attribute(struct call *c, CK_ATTRIBUTE *t, CK_RV *rv); // of a weak copy; 0: the inner module's answer holds
 
 // derive.c
 
@@ -182,7 +182,7 @@ CK_RV encrypt(struct call *c);
 
 // lies.c
 
-void lie(struct call *c, CK_RV *rv); // the call has its true answer already
+void lie(struct call *c, CK_RV *rv); // the call already has its true answer
 CK_RV get_attributes(struct call *c);
 CK_RV generate_random(struct call *c);
 
@@ -228,7 +228,7 @@ CK_RV replay(struct call *c);
 
 // sessions.c: what this process has open.
 
-enum session_state { FREE, OPEN, ENDING, CLOSED }; // ending: the last call under way closes it
+enum session_state { FREE, OPEN, ENDING, CLOSED }; // ENDING: the last call in progress closes it
 
 struct session {
 	enum session_state state;
@@ -237,7 +237,7 @@ struct session {
 	CK_SESSION_HANDLE inner;
 	CK_SLOT_ID slot; // of the inner module
 	int instance;
-	unsigned calls; // under way
+	unsigned calls; // in progress
 
 	CK_ULONG iv_length, tag_length; // of an encryption whose IV is to be appended; 0: there is none
 	CK_BYTE iv[16];

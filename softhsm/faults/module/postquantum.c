@@ -1,8 +1,8 @@
-// ML-DSA and ML-KEM of PKCS#11 v3.2 for an inner token that has neither. The inner token has an Ed25519 key for each of their keys:
-// Ed25519 signatures are deterministic (RFC 8032), so one of a fixed message is the seed of FIPS 204 section 6.1 and FIPS 203
-// section 6.1, which only who may use the key can have. The family and the parameter set, and the public key of a public key
-// object, are in CKA_SUBJECT. The arithmetic is done by whoever drives the module, asked over a connection to this machine
-// itself (postquantum.go). Of the working draft of v3.3 there is CKM_ML_DSA_EXTERNAL_MU.
+// ML-DSA and ML-KEM of PKCS#11 v3.2 for an inner token that has neither. For each of their keys the inner token has an
+// Ed25519 key: Ed25519 signatures are deterministic (RFC 8032), so that of a fixed message is the seed of FIPS 204 section
+// 6.1 and FIPS 203 section 6.1, which only those who may use the key can get. The family and the parameter set, and the
+// public key of a public key object, are in CKA_SUBJECT. The process that controls the module computes, over a connection
+// within this machine (postquantum.go). Of the working draft of v3.3 there is CKM_ML_DSA_EXTERNAL_MU.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -53,7 +53,7 @@ CK_ULONG pq_mechanism_list(CK_MECHANISM_TYPE *out)
 	return n;
 }
 
-// key is what is known of a key object: its family, NULL for all others, and its CKA_SUBJECT.
+// key is a key object's family, NULL for other keys, and its CKA_SUBJECT.
 struct key {
 	const struct family *family;
 	CK_ULONG set, length;
@@ -91,7 +91,7 @@ static int all_of(ssize_t (*move)(int, void *, size_t), int fd, void *data, size
 
 static ssize_t send_some(int fd, void *data, size_t length) { return send(fd, data, length, MSG_NOSIGNAL); }
 
-// ask has the other end answer with exactly length bytes (see postquantum.go).
+// ask sends a request to the other end, which answers with exactly length bytes (see postquantum.go).
 static CK_RV ask(char what, CK_ULONG set, const CK_BYTE *seed, const void *message, CK_ULONG in, CK_BYTE *out, CK_ULONG length)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(control->pq_port),
@@ -108,7 +108,7 @@ static CK_RV ask(char what, CK_ULONG set, const CK_BYTE *seed, const void *messa
 	return good ? CKR_OK : CKR_DEVICE_ERROR;
 }
 
-// with_key asks for something that is done with a private key, in a session of its own.
+// with_key requests an operation with a private key, in a session of its own.
 static CK_RV with_key(const struct call *c, CK_OBJECT_HANDLE key, char what, CK_ULONG set, const void *message, CK_ULONG in,
 	CK_BYTE *out, CK_ULONG length)
 {
@@ -138,7 +138,8 @@ static CK_ULONG number(const CK_ATTRIBUTE *t, CK_ULONG count, CK_ATTRIBUTE_TYPE 
 	return value;
 }
 
-// inner_template copies a template for an Ed25519 key: without what such a key has not, and signing if the other one decapsulates.
+// inner_template copies a template for an Ed25519 key: without the attributes that such a key lacks, and with CKA_SIGN if the
+// other key decapsulates.
 static CK_ULONG inner_template(const CK_ATTRIBUTE *given, CK_ULONG count, CK_ATTRIBUTE *out)
 {
 	static CK_KEY_TYPE type = CKK_EC_EDWARDS_INNER;
@@ -205,7 +206,7 @@ CK_RV pq_generate(struct call *c, CK_RV (*create)(struct call *))
 	return rv;
 }
 
-// pq_create makes a public key object of a value: that of an Ed25519 key that nobody uses, and the value in its CKA_SUBJECT.
+// pq_create makes a public key object with a value: an Ed25519 key that nobody uses, with the value in its CKA_SUBJECT.
 CK_RV pq_create(struct call *c, CK_RV (*create)(struct call *))
 {
 	static CK_BYTE point[34] = { 0x04, 0x20, 1 }; // any, in an OCTET STRING
@@ -234,7 +235,7 @@ CK_RV pq_create(struct call *c, CK_RV (*create)(struct call *))
 	return create(c);
 }
 
-// fill gives an attribute that the inner object has not, or has otherwise. It tells whether this is one.
+// fill returns an attribute that the inner object lacks, or whose value differs. It reports whether this is one.
 static int fill(CK_ATTRIBUTE *t, const struct key *k, CK_RV *rv)
 {
 	CK_ULONG number;
@@ -293,9 +294,9 @@ static CK_RV begin(struct call *c, int verifies)
 	if (m == NULL || k.family != mldsa)
 		return CKR_KEY_TYPE_INCONSISTENT;
 	if (!pq_mechanism(m->mechanism) || (m->mechanism != CKM_ML_DSA_EXTERNAL_MU && (verifies || m->mechanism != CKM_ML_DSA)))
-		return CKR_MECHANISM_INVALID; // Ed25519 would give a seed away
+		return CKR_MECHANISM_INVALID; // Ed25519 would reveal a seed
 	if (m->ulParameterLen != 0)
-		return CKR_MECHANISM_PARAM_INVALID; // a context, which is not made use of
+		return CKR_MECHANISM_PARAM_INVALID; // a context, which is not supported
 	c->session->pq_key = c->inner[2];
 	c->session->pq_set = k.set;
 	c->session->pq_what = m->mechanism == CKM_ML_DSA ? 'S' : 'M';

@@ -1,4 +1,4 @@
-// Answers that are given again without asking the inner module, as if its work were done by another machine's processors.
+// Answers repeated without calling the inner module, as if another machine's processors did its work.
 
 #include <pthread.h>
 #include <string.h>
@@ -9,7 +9,7 @@ enum { LEARN = 1, REPLAY = 2 }; // of control->replay
 
 enum { MOST_DATA = 8192, MOST_VALUES = 8 };
 
-// answer is what a function has given when it was called last while answers were learnt.
+// answer is a function's last answer while answers were learnt.
 static struct answer {
 	int known;
 	CK_OBJECT_HANDLE handle; // of the inner module
@@ -67,7 +67,7 @@ void replay_learn(const struct call *c)
 
 int replay_knows(const struct call *c) { return control->replay == REPLAY && answers[c->f].known; }
 
-// give writes what fits, and tells whether all did.
+// give writes what fits, and reports whether everything did.
 static CK_RV give(void *out, CK_ULONG *room, const void *data, CK_ULONG length)
 {
 	CK_ULONG had = *room;

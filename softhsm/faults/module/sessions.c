@@ -9,8 +9,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static struct session sessions[MOST_SESSIONS]; // guarded by mutex
 
-// at is the place of a generation's session by number. Generations begin apart, so that what is left of one is seldom in the
-// way of the next.
+// at is the position of a generation's session by number. Generations start at different positions, so that what is left of
+// one rarely collides with the next.
 static struct session *at(uint32_t generation, uint32_t number)
 {
 	return &sessions[(number + generation * 1021) % MOST_SESSIONS];
@@ -49,7 +49,7 @@ static void object_remove_at(size_t i)
 	objects[i] = objects[--objects_count];
 }
 
-// gone ends the session for the callers, and what belongs to it.
+// gone ends the session for its callers, with what belongs to it.
 static void gone(struct session *s, enum session_state state)
 {
 	s->state = state;
@@ -145,7 +145,7 @@ void object_add(CK_OBJECT_HANDLE inner, const struct session *s)
 	pthread_mutex_unlock(&mutex);
 }
 
-// object_at gives the place of an object, the newest first, or objects_count. The mutex is held.
+// object_at returns the position of an object, the newest first, or objects_count. The mutex is held.
 static size_t object_at(CK_OBJECT_HANDLE inner)
 {
 	for (size_t i = objects_count; i-- > 0;)

@@ -1,4 +1,4 @@
-// What is not forwarded as it is.
+// Functions that are not forwarded unchanged.
 
 #include <pthread.h>
 #include <stddef.h>

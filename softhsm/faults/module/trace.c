@@ -41,7 +41,7 @@ static void template(FILE *out, const char *name, const CK_ATTRIBUTE *attributes
 
 static CK_ULONG least(CK_ULONG a, CK_ULONG b) { return a < b ? a : b; }
 
-// argument writes the ith. Lengths may be lies: no more is read than the caller's memory holds.
+// argument writes the ith argument. Lengths may be lies: no more is read than the caller's memory holds.
 static void argument(FILE *out, const struct call *c, int i, CK_RV rv)
 {
 	const CK_ULONG *a = c->a;

@@ -1,6 +1,7 @@
-// Command soak has many callers use package hsm for a while, on a token that fails in every way that package faults knows, and
-// reports what became of it: operations, errors by kind, and what must be 0: wrong answers, lost keys, leaked sessions and
-// session objects. It exits with 1 when one of these is not.
+// Command soak lets many callers use package hsm for a while, on a token that fails in every way
+// that package faults knows. It reports the operations, the errors by kind, and what must be 0:
+// wrong answers, lost keys, leaked sessions and session objects. It exits with 1 if one of these is
+// not 0.
 //
 //	go run ./softhsm/faults/soak -for 10m
 package main
@@ -18,7 +19,8 @@ import (
 
 func main() {
 	duration := flag.Duration("for", 10*time.Minute, "how long")
-	seed := flag.Uint64("seed", rand.Uint64(), "of the faults and the operations; goroutines still take turns as they like")
+	seed := flag.Uint64("seed", rand.Uint64(),
+		"of the faults and the operations; goroutines still take turns as they like")
 	callers := flag.Int("callers", 32, "at once")
 	reuse := flag.Bool("reuse", false, "session handles begin anew after an unplug")
 	flag.Parse()

@@ -15,7 +15,7 @@ import (
 	"github.com/verenc/kms/softhsm/faults"
 )
 
-// report is what has happened.
+// report collects what has happened.
 type report struct {
 	mu         sync.Mutex
 	operations map[string]int // guarded by mu: all of them, by name
@@ -23,7 +23,7 @@ type report struct {
 	faults     map[string]int // guarded by mu: what was done to the token
 	wrong      []string       // guarded by mu: answers
 
-	lost    []string // keys that were made and are gone, and destroyed ones that live
+	lost    []string // keys that were made and are gone, and destroyed keys that still exist
 	leaked  int      // sessions
 	usage   faults.Usage
 	healing time.Duration // the longest, from the token's return to the first success
@@ -36,7 +36,7 @@ func newReport() *report {
 	return &report{operations: map[string]int{}, failures: map[string]int{}, faults: map[string]int{}}
 }
 
-// kinds of failure that a caller may see; others are wrong answers.
+// kinds are the failures that a caller may see; others are wrong answers.
 var kinds = []struct {
 	name string
 	err  error
@@ -52,7 +52,7 @@ var kinds = []struct {
 	{"canceled", context.Canceled},
 }
 
-// done counts an operation and tells whether it succeeded.
+// done counts an operation and reports whether it succeeded.
 func (r *report) done(operation string, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

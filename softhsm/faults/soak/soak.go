@@ -23,7 +23,7 @@ type config struct {
 	soft       softhsm.Token
 	seed       uint64
 	callers    int
-	operations int64 // how many, 0 for as long as the context lasts
+	operations int64 // how many; 0: until the context ends
 	reuse      bool  // of session handles
 }
 
@@ -36,7 +36,7 @@ type soak struct {
 	begun  atomic.Int64 // operations
 
 	keys    hsm.SealingKeys
-	outside []hsm.WrappedKey // more than are held
+	outside []hsm.WrappedKey // more keys than are held unwrapped
 	mac     hsm.ObjectID
 	macOf   []byte // of message
 	signer  hsm.ObjectID
@@ -44,15 +44,15 @@ type soak struct {
 
 	mu      sync.Mutex
 	boxes   []box                 // guarded by mu: to be opened again and again
-	objects map[hsm.ObjectID]bool // guarded by mu: whether a key must exist; those of which nobody knows are not there
-	alive   int                   // guarded by mu: how many must
+	objects map[hsm.ObjectID]bool // guarded by mu: whether a key must exist; keys whose state is unknown are not in it
+	alive   int                   // guarded by mu: how many must exist
 }
 
-// box is sealed; a wrapped one's plaintext is known once it was opened.
+// box is a ciphertext. The plaintext of a wrapped one is known once it was opened.
 type box struct {
 	sealed, aad, plaintext []byte
 	wrapped                bool
-	outside                int // by this wrapped key, counted from 1; 0 by keys
+	outside                int // the wrapped key that made it, counted from 1; 0: made by keys
 }
 
 const (
@@ -65,7 +65,7 @@ const (
 
 var message = []byte("message")
 
-// run makes the keys, has the callers and the faults go on until the end, and looks at what is left.
+// run makes the keys, runs the callers and the faults until the end, and inspects what is left.
 func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	m, err := faults.Build(dir, cfg.soft.Module)
 	if err != nil {
@@ -76,16 +76,19 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 		m.ReuseHandles()
 	}
 	m.SetSeed(cfg.seed)
+	defer m.Clear() // or Close would wait for ever
 	s := &soak{cfg: cfg, module: m, report: newReport(), objects: map[hsm.ObjectID]bool{}}
-	s.token, err = hsm.Open(context.Background(), hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2, HeldKeys: heldKeys,
-		CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second, ConnectTimeout: 250 * time.Millisecond,
-		MaxStuck: 8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
-	if err != nil {
+	if err := s.makeKeys(); err != nil {
 		return nil, err
 	}
-	defer m.Clear() // or it could not end
-	if err := s.makeKeys(); err != nil {
-		return nil, errors.Join(err, s.token.Close())
+	s.token, err = hsm.Open(context.Background(),
+		hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2,
+			HeldKeys:    heldKeys,
+			CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second,
+			ConnectTimeout: time.Second,
+			MaxStuck:       8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
+	if err != nil {
+		return nil, err
 	}
 	begun := time.Now()
 	s.load(ctx)
@@ -102,15 +105,22 @@ func newID(r *rand.Rand) (id hsm.ObjectID) {
 	return id
 }
 
+// makeKeys makes the keys over a connection of its own, with the usual timeouts.
 func (s *soak) makeKeys() (err error) {
+	token, err := hsm.Open(context.Background(),
+		hsm.Config{Module: s.module.Path, Serial: s.cfg.soft.Serial, PIN: s.cfg.soft.PIN})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, token.Close()) }()
 	ctx, r := context.Background(), rand.New(rand.NewPCG(s.cfg.seed, 0))
 	seal, wrap := newID(r), newID(r)
 	s.keys, s.mac, s.signer = hsm.SealingKeys{Seal: seal, Wrap: wrap}, newID(r), newID(r)
 	for id, purpose := range map[hsm.ObjectID]hsm.Purpose{seal: hsm.Seal, wrap: hsm.Wrap, s.mac: hsm.MAC256} {
-		err = errors.Join(err, s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: purpose}))
+		err = errors.Join(err, token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: purpose}))
 		s.objects[id] = true
 	}
-	spki, failed := s.token.GenerateKeyPair(ctx, hsm.KeyPair{ID: s.signer, Type: hsm.P256, Purpose: hsm.SignPair})
+	spki, failed := token.GenerateKeyPair(ctx, hsm.KeyPair{ID: s.signer, Type: hsm.P256, Purpose: hsm.SignPair})
 	s.objects[s.signer] = true
 	if err = errors.Join(err, failed); err != nil {
 		return err
@@ -120,23 +130,23 @@ func (s *soak) makeKeys() (err error) {
 		return err
 	}
 	s.public = public.(*ecdsa.PublicKey)
-	if s.macOf, err = s.token.MAC(ctx, s.mac, crypto.SHA256, message); err != nil {
+	if s.macOf, err = token.MAC(ctx, s.mac, crypto.SHA256, message); err != nil {
 		return err
 	}
-	return s.makeOutside(ctx, r)
+	return s.makeOutside(ctx, token, r)
 }
 
-// makeOutside makes keys that are no token objects.
-func (s *soak) makeOutside(ctx context.Context, r *rand.Rand) error {
+// makeOutside makes wrapped keys, which are not token objects.
+func (s *soak) makeOutside(ctx context.Context, token *hsm.Token, r *rand.Rand) error {
 	under := newID(r)
-	if err := s.token.GenerateWrappingKey(ctx, under, ""); err != nil {
+	if err := token.GenerateWrappingKey(ctx, under, ""); err != nil {
 		return err
 	}
 	s.objects[under] = true
 	for range outsideKeys {
 		k := hsm.WrappedKey{Name: newID(r), Under: under, Purpose: hsm.Seal}
 		var err error
-		if k.Wrapped, _, err = s.token.GenerateWrappedKey(ctx, k); err != nil {
+		if k.Wrapped, _, err = token.GenerateWrappedKey(ctx, k); err != nil {
 			return err
 		}
 		s.outside = append(s.outside, k)
@@ -144,7 +154,7 @@ func (s *soak) makeOutside(ctx context.Context, r *rand.Rand) error {
 	return nil
 }
 
-// load lets the callers run, and the faults.
+// load runs the callers and the faults.
 func (s *soak) load(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -165,7 +175,7 @@ func (s *soak) load(ctx context.Context) {
 	breaker.Go(func() {
 		r := rand.New(rand.NewPCG(s.cfg.seed, 1<<32))
 		for ctx.Err() == nil {
-			s.hurt(ctx, r)
+			s.causeFault(ctx, r)
 		}
 	})
 	callers.Wait()
@@ -173,7 +183,7 @@ func (s *soak) load(ctx context.Context) {
 	breaker.Wait()
 }
 
-// operate does one operation and judges its answer. It tells whether it succeeded.
+// operate does one operation and checks its answer. It reports whether it succeeded.
 func (s *soak) operate(r *rand.Rand) bool {
 	ctx := context.Background()
 	aad := []byte{byte(r.Uint32())}
@@ -198,7 +208,8 @@ func (s *soak) operate(r *rand.Rand) bool {
 		return s.report.done("MAC", err)
 	case 6:
 		digest := sha256.Sum256(aad)
-		signature, err := s.token.Sign(ctx, s.signer, hsm.P256, hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, digest[:])
+		signature, err := s.token.Sign(ctx, s.signer, hsm.P256,
+			hsm.Scheme{Algorithm: hsm.ECDSA, Hash: crypto.SHA256}, digest[:])
 		if err == nil && !ecdsa.VerifyASN1(s.public, digest[:], signature) {
 			s.report.wrongAnswer("Sign: %x does not verify", signature)
 		}
@@ -213,7 +224,7 @@ func (s *soak) operate(r *rand.Rand) bool {
 	return s.openOne(r)
 }
 
-// keep puts a new box among those to be opened.
+// keep adds a new box to those that are opened again.
 func (s *soak) keep(operation string, b box, err error) bool {
 	if !s.report.done(operation, err) {
 		return false
@@ -272,7 +283,7 @@ func (s *soak) check(b box, i int) bool {
 	return s.report.done(map[bool]string{false: "Decrypt", true: "DecryptWrapped"}[b.wrapped], err)
 }
 
-// forge asks for what must be refused, and for no other reason than that.
+// forge requests what must be refused for exactly one reason.
 func (s *soak) forge(r *rand.Rand) bool {
 	b, i := s.draw(r)
 	if i < 0 {
@@ -290,7 +301,8 @@ func (s *soak) forge(r *rand.Rand) bool {
 	return s.report.done("forgery", err)
 }
 
-// createAndDestroy makes a key, uses it, and mostly destroys it: with many keys a search takes long.
+// createAndDestroy makes a key, uses it, and usually destroys it, because searches take long when
+// there are many keys.
 func (s *soak) createAndDestroy(r *rand.Rand) bool {
 	ctx, id := context.Background(), newID(r)
 	if !s.report.done("GenerateSecretKey", s.token.GenerateSecretKey(ctx, hsm.SecretKey{ID: id, Purpose: hsm.Seal})) {
@@ -313,7 +325,7 @@ func (s *soak) createAndDestroy(r *rand.Rand) bool {
 	return ok
 }
 
-// know notes whether a key must exist, and gives the number of those that must.
+// know records whether a key must exist, and returns how many must.
 func (s *soak) know(id hsm.ObjectID, exists bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,13 +343,13 @@ func (s *soak) forget(id hsm.ObjectID) {
 	s.alive--
 }
 
-// calm ends all faults and waits until the token is well.
+// calm ends all faults and waits until the token works again.
 func (s *soak) calm() {
 	s.module.Clear()
 	s.module.Plug()
 	s.module.LimitSessions(-1)
 	s.module.SetLatency(0)
-	for tries := 0; tries < 20; { // several in a row, since what is wrong may not be known yet
+	for tries := 0; tries < 20; { // several successes in a row, since a fault may not be noticed yet
 		err := s.token.Destroy(context.Background(), hsm.ObjectID{})
 		if tries++; err != nil || s.token.Stats().Stuck > 0 {
 			tries = 0
@@ -349,11 +361,16 @@ func (s *soak) calm() {
 // inspect looks for what is wrong, lost or leaked.
 func (s *soak) inspect() {
 	for i, b := range s.boxes {
-		if !s.check(b, i) {
+		if !retry(func() bool { return s.check(b, i) }) {
 			s.report.wrongAnswer("a box does not open on a token that is well")
 		}
 	}
-	objects, err := s.token.Objects(context.Background(), "")
+	var objects []hsm.Object
+	var err error
+	retry(func() bool {
+		objects, err = s.token.Objects(context.Background(), "")
+		return err == nil
+	})
 	if err != nil {
 		s.report.lost = append(s.report.lost, fmt.Sprintf("all: %v", err))
 	}
@@ -377,4 +394,14 @@ func (s *soak) inspect() {
 	s.report.stats = s.token.Stats()
 	s.report.leaked = s.module.Sessions() - s.report.stats.Sessions - 1 // the login's
 	s.report.usage = s.module.Usage()
+}
+
+// retry calls f until it succeeds, a few times: on a busy machine the timeouts of a soak are short.
+func retry(f func() bool) bool {
+	for range 10 {
+		if f() {
+			return true
+		}
+	}
+	return false
 }

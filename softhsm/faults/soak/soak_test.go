@@ -10,10 +10,11 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(softhsm.Run(m)) }
 
-// TestSoak is a short one, bounded by operations.
+// TestSoak is a short soak, limited by the number of operations.
 func TestSoak(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
-		r, err := run(t.Context(), t.TempDir(), config{soft: softhsm.New(t), seed: 1, callers: 16, operations: 2500, reuse: reuse})
+		r, err := run(t.Context(), t.TempDir(),
+			config{soft: softhsm.New(t), seed: 1, callers: 16, operations: 2500, reuse: reuse})
 		if err != nil {
 			t.Fatal(err)
 		}

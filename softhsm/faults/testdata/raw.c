@@ -1,5 +1,5 @@
-// Calls a module with memory that ends where it says, so that whoever writes or reads past it is
-// killed. Its arguments are the module, the token's serial number and its PIN; each line of its
+// Calls a module with memory that ends exactly where the module is told, so that writing or reading
+// beyond it kills the process. Its arguments are the module, the token's serial number and its PIN; each line of its
 // input is a call and the room that it gives, -1 for NULL. It answers with the return value, the
 // length or count, and how many bytes were changed.
 

@@ -1,0 +1,52 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/record"
+)
+
+// Records returns what keeps the audit records of the service.
+func (s *Service) Records() *record.Recorder { return s.records }
+
+// DeliverRecords puts the records of commands that are pending into the log. Run goes on with it,
+// also when that fails.
+func (s *Service) DeliverRecords(ctx context.Context) { s.delivery.Deliver(ctx) }
+
+// Audited runs an operation and keeps one record of it, as record.Recorder.Request says.
+func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in any,
+	do func(context.Context) (any, error)) (any, error) {
+	ctx = withARNForm(ctx, in)
+	if !s.records.Enabled() {
+		return do(ctx)
+	}
+	id, err := s.records.NewEventID()
+	if err != nil {
+		return nil, apierror.InternalError(err)
+	}
+	c.EventID = id
+	return s.records.Request(ctx, &record.Request{
+		EventID: id, User: s.iam.UserIdentity(ctx, c), Account: c.Account, Source: source, Operation: op,
+		ReadOnly: readOnly(op), Input: in, Region: c.Region, RequestID: c.RequestID, SourceIP: c.SourceIP,
+		UserAgent: c.UserAgent, Host: c.Host, TLS: c.TLS,
+	}, do)
+}
+
+// addKeyToRecord adds a key to the record of what is being served.
+func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
+	record.AddKey(ctx, k.ARN(s.canonical), k.Account)
+	if s.cfg.MetadataAge == nil {
+		return
+	}
+	if age := s.cfg.MetadataAge(); age > time.Second {
+		record.Add(ctx, "metadataAge", age.Round(time.Second).String())
+	}
+}
+
+// recordEvent runs what the service does by itself with a key, and keeps a record of it.
+func (s *Service) recordEvent(ctx context.Context, name string, k *Key, do func(context.Context) error) error {
+	e := record.Event{Name: name, KeyARN: k.ARN(s.canonical), Account: k.Account, Region: k.Region}
+	return s.records.Event(ctx, e, do)
+}

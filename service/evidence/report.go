@@ -1,0 +1,116 @@
+package evidence
+
+import (
+	"time"
+
+	"github.com/verenc/kms/service"
+)
+
+// Report is an auditor's summary of an account's keys in a region.
+type Report struct {
+	Account    string
+	Region     string
+	Time       time.Time
+	Findings   []Finding    // the gravest first
+	Keys       []KeySummary // in order of id
+	AccessKeys []AccessKeySummary
+}
+
+// Severity of a finding.
+type Severity string
+
+// The severities, the gravest first.
+const (
+	High   Severity = "high"
+	Medium Severity = "medium"
+	Low    Severity = "low"
+)
+
+var severities = []Severity{High, Medium, Low}
+
+// Finding is something that an auditor would ask about.
+type Finding struct {
+	Severity Severity
+	About    string // a key's id, an access key's id or a principal's ARN
+	Text     string
+}
+
+// KeySummary describes one key.
+type KeySummary struct {
+	ID          string
+	ARN         string
+	Aliases     []string
+	Description string
+	State       service.KeyState
+	Spec        string
+	Usage       string
+	Origin      string
+	CreatedAt   time.Time
+	DeletionAt  time.Time `json:",omitzero"`
+	Rotation    RotationSummary
+	LastUse     *UseSummary // nil when it was never used
+	Access      KeyAccess
+}
+
+// RotationSummary tells how old a key's material is.
+type RotationSummary struct {
+	PeriodDays int32     // of automatic rotation; 0 when it is off
+	NextAt     time.Time `json:",omitzero"`
+	LastAt     time.Time `json:",omitzero"` // zero when it never rotated
+	AgeDays    int       // of the current material; -1 when there is none
+}
+
+// UseSummary describes the last successful cryptographic operation with a key.
+type UseSummary struct {
+	Operation string
+	At        time.Time
+	EventID   string // of its audit record
+}
+
+// KeyAccess tells who may use a key.
+type KeyAccess struct {
+	Statements []StatementSummary // of the key policy
+	// IdentityPolicies tells whether the key policy leaves it to the account's identity policies to
+	// allow something.
+	IdentityPolicies bool
+	// Principals are the users and roles of this service that may do something with the key, all
+	// policies and grants taken together, when they give no encryption context and meet no other
+	// condition.
+	Principals []PrincipalAccess
+	Grants     []GrantSummary
+}
+
+// StatementSummary describes a statement of a key policy.
+type StatementSummary struct {
+	Sid         string `json:",omitempty"`
+	Effect      string
+	Principals  []string // "all but X" for a NotPrincipal
+	Actions     []string // "all but X" for a NotAction
+	Conditional bool     // it has a Condition
+}
+
+// PrincipalAccess is what a principal may do with a key.
+type PrincipalAccess struct {
+	ARN        string
+	Everything bool     // every permission that can be had on a key
+	Operations []string // permissions, without their prefix kms:
+}
+
+// GrantSummary describes a grant.
+type GrantSummary struct {
+	ID          string
+	Name        string `json:",omitempty"`
+	Grantee     string
+	Operations  []string
+	Constrained bool // by an encryption context or a source
+	CreatedAt   time.Time
+}
+
+// AccessKeySummary describes an access key of one of the account's principals.
+type AccessKeySummary struct {
+	ID        string
+	Principal string
+	Enabled   bool
+	CreatedAt time.Time
+	LastUsed  time.Time `json:",omitzero"` // zero when it never signed a request
+}

@@ -1,0 +1,195 @@
+package iam
+
+import (
+	"context"
+	"encoding/base32"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/audit"
+)
+
+// maxAccessKeys are of one user (AWS page "IAM and AWS STS quotas"): two, so that one can replace
+// the other.
+const maxAccessKeys = 2
+
+// AccessKey is a SigV4 credential. Its secret is stored sealed by the token and bound to ID.
+type AccessKey struct {
+	ID           string // 20 characters, "AKIA..."
+	Account      string
+	PrincipalARN string
+	SealedSecret []byte
+	Enabled      bool
+	CreatedAt    time.Time
+}
+
+// AccessKeyUse is the last request that an access key has signed.
+type AccessKeyUse struct {
+	ID      string
+	At      time.Time
+	Region  string
+	Service string // kms or sts
+}
+
+// Secret is a secret access key. It never shows in logs.
+type Secret []byte
+
+func (Secret) String() string { return "[secret]" }
+
+// GoString implements fmt.GoStringer, for %#v.
+func (Secret) GoString() string { return "[secret]" }
+
+// Credential is an access key with its secret, as it is shown once.
+type Credential struct {
+	AccessKeyID     string
+	SecretAccessKey Secret
+}
+
+// newCredential draws an access key, whose id begins with prefix. The caller clears its secret.
+func (d *Directory) newCredential(prefix string) (*Credential, error) {
+	var random [40]byte // 10 for the id, 30 for the secret
+	if _, err := io.ReadFull(d.rand, random[:]); err != nil {
+		return nil, fmt.Errorf("draw an access key: %w", err)
+	}
+	defer clear(random[:])
+	return &Credential{AccessKeyID: prefix + base32.StdEncoding.EncodeToString(random[:10]),
+		SecretAccessKey: base64.StdEncoding.AppendEncode(nil, random[10:])}, nil
+}
+
+// accessKeyData is the additional data that binds a sealed secret to its access key and to this use.
+func accessKeyData(id string) string { return "verenc-kms/access-key/1|" + id }
+
+// CreateAccessKey makes an access key of a user, or of the root principal of an account. Its secret
+// is stored sealed by the token, bound to its id, and returned this once.
+func (d *Directory) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
+	if kindOf(principal) == KindRole {
+		return nil, fmt.Errorf("%s is a role and has no access keys: AssumeRole gives temporary credentials", principal)
+	}
+	created, err := d.newCredential("AKIA")
+	if err != nil {
+		return nil, err
+	}
+	id := created.AccessKeyID
+	sealed, err := d.sealer.Seal(ctx, created.SecretAccessKey, accessKeyData(id))
+	if err != nil {
+		return nil, fmt.Errorf("seal access key: %w", err)
+	}
+	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
+	err = d.records.Command(ctx, "CreateAccessKey", aboutPrincipal(principal), parameters,
+		func(ctx context.Context) error {
+			return d.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal,
+				SealedSecret: sealed, Enabled: true, CreatedAt: d.now()}, maxAccessKeys)
+		})
+	if err != nil {
+		clear(created.SecretAccessKey)
+	}
+	switch {
+	case errors.Is(err, ErrLimit):
+		return nil, fmt.Errorf("%s has %d access keys already, the most that a user can have: delete one first "+
+			"(verenc access-key list shows the last uses)", principal, maxAccessKeys)
+	case errors.Is(err, ErrNoRow):
+		return nil, fmt.Errorf("there is no %s: create the user first", principal)
+	case err != nil:
+		return nil, fmt.Errorf("store access key: %w", err)
+	}
+	return created, nil
+}
+
+// CreateRootAccessKey makes an access key of the root principal of an account.
+func (d *Directory) CreateRootAccessKey(ctx context.Context, account string) (*Credential, error) {
+	if !arn.IsAccount(account) {
+		return nil, fmt.Errorf("create access key: account %q is not 12 digits", account)
+	}
+	return d.CreateAccessKey(ctx, account, arn.Root(account))
+}
+
+// RotateAccessKey gives a user who has one access key a second one, and returns the id of the
+// first. The first stays as it is, until its users have the second.
+func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal) (
+	created *Credential, first string, err error) {
+	keys, err := d.store.AccessKeys(ctx, user.ARN)
+	switch {
+	case err != nil:
+		return nil, "", fmt.Errorf("list access keys: %w", err)
+	case len(keys) == 0:
+		return nil, "", fmt.Errorf("user %s has no access key to rotate: verenc access-key create makes one", user.Name)
+	case len(keys) > 1:
+		return nil, "", fmt.Errorf("user %s has %d access keys already: delete the unused one first "+
+			"(verenc access-key list shows the last uses)", user.Name, len(keys))
+	}
+	created, err = d.CreateAccessKey(ctx, user.Account, user.ARN)
+	return created, keys[0].ID, err
+}
+
+// AccessKeyStatus is an access key with its last use.
+type AccessKeyStatus struct {
+	*AccessKey
+	LastUse *AccessKeyUse // nil if there was none
+}
+
+// AccessKeys returns the access keys of a principal, in order of their ids.
+func (d *Directory) AccessKeys(ctx context.Context, principal string) ([]AccessKeyStatus, error) {
+	keys, err := d.store.AccessKeys(ctx, principal)
+	if err != nil {
+		return nil, fmt.Errorf("list access keys: %w", err)
+	}
+	all := make([]AccessKeyStatus, len(keys))
+	for i, k := range keys {
+		all[i].AccessKey = k
+		use, err := d.store.LastAccessKeyUse(ctx, k.ID)
+		if err == nil {
+			all[i].LastUse = use
+		} else if !errors.Is(err, ErrNoRow) {
+			return nil, fmt.Errorf("find the last use of %s: %w", k.ID, err)
+		}
+	}
+	return all, nil
+}
+
+// EnableAccessKey enables or disables an access key. Running servers accept, or refuse, its
+// requests within a second.
+func (d *Directory) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
+	status := map[bool]string{true: "Active", false: "Inactive"}[enabled]
+	parameters := audit.Object{{Name: "accessKeyId", Value: id}, {Name: "status", Value: status}}
+	err := d.records.Command(ctx, "UpdateAccessKey", nil, parameters, func(ctx context.Context) error {
+		return d.store.EnableAccessKey(ctx, id, enabled)
+	})
+	return accessKeyError(id, err)
+}
+
+// DeleteAccessKey deletes an access key for good.
+func (d *Directory) DeleteAccessKey(ctx context.Context, id string) error {
+	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
+	err := d.records.Command(ctx, "DeleteAccessKey", nil, parameters, func(ctx context.Context) error {
+		return d.store.RemoveAccessKey(ctx, id)
+	})
+	return accessKeyError(id, err)
+}
+
+func accessKeyError(id string, err error) error {
+	if errors.Is(err, ErrNoRow) {
+		return fmt.Errorf("there is no access key %s (verenc access-key list shows all)", id)
+	}
+	if err != nil {
+		return fmt.Errorf("change access key %s: %w", id, err)
+	}
+	return nil
+}
+
+// AddUse remembers that an identity has signed a request, if it did so with an access key.
+func (d *Directory) AddUse(who *Identity, region, service string) {
+	if who.AccessKeyID == "" || who.Session != nil {
+		return
+	}
+	d.uses.Add(who.AccessKeyID, AccessKeyUse{ID: who.AccessKeyID, At: d.now(), Region: region, Service: service})
+}
+
+// StoreUses stores the last uses that AddUse has remembered. Those that can't be stored are kept
+// for the next time.
+func (d *Directory) StoreUses(ctx context.Context) error {
+	return d.uses.Store(func(uses []AccessKeyUse) error { return d.store.RecordAccessKeyUses(ctx, uses) })
+}

@@ -1,0 +1,123 @@
+package iam
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/audit"
+)
+
+// Caller is the origin of an authenticated request.
+type Caller struct {
+	Identity
+	Region    string // of the credential scope: the region that the request is for
+	RequestID string
+	EventID   string // of the audit record
+	SourceIP  string
+	UserAgent string
+	Host      string               // as the client named the server
+	TLS       *tls.ConnectionState // nil without TLS
+}
+
+// Identity is who a credential or a client certificate proves its holder to be.
+type Identity struct {
+	Principal   string // ARN, e.g. arn:aws:iam::111122223333:root
+	Account     string
+	AccessKeyID string   // empty with a client certificate
+	Session     *Session // of an assumed role; nil for others
+}
+
+// stored returns the ARN of the stored principal that an identity is, or is a session of.
+func (i *Identity) stored() string {
+	if i.Session != nil {
+		return i.Session.RoleARN
+	}
+	return i.Principal
+}
+
+// UserIdentity describes a caller for an audit record (AWS page "CloudTrail userIdentity element").
+// When the principal can't be looked up its unique id is left out, since the record matters more.
+func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdentity {
+	u := audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID}
+	if c.Principal == arn.Root(c.Account) {
+		u.Type, u.PrincipalID = "Root", c.Account
+		return u
+	}
+	issuer := c.stored()
+	name, uniqueID := issuer[strings.LastIndex(issuer, "/")+1:], ""
+	if p, err := d.store.Principal(ctx, issuer); err == nil {
+		uniqueID = p.UniqueID
+	}
+	if c.Session == nil {
+		u.UserName, u.PrincipalID = name, uniqueID
+		return u
+	}
+	u.Type = "AssumedRole"
+	if uniqueID != "" {
+		u.PrincipalID = uniqueID + ":" + c.Session.Name
+	}
+	u.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt, Issuer: &audit.SessionIssuer{
+		Type: "Role", PrincipalID: uniqueID, ARN: issuer, AccountID: c.Account, UserName: name}}
+	return u
+}
+
+// GlobalCondition returns the value of a global condition key that the origin of a request gives
+// (AWS page "AWS global condition context keys").
+func (d *Directory) GlobalCondition(c *Caller, key string) (value string, known bool) {
+	switch key {
+	case "aws:sourceip":
+		return c.SourceIP, c.SourceIP != ""
+	case "aws:currenttime":
+		return d.now().UTC().Format(time.RFC3339), true
+	case "aws:epochtime":
+		return strconv.FormatInt(d.now().Unix(), 10), true
+	case "aws:securetransport":
+		return strconv.FormatBool(c.TLS != nil), true
+	case "aws:useragent":
+		return c.UserAgent, c.UserAgent != ""
+	case "aws:requestedregion":
+		return c.Region, c.Region != ""
+	case "aws:tokenissuetime":
+		if c.Session != nil {
+			return c.Session.IssuedAt.UTC().Format(time.RFC3339), true
+		}
+	}
+	return "", false
+}
+
+// CallerNamed returns the caller that a principal would be: an account's root, a user, or a session
+// of a role. A role is represented by a session of the given name.
+func (d *Directory) CallerNamed(ctx context.Context, principal, sessionName string) (*Caller, error) {
+	c := &Caller{Identity: Identity{Principal: principal, Account: arn.AccountOf(principal)}}
+	if principal == arn.Root(c.Account) {
+		return c, nil
+	}
+	if _, name, isSession := strings.Cut(principal, ":assumed-role/"); isSession {
+		name, sessionName, _ = strings.Cut(name, "/")
+		role, err := d.FindPrincipal(ctx, c.Account, KindRole, name)
+		if err != nil {
+			return nil, err
+		}
+		principal = role.ARN
+	}
+	p, err := d.store.Principal(ctx, principal)
+	if errors.Is(err, ErrNoRow) {
+		return nil, noSuchPrincipal(principal)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", principal, err)
+	}
+	if p.Kind == KindRole {
+		now := d.now()
+		c.Principal = SessionARN(p.ARN, sessionName)
+		c.Session = &Session{RoleARN: p.ARN, Name: sessionName, IssuedAt: now,
+			ExpiresAt: now.Add(defaultSession * time.Second)}
+	}
+	return c, nil
+}

@@ -1,0 +1,68 @@
+package iam
+
+import (
+	"context"
+	"errors"
+)
+
+// Errors of a Store. Everything else that it returns is an internal failure.
+var (
+	ErrNoRow = errors.New("no such row")
+	ErrLimit = errors.New("limit reached")
+)
+
+// Store keeps principals and their credentials. Its contract is that of service.Store, of which it
+// is a part: a change is whole and durable when its method returns nil, and seen by every process
+// within a second. Principal, AccessKey and Certificate are served from memory when they can be;
+// what they return is shared, and must not be modified.
+type Store interface {
+	PrincipalStore
+	AccessKeyStore
+	CertificateStore
+}
+
+// PrincipalStore keeps users and roles.
+type PrincipalStore interface {
+	// PutPrincipal adds a principal, or replaces the details of the one with its ARN.
+	PutPrincipal(ctx context.Context, p *Principal) error
+	// Principal returns a principal; ErrNoRow when there is none.
+	Principal(ctx context.Context, principal string) (*Principal, error)
+	// Principals returns all principals, in order of their ARNs.
+	Principals(ctx context.Context) ([]*Principal, error)
+	// RemovePrincipal deletes a principal with its access keys and certificates; ErrNoRow when there
+	// is none.
+	RemovePrincipal(ctx context.Context, principal string) error
+}
+
+// AccessKeyStore keeps access keys and their last uses.
+type AccessKeyStore interface {
+	// InsertAccessKey adds an access key; an error when its id exists, ErrLimit when its principal is
+	// not the root of its account and has maxPerUser already, ErrNoRow when its principal is neither
+	// that root nor stored.
+	InsertAccessKey(ctx context.Context, k *AccessKey, maxPerUser int) error
+	// AccessKey returns an access key, enabled or not; ErrNoRow when there is none.
+	AccessKey(ctx context.Context, id string) (*AccessKey, error)
+	// AccessKeys returns the access keys of a principal, in order of their ids.
+	AccessKeys(ctx context.Context, principal string) ([]*AccessKey, error)
+	// EnableAccessKey enables or disables an access key; ErrNoRow when there is none.
+	EnableAccessKey(ctx context.Context, id string, enabled bool) error
+	// RemoveAccessKey deletes an access key; ErrNoRow when there is none.
+	RemoveAccessKey(ctx context.Context, id string) error
+	// RecordAccessKeyUses stores the last use of each; one that is older than the stored one changes
+	// nothing.
+	RecordAccessKeyUses(ctx context.Context, uses []AccessKeyUse) error
+	// LastAccessKeyUse returns the last use of an access key; ErrNoRow when there is none.
+	LastAccessKeyUse(ctx context.Context, id string) (*AccessKeyUse, error)
+}
+
+// CertificateStore keeps the mappings of client certificates to principals.
+type CertificateStore interface {
+	// PutCertificate maps a certificate to a principal, in place of the one that it was mapped to.
+	PutCertificate(ctx context.Context, c *Certificate) error
+	// Certificate returns a mapping; ErrNoRow when there is none.
+	Certificate(ctx context.Context, fingerprint string) (*Certificate, error)
+	// Certificates returns all mappings, in order of their fingerprints.
+	Certificates(ctx context.Context) ([]*Certificate, error)
+	// RemoveCertificate deletes a mapping; ErrNoRow when there is none.
+	RemoveCertificate(ctx context.Context, fingerprint string) error
+}

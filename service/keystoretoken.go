@@ -1,0 +1,112 @@
+package service
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/keystore"
+)
+
+// ClosableToken is the token of a custom key store.
+type ClosableToken interface {
+	Token
+	Close() error
+}
+
+// TokenSource is a token that the configuration names for custom key stores.
+type TokenSource struct {
+	// Open connects to the token with a user PIN. Its errors are those of hsm.Open.
+	Open func(ctx context.Context, pin string) (ClosableToken, error)
+	// TrustAnchor is the certificate that CreateCustomKeyStore must be given, in PEM; empty takes any.
+	TrustAnchor string
+	// Residency is where new key material of custom key stores lives that use this token; default
+	// ResidencyToken.
+	Residency Residency
+}
+
+// tokenIn returns the token of a custom key store that is connected, or the service's own.
+func (s *Service) tokenIn(keyStore string) (Token, error) {
+	if keyStore == "" {
+		return s.token, nil
+	}
+	return s.keyStores.Token(keyStore)
+}
+
+// tokenOf returns the token that holds a key's material.
+func (s *Service) tokenOf(k *Key) (Token, error) {
+	t, err := s.tokenIn(k.CustomKeyStore)
+	if err != nil {
+		return nil, apierror.New(apierror.KeyUnavailable, apierror.MessageUnavailable).WithCause(err)
+	}
+	return t, nil
+}
+
+// keyStoreOpener returns what opens the token of a custom key store.
+func (s *Service) keyStoreOpener(store *KeyStore) keystore.OpenFunc[ClosableToken] {
+	return func(ctx context.Context) (ClosableToken, error) {
+		source, named := s.cfg.TokenSources[store.ClusterID]
+		if !named {
+			return nil, keystore.ErrUnknownCluster
+		}
+		pin, err := s.openForSelf(ctx, store.SealedPassword, keyStoreData(store.ID))
+		if err != nil {
+			return nil, fmt.Errorf("unseal the password: %w", err)
+		}
+		defer clear(pin)
+		return source.Open(ctx, string(pin))
+	}
+}
+
+// keyStoreData binds a sealed password to its custom key store.
+func keyStoreData(id string) string { return "verenc-kms/key-store/1|" + id }
+
+// connectKeyStoreOf connects a key's custom key store for a command, as a server would: unless its
+// owner has disconnected it.
+func (s *Service) connectKeyStoreOf(ctx context.Context, k *Key) error {
+	id := k.CustomKeyStore
+	if id == "" || s.keyStores.Status(id).State == keystore.Connected {
+		return nil
+	}
+	store, err := s.store.KeyStore(ctx, id)
+	if err != nil {
+		return fmt.Errorf("read custom key store %s: %w", id, err)
+	}
+	if !store.Connected {
+		return fmt.Errorf("the key is in the custom key store %s, which is disconnected: "+
+			"ConnectCustomKeyStore connects it", id)
+	}
+	if attempt := s.keyStores.Begin(id); attempt != nil {
+		attempt.Open(ctx, s.keyStoreOpener(store))
+	}
+	if status := s.keyStores.Status(id); status.State != keystore.Connected {
+		return fmt.Errorf("connect the custom key store %s: %s %s", id, status.State, status.ErrorCode)
+	}
+	return nil
+}
+
+// syncKeyStores connects and disconnects custom key stores as the database says: at the start, and
+// after another process has handled ConnectCustomKeyStore or DisconnectCustomKeyStore.
+func (s *Service) syncKeyStores(ctx context.Context) error {
+	all, err := s.store.KeyStores(ctx, "", "")
+	if err != nil {
+		return fmt.Errorf("read custom key stores: %w", err)
+	}
+	wanted := map[string]bool{}
+	for _, store := range all {
+		if !store.Connected {
+			continue
+		}
+		wanted[store.ID] = true
+		if s.keyStores.Status(store.ID).State != keystore.Disconnected {
+			continue // a failed one, too: its owner has to disconnect it first
+		}
+		if attempt := s.keyStores.Begin(store.ID); attempt != nil {
+			go attempt.Open(context.WithoutCancel(ctx), s.keyStoreOpener(store))
+		}
+	}
+	return s.keyStores.DisconnectOthers(wanted)
+}
+
+// Close ends the connections to custom key stores. After Run has returned it does nothing.
+func (s *Service) Close() error { return s.keyStores.Close() }

@@ -1,0 +1,47 @@
+package record
+
+import (
+	"context"
+
+	"github.com/verenc/kms/service/audit"
+)
+
+// Names of events: what the service does by itself, with CloudTrail's names (AWS page "Logging AWS
+// KMS API calls with AWS CloudTrail").
+const (
+	RotateKey                = "RotateKey"
+	DeleteKey                = "DeleteKey"
+	DeleteExpiredKeyMaterial = "DeleteExpiredKeyMaterial"
+)
+
+// Event is something that the service does by itself with a key.
+type Event struct {
+	Name    string // RotateKey, DeleteKey or DeleteExpiredKeyMaterial
+	KeyARN  string
+	Account string // of the key
+	Region  string // of the key
+}
+
+const eventSource = "kms.amazonaws.com"
+
+// Event runs an event and keeps a record of it, which is written before its first change. An event
+// that changes nothing and does not fail has no record.
+func (r *Recorder) Event(ctx context.Context, e Event, do func(context.Context) error) error {
+	if !r.Enabled() {
+		return do(ctx)
+	}
+	id, err := r.newID()
+	if err != nil {
+		return err
+	}
+	d := &draft{auditor: r.auditor, record: audit.Record{
+		UserIdentity: audit.UserIdentity{Type: "AWSService", AccountID: e.Account}, EventTime: r.now(),
+		EventSource: eventSource, EventName: e.Name, EventType: "AwsServiceEvent", AWSRegion: e.Region,
+		SourceIPAddress: eventSource, UserAgent: eventSource, EventID: id, ManagementEvent: true,
+		RecipientAccountID: e.Account,
+	}}
+	return d.run(ctx, func(ctx context.Context) error {
+		AddKey(ctx, e.KeyARN, e.Account)
+		return do(ctx)
+	})
+}

@@ -1,0 +1,59 @@
+package record
+
+import (
+	"context"
+	"crypto/tls"
+
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/audit"
+)
+
+// Request is what is known of a request before it is served.
+type Request struct {
+	EventID   string
+	User      audit.UserIdentity
+	Account   string // of the caller
+	Source    string // e.g. kms.amazonaws.com
+	Operation string
+	ReadOnly  bool
+	Input     any // the decoded request: see Parameters
+
+	Region    string
+	RequestID string
+	SourceIP  string
+	UserAgent string
+	Host      string               // as the client named the server
+	TLS       *tls.ConnectionState // nil without TLS
+}
+
+// Request serves a request and keeps one record of it, whatever its outcome. A change is recorded
+// before it is made, everything else before its answer is given. A change that fails after its
+// record was written gets a second record, which corrects the first.
+//
+// A request whose sender is unknown has no record, as in CloudTrail: nothing that it says of itself
+// is proven, and anybody could fill the log with such requests. It has a line in the server's log.
+func (r *Recorder) Request(ctx context.Context, q *Request, serve func(context.Context) (any, error)) (any, error) {
+	d := &draft{auditor: r.auditor, record: r.ofRequest(q)}
+	out, err := d.serve(ctx, serve)
+	if failed := d.finish(ctx, err); failed != nil {
+		if secret, ok := out.(interface{ Wipe() }); ok {
+			secret.Wipe()
+		}
+		return nil, apierror.InternalError(failed)
+	}
+	return out, err
+}
+
+func (r *Recorder) ofRequest(q *Request) audit.Record {
+	rec := audit.Record{
+		UserIdentity: q.User, EventTime: r.now(), EventSource: q.Source, EventName: q.Operation, AWSRegion: q.Region,
+		SourceIPAddress: q.SourceIP, UserAgent: q.UserAgent, RequestParameters: Parameters(q.Input),
+		RequestID: q.RequestID, EventID: q.EventID, ReadOnly: q.ReadOnly, ManagementEvent: true,
+		RecipientAccountID: q.Account,
+	}
+	if q.TLS != nil {
+		rec.TLSDetails = &audit.TLSDetails{TLSVersion: tls.VersionName(q.TLS.Version),
+			CipherSuite: tls.CipherSuiteName(q.TLS.CipherSuite), ClientProvidedHostHeader: q.Host}
+	}
+	return rec
+}

@@ -1,0 +1,51 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/transport/sigv4"
+)
+
+// lookup returns the key to check a signature with.
+func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam.Identity], error) {
+	who, signing, err := h.iam.Credentials(ctx,
+		iam.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
+			Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken},
+		func(secret []byte) [32]byte {
+			return sigv4.SigningKey(secret, scope)
+		})
+	if errors.Is(err, iam.ErrUnknownCredential) {
+		err = sigv4.ErrUnknownKey
+	}
+	return sigv4.Key[*iam.Identity]{Signing: signing, Principal: who}, err
+}
+
+// authenticate finds out who sends a request: by its signature or, if it has none, by a client
+// certificate that the listener has verified.
+func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
+	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		leaf := r.TLS.PeerCertificates[0]
+		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
+			return errExpiredCertificate
+		}
+		who, err := h.iam.CertificateIdentity(r.Context(), leaf.Raw)
+		if errors.Is(err, iam.ErrUnknownCredential) {
+			return errUnknownCertificate
+		}
+		if err != nil {
+			return err
+		}
+		x.caller.Identity, x.caller.Region = *who, defaultRegion(h.cfg.Regions)
+		return nil
+	}
+	who, scope, err := v.Verify(r, body, h.cfg.Now())
+	if err != nil {
+		return err
+	}
+	x.caller.Identity, x.caller.Region = *who, scope.Region
+	h.iam.AddUse(who, scope.Region, scope.Service)
+	return nil
+}

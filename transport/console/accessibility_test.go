@@ -1,0 +1,68 @@
+package console_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+// finding is one of axe-core's.
+type finding struct {
+	ID, Help string
+	Nodes    []struct {
+		HTML           string
+		FailureSummary string
+	}
+}
+
+// TestAccessibility has axe-core look at pages of every kind in light and dark, on a wide screen
+// and a phone: it finds nothing against WCAG 2.2 AA, nor against what it calls best practices.
+func TestAccessibility(t *testing.T) {
+	bundle := filepath.Join(t.TempDir(), "axe.js")
+	script := exec.CommandContext(t.Context(), "../../scripts/browser/bundle.sh", bundle, "axe.js")
+	if out, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("bundle axe-core: %v: %s", err, out)
+	}
+	axe, err := os.ReadFile(bundle)
+	must(t, err)
+	s := newServer(t)
+	createKey(t, s, kms.CreateKeyInput{})
+	b := newBrowser(t, s.URL)
+	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
+		"/docs/errors", "/docs/condition-keys", "sign in", "an answer"} {
+		switch page {
+		case "sign in":
+			b.open("/docs/GenerateRandom")
+			b.click("#open-sign-in")
+		case "an answer":
+			b.open("/docs/GenerateRandom")
+			b.signIn(s.Root)
+			if status := b.send(); status != "Status 200" {
+				t.Fatal(status)
+			}
+			eval[any](b, "document.querySelectorAll('details').forEach((d) => (d.open = true))")
+		default:
+			b.open(page)
+		}
+		eval[any](b, string(axe)+"\n;0")
+		for _, screen := range []struct {
+			name          string
+			width, height int64
+			scheme        string
+		}{{"light", 1440, 900, "light"}, {"dark", 1440, 900, "dark"}, {"phone", 390, 844, "light"}} {
+			b.show(page+" "+screen.name, screen.width, screen.height, screen.scheme)
+			findings := eval[[]finding](b, "axe.run().then((r) => r.violations)")
+			for _, f := range findings {
+				for _, n := range f.Nodes {
+					t.Errorf("%s, %s: %s: %s\n%s", page, screen.name, f.Help, n.HTML, n.FailureSummary)
+				}
+			}
+			if wide := eval[bool](b, "document.documentElement.scrollWidth > innerWidth"); wide {
+				t.Errorf("%s, %s: it is wider than the screen", page, screen.name)
+			}
+		}
+	}
+}

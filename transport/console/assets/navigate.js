@@ -1,0 +1,57 @@
+// Moving between pages without leaving the document, so that who has signed in stays so: the next page is fetched, and
+// its main part takes the place of this one's.
+
+let shown = location.pathname;
+let pending = null; // the request for the page to come
+
+// startNavigation follows the links to pages below /docs. changed is called when the page has changed.
+export function startNavigation(changed) {
+  history.scrollRestoration = "manual";
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href]");
+    if (!link || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    const url = new URL(link.href);
+    if (url.origin !== location.origin || !isPage(url.pathname) || url.pathname === location.pathname) return;
+    event.preventDefault();
+    history.replaceState({ scroll: scrollY }, "");
+    go(url, changed, () => history.pushState({}, "", url));
+  });
+  addEventListener("popstate", (event) => {
+    if (location.pathname === shown) return; // a fragment of the page
+    go(new URL(location.href), changed, () => {}, event.state?.scroll);
+  });
+  mark();
+}
+
+const isPage = (path) => path === "/docs" || (path.startsWith("/docs/") && !path.startsWith("/docs/assets/"));
+
+function go(url, changed, record, scroll) {
+  pending?.abort();
+  const request = (pending = new XMLHttpRequest()); // which parses HTML without running it, and without a text becoming HTML
+  request.responseType = "document";
+  request.open("GET", url.pathname);
+  request.onerror = () => location.assign(url);
+  request.onload = () => {
+    const main = request.response?.getElementById("main");
+    if (request.status !== 200 || !main) return location.assign(url);
+    record();
+    shown = url.pathname;
+    document.title = request.response.title;
+    document.getElementById("main").replaceWith(document.adoptNode(main));
+    mark();
+    changed();
+    const target = url.hash && document.getElementById(decodeURIComponent(url.hash.slice(1)));
+    main.focus({ preventScroll: true });
+    if (target) target.scrollIntoView();
+    else scrollTo(0, scroll ?? 0);
+  };
+  request.send();
+}
+
+// mark tells in the lists of pages which one is shown.
+function mark() {
+  for (const link of document.querySelectorAll("#page-list a, .areas a")) {
+    if (link.pathname === location.pathname && !link.hash) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}

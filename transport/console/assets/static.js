@@ -1,0 +1,5 @@
+// The script of pages that are in files.
+
+import { startSearch } from "./search.js";
+
+startSearch();

@@ -1,0 +1,72 @@
+package console
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// suffix ends the names of pages in files.
+const suffix = ".html"
+
+// Write writes the pages below a folder, which it makes: those of no particular server, without Try
+// it out. They link to each other by relative addresses.
+func Write(dir string, reference Reference) error {
+	s, err := newSite(Config{Reference: reference}, false)
+	if err != nil {
+		return err
+	}
+	for _, p := range s.paths() {
+		body, err := s.render(p)
+		if err != nil {
+			return err
+		}
+		name := s.fileOf(p)
+		body = s.relative(body, strings.Count(name, "/"))
+		if err := write(filepath.Join(dir, filepath.FromSlash(name)), body); err != nil {
+			return err
+		}
+	}
+	for name, body := range s.assets.files {
+		if err := write(filepath.Join(dir, "assets", s.assets.hash, name), body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fileOf names the file of an address: index.html, Encrypt.html, manual/index.html,
+// manual/grants.html.
+func (s *site) fileOf(address string) string {
+	name := strings.TrimPrefix(strings.TrimPrefix(address, "/docs"), "/")
+	switch {
+	case strings.HasPrefix(name, "assets/"):
+		return name
+	case name == "":
+		return "index" + suffix
+	case name == "manual":
+		return "manual/index" + suffix
+	}
+	return name + suffix
+}
+
+// address is one of ours in an attribute. In a text its quotation mark would be escaped.
+var address = regexp.MustCompile(` (href|src)="(/docs[^"#]*)`)
+
+// relative rewrites the addresses in a page that is so many folders down.
+func (s *site) relative(page []byte, depth int) []byte {
+	return address.ReplaceAllFunc(page, func(found []byte) []byte {
+		m := address.FindSubmatch(found)
+		link := strings.Repeat("../", depth) + s.fileOf(string(m[2]))
+		return fmt.Appendf(nil, ` %s="%s`, m[1], link)
+	})
+}
+
+func write(name string, body []byte) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(name, body, 0o644)
+}

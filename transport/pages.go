@@ -1,0 +1,89 @@
+package transport
+
+import (
+	"net/http"
+	"reflect"
+
+	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/transport/console"
+)
+
+// Pages returns the handler of the documentation and of Try it out, for a server's token and
+// regions.
+func Pages(s *service.Service, regions []string) (http.Handler, error) {
+	cannot := func(name string) []string {
+		o := operations[name]
+		return s.Cannot(o.Operation, allowedValues(o.Request))
+	}
+	return console.New(console.Config{Reference: Reference(), Region: defaultRegion(regions), Cannot: cannot})
+}
+
+// WritePages writes the documentation below a folder, without Try it out.
+func WritePages(dir string) error { return console.Write(dir, Reference()) }
+
+// WithPages lets pages answer the requests that are for them, and api the others.
+func WithPages(api, pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if console.Serves(r) {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
+}
+
+// Reference describes the operations to package console.
+func Reference() console.Reference {
+	r := console.Reference{Constraint: constraint}
+	for _, name := range service.OperationNames() {
+		o := operations[name]
+		op := console.Operation{
+			Name:        name,
+			Family:      string(o.Family),
+			Target:      targetPrefix + name,
+			Request:     o.Request,
+			Response:    o.Response,
+			Permissions: o.Permissions,
+			Conditions:  o.Conditions,
+		}
+		for _, code := range o.ErrorCodes() {
+			op.Errors = append(op.Errors, string(code))
+		}
+		if o.Key != nil {
+			op.Usages = o.Key.Usages
+			for _, state := range service.VisibleStates() {
+				s := console.State{Name: string(state)}
+				if note := o.Key.States[state]; note != 0 {
+					s.Error = string(note.Code())
+				}
+				op.States = append(op.States, s)
+			}
+		}
+		r.Operations = append(r.Operations, op)
+	}
+	return r
+}
+
+// constraint gives what a shape says; the members of responses have none.
+func constraint(name string) console.Constraint {
+	s := shapes[name]
+	if s == nil {
+		return console.Constraint{}
+	}
+	return console.Constraint{
+		Min:       s.min,
+		Max:       s.max,
+		Pattern:   s.pattern,
+		Values:    s.values,
+		Sensitive: s.sensitive,
+		Element:   s.member,
+	}
+}
+
+// allowedValues lists the values of the members of a request that allow only some.
+func allowedValues(request reflect.Type) (all []string) {
+	for f := range request.Fields() {
+		all = append(all, shapes[f.Tag.Get("shape")].values...)
+	}
+	return all
+}
