@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/iam"
@@ -37,6 +38,12 @@ func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string,
 // addKeyToRecord adds a key to the record of what is being served.
 func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 	record.AddKey(ctx, k.ARN(s.canonical), k.Account)
+	if s.cfg.MetadataAge == nil {
+		return
+	}
+	if age := s.cfg.MetadataAge(); age > time.Second {
+		record.Add(ctx, "metadataAge", age.Round(time.Second).String())
+	}
 }
 
 // recordEvent runs what the service does with a key without a request, and keeps a record of it.

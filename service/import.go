@@ -448,6 +448,7 @@ func (s *Service) DeleteImportedKeyMaterial(
 func (s *Service) removeImported(ctx context.Context, k *Key, id string) error {
 	var scrap Material
 	err := s.updateKey(ctx, "DeleteImportedKeyMaterial", k, func(k *Key) error {
+		scrap = Material{} // of a run that met another change
 		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == id && !m.Scrap })
 		if i < 0 || !k.Materials[i].present() {
 			return nil

@@ -200,7 +200,10 @@ func (s *Service) leased(ctx context.Context, a leaseRequest, total int64) error
 	}
 	s.log.Info("key rotates: its material has done as many encryptions as it safely can",
 		zap.String("key", k.ID), zap.Int64("encryptions", total))
-	return s.rotateAutomatically(ctx, k)
+	if err := s.rotateAutomatically(ctx, k); !errors.Is(err, errChanged) {
+		return err
+	}
+	return nil // others have found the limit, too, and were faster
 }
 
 // leaseIVs serves requests for leases, until ctx ends.

@@ -26,6 +26,9 @@ func (usesStore) UnfinishedKeys(context.Context, time.Time, time.Time, int) ([]*
 func (usesStore) ExpiredWrappingKeys(context.Context, time.Time, int) ([]WrappingKey, error) {
 	return nil, nil
 }
+func (usesStore) Exclusively(ctx context.Context, _ string, do func(context.Context) error) error {
+	return do(ctx)
+}
 func (s usesStore) RecordUses(_ context.Context, uses []KeyUse) error {
 	s.recorded <- uses
 	return nil

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -181,8 +182,10 @@ func (s *Service) rotateToPending(ctx context.Context, k *Key) error {
 	})
 }
 
-// rotate makes new material in the token, and then makes it current in every region.
+// rotate makes new material in the token, and then makes it current in every region. An automatic
+// rotation is of the material that k has: of two servers that find it due, one rotates.
 func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
+	before := k.current()
 	w, err := s.wrappingFor(ctx, k)
 	if err != nil {
 		return err
@@ -195,8 +198,11 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 		s.dropScrap(ctx, k, m, err)
 		return err
 	}
-	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
+	err = s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
 		for _, k := range keys {
+			if now := k.current(); kind == rotationAutomatic && (now == nil || now.ID != before.ID) {
+				return errChanged
+			}
 			own, there := k.material(m.Ordinal)
 			if !there {
 				k.Materials = append(k.Materials, *m)
@@ -212,6 +218,14 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 		}
 		return nil
 	})
+	switch {
+	case errors.Is(err, ErrTakenOver):
+		// Perhaps whoever took over has cleared the material away before it was generated.
+		return errors.Join(err, s.destroyObjects(context.WithoutCancel(ctx), k, m))
+	case errors.Is(err, errChanged):
+		s.dropScrap(ctx, k, m, err)
+	}
+	return err
 }
 
 // advance moves the next automatic rotation into the future. On-demand rotations don't change the

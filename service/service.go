@@ -56,6 +56,13 @@ type Config struct {
 	// them; defaults 2^31 and 2^20.
 	IVLimit, IVBlock int64
 
+	// Shared says that other servers may have the store open: what they have begun is not taken for
+	// what a crash has left.
+	Shared bool
+	// MetadataAge tells how old what the store answers from memory may be. A use that is decided on
+	// what is older than the second that Store allows says so in its record. nil: nothing is.
+	MetadataAge func() time.Duration
+
 	ARNFormat arn.Format       // default arn.Verenc
 	Now       func() time.Time // default time.Now
 	Rand      io.Reader        // for identifiers and secrets of access keys; default crypto/rand.Reader

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -93,8 +92,7 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, s.Token.Close)
-	if s.Store, err = store.Open(t.Context(),
-		store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true}); err != nil {
+	if s.Store, err = store.Open(t.Context(), databaseOf(t)); err != nil {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, s.Store.Close)

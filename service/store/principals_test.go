@@ -170,9 +170,10 @@ func testCertificate(t *testing.T, s service.Store) {
 }
 
 // TestOtherProcessChangesPrincipals: what another process does to principals is seen within a second.
-func TestOtherProcessChangesPrincipals(t *testing.T) {
-	path := t.TempDir() + "/db"
-	ours, theirs := open(t, path, true), open(t, path, false)
+func TestOtherProcessChangesPrincipals(t *testing.T) { onBoth(t, testOtherProcessChangesPrincipals) }
+
+func testOtherProcessChangesPrincipals(t *testing.T, database string) {
+	ours, theirs := open(t, database, true), open(t, database, false)
 	must(t, theirs.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, theirs.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
 	must(t, theirs.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
