@@ -88,10 +88,10 @@ func (b *ivBudget) leased(material string, total int64) (over bool) {
 	if !known {
 		return total >= b.limit
 	}
-	l.leasing, l.first = false, false
-	if total > b.block || l.left <= 0 { // the first block was in use before it was leased
+	if !l.first || l.left <= 0 { // or else the lease is that of the block which is in use already
 		l.left += b.block
 	}
+	l.leasing, l.first = false, false
 	l.over = total >= b.limit
 	return l.over
 }
