@@ -248,7 +248,7 @@ func TestDestroy(t *testing.T) {
 
 func TestObjectsOutliveTheConnection(t *testing.T) {
 	soft := softhsm.New(t)
-	cfg := Config{Module: soft.Module, Serial: soft.Serial, PIN: soft.PIN}
+	cfg := patient(Config{Module: soft.Module, Serial: soft.Serial, PIN: soft.PIN})
 	one, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
