@@ -297,7 +297,7 @@ func TestFullToken(t *testing.T) {
 	if s := token.Stats(); s.Objects != 2 {
 		t.Errorf("%d objects", s.Objects)
 	}
-	wantFailing(t, token, selftest.CheckObjects)
+	wantFailing(t, token, selftest.CheckObjects, selftest.CheckCallers)
 }
 
 // TestWhatCanLeaveIsDestroyed has a token that ignores the template: the object is destroyed.
