@@ -125,7 +125,7 @@ func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	m.ReuseHandles()
 	changes, tell := telling()
 	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
-		RetryMin: time.Millisecond}
+		GenerateTimeout: 5 * time.Minute, ConnectTimeout: time.Minute, RetryMin: time.Millisecond}
 	tell(&cfg)
 	token, err := hsm.Open(t.Context(), cfg)
 	if err != nil {
