@@ -94,12 +94,25 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !s.prove() {
+		return nil, errors.Join(errors.New("a token that is well does not wrap a data key"), s.token.Close())
+	}
 	begun := time.Now()
 	s.load(ctx)
 	s.report.lasted = time.Since(begun)
 	s.calm()
 	s.inspect()
 	return s.report, s.token.Close()
+}
+
+// prove has the token prove what it can do. A fault in its first proof would mean that it can't.
+func (s *soak) prove() bool {
+	patient, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return retry(patient, func() bool {
+		_, err := s.token.GenerateWrapped(context.Background(), s.keys, wrappedSize, nil)
+		return err == nil
+	})
 }
 
 func newID(r *rand.Rand) (id hsm.ObjectID) {
