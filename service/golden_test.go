@@ -118,7 +118,7 @@ func goldenService(t *testing.T) *service.Service {
 	soft := softhsm.New(t)
 	ids := importKeys(t, soft, 0x20, 0x40, 0x60, 0x80)
 	token, err := hsm.Open(t.Context(), hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial,
-		PIN: soft.PIN, Rand: repeated(unhex(t, goldenIV))})
+		PIN: soft.PIN, Rand: repeated(unhex(t, goldenIV)), CallTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
