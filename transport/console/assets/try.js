@@ -37,7 +37,7 @@ function newForm(schema) {
   const form = by("try-form");
   const answer = by("answer");
   by("fields").replaceChildren(fields.element, keys.list, keys.note);
-  fields.write(drafts.get(schema.operation) ?? exampleOf(schema));
+  fields.write(withLinkedKey(schema, drafts.get(schema.operation) ?? exampleOf(schema)));
   const keep = () => {
     try {
       drafts.set(schema.operation, fields.read());
@@ -56,6 +56,12 @@ function newForm(schema) {
   });
   form.hidden = false;
   return form;
+}
+
+// withLinkedKey gives a request with the key that a link to the page has named.
+function withLinkedKey({ request: members }, request) {
+  const id = new URLSearchParams(location.search).get("KeyId");
+  return id && members.some((m) => m.name === "KeyId") ? { ...request, KeyId: id } : request;
 }
 
 // made are blobs that an example can't have, since each server makes its own.
