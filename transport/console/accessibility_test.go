@@ -31,14 +31,16 @@ func TestAccessibility(t *testing.T) {
 	axe, err := os.ReadFile(bundle)
 	must(t, err)
 	s := newServer(t)
-	key := createKey(t, s, kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("team"), TagValue: aws.String("blue")}}})
-	_, err = s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root"),
-		Operations: []types.GrantOperation{"Decrypt"}})
+	team := []types.Tag{{TagKey: aws.String("team"), TagValue: aws.String("blue")}}
+	key := createKey(t, s, kms.CreateKeyInput{Tags: team})
+	_, err = s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, Operations: []types.GrantOperation{"Decrypt"},
+		GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root")})
 	must(t, err)
 	carol := s.user(t, "carol")
 	b := newBrowser(t, s.URL)
 	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
-		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys", "create a key", "a key", "a deletion", "a wrong policy", "not allowed"} {
+		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys",
+		"create a key", "a key", "a deletion", "a wrong policy", "not allowed"} {
 		switch page {
 		case "sign in":
 			b.open("/docs/GenerateRandom")

@@ -128,7 +128,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f, known := h.files[address]
 	if !known || r.URL.Path == keyPages {
-		http.Error(w, "There is no such page. The reference begins at /docs, the console at /console.", http.StatusNotFound)
+		const where = "The reference begins at /docs, the console at /console."
+		http.Error(w, "There is no such page. "+where, http.StatusNotFound)
 		return
 	}
 	m, err := f.make()

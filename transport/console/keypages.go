@@ -12,8 +12,9 @@ const (
 )
 
 // consoleScripts are the modules that only pages of the console need.
-var consoleScripts = []string{"console.js", "createkey.js", "dialog.js", "jsonerror.js", "keygrants.js", "keynames.js",
-	"keypage.js", "keypolicy.js", "keyrotation.js", "keystate.js", "keytable.js", "parts.js"}
+var consoleScripts = []string{"console/console.js", "console/createkey.js", "console/dialog.js", "console/jsonerror.js",
+	"console/keygrants.js", "console/keynames.js", "console/keypage.js", "console/keypolicy.js",
+	"console/keyrotation.js", "console/keystate.js", "console/keytable.js", "console/parts.js"}
 
 // consoleSchema is what the scripts of the console know of the service.
 type consoleSchema struct {
@@ -26,8 +27,8 @@ type keySpec struct {
 	Usages []string `json:"usages"`
 }
 
-// commonSpec is the KeySpec of a key that is created without one.
-const commonSpec = "SYMMETRIC_DEFAULT"
+// firstSpecs are those to choose when in doubt, which are offered before the others.
+var firstSpecs = []string{"SYMMETRIC_DEFAULT", "ECC_NIST_P256", "HMAC_256", "ML_DSA_65", "ML_KEM_768"}
 
 func (s *site) consolePage(v *view) {
 	v.Console, v.Title = true, "Keys"
@@ -41,13 +42,12 @@ func (s *site) consolePage(v *view) {
 		v.Title = "Key"
 	}
 	schema := consoleSchema{KeySpecs: []keySpec{}, Uses: map[string][]string{}}
-	for _, name := range slices.Sorted(maps.Keys(s.cfg.KeySpecs)) {
-		spec := keySpec{Name: name, Usages: s.cfg.KeySpecs[name]}
-		if name == commonSpec {
-			schema.KeySpecs = slices.Insert(schema.KeySpecs, 0, spec)
-			continue
+	listed := map[string]bool{}
+	for _, name := range slices.Concat(firstSpecs, slices.Sorted(maps.Keys(s.cfg.KeySpecs))) {
+		if usages := s.cfg.KeySpecs[name]; usages != nil && !listed[name] {
+			listed[name] = true
+			schema.KeySpecs = append(schema.KeySpecs, keySpec{Name: name, Usages: usages})
 		}
-		schema.KeySpecs = append(schema.KeySpecs, spec)
 	}
 	for _, op := range s.operations {
 		for _, usage := range op.Usages {

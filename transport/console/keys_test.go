@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,10 +16,9 @@ import (
 // press clicks the button with a text, which may be outside of the viewport.
 func (b *browser) press(within, text string) {
 	b.Helper()
-	b.wait(fmt.Sprintf("[...document.querySelectorAll(%q)].some((e) => e.textContent.trim() === %q)", within+" button", text))
-	eval[any](b, fmt.Sprintf(
-		"[...document.querySelectorAll(%q)].find((e) => e.textContent.trim() === %q).setAttribute('data-pressed', '')",
-		within+" button", text))
+	find := fmt.Sprintf("[...document.querySelectorAll(%q)].find((e) => e.textContent.trim() === %q)", within+" button", text)
+	b.wait(find + " !== undefined")
+	eval[any](b, find+".setAttribute('data-pressed', '')")
 	b.click("[data-pressed]")
 	eval[any](b, "document.querySelector('[data-pressed]')?.removeAttribute('data-pressed')")
 }
@@ -32,7 +32,8 @@ func (b *browser) says(selector, text string) {
 // control selects the field with a label on a page of the console.
 func (b *browser) control(label string) string {
 	b.Helper()
-	const find = "([...document.querySelectorAll('#console label')].find((l) => l.textContent.startsWith(%q))?.htmlFor ?? '')"
+	const find = "([...document.querySelectorAll('#console label')]" +
+		".find((l) => l.textContent.startsWith(%q))?.htmlFor ?? '')"
 	b.wait(fmt.Sprintf(find, label) + " !== ''")
 	return "#" + eval[string](b, fmt.Sprintf(find, label))
 }
@@ -193,8 +194,8 @@ func TestPolicyEditor(t *testing.T) {
 	b.open("/console/keys/" + key)
 	b.signIn(s.Root)
 	editor := b.control("Policy document")
-	const good = `{"Version":"2012-10-17","Statement":[{"Sid":"Edited","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account +
-		`:root"},"Action":"kms:*","Resource":"*"}]}`
+	const good = `{"Version":"2012-10-17","Statement":[{"Sid":"Edited","Effect":"Allow",` +
+		`"Principal":{"AWS":"arn:aws:iam::` + account + `:root"},"Action":"kms:*","Resource":"*"}]}`
 	b.fill(editor, "{\n  \"Version\": \"2012-10-17\",\n  \"Statement\" []\n}")
 	b.says(".says", "Line 3, column 15: a colon is expected.")
 	b.show("policy", 1280, 1000, "light")
@@ -239,7 +240,7 @@ func TestJSONErrors(t *testing.T) {
 		strings.Repeat("[", 5000): "1:102 this is nested too deeply",
 	} {
 		const where = "(() => { const e = m.jsonError(a); return e ? `${e.line}:${e.column} ${e.message}` : '' })()"
-		if got := call[string](b, "jsonerror.js", where, text); got != want {
+		if got := call[string](b, "console/jsonerror.js", where, text); got != want {
 			t.Errorf("%.40q: %q, want %q", text, got, want)
 		}
 	}
@@ -286,6 +287,41 @@ func TestKeyTable(t *testing.T) {
 	b.do(chromedp.NavigateBack())
 	b.says("#console .hint", "1 of 28 keys.") // as it was left
 	first("alias/key-27")
+
+	// Names are listed in batches. Here they are small.
+	eval[any](b, "document.getElementById('console').replaceChildren(document.createElement('div'))")
+	call[any](b, "console/keytable.js",
+		"m.keyTable(document.querySelector('#console > div'), { keys: 20, aliasPages: 1, aliases: 5 })", nil)
+	b.says("#console .hint", "of 20 keys, listed so far with 5 aliases; there are more.")
+	b.press("#console", "List more")
+	b.says("#console .hint", "1 of 28 keys, listed so far with 10 aliases; there are more.")
+}
+
+// TestConsoleKeyboard goes to a key and asks for its deletion with the keyboard alone. The focus is
+// where the next step is.
+func TestConsoleKeyboard(t *testing.T) {
+	s := newServer(t)
+	createKey(t, s, kms.CreateKeyInput{})
+	b := newBrowser(t, s.URL)
+	b.open("/console")
+	b.signIn(s.Root)
+	b.says(".keys td", "Enabled")
+	b.tabTo(".keys tbody a")
+	b.do(chromedp.KeyEvent("\r"))
+	b.wait("location.pathname.startsWith('/console/keys/')")
+	b.loaded()
+	b.tabTo("#state-actions .danger")
+	b.do(chromedp.KeyEvent("\r"))
+	b.wait("document.activeElement.matches('dialog input')")
+	b.do(chromedp.KeyEvent("\x1b"))
+	b.wait("document.querySelector('dialog.ask') === null && document.activeElement.matches('#state-actions .danger')")
+	b.do(chromedp.KeyEvent("\r"))
+	b.wait("document.activeElement.matches('dialog input')")
+	b.tabTo("#confirm-name")
+	id := strings.TrimPrefix(eval[string](b, "location.pathname"), "/console/keys/")
+	b.do(chromedp.KeyEvent(id), chromedp.KeyEvent("\r"))
+	b.says("#console .done", "The key is deleted in 30 days")
+	b.wait("document.activeElement.id === 'title'") // where a screen reader reads on
 }
 
 // TestNotAllowed: what a principal may not do is shown as not allowed, in place.
@@ -294,7 +330,8 @@ func TestNotAllowed(t *testing.T) {
 	carol := s.user(t, "carol")
 	const may = `{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account + `:root"},"Action":"kms:*","Resource":"*"},
-		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account + `:user/carol"},"Action":["kms:DescribeKey","kms:ListGrants"],"Resource":"*"}]}`
+		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + account + `:user/carol"},
+			"Action":["kms:DescribeKey","kms:ListGrants"],"Resource":"*"}]}`
 	key := createKey(t, s, kms.CreateKeyInput{Policy: aws.String(may)})
 	b := newBrowser(t, s.URL)
 	b.open("/console")
@@ -326,8 +363,8 @@ func TestNotAllowed(t *testing.T) {
 func TestHostileKey(t *testing.T) {
 	s := newServer(t)
 	inASCII := strings.NewReplacer("\u202E", "", "\u202C", "", "\u2067", "").Replace(hostile)
-	policy := fmt.Sprintf(`{"Version":"2012-10-17","Id":%q,"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::%s:root"},`+
-		`"Action":"kms:*","Resource":"*"}]}`, inASCII+" \\u202e", account)
+	policy := fmt.Sprintf(`{"Version":"2012-10-17","Id":%q,"Statement":[{"Effect":"Allow",`+
+		`"Principal":{"AWS":"arn:aws:iam::%s:root"},"Action":"kms:*","Resource":"*"}]}`, inASCII+" \\u202e", account)
 	policy = strings.ReplaceAll(policy, `\\u202e`, `\u202e`)
 	key := createKey(t, s, kms.CreateKeyInput{Description: aws.String(hostile), Policy: &policy,
 		Tags: []types.Tag{{TagKey: aws.String("<b>a</b>"), TagValue: aws.String(hostile)}}})
@@ -362,7 +399,8 @@ func TestNoSuchKey(t *testing.T) {
 	b.open("/console/keys/alias%2Fnothing")
 	b.signIn(s.Root)
 	b.says("#console .warning", "NotFoundException")
-	for path, status := range map[string]int{"/console/keys/": 404, "/console/users": 404, "/console/": 302, "/console/keys/a/b": 200} {
+	for path, status := range map[string]int{
+		"/console/keys/": 404, "/console/users": 404, "/console/": 302, "/console/keys/a/b": 200} {
 		if w := get(t, newPages(t), path); w.Code != status {
 			t.Errorf("%s: status %d, want %d", path, w.Code, status)
 		}
@@ -380,9 +418,9 @@ func TestConsoleScripts(t *testing.T) {
 	}
 	for _, m := range preloaded {
 		script := get(t, h, m[1]+m[2]).Body.String()
-		for _, imported := range regexp.MustCompile(`(?:from |import\()"\./([^"]+)"`).FindAllStringSubmatch(script, -1) {
-			if !names[imported[1]] {
-				t.Errorf("%s imports %s, which is not preloaded", m[2], imported[1])
+		for _, imported := range regexp.MustCompile(`(?:from |import\()"(\.[^"]+)"`).FindAllStringSubmatch(script, -1) {
+			if name := path.Join(path.Dir(m[2]), imported[1]); !names[name] {
+				t.Errorf("%s imports %s, which is not preloaded", m[2], name)
 			}
 		}
 	}

@@ -87,7 +87,7 @@ func get(t *testing.T, h http.Handler, path string, headers ...string) *httptest
 func newPages(t *testing.T) http.Handler {
 	t.Helper()
 	h, err := console.New(
-		console.Config{Reference: transport.Reference(), Region: "us-east-1", KeySpecs: map[string][]string{"RSA_2048": {"ENCRYPT_DECRYPT", "SIGN_VERIFY"}}, Cannot: func(op string) []string {
+		console.Config{Reference: transport.Reference(), Region: "us-east-1", Cannot: func(op string) []string {
 			return map[string][]string{"Sign": {"ED25519_PH_SHA_512: the token fails <self-test> Ed25519ph."}}[op]
 		}},
 	)
@@ -242,7 +242,7 @@ func TestCaching(t *testing.T) {
 func TestFirstPageIsSmall(t *testing.T) {
 	const most = 100 << 10
 	h := newPages(t)
-	for _, path := range []string{"/docs", "/docs/CreateKey"} {
+	for _, path := range []string{"/docs", "/docs/CreateKey", "/console"} {
 		sum := get(t, h, path, "Accept-Encoding", "gzip").Body.Len()
 		asset := regexp.MustCompile(`(?:href|src)="(/docs/assets/[^"]+)"`)
 		for _, asset := range asset.FindAllStringSubmatch(get(t, h, path).Body.String(), -1) {

@@ -8,7 +8,7 @@ import { startTry } from "./try.js";
 // start makes what the page that is shown has. Only the console's pages need its scripts.
 async function start() {
   startTry();
-  if (document.getElementById("console")) (await import("./console.js")).startConsole();
+  if (document.getElementById("console")) (await import("./console/console.js")).startConsole();
 }
 
 startSignIn();

@@ -61,7 +61,8 @@ function newForm(schema) {
 // withLinkedKey gives a request with the key that a link to the page has named.
 function withLinkedKey({ request: members }, request) {
   const id = new URLSearchParams(location.search).get("KeyId");
-  return id && members.some((m) => m.name === "KeyId") ? { ...request, KeyId: id } : request;
+  const member = members.find((m) => ["KeyId", "TargetKeyId", "SourceKeyId"].includes(m.name));
+  return id && member ? { ...request, [member.name]: id } : request;
 }
 
 // made are blobs that an example can't have, since each server makes its own.

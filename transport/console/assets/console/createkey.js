@@ -1,11 +1,11 @@
 // Creating a key, with its alias, tags and rotation.
 
-import { element, labelled } from "./elements.js";
-import { fieldsOf } from "./fields.js";
+import { element, labelled } from "../elements.js";
+import { fieldsOf } from "../fields.js";
+import { visit } from "../navigate.js";
+import { call } from "../session.js";
 import { aliasName } from "./keynames.js";
-import { visit } from "./navigate.js";
 import { input, problem } from "./parts.js";
-import { call } from "./session.js";
 
 // uses are the KeyUsages in the order in which they are offered, with what they are for.
 const uses = {
@@ -28,7 +28,8 @@ const hints = {
 const option = (value, text) => element("option", { value }, text);
 
 export function createKey(view, { keySpecs }) {
-  const usage = element("select", {}, ...Object.entries(uses).filter(([u]) => keySpecs.some((s) => s.usages.includes(u))).map(([u, text]) => option(u, text)));
+  const offered = Object.entries(uses).filter(([u]) => keySpecs.some((s) => s.usages.includes(u)));
+  const usage = element("select", {}, ...offered.map(([u, text]) => option(u, text)));
   const spec = element("select");
   const hint = element("p", { class: "hint", role: "status" });
   const description = input({ maxlength: "8192" });
@@ -37,7 +38,8 @@ export function createKey(view, { keySpecs }) {
   const rotates = element("input", { type: "checkbox" });
   const days = input({ value: "365", inputmode: "numeric", pattern: "[0-9]+" });
   const period = labelled("Period in days, 90 to 2,560", days);
-  const rotation = element("fieldset", {}, element("legend", {}, "Rotation"), check("Give the key new material automatically", rotates), period);
+  const rotation = element("fieldset", {}, element("legend", {}, "Rotation"),
+    check("Give the key new material automatically", rotates), period);
   const answer = element("div");
   const submit = element("button", { type: "submit", class: "primary" }, "Create key");
 
@@ -46,9 +48,12 @@ export function createKey(view, { keySpecs }) {
   rotates.addEventListener("change", chooseRest);
   chooseSpecs();
   view.append(element("form", { class: "create", autocomplete: "off", submit: create },
-    labelled("The key is to", usage), labelled("Kind of key (KeySpec)", spec, hint), labelled("Description (optional)", description),
-    labelled("Alias (optional)", alias, element("p", { class: "hint" }, "A name for clients, which can be given to another key later.")),
-    tags.element, element("p", { class: "hint" }, "None of these is secret."), rotation, answer, element("div", { class: "actions" }, submit)));
+    labelled("The key is to", usage), labelled("Kind of key (KeySpec)", spec, hint),
+    labelled("Description (optional)", description),
+    labelled("Alias (optional)", alias,
+      element("p", { class: "hint" }, "A name for clients, which can be given to another key later.")),
+    tags.element, element("p", { class: "hint" }, "None of these is secret."),
+    rotation, answer, element("div", { class: "actions" }, submit)));
 
   function chooseSpecs() {
     spec.replaceChildren(...keySpecs.filter((s) => s.usages.includes(usage.value)).map((s) => option(s.name, s.name)));
@@ -66,8 +71,8 @@ export function createKey(view, { keySpecs }) {
     event.preventDefault();
     if (submit.disabled) return;
     submit.disabled = true;
-    const read = tags.read().Tags ?? {};
-    const request = { KeySpec: spec.value, KeyUsage: usage.value, Tags: Object.entries(read).map(([TagKey, TagValue]) => ({ TagKey, TagValue })) };
+    const named = Object.entries(tags.read().Tags ?? {}).map(([TagKey, TagValue]) => ({ TagKey, TagValue }));
+    const request = { KeySpec: spec.value, KeyUsage: usage.value, Tags: named };
     if (description.value) request.Description = description.value;
     let id;
     try {
@@ -80,15 +85,20 @@ export function createKey(view, { keySpecs }) {
     }
     const href = `/console/keys/${encodeURIComponent(id)}`;
     const failures = [];
-    const attempt = (what, operation, input) => call(operation, input).catch((e) => failures.push([what, e]));
-    if (alias.value.trim()) await attempt("The key is made, but not its alias.", "CreateAlias", { AliasName: aliasName(alias.value), TargetKeyId: id });
+    const attempt = (what, operation, more) => call(operation, more).catch((e) => failures.push([what, e]));
+    if (alias.value.trim()) {
+      const wanted = { AliasName: aliasName(alias.value), TargetKeyId: id };
+      await attempt("The key is made, but not its alias.", "CreateAlias", wanted);
+    }
     if (!rotation.hidden && rotates.checked) {
-      await attempt("The key is made, but does not rotate.", "EnableKeyRotation", { KeyId: id, RotationPeriodInDays: Number(days.value) });
+      const wanted = { KeyId: id, RotationPeriodInDays: Number(days.value) };
+      await attempt("The key is made, but does not rotate.", "EnableKeyRotation", wanted);
     }
     if (!view.isConnected) return;
     if (failures.length === 0) return visit(new URL(href, location.href));
     // The button stays disabled, so that no second key is made.
-    answer.replaceChildren(element("div", { role: "alert" }, ...failures.flatMap(([what, e]) => [element("p", {}, what), problem(e)])),
+    answer.replaceChildren(
+      element("div", { role: "alert" }, ...failures.flatMap(([what, e]) => [element("p", {}, what), problem(e)])),
       element("p", {}, element("a", { href }, "Open the page of the key"), ", where both can be set."));
   }
 }

@@ -1,7 +1,8 @@
 // The page of a key: what there is to see of it, each part with what can be done. Each part is asked for by itself, so that
 // what is not allowed is missing alone.
 
-import { element } from "./elements.js";
+import { element } from "../elements.js";
+import { call } from "../session.js";
 import { grants } from "./keygrants.js";
 import { aliases, tags } from "./keynames.js";
 import { policy } from "./keypolicy.js";
@@ -9,7 +10,6 @@ import { rotation } from "./keyrotation.js";
 import { stateActions } from "./keystate.js";
 import { stateTag } from "./keytable.js";
 import { code, list, problem, section, shown, time, tryLinks } from "./parts.js";
-import { call } from "./session.js";
 
 export async function keyPage(view, schema, id, entitle) {
   const done = element("p", { class: "done", role: "status" });
@@ -35,7 +35,7 @@ export async function keyPage(view, schema, id, entitle) {
     }
     // Operations that administer a key take no alias.
     const key = { id: metadata && /(^|:)alias\//.test(id) ? metadata.KeyId : id, metadata, aliases: [], reload: load };
-    entitle(shown(metadata?.Description || id));
+    entitle(shown(id));
     parts.replaceChildren(
       ...(failure ? [problem(failure)] : [head(key), ...stateActions(key), details(metadata)]),
       ...(metadata ? [use(key, schema)] : []),
@@ -47,7 +47,7 @@ export async function keyPage(view, schema, id, entitle) {
 
 function head({ metadata: m }) {
   const until = m.DeletionDate ? [" The key is deleted on ", time(m.DeletionDate), "."]
-    : m.KeyState === "PendingReplicaDeletion" ? [` The waiting period of ${m.PendingDeletionWindowInDays} days begins when the last replica is gone.`] : [];
+    : m.KeyState === "PendingReplicaDeletion" ? [" The waiting period begins when the last replica is gone."] : [];
   return element("p", { class: "state-line" }, stateTag(m.KeyState), ...until);
 }
 
@@ -56,8 +56,9 @@ function details(m) {
   const names = ["EncryptionAlgorithms", "EncapsulationAlgorithms", "SigningAlgorithms", "KeyAgreementAlgorithms", "MacAlgorithms"];
   const multi = m.MultiRegionConfiguration;
   part.append(list([
-    ["Description", shown(m.Description)], ["Key id", code(m.KeyId)], ["ARN", code(m.Arn)], ["Spec", shown(m.KeySpec)], ["Usage", shown(m.KeyUsage)],
-    ["Algorithms", names.flatMap((n) => m[n] ?? []).map(shown).join(", ")], ["Origin", shown(m.Origin)], ["Created", time(m.CreationDate)],
+    ["Description", shown(m.Description)], ["Key id", code(m.KeyId)], ["ARN", code(m.Arn)],
+    ["Spec", shown(m.KeySpec)], ["Usage", shown(m.KeyUsage)], ["Algorithms", names.flatMap((n) => m[n] ?? []).map(shown).join(", ")],
+    ["Origin", shown(m.Origin)], ["Created", time(m.CreationDate)],
     ["Expires", m.ValidTo && time(m.ValidTo)], ["Custom key store", m.CustomKeyStoreId && shown(m.CustomKeyStoreId)],
     ["Current material", m.CurrentKeyMaterialId && code(m.CurrentKeyMaterialId)],
     ["Multi-Region", multi && shown(`${multi.MultiRegionKeyType}; primary key in ${multi.PrimaryKey?.Region}; replicas in ` +

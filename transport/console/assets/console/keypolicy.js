@@ -1,16 +1,16 @@
 // The key policy, in an editor that says where it is wrong as JSON.
 
-import { element, labelled, newId } from "./elements.js";
+import { element, labelled, newId } from "../elements.js";
+import { call } from "../session.js";
 import { jsonError } from "./jsonerror.js";
 import { button, section, shown } from "./parts.js";
-import { call } from "./session.js";
 
 export const policy = (key) => section("Key policy", ["GetKeyPolicy", "PutKeyPolicy"], key.id, async (act) => {
   const { Policy: saved } = await call("GetKeyPolicy", { KeyId: key.id });
   const text = readable(saved);
   const says = element("div", { id: newId(), class: "says", role: "status" });
-  const editor = element("textarea", { class: "policy", rows: Math.min(30, text.split("\n").length + 2), spellcheck: "false", autocomplete: "off",
-    "aria-describedby": says.id, input: check });
+  const editor = element("textarea", { class: "policy", rows: Math.min(30, text.split("\n").length + 2),
+    spellcheck: "false", autocomplete: "off", "aria-describedby": says.id, input: check });
   editor.value = text;
   const save = button("Save policy", () => {
     const wrong = check();
@@ -30,7 +30,8 @@ export const policy = (key) => section("Key policy", ["GetKeyPolicy", "PutKeyPol
     editor.setAttribute("aria-invalid", String(Boolean(wrong)));
     const changed = editor.value !== text;
     undo.disabled = !changed;
-    says.replaceChildren(...(wrong ? where(wrong) : [element("p", { class: "hint" }, changed ? "This is JSON. It is not saved yet." : "This is the policy that is saved.")]));
+    const right = changed ? "This is JSON. It is not saved yet." : "This is the policy that is saved.";
+    says.replaceChildren(...(wrong ? where(wrong) : [element("p", { class: "hint" }, right)]));
     return wrong;
   }
 
@@ -40,7 +41,8 @@ export const policy = (key) => section("Key policy", ["GetKeyPolicy", "PutKeyPol
     const begin = Math.max(0, column - 60);
     const excerpt = editor.value.split("\n")[line - 1].slice(begin, column + 30).replaceAll("\t", " ");
     return [
-      element("p", { class: "warning" }, element("strong", {}, `Line ${line}, column ${column}: `), `${shown(message)}. `, button("Go there", () => goTo(wrong), { class: "link" })),
+      element("p", { class: "warning" }, element("strong", {}, `Line ${line}, column ${column}: `), `${shown(message)}. `,
+        button("Go there", () => goTo(wrong), { class: "link" })),
       element("pre", { "aria-hidden": "true" }, element("code", {}, `${shown(excerpt)}\n${" ".repeat(column - 1 - begin)}^`)),
     ];
   }
@@ -55,5 +57,6 @@ export const policy = (key) => section("Key policy", ["GetKeyPolicy", "PutKeyPol
 // readable puts a policy of one line into several. Characters that a policy can't have stay escapes.
 function readable(text) {
   if (text.includes("\n") || jsonError(text)) return text;
-  return JSON.stringify(JSON.parse(text), null, 2).replace(/[\u007f-\uffff]/g, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+  const escaped = (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0");
+  return JSON.stringify(JSON.parse(text), null, 2).replace(/[\u007f-\uffff]/g, escaped);
 }

@@ -1,9 +1,9 @@
 // The aliases and the tags of a key.
 
+import { element, labelled } from "../elements.js";
+import { call } from "../session.js";
 import { ask } from "./dialog.js";
-import { element, labelled } from "./elements.js";
 import { button, code, input, pages, section, shown, table, time } from "./parts.js";
-import { call } from "./session.js";
 
 // aliasName gives the name of an alias with its prefix, which need not be typed.
 export const aliasName = (text) => (text.trim().startsWith("alias/") ? text.trim() : `alias/${text.trim()}`);
@@ -15,7 +15,8 @@ export const aliases = (key, found) => section("Aliases", ["ListAliases", "Creat
     key.aliases.push(...answer.Aliases.map((a) => a.AliasName));
     return { entries: answer.Aliases, marker: answer.NextMarker };
   }, (entries) => entries.length === 0 ? element("p", {}, "The key has no alias.")
-    : table("Aliases of the key", ["Alias", "Changed", "Action"], entries.map((a) => [code(a.AliasName), time(a.LastUpdatedDate), remover(a.AliasName, act)])));
+    : table("Aliases of the key", ["Alias", "Changed", "Action"],
+      entries.map((a) => [code(a.AliasName), time(a.LastUpdatedDate), remover(a.AliasName)])));
   found(key.aliases);
   const name = input({ required: true, placeholder: "alias/…" });
   return [all, element("form", { class: "bar", autocomplete: "off", submit(event) {
@@ -28,7 +29,8 @@ export const aliases = (key, found) => section("Aliases", ["ListAliases", "Creat
 
   function remover(alias) {
     return button("Remove", async () => {
-      if (!await ask({ title: "Remove the alias?", action: "Remove", text: `Clients that use ${shown(alias)} will not find the key any more.` })) return;
+      const text = `Clients that use ${shown(alias)} will not find the key any more.`;
+      if (!await ask({ title: "Remove the alias?", action: "Remove", text })) return;
       act(() => {
         key.aliases.length = 0;
         return call("DeleteAlias", { AliasName: alias });
@@ -42,7 +44,8 @@ export const tags = (key) => section("Tags", ["ListResourceTags", "TagResource",
     const answer = await call("ListResourceTags", { KeyId: key.id, Limit: 50, ...marker });
     return { entries: answer.Tags, marker: answer.NextMarker };
   }, (entries) => entries.length === 0 ? element("p", {}, "The key has no tags.")
-    : table("Tags of the key", ["Name", "Value", "Action"], entries.map((t) => [shown(t.TagKey), shown(t.TagValue), remover(t.TagKey)])));
+    : table("Tags of the key", ["Name", "Value", "Action"],
+      entries.map((t) => [shown(t.TagKey), shown(t.TagValue), remover(t.TagKey)])));
   const name = input({ required: true });
   const value = input();
   return [all, element("form", { class: "bar", autocomplete: "off", submit(event) {
@@ -52,7 +55,8 @@ export const tags = (key) => section("Tags", ["ListResourceTags", "TagResource",
 
   function remover(tag) {
     return button("Remove", async () => {
-      if (!await ask({ title: "Remove the tag?", action: "Remove", text: `Policies that ask for the tag ${shown(tag)} will decide otherwise.` })) return;
+      const text = `Policies that ask for the tag ${shown(tag)} may decide otherwise without it.`;
+      if (!await ask({ title: "Remove the tag?", action: "Remove", text })) return;
       act(() => call("UntagResource", { KeyId: key.id, TagKeys: [tag] }), "The tag is removed.");
     }, { class: "small", "aria-label": `Remove the tag ${shown(tag)}` });
   }

@@ -1,13 +1,13 @@
 // The table of keys. Names are listed in batches; what DescribeKey tells is asked for the rows that are shown, and for all
 // that are listed only when they are filtered or sorted by it.
 
-import { element, labelled } from "./elements.js";
-import { visit } from "./navigate.js";
+import { element, labelled } from "../elements.js";
+import { visit } from "../navigate.js";
+import { call } from "../session.js";
 import { button, code, input, problem, shown, time } from "./parts.js";
-import { call } from "./session.js";
 
 const perPage = 25;
-const batch = { keys: 1000, aliasPages: 10 }; // listed at a time
+const usualBatch = { keys: 1000, aliasPages: 10, aliases: 100 }; // listed at a time; a page of aliases has no more than 100
 const atOnce = 6; // requests
 
 const columns = [
@@ -22,7 +22,7 @@ const columns = [
 
 const chosen = { filter: "", column: columns[0], descending: false, page: 0 }; // which stays so when one comes back to the table
 
-export function keyTable(view) {
+export function keyTable(view, batch = usualBatch) {
   const keys = new Map(); // by id
   const targets = new Map(); // key ids by alias
   const failed = new Set(); // operations
@@ -36,14 +36,16 @@ export function keyTable(view) {
   const filter = input({ type: "search", value: chosen.filter, placeholder: "alias, id, state, spec, description" });
   const body = element("tbody");
   const headings = columns.map((c) => element("th", { scope: "col" }, button(c.name, () => sort(c), { class: "sort" })));
-  const whole = element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Keys" }, element("table", { class: "keys" },
-    element("thead", {}, element("tr", {}, ...headings, element("th", { scope: "col" }, "Rotation"))), body));
+  const whole = element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Keys" },
+    element("table", { class: "keys" },
+      element("thead", {}, element("tr", {}, ...headings, element("th", { scope: "col" }, "Rotation"))), body));
   const previous = button("Previous", () => turnTo(chosen.page - 1));
   const next = button("Next", () => turnTo(chosen.page + 1));
   const place = element("span", { role: "status" });
   const listMore = button("List more", () => list());
   view.append(
-    element("div", { class: "bar" }, labelled("Filter", filter), element("a", { href: "/console/create", class: "button primary" }, "Create key")),
+    element("div", { class: "bar" }, labelled("Filter", filter),
+      element("a", { href: "/console/create", class: "button primary" }, "Create key")),
     notes, status, whole, element("div", { class: "actions" }, previous, place, next, listMore));
   filter.addEventListener("input", () => {
     chosen.filter = filter.value;
@@ -57,7 +59,7 @@ export function keyTable(view) {
     whole.setAttribute("aria-busy", "true");
     const aliases = attempt("ListAliases", async () => {
       for (let i = 0; i < batch.aliasPages && more.aliases && view.isConnected; i++) {
-        const answer = await call("ListAliases", { Limit: 100, Marker: markers.aliases });
+        const answer = await call("ListAliases", { Limit: batch.aliases, Marker: markers.aliases });
         for (const a of answer.Aliases) targets.set(a.AliasName, a.TargetKeyId);
         markers.aliases = answer.NextMarker;
         more.aliases = Boolean(markers.aliases);
@@ -205,7 +207,11 @@ export function keyTable(view) {
   }
 }
 
-export const stateTag = (state) => element("span", { class: `tag state ${state === "Enabled" ? "good" : state.startsWith("Pending") ? "bad" : ""}` }, shown(state));
+// stateTag shows a key state.
+export function stateTag(state) {
+  const kind = state === "Enabled" ? "good" : state.startsWith("Pending") ? "bad" : "";
+  return element("span", { class: `tag state ${kind}` }, shown(state));
+}
 
 const textOf = (k) => {
   const m = k.metadata ?? {};

@@ -1,9 +1,9 @@
 // Changing the state of a key.
 
+import { element, labelled } from "../elements.js";
+import { call } from "../session.js";
 import { ask } from "./dialog.js";
-import { element, labelled } from "./elements.js";
 import { button, code, input, problem, time } from "./parts.js";
-import { call } from "./session.js";
 
 // stateActions gives the buttons for the state that a key has, and a place for what fails.
 export function stateActions(key) {
@@ -25,10 +25,11 @@ export function stateActions(key) {
   }
   const enable = button("Enable", () => act("EnableKey", {}, "The key is enabled."));
   const disable = button("Disable", () => act("DisableKey", {}, "The key is disabled."));
-  const cancel = button("Cancel deletion", () => act("CancelKeyDeletion", {}, "The deletion is cancelled. The key can't be used until it is enabled."));
+  const cancel = button("Cancel deletion", () => act("CancelKeyDeletion", {}, "The deletion is cancelled."));
   const remove = button("Schedule deletion", async () => {
     const days = await askForDeletion(key);
-    if (days) await act("ScheduleKeyDeletion", { PendingWindowInDays: days }, `The key is deleted in ${days} days, unless the deletion is cancelled.`);
+    const message = `The key is deleted in ${days} days, unless the deletion is cancelled.`;
+    if (days) await act("ScheduleKeyDeletion", { PendingWindowInDays: days }, message);
   }, { class: "danger" });
   const buttons = date || state.startsWith("Pending") && state !== "PendingImport" ? [cancel]
     : [...(state === "Enabled" ? [disable] : state === "Disabled" ? [enable] : []), remove];
@@ -42,12 +43,15 @@ async function askForDeletion(key) {
   const names = [key.metadata.KeyId, ...key.aliases];
   const accepted = await ask({
     title: "Schedule deletion", action: "Schedule deletion",
-    text: "What only this key can decrypt is lost for ever when the waiting period is over. Until then the key can't be used, and the deletion can be cancelled.",
+    text: "What only this key can decrypt is lost for ever when the waiting period is over. Until then the key can't be used, " +
+      "and the deletion can be cancelled.",
     controls: [
-      element("p", { class: "hint" }, "Key ", code(key.metadata.KeyId), key.metadata.CreationDate ? " of " : "", time(key.metadata.CreationDate)),
-      labelled("Waiting period in days, 7 to 30", days), labelled("To confirm, type the key's id or one of its aliases", name)],
+      element("p", { class: "hint" }, "Key ", code(key.metadata.KeyId), " of ", time(key.metadata.CreationDate)),
+      labelled("Waiting period in days, 7 to 30", days),
+      labelled("To confirm, type the key's id or one of its aliases", name)],
     check() {
-      if (!/^\d+$/.test(days.value.trim()) || Number(days.value) < 7 || Number(days.value) > 30) return "The waiting period is 7 to 30 days.";
+      const wanted = Number(days.value);
+      if (!Number.isInteger(wanted) || wanted < 7 || wanted > 30) return "The waiting period is 7 to 30 days.";
       return names.includes(name.value.trim()) ? "" : "This is neither the key's id nor one of its aliases.";
     },
   });

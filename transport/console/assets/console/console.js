@@ -1,12 +1,12 @@
 // The console: which view a page has, for whoever has signed in.
 
+import { element } from "../elements.js";
+import { onChange, signedIn } from "../session.js";
+import { openSignIn } from "../signin.js";
 import { createKey } from "./createkey.js";
-import { element } from "./elements.js";
 import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
 import { button } from "./parts.js";
-import { onChange, signedIn } from "./session.js";
-import { openSignIn } from "./signin.js";
 
 // startConsole makes the view of the page that is shown. What belongs to an earlier view finds that it is not connected.
 export function startConsole() {
@@ -17,7 +17,8 @@ export function startConsole() {
   root.replaceChildren(view);
   if (!signedIn()) {
     view.append(element("p", { class: "note" }, button("Sign in", openSignIn, { class: "link" }),
-      " with an access key to see and administer keys. The page sends only requests that you sign, and you can do no more than policies allow you."));
+      " with an access key to see and administer keys. The page sends only requests that you sign, and you can do no more " +
+      "than policies allow you."));
     return;
   }
   const schema = JSON.parse(document.getElementById("console-schema").textContent);

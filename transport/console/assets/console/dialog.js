@@ -1,6 +1,6 @@
 // Asking before something is done.
 
-import { element, newId } from "./elements.js";
+import { element, newId } from "../elements.js";
 import { button } from "./parts.js";
 
 // ask shows a dialog, and tells whether it was accepted. check says what is wrong with the controls, which keeps it open.

@@ -1,6 +1,6 @@
 // Parts of the console's pages. What the server answers becomes text, and nothing else.
 
-import { element, visible } from "./elements.js";
+import { element, visible } from "../elements.js";
 
 // shown gives a value of an answer as text.
 export const shown = (value) => visible(String(value ?? ""));
@@ -34,8 +34,9 @@ export function table(label, headings, rows) {
 }
 
 // list makes a list of definitions, without those that are absent.
-export const list = (entries) => element("dl", { class: "facts-list" }, ...entries.filter(([, v]) => v !== undefined && v !== "").map(([name, v]) =>
-  element("div", {}, element("dt", {}, name), element("dd", {}, v))));
+export const list = (entries) => element("dl", { class: "facts-list" }, ...entries
+  .filter(([, v]) => v !== undefined && v !== "")
+  .map(([name, v]) => element("div", {}, element("dt", {}, name), element("dd", {}, v))));
 
 // tryLinks links to the pages of operations, with the key filled in.
 export const tryLinks = (operations, keyId) => element("p", { class: "hint" }, "Try it out: ", ...operations.flatMap((name, i) => [
@@ -48,7 +49,7 @@ export function section(title, operations, keyId, fill) {
   const status = element("p", { class: "done", role: "status" });
   const failure = element("div");
   const body = element("div");
-  const whole = element("section", { class: "part" }, heading, status, body, failure, ...(operations.length ? [tryLinks(operations, keyId)] : []));
+  const whole = element("section", { class: "part" }, heading, status, body, failure, tryLinks(operations, keyId));
   let busy = false;
   async function load() {
     whole.setAttribute("aria-busy", "true");
