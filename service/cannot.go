@@ -7,6 +7,20 @@ import (
 	"strings"
 )
 
+// KeySpecs returns the KeySpecs that the token can do, each with the KeyUsages that its keys can have.
+func (s *Service) KeySpecs() map[string][]string {
+	all := map[string][]string{}
+	for name, spec := range keySpecs {
+		for usage := range spec.algorithms {
+			if s.can.Missing[name] == "" && s.can.Missing[name+"/"+usage] == "" {
+				all[name] = append(all[name], usage)
+			}
+		}
+		slices.Sort(all[name])
+	}
+	return all
+}
+
 // Cannot says what the token can't do of an operation, as its self-test found: of the values that
 // members of its requests allow, of the keys that it is for, and of the secrecy of what it makes.
 func (s *Service) Cannot(o *Operation, values []string) (all []string) {

@@ -8,14 +8,15 @@ import (
 	"github.com/verenc/kms/transport/console"
 )
 
-// Pages returns the handler of the documentation and of Try it out, for a server's token and
-// regions.
+// Pages returns the handler of the documentation, of Try it out and of the console, for a server's
+// token and regions.
 func Pages(s *service.Service, regions []string) (http.Handler, error) {
 	cannot := func(name string) []string {
 		o := operations[name]
 		return s.Cannot(o.Operation, allowedValues(o.Request))
 	}
-	return console.New(console.Config{Reference: Reference(), Region: defaultRegion(regions), Cannot: cannot})
+	return console.New(console.Config{Reference: Reference(), Region: defaultRegion(regions), Cannot: cannot,
+		KeySpecs: s.KeySpecs()})
 }
 
 // WritePages writes the documentation below a folder, without Try it out.

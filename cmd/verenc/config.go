@@ -46,7 +46,7 @@ type Config struct {
 	Reconcile           time.Duration `koanf:"reconcile_interval" doc:"how often the server looks for due deletions and for what a crash has left"`
 	ShutdownTimeout     time.Duration `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
 	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
-	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves neither"`
+	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
 	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
 	Token               TokenConfig   `koanf:"token"`
 	Audit               AuditConfig   `koanf:"audit"`

@@ -18,7 +18,7 @@ func TestConsole(t *testing.T) {
 		t.Run(setting, func(t *testing.T) {
 			r := s.with("VERENC_CONSOLE=" + setting).serve(t)
 			for base, want := range map[string]bool{"http://" + r.api: has.api, "http://" + r.private: has.private} {
-				for _, path := range []string{"/", "/docs", "/docs/Encrypt", "/docs/manual/grants"} {
+				for _, path := range []string{"/", "/docs", "/docs/Encrypt", "/docs/manual/grants", "/console", "/console/keys/1"} {
 					status, body := get(t, http.DefaultClient, base+path)
 					if (status == http.StatusOK) != want || strings.Contains(body, "<!doctype html>") != want {
 						t.Errorf("%s%s: status %d", base, path, status)

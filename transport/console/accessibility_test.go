@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
 // finding is one of axe-core's.
@@ -29,10 +31,16 @@ func TestAccessibility(t *testing.T) {
 	axe, err := os.ReadFile(bundle)
 	must(t, err)
 	s := newServer(t)
-	createKey(t, s, kms.CreateKeyInput{})
+	team := []types.Tag{{TagKey: aws.String("team"), TagValue: aws.String("blue")}}
+	key := createKey(t, s, kms.CreateKeyInput{Tags: team})
+	_, err = s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, Operations: []types.GrantOperation{"Decrypt"},
+		GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root")})
+	must(t, err)
+	carol := s.user(t, "carol")
 	b := newBrowser(t, s.URL)
 	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
-		"/docs/errors", "/docs/condition-keys", "sign in", "an answer"} {
+		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys",
+		"create a key", "a key", "a deletion", "a wrong policy", "not allowed"} {
 		switch page {
 		case "sign in":
 			b.open("/docs/GenerateRandom")
@@ -44,6 +52,28 @@ func TestAccessibility(t *testing.T) {
 				t.Fatal(status)
 			}
 			eval[any](b, "document.querySelectorAll('details').forEach((d) => (d.open = true))")
+		case "keys":
+			b.open("/console")
+			b.signIn(s.Root)
+			b.says(".keys td", "off")
+		case "create a key":
+			b.click("#console a[href='/console/create']")
+			b.press("#console", "Add to Tags")
+			b.click("#console .check input")
+		case "a key":
+			b.open("/console/keys/" + key)
+			b.signIn(s.Root)
+			b.loaded()
+		case "a deletion":
+			b.press("#state-actions", "Schedule deletion")
+			b.press("dialog.ask", "Schedule deletion")
+		case "a wrong policy":
+			b.press("dialog.ask", "Cancel")
+			b.fill(b.control("Policy document"), "{\n\"Version\": \"2012-10-17\",\n\"Statement\" []}")
+		case "not allowed":
+			b.open("/console")
+			b.signIn(carol)
+			b.says("#console .warning", "kms:ListKeys")
 		default:
 			b.open(page)
 		}

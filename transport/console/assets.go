@@ -5,7 +5,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"io/fs"
-	"path"
 )
 
 //go:embed assets
@@ -16,27 +15,34 @@ var assetFiles embed.FS
 // addresses.
 type assets struct {
 	hash  string
-	files map[string][]byte // by name
+	files map[string][]byte // by name, with its folder
 }
 
 // newAssets reads them, and adds the index of the search.
 func newAssets(index []byte) (*assets, error) {
 	a := &assets{files: map[string][]byte{"search.json": index}}
-	entries, err := fs.ReadDir(assetFiles, "assets")
+	folder, err := fs.Sub(assetFiles, "assets")
 	if err != nil {
 		return nil, err
 	}
 	hash := sha256.New()
 	hash.Write(index)
-	for _, e := range entries { // in the order of their names
-		text, err := fs.ReadFile(assetFiles, path.Join("assets", e.Name()))
-		if err != nil {
-			return nil, err
+	err = fs.WalkDir(folder, ".", func(name string, e fs.DirEntry, err error) error { // in the order of their names
+		if err != nil || e.IsDir() {
+			return err
 		}
-		a.files[e.Name()] = text
+		text, err := fs.ReadFile(folder, name)
+		if err != nil {
+			return err
+		}
+		a.files[name] = text
 		sum := sha256.Sum256(text)
-		hash.Write([]byte(e.Name()))
+		hash.Write([]byte(name))
 		hash.Write(sum[:])
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	a.hash = hex.EncodeToString(hash.Sum(nil)[:8])
 	return a, nil

@@ -196,6 +196,23 @@ func (b *browser) field(label string) string {
 	return "#" + id
 }
 
+// tabTo moves the focus with the keyboard. What has it always shows it.
+func (b *browser) tabTo(selector string) {
+	b.Helper()
+	const style = "getComputedStyle(document.activeElement.matches('.tabs input') ? " +
+		"document.activeElement.nextElementSibling : document.activeElement).outlineStyle"
+	for range 200 {
+		if eval[bool](b, fmt.Sprintf("document.activeElement.matches(%q)", selector)) {
+			return
+		}
+		b.do(chromedp.KeyEvent("\t"))
+		if eval[string](b, style) == "none" {
+			b.Errorf("%s has the focus and does not show it", eval[string](b, "document.activeElement.outerHTML.slice(0, 200)"))
+		}
+	}
+	b.Fatalf("%s can't be reached", selector)
+}
+
 // show sets the size of the window and the scheme of colours, and takes a picture, which is an
 // artefact of the test.
 func (b *browser) show(name string, width, height int64, scheme string) {

@@ -1,5 +1,5 @@
 // Package console serves the page: the API reference with Try it out, and the user manual, below
-// /docs.
+// /docs, and the console for keys below /console.
 //
 // What it protects: the secret of whoever signs in. A secret stays in the memory of one tab of the
 // browser, as a key that scripts can use and not read; requests are signed there. Nothing is
@@ -8,7 +8,8 @@
 // text into HTML. What the service answers is shown as text.
 //
 // What it trusts: the Reference that it is given, the texts that are built in, and the browser. It
-// has no more rights than any client: Try it out sends requests to POST / like them.
+// has no more rights than any client: Try it out and the console send requests to POST / like them,
+// signed by whoever has signed in. What they may not do is shown as not allowed.
 //
 // Pages are rendered and compressed when they are first asked for, and kept.
 package console
@@ -33,6 +34,8 @@ type Config struct {
 	// pages of no token.
 	Cannot func(operation string) []string
 	Region string // that the form for signing in proposes
+	// KeySpecs has the KeyUsages of each KeySpec that the console offers for a new key.
+	KeySpecs map[string][]string
 }
 
 // Handler serves the pages.
@@ -95,8 +98,10 @@ func compress(body []byte) (*made, error) {
 // Serves tells whether a request is for a page. Others are for the API, or for nobody.
 func Serves(r *http.Request) bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
-		(r.URL.Path == "/" || r.URL.Path == "/docs" || strings.HasPrefix(r.URL.Path, "/docs/"))
+		(r.URL.Path == "/" || below(r.URL.Path, "/docs") || below(r.URL.Path, "/console"))
 }
+
+func below(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
 
 // policy is the Content-Security-Policy of every answer.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; frame-ancestors 'none'; " +
@@ -109,13 +114,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if r.URL.Path == "/" || r.URL.Path == "/docs/" {
+	switch r.URL.Path {
+	case "/", "/docs/":
 		http.Redirect(w, r, "/docs", http.StatusFound)
 		return
+	case "/console/":
+		http.Redirect(w, r, "/console", http.StatusFound)
+		return
 	}
-	f, known := h.files[r.URL.Path]
-	if !known {
-		http.Error(w, "There is no such page. The reference begins at /docs.", http.StatusNotFound)
+	address := r.URL.Path
+	if id, found := strings.CutPrefix(address, keyPages); found && id != "" {
+		address = keyPages // one page for all keys: its script reads the id
+	}
+	f, known := h.files[address]
+	if !known || r.URL.Path == keyPages {
+		const where = "The reference begins at /docs, the console at /console."
+		http.Error(w, "There is no such page. "+where, http.StatusNotFound)
 		return
 	}
 	m, err := f.make()

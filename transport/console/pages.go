@@ -177,6 +177,7 @@ type view struct {
 	Manual    *manualText
 	Previous  *manualText
 	Next      *manualText
+	Console   bool // a page of the console
 }
 
 // Families lists the families of operations, for templates.
@@ -196,8 +197,12 @@ func (v *view) Scripts() []string {
 	if !v.live {
 		return []string{"static.js", "search.js", "elements.js"}
 	}
-	return []string{"page.js", "bytes.js", "commands.js", "elements.js", "examples.js", "fields.js", "keys.js",
+	all := []string{"page.js", "bytes.js", "commands.js", "elements.js", "examples.js", "fields.js", "keys.js",
 		"navigate.js", "recent.js", "search.js", "session.js", "signin.js", "sigv4.js", "try.js"}
+	if v.Console {
+		all = append(all, consoleScripts...)
+	}
+	return all
 }
 
 // schema is what a page's script makes its form and shows its answer with.
@@ -218,6 +223,9 @@ func (s *site) paths() []string {
 	for _, m := range s.texts.manual {
 		all = append(all, "/docs/manual/"+m.Name)
 	}
+	if s.live {
+		all = append(all, "/console", newKeyPage, keyPages)
+	}
 	return all
 }
 
@@ -226,6 +234,9 @@ func (s *site) render(path string) ([]byte, error) {
 	v, name := &view{site: s, Path: path}, strings.TrimPrefix(path, "/docs/")
 	page := "operation.html"
 	switch name {
+	case "/console", newKeyPage, keyPages:
+		page = "console.html"
+		s.consolePage(v)
 	case "/docs":
 		page, v.Title = "index.html", "API reference"
 	case "errors":

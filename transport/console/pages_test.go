@@ -146,7 +146,7 @@ func TestLinks(t *testing.T) {
 			}
 			links[link] = path
 			target, _, _ := strings.Cut(link, "#")
-			if !strings.HasPrefix(target, "/docs") {
+			if !console.Serves(httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)) {
 				t.Errorf("%s links to %s", path, link)
 				continue
 			}
@@ -242,7 +242,7 @@ func TestCaching(t *testing.T) {
 func TestFirstPageIsSmall(t *testing.T) {
 	const most = 100 << 10
 	h := newPages(t)
-	for _, path := range []string{"/docs", "/docs/CreateKey"} {
+	for _, path := range []string{"/docs", "/docs/CreateKey", "/console"} {
 		sum := get(t, h, path, "Accept-Encoding", "gzip").Body.Len()
 		asset := regexp.MustCompile(`(?:href|src)="(/docs/assets/[^"]+)"`)
 		for _, asset := range asset.FindAllStringSubmatch(get(t, h, path).Body.String(), -1) {

@@ -264,31 +264,14 @@ func TestKeyboard(t *testing.T) {
 	s := newServer(t)
 	b := newBrowser(t, s.URL)
 	b.open("/docs/GenerateRandom")
-	tabTo := func(selector string) {
-		t.Helper()
-		for range 200 {
-			if eval[bool](b, fmt.Sprintf("document.activeElement.matches(%q)", selector)) {
-				return
-			}
-			b.do(chromedp.KeyEvent("\t"))
-			if style := eval[string](b, "getComputedStyle(document.activeElement.matches('.tabs input') ? document.activeElement.nextElementSibling : "+
-				"document.activeElement).outlineStyle"); style == "none" {
-				t.Errorf(
-					"%s has the focus and does not show it",
-					eval[string](b, "document.activeElement.outerHTML.slice(0, 200)"),
-				)
-			}
-		}
-		t.Fatalf("%s can't be reached", selector)
-	}
-	tabTo("#open-sign-in")
+	b.tabTo("#open-sign-in")
 	b.do(chromedp.KeyEvent("\r"))
 	b.wait("document.activeElement.id === 'access-key-id'")
 	for _, typed := range []string{s.Root.AccessKeyID, "\t", s.Root.SecretAccessKey, "\r"} {
 		b.do(chromedp.KeyEvent(typed))
 	}
 	b.wait("!document.getElementById('sign-in').open")
-	tabTo("#try-form button[type=submit]")
+	b.tabTo("#try-form button[type=submit]")
 	b.do(chromedp.KeyEvent("\r"))
 	b.wait("document.activeElement.matches('.status.good')") // where a screen reader reads on
 }

@@ -55,8 +55,12 @@ func (s *site) fileOf(address string) string {
 // address is one of ours in an attribute. In a text its quotation mark would be escaped.
 var address = regexp.MustCompile(` (href|src)="(/docs[^"#]*)`)
 
+// toConsole is a link to the console, which pages in files don't have.
+var toConsole = regexp.MustCompile(`<a href="/console">([^<]*)</a>`)
+
 // relative rewrites the addresses in a page that is so many folders down.
 func (s *site) relative(page []byte, depth int) []byte {
+	page = toConsole.ReplaceAll(page, []byte("$1"))
 	return address.ReplaceAllFunc(page, func(found []byte) []byte {
 		m := address.FindSubmatch(found)
 		link := strings.Repeat("../", depth) + s.fileOf(string(m[2]))

@@ -3,9 +3,11 @@
 
 let shown = location.pathname;
 let pending = null; // the request for the page to come
+let arrived = () => {};
 
-// startNavigation follows the links to pages below /docs. changed is called when the page has changed.
+// startNavigation follows the links to pages. changed is called when the page has changed.
 export function startNavigation(changed) {
+  arrived = changed;
   history.scrollRestoration = "manual";
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
@@ -13,19 +15,24 @@ export function startNavigation(changed) {
     const url = new URL(link.href);
     if (url.origin !== location.origin || !isPage(url.pathname) || url.pathname === location.pathname) return;
     event.preventDefault();
-    history.replaceState({ scroll: scrollY }, "");
-    go(url, changed, () => history.pushState({}, "", url));
+    visit(url);
   });
   addEventListener("popstate", (event) => {
     if (location.pathname === shown) return; // a fragment of the page
-    go(new URL(location.href), changed, () => {}, event.state?.scroll);
+    go(new URL(location.href), () => {}, event.state?.scroll);
   });
   mark();
 }
 
-const isPage = (path) => path === "/docs" || (path.startsWith("/docs/") && !path.startsWith("/docs/assets/"));
+// visit goes to a page.
+export function visit(url) {
+  history.replaceState({ scroll: scrollY }, "");
+  go(url, () => history.pushState({}, "", url));
+}
 
-function go(url, changed, record, scroll) {
+const isPage = (path) => /^\/(docs|console)(\/|$)/.test(path) && !path.startsWith("/docs/assets/");
+
+function go(url, record, scroll) {
   pending?.abort();
   const request = (pending = new XMLHttpRequest()); // which parses HTML without running it, and without a text becoming HTML
   request.responseType = "document";
@@ -39,7 +46,7 @@ function go(url, changed, record, scroll) {
     document.title = request.response.title;
     document.getElementById("main").replaceWith(document.adoptNode(main));
     mark();
-    changed();
+    arrived();
     const target = url.hash && document.getElementById(decodeURIComponent(url.hash.slice(1)));
     main.focus({ preventScroll: true });
     if (target) target.scrollIntoView();

@@ -37,7 +37,7 @@ function newForm(schema) {
   const form = by("try-form");
   const answer = by("answer");
   by("fields").replaceChildren(fields.element, keys.list, keys.note);
-  fields.write(drafts.get(schema.operation) ?? exampleOf(schema));
+  fields.write(withLinkedKey(schema, drafts.get(schema.operation) ?? exampleOf(schema)));
   const keep = () => {
     try {
       drafts.set(schema.operation, fields.read());
@@ -56,6 +56,13 @@ function newForm(schema) {
   });
   form.hidden = false;
   return form;
+}
+
+// withLinkedKey gives a request with the key that a link to the page has named.
+function withLinkedKey({ request: members }, request) {
+  const id = new URLSearchParams(location.search).get("KeyId");
+  const member = members.find((m) => ["KeyId", "TargetKeyId", "SourceKeyId"].includes(m.name));
+  return id && member ? { ...request, [member.name]: id } : request;
 }
 
 // made are blobs that an example can't have, since each server makes its own.

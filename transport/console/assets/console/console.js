@@ -1,0 +1,35 @@
+// The console: which view a page has, for whoever has signed in.
+
+import { element } from "../elements.js";
+import { onChange, signedIn } from "../session.js";
+import { openSignIn } from "../signin.js";
+import { createKey } from "./createkey.js";
+import { keyPage } from "./keypage.js";
+import { keyTable } from "./keytable.js";
+import { button } from "./parts.js";
+
+// startConsole makes the view of the page that is shown. What belongs to an earlier view finds that it is not connected.
+export function startConsole() {
+  const root = document.getElementById("console");
+  if (!root) return;
+  entitle(document.getElementById("title").dataset.title);
+  const view = element("div");
+  root.replaceChildren(view);
+  if (!signedIn()) {
+    view.append(element("p", { class: "note" }, button("Sign in", openSignIn, { class: "link" }),
+      " with an access key to see and administer keys. The page sends only requests that you sign, and you can do no more " +
+      "than policies allow you."));
+    return;
+  }
+  const schema = JSON.parse(document.getElementById("console-schema").textContent);
+  if (location.pathname === "/console") keyTable(view);
+  else if (location.pathname === "/console/create") createKey(view, schema);
+  else keyPage(view, schema, decodeURIComponent(location.pathname.slice("/console/keys/".length)), entitle);
+}
+
+function entitle(name) {
+  document.getElementById("title").textContent = name;
+  document.title = `${name} · Verenc KMS`;
+}
+
+onChange(startConsole);

@@ -1,0 +1,109 @@
+// Creating a key, with its alias, tags and rotation.
+
+import { element, labelled } from "../elements.js";
+import { fieldsOf } from "../fields.js";
+import { visit } from "../navigate.js";
+import { call } from "../session.js";
+import { aliasName } from "./keynames.js";
+import { input, problem } from "./parts.js";
+
+// uses are the KeyUsages in the order in which they are offered, with what they are for.
+const uses = {
+  ENCRYPT_DECRYPT: "encrypt and decrypt, and protect data keys",
+  SIGN_VERIFY: "sign and verify",
+  GENERATE_VERIFY_MAC: "authenticate messages (MAC)",
+  KEY_AGREEMENT: "agree on a secret (ECDH)",
+  ENCAPSULATE_DECAPSULATE: "agree on a secret that quantum computers can't learn (ML-KEM)",
+};
+
+const hints = {
+  SYMMETRIC_DEFAULT: "AES-256. Data of any size is encrypted with data keys. Right for most.",
+  RSA: "A key pair: others use the public key, which GetPublicKey gives.",
+  ECC: "A key pair on an elliptic curve.",
+  HMAC: "A secret that signs and verifies.",
+  ML: "A key pair that quantum computers can't break.",
+  SM2: "A key pair as in Chinese standards.",
+};
+
+const option = (value, text) => element("option", { value }, text);
+
+export function createKey(view, { keySpecs }) {
+  const offered = Object.entries(uses).filter(([u]) => keySpecs.some((s) => s.usages.includes(u)));
+  const usage = element("select", {}, ...offered.map(([u, text]) => option(u, text)));
+  const spec = element("select");
+  const hint = element("p", { class: "hint", role: "status" });
+  const description = input({ maxlength: "8192" });
+  const alias = input({ placeholder: "alias/…", pattern: "[a-zA-Z0-9\\/_\\-]+" });
+  const tags = fieldsOf([{ name: "Tags", kind: "map" }], {});
+  const rotates = element("input", { type: "checkbox" });
+  const days = input({ value: "365", inputmode: "numeric", pattern: "[0-9]+" });
+  const period = labelled("Period in days, 90 to 2,560", days);
+  const rotation = element("fieldset", {}, element("legend", {}, "Rotation"),
+    check("Give the key new material automatically", rotates), period);
+  const answer = element("div");
+  const submit = element("button", { type: "submit", class: "primary" }, "Create key");
+
+  usage.addEventListener("change", chooseSpecs);
+  spec.addEventListener("change", chooseRest);
+  rotates.addEventListener("change", chooseRest);
+  chooseSpecs();
+  view.append(element("form", { class: "create", autocomplete: "off", submit: create },
+    labelled("The key is to", usage), labelled("Kind of key (KeySpec)", spec, hint),
+    labelled("Description (optional)", description),
+    labelled("Alias (optional)", alias,
+      element("p", { class: "hint" }, "A name for clients, which can be given to another key later.")),
+    tags.element, element("p", { class: "hint" }, "None of these is secret."),
+    rotation, answer, element("div", { class: "actions" }, submit)));
+
+  function chooseSpecs() {
+    spec.replaceChildren(...keySpecs.filter((s) => s.usages.includes(usage.value)).map((s) => option(s.name, s.name)));
+    chooseRest();
+  }
+
+  function chooseRest() {
+    hint.textContent = hints[spec.value] ?? hints[spec.value.split("_")[0]] ?? "";
+    rotation.hidden = spec.value !== "SYMMETRIC_DEFAULT"; // no other kind rotates
+    period.hidden = !rotates.checked;
+    days.disabled = rotation.hidden || period.hidden; // so that it is not validated
+  }
+
+  async function create(event) {
+    event.preventDefault();
+    if (submit.disabled) return;
+    submit.disabled = true;
+    const named = Object.entries(tags.read().Tags ?? {}).map(([TagKey, TagValue]) => ({ TagKey, TagValue }));
+    const request = { KeySpec: spec.value, KeyUsage: usage.value, Tags: named };
+    if (description.value) request.Description = description.value;
+    let id;
+    try {
+      answer.replaceChildren();
+      id = (await call("CreateKey", request)).KeyMetadata.KeyId;
+    } catch (e) {
+      submit.disabled = false;
+      answer.replaceChildren(problem(e, { role: "alert" }));
+      return;
+    }
+    const href = `/console/keys/${encodeURIComponent(id)}`;
+    const failures = [];
+    const attempt = (what, operation, more) => call(operation, more).catch((e) => failures.push([what, e]));
+    if (alias.value.trim()) {
+      const wanted = { AliasName: aliasName(alias.value), TargetKeyId: id };
+      await attempt("The key is made, but not its alias.", "CreateAlias", wanted);
+    }
+    if (!rotation.hidden && rotates.checked) {
+      const wanted = { KeyId: id, RotationPeriodInDays: Number(days.value) };
+      await attempt("The key is made, but does not rotate.", "EnableKeyRotation", wanted);
+    }
+    if (!view.isConnected) return;
+    if (failures.length === 0) return visit(new URL(href, location.href));
+    // The button stays disabled, so that no second key is made.
+    answer.replaceChildren(
+      element("div", { role: "alert" }, ...failures.flatMap(([what, e]) => [element("p", {}, what), problem(e)])),
+      element("p", {}, element("a", { href }, "Open the page of the key"), ", where both can be set."));
+  }
+}
+
+// check is a check box with its label behind it.
+function check(text, box) {
+  return element("label", { class: "check" }, box, ` ${text}`);
+}
