@@ -16,7 +16,8 @@ import (
 // press clicks the button with a text, which may be outside of the viewport.
 func (b *browser) press(within, text string) {
 	b.Helper()
-	find := fmt.Sprintf("[...document.querySelectorAll(%q)].find((e) => e.textContent.trim() === %q)", within+" button", text)
+	find := fmt.Sprintf("[...document.querySelectorAll(%q)].find((e) => e.textContent.trim() === %q)",
+		within+" button", text)
 	b.wait(find + " !== undefined")
 	eval[any](b, find+".setAttribute('data-pressed', '')")
 	b.click("[data-pressed]")
@@ -137,7 +138,8 @@ func TestKeyParts(t *testing.T) {
 	s := newServer(t)
 	key := createKey(t, s, kms.CreateKeyInput{})
 	_, err := s.CreateGrant(t.Context(), &kms.CreateGrantInput{KeyId: &key, Name: aws.String("reader"),
-		GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root"), Operations: []types.GrantOperation{"Decrypt"}})
+		GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root"),
+		Operations:       []types.GrantOperation{"Decrypt"}})
 	must(t, err)
 	b := newBrowser(t, s.URL)
 	b.open("/console/keys/" + key)
@@ -411,7 +413,8 @@ func TestNoSuchKey(t *testing.T) {
 func TestConsoleScripts(t *testing.T) {
 	h := newPages(t)
 	page := get(t, h, "/console").Body.String()
-	preloaded := regexp.MustCompile(`modulepreload" href="(/docs/assets/[^/]+/)([^"]+)"`).FindAllStringSubmatch(page, -1)
+	preloaded := regexp.MustCompile(`modulepreload" href="(/docs/assets/[^/]+/)([^"]+)"`).
+		FindAllStringSubmatch(page, -1)
 	names := map[string]bool{}
 	for _, m := range preloaded {
 		names[m[2]] = true
