@@ -10,8 +10,8 @@ BIN := $(DATA)/bin/verenc
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser and the other tokens that the tests use
-	@scripts/setup.sh clients browser tokens
+setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens and PostgreSQL for the tests
+	@scripts/setup.sh clients browser tokens postgres
 
 build: ## build the server into $(DATA)/bin
 	@mkdir -p $(dir $(BIN))
@@ -28,7 +28,7 @@ demo: ## create a key, make and open a data key with the real AWS CLI, on a temp
 	@scripts/demo.sh
 
 test: ## all tests, with the race detector, SoftHSM2 and the real AWS clients
-	@scripts/setup.sh clients browser tokens
+	@scripts/setup.sh clients browser tokens postgres
 	@echo 'testing; the first time, compiling takes a few minutes' >&2
 	@$(GO) test -race -timeout 30m ./...
 
@@ -54,7 +54,7 @@ soak: ## use a token that fails in every way for $(SOAKTIME), and check that no 
 	@$(GO) run ./softhsm/faults/soak -for $(SOAKTIME)
 
 cover: ## coverage by package
-	@scripts/setup.sh clients browser tokens
+	@scripts/setup.sh clients browser tokens postgres
 	@$(GO) test -cover ./...
 
 clean: ## remove $(DATA): the demo's token, keys and database

@@ -70,7 +70,8 @@ func signAll(in io.Reader, out io.Writer) error {
 // TestCrypto11FindsThePairs has another PKCS#11 client use key pairs made here.
 func TestCrypto11FindsThePairs(t *testing.T) {
 	soft := softhsm.New(t)
-	token, err := Open(t.Context(), Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN})
+	token, err := Open(t.Context(),
+		patient(Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/verenc/kms/hsm/connection"
@@ -77,9 +78,11 @@ func TestWaitForSessionEndsWithItsCaller(t *testing.T) {
 }
 
 // TestStuckCalls has calls that stay inside the module past their deadline: their callers get away,
-// their results are wiped, and beyond MaxStuck nobody is let in.
-func TestStuckCalls(t *testing.T) {
-	token := connect(t, func(c *Config) { c.CallTimeout, c.MaxStuck, c.Sessions = time.Millisecond, 2, 8 })
+// their results are wiped, and beyond MaxStuck nobody is let in. Time passes only while all wait.
+func TestStuckCalls(t *testing.T) { synctest.Test(t, stuckCalls) }
+
+func stuckCalls(t *testing.T) {
+	token := connect(t, func(c *Config) { c.CallTimeout, c.MaxStuck, c.Sessions = time.Second, 2, 8 })
 	release := make(chan struct{})
 	secret := bytes.Repeat([]byte{1}, 32)
 	for range 2 {
@@ -150,7 +153,12 @@ func TestGeneratorsLeaveRoom(t *testing.T) {
 }
 
 func TestGenerateTimeout(t *testing.T) {
-	token := connect(t, func(c *Config) { c.GenerateTimeout = time.Nanosecond })
+	token, m := misbehaving(t, func(*faults.Module) {}, func(c *Config) { c.GenerateTimeout = time.Second })
+	var err error
+	for !errors.Is(err, ErrNoObject) { // that is known after the first search, which has the same time
+		_, err = token.Encrypt(t.Context(), newID(t), nil, nil)
+	}
+	m.Hang("C_GenerateKeyPair", faults.Times(1))
 	if _, err := token.GenerateKeyPair(t.Context(),
 		KeyPair{ID: newID(t), Type: RSA2048, Purpose: SignPair}); !errors.Is(err, ErrTimeout) {
 		t.Error(err)

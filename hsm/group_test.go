@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/softhsm"
@@ -20,7 +22,8 @@ func newGroup(t *testing.T) (*hsm.Group, []*faults.Module) {
 	var modules []*faults.Module
 	for range 2 {
 		m := faults.New(t, soft)
-		token, err := hsm.Open(t.Context(), hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, Sessions: 8})
+		token, err := hsm.Open(t.Context(), hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, Sessions: 8,
+			CallTimeout: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +137,7 @@ func TestGroupBeginsWithOneMember(t *testing.T) {
 	open := func(module string, later bool, onChange func(error)) (*hsm.Token, error) {
 		return hsm.Open(t.Context(), hsm.Config{
 			Module: module, Serial: soft.Serial, PIN: soft.PIN, Sessions: 4, AllowUnavailable: later,
-			OnChange: onChange,
+			OnChange: onChange, CallTimeout: time.Minute,
 		})
 	}
 	if _, err := open(late.Path, false, nil); !errors.Is(err, hsm.ErrUnavailable) {
@@ -177,13 +180,16 @@ func TestGroupBeginsWithOneMember(t *testing.T) {
 
 // TestGroupFindsKeysOfOthers: what another process has made is found when it is needed first, and
 // what is nowhere is not sought again at once, since each search takes time linear in the number of
-// objects.
-func TestGroupFindsKeysOfOthers(t *testing.T) {
+// objects. Time passes only while all wait, so that "at once" is the same on every machine.
+func TestGroupFindsKeysOfOthers(t *testing.T) { synctest.Test(t, groupFindsKeysOfOthers) }
+
+func groupFindsKeysOfOthers(t *testing.T) {
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	var tokens [2]*hsm.Token
 	for i, module := range []string{m.Path, soft.Module} {
-		token, err := hsm.Open(t.Context(), hsm.Config{Module: module, Serial: soft.Serial, PIN: soft.PIN})
+		token, err := hsm.Open(t.Context(), hsm.Config{Module: module, Serial: soft.Serial, PIN: soft.PIN,
+			CallTimeout: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func wantFailing(t testing.TB, token *Token, want ...string) {
 func TestSelfTest(t *testing.T) {
 	token := connect(t)
 	checks := token.SelfTest(t.Context())
-	if len(checks) != 54 {
+	if len(checks) != 55 {
 		t.Errorf("%d checks", len(checks))
 	}
 	names := map[string]bool{}

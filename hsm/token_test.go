@@ -31,11 +31,22 @@ func TestMain(m *testing.M) {
 	os.Exit(softhsm.Run(m))
 }
 
+// patient returns c with times in which every call ends, however slow the machine is.
+func patient(c Config) Config {
+	c.CallTimeout, c.GenerateTimeout, c.ConnectTimeout = time.Minute, 5*time.Minute, time.Minute
+	return c
+}
+
 // connect opens a token of its own for a test.
 func connect(t testing.TB, change ...func(*Config)) *Token {
 	t.Helper()
 	soft := softhsm.New(t)
-	cfg := Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN}
+	return open(t, patient(Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN}), change)
+}
+
+// open opens a token until the end of the test.
+func open(t testing.TB, cfg Config, change []func(*Config)) *Token {
+	t.Helper()
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -57,20 +68,11 @@ func misbehaving(t testing.TB, tell func(*faults.Module), change ...func(*Config
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
 	tell(m)
-	cfg := Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, RetryMin: time.Millisecond}
-	for _, f := range change {
-		f(&cfg)
-	}
-	token, err := Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
+	cfg := patient(Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, RetryMin: time.Millisecond})
+	token := open(t, cfg, change)
+	t.Cleanup(func() { // before the token is closed
 		m.Clear()
 		m.Honest()
-		if err := token.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 	return token, m
 }

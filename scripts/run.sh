@@ -31,7 +31,7 @@ trap 'kill "$server" 2>/dev/null; wait "$server"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 address=
-for _ in $(seq 100); do
+for _ in $(seq 1200); do # two minutes, on a busy machine; a server that ends is noticed at once
 	address=$(sed -n 's/.*"msg":"serving","listener":"api","address":"\([^"]*\)".*/\1/p' "$log")
 	[ -z "$address" ] || break
 	kill -0 "$server" 2>/dev/null || break

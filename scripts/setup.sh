@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients] [browser] [tokens]
+# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI and boto3 for the tests and the
 # demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which are those
 # of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from source into
-# the user's cache folder. On other systems it says what to install. When nothing is missing, it does nothing and ends at
+# the user's cache folder; with "postgres", PostgreSQL's programs, without a cluster, since the tests run servers of their
+# own. On other systems it says what to install. When nothing is missing, it does nothing and ends at
 # once.
 set -euo pipefail
 
@@ -49,6 +50,9 @@ if [[ " $* " == *" tokens "* ]]; then
 		done
 	fi
 fi
+if [[ " $* " == *" postgres "* ]]; then
+	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
+fi
 if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)
 	command -v npm >/dev/null || missing+=(npm)
@@ -73,6 +77,12 @@ fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q "$@" >"$log" 2>&1; }
+
+if [[ " ${missing[*]} " == *" postgresql "* ]] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+	# Debian's package makes a cluster and starts it, unless it is told not to before it comes.
+	"${root[@]}" mkdir -p /etc/postgresql-common
+	echo 'create_main_cluster = false' | "${root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
 
 echo "setup: installing ${missing[*]} ..." >&2
 apt install --no-install-recommends "${missing[@]}" || {

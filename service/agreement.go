@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 const agreementECDH = "ECDH" // the only KeyAgreementAlgorithmSpec
@@ -34,7 +35,7 @@ func (r *DeriveSharedSecretResponse) Wipe() { clear(r.SharedSecret) }
 // DeriveSharedSecret returns the raw ECDH secret (NIST SP 800-56A section 5.7.1.2) of a key in the
 // token and a peer's public key.
 func (s *Service) DeriveSharedSecret(
-	ctx context.Context, c *Caller, in *DeriveSharedSecretRequest,
+	ctx context.Context, c *iam.Caller, in *DeriveSharedSecretRequest,
 ) (*DeriveSharedSecretResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -37,7 +38,7 @@ func checkAliasName(name string) error {
 			`Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case strings.HasPrefix(name, aliasReserved):
 		return &apierror.Error{Code: apierror.NotAuthorized} // AWS sends no message
-	case strings.Contains(name, ":"): // which AliasNameType has, and no alias
+	case strings.Contains(name, ":"): // AliasNameType allows it, aliases do not
 		return apierror.New(apierror.Validation, "%s contains invalid characters for an alias", name)
 	case !aliasPattern.MatchString(name):
 		return apierror.New(apierror.InvalidAliasName, "%s contains invalid characters for an alias", name)
@@ -46,7 +47,7 @@ func checkAliasName(name string) error {
 }
 
 // aliasTarget is keyFor for the key that an alias will point at.
-func (s *Service) aliasTarget(ctx context.Context, c *Caller, operation, keyID string) (*Key, error) {
+func (s *Service) aliasTarget(ctx context.Context, c *iam.Caller, operation, keyID string) (*Key, error) {
 	a, isARN := arn.Parse(keyID)
 	if strings.HasPrefix(keyID, aliasPrefix) || isARN && strings.HasPrefix(a.Resource, aliasPrefix) {
 		return nil, apierror.New(apierror.Validation, "Aliases must refer to keys. Not aliases")
@@ -65,7 +66,7 @@ type CreateAliasRequest struct {
 }
 
 // CreateAlias gives a key a name.
-func (s *Service) CreateAlias(ctx context.Context, c *Caller, in *CreateAliasRequest) (*Empty, error) {
+func (s *Service) CreateAlias(ctx context.Context, c *iam.Caller, in *CreateAliasRequest) (*Empty, error) {
 	if err := checkAliasName(in.AliasName); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ type UpdateAliasRequest struct {
 
 // UpdateAlias points an alias at another key of the same kind and usage (API Reference,
 // UpdateAlias, TargetKeyId).
-func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasRequest) (*Empty, error) {
+func (s *Service) UpdateAlias(ctx context.Context, c *iam.Caller, in *UpdateAliasRequest) (*Empty, error) {
 	a, old, err := s.aliasOfCaller(ctx, c, "UpdateAlias", in.AliasName)
 	if err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func (s *Service) UpdateAlias(ctx context.Context, c *Caller, in *UpdateAliasReq
 }
 
 // aliasOfCaller finds an alias and its key, and authorises an operation on both.
-func (s *Service) aliasOfCaller(ctx context.Context, c *Caller, operation, name string) (*Alias, *Key, error) {
+func (s *Service) aliasOfCaller(ctx context.Context, c *iam.Caller, operation, name string) (*Alias, *Key, error) {
 	if err := checkAliasName(name); err != nil {
 		return nil, nil, err
 	}
@@ -150,7 +151,7 @@ type DeleteAliasRequest struct {
 }
 
 // DeleteAlias removes a key's name; the key stays as it is.
-func (s *Service) DeleteAlias(ctx context.Context, c *Caller, in *DeleteAliasRequest) (*Empty, error) {
+func (s *Service) DeleteAlias(ctx context.Context, c *iam.Caller, in *DeleteAliasRequest) (*Empty, error) {
 	a, _, err := s.aliasOfCaller(ctx, c, "DeleteAlias", in.AliasName)
 	if err != nil {
 		return nil, err
@@ -182,7 +183,9 @@ type ListAliasesResponse struct {
 }
 
 // ListAliases returns the account's aliases in the region, or those of one key, in order of name.
-func (s *Service) ListAliases(ctx context.Context, c *Caller, in *ListAliasesRequest) (*ListAliasesResponse, error) {
+func (s *Service) ListAliases(
+	ctx context.Context, c *iam.Caller, in *ListAliasesRequest,
+) (*ListAliasesResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "ListAliases"); err != nil {
 		return nil, err
 	}

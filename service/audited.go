@@ -2,20 +2,22 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
 // Records returns what keeps the audit records of the service.
 func (s *Service) Records() *record.Recorder { return s.records }
 
-// DeliverRecords puts the records of commands that are pending into the log. Run goes on with it,
-// also when that fails.
+// DeliverRecords puts the pending records of commands into the log. Run repeats it, also after a
+// failure.
 func (s *Service) DeliverRecords(ctx context.Context) { s.delivery.Deliver(ctx) }
 
 // Audited runs an operation and keeps one record of it, as record.Recorder.Request says.
-func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in any,
+func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string, in any,
 	do func(context.Context) (any, error)) (any, error) {
 	ctx = withARNForm(ctx, in)
 	if !s.records.Enabled() {
@@ -36,9 +38,15 @@ func (s *Service) Audited(ctx context.Context, c *Caller, source, op string, in 
 // addKeyToRecord adds a key to the record of what is being served.
 func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 	record.AddKey(ctx, k.ARN(s.canonical), k.Account)
+	if s.cfg.MetadataAge == nil {
+		return
+	}
+	if age := s.cfg.MetadataAge(); age > time.Second {
+		record.Add(ctx, "metadataAge", age.Round(time.Second).String())
+	}
 }
 
-// recordEvent runs what the service does by itself with a key, and keeps a record of it.
+// recordEvent runs what the service does with a key without a request, and keeps a record of it.
 func (s *Service) recordEvent(ctx context.Context, name string, k *Key, do func(context.Context) error) error {
 	e := record.Event{Name: name, KeyARN: k.ARN(s.canonical), Account: k.Account, Region: k.Region}
 	return s.records.Event(ctx, e, do)

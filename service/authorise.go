@@ -8,6 +8,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -36,11 +37,11 @@ type evaluator func(*policy.Policies, *policy.Request) policy.Decision
 
 // decide allows or denies an access, by the key's policy and grants, the caller's identity policies
 // and what limits them.
-func (s *Service) decide(ctx context.Context, c *Caller, a access) error {
+func (s *Service) decide(ctx context.Context, c *iam.Caller, a access) error {
 	return s.decideBy(ctx, c, a, policy.Evaluate)
 }
 
-func (s *Service) decideBy(ctx context.Context, c *Caller, a access, by evaluator) error {
+func (s *Service) decideBy(ctx context.Context, c *iam.Caller, a access, by evaluator) error {
 	d, r, err := s.evaluate(ctx, c, a, by)
 	switch {
 	case err != nil || d.Allowed:
@@ -53,7 +54,7 @@ func (s *Service) decideBy(ctx context.Context, c *Caller, a access, by evaluato
 	return apierror.New(apierror.AccessDenied, "%s", d.Message(r))
 }
 
-// keyName is the key's resource name, in the way that the request names it.
+// keyName is the key's resource name, in the form that the request uses.
 func (a *access) keyName() string {
 	if alias := aliasIn(a.request.keyID); alias != "" {
 		return alias
@@ -63,7 +64,7 @@ func (a *access) keyName() string {
 
 // evaluate collects all policies and grants that apply to an access, for an evaluator.
 func (s *Service) evaluate(
-	ctx context.Context, c *Caller, a access, by evaluator,
+	ctx context.Context, c *iam.Caller, a access, by evaluator,
 ) (policy.Decision, *policy.Request, error) {
 	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
@@ -173,7 +174,7 @@ func (s *Service) resourceARNs(ctx context.Context, account, region, resource st
 }
 
 // authorise decides on an operation on a key.
-func (s *Service) authorise(ctx context.Context, c *Caller, r keyRequest, k *Key) error {
+func (s *Service) authorise(ctx context.Context, c *iam.Caller, r keyRequest, k *Key) error {
 	return s.decide(ctx, c, s.keyAccess(ctx, r, k))
 }
 
@@ -186,9 +187,9 @@ func (r *keyRequest) action() string {
 }
 
 // unknown is the error for a key, or an alias, that does not exist. In another account, it is the
-// same as for one that the caller may not use, so that nobody learns which keys others have. The
-// account of the key of a ciphertext is "".
-func (s *Service) unknown(ctx context.Context, c *Caller, r keyRequest, account, resource string) error {
+// same as for one that the caller may not use, so that nobody learns which keys others have. For a
+// key that only a ciphertext names, account is empty.
+func (s *Service) unknown(ctx context.Context, c *iam.Caller, r keyRequest, account, resource string) error {
 	if account == c.Account {
 		return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(account, c.Region, resource))
 	}
@@ -214,7 +215,7 @@ func (s *Service) unknown(ctx context.Context, c *Caller, r keyRequest, account,
 const denyAllPolicy = `{"Statement":{"Effect":"Deny","Principal":"*","Action":"kms:Nothing","Resource":"*"}}`
 
 // authoriseAccount decides on an operation that has no key.
-func (s *Service) authoriseAccount(ctx context.Context, c *Caller, operation string) error {
+func (s *Service) authoriseAccount(ctx context.Context, c *iam.Caller, operation string) error {
 	r := keyRequest{operation: operation}
 	return s.decide(ctx, c, access{action: r.action(), account: c.Account, arns: anyResource, request: r})
 }
@@ -223,14 +224,14 @@ var anyResource = []string{"*"}
 
 // authoriseAlias decides whether the caller may perform an operation on an alias; authorise decides
 // on its key.
-func (s *Service) authoriseAlias(ctx context.Context, c *Caller, operation, name string) error {
+func (s *Service) authoriseAlias(ctx context.Context, c *iam.Caller, operation, name string) error {
 	r := keyRequest{operation: operation}
 	arns := s.resourceARNs(ctx, c.Account, c.Region, name)
 	return s.decide(ctx, c, access{action: r.action(), account: c.Account, arns: arns, request: r})
 }
 
 // authoriseNewKey decides whether the caller may make a key, and give it its tags if it has any.
-func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, in policyInput) error {
+func (s *Service) authoriseNewKey(ctx context.Context, c *iam.Caller, in policyInput) error {
 	r := keyRequest{operation: "CreateKey", policyInput: in}
 	a := access{action: r.action(), account: c.Account, arns: anyResource, request: r}
 	if err := s.decide(ctx, c, a); err != nil || len(in.tags) == 0 {
@@ -242,7 +243,7 @@ func (s *Service) authoriseNewKey(ctx context.Context, c *Caller, in policyInput
 
 // mayRetire lets the retiring principal of a grant and the account of its key retire it, besides
 // those whom the grant allows RetireGrant.
-func (s *Service) mayRetire(ctx context.Context, c *Caller, g *Grant, k *Key) error {
+func (s *Service) mayRetire(ctx context.Context, c *iam.Caller, g *Grant, k *Key) error {
 	r := keyRequest{operation: "RetireGrant", policyInput: policyInput{grant: g, conditions: g}}
 	principals := []string{arn.Root(k.Account)}
 	if g.Retiring != "" {

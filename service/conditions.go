@@ -3,10 +3,12 @@ package service
 import (
 	"context"
 	"strconv"
+
+	"github.com/verenc/kms/service/iam"
 )
 
-// conditionSource gives the values of the condition keys that come from the members of a request. A
-// type of requests is one if its operation has such keys.
+// conditionSource gives the values of the condition keys that come from the members of a request.
+// Requests of operations with such keys implement it.
 type conditionSource interface {
 	// condition returns the values of a condition key of the operation, given in lower case; none
 	// if the request does not have it. k is the key that is asked for; nil for an operation without
@@ -22,7 +24,7 @@ type conditionSource interface {
 // which there are none here. kms:RecipientAttestation:... is for attestation documents of AWS
 // Nitro, which no operation takes. Keys of external key stores are for their proxies, which are not
 // supported.
-func (s *Service) conditions(ctx context.Context, c *Caller, a *access) func([]string, string) []string {
+func (s *Service) conditions(ctx context.Context, c *iam.Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
 		if v, global := s.iam.GlobalCondition(c, key); global {
 			return append(values, v)

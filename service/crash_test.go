@@ -175,7 +175,8 @@ func runDoomed(text string) error {
 	if err != nil {
 		return err
 	}
-	token, err := hsm.Open(ctx, hsm.Config{Module: soft.Module, Label: soft.Label, PIN: soft.PIN})
+	token, err := hsm.Open(ctx, hsm.Config{Module: soft.Module, Label: soft.Label, PIN: soft.PIN,
+		CallTimeout: time.Minute})
 	if err != nil {
 		return err
 	}
@@ -325,6 +326,8 @@ func (w *world) opened(t *testing.T, f func(*service.Service, *store.DB, *hsm.To
 		Label:  w.soft.Label,
 		Serial: w.soft.Serial,
 		PIN:    w.soft.PIN,
+
+		CallTimeout: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/keystore"
 )
 
@@ -54,7 +55,7 @@ type CreateKeyResponse struct {
 //
 // Before the token objects are made, a row in state Creating is stored that names them. Afterwards
 // the key becomes Enabled. Reconcile undoes what a crash leaves in between.
-func (s *Service) CreateKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*CreateKeyResponse, error) {
+func (s *Service) CreateKey(ctx context.Context, c *iam.Caller, in *CreateKeyRequest) (*CreateKeyResponse, error) {
 	k, err := s.newKey(ctx, c, in)
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func (s *Service) undo(ctx context.Context, k *Key) {
 }
 
 // newKey checks the request and the caller, and returns the row to store.
-func (s *Service) newKey(ctx context.Context, c *Caller, in *CreateKeyRequest) (*Key, error) {
+func (s *Service) newKey(ctx context.Context, c *iam.Caller, in *CreateKeyRequest) (*Key, error) {
 	k := &Key{
 		Account:        c.Account,
 		Region:         c.Region,
@@ -220,7 +221,7 @@ func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 
 // checkCustomKeyStore checks whether a custom key store can have the key (API Reference, CreateKey,
 // CustomKeyStoreId).
-func (s *Service) checkCustomKeyStore(ctx context.Context, c *Caller, in *CreateKeyRequest, k *Key) error {
+func (s *Service) checkCustomKeyStore(ctx context.Context, c *iam.Caller, in *CreateKeyRequest, k *Key) error {
 	if in.XksKeyId != "" || k.Origin == originXKS {
 		return apierror.New(apierror.UnsupportedOperation, "Origin %s is not supported: "+
 			"custom key stores are PKCS#11 tokens, with Origin %s.", originXKS, keyStoreCloudHSM)

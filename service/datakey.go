@@ -7,6 +7,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -62,23 +63,12 @@ type GenerateDataKeyResponse struct {
 
 // GenerateDataKey returns random bytes from the token, in clear and encrypted under a key.
 func (s *Service) GenerateDataKey(
-	ctx context.Context, c *Caller, in *GenerateDataKeyRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyRequest,
 ) (*GenerateDataKeyResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	d, err := s.dataKey(ctx, c, dataKeyRequest{
-		keyRequest: keyRequest{
-			operation:   "GenerateDataKey",
-			keyID:       in.KeyId,
-			grantTokens: in.GrantTokens,
-			policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
-		},
-		spec:   in.KeySpec,
-		bytes:  in.NumberOfBytes,
-		form:   blob.Sealed,
-		dryRun: in.DryRun,
-	})
+	d, err := s.dataKey(ctx, c, "GenerateDataKey", in, blob.Sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -119,20 +109,16 @@ type GenerateDataKeyWithoutPlaintextResponse struct {
 // GenerateDataKeyWithoutPlaintext returns a data key encrypted under a key. The data key is
 // generated and wrapped in the token: this process never holds it.
 func (s *Service) GenerateDataKeyWithoutPlaintext(
-	ctx context.Context, c *Caller, in *GenerateDataKeyWithoutPlaintextRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyWithoutPlaintextRequest,
 ) (*GenerateDataKeyWithoutPlaintextResponse, error) {
-	d, err := s.dataKey(ctx, c, dataKeyRequest{
-		keyRequest: keyRequest{
-			operation:   "GenerateDataKeyWithoutPlaintext",
-			keyID:       in.KeyId,
-			grantTokens: in.GrantTokens,
-			policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
-		},
-		spec:   in.KeySpec,
-		bytes:  in.NumberOfBytes,
-		form:   blob.WrappedDataKey,
-		dryRun: in.DryRun,
-	})
+	d, err := s.dataKey(ctx, c, "GenerateDataKeyWithoutPlaintext", &GenerateDataKeyRequest{
+		KeyId:             in.KeyId,
+		EncryptionContext: in.EncryptionContext,
+		NumberOfBytes:     in.NumberOfBytes,
+		KeySpec:           in.KeySpec,
+		GrantTokens:       in.GrantTokens,
+		DryRun:            in.DryRun,
+	}, blob.WrappedDataKey)
 	if err != nil {
 		return nil, err
 	}
@@ -162,15 +148,6 @@ func (d *dataKeyPlan) generateWrapped(ctx context.Context) ([]byte, error) {
 	return sealed.Box, err
 }
 
-// dataKeyRequest is a request for a data key.
-type dataKeyRequest struct {
-	keyRequest
-	spec   string // one of spec and bytes says how long the data key is
-	bytes  int32
-	form   blob.Form // of the blob; blob.Sealed is used where the key's material or its token can't do it
-	dryRun bool
-}
-
 // dataKeyPlan is everything that the token needs to make a data key.
 type dataKeyPlan struct {
 	key      *Key
@@ -181,24 +158,32 @@ type dataKeyPlan struct {
 	aad      []byte
 }
 
-// dataKey prepares the making of a data key, up to the count of its IV.
-func (s *Service) dataKey(ctx context.Context, c *Caller, r dataKeyRequest) (*dataKeyPlan, error) {
-	size, err := dataKeySize(r.spec, r.bytes)
+// dataKey prepares the making of a data key, up to the count of its IV. form is that of the blob;
+// blob.Sealed is used where the key's material or its token can't make it.
+func (s *Service) dataKey(
+	ctx context.Context, c *iam.Caller, op string, in *GenerateDataKeyRequest, form blob.Form,
+) (*dataKeyPlan, error) {
+	size, err := dataKeySize(in.KeySpec, in.NumberOfBytes)
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.planDataKey(ctx, c, r.keyRequest, blob.Header{Form: r.form, DataKeyBytes: size})
+	d, err := s.planDataKey(ctx, c, keyRequest{
+		operation:   op,
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+	}, blob.Header{Form: form, DataKeyBytes: size})
 	if err != nil {
 		return nil, err
 	}
-	if err := dryRun(r.dryRun); err != nil {
+	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
 	return d, s.spendIV(ctx, d.key, d.material)
 }
 
 // planDataKey finds the key and completes the header of the blob.
-func (s *Service) planDataKey(ctx context.Context, c *Caller, r keyRequest, h blob.Header) (*dataKeyPlan, error) {
+func (s *Service) planDataKey(ctx context.Context, c *iam.Caller, r keyRequest, h blob.Header) (*dataKeyPlan, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
@@ -267,7 +252,7 @@ type GenerateRandomResponse struct {
 
 // GenerateRandom returns up to 1024 random bytes from the token.
 func (s *Service) GenerateRandom(
-	ctx context.Context, c *Caller, in *GenerateRandomRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateRandomRequest,
 ) (*GenerateRandomResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "GenerateRandom"); err != nil {
 		return nil, err

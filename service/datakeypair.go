@@ -11,6 +11,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/iam"
 )
 
 // GenerateDataKeyPairRequest is the input of GenerateDataKeyPair.
@@ -39,17 +40,12 @@ func (r *GenerateDataKeyPairResponse) Wipe() { clear(r.PrivateKeyPlaintext) }
 // GenerateDataKeyPair returns a key pair from the token, its private key in clear and encrypted
 // under a key.
 func (s *Service) GenerateDataKeyPair(
-	ctx context.Context, c *Caller, in *GenerateDataKeyPairRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyPairRequest,
 ) (*GenerateDataKeyPairResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
-	p, err := s.dataKeyPair(ctx, c, keyRequest{
-		operation:   "GenerateDataKeyPair",
-		keyID:       in.KeyId,
-		grantTokens: in.GrantTokens,
-		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
-	}, in.KeyPairSpec, in.DryRun)
+	p, err := s.dataKeyPair(ctx, c, "GenerateDataKeyPair", in)
 	if err != nil {
 		return nil, err
 	}
@@ -106,14 +102,15 @@ type GenerateDataKeyPairWithoutPlaintextResponse struct {
 // GenerateDataKeyPairWithoutPlaintext returns a key pair whose private key is generated and wrapped
 // in the token.
 func (s *Service) GenerateDataKeyPairWithoutPlaintext(
-	ctx context.Context, c *Caller, in *GenerateDataKeyPairWithoutPlaintextRequest,
+	ctx context.Context, c *iam.Caller, in *GenerateDataKeyPairWithoutPlaintextRequest,
 ) (*GenerateDataKeyPairWithoutPlaintextResponse, error) {
-	p, err := s.dataKeyPair(ctx, c, keyRequest{
-		operation:   "GenerateDataKeyPairWithoutPlaintext",
-		keyID:       in.KeyId,
-		grantTokens: in.GrantTokens,
-		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
-	}, in.KeyPairSpec, in.DryRun)
+	p, err := s.dataKeyPair(ctx, c, "GenerateDataKeyPairWithoutPlaintext", &GenerateDataKeyPairRequest{
+		EncryptionContext: in.EncryptionContext,
+		KeyId:             in.KeyId,
+		KeyPairSpec:       in.KeyPairSpec,
+		GrantTokens:       in.GrantTokens,
+		DryRun:            in.DryRun,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -136,21 +133,26 @@ type dataKeyPair struct {
 }
 
 func (s *Service) dataKeyPair(
-	ctx context.Context, c *Caller, r keyRequest, pairSpec string, dry bool,
+	ctx context.Context, c *iam.Caller, op string, in *GenerateDataKeyPairRequest,
 ) (*dataKeyPair, error) {
-	spec := keySpecs[pairSpec].pair
-	reason, cannot := s.can.Missing[pairSpec]
-	if spec == 0 || cannot && mlkemSchemes[pairSpec] == nil { // pairs of ML-KEM are made outside the token
+	spec := keySpecs[in.KeyPairSpec].pair
+	reason, cannot := s.can.Missing[in.KeyPairSpec]
+	if spec == 0 || cannot && mlkemSchemes[in.KeyPairSpec] == nil { // pairs of ML-KEM are made outside the token
 		if reason == "" {
 			reason = "the token has no such keys"
 		}
-		return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, pairSpec, reason)
+		return nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, in.KeyPairSpec, reason)
 	}
 	form := blob.Sealed
 	if s.can.WrapPairs[spec] {
 		form = blob.WrappedPrivateKey
 	}
-	plan, err := s.planDataKey(ctx, c, r, blob.Header{Form: form})
+	plan, err := s.planDataKey(ctx, c, keyRequest{
+		operation:   op,
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{encryptionContext: in.EncryptionContext, conditions: in},
+	}, blob.Header{Form: form})
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +160,7 @@ func (s *Service) dataKeyPair(
 		return nil, apierror.New(apierror.UnsupportedOperation,
 			"%s origin is %s which is not valid for this operation.", plan.key.ARN(s.arns(ctx)), plan.key.Origin)
 	}
-	if err := dryRun(dry); err != nil {
+	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
 	if err := s.spendIV(ctx, plan.key, plan.material); err != nil {
@@ -169,7 +171,7 @@ func (s *Service) dataKeyPair(
 		p.public, p.box, err = plan.token.GenerateWrappedPair(ctx, plan.material.pair(plan.key), spec, plan.aad)
 		return p, tokenError(err)
 	}
-	if p.private, p.public, err = s.openPair(ctx, plan.token, pairSpec); err != nil {
+	if p.private, p.public, err = s.openPair(ctx, plan.token, in.KeyPairSpec); err != nil {
 		return nil, err
 	}
 	p.box, err = plan.token.Encrypt(ctx, plan.material.key(plan.key, RoleSeal), p.private, plan.aad)

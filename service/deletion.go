@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"time"
+
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -27,7 +29,7 @@ type ScheduleKeyDeletionResponse struct {
 // ScheduleKeyDeletion starts a key's waiting period, after which its material is destroyed for
 // ever. The waiting period of a multi-Region primary key starts when its last replica is gone.
 func (s *Service) ScheduleKeyDeletion(
-	ctx context.Context, c *Caller, in *ScheduleKeyDeletionRequest,
+	ctx context.Context, c *iam.Caller, in *ScheduleKeyDeletionRequest,
 ) (*ScheduleKeyDeletionResponse, error) {
 	days := in.PendingWindowInDays
 	if days == 0 {
@@ -83,7 +85,7 @@ type CancelKeyDeletionResponse struct {
 
 // CancelKeyDeletion ends the waiting period. The key is Disabled afterwards.
 func (s *Service) CancelKeyDeletion(
-	ctx context.Context, c *Caller, in *CancelKeyDeletionRequest,
+	ctx context.Context, c *iam.Caller, in *CancelKeyDeletionRequest,
 ) (*CancelKeyDeletionResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "CancelKeyDeletion", keyID: in.KeyId})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudflare/circl/kem/mlkem/mlkem768"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // mlkemSchemes are the parameter sets of ML-KEM by KeySpec.
@@ -41,7 +42,9 @@ func (r *EncapsulateResponse) Wipe() { clear(r.SharedSecret) }
 // Encapsulate makes a shared secret of random bytes from the token. It returns the secret in clear,
 // and as a ciphertext under the public key of an ML-KEM key (FIPS 203 section 7.2). The ciphertext
 // is computed outside the token.
-func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateRequest) (*EncapsulateResponse, error) {
+func (s *Service) Encapsulate(
+	ctx context.Context, c *iam.Caller, in *EncapsulateRequest,
+) (*EncapsulateResponse, error) {
 	r := keyRequest{operation: "Encapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens}
 	k, scheme, err := s.encapsulation(ctx, c, r, in.EncapsulationAlgorithm)
 	if err != nil {
@@ -78,7 +81,7 @@ func (s *Service) Encapsulate(ctx context.Context, c *Caller, in *EncapsulateReq
 
 // encapsulation finds the key and its scheme.
 func (s *Service) encapsulation(
-	ctx context.Context, c *Caller, r keyRequest, algorithm string,
+	ctx context.Context, c *iam.Caller, r keyRequest, algorithm string,
 ) (*Key, kem.Scheme, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err == nil {
@@ -115,7 +118,9 @@ func (r *DecapsulateResponse) Wipe() { clear(r.SharedSecret) }
 // Decapsulate recovers a shared secret in the token. A ciphertext of the right length always gives
 // 32 bytes: if the key did not make it, they are unrelated to any shared secret (implicit
 // rejection, FIPS 203 section 7.3).
-func (s *Service) Decapsulate(ctx context.Context, c *Caller, in *DecapsulateRequest) (*DecapsulateResponse, error) {
+func (s *Service) Decapsulate(
+	ctx context.Context, c *iam.Caller, in *DecapsulateRequest,
+) (*DecapsulateResponse, error) {
 	r := keyRequest{operation: "Decapsulate", keyID: in.KeyId, grantTokens: in.GrantTokens}
 	k, scheme, err := s.encapsulation(ctx, c, r, in.EncapsulationAlgorithm)
 	if err != nil {

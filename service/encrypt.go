@@ -10,6 +10,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/blob"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -73,7 +74,7 @@ type EncryptResponse struct {
 }
 
 // Encrypt encrypts up to 4096 bytes under a key.
-func (s *Service) Encrypt(ctx context.Context, c *Caller, in *EncryptRequest) (*EncryptResponse, error) {
+func (s *Service) Encrypt(ctx context.Context, c *iam.Caller, in *EncryptRequest) (*EncryptResponse, error) {
 	defer clear(in.Plaintext)
 	k, err := s.keyFor(ctx, c, keyRequest{
 		operation:   "Encrypt",
@@ -199,7 +200,7 @@ type DecryptResponse struct {
 
 // Decrypt decrypts a blob of Encrypt, ReEncrypt or one of the GenerateDataKey operations, or an RSA
 // ciphertext.
-func (s *Service) Decrypt(ctx context.Context, c *Caller, in *DecryptRequest) (*DecryptResponse, error) {
+func (s *Service) Decrypt(ctx context.Context, c *iam.Caller, in *DecryptRequest) (*DecryptResponse, error) {
 	if err := refuseRecipient(in.Recipient); err != nil {
 		return nil, err
 	}
@@ -251,7 +252,7 @@ type ciphertext struct {
 // sourceKey finds and checks the key of a ciphertext: the one that the blob names. If the request
 // names a key, it must be the same. An RSA ciphertext names no key.
 func (s *Service) sourceKey(
-	ctx context.Context, c *Caller, src *ciphertext, dry bool, modifiers []string,
+	ctx context.Context, c *iam.Caller, src *ciphertext, dry bool, modifiers []string,
 ) (*Key, error) {
 	if len(modifiers) > 0 && !dry {
 		return nil, apierror.New(apierror.Validation, msgModifierWithout)
@@ -292,7 +293,7 @@ func (s *Service) sourceKey(
 
 // embeddedKey is keyFor for the key id inside a blob. The errors for a key that does not exist and
 // for another account's key are the same.
-func (s *Service) embeddedKey(ctx context.Context, c *Caller, src *ciphertext) (*Key, error) {
+func (s *Service) embeddedKey(ctx context.Context, c *iam.Caller, src *ciphertext) (*Key, error) {
 	if err := s.readTokens(ctx, &src.request); err != nil {
 		return nil, err
 	}
@@ -386,7 +387,7 @@ type ReEncryptResponse struct {
 
 // ReEncrypt decrypts a ciphertext and encrypts its plaintext under another key or encryption
 // context. The plaintext does not leave the service.
-func (s *Service) ReEncrypt(ctx context.Context, c *Caller, in *ReEncryptRequest) (*ReEncryptResponse, error) {
+func (s *Service) ReEncrypt(ctx context.Context, c *iam.Caller, in *ReEncryptRequest) (*ReEncryptResponse, error) {
 	sourceSide := &reEncryptSide{algorithm: in.SourceEncryptionAlgorithm}
 	source := ciphertext{
 		request: keyRequest{

@@ -113,7 +113,7 @@ func explanation(d *policy.Decision, r *policy.Request, steps []policy.Step, ide
 }
 
 // callerOf returns the caller of a request to be explained.
-func (s *Service) callerOf(ctx context.Context, in *ExplainRequest) (*Caller, error) {
+func (s *Service) callerOf(ctx context.Context, in *ExplainRequest) (*iam.Caller, error) {
 	if !principalARN.MatchString(in.Principal) {
 		return nil, fmt.Errorf("%q is not the ARN of a principal, such as %s", in.Principal,
 			iam.PrincipalARN("111122223333", iam.KindUser, "/", "app"))
@@ -130,7 +130,7 @@ func (s *Service) callerOf(ctx context.Context, in *ExplainRequest) (*Caller, er
 }
 
 // accessTo returns what a request wants to do, and to what.
-func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (*access, error) {
+func (s *Service) accessTo(ctx context.Context, c *iam.Caller, in *ExplainRequest) (*access, error) {
 	name := strings.TrimPrefix(in.Action, "kms:")
 	o := permissionOwners["kms:"+name]
 	switch {
@@ -157,7 +157,7 @@ func (s *Service) accessTo(ctx context.Context, c *Caller, in *ExplainRequest) (
 		return &access{action: r.action(), account: c.Account, arns: anyResource, request: r}, nil
 	}
 	// The key is looked up for the root user of its account, who may know whether it exists.
-	owner := &Caller{Identity: iam.Identity{Account: c.Account}, Region: c.Region}
+	owner := &iam.Caller{Identity: iam.Identity{Account: c.Account}, Region: c.Region}
 	if a, ok := arn.Parse(in.KeyID); ok {
 		owner.Account = a.Account
 	}

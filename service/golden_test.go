@@ -32,7 +32,7 @@ const (
 	goldenIV  = "c0c1c2c3c4c5c6c7c8c9cacb"
 )
 
-var root = &service.Caller{Identity: iam.Identity{Principal: "arn:aws:iam::" + account + ":root", Account: account},
+var root = &iam.Caller{Identity: iam.Identity{Principal: "arn:aws:iam::" + account + ":root", Account: account},
 	Region: region}
 
 // goldenBlob is one of package blob's.
@@ -118,7 +118,7 @@ func goldenService(t *testing.T) *service.Service {
 	soft := softhsm.New(t)
 	ids := importKeys(t, soft, 0x20, 0x40, 0x60, 0x80)
 	token, err := hsm.Open(t.Context(), hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial,
-		PIN: soft.PIN, Rand: repeated(unhex(t, goldenIV))})
+		PIN: soft.PIN, Rand: repeated(unhex(t, goldenIV)), CallTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -95,7 +96,9 @@ type CreateGrantResponse struct {
 
 // CreateGrant lets a principal use a key. If the key has a grant of the same name and terms, it
 // returns that one.
-func (s *Service) CreateGrant(ctx context.Context, c *Caller, in *CreateGrantRequest) (*CreateGrantResponse, error) {
+func (s *Service) CreateGrant(
+	ctx context.Context, c *iam.Caller, in *CreateGrantRequest,
+) (*CreateGrantResponse, error) {
 	g, err := s.newGrant(c, in)
 	if err != nil {
 		return nil, err
@@ -159,7 +162,7 @@ func grantResponse(g *Grant) *CreateGrantResponse {
 }
 
 // newGrant makes a grant with the terms of a request.
-func (s *Service) newGrant(c *Caller, in *CreateGrantRequest) (*Grant, error) {
+func (s *Service) newGrant(c *iam.Caller, in *CreateGrantRequest) (*Grant, error) {
 	g := &Grant{Name: in.Name, Issuer: arn.Root(c.Account)}
 	g.Operations = slices.Compact(slices.Sorted(slices.Values(in.Operations)))
 	var err error

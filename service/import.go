@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -26,14 +27,14 @@ const (
 )
 
 // importAlgorithms are the HSM's algorithms by AlgorithmSpec. RSAES_PKCS1_V1_5 is not among them:
-// AWS refuses it since 2023.
+// AWS has refused it since 2023.
 var importAlgorithms = map[string]hsm.ImportAlgorithm{
 	"RSAES_OAEP_SHA_1": hsm.OAEPSHA1, "RSAES_OAEP_SHA_256": hsm.OAEPSHA256,
 	"RSA_AES_KEY_WRAP_SHA_1": hsm.RSAAESKeyWrapSHA1, "RSA_AES_KEY_WRAP_SHA_256": hsm.RSAAESKeyWrapSHA256,
 }
 
 // WrappingKey is a token object that exists for a limited time: a key pair that
-// GetParametersForImport made, or an object that is going to be one of the service's own.
+// GetParametersForImport made, or an object that will become one of the service's own.
 type WrappingKey struct {
 	ObjectID  ObjectID
 	ExpiresAt time.Time
@@ -96,7 +97,7 @@ const importTokenData = "verenc-kms/import-token/1" // additional data of the se
 // GetParametersForImport makes an RSA key pair in the token, to wrap key material for one key. The
 // pair is destroyed when the import token expires.
 func (s *Service) GetParametersForImport(
-	ctx context.Context, c *Caller, in *GetParametersForImportRequest,
+	ctx context.Context, c *iam.Caller, in *GetParametersForImportRequest,
 ) (*GetParametersForImportResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{
 		operation:   "GetParametersForImport",
@@ -205,7 +206,7 @@ func (in *ImportKeyMaterialRequest) condition(key string, _ *Key) []string {
 // ImportKeyMaterial unwraps key material into the token. From then on it is like any other
 // material.
 func (s *Service) ImportKeyMaterial(
-	ctx context.Context, c *Caller, in *ImportKeyMaterialRequest,
+	ctx context.Context, c *iam.Caller, in *ImportKeyMaterialRequest,
 ) (*ImportKeyMaterialResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{
 		operation:   "ImportKeyMaterial",
@@ -278,13 +279,8 @@ func (s *Service) unwrap(
 		return imported, apierror.NoMessage(apierror.IncorrectKeyMaterial).WithCause(err)
 	case errors.Is(err, hsm.ErrNoObject): // the wrapping key is gone
 		return imported, apierror.NoMessage(apierror.ExpiredImportToken).WithCause(err)
-	case err != nil:
-		if mapped := tokenError(err); !apierror.Is(mapped, apierror.KeyUnavailable) {
-			return imported, mapped
-		}
-		return imported, dependencyError(err)
 	}
-	return imported, nil
+	return imported, dependencyError(err)
 }
 
 // materialID identifies imported material. It is the same for the same key and material, and
@@ -423,7 +419,7 @@ type DeleteImportedKeyMaterialResponse struct {
 // DeleteImportedKeyMaterial destroys imported material; the key can't be used until it is imported
 // again.
 func (s *Service) DeleteImportedKeyMaterial(
-	ctx context.Context, c *Caller, in *DeleteImportedKeyMaterialRequest,
+	ctx context.Context, c *iam.Caller, in *DeleteImportedKeyMaterialRequest,
 ) (*DeleteImportedKeyMaterialResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "DeleteImportedKeyMaterial", keyID: in.KeyId})
 	if err != nil {
@@ -452,6 +448,7 @@ func (s *Service) DeleteImportedKeyMaterial(
 func (s *Service) removeImported(ctx context.Context, k *Key, id string) error {
 	var scrap Material
 	err := s.updateKey(ctx, "DeleteImportedKeyMaterial", k, func(k *Key) error {
+		scrap = Material{} // of a run that met another change
 		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == id && !m.Scrap })
 		if i < 0 || !k.Materials[i].present() {
 			return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/verenc/kms/service/arn"
 )
 
-// What package evidence needs to describe a key and its objects. None of it asks a policy: it is for
-// whoever administers the service.
+// This file has what package evidence needs to describe a key and its objects. None of it checks a
+// policy: it is for administrators of the service.
 
 // KeyAndToken returns a key and its token. The key is named by its id, an alias or an ARN; account and
 // region are those of a name that has none. A custom key store is connected, unless its owner has
@@ -51,8 +51,7 @@ func (s *Service) find(ctx context.Context, account, region, name string) (*Key,
 	return k, err
 }
 
-// CurrentMaterial returns the material that new ciphertexts are made with, or nil of a key that never
-// had any.
+// CurrentMaterial returns the material that makes new ciphertexts; nil for a key that never had any.
 func (k *Key) CurrentMaterial() *Material { return k.current() }
 
 // TokenKey returns what package hsm needs to use the material's key of one role.

@@ -19,7 +19,7 @@ import (
 // block that is being leased can be missing from it. The limit is half of what is allowed, which is
 // far more than all blocks that can be missing.
 const (
-	ivLimit     = 1 << 31 // encryptions, after which a material is replaced
+	ivLimit     = 1 << 31 // encryptions, after which a material is replaced or encrypts no more
 	ivBlock     = 1 << 20 // encryptions in a lease
 	ivMaterials = 20_000  // materials that are counted at once; one that is evicted has used up its block
 	ivQueue     = 1024    // materials that wait for a lease
@@ -88,10 +88,10 @@ func (b *ivBudget) leased(material string, total int64) (over bool) {
 	if !known {
 		return total >= b.limit
 	}
-	l.leasing, l.first = false, false
-	if total > b.block || l.left <= 0 { // the first block was in use before it was leased
+	if !l.first || l.left <= 0 { // or else the lease is that of the block which is in use already
 		l.left += b.block
 	}
+	l.leasing, l.first = false, false
 	l.over = total >= b.limit
 	return l.over
 }
@@ -127,13 +127,16 @@ func (b *ivBudget) exhausted(material string) bool {
 	return known && l.over
 }
 
-// spendIV counts an encryption with a key's current material. The service can't replace imported
-// material: its encryptions fail when it reaches the limit.
+// spendIV counts an encryption with a key's current material. Material that the service can't
+// replace encrypts no more when it reaches the limit.
 func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
-	if k.Origin == originExternal && s.ivs.exhausted(m.ID) {
+	if !k.rotatesAtLimit() && s.ivs.exhausted(m.ID) {
+		cure := "Import new key material."
+		if k.Origin == keyStoreCloudHSM {
+			cure = "Create another key."
+		}
 		return apierror.New(apierror.LimitExceeded,
-			"The key material of %s has done as many encryptions as it safely can. Import new key material.",
-			k.ARN(s.arns(ctx)))
+			"The key material of %s has done as many encryptions as it safely can. %s", k.ARN(s.arns(ctx)), cure)
 	}
 	allowed, request := s.ivs.take(m.ID)
 	if request {
@@ -155,6 +158,10 @@ func (s *Service) spendIV(ctx context.Context, k *Key, m *Material) error {
 	}
 	return nil
 }
+
+// rotatesAtLimit tells whether the service can make new material for the key. It can't make imported
+// material, and keys in custom key stores have one material for life (AWS page "Rotate AWS KMS keys").
+func (k *Key) rotatesAtLimit() bool { return k.Origin == originKMS }
 
 // lease leases a block for each material, and rotates the keys that have reached their limit.
 func (s *Service) lease(ctx context.Context, requests []leaseRequest) error {
@@ -179,7 +186,7 @@ func (s *Service) lease(ctx context.Context, requests []leaseRequest) error {
 }
 
 func (s *Service) leased(ctx context.Context, a leaseRequest, total int64) error {
-	if !s.ivs.leased(a.material, total) || a.key.Origin == originExternal || a.key.CustomKeyStore != "" {
+	if over := s.ivs.leased(a.material, total); !over || !a.key.rotatesAtLimit() {
 		return nil
 	}
 	k, err := s.store.Key(ctx, a.key.Region, a.key.ID)
@@ -193,7 +200,10 @@ func (s *Service) leased(ctx context.Context, a leaseRequest, total int64) error
 	}
 	s.log.Info("key rotates: its material has done as many encryptions as it safely can",
 		zap.String("key", k.ID), zap.Int64("encryptions", total))
-	return s.rotateAutomatically(ctx, k)
+	if err := s.rotateAutomatically(ctx, k); !errors.Is(err, errChanged) {
+		return err
+	}
+	return nil // others have found the limit, too, and were faster
 }
 
 // leaseIVs serves requests for leases, until ctx ends.

@@ -10,11 +10,11 @@ import (
 
 // AllowedOperations returns the permissions on a key that a user or role has, without their prefix
 // kms:, all policies and grants taken together, when it gives no encryption context and meets no other
-// condition. all tells whether these are all permissions that can be had on a key.
+// condition. all tells whether these are all permissions that exist on a key.
 func (s *Service) AllowedOperations(
 	ctx context.Context, k *Key, p *iam.Principal,
 ) (operations []string, all bool, err error) {
-	c := &Caller{Identity: iam.Identity{Principal: p.ARN, Account: p.Account}, Region: k.Region}
+	c := &iam.Caller{Identity: iam.Identity{Principal: p.ARN, Account: p.Account}, Region: k.Region}
 	if p.Kind == iam.KindRole {
 		c.Session = &iam.Session{RoleARN: p.ARN, Name: "report", IssuedAt: s.now()}
 		c.Principal = iam.SessionARN(p.ARN, c.Session.Name)
@@ -63,8 +63,8 @@ func (s *Service) IdentityPoliciesMayAllow(k *Key) (bool, error) {
 	return false, nil
 }
 
-// MissingPrincipals returns those of some principals that name a user or a role who is not there, of
-// an account whose principals are kept here. Whoever makes a user or role of that name gets the
+// MissingPrincipals returns those principals that name a user or a role that does not exist, of an
+// account whose principals are kept here. Whoever creates a user or role of that name gets the
 // rights.
 func (s *Service) MissingPrincipals(
 	ctx context.Context, account string, principals ...string,

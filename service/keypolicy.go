@@ -6,6 +6,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -34,7 +35,7 @@ func defaultPolicy(account string) string {
 
 // checkPolicy refuses a malformed key policy, one that names a principal who does not exist, and
 // one that would keep the caller from changing it again.
-func (s *Service) checkPolicy(ctx context.Context, c *Caller, text string, bypass bool) error {
+func (s *Service) checkPolicy(ctx context.Context, c *iam.Caller, text string, bypass bool) error {
 	if len(text) > maxPolicy {
 		return apierror.New(apierror.LimitExceeded, "The policy has %d bytes; %d are the most that it can have.",
 			len(text), maxPolicy)
@@ -83,7 +84,9 @@ type GetKeyPolicyResponse struct {
 }
 
 // GetKeyPolicy returns a key's policy, byte for byte as it was given.
-func (s *Service) GetKeyPolicy(ctx context.Context, c *Caller, in *GetKeyPolicyRequest) (*GetKeyPolicyResponse, error) {
+func (s *Service) GetKeyPolicy(
+	ctx context.Context, c *iam.Caller, in *GetKeyPolicyRequest,
+) (*GetKeyPolicyResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyPolicy", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -103,7 +106,7 @@ type PutKeyPolicyRequest struct {
 }
 
 // PutKeyPolicy replaces a key's policy.
-func (s *Service) PutKeyPolicy(ctx context.Context, c *Caller, in *PutKeyPolicyRequest) (*Empty, error) {
+func (s *Service) PutKeyPolicy(ctx context.Context, c *iam.Caller, in *PutKeyPolicyRequest) (*Empty, error) {
 	if in.PolicyName != "" && in.PolicyName != policyName {
 		return nil, apierror.New(apierror.UnsupportedOperation, "Policy name must be %s.", policyName)
 	}
@@ -149,7 +152,7 @@ type ListKeyPoliciesResponse struct {
 
 // ListKeyPolicies returns the names of a key's policies: there is one.
 func (s *Service) ListKeyPolicies(
-	ctx context.Context, c *Caller, in *ListKeyPoliciesRequest,
+	ctx context.Context, c *iam.Caller, in *ListKeyPoliciesRequest,
 ) (*ListKeyPoliciesResponse, error) {
 	if _, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyPolicies", keyID: in.KeyId}); err != nil {
 		return nil, err

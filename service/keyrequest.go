@@ -7,6 +7,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 )
 
 // keyRequest is what an operation asks of a key.
@@ -33,7 +34,7 @@ type policyInput struct {
 
 // keyFor is the only way for an operation to get a key: it resolves the identifier, authorises the
 // caller, and checks the key's state and usage. The key is shared; it must not be modified.
-func (s *Service) keyFor(ctx context.Context, c *Caller, r keyRequest) (*Key, error) {
+func (s *Service) keyFor(ctx context.Context, c *iam.Caller, r keyRequest) (*Key, error) {
 	if err := s.readTokens(ctx, &r); err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func (s *Service) keyFor(ctx context.Context, c *Caller, r keyRequest) (*Key, er
 }
 
 // mayUse is the second half of keyFor: it authorises the caller and checks the key.
-func (s *Service) mayUse(ctx context.Context, c *Caller, r keyRequest, k *Key) error {
+func (s *Service) mayUse(ctx context.Context, c *iam.Caller, r keyRequest, k *Key) error {
 	s.addKeyToRecord(ctx, k)
 	if err := s.authorise(ctx, c, r, k); err != nil {
 		return err
@@ -56,7 +57,7 @@ func (s *Service) mayUse(ctx context.Context, c *Caller, r keyRequest, k *Key) e
 // resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation
 // takes them, an alias or an alias ARN (AWS page "Key identifiers (KeyId)"). Keys still being made
 // or being destroyed don't exist.
-func (s *Service) resolve(ctx context.Context, c *Caller, r keyRequest) (*Key, error) {
+func (s *Service) resolve(ctx context.Context, c *iam.Caller, r keyRequest) (*Key, error) {
 	id := r.keyID
 	account, resource := c.Account, id
 	if strings.HasPrefix(id, "arn:") {
@@ -90,7 +91,7 @@ func (s *Service) resolve(ctx context.Context, c *Caller, r keyRequest) (*Key, e
 	return k, apierror.FromStore(err)
 }
 
-func (s *Service) resolveAlias(ctx context.Context, c *Caller, r keyRequest, account, name string) (*Key, error) {
+func (s *Service) resolveAlias(ctx context.Context, c *iam.Caller, r keyRequest, account, name string) (*Key, error) {
 	a, err := s.store.Alias(ctx, account, c.Region, name)
 	if err == nil {
 		var k *Key

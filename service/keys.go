@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // Timestamp is a time in a response: seconds since 1970 with milliseconds, as in AWS's JSON
@@ -136,7 +137,9 @@ type DescribeKeyResponse struct {
 }
 
 // DescribeKey returns a key's metadata.
-func (s *Service) DescribeKey(ctx context.Context, c *Caller, in *DescribeKeyRequest) (*DescribeKeyResponse, error) {
+func (s *Service) DescribeKey(
+	ctx context.Context, c *iam.Caller, in *DescribeKeyRequest,
+) (*DescribeKeyResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "DescribeKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {
 		return nil, err
@@ -168,7 +171,7 @@ type ListKeysResponse struct {
 }
 
 // ListKeys returns the account's keys in the region, in order of id.
-func (s *Service) ListKeys(ctx context.Context, c *Caller, in *ListKeysRequest) (*ListKeysResponse, error) {
+func (s *Service) ListKeys(ctx context.Context, c *iam.Caller, in *ListKeysRequest) (*ListKeysResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "ListKeys"); err != nil {
 		return nil, err
 	}
@@ -198,7 +201,7 @@ type EnableKeyRequest struct {
 type Empty struct{}
 
 // EnableKey lets a key be used again.
-func (s *Service) EnableKey(ctx context.Context, c *Caller, in *EnableKeyRequest) (*Empty, error) {
+func (s *Service) EnableKey(ctx context.Context, c *iam.Caller, in *EnableKeyRequest) (*Empty, error) {
 	return s.setState(ctx, c, keyRequest{operation: "EnableKey", keyID: in.KeyId}, StateEnabled)
 }
 
@@ -208,11 +211,11 @@ type DisableKeyRequest struct {
 }
 
 // DisableKey stops a key from being used.
-func (s *Service) DisableKey(ctx context.Context, c *Caller, in *DisableKeyRequest) (*Empty, error) {
+func (s *Service) DisableKey(ctx context.Context, c *iam.Caller, in *DisableKeyRequest) (*Empty, error) {
 	return s.setState(ctx, c, keyRequest{operation: "DisableKey", keyID: in.KeyId}, StateDisabled)
 }
 
-func (s *Service) setState(ctx context.Context, c *Caller, r keyRequest, state KeyState) (*Empty, error) {
+func (s *Service) setState(ctx context.Context, c *iam.Caller, r keyRequest, state KeyState) (*Empty, error) {
 	return s.change(ctx, c, r, func(k *Key) error {
 		k.State = state
 		return nil
@@ -220,7 +223,7 @@ func (s *Service) setState(ctx context.Context, c *Caller, r keyRequest, state K
 }
 
 // change is keyFor and updateKey, for operations with an empty response.
-func (s *Service) change(ctx context.Context, c *Caller, r keyRequest, change func(*Key) error) (*Empty, error) {
+func (s *Service) change(ctx context.Context, c *iam.Caller, r keyRequest, change func(*Key) error) (*Empty, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
 		return nil, err
@@ -236,7 +239,7 @@ type UpdateKeyDescriptionRequest struct {
 
 // UpdateKeyDescription changes a key's description.
 func (s *Service) UpdateKeyDescription(
-	ctx context.Context, c *Caller, in *UpdateKeyDescriptionRequest,
+	ctx context.Context, c *iam.Caller, in *UpdateKeyDescriptionRequest,
 ) (*Empty, error) {
 	return s.change(ctx, c, keyRequest{operation: "UpdateKeyDescription", keyID: in.KeyId}, func(k *Key) error {
 		k.Description = in.Description

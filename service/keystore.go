@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/keystore"
 )
 
@@ -66,7 +67,7 @@ type CreateCustomKeyStoreResponse struct {
 
 // CreateCustomKeyStore registers a token that the configuration names. It is not connected yet.
 func (s *Service) CreateCustomKeyStore(
-	ctx context.Context, c *Caller, in *CreateCustomKeyStoreRequest,
+	ctx context.Context, c *iam.Caller, in *CreateCustomKeyStoreRequest,
 ) (*CreateCustomKeyStoreResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "CreateCustomKeyStore"); err != nil {
 		return nil, err
@@ -133,14 +134,14 @@ func (s *Service) keyStoreConflict(ctx context.Context, store *KeyStore) error {
 }
 
 // keyStoreFor authorises an operation on a custom key store and finds it.
-func (s *Service) keyStoreFor(ctx context.Context, c *Caller, op, id string) (*KeyStore, error) {
+func (s *Service) keyStoreFor(ctx context.Context, c *iam.Caller, op, id string) (*KeyStore, error) {
 	if err := s.authoriseAccount(ctx, c, op); err != nil {
 		return nil, err
 	}
 	return s.keyStore(ctx, c, id)
 }
 
-func (s *Service) keyStore(ctx context.Context, c *Caller, id string) (*KeyStore, error) {
+func (s *Service) keyStore(ctx context.Context, c *iam.Caller, id string) (*KeyStore, error) {
 	store, err := s.store.KeyStore(ctx, id)
 	if errors.Is(err, ErrNoRow) || err == nil && (store.Account != c.Account || store.Region != c.Region) {
 		return nil, noCustomKeyStore(id)
@@ -169,7 +170,7 @@ type ConnectCustomKeyStoreRequest struct {
 
 // ConnectCustomKeyStore begins to connect; DescribeCustomKeyStores tells how it ends.
 func (s *Service) ConnectCustomKeyStore(
-	ctx context.Context, c *Caller, in *ConnectCustomKeyStoreRequest,
+	ctx context.Context, c *iam.Caller, in *ConnectCustomKeyStoreRequest,
 ) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "ConnectCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
@@ -198,7 +199,7 @@ type DisconnectCustomKeyStoreRequest struct {
 
 // DisconnectCustomKeyStore ends the connection. Keys in the store are Unavailable afterwards.
 func (s *Service) DisconnectCustomKeyStore(
-	ctx context.Context, c *Caller, in *DisconnectCustomKeyStoreRequest,
+	ctx context.Context, c *iam.Caller, in *DisconnectCustomKeyStoreRequest,
 ) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "DisconnectCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
@@ -239,7 +240,7 @@ type UpdateCustomKeyStoreRequest struct {
 
 // UpdateCustomKeyStore changes a disconnected store's name, password or cluster.
 func (s *Service) UpdateCustomKeyStore(
-	ctx context.Context, c *Caller, in *UpdateCustomKeyStoreRequest,
+	ctx context.Context, c *iam.Caller, in *UpdateCustomKeyStoreRequest,
 ) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "UpdateCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
@@ -302,7 +303,7 @@ type DeleteCustomKeyStoreRequest struct {
 
 // DeleteCustomKeyStore deletes a disconnected store that has no keys. The token stays as it is.
 func (s *Service) DeleteCustomKeyStore(
-	ctx context.Context, c *Caller, in *DeleteCustomKeyStoreRequest,
+	ctx context.Context, c *iam.Caller, in *DeleteCustomKeyStoreRequest,
 ) (*Empty, error) {
 	store, err := s.keyStoreFor(ctx, c, "DeleteCustomKeyStore", in.CustomKeyStoreId)
 	if err != nil {
@@ -351,7 +352,7 @@ type DescribeCustomKeyStoresResponse struct {
 // DescribeCustomKeyStores returns the account's custom key stores in the region, or one by id or
 // name.
 func (s *Service) DescribeCustomKeyStores(
-	ctx context.Context, c *Caller, in *DescribeCustomKeyStoresRequest,
+	ctx context.Context, c *iam.Caller, in *DescribeCustomKeyStoresRequest,
 ) (*DescribeCustomKeyStoresResponse, error) {
 	if err := s.authoriseAccount(ctx, c, "DescribeCustomKeyStores"); err != nil {
 		return nil, err

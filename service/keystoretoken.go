@@ -20,7 +20,7 @@ type TokenSource struct {
 	Open func(ctx context.Context, pin string) (ClosableToken, error)
 	// TrustAnchor is the certificate that CreateCustomKeyStore must be given, in PEM; empty takes any.
 	TrustAnchor string
-	// Residency is where new key material of custom key stores lives that use this token; default
+	// Residency is where the custom key stores that use this token keep new key material; default
 	// ResidencyToken.
 	Residency Residency
 }

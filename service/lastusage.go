@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/lastuse"
 )
 
@@ -32,7 +33,7 @@ const manyUses = 10_000
 type keyRef struct{ region, id string }
 
 // recordUse remembers a successful cryptographic operation with a key.
-func (s *Service) recordUse(c *Caller, op string, k *Key) {
+func (s *Service) recordUse(c *iam.Caller, op string, k *Key) {
 	use := KeyUse{
 		Region:    k.Region,
 		KeyID:     k.ID,
@@ -93,7 +94,7 @@ type GetKeyLastUsageResponse struct {
 // GetKeyLastUsage returns the last successful use of a key. Uses are tracked since the key's
 // creation.
 func (s *Service) GetKeyLastUsage(
-	ctx context.Context, c *Caller, in *GetKeyLastUsageRequest,
+	ctx context.Context, c *iam.Caller, in *GetKeyLastUsageRequest,
 ) (*GetKeyLastUsageResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyLastUsage", keyID: in.KeyId})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -24,6 +25,9 @@ func (usesStore) UnfinishedKeys(context.Context, time.Time, time.Time, int) ([]*
 }
 func (usesStore) ExpiredWrappingKeys(context.Context, time.Time, int) ([]WrappingKey, error) {
 	return nil, nil
+}
+func (usesStore) Exclusively(ctx context.Context, _ string, do func(context.Context) error) error {
+	return do(ctx)
 }
 func (s usesStore) RecordUses(_ context.Context, uses []KeyUse) error {
 	s.recorded <- uses
@@ -42,7 +46,7 @@ func TestManyUsesAreStoredEarly(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx, time.Hour) })
 	for n := range 2 * manyUses { // some of which the first reconciliation may take
-		s.recordUse(&Caller{}, "Encrypt", &Key{Region: "eu-central-1", ID: fmt.Sprint(n)})
+		s.recordUse(&iam.Caller{}, "Encrypt", &Key{Region: "eu-central-1", ID: fmt.Sprint(n)})
 	}
 	for stored := 0; stored < manyUses; {
 		stored += len(<-store.recorded)

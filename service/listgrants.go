@@ -5,6 +5,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
 )
 
 // GrantListEntry is one grant in an answer.
@@ -77,7 +78,7 @@ type ListGrantsRequest struct {
 }
 
 // ListGrants returns a key's grants: all of them, the one with an id, or those of a grantee.
-func (s *Service) ListGrants(ctx context.Context, c *Caller, in *ListGrantsRequest) (*ListGrantsResponse, error) {
+func (s *Service) ListGrants(ctx context.Context, c *iam.Caller, in *ListGrantsRequest) (*ListGrantsResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListGrants", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -116,7 +117,7 @@ type ListRetirableGrantsRequest struct {
 // ListRetirableGrants returns the grants in the region that a principal of the caller's account may
 // retire.
 func (s *Service) ListRetirableGrants(
-	ctx context.Context, c *Caller, in *ListRetirableGrantsRequest,
+	ctx context.Context, c *iam.Caller, in *ListRetirableGrantsRequest,
 ) (*ListGrantsResponse, error) {
 	principal, isService, err := principalOf("retiring", in.RetiringPrincipal, in.RetiringServicePrincipal)
 	if err != nil {

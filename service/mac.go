@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // GenerateMacRequest is the input of GenerateMac.
@@ -24,13 +25,10 @@ type GenerateMacResponse struct {
 }
 
 // GenerateMac computes the HMAC (FIPS 198-1) of a message in the token.
-func (s *Service) GenerateMac(ctx context.Context, c *Caller, in *GenerateMacRequest) (*GenerateMacResponse, error) {
-	k, mac, err := s.mac(ctx, c, keyRequest{
-		operation:   "GenerateMac",
-		keyID:       in.KeyId,
-		grantTokens: in.GrantTokens,
-		policyInput: policyInput{conditions: in},
-	}, macInput{in.MacAlgorithm, in.Message, in.DryRun})
+func (s *Service) GenerateMac(
+	ctx context.Context, c *iam.Caller, in *GenerateMacRequest,
+) (*GenerateMacResponse, error) {
+	k, mac, err := s.mac(ctx, c, "GenerateMac", in)
 	if err != nil {
 		return nil, err
 	}
@@ -53,30 +51,28 @@ func macCondition(key, algorithm string) []string {
 	return nil
 }
 
-// macInput is what a MAC is computed of.
-type macInput struct {
-	algorithm string
-	message   []byte
-	dryRun    bool
-}
-
-// mac finds the key and computes a MAC with it.
-func (s *Service) mac(ctx context.Context, c *Caller, r keyRequest, in macInput) (*Key, []byte, error) {
-	k, err := s.keyFor(ctx, c, r)
+// mac finds the key and computes a MAC with it, for one of the operations.
+func (s *Service) mac(ctx context.Context, c *iam.Caller, op string, in *GenerateMacRequest) (*Key, []byte, error) {
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   op,
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{conditions: in},
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.checkAlgorithm(in.algorithm, k); err != nil {
+	if err := s.checkAlgorithm(in.MacAlgorithm, k); err != nil {
 		return nil, nil, err
 	}
-	if err := dryRun(in.dryRun); err != nil {
+	if err := dryRun(in.DryRun); err != nil {
 		return nil, nil, err
 	}
 	token, err := s.tokenOf(k)
 	if err != nil {
 		return nil, nil, err
 	}
-	mac, err := token.MAC(ctx, k.current().key(k, RoleMAC), macHashes[in.algorithm], in.message)
+	mac, err := token.MAC(ctx, k.current().key(k, RoleMAC), macHashes[in.MacAlgorithm], in.Message)
 	return k, mac, tokenError(err)
 }
 
@@ -99,13 +95,14 @@ type VerifyMacResponse struct {
 
 // VerifyMac computes the HMAC again and compares it with the given one; KMSInvalidMacException if
 // they differ.
-func (s *Service) VerifyMac(ctx context.Context, c *Caller, in *VerifyMacRequest) (*VerifyMacResponse, error) {
-	k, mac, err := s.mac(ctx, c, keyRequest{
-		operation:   "VerifyMac",
-		keyID:       in.KeyId,
-		grantTokens: in.GrantTokens,
-		policyInput: policyInput{conditions: in},
-	}, macInput{in.MacAlgorithm, in.Message, in.DryRun})
+func (s *Service) VerifyMac(ctx context.Context, c *iam.Caller, in *VerifyMacRequest) (*VerifyMacResponse, error) {
+	k, mac, err := s.mac(ctx, c, "VerifyMac", &GenerateMacRequest{
+		Message:      in.Message,
+		KeyId:        in.KeyId,
+		MacAlgorithm: in.MacAlgorithm,
+		GrantTokens:  in.GrantTokens,
+		DryRun:       in.DryRun,
+	})
 	if err != nil {
 		return nil, err
 	}

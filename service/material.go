@@ -104,7 +104,7 @@ var pairPurposes = map[string]hsm.PairPurpose{
 	usageEncapsulate: hsm.DecapsulatePair,
 }
 
-// newMaterial draws the identifiers of a material that is going to be made. wrappingFor returns its
+// newMaterial draws the identifiers of a material that will be made. wrappingFor returns its
 // wrapping.
 func (s *Service) newMaterial(k *Key, w wrapping) (*Material, error) {
 	var id [32]byte

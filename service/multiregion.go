@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // MultiRegionKey is one key of a multi-Region key.
@@ -102,7 +103,7 @@ type ReplicateKeyResponse struct {
 // ReplicateKey makes a key with the same id and material in another region. Both have the same
 // token objects, so that each can decrypt the ciphertexts of the other.
 func (s *Service) ReplicateKey(
-	ctx context.Context, c *Caller, in *ReplicateKeyRequest,
+	ctx context.Context, c *iam.Caller, in *ReplicateKeyRequest,
 ) (*ReplicateKeyResponse, error) {
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
@@ -193,7 +194,7 @@ type UpdatePrimaryRegionRequest struct {
 
 // UpdatePrimaryRegion makes a replica the primary key, and the primary key a replica.
 func (s *Service) UpdatePrimaryRegion(
-	ctx context.Context, c *Caller, in *UpdatePrimaryRegionRequest,
+	ctx context.Context, c *iam.Caller, in *UpdatePrimaryRegionRequest,
 ) (*Empty, error) {
 	r := keyRequest{operation: "UpdatePrimaryRegion", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
 	k, err := s.keyFor(ctx, c, r)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // Operation is one entry of the table of operations: everything that is declared about an operation
@@ -124,15 +125,15 @@ type Handler struct {
 	Request, Response reflect.Type // structures
 
 	newRequest func() any // a pointer to a Request
-	serve      func(context.Context, *Service, *Caller, any) (any, error)
+	serve      func(context.Context, *Service, *iam.Caller, any) (any, error)
 }
 
 // handle makes the Handler of a method.
-func handle[Req, Resp any](method func(*Service, context.Context, *Caller, *Req) (*Resp, error)) Handler {
+func handle[Req, Resp any](method func(*Service, context.Context, *iam.Caller, *Req) (*Resp, error)) Handler {
 	return Handler{
 		Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Resp](),
 		newRequest: func() any { return new(Req) },
-		serve: func(ctx context.Context, s *Service, c *Caller, request any) (any, error) {
+		serve: func(ctx context.Context, s *Service, c *iam.Caller, request any) (any, error) {
 			out, err := method(s, ctx, c, request.(*Req))
 			if err != nil {
 				return nil, err // not a nil *Resp, which would not be a nil any
@@ -149,7 +150,7 @@ func (h *Handler) NewRequest() any { return h.newRequest() }
 const eventSource = "kms.amazonaws.com"
 
 // Call serves a request that NewRequest made, and keeps its record.
-func (o *Operation) Call(ctx context.Context, s *Service, c *Caller, request any) (any, error) {
+func (o *Operation) Call(ctx context.Context, s *Service, c *iam.Caller, request any) (any, error) {
 	return s.Audited(ctx, c, eventSource, o.Name, request, func(ctx context.Context) (any, error) {
 		return o.serve(ctx, s, c, request)
 	})
@@ -157,7 +158,7 @@ func (o *Operation) Call(ctx context.Context, s *Service, c *Caller, request any
 
 // Reject keeps the record of a request that can't be read, or breaks a constraint, and returns the
 // reason.
-func (o *Operation) Reject(ctx context.Context, s *Service, c *Caller, reason error) error {
+func (o *Operation) Reject(ctx context.Context, s *Service, c *iam.Caller, reason error) error {
 	_, err := s.Audited(ctx, c, eventSource, o.Name, nil, func(context.Context) (any, error) { return nil, reason })
 	return err
 }

@@ -14,7 +14,7 @@ var (
 var (
 	// useErrors are the errors of most operations that use a key.
 	useErrors = ErrorCodes{apierror.Disabled, apierror.DryRun, apierror.InvalidGrantToken, apierror.InvalidKeyUsage,
-		apierror.InvalidState, apierror.KeyUnavailable, apierror.NotFound}
+		apierror.InvalidState, apierror.KeyUnavailable, apierror.NotFound, apierror.UnsupportedOperation}
 	// keyErrors are the errors of most other operations on a key.
 	keyErrors = ErrorCodes{apierror.InvalidArn, apierror.InvalidState, apierror.NotFound}
 )
@@ -58,8 +58,7 @@ func cryptographicOperations() []Operation {
 			Conditions:      encryptionConditions,
 			Effect:          ReadsOnly,
 			RecordData:      []string{"ciphertextForm", "keyMaterialId"},
-			Errors: useErrors.and(apierror.IncorrectKey, apierror.InvalidCiphertext,
-				apierror.UnsupportedOperation),
+			Errors:          useErrors.and(apierror.IncorrectKey, apierror.InvalidCiphertext),
 		},
 		{
 			Name:            "ReEncrypt",
@@ -88,7 +87,7 @@ func cryptographicOperations() []Operation {
 			Conditions:      encryptionConditions,
 			Effect:          ReadsOnly,
 			RecordData:      []string{"ciphertextForm", "keyMaterialId"},
-			Errors:          useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
+			Errors:          useErrors.and(apierror.LimitExceeded),
 		},
 		{
 			Name:             "GenerateDataKeyWithoutPlaintext",
@@ -103,7 +102,7 @@ func cryptographicOperations() []Operation {
 			Effect:           ReadsOnly,
 			RecordData:       []string{"ciphertextForm", "keyMaterialId", "plaintextInServerMemory"},
 			WithoutPlaintext: true,
-			Errors:           useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
+			Errors:           useErrors.and(apierror.LimitExceeded),
 		},
 		{
 			Name:            "GenerateDataKeyPair",
@@ -117,7 +116,7 @@ func cryptographicOperations() []Operation {
 			Conditions:      encryptionConditions.and("kms:DataKeyPairSpec"),
 			Effect:          ReadsOnly,
 			RecordData:      []string{"ciphertextForm", "keyMaterialId"},
-			Errors:          useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
+			Errors:          useErrors.and(apierror.LimitExceeded),
 		},
 		{
 			Name:             "GenerateDataKeyPairWithoutPlaintext",
@@ -132,7 +131,7 @@ func cryptographicOperations() []Operation {
 			Effect:           ReadsOnly,
 			RecordData:       []string{"ciphertextForm", "keyMaterialId", "plaintextInServerMemory"},
 			WithoutPlaintext: true,
-			Errors:           useErrors.and(apierror.LimitExceeded, apierror.UnsupportedOperation),
+			Errors:           useErrors.and(apierror.LimitExceeded),
 		},
 		{
 			Name:            "Sign",
@@ -145,7 +144,7 @@ func cryptographicOperations() []Operation {
 			GrantOperations: []string{"Sign"},
 			Conditions:      ConditionKeys{"kms:MessageType", "kms:SigningAlgorithm"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors.and(apierror.UnsupportedOperation),
+			Errors:          useErrors,
 		},
 		{
 			Name:            "Verify",
@@ -210,7 +209,7 @@ func cryptographicOperations() []Operation {
 			GrantOperations: []string{"DeriveSharedSecret"},
 			Conditions:      ConditionKeys{"kms:KeyAgreementAlgorithm"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors.and(apierror.UnsupportedOperation),
+			Errors:          useErrors,
 		},
 		{
 			Name:            "Encapsulate",
@@ -222,7 +221,7 @@ func cryptographicOperations() []Operation {
 			Key:             &KeyRule{ByAlias: true, Usages: encapsulateDecapsulate, States: cryptoState},
 			GrantOperations: []string{"Encapsulate"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors.and(apierror.UnsupportedOperation),
+			Errors:          useErrors,
 		},
 		{
 			Name:            "Decapsulate",
@@ -234,7 +233,7 @@ func cryptographicOperations() []Operation {
 			Key:             &KeyRule{ByAlias: true, Usages: encapsulateDecapsulate, States: cryptoState},
 			GrantOperations: []string{"Decapsulate"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors.and(apierror.InvalidCiphertext, apierror.UnsupportedOperation),
+			Errors:          useErrors.and(apierror.InvalidCiphertext),
 		},
 		{
 			Name:        "GenerateRandom",

@@ -12,6 +12,9 @@ import (
 	"github.com/verenc/kms/service/record"
 )
 
+// workReconcile is what only one server does at a time.
+const workReconcile = "reconcile"
+
 const (
 	// creationGrace is the time after which a request that makes token objects has surely ended: it
 	// makes a few token calls, each with a deadline of seconds.
@@ -48,7 +51,8 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 			continue
 		case <-timer.C:
 		}
-		err := errors.Join(s.syncKeyStores(ctx), s.flushUses(ctx), s.Reconcile(ctx))
+		err := errors.Join(s.syncKeyStores(ctx), s.flushUses(ctx),
+			s.store.Exclusively(ctx, workReconcile, s.Reconcile))
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("reconcile; it is tried again", zap.Duration("in", interval), zap.Error(err))
 		}
@@ -67,7 +71,7 @@ func (s *Service) Reconcile(ctx context.Context) error {
 func (s *Service) reconcileKeys(ctx context.Context) error {
 	now := s.now()
 	createdBefore := now.Add(-creationGrace)
-	if s.started.After(createdBefore) {
+	if !s.cfg.Shared && s.started.After(createdBefore) {
 		createdBefore = s.started // requests of an earlier process, on this store of one process, have ended
 	}
 	var failures []error
@@ -110,15 +114,13 @@ func (s *Service) finish(ctx context.Context, k *Key) error {
 		return nil
 	})
 	switch {
-	case errors.Is(err, ErrNoRow):
-		return nil
+	case errors.Is(err, ErrNoRow): // another server was faster; what was generated after that is still there
+		return s.destroyMaterials(ctx, k)
 	case err != nil:
 		return fmt.Errorf("mark: %w", err)
 	}
-	for i := range k.Materials {
-		if err := s.destroyObjects(ctx, k, &k.Materials[i]); err != nil {
-			return fmt.Errorf("material %d: %w", k.Materials[i].Ordinal, err)
-		}
+	if err := s.destroyMaterials(ctx, k); err != nil {
+		return err
 	}
 	if err := s.store.RemoveKey(ctx, k.Region, k.ID); err != nil {
 		return fmt.Errorf("remove: %w", err)
@@ -126,6 +128,15 @@ func (s *Service) finish(ctx context.Context, k *Key) error {
 	s.log.Info("key destroyed", zap.String("key", k.ID), zap.String("account", k.Account),
 		zap.String("region", k.Region), zap.String("was", string(k.State)))
 	return s.lastReplicaGone(ctx, k)
+}
+
+func (s *Service) destroyMaterials(ctx context.Context, k *Key) error {
+	for i := range k.Materials {
+		if err := s.destroyObjects(ctx, k, &k.Materials[i]); err != nil {
+			return fmt.Errorf("material %d: %w", k.Materials[i].Ordinal, err)
+		}
+	}
+	return nil
 }
 
 var errChanged = errors.New("the key has changed in the meantime")

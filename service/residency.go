@@ -106,7 +106,7 @@ func (s *Service) makeWrapper(
 	if err := token.GenerateWrappingKey(ctx, id, "verenc/service/"+purpose); err != nil {
 		if errors.Is(err, hsm.ErrUnsupported) {
 			return id, apierror.New(apierror.UnsupportedOperation, msgTokenCannot, "Residency wrapped",
-				"the token does not keep to CKA_UNWRAP_TEMPLATE").WithCause(err)
+				"the token does not apply CKA_UNWRAP_TEMPLATE").WithCause(err)
 		}
 		return id, dependencyError(err)
 	}

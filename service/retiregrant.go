@@ -6,6 +6,7 @@ import (
 	"regexp"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -17,7 +18,7 @@ type RevokeGrantRequest struct {
 }
 
 // RevokeGrant ends a grant, for those who administer the key.
-func (s *Service) RevokeGrant(ctx context.Context, c *Caller, in *RevokeGrantRequest) (*Empty, error) {
+func (s *Service) RevokeGrant(ctx context.Context, c *iam.Caller, in *RevokeGrantRequest) (*Empty, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "RevokeGrant", keyID: in.KeyId})
 	if err != nil {
 		return nil, err
@@ -62,7 +63,7 @@ type RetireGrantRequest struct {
 }
 
 // RetireGrant ends a grant, for the principals whom the grant itself allows that.
-func (s *Service) RetireGrant(ctx context.Context, c *Caller, in *RetireGrantRequest) (*Empty, error) {
+func (s *Service) RetireGrant(ctx context.Context, c *iam.Caller, in *RetireGrantRequest) (*Empty, error) {
 	var g *Grant
 	var k *Key
 	var err error

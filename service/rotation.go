@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -25,7 +27,7 @@ type EnableKeyRotationRequest struct {
 }
 
 // EnableKeyRotation makes a key rotate automatically.
-func (s *Service) EnableKeyRotation(ctx context.Context, c *Caller, in *EnableKeyRotationRequest) (*Empty, error) {
+func (s *Service) EnableKeyRotation(ctx context.Context, c *iam.Caller, in *EnableKeyRotationRequest) (*Empty, error) {
 	r := keyRequest{operation: "EnableKeyRotation", keyID: in.KeyId, policyInput: policyInput{conditions: in}}
 	return s.changeRotation(ctx, c, r, func(r *Rotation) {
 		period := in.RotationPeriodInDays
@@ -53,7 +55,9 @@ type DisableKeyRotationRequest struct {
 }
 
 // DisableKeyRotation ends a key's automatic rotation.
-func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *DisableKeyRotationRequest) (*Empty, error) {
+func (s *Service) DisableKeyRotation(
+	ctx context.Context, c *iam.Caller, in *DisableKeyRotationRequest,
+) (*Empty, error) {
 	return s.changeRotation(ctx, c, keyRequest{operation: "DisableKeyRotation", keyID: in.KeyId}, func(r *Rotation) {
 		r.PeriodDays, r.NextAt = 0, time.Time{}
 	})
@@ -61,7 +65,7 @@ func (s *Service) DisableKeyRotation(ctx context.Context, c *Caller, in *Disable
 
 // changeRotation changes the rotation of a key, which all keys of a multi-Region key share.
 func (s *Service) changeRotation(
-	ctx context.Context, c *Caller, r keyRequest, change func(*Rotation),
+	ctx context.Context, c *iam.Caller, r keyRequest, change func(*Rotation),
 ) (*Empty, error) {
 	k, err := s.keyFor(ctx, c, r)
 	if err != nil {
@@ -104,7 +108,7 @@ type GetKeyRotationStatusResponse struct {
 // keys, and those with imported material, never do (AWS page "Key type reference"). On-demand
 // rotations are complete when RotateKeyOnDemand answers, so that none is ever in progress.
 func (s *Service) GetKeyRotationStatus(
-	ctx context.Context, c *Caller, in *GetKeyRotationStatusRequest,
+	ctx context.Context, c *iam.Caller, in *GetKeyRotationStatusRequest,
 ) (*GetKeyRotationStatusResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetKeyRotationStatus", keyID: in.KeyId})
 	if err != nil {
@@ -131,7 +135,7 @@ type RotateKeyOnDemandResponse struct {
 // RotateKeyOnDemand gives a key new material at once. Ciphertexts of the old materials stay
 // readable.
 func (s *Service) RotateKeyOnDemand(
-	ctx context.Context, c *Caller, in *RotateKeyOnDemandRequest,
+	ctx context.Context, c *iam.Caller, in *RotateKeyOnDemandRequest,
 ) (*RotateKeyOnDemandResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "RotateKeyOnDemand", keyID: in.KeyId})
 	if err != nil {
@@ -178,8 +182,10 @@ func (s *Service) rotateToPending(ctx context.Context, k *Key) error {
 	})
 }
 
-// rotate makes new material in the token, and then makes it current in every region.
+// rotate makes new material in the token, and then makes it current in every region. An automatic
+// rotation is of the material that k has: of two servers that find it due, one rotates.
 func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
+	before := k.current()
 	w, err := s.wrappingFor(ctx, k)
 	if err != nil {
 		return err
@@ -192,8 +198,11 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 		s.dropScrap(ctx, k, m, err)
 		return err
 	}
-	return s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
+	err = s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
 		for _, k := range keys {
+			if now := k.current(); kind == rotationAutomatic && (now == nil || now.ID != before.ID) {
+				return errChanged
+			}
 			own, there := k.material(m.Ordinal)
 			if !there {
 				k.Materials = append(k.Materials, *m)
@@ -209,6 +218,14 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 		}
 		return nil
 	})
+	switch {
+	case errors.Is(err, ErrTakenOver):
+		// Perhaps whoever took over has cleared the material away before it was generated.
+		return errors.Join(err, s.destroyObjects(context.WithoutCancel(ctx), k, m))
+	case errors.Is(err, errChanged):
+		s.dropScrap(ctx, k, m, err)
+	}
+	return err
 }
 
 // advance moves the next automatic rotation into the future. On-demand rotations don't change the
@@ -249,7 +266,7 @@ type ListKeyRotationsResponse struct {
 
 // ListKeyRotations returns a key's materials, oldest first: those that came by rotation, or all.
 func (s *Service) ListKeyRotations(
-	ctx context.Context, c *Caller, in *ListKeyRotationsRequest,
+	ctx context.Context, c *iam.Caller, in *ListKeyRotationsRequest,
 ) (*ListKeyRotationsResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListKeyRotations", keyID: in.KeyId})
 	if err != nil {

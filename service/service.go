@@ -56,6 +56,13 @@ type Config struct {
 	// them; defaults 2^31 and 2^20.
 	IVLimit, IVBlock int64
 
+	// Shared says that other servers may have the store open: what they have begun is not taken for
+	// what a crash has left.
+	Shared bool
+	// MetadataAge tells how old what the store answers from memory may be. A use that is decided on
+	// what is older than the second that Store allows says so in its record. nil: nothing is.
+	MetadataAge func() time.Duration
+
 	ARNFormat arn.Format       // default arn.Verenc
 	Now       func() time.Time // default time.Now
 	Rand      io.Reader        // for identifiers and secrets of access keys; default crypto/rand.Reader
@@ -80,9 +87,6 @@ type Service struct {
 	ivs       *ivBudget
 	keyStores *keystore.Connections[ClosableToken]
 }
-
-// Caller is who sends a request. Package iam finds out who that is.
-type Caller = iam.Caller
 
 // IAM returns the principals of the service.
 func (s *Service) IAM() *iam.Directory { return s.iam }

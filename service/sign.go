@@ -12,6 +12,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 // The values of MessageType.
@@ -39,13 +40,8 @@ type SignResponse struct {
 }
 
 // Sign signs a message, or its digest, with a private key in the token.
-func (s *Service) Sign(ctx context.Context, c *Caller, in *SignRequest) (*SignResponse, error) {
-	k, scheme, input, err := s.signatureInput(ctx, c, keyRequest{
-		operation:   "Sign",
-		keyID:       in.KeyId,
-		grantTokens: in.GrantTokens,
-		policyInput: policyInput{conditions: in},
-	}, message{in.SigningAlgorithm, in.MessageType, in.Message})
+func (s *Service) Sign(ctx context.Context, c *iam.Caller, in *SignRequest) (*SignResponse, error) {
+	k, scheme, input, err := s.signatureInput(ctx, c, "Sign", in)
 	if err != nil {
 		return nil, err
 	}
@@ -89,61 +85,59 @@ func signingCondition(key, algorithm, messageType string) []string {
 // MessageType).
 const muSize = 64
 
-// message is what is to be signed, or was.
-type message struct {
-	algorithm string // SigningAlgorithmSpec
-	kind      string // MessageType; empty is messageRaw
-	text      []byte
-}
-
-// signatureInput finds the key, and returns the scheme and the bytes that it signs: a digest, the
-// message itself for Ed25519 and ML-DSA, or μ.
+// signatureInput finds the key that signs or has signed a message. It returns the scheme and the
+// bytes that it takes: a digest, the message itself for Ed25519 and ML-DSA, or μ.
 func (s *Service) signatureInput(
-	ctx context.Context, c *Caller, r keyRequest, m message,
+	ctx context.Context, c *iam.Caller, op string, in *SignRequest,
 ) (*Key, hsm.Scheme, []byte, error) {
-	k, err := s.keyFor(ctx, c, r)
+	k, err := s.keyFor(ctx, c, keyRequest{
+		operation:   op,
+		keyID:       in.KeyId,
+		grantTokens: in.GrantTokens,
+		policyInput: policyInput{conditions: in},
+	})
 	if err == nil {
-		err = s.checkAlgorithm(m.algorithm, k)
+		err = s.checkAlgorithm(in.SigningAlgorithm, k)
 	}
 	if err != nil {
 		return nil, hsm.Scheme{}, nil, err
 	}
-	m.kind = orElse(m.kind, messageRaw)
-	scheme, input, err := s.schemeInput(m)
+	scheme, input, err := s.schemeInput(in.SigningAlgorithm, orElse(in.MessageType, messageRaw), in.Message)
 	return k, scheme, input, err
 }
 
-func (s *Service) schemeInput(m message) (hsm.Scheme, []byte, error) {
-	scheme := signingSchemes[m.algorithm]
-	wrong := apierror.New(apierror.Validation, "MessageType %s is not valid for algorithm %s.", m.kind, m.algorithm)
-	wrongLength := apierror.New(apierror.Validation, "Digest is invalid length for algorithm %s.", m.algorithm)
+func (s *Service) schemeInput(algorithm, messageType string, message []byte) (hsm.Scheme, []byte, error) {
+	scheme := signingSchemes[algorithm]
+	wrong := apierror.New(apierror.Validation,
+		"MessageType %s is not valid for algorithm %s.", messageType, algorithm)
+	wrongLength := apierror.New(apierror.Validation, "Digest is invalid length for algorithm %s.", algorithm)
 	switch {
-	case m.kind == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
-		if reason, cannot := s.can.Missing[m.kind]; cannot {
+	case messageType == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
+		if reason, cannot := s.can.Missing[messageType]; cannot {
 			return scheme, nil, apierror.New(apierror.UnsupportedOperation, msgTokenCannot,
-				"MessageType "+m.kind, reason)
+				"MessageType "+messageType, reason)
 		}
-		if len(m.text) != muSize {
+		if len(message) != muSize {
 			return scheme, nil, wrongLength
 		}
-		return hsm.Scheme{Algorithm: hsm.MLDSAMu}, m.text, nil
-	case m.kind == messageExternalMu:
+		return hsm.Scheme{Algorithm: hsm.MLDSAMu}, message, nil
+	case messageType == messageExternalMu:
 		return scheme, nil, wrong
 	case scheme.Hash == 0:
-		if m.kind != messageRaw {
+		if messageType != messageRaw {
 			return scheme, nil, wrong
 		}
-	case scheme.Algorithm == hsm.HashEdDSA && m.kind != messageDigest:
+	case scheme.Algorithm == hsm.HashEdDSA && messageType != messageDigest:
 		return scheme, nil, wrong
-	case m.kind == messageDigest && len(m.text) != scheme.Hash.Size():
+	case messageType == messageDigest && len(message) != scheme.Hash.Size():
 		return scheme, nil, wrongLength
-	case m.kind == messageRaw || scheme.Algorithm == hsm.HashEdDSA:
+	case messageType == messageRaw || scheme.Algorithm == hsm.HashEdDSA:
 		// HashEdDSA hashes what is already a digest once more (API Reference, Sign, MessageType).
 		h := scheme.Hash.New()
-		h.Write(m.text)
+		h.Write(message)
 		return scheme, h.Sum(nil), nil
 	}
-	return scheme, m.text, nil
+	return scheme, message, nil
 }
 
 // VerifyRequest is the input of Verify.
@@ -165,13 +159,14 @@ type VerifyResponse struct {
 }
 
 // Verify checks a signature with the public key; KMSInvalidSignatureException if it is not valid.
-func (s *Service) Verify(ctx context.Context, c *Caller, in *VerifyRequest) (*VerifyResponse, error) {
-	k, scheme, input, err := s.signatureInput(ctx, c, keyRequest{
-		operation:   "Verify",
-		keyID:       in.KeyId,
-		grantTokens: in.GrantTokens,
-		policyInput: policyInput{conditions: in},
-	}, message{in.SigningAlgorithm, in.MessageType, in.Message})
+func (s *Service) Verify(ctx context.Context, c *iam.Caller, in *VerifyRequest) (*VerifyResponse, error) {
+	k, scheme, input, err := s.signatureInput(ctx, c, "Verify", &SignRequest{
+		KeyId:            in.KeyId,
+		Message:          in.Message,
+		MessageType:      in.MessageType,
+		GrantTokens:      in.GrantTokens,
+		SigningAlgorithm: in.SigningAlgorithm,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +259,7 @@ type GetPublicKeyResponse struct {
 
 // GetPublicKey returns the public key of an asymmetric key.
 func (s *Service) GetPublicKey(
-	ctx context.Context, c *Caller, in *GetPublicKeyRequest,
+	ctx context.Context, c *iam.Caller, in *GetPublicKeyRequest,
 ) (*GetPublicKeyResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "GetPublicKey", keyID: in.KeyId, grantTokens: in.GrantTokens})
 	if err != nil {

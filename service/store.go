@@ -15,6 +15,8 @@ var (
 	ErrNoRow  = iam.ErrNoRow
 	ErrExists = errors.New("row exists already")
 	ErrLimit  = iam.ErrLimit
+	// ErrTakenOver: another server does this work now (Exclusively).
+	ErrTakenOver = errors.New("taken over by another server")
 )
 
 // Store keeps the metadata; *store.DB implements it. Its contract, which is that of each part:
@@ -23,7 +25,10 @@ var (
 //     the machine. A method that returns an error has changed nothing or, if the connection was
 //     lost after the commit, everything. It never changes a part.
 //   - Changes are serialisable, also between processes. A change is seen at once by the Store that
-//     made it, and within one second by every other one.
+//     made it, and within one second by every other one. One that can't look for changes goes on
+//     to answer from memory only for as long as it was told that it may.
+//   - An error that is context.DeadlineExceeded says that the store can't be reached, or was busy
+//     for too long: the same may succeed later.
 //   - Key, Alias, AccessKey, Principal, Certificate and GrantsOf are served from memory when they
 //     can be. What they return is shared: it must not be modified.
 type Store interface {
@@ -38,6 +43,12 @@ type Store interface {
 	record.PendingStore
 	iam.Store
 
+	// Exclusively runs work that only one server may do at a time, or returns nil without running
+	// it while another server does it. A server that isn't heard of for some seconds loses the work
+	// to another one: it may live on and wake up, but whatever do then changes with its context is
+	// ErrTakenOver, and has no effect.
+	Exclusively(ctx context.Context, work string, do func(context.Context) error) error
+
 	// Ping proves that the store answers and takes a transaction that may write.
 	Ping(ctx context.Context) error
 }
@@ -50,7 +61,8 @@ type KeyRows interface {
 	Key(ctx context.Context, region, id string) (*Key, error)
 	// UpdateKey reads a key, lets change modify a private copy (all but ID, Account and Region),
 	// and writes it back, in one transaction. If change returns an error, nothing is written and
-	// UpdateKey returns that error.
+	// UpdateKey returns that error. When the transaction has met another one, change is run again,
+	// on a new copy; so are those of the other methods.
 	UpdateKey(ctx context.Context, region, id string, change func(*Key) error) error
 	// RemoveKey deletes a key with its materials, tags and aliases; removing an absent one is no
 	// error.
@@ -124,7 +136,7 @@ type KeyStoreRows interface {
 	RemoveKeyStore(ctx context.Context, id string) error
 }
 
-// WrappingKeyRows keeps token objects that are to be destroyed at a time, unless they are adopted.
+// WrappingKeyRows keeps token objects that expire, unless they are adopted before.
 type WrappingKeyRows interface {
 	// InsertWrappingKey records a token object before it is made.
 	InsertWrappingKey(ctx context.Context, k WrappingKey) error

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/iam"
 )
 
 const (
@@ -27,7 +28,7 @@ type TagResourceRequest struct {
 }
 
 // TagResource adds tags to a key, or changes their values.
-func (s *Service) TagResource(ctx context.Context, c *Caller, in *TagResourceRequest) (*Empty, error) {
+func (s *Service) TagResource(ctx context.Context, c *iam.Caller, in *TagResourceRequest) (*Empty, error) {
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ type UntagResourceRequest struct {
 }
 
 // UntagResource removes tags from a key. Tags that the key does not have are ignored.
-func (s *Service) UntagResource(ctx context.Context, c *Caller, in *UntagResourceRequest) (*Empty, error) {
+func (s *Service) UntagResource(ctx context.Context, c *iam.Caller, in *UntagResourceRequest) (*Empty, error) {
 	if slices.ContainsFunc(in.TagKeys, reservedTag) {
 		return nil, apierror.New(apierror.Tag, msgReservedTag)
 	}
@@ -107,7 +108,7 @@ type ListResourceTagsResponse struct {
 
 // ListResourceTags returns a key's tags, in order of their keys.
 func (s *Service) ListResourceTags(
-	ctx context.Context, c *Caller, in *ListResourceTagsRequest,
+	ctx context.Context, c *iam.Caller, in *ListResourceTagsRequest,
 ) (*ListResourceTagsResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{operation: "ListResourceTags", keyID: in.KeyId})
 	if err != nil {

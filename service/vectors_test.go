@@ -133,7 +133,7 @@ func newVectorService(t *testing.T) *vectorService {
 	t.Helper()
 	soft := softhsm.New(t)
 	token, err := hsm.Open(t.Context(), hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial,
-		PIN: soft.PIN})
+		PIN: soft.PIN, CallTimeout: time.Minute, GenerateTimeout: 5 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

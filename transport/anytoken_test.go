@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -101,17 +100,6 @@ func TestFormBySize(t *testing.T) {
 		&kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: &id,
 			KeyPairSpec: types.DataKeyPairSpecEccNistEdwards25519})
 	wantError(t, err, "UnsupportedOperationException", "*") // SoftHSM does not wrap it
-}
-
-// TestFullTokenIsTold: a token without room is not a transient failure.
-func TestFullTokenIsTold(t *testing.T) {
-	s := newServer(t, options{faults: true})
-	id, _ := s.newKey(t)
-	s.Faults.LimitObjects(3, pkcs11.CKR_HOST_MEMORY) // as many as exist: the service's own and the key's
-	_, err := s.CreateKey(t.Context(), &kms.CreateKeyInput{})
-	wantError(t, err, "LimitExceededException", "*")
-	ok(s.GenerateDataKeyWithoutPlaintext(t.Context(),
-		&kms.GenerateDataKeyWithoutPlaintextInput{KeyId: &id, NumberOfBytes: aws.Int32(32)}))(t)
 }
 
 // TestServiceHealsByFinalize loses a token under load whose module only works again after

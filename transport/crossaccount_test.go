@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 // post sends a signed request as it is.
@@ -212,7 +213,7 @@ func wantAllOnKeys(t *testing.T) {
 	methods := reflect.TypeFor[*service.Service]()
 	for i := range methods.NumMethod() {
 		m := methods.Method(i)
-		if m.Type.NumIn() != 4 || m.Type.In(2) != reflect.TypeFor[*service.Caller]() {
+		if m.Type.NumIn() != 4 || m.Type.In(2) != reflect.TypeFor[*iam.Caller]() {
 			continue
 		}
 		in := m.Type.In(3).Elem()

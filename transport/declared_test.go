@@ -179,19 +179,21 @@ var undeclared = map[string]string{
 	"DeriveSharedSecret":                  "UnsupportedOperation",
 	"DescribeKey":                         "InvalidGrantToken",
 	"Encapsulate":                         "UnsupportedOperation",
-	"Encrypt":                             "LimitExceeded",
+	"Encrypt":                             "LimitExceeded UnsupportedOperation",
 	"GenerateDataKey":                     "LimitExceeded UnsupportedOperation",
 	"GenerateDataKeyPair":                 "LimitExceeded",
 	"GenerateDataKeyPairWithoutPlaintext": "LimitExceeded",
 	"GenerateDataKeyWithoutPlaintext":     "LimitExceeded UnsupportedOperation",
+	"GenerateMac":                         "UnsupportedOperation",
 	"GetParametersForImport":              "LimitExceeded",
 	"ImportKeyMaterial":                   "LimitExceeded",
 	"ListKeyPolicies":                     "InvalidMarker",
-	"ReEncrypt":                           "LimitExceeded",
+	"ReEncrypt":                           "LimitExceeded UnsupportedOperation",
 	"Sign":                                "UnsupportedOperation",
 	"UpdateAlias":                         "InvalidAliasName NotAuthorized",
 	"UpdateCustomKeyStore":                "CloudHsmClusterInUse XksProxyInvalidConfiguration",
 	"Verify":                              "UnsupportedOperation",
+	"VerifyMac":                           "UnsupportedOperation",
 }
 
 // TestErrorsAreThoseOfTheTable compares what AWS declares with the table of operations.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -35,7 +36,8 @@ const clusterOfAnother = "cluster-33333333333" // with another trust anchor
 // openToken is hsm.Open of a token with the PIN of a custom key store.
 func openToken(soft softhsm.Token) service.TokenSource {
 	return service.TokenSource{Open: func(ctx context.Context, pin string) (service.ClosableToken, error) {
-		return hsm.Open(ctx, hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: pin})
+		return hsm.Open(ctx, hsm.Config{Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: pin,
+			CallTimeout: time.Minute, GenerateTimeout: 5 * time.Minute})
 	}}
 }
 
@@ -82,6 +84,7 @@ func newFixtureWith(t testing.TB, residency service.Residency, o options) *fixtu
 	first, spare := softhsm.New(t), softhsm.New(t)
 	f := &fixture{t: t, failures: &failures{}, spareToken: spare}
 	o.quantum = true
+	change := o.service
 	o.service = func(c *service.Config) {
 		c.TokenSources = map[string]service.TokenSource{cluster(0): openToken(first)}
 		for n := 1; n < 26; n++ {
@@ -94,6 +97,9 @@ func newFixtureWith(t testing.TB, residency service.Residency, o options) *fixtu
 		for id, cluster := range c.TokenSources {
 			cluster.Residency = residency
 			c.TokenSources[id] = cluster
+		}
+		if change != nil {
+			change(c)
 		}
 		f.failures.install(c)
 	}

@@ -118,7 +118,7 @@ func TestListGrants(t *testing.T) {
 		for _, g := range ok(pages.NextPage(t.Context()))(t).Grants {
 			got = append(got, *g.GrantId)
 			byName := *g.GrantId != byService
-			if *g.KeyId != arn || *g.IssuingAccount != rootUser || time.Since(*g.CreationDate).Abs() > time.Minute ||
+			if *g.KeyId != arn || *g.IssuingAccount != rootUser || time.Since(*g.CreationDate).Abs() > 10*time.Minute ||
 				(g.Name == nil) == byName ||
 				(g.GranteePrincipal == nil) == byName || (g.GranteeServicePrincipal != nil) == byName ||
 				g.RetiringServicePrincipal != nil ||

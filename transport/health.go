@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -24,6 +25,17 @@ type readiness struct {
 	checked time.Time
 	failed  map[string]string // name of a failed check -> "failed"
 }
+
+// Results of checks that did not succeed.
+const (
+	checkFailed   = "failed"
+	checkDegraded = "degraded"
+)
+
+type degraded struct{ error }
+
+// Degraded marks the error of a check that need not keep requests away: a part of them is served.
+func Degraded(err error) error { return degraded{err} }
 
 // Health returns the handler of GET /healthz (the process serves) and GET /readyz (what it depends
 // on works too).
@@ -47,8 +59,10 @@ func health(r *mux.Router, cfg Config) {
 func (d *readiness) serve(w http.ResponseWriter, r *http.Request) {
 	failed := d.check(r.Context())
 	status := http.StatusOK
-	if len(failed) > 0 {
-		status = http.StatusServiceUnavailable
+	for _, result := range failed {
+		if result == checkFailed {
+			status = http.StatusServiceUnavailable
+		}
 	}
 	report(w, status, failed)
 }
@@ -63,7 +77,10 @@ func (d *readiness) check(ctx context.Context) map[string]string {
 		failed := map[string]string{}
 		for name, check := range d.cfg.Ready {
 			if err := check(ctx); err != nil {
-				failed[name] = "failed" // the reason is for the log, not for the client
+				failed[name] = checkFailed // the reason is for the log, not for the client
+				if errors.As(err, &degraded{}) {
+					failed[name] = checkDegraded
+				}
 				d.cfg.Log.Warn("not ready", zap.String("check", name), zap.Error(err))
 			}
 		}
@@ -78,6 +95,9 @@ func report(w http.ResponseWriter, status int, failed map[string]string) {
 	body := map[string]any{"status": "ok"}
 	if len(failed) > 0 {
 		body = map[string]any{"status": "unavailable", "failed": failed}
+		if status == http.StatusOK {
+			body["status"] = checkDegraded
+		}
 	}
 	_ = json.NewEncoder(w).Encode(body)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/softhsm"
 )
 
 // TestKeysRotateBeforeTheirIVsRunOut has a limit of 20 encryptions, leased in blocks of 4.
@@ -50,6 +51,47 @@ func TestKeysRotateBeforeTheirIVsRunOut(t *testing.T) {
 	if err != nil || len(rotations.Rotations) < 2 ||
 		rotations.Rotations[0].RotationType != types.RotationTypeAutomatic {
 		t.Errorf("%+v, %v", rotations, err)
+	}
+}
+
+// TestKeysThatCannotRotateStopEncrypting: the service can't replace imported material, nor, as in
+// AWS KMS, that of a key in a custom key store. What the key has encrypted stays readable.
+func TestKeysThatCannotRotateStopEncrypting(t *testing.T) {
+	soft := softhsm.New(t)
+	s := newServer(t, options{service: func(c *service.Config) {
+		c.IVLimit, c.IVBlock = 20, 4
+		c.TokenSources = map[string]service.TokenSource{cluster(0): openToken(soft)}
+	}})
+	t.Cleanup(s.endKeyStores)
+	store := ok(s.CreateCustomKeyStore(t.Context(), &kms.CreateCustomKeyStoreInput{
+		CustomKeyStoreName: aws.String("store"), CloudHsmClusterId: aws.String(cluster(0)),
+		KeyStorePassword: &soft.PIN, TrustAnchorCertificate: aws.String("anchor")}))(t).CustomKeyStoreId
+	ok(s.ConnectCustomKeyStore(t.Context(), &kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: store}))(t)
+	s.connected(t, *store, types.ConnectionStateTypeConnected)
+	for cure, key := range map[string]*types.KeyMetadata{
+		"Import new key material.": s.importKey(t, kms.CreateKeyInput{}, randomBytes(32)),
+		"Create another key.": s.makeKey(t, kms.CreateKeyInput{CustomKeyStoreId: store,
+			Origin: types.OriginTypeAwsCloudhsm}),
+	} {
+		t.Run(string(key.Origin), func(t *testing.T) {
+			sealed := s.sealedBy(t, key.KeyId)
+			encrypt := func() error {
+				_, err := s.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyId, Plaintext: []byte("x")})
+				return err
+			}
+			done := 1
+			for encrypt() == nil {
+				if done++; done > 100 {
+					t.Fatal("it goes on to encrypt")
+				}
+			}
+			if done > 20+4 {
+				t.Errorf("it did %d encryptions", done)
+			}
+			wantError(t, encrypt(), "LimitExceededException",
+				"The key material of "+*key.Arn+" has done as many encryptions as it safely can. "+cure)
+			opens(t, s.Client, sealed)
+		})
 	}
 }
 

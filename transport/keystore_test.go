@@ -50,7 +50,7 @@ func TestCustomKeyStores(t *testing.T) {
 	if *entry.CustomKeyStoreId != *id || *entry.CustomKeyStoreName != "one" || *entry.CloudHsmClusterId != cluster(1) ||
 		*entry.TrustAnchorCertificate != "anchor" ||
 		entry.ConnectionErrorCode != "" || entry.CustomKeyStoreType != "AWS_CLOUDHSM" ||
-		time.Since(*entry.CreationDate).Abs() > time.Minute || entry.XksProxyConfiguration != nil {
+		time.Since(*entry.CreationDate).Abs() > 10*time.Minute || entry.XksProxyConfiguration != nil {
 		t.Errorf("%+v", entry)
 	}
 	in := kms.CreateKeyInput{CustomKeyStoreId: id, Origin: types.OriginTypeAwsCloudhsm}

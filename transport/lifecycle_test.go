@@ -252,7 +252,7 @@ func TestKeyLastUsage(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	sealed := s.sealedBy(t, &id)
-	if u := usage().KeyLastUsage; u.Operation != "Encrypt" || time.Since(*u.Timestamp).Abs() > time.Minute ||
+	if u := usage().KeyLastUsage; u.Operation != "Encrypt" || time.Since(*u.Timestamp).Abs() > 10*time.Minute ||
 		len(*u.KmsRequestId) != 36 {
 		t.Errorf("%+v", u)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/iam"
 )
 
 // targetPrefix begins X-Amz-Target; the operation's name follows.
@@ -30,7 +31,7 @@ var operations = func() map[string]*operation {
 
 // do decodes and validates a request, and has the service answer it. It clears the body, which may
 // hold a plaintext.
-func (o *operation) do(ctx context.Context, s *service.Service, c *service.Caller, body []byte) (any, error) {
+func (o *operation) do(ctx context.Context, s *service.Service, c *iam.Caller, body []byte) (any, error) {
 	request := o.NewRequest()
 	err := o.decoder.decode(body, request)
 	clear(body)

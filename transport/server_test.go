@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -51,6 +50,7 @@ type server struct {
 	Soft    softhsm.Token
 	Faults  *faults.Module // with options.faults
 
+	log  *zap.Logger
 	http *http.Client // its own: the end of one test's server disturbs no other's connections
 
 	mu     sync.Mutex
@@ -67,7 +67,6 @@ type options struct {
 	faults  bool     // put a module between that records, and fails when it is told to
 	quantum bool     // and this one has ML-DSA and ML-KEM
 	cors    []string // origins
-	limits  *transport.Timeouts
 	token   func(*hsm.Config)
 	can     func(*hsm.Token) service.Capabilities // default what SoftHSM can
 	service func(*service.Config)
@@ -75,9 +74,9 @@ type options struct {
 
 func newServer(t testing.TB, o options) *server {
 	t.Helper()
-	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t),
-		Metrics: prometheus.NewRegistry()}
-	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN}
+	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t)}
+	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN,
+		CallTimeout: time.Minute, GenerateTimeout: 5 * time.Minute, ConnectTimeout: time.Minute}
 	if o.faults || o.quantum {
 		s.Faults = faults.New(t, s.Soft)
 		hc.Module = s.Faults.Path
@@ -93,17 +92,16 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, s.Token.Close)
-	if s.Store, err = store.Open(t.Context(),
-		store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true}); err != nil {
+	if s.Store, err = store.Open(t.Context(), databaseOf(t)); err != nil {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, s.Store.Close)
 	if o.can == nil {
 		o.can = func(token *hsm.Token) service.Capabilities { return canOf(token, o.quantum) }
 	}
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log),
+	s.log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log),
 		zap.DebugLevel))
-	sc := service.Config{Audit: record.NoAudit, Store: s.Store, Token: s.Token, Log: log, Can: o.can(s.Token),
+	sc := service.Config{Audit: record.NoAudit, Store: s.Store, Token: s.Token, Log: s.log, Can: o.can(s.Token),
 		Now: s.serviceNow, Regions: []string{region, otherRegion}}
 	if o.service != nil {
 		o.service(&sc)
@@ -127,14 +125,23 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	s.Secret = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	tc := transport.Config{CORSOrigins: o.cors, Service: s.Service, Log: log, Metrics: s.Metrics,
+	s.serveWith(t, o.cors, nil)
+	return s
+}
+
+// serveWith serves on a new address, which is the client's from now on.
+func (s *server) serveWith(t testing.TB, corsOrigins []string, limits *transport.Timeouts) {
+	t.Helper()
+	s.Metrics = prometheus.NewRegistry()
+	tc := transport.Config{CORSOrigins: corsOrigins, Service: s.Service, Log: s.log, Metrics: s.Metrics,
 		Regions: []string{region, otherRegion},
 		Ready:   map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
 	listener := httptest.NewUnstartedServer(nil)
-	if o.limits != nil {
-		tc.AnswerWithin = o.limits.Answer
-		listener.Config.ReadTimeout, listener.Config.WriteTimeout = o.limits.Read, o.limits.Write
+	if limits != nil {
+		tc.AnswerWithin = limits.Answer
+		listener.Config.ReadTimeout, listener.Config.WriteTimeout = limits.Read, limits.Write
 	}
+	var err error
 	if listener.Config.Handler, err = transport.New(tc); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +152,6 @@ func newServer(t testing.TB, o options) *server {
 	})
 	s.URL = listener.URL
 	s.Client = s.client(s.Secret, region)
-	return s
 }
 
 // canOf is what the token of the tests can do. Its self-test takes a second, so it runs once for all servers of a kind.

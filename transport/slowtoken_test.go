@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 	"github.com/miekg/pkcs11"
 
@@ -18,19 +19,62 @@ import (
 	"github.com/verenc/kms/transport"
 )
 
-// The times of a token that answers, in the tests of one that does not.
+// The times of a token that does not answer.
 const (
-	slowCall     = 2 * time.Second
-	slowGenerate = 4 * time.Second
+	slowCall     = 5 * time.Second
+	slowGenerate = 10 * time.Second
 )
 
-// slowFixture is a fixture whose times are short.
-func slowFixture(t *testing.T) *fixture {
+// slowFixture is a fixture with a second connection to its token, whose times are short. It is not
+// used before impatient: however slow the machine is, the making of keys is in time.
+type slowFixture struct {
+	*fixture
+	short *hsm.Token
+	token *exchangedToken
+}
+
+// exchangedToken is a server's token, which is exchanged while there are no requests.
+type exchangedToken struct{ service.Token }
+
+func newSlowFixture(t *testing.T) *slowFixture {
 	t.Helper()
+	f := &slowFixture{token: &exchangedToken{}}
+	f.fixture = newFixtureWith(t, service.ResidencyToken, options{
+		service: func(c *service.Config) {
+			f.token.Token = c.Token
+			c.Token = f.token
+		},
+	})
+	return f
+}
+
+// impatient gives the server the connection, and the fixture a listener, whose times are short. For
+// a request to arrive there is time enough: that depends on the machine, not on the token.
+func (f *slowFixture) impatient(t *testing.T) {
+	t.Helper()
+	var err error
+	f.short, err = hsm.Open(t.Context(), hsm.Config{Module: f.Faults.Path, Serial: f.Soft.Serial, PIN: f.Soft.PIN,
+		CallTimeout: slowCall, GenerateTimeout: slowGenerate, MaxStuck: 1000, Sessions: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, f.short.Close)
+	f.token.Token = f.short
 	limits := transport.TimeoutsFor(time.Second, slowCall, slowGenerate)
-	return newFixtureWith(t, service.ResidencyToken, options{limits: &limits, token: func(c *hsm.Config) {
-		c.CallTimeout, c.GenerateTimeout, c.MaxStuck, c.Sessions = slowCall, slowGenerate, 1000, 200
-	}})
+	limits.Read = time.Minute
+	f.serveWith(t, nil, &limits)
+	// The first search for the token's objects ends before there are faults, and the client's access
+	// key is known.
+	for {
+		_, err := f.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &f.symmetric, Plaintext: []byte("x")})
+		var late *types.DependencyTimeoutException
+		if err == nil {
+			return
+		}
+		if !errors.As(err, &late) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // tokenFunctions are those of PKCS#11 that do an operation's work. The others tell of the
@@ -49,7 +93,7 @@ var waiting = []string{"CreateCustomKeyStore", "CreateKey", "Decapsulate", "Decr
 // TestEveryOperationIsAnsweredWhenTheTokenHangs: a request that waits for the token gets a
 // DependencyTimeoutException before the server ends the connection; all operations wait at once.
 func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
-	f := slowFixture(t)
+	f := newSlowFixture(t)
 	requests := map[string]any{}
 	for _, op := range operationNames() {
 		f.spare = "" // each has a key store of its own
@@ -58,6 +102,7 @@ func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
 			random.CustomKeyStoreId = nil // or another token would serve it
 		}
 	}
+	f.impatient(t)
 	for _, function := range tokenFunctions {
 		f.Faults.Hang(function)
 	}
@@ -79,12 +124,13 @@ func TestEveryOperationIsAnsweredWhenTheTokenHangs(t *testing.T) {
 // TestEveryOperationIsAnsweredWhenTheTokenIsSlow: each call ends just before its deadline, and an
 // operation has several.
 func TestEveryOperationIsAnsweredWhenTheTokenIsSlow(t *testing.T) {
-	f := slowFixture(t)
+	f := newSlowFixture(t)
 	requests := map[string]any{}
 	for _, op := range operationNames() {
 		f.spare = ""
 		requests[op] = f.request(op)
 	}
+	f.impatient(t)
 	f.Faults.SetLatency(slowCall * 2 / 5)
 	results := f.invokeAll(t, requests)
 	f.Faults.SetLatency(0)
@@ -99,13 +145,13 @@ func TestEveryOperationIsAnsweredWhenTheTokenIsSlow(t *testing.T) {
 
 // letGo ends what hangs, without its work, and waits for it: SoftHSM crashes when it is closed with
 // work in progress.
-func (f *fixture) letGo(t *testing.T) {
+func (f *slowFixture) letGo(t *testing.T) {
 	t.Helper()
 	for _, function := range tokenFunctions {
 		f.Faults.Fail(function, pkcs11.CKR_FUNCTION_CANCELED)
 	}
 	f.Faults.Release()
-	for f.Token.Stats().Stuck > 0 {
+	for f.short.Stats().Stuck > 0 {
 		if err := f.Faults.WaitHanging(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +185,8 @@ func (f *fixture) invokeAll(t *testing.T, requests map[string]any) map[string]er
 // TestManyGenerations: all clients get an answer when they request more key pairs than the token
 // generates in time.
 func TestManyGenerations(t *testing.T) {
-	f := slowFixture(t)
+	f := newSlowFixture(t)
+	f.impatient(t)
 	f.Faults.Hang("C_GenerateKeyPair")
 	requests := map[string]any{}
 	for n := range 20 {

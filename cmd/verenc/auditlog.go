@@ -122,7 +122,7 @@ func newAuditCommand(with withConfig) *cobra.Command {
 	root := &cobra.Command{Use: "audit", Short: "Make, verify and prove the audit log"}
 	root.AddCommand(
 		&cobra.Command{
-			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for a database that is there",
+			Use: "init", Args: cobra.NoArgs, Short: "Begin an audit log for an existing database",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
 				return withAudit(cmd.Context(), c, true, func(*components, *audit.Log) error { return nil })
 			}),
@@ -142,7 +142,9 @@ func newAuditCommand(with withConfig) *cobra.Command {
 		&cobra.Command{
 			Use: "keys", Args: cobra.NoArgs, Short: "Print the log's public keys, for verify; the current one last",
 			RunE: with(func(cmd *cobra.Command, c *Config) error {
-				return printAuditKeys(cmd.Context(), c, cmd.OutOrStdout())
+				return withAuditComponents(cmd.Context(), c, func(p *components) error {
+					return printAuditKeys(cmd.Context(), c, p, cmd.OutOrStdout())
+				})
 			}),
 		},
 		newAuditVerify(), newAuditProve(), newAuditCheck(), newAuditQuarantine(with),
@@ -151,12 +153,7 @@ func newAuditCommand(with withConfig) *cobra.Command {
 }
 
 // printAuditKeys prints the log's public keys. It does not open the log, which a server may be writing.
-func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
-	p, err := openComponents(ctx, c, false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.close()) }()
+func printAuditKeys(ctx context.Context, c *Config, p *components, out io.Writer) error {
 	signers, err := auditKeys(p).Signers(ctx)
 	if err != nil {
 		return err
@@ -178,8 +175,8 @@ func printAuditKeys(ctx context.Context, c *Config, out io.Writer) (err error) {
 	return nil
 }
 
-// withAudit opens what signs the log, and the log.
-func withAudit(ctx context.Context, c *Config, create bool, f func(*components, *audit.Log) error) (err error) {
+// withAuditComponents opens what signs the log, but not the log.
+func withAuditComponents(ctx context.Context, c *Config, f func(*components) error) (err error) {
 	if c.Audit.Dir == noAudit {
 		return errors.New("audit.dir is none: name the folder of the log")
 	}
@@ -188,11 +185,18 @@ func withAudit(ctx context.Context, c *Config, create bool, f func(*components, 
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	log, err := openAudit(ctx, c, p, create)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(p, log), closeAudit(log, c.ShutdownTimeout))
+	return f(p)
+}
+
+// withAudit opens what signs the log, and the log.
+func withAudit(ctx context.Context, c *Config, create bool, f func(*components, *audit.Log) error) error {
+	return withAuditComponents(ctx, c, func(p *components) error {
+		log, err := openAudit(ctx, c, p, create)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(p, log), closeAudit(log, c.ShutdownTimeout))
+	})
 }
 
 func newAuditVerify() *cobra.Command {

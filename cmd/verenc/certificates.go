@@ -55,7 +55,7 @@ func (j *job) listCertificates() error {
 	return table(j.out, rows)
 }
 
-// fingerprintOf returns a fingerprint that is given as such or by a PEM file.
+// fingerprintOf returns a fingerprint that is given itself or by a PEM file.
 func fingerprintOf(argument string) (string, error) {
 	if fingerprint, err := iam.ParseFingerprint(argument); err == nil {
 		return fingerprint, nil

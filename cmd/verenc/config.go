@@ -22,29 +22,34 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store"
 )
 
 // Config has every setting. Settings come from one YAML file, from environment variables and from
 // flags; the later ones win. For a field with the path token.pin_file, the variable is
 // VERENC_TOKEN_PIN_FILE and the flag --token-pin-file. The PIN itself is not a field: see readPIN.
 type Config struct {
-	Listen          string        `koanf:"listen" doc:"address of the AWS API, host:port"`
-	PrivateListen   string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
-	TLSCert         string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
-	TLSKey          string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
-	TLSClientCA     string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
-	TLSClientAuth   string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
-	Database        string        `koanf:"database" doc:"SQLite file of the metadata; verenc init creates it"`
-	Account         string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
-	Regions         []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every region"`
-	ARNFormat       string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that parse ARNs need; both are accepted"`
-	Reconcile       time.Duration `koanf:"reconcile_interval" doc:"how often the server looks for due deletions and for what a crash has left"`
-	ShutdownTimeout time.Duration `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
-	CORSOrigins     []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
-	Console         string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
-	LogLevel        string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
-	Token           TokenConfig   `koanf:"token"`
-	Audit           AuditConfig   `koanf:"audit"`
+	Listen              string        `koanf:"listen" doc:"address of the AWS API, host:port"`
+	PrivateListen       string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
+	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
+	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
+	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
+	TLSClientAuth       string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
+	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
+	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
+	DatabaseConnections int           `koanf:"database_connections" doc:"connections to PostgreSQL at most"`
+	DatabaseGrace       time.Duration `koanf:"database_grace" doc:"how long keys that a server knows are used while PostgreSQL is away, which also is how long it may miss changes of other servers then; 0s: not at all"`
+	DatabaseConnect     time.Duration `koanf:"database_connect_timeout" doc:"most time for a connection to PostgreSQL"`
+	Account             string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
+	Regions             []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every region"`
+	ARNFormat           string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that parse ARNs need; both are accepted"`
+	Reconcile           time.Duration `koanf:"reconcile_interval" doc:"how often the server looks for due deletions and for what a crash has left"`
+	ShutdownTimeout     time.Duration `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
+	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
+	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
+	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
+	Token               TokenConfig   `koanf:"token"`
+	Audit               AuditConfig   `koanf:"audit"`
 
 	// commandLevel is the log level of commands. Their output, which may be a secret that is shown
 	// only once, should not stand between log lines: unless log_level is set, they log only what is wrong.
@@ -76,9 +81,11 @@ type AuditConfig struct {
 
 // runOptions are the options of one run of the program that are not settings.
 type runOptions struct {
-	forcePIN  bool          // --force-pin
-	connected chan struct{} // receives a value for each connection to the token; nil in commands
-	giveUp    func(error)   // ends a server whose PKCS#11 module can no longer be used; nil in commands
+	forcePIN         bool          // --force-pin
+	databaseChanged  func(error)   // is told when PostgreSQL is lost and when it is back
+	databasePassword string        // once it was read
+	connected        chan struct{} // receives a value for each connection to the token; nil in commands
+	giveUp           func(error)   // ends a server whose PKCS#11 module can no longer be used; nil in commands
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -104,7 +111,8 @@ type TokenConfig struct {
 
 func defaults() Config {
 	return Config{
-		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", Account: "111122223333",
+		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16,
+		DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
 		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info",
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
@@ -249,6 +257,11 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 	if len(c.KeyStores) == 0 {
 		c.KeyStores = nil
 	}
+	if store.IsURL(c.Database) { // before anything can print a password that is in it
+		if err := store.CheckURL(c.Database); err != nil {
+			return nil, fmt.Errorf("database: %w", err)
+		}
+	}
 	if c.commandLevel = c.LogLevel; c.LogLevel == "" {
 		c.LogLevel, c.commandLevel = defaults().LogLevel, "warn"
 	}
@@ -259,7 +272,8 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 }
 
 // otherVariables are environment variables that are not settings.
-var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true, envPrefix + "SOFTHSM_MODULE": true}
+var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true,
+	databasePasswordVariable: true, envPrefix + "SOFTHSM_MODULE": true}
 
 // checkEnvironment refuses misspelt variables.
 func checkEnvironment(environ []string, known map[string]string) error {
@@ -289,7 +303,7 @@ func (t *TokenConfig) check() error {
 }
 
 // mayBeZero has the durations that may be 0s.
-var mayBeZero = map[string]bool{"audit.sync_within": true, "token.restart_after": true}
+var mayBeZero = map[string]bool{"audit.sync_within": true, "database_grace": true, "token.restart_after": true}
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
@@ -339,6 +353,10 @@ func (c *Config) check() error {
 	}
 	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)
+	}
+	if c.DatabaseConnections < 3 {
+		complain("database_connections: %d is not 3 or more: one to read, one to write, one to look for changes",
+			c.DatabaseConnections)
 	}
 	if len(c.Regions) == 0 {
 		complain("regions: name at least one")

@@ -37,6 +37,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db",
+		DatabaseConnections: 16, DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second,
 		Account: "111122223333", Regions: []string{"us-east-1"},
 		ARNFormat: "verenc", TLSClientAuth: "optional", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second,
 		Console: "on", LogLevel: "info",

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service/store"
 )
 
 // finding is one line of the doctor's table.
@@ -135,22 +133,22 @@ func (e *examination) examineRoom(ctx context.Context, token *hsm.Token) {
 }
 
 func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm.Token) {
-	if _, err := os.Stat(c.Database); err != nil {
+	if err := databaseFile(c); err != nil {
 		e.bad("database", err, "run verenc init")
 		return
 	}
-	db, err := store.Open(ctx, store.Config{Path: c.Database})
+	db, err := openStore(ctx, c, false)
 	if err != nil {
-		e.bad("database", err, "check the file's owner and the free space; restore it from a backup")
+		e.bad("database", err, databaseAdvice(c)+"; restore it from a backup")
 		return
 	}
 	defer func() {
 		if err := db.Close(); err != nil {
-			e.bad("database", err, "check the file's owner and the free space")
+			e.bad("database", err, databaseAdvice(c))
 		}
 	}()
 	if err := db.Ping(ctx); err != nil {
-		e.bad("database", err, "check the file's owner and the free space")
+		e.bad("database", err, databaseAdvice(c))
 		return
 	}
 	e.ok("database", "%s answers and can be written", c.Database)

@@ -91,9 +91,11 @@ func TestServeEndsWithStatus3(t *testing.T) {
 	m := faults.New(t, s.soft)
 	m.HealOnlyByFinalize(pkcs11.CKR_DEVICE_ERROR)
 	r := s.with("VERENC_TOKEN_MODULE="+m.Path, "VERENC_TOKEN_RESTART_AFTER=1ms",
-		"VERENC_TOKEN_CALL_TIMEOUT=300ms").serve(t)
+		"VERENC_TOKEN_CALL_TIMEOUT=5s").serve(t)
 	m.Hang("C_GenerateRandom", faults.Times(1))
-	get(t, http.DefaultClient, "http://"+r.api+"/readyz") // it is stuck
+	for m.Hanging() == 0 {
+		get(t, http.DefaultClient, "http://"+r.api+"/readyz")
+	}
 	m.Unplug()
 	get(t, http.DefaultClient, "http://"+r.api+"/readyz")
 	if code := r.wait(); code != exitRestart {

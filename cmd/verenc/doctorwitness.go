@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/witness"
@@ -21,11 +20,11 @@ const (
 // examineWitness has the witness find the audit log's signing key and sign a challenge with it. The
 // witness logs in with the PIN that the token has just accepted, so that no wrong PIN is tried twice.
 func (e *examination) examineWitness(ctx context.Context, c *Config, token *hsm.Token) {
-	if _, err := os.Stat(c.Database); err != nil {
+	if err := databaseFile(c); err != nil {
 		e.note(checkWitness, errors.New("there is no database yet that names a key to look at"), needWitness)
 		return
 	}
-	db, err := store.Open(ctx, store.Config{Path: c.Database})
+	db, err := openStore(ctx, c, false)
 	if err != nil { // the check of the database says why
 		e.note(checkWitness, errors.New("the database that names a key to look at can't be read"), needWitness)
 		return

@@ -35,7 +35,7 @@ func (m principalCommands) export() *cobra.Command {
 	})
 }
 
-// declarationOf makes of principals, in order of their ARNs, what readDeclaration reads.
+// declarationOf makes the declaration of principals, which are in order of their ARNs.
 func declarationOf(principals []*iam.Principal, certificates []*iam.Certificate) (*yaml.Node, error) {
 	accounts := emptyMapping()
 	for _, p := range principals {
@@ -50,7 +50,7 @@ func declarationOf(principals []*iam.Principal, certificates []*iam.Certificate)
 	return root, nil
 }
 
-// showPrincipal prints a principal as its declaration, and what no declaration has.
+// showPrincipal prints a principal as its declaration, and what declarations leave out.
 func (j *job) showPrincipal(kind iam.PrincipalKind) error {
 	p, err := j.find(kind, j.args[0])
 	if err != nil {
@@ -80,7 +80,7 @@ func (j *job) showPrincipal(kind iam.PrincipalKind) error {
 	return writeYAML(j.out, shown)
 }
 
-// declare makes a principal's part of the declaration. The certificates are those of all.
+// declare makes a principal's part of the declaration. The certificates are those of all principals.
 func declare(p *iam.Principal, certificates []*iam.Certificate) (*yaml.Node, error) {
 	d := emptyMapping()
 	if path := p.Path(); path != "/" {

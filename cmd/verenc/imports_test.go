@@ -45,7 +45,7 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// The service decides whoever asks and wherever the rows are: it can be tested without HTTP and SQL,
 		// and it can reach the token only by hsm, which bounds every call.
 		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
-			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn"},
+			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn", "github.com/jackc"},
 		"service/iam":    {"net/http", "database/sql", "go.uber.org/zap"},
 		"service/record": {"net/http", "database/sql"},
 		// A decision is a pure function of policies and a request, so that it can be explained, fuzzed and repeated.
@@ -53,7 +53,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// Auditors build the verifier alone. It trusts nothing that the service keeps elsewhere.
 		"service/audit": {module, "database/sql", "github.com/miekg"},
 		// The store has rows, and no key material: it needs no token.
-		"service/store": {module + "transport", module + "hsm", "net/http", "github.com/miekg"},
+		"service/store": {module + "transport", module + "hsm", module + "service/store/postgrestest", "net/http",
+			"github.com/miekg"},
 		// transport knows the protocol only. It must ask the service for everything, so that nothing goes
 		// round authorisation; cryptography is sigv4's and the token's.
 		"transport": {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite",
@@ -63,7 +64,7 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// Test tokens serve the tests of every room, so they know none but hsm.
 		"softhsm": {module + "transport", module + "service"},
 		// The program connects packages. What it wants of a token or of rows, it asks them for.
-		"cmd/verenc": {module + "softhsm", "github.com/miekg", "database/sql"},
+		"cmd/verenc": {module + "softhsm", module + "service/store/postgrestest", "github.com/miekg", "database/sql"},
 
 		// The pages know the operations by their description, and have no more rights than any client.
 		"transport/console": {module, "os/exec", "database/sql", "go.uber.org/zap"},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/store"
 )
 
 // initOptions are the flags of verenc init.
@@ -19,12 +20,14 @@ type initOptions struct {
 
 // runInit creates what a server needs, and prints or writes the access key, this one time.
 func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err error) {
-	_, statErr := os.Stat(c.Database)
-	switch exists := statErr == nil; {
-	case exists && !o.addAccessKey:
-		return fmt.Errorf("init: %s is there already; --add-access-key makes one more access key in it", c.Database)
-	case !exists && o.addAccessKey:
-		return fmt.Errorf("init: --add-access-key: %w", statErr)
+	if !store.IsURL(c.Database) { // a server is asked when it is opened
+		_, statErr := os.Stat(c.Database)
+		switch exists := statErr == nil; {
+		case exists && !o.addAccessKey:
+			return fmt.Errorf("init: %s is there already; --add-access-key makes one more access key in it", c.Database)
+		case !exists && o.addAccessKey:
+			return fmt.Errorf("init: --add-access-key: %w", statErr)
+		}
 	}
 	keep, err := newCredentialFile(o.credentials, out)
 	if err != nil {

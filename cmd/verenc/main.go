@@ -87,6 +87,9 @@ func newRoot() *cobra.Command {
 		return doctor(cmd.Context(), c, cmd.OutOrStdout())
 	})
 	root.AddCommand(newBackupCommands(with)...)
+	root.AddCommand(newDatabaseCommand(func(cmd *cobra.Command) (*Config, error) {
+		return readConfig(*path, cmd.Flags(), os.Environ)
+	}))
 	root.AddCommand(&cobra.Command{ // started by a server with token.isolate
 		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },

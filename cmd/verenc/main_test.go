@@ -41,7 +41,10 @@ type site struct {
 func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{soft: softhsm.New(t), dir: t.TempDir()}
-	return s.with("VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label,
+	// The times are such that nothing is late on a slow machine.
+	return s.with("VERENC_TOKEN_CONNECT_TIMEOUT=1m", "VERENC_TOKEN_CALL_TIMEOUT=1m",
+		"VERENC_TOKEN_GENERATE_TIMEOUT=5m", "VERENC_SHUTDOWN_TIMEOUT=1m",
+		"VERENC_TOKEN_MODULE="+s.soft.Module, "VERENC_TOKEN_LABEL="+s.soft.Label,
 		"VERENC_TOKEN_PIN_FILE="+s.soft.PINFile,
 		"VERENC_DATABASE="+s.path("kms.db"), "VERENC_AUDIT_DIR="+s.path("audit"), "VERENC_LISTEN=127.0.0.1:0",
 		"VERENC_PRIVATE_LISTEN=127.0.0.1:0")

@@ -13,7 +13,6 @@ import (
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
-	"github.com/verenc/kms/service/store"
 )
 
 // principalCommands makes the commands that manage principals. They work on the database, beside
@@ -93,7 +92,7 @@ func openDatabase(ctx context.Context, c *Config) (p *components, err error) {
 	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return nil, err
 	}
-	if p.store, err = store.Open(ctx, store.Config{Path: c.Database}); err != nil {
+	if p.store, err = openStore(ctx, c, false); err != nil {
 		return nil, err
 	}
 	if err = p.newService(c, operator()); err != nil {

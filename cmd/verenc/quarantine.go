@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,24 +24,18 @@ The new log's first record names the old log's last verified checkpoint and says
 command prints that, too. Prefer to restore the log from a copy: what is only quarantined stays damaged. A log that
 verenc audit verify finds nothing wrong with is refused.`,
 		RunE: with(func(cmd *cobra.Command, c *Config) error {
-			return quarantineAudit(cmd.Context(), c, cmd.OutOrStdout())
+			return withAuditComponents(cmd.Context(), c, func(p *components) error {
+				return quarantineAudit(cmd.Context(), c, p, cmd.OutOrStdout())
+			})
 		}),
 	}
 }
 
-// mostTold is how many sentences on what can no longer be proven the new log's first record has, at
-// most.
-const mostTold = 20
+// maxUnproven is the largest number of sentences in the new log's first record that say what can no
+// longer be proven.
+const maxUnproven = 20
 
-func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) {
-	if c.Audit.Dir == noAudit {
-		return errors.New("audit.dir is none: name the folder of the log")
-	}
-	p, err := openComponents(ctx, c, false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.close()) }()
+func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Writer) error {
 	if err := p.newService(c, operator()); err != nil {
 		return err
 	}
@@ -54,7 +47,7 @@ func quarantineAudit(ctx context.Context, c *Config, out io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	// An intact log is refused before a key is made in vain.
+	// An intact log is refused before a new key is made.
 	if _, err := audit.Verify(os.DirFS(c.Audit.Dir), audit.VerifyConfig{Keys: keys}); err == nil {
 		return fmt.Errorf("quarantine %s: %w", c.Audit.Dir, audit.ErrIntact)
 	}
@@ -108,9 +101,9 @@ func verifierKeys(c *Config, signers []audit.Signer) (keys []string, err error) 
 
 func firstRecord(records *record.Recorder, q *audit.Quarantined) (*audit.Record, error) {
 	unproven := q.Unproven()
-	told := slices.Clone(unproven[:min(len(unproven), mostTold)])
+	listed := slices.Clone(unproven[:min(len(unproven), maxUnproven)])
 	r, err := records.NewCommand("QuarantineAuditLog", audit.Object{{Name: "quarantinedLog", Value: q.Dir},
 		{Name: "lastCheckpoint", Value: string(q.Report.Checkpoint)},
-		{Name: "unproven", Value: told}, {Name: "more", Value: len(unproven) - len(told)}})
+		{Name: "unproven", Value: listed}, {Name: "more", Value: len(unproven) - len(listed)}})
 	return &r, err
 }

@@ -22,9 +22,7 @@ func TestReplicas(t *testing.T) {
 		&kms.GenerateDataKeyInput{KeyId: made.KeyMetadata.KeyId, NumberOfBytes: aws.Int32(8)}); err != nil {
 		t.Error(err)
 	}
-	if status, _ := get(t, http.DefaultClient, "http://"+r.api+"/readyz"); status != http.StatusOK {
-		t.Errorf("/readyz: %d", status)
-	}
+	ready(t, "http://"+r.api+"/readyz")
 	if code := r.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

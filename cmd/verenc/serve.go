@@ -78,7 +78,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 	cfg := transport.Config{
 		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
 		AnswerWithin: limits(c).Answer,
-		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": p.store.Ping,
+		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
 			"keys": watch.ready},
 	}
 	if p.audit != nil {

@@ -20,12 +20,13 @@ func TestSlowToken(t *testing.T) {
 	s := newSite(t)
 	module := faults.New(t, s.soft)
 	cert, key, pool := selfSigned(t, s)
-	s = s.with("VERENC_TOKEN_MODULE="+module.Path, "VERENC_TOKEN_GENERATE_TIMEOUT=3s", "VERENC_TOKEN_MAX_STUCK=64",
-		"VERENC_TLS_CERT="+cert, "VERENC_TLS_KEY="+key)
+	s = s.with("VERENC_TOKEN_MODULE="+module.Path, "VERENC_TLS_CERT="+cert, "VERENC_TLS_KEY="+key,
+		"VERENC_TOKEN_MAX_STUCK=64")
 	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
 		t.Fatal(r)
 	}
-	r := s.serve(t)
+	// The generation that hangs has the time of those that the server tries when it starts.
+	r := s.with("VERENC_TOKEN_CALL_TIMEOUT=5s", "VERENC_TOKEN_GENERATE_TIMEOUT=20s").serve(t)
 	https := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	t.Cleanup(https.CloseIdleConnections)
 	client := s.sdk(t, "https://"+r.api, https)

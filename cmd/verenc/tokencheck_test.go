@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"go.uber.org/zap"
@@ -46,7 +47,8 @@ func TestAnOlderToken(t *testing.T) {
 	}
 	running.stop(t)
 	s.succeeds(t, "doctor")
-	token, err := hsm.Open(t.Context(), hsm.Config{Module: s.soft.Module, Serial: s.soft.Serial, PIN: s.soft.PIN})
+	token, err := hsm.Open(t.Context(), hsm.Config{Module: s.soft.Module, Serial: s.soft.Serial, PIN: s.soft.PIN,
+		CallTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,6 +159,10 @@ func openComponents(ctx context.Context, c *Config, create bool) (p *components,
 	if p.log, err = newLogger(c.commandLevel); err != nil {
 		return p, err
 	}
+	c.run.databaseChanged = logDatabase(p.log, c.DatabaseGrace)
+	if err := keepDatabasePassword(c); err != nil {
+		return p, err
+	}
 	h, err := hsmConfig(c, p.log)
 	if err != nil {
 		return p, err
@@ -166,7 +170,7 @@ func openComponents(ctx context.Context, c *Config, create bool) (p *components,
 	if p.token, err = openToken(ctx, h, c.Token.Replicas, c.run.connected, p.log); err != nil {
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
-	p.store, err = store.Open(ctx, store.Config{Path: c.Database, Create: create})
+	p.store, err = openStore(ctx, c, create)
 	return p, err
 }
 
@@ -214,6 +218,7 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 	if by != nil && c.Audit.Dir != noAudit {
 		cfg.Operator, cfg.Audit = by, record.Outbox{Store: p.store}
 	}
+	cfg.MetadataAge, cfg.Shared = p.store.Age, store.IsURL(c.Database)
 	p.service, err = service.New(cfg)
 	return err
 }

@@ -55,6 +55,7 @@ func (l *Link) connect() (*generation, error) {
 	}
 	shared := session.NewShared(l.lib.module, l.lib.locks)
 	shared.Slot, shared.Profile, shared.Rand, shared.SearchAlone = slot, p, l.cfg.Rand, l.cfg.CallTimeout/2
+	shared.Proved = &l.proved
 	g := newGeneration(l.lib, shared, info, limit)
 	g.recordMemory(info)
 	g.searchCall = l.cfg.GenerateTimeout

@@ -30,6 +30,7 @@ type Link struct {
 	current atomic.Pointer[generation] // nil while there is no connection
 	stuck   atomic.Int32               // calls past their deadline, still inside the module
 	stats   counters
+	proved  session.Proved
 
 	lost    chan *generation // to the supervisor
 	workers chan func()      // to a goroutine that waits for work: see onWorker

@@ -20,6 +20,12 @@ type capabilities struct {
 	secretSizes    secretSizes
 }
 
+// Proved is what a token has proved to do in any connection so far. When it is to be proved again,
+// in the next connection, an error means that the token fails, and not that it lacks what it had.
+type Proved struct {
+	ivs, kwp atomic.Bool
+}
+
 // probe is one fact. An attempt that fails leaves it unknown.
 type probe[T any] struct {
 	finding sync.Mutex

@@ -26,7 +26,8 @@ const (
 // ivSources are all sources, in the order in which they are tried.
 var ivSources = []ivSource{callersIV, returnedIV, appendedIV, behindIV}
 
-// ivs gives the token's source, ErrUnsupported if it has none. It is proved once for each connection.
+// ivs gives the token's source, ErrUnsupported if it has none. It is proved once for each connection; a
+// token that had one before fails instead.
 func (s *Session) ivs() (ivSource, error) {
 	return s.ivSource.get(s.findIVs)
 }
@@ -42,6 +43,7 @@ func (s *Session) findIVs() (ivSource, error) {
 	for _, source := range ivSources {
 		refused := s.tryTwice(func() error { return s.provesIVs(source, key) })
 		if refused == nil {
+			s.Proved.ivs.Store(true)
 			return source, nil
 		}
 		if !s.isRefusal(refused) {
@@ -53,8 +55,9 @@ func (s *Session) findIVs() (ivSource, error) {
 			refusals = fmt.Errorf("%w; %v", refusals, refused)
 		}
 	}
-	if errors.Is(refusals, ckr.ErrUnavailable) { // CKR_DEVICE_ERROR of a token that is well otherwise
-		return 0, refusals
+	// The first is CKR_DEVICE_ERROR of a token that is well otherwise.
+	if errors.Is(refusals, ckr.ErrUnavailable) || s.Proved.ivs.Load() {
+		return 0, fmt.Errorf("prove CKM_AES_GCM: %w", refusals)
 	}
 	return 0, fmt.Errorf("%w: CKM_AES_GCM: %v", ckr.ErrUnsupported, refusals)
 }

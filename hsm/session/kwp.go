@@ -45,7 +45,7 @@ func (s *Session) findKWP() (found kwpMechanism, err error) {
 	var wrapping pkcs11.ObjectHandle
 	err = s.tryTwice(func() (err error) { wrapping, err = s.importTestKey(kek); return err })
 	if err != nil {
-		if !s.isRefusal(err) {
+		if !s.isRefusal(err) || s.Proved.kwp.Load() {
 			return found, err
 		}
 		found.refusal = fmt.Errorf(
@@ -55,17 +55,22 @@ func (s *Session) findKWP() (found kwpMechanism, err error) {
 		return found, nil
 	}
 	defer func() { err = errors.Join(err, s.Destroy(wrapping)) }()
-	found.refusal = fmt.Errorf("%w: AES-KWP (RFC 5649)", ckr.ErrUnsupported)
+	var refusals string
 	for _, mechanism := range s.Profile.KWPCandidates() {
 		refusal := s.tryTwice(func() error { return s.provesKWP(mechanism, wrapping, host) })
 		switch {
 		case refusal == nil:
+			s.Proved.kwp.Store(true)
 			return kwpMechanism{mechanism: mechanism}, nil
 		case !s.isRefusal(refusal):
 			return found, refusal
 		}
-		found.refusal = fmt.Errorf("%w; mechanism %#x: %v", found.refusal, mechanism, refusal)
+		refusals += fmt.Sprintf("; mechanism %#x: %v", mechanism, refusal)
 	}
+	if s.Proved.kwp.Load() {
+		return found, fmt.Errorf("prove AES-KWP (RFC 5649)%s", refusals)
+	}
+	found.refusal = fmt.Errorf("%w: AES-KWP (RFC 5649)%s", ckr.ErrUnsupported, refusals)
 	return found, nil
 }
 

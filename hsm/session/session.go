@@ -31,6 +31,7 @@ type Shared struct {
 	Slot    uint
 	Profile *profile.Profile
 	Rand    io.Reader // for initialisation vectors
+	Proved  *Proved   // over all connections to the token
 	// Keeper is the session that holds the login. Objects that live as long as the connection are
 	// made in it.
 	Keeper pkcs11.SessionHandle

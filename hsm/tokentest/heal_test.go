@@ -135,12 +135,12 @@ func (u *user) ends(status int) {
 // heals uses a token's keys until standard input ends, and says when it stops to serve, when it
 // serves again, and when it gives the module up.
 func heals(in io.Reader, out io.Writer) (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	givenUp := make(chan error, 1)
 	cfg := hsm.Config{
 		Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN),
-		CallTimeout: 2 * time.Second,
+		CallTimeout: 5 * time.Second,
 		GiveUpAfter: 200 * time.Millisecond,
 		OnGiveUp: func(err error) {
 			select {

@@ -43,11 +43,12 @@ func TestMain(m *testing.M) {
 
 // child runs the suite and prints its results as JSON.
 func child() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	results, err := Run(
 		ctx,
-		hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN)},
+		hsm.Config{Module: os.Getenv(childModule), Label: os.Getenv(childLabel), PIN: os.Getenv(childPIN),
+			CallTimeout: time.Minute, GenerateTimeout: 5 * time.Minute},
 	)
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ const maxFindings = 1000
 // findings; any other error says that the log could not be read.
 func Verify(fsys fs.FS, cfg VerifyConfig) (Report, error) {
 	v := verification{fsys: fsys, aligned: true, chained: true,
-		roots: map[int64][]signedRoot{}, listed: map[tileID][]tlog.Tile{}, told: map[int64]bool{}}
+		roots: map[int64][]signedRoot{}, listed: map[tileID][]tlog.Tile{}, reported: map[int64]bool{}}
 	keys, err := canonicalKeys(cfg.Keys)
 	if err != nil {
 		return v.Report, err
@@ -112,11 +112,11 @@ type verification struct {
 	Report
 	fsys fs.FS
 
-	tree    *tree
-	roots   map[int64][]signedRoot // by size
-	listed  map[tileID][]tlog.Tile // the tiles that existed at the start and are not compared yet, by width
-	aligned bool                   // the tree has as many leaves as the log should have here
-	told    map[int64]bool         // records that have a finding
+	tree     *tree
+	roots    map[int64][]signedRoot // by size
+	listed   map[tileID][]tlog.Tile // the tiles that existed at the start and are not compared yet, by width
+	aligned  bool                   // the tree has as many leaves as the log should have here
+	reported map[int64]bool         // records that have a finding
 
 	next    int64
 	chain   chainHash
@@ -130,7 +130,7 @@ func (v *verification) find(at place, index int64, format string, args ...any) {
 		return
 	}
 	if index >= 0 {
-		v.told[index] = true
+		v.reported[index] = true
 	}
 	v.Findings = append(v.Findings, Finding{at.file, at.line, at.offset, index, fmt.Sprintf(format, args...)})
 }
@@ -309,7 +309,7 @@ func (v *verification) checkRoots() {
 	}
 	root := v.tree.root()
 	for _, s := range signed {
-		if s.root != root && len(v.told) == 0 {
+		if s.root != root && len(v.reported) == 0 {
 			v.find(place{file: s.file}, -1, "the first %d records do not give the root that it signs", v.tree.size)
 		}
 	}
@@ -333,7 +333,7 @@ func (v *verification) checkComplete(t tile) {
 // which belong to this checkpoint, an earlier one, or one that a crash interrupted. There can be no
 // others.
 func (v *verification) checkEdge() {
-	if !v.aligned || len(v.told) > 0 {
+	if !v.aligned || len(v.reported) > 0 {
 		return
 	}
 	edge := map[tileID]tile{}
@@ -385,7 +385,7 @@ func (v *verification) movedOn() bool {
 func (v *verification) differs(name string, t tlog.Tile, i int) {
 	index := t.N*tileWidth + int64(i)
 	switch {
-	case t.L == 0 && v.told[index], t.L > 0 && len(v.told) > 0: // the reason is known
+	case t.L == 0 && v.reported[index], t.L > 0 && len(v.reported) > 0: // the reason is known
 	case t.L == 0:
 		v.find(v.places[i], index, "its hash is not the one in %s (byte %d)", name, i*tlog.HashSize)
 	default:

@@ -121,7 +121,7 @@ func Parse(blob []byte) (h Header, head, box []byte, err error) {
 
 // AdditionalData returns the additional data of a blob's encryption: a label, the header's bytes, and
 // the canonical encryption context. That is the number of pairs, then the pairs sorted by key, each
-// key and value behind its length; all numbers have 4 bytes. Contexts that differ never give the same
+// key and value after its length; all numbers have 4 bytes. Contexts that differ never give the same
 // bytes; a nil context is an empty one. The error is ErrContextTooLarge.
 func AdditionalData(head []byte, context map[string]string) ([]byte, error) {
 	size := 4

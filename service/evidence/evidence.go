@@ -30,7 +30,7 @@ const pageSize = 100
 // KeyLister is the part of a store that EachKey needs.
 type KeyLister interface {
 	// EveryKey returns up to limit keys of all accounts and states, in order of region and id, from
-	// the first one behind these two.
+	// the first one after these two.
 	EveryKey(ctx context.Context, region, id string, limit int) ([]*service.Key, error)
 }
 

@@ -92,7 +92,7 @@ type StatementSummary struct {
 // PrincipalAccess is what a principal may do with a key.
 type PrincipalAccess struct {
 	ARN        string
-	Everything bool     // every permission that can be had on a key
+	Everything bool     // every permission that exists on a key
 	Operations []string // permissions, without their prefix kms:
 }
 

@@ -98,7 +98,7 @@ func (c TokenCheck) expected(ctx context.Context) (map[service.ObjectID]string, 
 	names := map[service.ObjectID]string{}
 	for purpose, id := range own {
 		if strings.HasPrefix(purpose, "import/") {
-			continue // they are there for a time only
+			continue // they exist only for a time
 		}
 		if strings.HasPrefix(purpose, "audit/") {
 			if _, err := c.Store.ServiceObjectPublic(ctx, purpose); errors.Is(err, service.ErrNoRow) {

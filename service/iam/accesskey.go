@@ -13,8 +13,8 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// maxAccessKeys are of one user (AWS page "IAM and AWS STS quotas"): two, so that one can replace
-// the other.
+// maxAccessKeys is how many access keys a user can have (AWS page "IAM and AWS STS quotas"): two, so
+// that one can replace the other.
 const maxAccessKeys = 2
 
 // AccessKey is a SigV4 credential. Its secret is stored sealed by the token and bound to ID.

@@ -14,7 +14,7 @@ type Declaration struct {
 	Principals []Declared
 }
 
-// Declared is the wanted state of one principal. It is complete, but for the access keys.
+// Declared is the wanted state of one principal. It is complete, except for the access keys.
 type Declared struct {
 	Principal
 	Certificates []string // fingerprints; only of a user

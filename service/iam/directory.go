@@ -9,7 +9,8 @@
 //
 // What it trusts: package transport to have verified signatures with the keys that Credentials
 // returns, and client certificates before CertificateIdentity; the Sealer (the token, by way of package
-// service) to open only what it has sealed. What key policies and grants allow a caller is for package service to decide.
+// service) to open only what it has sealed. What key policies and grants allow a caller is for
+// package service to decide.
 //
 // The methods that create, change and delete principals are for those who have the database: the
 // commands. They are out of reach of the AWS API and authorise nobody. Their errors are for the
@@ -38,7 +39,7 @@ type Config struct {
 	Rand    io.Reader // for identifiers and secrets
 }
 
-// Sealer seals secrets under a key of the token. Its errors, but for ErrNotAuthentic, are of
+// Sealer seals secrets under a key of the token. Its errors, except ErrNotAuthentic, are of
 // package apierror.
 type Sealer interface {
 	// Seal seals a secret and binds it to its use, which Open must be given too.

@@ -159,7 +159,7 @@ func (d *Directory) CreatePrincipal(ctx context.Context, p *Principal) (*Princip
 		func(ctx context.Context) error { return d.insertPrincipal(ctx, created) })
 }
 
-// uniqueName is what no two principals have in common.
+// uniqueName is unique among all principals.
 type uniqueName struct {
 	account string
 	kind    PrincipalKind
@@ -191,7 +191,7 @@ func (d *Directory) insertPrincipal(ctx context.Context, p *Principal) error {
 	return d.putPrincipal(ctx, p)
 }
 
-// UpdatePrincipal replaces everything about a user or a role but its ARN and its unique id.
+// UpdatePrincipal replaces everything about a user or a role except its ARN and its unique id.
 func (d *Directory) UpdatePrincipal(ctx context.Context, p *Principal) error {
 	changed, err := p.validated()
 	if err != nil {
@@ -241,7 +241,7 @@ func aboutPrincipal(principal string) []audit.Resource {
 		Type: "AWS::IAM::" + kindOf(principal).title()}}
 }
 
-// parameters are what a record has of a principal: everything that was asked for, under IAM's names.
+// parameters are a principal in a record: everything that was asked for, under IAM's names.
 func (p *Principal) parameters() audit.Object {
 	o := audit.Object{{Name: "path", Value: p.Path()}}
 	add := func(name string, value any, given bool) {

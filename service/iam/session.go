@@ -29,8 +29,8 @@ type Session struct {
 	ExpiresAt   time.Time
 }
 
-// isOf reports whether a session is of this role, and not of an earlier one with the same name. The
-// session of a client certificate has no unique id: it is of any.
+// isOf reports whether a session belongs to this role, and not to an earlier one of the same name.
+// The session of a client certificate has no unique id: it belongs to every role of its name.
 func (s *Session) isOf(role *Principal) bool { return s.RoleID == "" || s.RoleID == role.UniqueID }
 
 // sealedSession is what a session token holds.

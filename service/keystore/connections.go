@@ -113,7 +113,7 @@ func (c *Connections[T]) Begin(id string) *Attempt[T] {
 }
 
 // Open opens the key store's token, within 30 seconds, and makes the key store Connected or Failed. A
-// token that nobody wants any more, because of Close or Disconnect, is closed.
+// token that is no longer wanted, because of Close or Disconnect, is closed.
 func (a *Attempt[T]) Open(ctx context.Context, open OpenFunc[T]) {
 	defer a.all.opening.Done()
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)

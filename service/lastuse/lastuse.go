@@ -35,7 +35,7 @@ func (u *Uses[K, U]) Last(of K) (use U, found bool) {
 }
 
 // Store has store keep the uses that are not stored yet. When it fails, they are kept for the next
-// time, but for those of things that were used again meanwhile.
+// time, except those that a later use has replaced meanwhile.
 func (u *Uses[K, U]) Store(store func([]U) error) error {
 	u.mu.Lock()
 	unstored := u.last

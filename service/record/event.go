@@ -6,7 +6,7 @@ import (
 	"github.com/verenc/kms/service/audit"
 )
 
-// Names of events: what the service does by itself, with CloudTrail's names (AWS page "Logging AWS
+// Names of events: what the service does without a request, with CloudTrail's names (AWS page "Logging AWS
 // KMS API calls with AWS CloudTrail").
 const (
 	RotateKey                = "RotateKey"
@@ -14,7 +14,7 @@ const (
 	DeleteExpiredKeyMaterial = "DeleteExpiredKeyMaterial"
 )
 
-// Event is something that the service does by itself with a key.
+// Event is something that the service does with a key without a request.
 type Event struct {
 	Name    string // RotateKey, DeleteKey or DeleteExpiredKeyMaterial
 	KeyARN  string

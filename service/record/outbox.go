@@ -31,12 +31,17 @@ type PendingStore interface {
 	PendingRecords(ctx context.Context, limit int) ([]PendingRecord, error)
 	// RemovePendingRecord removes one; an absent one is no error.
 	RemovePendingRecord(ctx context.Context, number int64) error
+	// Exclusively runs work that only one server may do at a time, or returns nil while another
+	// server does it.
+	Exclusively(ctx context.Context, work string, do func(context.Context) error) error
 }
 
-// Outbox is the Auditor of commands. Only one process writes an audit log, and that may be a
-// server; so a command leaves its records in the database, where they are durable before the change
-// that they tell of is made. The server that runs, or the next one that starts, puts them into the
-// log.
+// workDeliver is what only one server does at a time, so that a record is in one log.
+const workDeliver = "deliver records"
+
+// Outbox is the Auditor of commands. Only one process writes an audit log, and that may be a server.
+// So a command leaves its records in the database, where they are durable before the change that
+// they tell of is made. The running server, or the next one to start, puts them into the log.
 type Outbox struct{ Store PendingStore }
 
 // Append implements Auditor.
@@ -83,6 +88,14 @@ func (d Delivery) Deliver(ctx context.Context) {
 // deliver puts the records into the log. A crash between a record and its removal puts it there
 // twice, with the same eventID.
 func (d Delivery) deliver(ctx context.Context) error {
+	waiting, err := d.From.PendingRecords(ctx, 1)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	return d.From.Exclusively(ctx, workDeliver, d.deliverAll)
+}
+
+func (d Delivery) deliverAll(ctx context.Context) error {
 	for {
 		records, err := d.From.PendingRecords(ctx, deliveryBatch)
 		if err != nil || len(records) == 0 {

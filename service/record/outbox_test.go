@@ -26,6 +26,10 @@ func (s *pendingStore) InsertPendingRecord(_ context.Context, record []byte) err
 	return nil
 }
 
+func (*pendingStore) Exclusively(ctx context.Context, _ string, do func(context.Context) error) error {
+	return do(ctx)
+}
+
 func (s *pendingStore) PendingRecords(_ context.Context, limit int) ([]PendingRecord, error) {
 	return slices.Clone(s.records[:min(limit, len(s.records))]), nil
 }

@@ -22,7 +22,7 @@ type Auditor interface {
 	Append(ctx context.Context, r *audit.Record) error
 }
 
-// NoAudit is the Auditor of a service whose owner wants no records.
+// NoAudit is the Auditor of a service that keeps no records.
 var NoAudit Auditor = noAudit{}
 
 type noAudit struct{}

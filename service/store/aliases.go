@@ -52,8 +52,8 @@ func (d *DB) InsertAlias(ctx context.Context, a *service.Alias, maxPerKey int) e
 
 // UpdateAlias implements service.AliasRows.
 func (d *DB) UpdateAlias(ctx context.Context, a *service.Alias, maxPerKey int) error {
-	defer d.aliases.forget(aliasName{a.Account, a.Region, a.Name})
-	return d.change(ctx, "update alias", func(tx *sql.Tx) error {
+	what := []touched{{kindAlias, a.Account, a.Region, a.Name}}
+	return d.changing(ctx, "update alias", &what, func(tx *sql.Tx) error {
 		if err := checkAliasLimit(ctx, tx, a, maxPerKey); err != nil {
 			return err
 		}
@@ -64,8 +64,7 @@ func (d *DB) UpdateAlias(ctx context.Context, a *service.Alias, maxPerKey int) e
 
 // DeleteAlias implements service.AliasRows.
 func (d *DB) DeleteAlias(ctx context.Context, account, region, name string) error {
-	defer d.aliases.forget(aliasName{account, region, name})
-	return d.change(ctx, "delete alias", func(tx *sql.Tx) error {
+	return d.changing(ctx, "delete alias", &[]touched{{kindAlias, account, region, name}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "DELETE FROM aliases"+aliasByName, account, region, name))
 	})
 }

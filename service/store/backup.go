@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,9 @@ import (
 
 // Backup writes a consistent copy of the database to a new file, while the database is in use.
 func (d *DB) Backup(ctx context.Context, path string) error {
+	if d.isolation != sql.LevelDefault {
+		return errors.New("back up: PostgreSQL does that itself: pg_dump --format=custom --file=FILE DATABASE, while servers may run")
+	}
 	if err := d.copyTo(ctx, path); err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
@@ -42,6 +46,10 @@ func (d *DB) copyTo(ctx context.Context, path string) error {
 
 // Restore makes a new database from a backup.
 func Restore(ctx context.Context, backup, path string) error {
+	if IsURL(path) {
+		return errors.New("restore: PostgreSQL does that itself: pg_restore --dbname=DATABASE FILE for what pg_dump made; " +
+			"for what verenc backup made of SQLite: verenc database move --database FILE --to URL")
+	}
 	from, err := Open(ctx, Config{Path: backup})
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)

@@ -10,9 +10,11 @@ import (
 // stale for ever. So each change begins a new epoch, and a row that was read in an earlier epoch is
 // not added.
 type cache[K comparable, V any] struct {
-	mu    sync.Mutex
-	rows  *lru.LRU[K, V]
-	epoch uint64
+	mu   sync.Mutex
+	rows *lru.LRU[K, V]
+	// serves says why rows must not be used now; nil: they always may. It is set before the first use.
+	serves func() error
+	epoch  uint64
 }
 
 func newCache[K comparable, V any](size int) *cache[K, V] {
@@ -23,8 +25,16 @@ func newCache[K comparable, V any](size int) *cache[K, V] {
 	return &cache[K, V]{rows: rows}
 }
 
+func (c *cache[K, V]) serveWhile(serves func() error) { c.serves = serves }
+
 // get returns a row, from memory or by read.
 func (c *cache[K, V]) get(name K, read func() (V, error)) (V, error) {
+	if c.serves != nil {
+		if err := c.serves(); err != nil {
+			var none V
+			return none, err
+		}
+	}
 	c.mu.Lock()
 	v, ok := c.rows.Get(name)
 	epoch := c.epoch

@@ -10,7 +10,7 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-const elsewhere = "eu-west-1"
+const otherRegion = "eu-west-1"
 
 // newGrant is a grant on a key, with all that a grant can have.
 func newGrant(id, keyID string) *service.Grant {
@@ -58,7 +58,7 @@ func testGrants(t *testing.T, s service.Store) {
 	if g, err := s.Grant(ctx, "g1"); err != nil || !reflect.DeepEqual(g, newGrant("g1", "k1")) {
 		t.Errorf("got %+v, %v", g, err)
 	}
-	if all, err := s.GrantsOf(ctx, elsewhere, "k1"); err != nil || len(all) != 0 {
+	if all, err := s.GrantsOf(ctx, otherRegion, "k1"); err != nil || len(all) != 0 {
 		t.Errorf("%d grants in another region, %v", len(all), err)
 	}
 	must(t, s.DeleteGrant(ctx, "g2"))
@@ -73,7 +73,7 @@ func testGrants(t *testing.T, s service.Store) {
 func testRetirableGrants(t *testing.T, s service.Store) {
 	must(t, s.InsertKey(ctx, newKey("k1")))
 	other := newKey("k1")
-	other.Region = elsewhere
+	other.Region = otherRegion
 	must(t, s.InsertKey(ctx, other))
 	for i, retiring := range []string{"a", "b", "a", "", "a"} {
 		g := newGrant(fmt.Sprintf("g%d", i), "k1")
@@ -81,7 +81,7 @@ func testRetirableGrants(t *testing.T, s service.Store) {
 		must(t, s.InsertGrant(ctx, g, 9))
 	}
 	far := newGrant("h0", "k1")
-	far.Region, far.Retiring = elsewhere, "a"
+	far.Region, far.Retiring = otherRegion, "a"
 	must(t, s.InsertGrant(ctx, far, 9))
 	for _, test := range []struct {
 		region, principal, after string
@@ -90,7 +90,7 @@ func testRetirableGrants(t *testing.T, s service.Store) {
 	}{
 		{region, "a", "", 9, "g0 g2 g4 "}, {region, "a", "", 2, "g0 g2 "}, {region, "a", "g2", 2, "g4 "},
 		{region, "b", "", 9, "g1 "},
-		{elsewhere, "a", "", 9, "h0 "}, {region, "", "", 9, ""}, {region, "c", "", 9, ""},
+		{otherRegion, "a", "", 9, "h0 "}, {region, "", "", 9, ""}, {region, "c", "", 9, ""},
 	} {
 		all, err := s.RetirableGrants(ctx, test.region, test.principal, test.after, test.limit)
 		if err != nil || idsOf(all) != test.want {
@@ -115,7 +115,7 @@ func testKeyStores(t *testing.T, s service.Store) {
 	wantError(t, s.InsertKeyStore(ctx, newKeyStore("s3", "one", "c3"), 9), service.ErrExists)
 	wantError(t, s.InsertKeyStore(ctx, newKeyStore("s3", "three", "c1"), 9), service.ErrExists)
 	far := newKeyStore("s0", "one", "c1") // name and cluster are unique in a region
-	far.Region = elsewhere
+	far.Region = otherRegion
 	must(t, s.InsertKeyStore(ctx, far, 2))
 	if got, err := s.KeyStore(ctx, "s1"); err != nil || !reflect.DeepEqual(got, newKeyStore("s1", "one", "c1")) {
 		t.Errorf("got %+v, %v", got, err)
@@ -133,7 +133,7 @@ func testKeyStores(t *testing.T, s service.Store) {
 		}
 	}
 	list(account, region, "s1 s2 ")
-	list(account, elsewhere, "s0 ")
+	list(account, otherRegion, "s0 ")
 	list("444455556666", region, "")
 	list("", "", "s0 s1 s2 ")
 
@@ -300,34 +300,20 @@ func testRelatedKeys(t *testing.T, s service.Store) {
 
 // testDue: keys come to the reconciler when a rotation, an expiry or broken-off material is due.
 func testDue(t *testing.T, s service.Store) {
-	for id, change := range map[string]func(*service.Key){
+	wantUnfinished(t, s, map[string]func(*service.Key){
 		"rotates": func(k *service.Key) { k.Rotation = service.Rotation{PeriodDays: 90, NextAt: t0} },
 		"later":   func(k *service.Key) { k.Rotation = service.Rotation{PeriodDays: 90, NextAt: t0.Add(1)} },
 		"disabled": func(k *service.Key) {
 			k.State, k.Rotation = service.StateDisabled, service.Rotation{PeriodDays: 90, NextAt: t0}
 		},
 		"replica": func(k *service.Key) {
-			k.PrimaryRegion, k.Rotation = elsewhere, service.Rotation{PeriodDays: 90, NextAt: t0}
+			k.PrimaryRegion, k.Rotation = otherRegion, service.Rotation{PeriodDays: 90, NextAt: t0}
 		},
 		"expires": func(k *service.Key) { k.Materials[0].ExpiresAt = t0 },
 		"expired": func(k *service.Key) { k.Materials[0].ExpiresAt, k.Materials[0].Objects = t0, nil },
 		"broken off": func(k *service.Key) {
-			k.Materials[0].Scrap, k.Materials[0].CreatedAt = true,
-				t0.Add(-time.Hour)
+			k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0.Add(-time.Hour)
 		},
 		"being made": func(k *service.Key) { k.Materials[0].Scrap, k.Materials[0].CreatedAt = true, t0 },
-	} {
-		k := newKey(id)
-		change(k)
-		must(t, s.InsertKey(ctx, k))
-	}
-	keys, err := s.UnfinishedKeys(ctx, t0, t0, 10)
-	must(t, err)
-	got := map[string]bool{}
-	for _, k := range keys {
-		got[k.ID] = true
-	}
-	if want := map[string]bool{"rotates": true, "expires": true, "broken off": true}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
+	}, "broken off", "expires", "rotates")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,6 +85,9 @@ func contract(t *testing.T, open func(*testing.T) service.Store) {
 		"uses":           testUses,
 		"related keys":   testRelatedKeys,
 		"due":            testDue,
+		"any text":       testAnyText,
+		"own objects":    testOwnObjects,
+		"leases":         testLeaseIVs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -111,6 +115,80 @@ func testKey(t *testing.T, s service.Store) {
 	other := newKey("k1")
 	other.Region = "eu-west-1"
 	must(t, s.InsertKey(ctx, other))
+}
+
+// testAnyText: text comes back as it was, whatever its bytes, and names are in the order of their bytes.
+func testAnyText(t *testing.T, s service.Store) {
+	texts := []string{"", "\x00", "\x1a", "\x1a00", "a\xffb\xc3", "\u00e4\x00\U0001f511", strings.Repeat("\x00", 8192)}
+	for i, text := range texts {
+		k := newKey(fmt.Sprint("k", i))
+		k.Description, k.Policy, k.Tags = text, "p"+text, nil
+		must(t, s.InsertKey(ctx, k))
+		if got, err := s.Key(ctx, region, k.ID); err != nil || got.Description != text || got.Policy != "p"+text {
+			t.Errorf("got %+v, %v, want %q", got, err, text)
+		}
+	}
+	names := []string{"-", "/", "A", "B", "_", "a", "b", "\u00e4"}
+	for _, name := range names {
+		must(t, s.InsertAlias(ctx, newAlias(name, "k1"), 50))
+	}
+	var got []string
+	for after := ""; ; {
+		page, err := s.Aliases(ctx, account, region, "", after, 3)
+		must(t, err)
+		if len(page) == 0 {
+			break
+		}
+		for _, a := range page {
+			got = append(got, strings.TrimPrefix(a.Name, "alias/"))
+			after = a.Name
+		}
+	}
+	if !reflect.DeepEqual(got, names) {
+		t.Errorf("got %q, want %q", got, names)
+	}
+}
+
+func testOwnObjects(t *testing.T, s service.Store) {
+	must(t, s.InsertServiceObject(ctx, "x", service.ObjectID{1}, t0))
+	wantError(t, s.PutServiceObjectPublic(ctx, "y", []byte{1}), service.ErrNoRow)
+	_, err := s.ServiceObjectPublic(ctx, "x")
+	wantError(t, err, service.ErrNoRow)
+	must(t, s.PutServiceObjectPublic(ctx, "x", []byte{0, 255}))
+	if spki, err := s.ServiceObjectPublic(ctx, "x"); err != nil || string(spki) != "\x00\xff" {
+		t.Errorf("got %x, %v", spki, err)
+	}
+	must(t, s.InsertWrappingKey(ctx, service.WrappingKey{ObjectID: service.ObjectID{0xab}, ExpiresAt: t0}))
+	must(t, s.InsertWrappingKey(ctx, service.WrappingKey{ObjectID: service.ObjectID{3}, ExpiresAt: t0, KeyStore: "cks-1"}))
+	want := map[string]service.ObjectID{"x": {1}, "import/AB" + strings.Repeat("0", 30): {0xab}}
+	if got, err := s.OwnObjects(ctx); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	must(t, s.AdoptServiceObject(ctx, "z", service.ObjectID{0xab}, t0))
+	wantError(t, s.AdoptServiceObject(ctx, "z", service.ObjectID{0xab}, t0), service.ErrNoRow)
+	want = map[string]service.ObjectID{"x": {1}, "z": {0xab}}
+	if got, err := s.OwnObjects(ctx); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// testLeaseIVs leases from many goroutines: none may be lost.
+func testLeaseIVs(t *testing.T, s service.Store) {
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 5 {
+				if _, err := s.LeaseIVs(ctx, []string{"a", "b"}, 10); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	totals, err := s.LeaseIVs(ctx, []string{"b", "c"}, 1)
+	if err != nil || !reflect.DeepEqual(totals, []int64{201, 1}) {
+		t.Errorf("got %v, %v", totals, err)
+	}
 }
 
 func testUpdateKey(t *testing.T, s service.Store) {
@@ -193,28 +271,35 @@ func testKeys(t *testing.T, s service.Store) {
 	}
 }
 
+// wantUnfinished inserts keys and checks which of them come to the reconciler.
+func wantUnfinished(t *testing.T, s service.Store, keys map[string]func(*service.Key), want ...string) {
+	t.Helper()
+	for id, change := range keys {
+		k := newKey(id)
+		change(k)
+		must(t, s.InsertKey(ctx, k))
+	}
+	unfinished, err := s.UnfinishedKeys(ctx, t0, t0, 10)
+	must(t, err)
+	var got []string
+	for _, k := range unfinished {
+		got = append(got, k.ID)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func testUnfinishedKeys(t *testing.T, s service.Store) {
-	for id, change := range map[string]func(*service.Key){
+	wantUnfinished(t, s, map[string]func(*service.Key){
 		"enabled":      func(k *service.Key) {},
 		"creating-old": func(k *service.Key) { k.State, k.CreatedAt = service.StateCreating, t0.Add(-time.Nanosecond) },
 		"creating-new": func(k *service.Key) { k.State = service.StateCreating },
 		"deleting":     func(k *service.Key) { k.State = service.StateDeleting },
 		"due":          func(k *service.Key) { k.State, k.DeletionAt = service.StatePendingDeletion, t0 },
 		"not due":      func(k *service.Key) { k.State, k.DeletionAt = service.StatePendingDeletion, t0.Add(1) },
-	} {
-		k := newKey(id)
-		change(k)
-		must(t, s.InsertKey(ctx, k))
-	}
-	keys, err := s.UnfinishedKeys(ctx, t0, t0, 10)
-	must(t, err)
-	got := map[string]bool{}
-	for _, k := range keys {
-		got[k.ID] = true
-	}
-	if want := map[string]bool{"creating-old": true, "deleting": true, "due": true}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v", got)
-	}
+	}, "creating-old", "deleting", "due")
 	if keys, err := s.UnfinishedKeys(ctx, t0, t0, 2); err != nil || len(keys) != 2 {
 		t.Errorf("limit 2: %d keys, %v", len(keys), err)
 	}

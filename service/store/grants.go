@@ -33,8 +33,7 @@ func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) e
 	if err != nil {
 		return fmt.Errorf("insert grant: %w", err)
 	}
-	defer d.grants.forget(keyName{g.Region, g.KeyID})
-	return d.change(ctx, "insert grant", func(tx *sql.Tx) error {
+	return d.changing(ctx, "insert grant", &[]touched{{kindGrants, g.Region, g.KeyID}}, func(tx *sql.Tx) error {
 		var count int
 		const query = "SELECT count(*) FROM grants WHERE region = ? AND key_id = ?"
 		err := tx.QueryRowContext(ctx, query, g.Region, g.KeyID).Scan(&count)
@@ -53,12 +52,13 @@ func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) e
 
 // DeleteGrant implements service.GrantRows.
 func (d *DB) DeleteGrant(ctx context.Context, id string) error {
-	var key keyName
-	defer func() { d.grants.forget(key) }()
-	return d.change(ctx, "delete grant", func(tx *sql.Tx) error {
+	var what []touched
+	return d.changing(ctx, "delete grant", &what, func(tx *sql.Tx) error {
+		var key keyName
 		const query = "DELETE FROM grants WHERE id = ? RETURNING region, key_id"
 		err := tx.QueryRowContext(ctx, query, id).Scan(&key.region, &key.id)
 		_, err = one(key, err, "grant")
+		what = []touched{{kindGrants, key.region, key.id}}
 		return err
 	})
 }

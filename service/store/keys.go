@@ -109,8 +109,7 @@ func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
 
 // UpdateKey implements service.KeyRows.
 func (d *DB) UpdateKey(ctx context.Context, region, id string, change func(*service.Key) error) error {
-	defer d.keys.forget(keyName{region, id}) // even after an error: the commit may have happened
-	return d.change(ctx, "update key", func(tx *sql.Tx) error {
+	return d.changing(ctx, "update key", &[]touched{{kindKey, region, id}}, func(tx *sql.Tx) error {
 		k, err := scanKey(tx.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
 		if k, err = one(k, err, "key"); err != nil {
 			return err
@@ -135,13 +134,8 @@ func (d *DB) RelatedKeys(ctx context.Context, id string) ([]*service.Key, error)
 func (d *DB) ChangeRelatedKeys(
 	ctx context.Context, id string, change func([]*service.Key) ([]*service.Key, error),
 ) error {
-	var written []keyName
-	defer func() {
-		for _, n := range written {
-			d.keys.forget(n)
-		}
-	}()
-	return d.change(ctx, "change related keys", func(tx *sql.Tx) error {
+	var what []touched
+	return d.changing(ctx, "change related keys", &what, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, "SELECT "+keyColumns+keysRelated, id)
 		keys, err := collect(rows, err, scanKey)
 		if err != nil {
@@ -156,7 +150,7 @@ func (d *DB) ChangeRelatedKeys(
 			return err
 		}
 		for _, k := range changed {
-			written = append(written, nameOf(k))
+			what = append(what, touched{kindKey, k.Region, k.ID})
 			write := writeNewKey
 			if existing[nameOf(k)] {
 				write = writeKey
@@ -171,10 +165,9 @@ func (d *DB) ChangeRelatedKeys(
 
 // RemoveKey implements service.KeyRows. The key's aliases, grants and last use go with it.
 func (d *DB) RemoveKey(ctx context.Context, region, id string) error {
-	defer d.aliases.forgetAll() // keys are rarely removed, so it need not be only their aliases
-	defer d.grants.forget(keyName{region, id})
-	defer d.keys.forget(keyName{region, id})
-	return d.change(ctx, "remove key", func(tx *sql.Tx) error {
+	// Keys are rarely removed, so it need not be only their aliases.
+	what := []touched{{kindKey, region, id}, {kindGrants, region, id}, {kindAliases}}
+	return d.changing(ctx, "remove key", &what, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "DELETE"+keyByName, region, id)
 		return err
 	})
@@ -204,7 +197,7 @@ const unfinished = ` FROM (
 	UNION ALL SELECT * FROM keys WHERE state = 'PendingDeletion' AND deletion_at <= ?
 	UNION ALL SELECT * FROM keys WHERE state = 'Creating' AND created_at < ?
 	UNION ALL SELECT * FROM keys WHERE due_at IS NOT NULL AND due_at <= ?
-) LIMIT ?`
+) AS due LIMIT ?`
 
 // UnfinishedKeys implements service.KeyRows.
 func (d *DB) UnfinishedKeys(

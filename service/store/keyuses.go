@@ -13,8 +13,9 @@ func (d *DB) RecordUses(ctx context.Context, uses []service.KeyUse) error {
 		for _, u := range uses {
 			_, err := tx.ExecContext(ctx, `INSERT INTO key_uses (region, key_id, operation, at, event_id, request_id)
 				SELECT region, id, ?, ?, ?, ? FROM keys WHERE region = ? AND id = ?
-				ON CONFLICT DO UPDATE SET operation = excluded.operation, at = excluded.at,
-					event_id = excluded.event_id, request_id = excluded.request_id WHERE excluded.at > at`,
+				ON CONFLICT (region, key_id) DO UPDATE SET operation = excluded.operation, at = excluded.at,
+					event_id = excluded.event_id, request_id = excluded.request_id
+				WHERE excluded.at > key_uses.at`,
 				u.Operation, nanos(u.At), u.EventID, u.RequestID, u.Region, u.KeyID)
 			if err != nil {
 				return err
@@ -35,7 +36,7 @@ func (d *DB) LastUse(ctx context.Context, region, keyID string) (*service.KeyUse
 }
 
 const leaseIVs = `INSERT INTO iv_leases (material, leased) VALUES (?, ?)
-	ON CONFLICT DO UPDATE SET leased = leased + excluded.leased RETURNING leased`
+	ON CONFLICT (material) DO UPDATE SET leased = iv_leases.leased + excluded.leased RETURNING leased`
 
 // LeaseIVs implements service.IVLeases.
 func (d *DB) LeaseIVs(ctx context.Context, materials []string, n int64) (totals []int64, err error) {

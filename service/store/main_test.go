@@ -6,11 +6,28 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/store/postgrestest"
 )
 
 // TestSQLite runs the contract's tests against SQLite.
 func TestSQLite(t *testing.T) {
 	contract(t, func(t *testing.T) service.Store { return create(t) })
+}
+
+// TestPostgres runs them against PostgreSQL.
+func TestPostgres(t *testing.T) {
+	contract(t, func(t *testing.T) service.Store { return createPostgres(t) })
+}
+
+// onBoth runs a test with the address of a database of each kind, which is still to be made.
+func onBoth(t *testing.T, test func(t *testing.T, database string)) {
+	t.Run("SQLite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "db")) })
+	t.Run("PostgreSQL", func(t *testing.T) { test(t, postgrestest.NewDatabase(t)) })
+}
+
+func createPostgres(t testing.TB) *DB {
+	t.Helper()
+	return open(t, postgrestest.NewDatabase(t), true)
 }
 
 func create(t testing.TB) *DB {

@@ -31,11 +31,10 @@ func (d *DB) PutPrincipal(ctx context.Context, p *iam.Principal) error {
 	if err != nil {
 		return fmt.Errorf("put principal: %w", err)
 	}
-	defer d.principals.forget(p.ARN)
-	return d.change(ctx, "put principal", func(tx *sql.Tx) error {
+	return d.changing(ctx, "put principal", &[]touched{{kindPrincipal, p.ARN}}, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO principals ("+principalColumns+") VALUES "+
 			placeholders(principalColumns)+
-			" ON CONFLICT DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt),
+			" ON CONFLICT (arn) DO UPDATE SET details = excluded.details", p.ARN, p.Account, p.Kind, nanos(p.CreatedAt),
 			string(details))
 		return err
 	})
@@ -58,10 +57,8 @@ func (d *DB) Principals(ctx context.Context) ([]*iam.Principal, error) {
 
 // RemovePrincipal implements iam.Store. Its access keys and certificates go with it.
 func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
-	defer d.accessKeys.forgetAll()
-	defer d.certificates.forgetAll()
-	defer d.principals.forget(arn)
-	return d.change(ctx, "remove principal", func(tx *sql.Tx) error {
+	what := []touched{{kindPrincipal, arn}, {kindAccessKeys}, {kindCertificates}}
+	return d.changing(ctx, "remove principal", &what, func(tx *sql.Tx) error {
 		for _, table := range []string{"access_keys", "certificates"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE principal = ?", arn); err != nil {
 				return err
@@ -122,16 +119,14 @@ func (d *DB) AccessKeys(ctx context.Context, principal string) ([]*iam.AccessKey
 
 // EnableAccessKey implements iam.Store.
 func (d *DB) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
-	defer d.accessKeys.forget(id)
-	return d.change(ctx, "enable access key", func(tx *sql.Tx) error {
+	return d.changing(ctx, "enable access key", &[]touched{{kindAccessKey, id}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "UPDATE access_keys SET enabled = ? WHERE id = ?", enabled, id))
 	})
 }
 
 // RemoveAccessKey implements iam.Store.
 func (d *DB) RemoveAccessKey(ctx context.Context, id string) error {
-	defer d.accessKeys.forget(id)
-	return d.change(ctx, "remove access key", func(tx *sql.Tx) error {
+	return d.changing(ctx, "remove access key", &[]touched{{kindAccessKey, id}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "DELETE FROM access_keys WHERE id = ?", id))
 	})
 }
@@ -142,8 +137,8 @@ func (d *DB) RecordAccessKeyUses(ctx context.Context, uses []iam.AccessKeyUse) e
 		for _, u := range uses {
 			_, err := tx.ExecContext(ctx, `INSERT INTO access_key_uses (id, at, region, service)
 				SELECT id, ?, ?, ? FROM access_keys WHERE id = ?
-				ON CONFLICT DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service
-				WHERE excluded.at > at`,
+				ON CONFLICT (id) DO UPDATE SET at = excluded.at, region = excluded.region, service = excluded.service
+				WHERE excluded.at > access_key_uses.at`,
 				nanos(u.At), u.Region, u.Service, u.ID)
 			if err != nil {
 				return err
@@ -165,10 +160,9 @@ func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*iam.AccessKeyUse
 
 // PutCertificate implements iam.Store.
 func (d *DB) PutCertificate(ctx context.Context, c *iam.Certificate) error {
-	defer d.certificates.forget(c.Fingerprint)
-	return d.change(ctx, "put certificate", func(tx *sql.Tx) error {
+	return d.changing(ctx, "put certificate", &[]touched{{kindCertificate, c.Fingerprint}}, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO certificates (fingerprint, principal, created_at) VALUES (?, ?, ?)
-			ON CONFLICT DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN,
+			ON CONFLICT (fingerprint) DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN,
 			nanos(c.CreatedAt))
 		return err
 	})
@@ -200,8 +194,7 @@ func (d *DB) Certificates(ctx context.Context) ([]*iam.Certificate, error) {
 
 // RemoveCertificate implements iam.Store.
 func (d *DB) RemoveCertificate(ctx context.Context, fingerprint string) error {
-	defer d.certificates.forget(fingerprint)
-	return d.change(ctx, "remove certificate", func(tx *sql.Tx) error {
+	return d.changing(ctx, "remove certificate", &[]touched{{kindCertificate, fingerprint}}, func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, "DELETE FROM certificates WHERE fingerprint = ?", fingerprint))
 	})
 }

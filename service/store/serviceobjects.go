@@ -49,7 +49,7 @@ func (d *DB) OwnObjects(ctx context.Context) (map[string]service.ObjectID, error
 		raw     []byte
 	}
 	rows, err := d.read.QueryContext(ctx, `SELECT purpose, cka_id FROM service_objects WHERE key_store = ''
-		UNION ALL SELECT 'import/' || hex(cka_id), cka_id FROM wrapping_keys WHERE key_store = ''`)
+		UNION ALL SELECT '', cka_id FROM wrapping_keys WHERE key_store = ''`)
 	objects, err := collect(rows, err, func(row scanner) (o object, err error) {
 		err = row.Scan(&o.purpose, &o.raw)
 		return o, err
@@ -59,6 +59,9 @@ func (d *DB) OwnObjects(ctx context.Context) (map[string]service.ObjectID, error
 	}
 	byPurpose := map[string]service.ObjectID{}
 	for _, o := range objects {
+		if o.purpose == "" {
+			o.purpose = fmt.Sprintf("import/%X", o.raw)
+		}
 		if byPurpose[o.purpose], err = objectID(o.raw, "service object "+o.purpose); err != nil {
 			return nil, err
 		}

@@ -1,14 +1,17 @@
-// Package store keeps the service's metadata in one SQLite file.
+// Package store keeps the metadata of keys, aliases and access keys in one SQLite file, or in a
+// PostgreSQL database, which several servers may have open. The statements are SQLite's and
+// PostgreSQL's alike; what differs is in sqlite.go and postgres.go.
 //
-// What it protects: the record of which keys exist and where their material is. A change is durable
-// when its method returns (write-ahead log, synced at each commit), atomic, and seen within a
-// second by every process that has the file open. The file has no key material and no secret in
-// clear: who gets a copy learns only metadata. Its mode is 0600 nevertheless. Keys of residency
-// wrapped are only here, wrapped by the token: they are lost with the file and its backups.
+// What it protects: the truth about which keys exist and where their material is. A change is durable
+// when its method returns (write-ahead log, synced at each commit), whole or absent, and seen by every
+// process that has the database open within a second. It holds no key material and no secret in clear,
+// so a copy of it gives nothing away but metadata; a file's mode is 0600 even so. Keys of residency
+// wrapped are here, and nowhere else: wrapped by the token, and lost with the database and its
+// backups.
 //
-// What it trusts: the file system to sync when it says so, and everyone who may write the file. A
-// row that is changed by other means is believed, except for sealed secrets and ciphertexts, which
-// the token verifies.
+// What it trusts: the file system, or PostgreSQL, to have stored what it says so of, and whoever may
+// write there: a change of a row by other means is believed, except for sealed secrets and
+// ciphertexts, which the token proves.
 package store
 
 import (
@@ -18,42 +21,61 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
+	"math/rand/v2"
 	"sync"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
+	"github.com/google/uuid"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
 )
 
 const (
-	applicationID = 0x564b4d53 // "VKMS", in the header of the file
-	busyTimeout   = 5 * time.Second
-	readers       = 8
+	busyTimeout   = 5 * time.Second      // for the locks of others, and for changes that meet others
+	retryAfter    = 2 * time.Millisecond // and twice as long each time, up to
+	retryAtMost   = 50 * time.Millisecond
 	watchInterval = 500 * time.Millisecond // half of the second that the contract allows
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations/*/*.sql
 var migrations embed.FS
 
-// Config is the configuration of a database.
+// Config says where the database is.
 type Config struct {
-	Path   string // required
-	Create bool   // create the file, which must not exist; without Create it must exist
-	// CacheSize is the number of rows of each kind that are held in memory. Default 10,000.
+	// Path is a file of SQLite, or the URL of a PostgreSQL database, which never holds a password (see
+	// CheckURL). Required.
+	Path   string
+	Create bool // make it; it must not be there. Without Create it must be there.
+	// CacheSize is how many keys, aliases and access keys, each, are held in memory. Default 10,000.
 	CacheSize int
+
+	// The rest is for PostgreSQL.
+
+	Password       string
+	Grace          time.Duration // how long what is cached may be used while the database is away; 0: not at all
+	OnChange       func(error)   // is told why the database is away, once, and nil when it is back. May be nil.
+	Connections    int           // at most, at once. Default 16.
+	ConnectTimeout time.Duration // for one connection. Default 2 s.
 }
 
 // DB is an open database. It implements service.Store.
 type DB struct {
-	// write has one connection, so that the changes of this process wait here and not for the
-	// file's lock.
+	// write is one connection of SQLite, so that changes of this process queue here and not at the
+	// file's lock. read has others, so that whoever reads during a change always finds one.
 	write *sql.DB
 	read  *sql.DB
+	// isolation of changes makes them serialisable.
+	isolation sql.IsolationLevel
+	// watch forgets what is cached when another process has changed it, until ctx ends; unwatch frees
+	// what it needs.
+	watch   func(ctx context.Context)
+	unwatch func() error
+	writers chan *writer // nil: SQLite tells by itself
+	fresh   *freshness   // nil: a file is never away
+	id      string       // of this server, as the holder of a lease
+
+	beatInterval, leaseTimeout time.Duration // shorter in tests
 
 	keys         *cache[keyName, *service.Key]
 	aliases      *cache[aliasName, *service.Alias]
@@ -61,8 +83,8 @@ type DB struct {
 	grants       *cache[keyName, []*service.Grant]
 	principals   *cache[string, *iam.Principal]
 	certificates *cache[string, *iam.Certificate]
-	// policies has key policies, each mapped to itself: most keys of an account have the same
-	// policy, which is so held, and parsed, only once.
+	// policies has the key policies, each under itself: most keys of an account have the same
+	// policy, which is held, and parsed, once.
 	policies *cache[string, string]
 
 	stop     context.CancelFunc
@@ -76,14 +98,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = 10_000
 	}
-	path, err := filepath.Abs(cfg.Path)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	if err := checkFile(path, cfg.Create); err != nil {
-		return nil, err
-	}
 	d := &DB{
+		id: uuid.NewString(), beatInterval: beatInterval, leaseTimeout: leaseTimeout,
 		keys:         newCache[keyName, *service.Key](cfg.CacheSize),
 		aliases:      newCache[aliasName, *service.Alias](cfg.CacheSize),
 		accessKeys:   newCache[string, *iam.AccessKey](cfg.CacheSize),
@@ -92,153 +108,106 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		certificates: newCache[string, *iam.Certificate](cfg.CacheSize),
 		policies:     newCache[string, string](cfg.CacheSize),
 	}
-	if d.write, err = connect(path, "_txlock=immediate", 1); err != nil {
-		return nil, err
+	open := d.openSQLite
+	if IsURL(cfg.Path) {
+		open = d.openPostgres
 	}
-	if d.read, err = connect(path, "_query_only=true", readers); err != nil {
-		return nil, errors.Join(err, d.write.Close())
-	}
-	if err := migrate(ctx, d.write, path, cfg.Create); err != nil {
-		return nil, errors.Join(err, d.write.Close(), d.read.Close())
-	}
-	version, err := d.foreignVersion(ctx)
-	if err != nil {
-		return nil, errors.Join(err, d.write.Close(), d.read.Close())
+	if err := open(ctx, cfg); err != nil {
+		return nil, errors.Join(err, d.closeConnections())
 	}
 	watch, stop := context.WithCancel(context.Background())
 	d.stop = stop
-	d.watching.Go(func() { d.watch(watch, version) })
+	d.watching.Go(func() { d.watch(watch) })
 	return d, nil
 }
 
-// Close closes the file.
+// Close ends the watch and closes the connections.
 func (d *DB) Close() error {
 	d.stop()
 	d.watching.Wait()
-	return errors.Join(d.read.Close(), d.write.Close())
+	return d.closeConnections()
 }
 
-// checkFile creates the file if Config says so, so that it has its mode from the beginning.
-func checkFile(path string, create bool) error {
-	if !create {
-		_, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("open database: %w (verenc init creates it)", err)
+func (d *DB) closeConnections() error {
+	var errs []error
+	if d.unwatch != nil {
+		errs = append(errs, d.unwatch())
+	}
+	for _, db := range []*sql.DB{d.read, d.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
 		}
-		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("create database: %w", err)
-	}
-	return f.Close()
+	return errors.Join(errs...)
 }
 
-func connect(path, options string, connections int) (*sql.DB, error) {
-	query := fmt.Sprintf("mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s",
-		busyTimeout.Milliseconds(), options)
-	uri := url.URL{Scheme: "file", Path: path, RawQuery: query}
-	db, err := sql.Open("sqlite3", uri.String())
+// migrationsOf gives the texts of a dialect's migrations: that at i makes schema i+1.
+func migrationsOf(dialect string) ([]string, error) {
+	files, err := fs.Glob(migrations, "migrations/"+dialect+"/*.sql")
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, err
 	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db, nil
-}
-
-// migrate runs the migrations that are new to the file. Its user_version is the number of the last
-// one that was run.
-func migrate(ctx context.Context, db *sql.DB, path string, create bool) error {
-	var application, version int
-	const query = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
-	err := db.QueryRowContext(ctx, query).Scan(&application, &version)
-	if err != nil {
-		return fmt.Errorf("open database %s: %w", path, err)
-	}
-	if application != applicationID && !create {
-		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: "+
-			"move it away and run verenc init", path)
-	}
-	files, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return err
-	}
-	if version > len(files) {
-		return fmt.Errorf("open database: %s is of a newer version of verenc "+
-			"(schema %d, this one knows %d): run that version", path, version, len(files))
-	}
-	for i, name := range files[version:] {
+	texts := make([]string, len(files))
+	for i, name := range files {
 		text, err := migrations.ReadFile(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		err = inTransaction(ctx, db, func(tx *sql.Tx) error {
-			script := fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d",
-				text, applicationID, version+i+1)
-			_, err := tx.ExecContext(ctx, script)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("migrate database %s to schema %d: %w", path, version+i+1, err)
-		}
+		texts[i] = string(text)
 	}
-	return nil
+	return texts, nil
 }
 
-func inTransaction(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
+func inTransaction(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: isolation})
 	if err != nil {
-		return busy(err)
-	}
-	if err := f(tx); err != nil {
-		_ = tx.Rollback() // if it fails, there is no change either: nothing was committed
 		return err
 	}
-	return busy(tx.Commit())
-}
-
-// busy adds context.DeadlineExceeded to the error for another process's lock that was not released
-// in time.
-func busy(err error) error {
-	if e := (sqlite3.Error{}); errors.As(err, &e) && e.Code == sqlite3.ErrBusy {
-		return fmt.Errorf("wait for the database's lock: %w: %w", err, context.DeadlineExceeded)
+	// After a commit it does nothing. If it fails, there is no change either: nothing was committed.
+	defer func() { _ = tx.Rollback() }()
+	if err := f(tx); err != nil {
+		return err
 	}
-	return err
+	return tx.Commit()
 }
 
-// change runs a transaction. doing is what it does, for errors of the database.
+// change runs a transaction, and says what it did when it fails. A transaction that met another one is
+// run again, for as long as the lock of another process is waited for: so f may run several times.
 func (d *DB) change(ctx context.Context, doing string, f func(*sql.Tx) error) error {
-	err := inTransaction(ctx, d.write, f)
-	if errors.As(err, &sqlite3.Error{}) {
-		return fmt.Errorf("%s: %w", doing, err)
+	err := d.retried(ctx, fenced(ctx, f))
+	if classOf(err) != notOurs {
+		return fmt.Errorf("%s: %w", doing, busy(err))
 	}
 	return err
 }
 
-// foreignVersion is a number that changes when another process has committed a change, but not when
-// this one has: data_version (SQLite page "Pragma statements") of the connection that makes the
-// changes of this process.
-func (d *DB) foreignVersion(ctx context.Context) (version int64, err error) {
-	err = d.write.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
-	return version, err
+func (d *DB) retried(ctx context.Context, f func(*sql.Tx) error) error {
+	began, wait := time.Now(), retryAfter
+	for {
+		err := inTransaction(ctx, d.write, d.isolation, f)
+		if classOf(err) != conflict || time.Since(began) > busyTimeout {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait/2 + rand.N(wait)): // so that those who met don't meet again
+		}
+		wait = min(2*wait, retryAtMost)
+	}
 }
 
-// watch empties the caches when another process has changed the file.
-func (d *DB) watch(ctx context.Context, seen int64) {
-	tick := time.NewTicker(watchInterval)
+// each runs f in intervals, until ctx ends.
+func (d *DB) each(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			f()
 		}
-		version, err := d.foreignVersion(ctx)
-		if err != nil || version != seen {
-			d.forget()
-		}
-		seen = version
 	}
 }
 
@@ -251,16 +220,12 @@ func (d *DB) forget() {
 	d.certificates.forgetAll()
 }
 
-// Ping proves that the file can be read, and locked for writing.
+// Ping proves that the database can be read, and takes a transaction that may write.
 func (d *DB) Ping(ctx context.Context) error {
-	err := inTransaction(ctx, d.write, func(tx *sql.Tx) error {
+	return d.change(ctx, "ping the database", func(tx *sql.Tx) error {
 		var n int
 		return tx.QueryRowContext(ctx, "SELECT count(*) FROM service_objects").Scan(&n)
 	})
-	if err != nil {
-		return fmt.Errorf("ping the database: %w", err)
-	}
-	return nil
 }
 
 func nanos(t time.Time) sql.NullInt64 { return sql.NullInt64{Int64: t.UnixNano(), Valid: !t.IsZero()} }
@@ -270,20 +235,6 @@ func fromNanos(n sql.NullInt64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n.Int64).UTC()
-}
-
-// constraintError maps a violated primary key to service.ErrExists, and a violated foreign key to
-// service.ErrNoRow.
-func constraintError(err error) error {
-	if e := (sqlite3.Error{}); errors.As(err, &e) {
-		switch e.ExtendedCode {
-		case sqlite3.ErrConstraintPrimaryKey, sqlite3.ErrConstraintUnique:
-			return service.ErrExists
-		case sqlite3.ErrConstraintForeignKey:
-			return service.ErrNoRow
-		}
-	}
-	return err
 }
 
 // affected returns service.ErrNoRow if a statement affected no row.
@@ -297,7 +248,7 @@ func affected(r sql.Result, err error) error {
 	return service.ErrNoRow
 }
 
-// collect reads all rows of a query.
+// collect reads rows to their end.
 func collect[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) (all []T, _ error) {
 	if err != nil {
 		return nil, busy(err)
@@ -316,7 +267,7 @@ func collect[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) (a
 // scanner is a *sql.Row or *sql.Rows.
 type scanner interface{ Scan(...any) error }
 
-// one maps the error of reading a single row.
+// one maps the outcome of reading a single row.
 func one[T any](v T, err error, what string) (T, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return v, service.ErrNoRow

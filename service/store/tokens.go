@@ -25,7 +25,7 @@ func (d *DB) TokenSerials(ctx context.Context) ([]string, error) {
 func (d *DB) RecordTokenSerial(ctx context.Context, serial string, at time.Time) error {
 	return d.change(ctx, "record the token's serial number", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (serial, seen_at) VALUES (?, ?)
-			ON CONFLICT DO UPDATE SET seen_at = excluded.seen_at`, serial, at.UnixNano())
+			ON CONFLICT (serial) DO UPDATE SET seen_at = excluded.seen_at`, serial, at.UnixNano())
 		return err
 	})
 }

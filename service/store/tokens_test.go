@@ -8,8 +8,12 @@ import (
 	"github.com/verenc/kms/service"
 )
 
-func TestTokens(t *testing.T) {
-	d := create(t)
+func TestTokens(t *testing.T) { testTokens(t, create(t)) }
+
+func TestTokensInPostgres(t *testing.T) { testTokens(t, createPostgres(t)) }
+
+func testTokens(t *testing.T, d *DB) {
+	t.Helper()
 	for _, id := range []string{"a", "b", "c", "d"} {
 		k := newKey(id)
 		if id == "d" {

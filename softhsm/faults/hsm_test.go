@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -30,15 +31,23 @@ func connect(t testing.TB, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 	return open(t, m, soft, change...), m
 }
 
-// open opens a token behind a module until the end of the test.
+// open opens a token behind a module until the end of the test. Calls have time enough on any
+// machine, unless a change makes it short for those that hang. When the machine is too slow for a
+// short ConnectTimeout, open tries again.
 func open(t testing.TB, m *faults.Module, soft softhsm.Token, change ...func(*hsm.Config)) *hsm.Token {
 	t.Helper()
 	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
-		RetryMin: time.Millisecond}
+		GenerateTimeout: 5 * time.Minute, ConnectTimeout: time.Minute, RetryMin: time.Millisecond}
 	for _, f := range change {
 		f(&cfg)
 	}
 	token, err := hsm.Open(t.Context(), cfg)
+	for errors.Is(err, hsm.ErrTimeout) {
+		for m.Sessions() > 0 { // the late connection is being closed
+			runtime.Gosched()
+		}
+		token, err = hsm.Open(t.Context(), cfg)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func isolate(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 	}
 	soft := softhsm.New(t)
 	m := faults.New(t, soft)
-	own := func(c *hsm.Config) { c.CallTimeout, c.ModuleCommand = 0, []string{program, moduleHost} }
+	own := func(c *hsm.Config) { c.ModuleCommand = []string{program, moduleHost} }
 	return open(t, m, soft, append([]func(*hsm.Config){own}, change...)...), m
 }
 
@@ -30,7 +30,7 @@ func isolate(t *testing.T, change ...func(*hsm.Config)) (*hsm.Token, *faults.Mod
 // process is killed, and the next one serves, with nothing of the first left stuck.
 func TestIsolatedIsStuck(t *testing.T) {
 	changes, tell := telling()
-	token, m := isolate(t, tell, func(c *hsm.Config) { c.CallTimeout = 2 * slowTimeout })
+	token, m := isolate(t, tell, func(c *hsm.Config) { c.CallTimeout = hangTimeout })
 	next(t, changes, false)
 	p := newPair(t, token)
 	known(t, token)

@@ -125,7 +125,7 @@ func TestStragglerLeavesTheNewConnectionAlone(t *testing.T) {
 	m.ReuseHandles()
 	changes, tell := telling()
 	cfg := hsm.Config{Module: m.Path, Serial: soft.Serial, PIN: soft.PIN, CallTimeout: time.Minute,
-		RetryMin: time.Millisecond}
+		GenerateTimeout: 5 * time.Minute, ConnectTimeout: time.Minute, RetryMin: time.Millisecond}
 	tell(&cfg)
 	token, err := hsm.Open(t.Context(), cfg)
 	if err != nil {
@@ -420,5 +420,29 @@ func TestDeviceErrorsInARow(t *testing.T) {
 	known(t, token)
 	if _, err := token.Encrypt(t.Context(), p.Seal, []byte("x"), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestProofThatFails: a token that could wrap and encrypt, and fails to prove it in the next
+// connection, does not count as one that can't.
+func TestProofThatFails(t *testing.T) {
+	for _, function := range []string{"C_WrapKey", "C_Decrypt"} {
+		token, m, changes := observed(t)
+		p := newPair(t, token)
+		prove(t, token, p)
+		m.ResetCounts()
+		lose(t, token, m, changes)
+		m.Plug()
+		next(t, changes, false)
+		known(t, token)
+		m.Fail(function, pkcs11.CKR_FUNCTION_FAILED)
+		if _, err := token.GenerateWrapped(t.Context(), p, 32, nil); err == nil || errors.Is(err, hsm.ErrUnsupported) {
+			t.Errorf("%s: %v", function, err)
+		}
+		m.Clear()
+		prove(t, token, p)
+		if n := m.Calls("C_Login"); n != 1 {
+			t.Errorf("%s: %d logins after the loss", function, n)
+		}
 	}
 }

@@ -156,7 +156,7 @@ func (d *daemon) start(t testing.TB) {
 // await calls ready until it returns nil.
 func (d *daemon) await(t testing.TB, ready func() error) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute) // for a busy machine
 	for {
 		err := ready()
 		if err == nil {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // use logs in to the token, which is the only one, and takes random bytes.
 func use() (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	all, err := hsm.Tokens(os.Getenv("MODULE"), "", nil)
 	if err != nil {

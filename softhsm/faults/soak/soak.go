@@ -61,6 +61,7 @@ const (
 	wrappedSize = 32 // bytes
 	outsideKeys = 5
 	heldKeys    = 2
+	patience    = time.Minute
 )
 
 var message = []byte("message")
@@ -81,14 +82,20 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	if err := s.makeKeys(); err != nil {
 		return nil, err
 	}
-	s.token, err = hsm.Open(context.Background(),
-		hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2,
-			HeldKeys:    heldKeys,
-			CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second,
-			ConnectTimeout: time.Second,
-			MaxStuck:       8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
+	err = hsm.ErrTimeout
+	for errors.Is(err, hsm.ErrTimeout) { // for it is short, and the machine may be busy
+		s.token, err = hsm.Open(context.Background(),
+			hsm.Config{Module: m.Path, Serial: cfg.soft.Serial, PIN: cfg.soft.PIN, Sessions: cfg.callers / 2,
+				HeldKeys:    heldKeys,
+				CallTimeout: 250 * time.Millisecond, GenerateTimeout: 2 * time.Second,
+				ConnectTimeout: time.Second,
+				MaxStuck:       8, KeepAlive: 50 * time.Millisecond, RetryMin: 10 * time.Millisecond})
+	}
 	if err != nil {
 		return nil, err
+	}
+	if !s.prove() {
+		return nil, errors.Join(errors.New("a token that is well does not wrap a data key"), s.token.Close())
 	}
 	begun := time.Now()
 	s.load(ctx)
@@ -98,6 +105,16 @@ func run(ctx context.Context, dir string, cfg config) (*report, error) {
 	return s.report, s.token.Close()
 }
 
+// prove has the token prove what it can do. A fault in its first proof would mean that it can't.
+func (s *soak) prove() bool {
+	patient, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return retry(patient, func() bool {
+		_, err := s.token.GenerateWrapped(context.Background(), s.keys, wrappedSize, nil)
+		return err == nil
+	})
+}
+
 func newID(r *rand.Rand) (id hsm.ObjectID) {
 	for i := range id {
 		id[i] = byte(r.Uint32())
@@ -105,10 +122,11 @@ func newID(r *rand.Rand) (id hsm.ObjectID) {
 	return id
 }
 
-// makeKeys makes the keys over a connection of its own, with the usual timeouts.
+// makeKeys makes the keys over a connection of its own, with long timeouts.
 func (s *soak) makeKeys() (err error) {
 	token, err := hsm.Open(context.Background(),
-		hsm.Config{Module: s.module.Path, Serial: s.cfg.soft.Serial, PIN: s.cfg.soft.PIN})
+		hsm.Config{Module: s.module.Path, Serial: s.cfg.soft.Serial, PIN: s.cfg.soft.PIN, CallTimeout: time.Minute,
+			GenerateTimeout: time.Minute, ConnectTimeout: time.Minute})
 	if err != nil {
 		return err
 	}
@@ -358,16 +376,19 @@ func (s *soak) calm() {
 	}
 }
 
-// inspect looks for what is wrong, lost or leaked.
+// inspect looks for what is wrong, lost or leaked. It tries again what fails, since the timeouts of a
+// soak are short for a busy machine: patience is for all of it.
 func (s *soak) inspect() {
+	patient, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	for i, b := range s.boxes {
-		if !retry(func() bool { return s.check(b, i) }) {
+		if !retry(patient, func() bool { return s.check(b, i) }) {
 			s.report.wrongAnswer("a box does not open on a token that is well")
 		}
 	}
 	var objects []hsm.Object
 	var err error
-	retry(func() bool {
+	retry(patient, func() bool {
 		objects, err = s.token.Objects(context.Background(), "")
 		return err == nil
 	})
@@ -387,21 +408,26 @@ func (s *soak) inspect() {
 		}
 	}
 	for _, k := range s.outside {
-		if err := s.token.Evict(context.Background(), k); err != nil {
+		var err error
+		if !retry(patient, func() bool { err = s.token.Evict(context.Background(), k); return err == nil }) {
 			s.report.wrongAnswer("forget a key that is held: %v", err)
 		}
 	}
-	s.report.stats = s.token.Stats()
-	s.report.leaked = s.module.Sessions() - s.report.stats.Sessions - 1 // the login's
+	retry(patient, func() bool { // calls that were late still have their sessions
+		s.report.stats = s.token.Stats()
+		s.report.leaked = s.module.Sessions() - s.report.stats.Sessions - 1 // the login's
+		return s.report.stats.Stuck == 0 && s.report.leaked == 0
+	})
 	s.report.usage = s.module.Usage()
 }
 
-// retry calls f until it succeeds, a few times: on a busy machine the timeouts of a soak are short.
-func retry(f func() bool) bool {
-	for range 10 {
-		if f() {
-			return true
+// retry calls f until it succeeds or ctx ends.
+func retry(ctx context.Context, f func() bool) bool {
+	for !f() {
+		if ctx.Err() != nil {
+			return false
 		}
+		time.Sleep(time.Millisecond)
 	}
-	return false
+	return true
 }

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/verenc/kms/service/store/postgrestest"
+)
+
+// TestPostgres does what an operator does, with the metadata in PostgreSQL.
+func TestPostgres(t *testing.T) {
+	s := newSite(t)
+	s = s.with("VERENC_DATABASE="+postgrestest.NewDatabase(t), "VERENC_DATABASE_PASSWORD=hunter2")
+	fails := func(s *site, want string, args ...string) {
+		t.Helper()
+		if r := s.run(t, args...); r.code == 0 || !strings.Contains(r.stderr, want) || strings.Contains(r.stderr, "hunter2") {
+			t.Errorf("%v: got %v, want %q", args, r, want)
+		}
+	}
+	fails(s, "verenc init makes the tables", "serve")
+	fails(s, "verenc init makes the tables", "init", "--add-access-key")
+	fails(s.with("VERENC_DATABASE=postgres://verenc:hunter2@127.0.0.1/verenc"), "database_password_file", "config")
+	fails(s.with("VERENC_DATABASE_PASSWORD_FILE="+s.write(t, "password", "hunter2", 0o644)), "chmod 600", "init")
+	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
+		t.Fatal(r)
+	}
+	fails(s, "--add-access-key", "init")
+	contains(t, s.does(t, "init", "--add-access-key"), "aws_access_key_id")
+	contains(t, s.does(t, "doctor"), "answers and can be written")
+	s.does(t, "user", "create", "alice")
+	contains(t, s.does(t, "user", "list"), "alice")
+	fails(s, "pg_dump", "backup", s.path("copy"))
+	fails(s, "pg_restore", "restore", s.path("copy"))
+
+	r := s.serve(t)
+	client := s.sdk(t, "http://"+r.api, http.DefaultClient)
+	key, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := client.Encrypt(t.Context(), &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId, Plaintext: []byte("plaintext")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob})
+	if err != nil || string(out.Plaintext) != "plaintext" {
+		t.Errorf("got %v, %v", out, err)
+	}
+	if status, body := get(t, http.DefaultClient, "http://"+r.private+"/readyz"); status != http.StatusOK {
+		t.Errorf("not ready: %d %s", status, body)
+	}
+	if code := r.stop(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN, "hunter2")
+}
+
+// TestDatabaseMove: after the move to PostgreSQL, everything that was there is there, and the log tells of it.
+func TestDatabaseMove(t *testing.T) {
+	s := initialised(t)
+	moved := s.with("VERENC_DATABASE=" + postgrestest.NewDatabase(t))
+	to := strings.TrimPrefix(moved.env[len(moved.env)-1], "VERENC_DATABASE=")
+	r := s.serve(t)
+	client := s.sdk(t, "http://"+r.api, http.DefaultClient)
+	key, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &kms.EncryptInput{KeyId: key.KeyMetadata.KeyId, Plaintext: []byte("plaintext")}
+	box, err := client.Encrypt(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails := func(want string, args ...string) {
+		t.Helper()
+		if r := s.run(t, args...); r.code == 0 || !strings.Contains(r.stderr, want) {
+			t.Errorf("%v: got %v, want %q", args, r, want)
+		}
+	}
+	fails("stop the server that has it open", "database", "move", "--to", to)
+	fails("give the URL", "database", "move", "--to", s.path("other.db"))
+	fails("database_password_file", "database", "move", "--to", "postgres://verenc:hunter2@db.example.com/verenc")
+	r.stop(t)
+	contains(t, s.does(t, "database", "move", "--to", to), "1 keys", "every row was compared", to)
+	fails("name an empty database", "database", "move", "--to", to)
+
+	r = moved.serve(t)
+	client = s.sdk(t, "http://"+r.api, http.DefaultClient)
+	out, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: box.CiphertextBlob})
+	if err != nil || string(out.Plaintext) != "plaintext" {
+		t.Errorf("got %v, %v", out, err)
+	}
+	r.stop(t)
+	found := false
+	for _, record := range s.recorded(t) {
+		found = found || strings.Contains(fmt.Sprint(record), "MoveDatabase")
+	}
+	if !found {
+		t.Error("the log has no record of the move")
+	}
+}

@@ -1,0 +1,283 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+const (
+	defaultConnections    = 16
+	defaultConnectTimeout = 2 * time.Second
+	migrateTimeout        = time.Hour // an index of millions of keys takes minutes
+	connectionLife        = time.Hour // so that connections spread anew over the hosts of a service name
+	// A server that is stopped, or cut off, in the middle of a transaction holds locks that others wait for.
+	idleInTransaction = "5s"
+)
+
+// IsURL tells whether a database is a PostgreSQL database, and not a file.
+func IsURL(database string) bool {
+	return strings.HasPrefix(database, "postgres://") || strings.HasPrefix(database, "postgresql://")
+}
+
+// CheckURL finds what is wrong with the URL of a PostgreSQL database. It does not repeat the URL,
+// which may hold a password by mistake.
+func CheckURL(database string) error {
+	u, err := url.Parse(database)
+	if err != nil {
+		return errors.New("it is not a URL such as postgres://verenc@db.example.com/verenc?sslmode=verify-full")
+	}
+	if _, inURL := u.User.Password(); inURL || u.Query().Has("password") {
+		return errors.New("it holds a password, which process lists and backups of the configuration would show: " +
+			"put it into a file (database_password_file), VERENC_DATABASE_PASSWORD or the systemd credential verenc-database-password")
+	}
+	if name := strings.TrimPrefix(u.Path, "/"); name == "" || strings.Contains(name, "/") {
+		return errors.New("it names no database: postgres://USER@HOST/DATABASE")
+	}
+	_, err = pgx.ParseConfig(withTLS(u))
+	return err
+}
+
+// withTLS asks for a verified server where the URL doesn't say what it wants, unless all hosts are this one.
+func withTLS(u *url.URL) string {
+	q := u.Query()
+	hosts := u.Host
+	if q.Has("host") {
+		hosts = q.Get("host")
+	}
+	if q.Has("sslmode") || os.Getenv("PGSSLMODE") != "" {
+		return u.String()
+	}
+	for host := range strings.SplitSeq(hosts, ",") {
+		if !isLocal(host) {
+			q.Set("sslmode", "verify-full")
+		}
+	}
+	secured := *u
+	secured.RawQuery = q.Encode()
+	return secured.String()
+}
+
+func isLocal(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "" || host == "localhost" || strings.HasPrefix(host, "/") || ip != nil && ip.IsLoopback()
+}
+
+// databaseName is the URL without what is of no use in a message.
+func databaseName(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+// openPostgres connects, and makes the schema or brings it up to date.
+func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
+	if err := CheckURL(cfg.Path); err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	u, err := url.Parse(cfg.Path)
+	if err != nil {
+		return err // not after CheckURL
+	}
+	name := databaseName(u)
+	config, err := pgx.ParseConfig(withTLS(u))
+	if err != nil {
+		return fmt.Errorf("open database %s: %w", name, err)
+	}
+	if cfg.Password != "" {
+		config.Password = cfg.Password
+	}
+	if config.ConnectTimeout = cfg.ConnectTimeout; cfg.ConnectTimeout == 0 {
+		config.ConnectTimeout = defaultConnectTimeout
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "verenc"
+	}
+	if config.ValidateConnect == nil { // a standby can't be written; of several hosts, another one can
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+	connections := cfg.Connections
+	if connections == 0 {
+		connections = defaultConnections
+	}
+	d.isolation = sql.LevelSerializable
+	connections = max(connections-1, 2) // one is the watch's
+	d.write = connectPostgres(config, connections/2)
+	d.read = connectPostgres(config, connections-connections/2)
+	if err := d.write.PingContext(ctx); err != nil {
+		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
+	}
+	if err := d.migratePostgres(ctx, cfg.Create); err != nil {
+		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
+	}
+	d.writers = newWriters(connections / 2)
+	d.fresh = &freshness{grace: cfg.Grace, limit: max(cfg.Grace, promised)}
+	for _, c := range []interface{ serveWhile(func() error) }{
+		d.keys, d.aliases, d.accessKeys, d.grants, d.principals, d.certificates,
+	} {
+		c.serveWhile(d.fresh.check)
+	}
+	w := &postgresWatch{d: d, db: connectPostgres(config, 1), onChange: cfg.OnChange}
+	if w.onChange == nil {
+		w.onChange = func(error) {}
+	}
+	d.watch, d.unwatch = w.run, w.close
+	return w.step(ctx)
+}
+
+func connectPostgres(config *pgx.ConnConfig, connections int) *sql.DB {
+	db := sql.OpenDB(postgresConnector{stdlib.GetConnector(*config, stdlib.OptionAfterConnect(prepareSession))})
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	db.SetConnMaxLifetime(connectionLife)
+	return db
+}
+
+// prepareSession sets what a session needs, not in the packet that starts it, which connection poolers refuse.
+func prepareSession(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SET idle_in_transaction_session_timeout = '"+idleInTransaction+"'")
+	return err
+}
+
+// adviceOn says what to do about an error at the start, behind it.
+func adviceOn(err error, config *pgx.ConnConfig) string {
+	var answer *pgconn.PgError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var record tls.RecordHeaderError
+	user, database := pgx.Identifier{config.User}.Sanitize(), pgx.Identifier{config.Database}.Sanitize()
+	switch {
+	case errors.As(err, &answer):
+		switch {
+		case strings.HasPrefix(answer.Code, "28"): // invalid authorization
+			return fmt.Sprintf(" (is the password of %s right, and does pg_hba.conf let it in from here?)", config.User)
+		case answer.Code == "3D000": // no such database
+			return fmt.Sprintf(" (create it: CREATE DATABASE %s OWNER %s)", database, user)
+		case answer.Code == "53300": // too many connections
+			return " (lower database_connections, or raise max_connections of the server: each verenc serve takes database_connections)"
+		case answer.Code == "42501": // insufficient privilege
+			return fmt.Sprintf(" (make %s the owner of the database: ALTER DATABASE %s OWNER TO %[1]s)", user, database)
+		}
+		return ""
+	case errors.As(err, &authority):
+		return " (name the file with the authority of the server's certificate in the URL: sslrootcert=FILE)"
+	case errors.As(err, &host):
+		return " (connect by a name that the server's certificate has)"
+	case errors.As(err, &record), strings.Contains(err.Error(), "server refused TLS connection"):
+		return " (the server has no TLS: give it a certificate, with ssl = on; only where nobody else is on the network, sslmode=disable in the URL does without)"
+	case strings.Contains(err.Error(), "standby mode"): // of ValidateConnectTargetSessionAttrsPrimary
+		return " (name all servers in the URL, postgres://USER@HOST1,HOST2/DATABASE: the one that can be written is found)"
+	case classOf(err) == away:
+		return " (does the server run, and can this host reach it?)"
+	}
+	return ""
+}
+
+var errIsThere = errors.New("it has the tables of Verenc already; verenc init --add-access-key makes one more access key in it")
+
+// migratePostgres runs the migrations that the database has not had. The one row of verenc_schema
+// tells the number of the last one.
+func (d *DB) migratePostgres(ctx context.Context, create bool) error {
+	texts, err := migrationsOf("postgres")
+	if err != nil {
+		return err
+	}
+	var ours, tables int
+	err = d.read.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN tablename = 'verenc_schema' THEN 1 END) FROM pg_catalog.pg_tables
+		WHERE schemaname = current_schema()`).Scan(&tables, &ours)
+	switch {
+	case err != nil:
+		return err
+	case ours > 0 && create:
+		return errIsThere
+	case ours == 0 && tables > 0:
+		return fmt.Errorf("it has %d tables, and they are not Verenc's: give Verenc a database of its own", tables)
+	case ours == 0 && !create:
+		return errors.New("it is empty: verenc init makes the tables")
+	}
+	if create {
+		err = d.change(ctx, "make the schema", func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `CREATE TABLE verenc_schema (one BIGINT PRIMARY KEY CHECK (one = 1),
+					version BIGINT NOT NULL, made_by TEXT NOT NULL);
+				INSERT INTO verenc_schema VALUES (1, 0, '')`)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
+	for migrated := false; !migrated; {
+		err := d.change(ctx, "migrate", func(tx *sql.Tx) error {
+			// An update, so that of two servers that start together one waits for the other.
+			var version int
+			var madeBy string
+			const query = "UPDATE verenc_schema SET one = 1 WHERE one = 1 RETURNING version, made_by"
+			err := tx.QueryRowContext(ctx, query).Scan(&version, &madeBy)
+			if err != nil {
+				return err
+			}
+			if version > len(texts) {
+				return fmt.Errorf("its schema %d was made by %s, and this version of verenc knows %d: "+
+					"run that version, or a newer one", version, madeBy, len(texts))
+			}
+			if migrated = version == len(texts); migrated {
+				return nil
+			}
+			if _, err := tx.ExecContext(ctx, texts[version]); err != nil {
+				return fmt.Errorf("to schema %d: %w", version+1, err)
+			}
+			_, err = tx.ExecContext(ctx, "UPDATE verenc_schema SET version = ?, made_by = ?", version+1, program())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// program is this program with its version, as the linker knows it.
+func program() string {
+	version := "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		version = info.Main.Version
+	}
+	return "verenc " + version
+}
+
+// postgresClass reads a code of PostgreSQL (PostgreSQL documentation, appendix "Error Codes").
+func postgresClass(code string) class {
+	switch code {
+	case "23505":
+		return duplicate
+	case "23503":
+		return noParent
+	case "40001", "40P01", "55P03": // serialisation failure, deadlock, lock not available
+		return conflict
+	case "57P01", "57P02", "57P03", // shut down, crashed, starting
+		"53300",          // too many connections
+		"25006",          // a standby now
+		"25P03", "57014": // idleInTransaction is over, or the administrator's limit of a statement
+		return away
+	}
+	if strings.HasPrefix(code, "08") { // connection exceptions
+		return away
+	}
+	return otherError
+}
