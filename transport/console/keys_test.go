@@ -69,6 +69,10 @@ func TestConsole(t *testing.T) {
 	if b.text(b.control("Kind of key")+" option") == "SYMMETRIC_DEFAULT" {
 		t.Error("SYMMETRIC_DEFAULT is offered for signatures")
 	}
+	offered := eval[bool](b, "document.querySelector('option[value=ENCAPSULATE_DECAPSULATE]') !== null")
+	if _, can := s.Service.KeySpecs()["ML_KEM_768"]; offered != can {
+		t.Errorf("ML-KEM is offered: %v; the token has it: %v", offered, can)
+	}
 	b.choose(b.control("The key is to"), "ENCRYPT_DECRYPT")
 	b.fill(b.control("Description"), "of the test")
 	b.fill(b.control("Alias"), "shop")

@@ -52,7 +52,7 @@ export function createKey(view, { keySpecs }) {
     labelled("Description (optional)", description),
     labelled("Alias (optional)", alias,
       element("p", { class: "hint" }, "A name for clients, which can be given to another key later.")),
-    tags.element, element("p", { class: "hint" }, "None of these is secret."),
+    tags.element, element("p", { class: "hint" }, "Description, alias and tags are not secret."),
     rotation, answer, element("div", { class: "actions" }, submit)));
 
   function chooseSpecs() {
