@@ -157,7 +157,7 @@ func cryptographicOperations() []Operation {
 			GrantOperations: []string{"Verify"},
 			Conditions:      ConditionKeys{"kms:MessageType", "kms:SigningAlgorithm"},
 			Effect:          ReadsOnly,
-			Errors:          useErrors.and(apierror.InvalidSignature, apierror.UnsupportedOperation),
+			Errors:          useErrors.and(apierror.InvalidSignature),
 		},
 		{
 			Name:            "GetPublicKey",
