@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/softhsm/faults"
 )
 
 // TestAnotherToken has a token that does not belong to the database, as after it was initialised again.
@@ -63,6 +66,47 @@ func TestAnOlderToken(t *testing.T) {
 	refused(t, s.run(t, "serve"), evidence.ErrWrongToken.Error(), newest, objects[0].ID.String())
 	if r := s.run(t, "doctor"); r.code != 1 || !strings.Contains(r.stdout, newest) {
 		t.Error(r)
+	}
+}
+
+// TestAnOlderTokenComesBack has a running server lose its token, which comes back without a key: the
+// server is not ready, and names what is missing.
+func TestAnOlderTokenComesBack(t *testing.T) {
+	s := initialised(t)
+	module := faults.New(t, s.soft)
+	running := s.with("VERENC_TOKEN_MODULE=" + module.Path).serve(t)
+	client := s.sdk(t, "http://"+running.api, http.DefaultClient)
+	made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready(t, "http://"+running.private+"/readyz")
+	token, err := hsm.Open(t.Context(), hsm.Config{Module: s.soft.Module, Serial: s.soft.Serial, PIN: s.soft.PIN,
+		CallTimeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	objects, err := token.Objects(t.Context(), "verenc/"+*made.KeyMetadata.KeyId)
+	if err != nil || len(objects) == 0 {
+		t.Fatal(objects, err)
+	}
+	module.Unplug()
+	eventually(t, "the loss is noticed", func() bool {
+		status, _ := get(t, http.DefaultClient, "http://"+running.private+"/readyz")
+		return status != http.StatusOK
+	})
+	if err := token.Destroy(t.Context(), objects[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	module.Plug()
+	eventually(t, "the missing object is named", func() bool {
+		return slices.ContainsFunc(running.log(), func(line logLine) bool {
+			return strings.Contains(fmt.Sprint(line["error"]), objects[0].ID.String())
+		})
+	})
+	if status, body := get(t, http.DefaultClient, "http://"+running.private+"/readyz"); status == http.StatusOK {
+		t.Errorf("ready with an older token: %s", body)
 	}
 }
 
