@@ -27,8 +27,7 @@ demo: ## create a key, make and open a data key with the real AWS CLI, on a temp
 	@scripts/setup.sh clients
 	@scripts/demo.sh
 
-test: ## all tests, with the race detector, SoftHSM2 and the real AWS clients
-	@scripts/setup.sh clients browser tokens postgres
+test: setup ## all tests, with the race detector, SoftHSM2 and the real AWS clients
 	@echo 'testing; the first time, compiling takes a few minutes' >&2
 	@$(GO) test -race -timeout 30m ./...
 
@@ -53,8 +52,7 @@ soak: ## use a token that fails in every way for $(SOAKTIME), and check that no 
 	@scripts/setup.sh
 	@$(GO) run ./softhsm/faults/soak -for $(SOAKTIME)
 
-cover: ## coverage by package
-	@scripts/setup.sh clients browser tokens postgres
+cover: setup ## coverage by package
 	@$(GO) test -cover ./...
 
 clean: ## remove $(DATA): the demo's token, keys and database
