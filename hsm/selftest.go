@@ -27,24 +27,16 @@ func (t *Token) SelfTest(ctx context.Context) []selftest.Check {
 func (t *Token) selfTest(ctx context.Context) (checks []selftest.Check) {
 	keys := &selftest.Keys{}
 	for _, test := range selftest.Tests() {
-		_, err := connection.RunGenerate(ctx, t.link, func(s *connection.Session) (struct{}, error) {
-			if err := s.AwaitIndex(); err != nil { // it might meet a test's token object just when that is destroyed
-				return struct{}{}, err
-			}
-			return struct{}{}, test.Run(&s.Session, keys)
-		})
+		_, err := connection.RunGenerate(ctx, t.link, onceIndexed(func(s *session.Session) error {
+			return test.Run(s, keys)
+		}))
 		checks = append(checks, test.Check(err))
 		if errors.Is(err, ErrUnavailable) { // the test may have crashed the module's process
 			t.link.AwaitConnection(ctx)
 		}
 	}
 	checks = append(checks, selftest.Callers(func(call func(*session.Session) error) error {
-		_, err := connection.Run(ctx, t.link, func(s *connection.Session) (struct{}, error) {
-			if err := s.AwaitIndex(); err != nil {
-				return struct{}{}, err
-			}
-			return struct{}{}, call(&s.Session)
-		})
+		_, err := connection.Run(ctx, t.link, onceIndexed(call))
 		return err
 	}, t.link.Notice))
 	// If this fails, the keys end with the connection.
@@ -53,4 +45,15 @@ func (t *Token) selfTest(ctx context.Context) (checks []selftest.Check) {
 		func(s *connection.Session) (struct{}, error) { return struct{}{}, keys.Destroy(&s.Session) },
 	)
 	return checks
+}
+
+// onceIndexed is f when the token's objects are indexed: the index might meet a test's token object
+// just when that is destroyed.
+func onceIndexed(f func(*session.Session) error) func(*connection.Session) (struct{}, error) {
+	return func(s *connection.Session) (struct{}, error) {
+		if err := s.AwaitIndex(); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, f(&s.Session)
+	}
 }

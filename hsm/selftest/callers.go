@@ -2,14 +2,9 @@ package selftest
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"sync"
 
-	"github.com/miekg/pkcs11"
-
 	"github.com/verenc/kms/hsm/ckr"
-	"github.com/verenc/kms/hsm/keyobject"
 	"github.com/verenc/kms/hsm/session"
 )
 
@@ -58,13 +53,7 @@ func atOnce(run func(func(*session.Session) error) error) error {
 // makeObjects leaves no object behind, also when the token makes one and says that it failed.
 func makeObjects(s *session.Session) error {
 	for range objectsOfCaller {
-		var id keyobject.ID
-		if _, err := io.ReadFull(s.Rand, id[:]); err != nil {
-			return fmt.Errorf("draw an object id: %w", err)
-		}
-		template := append(keyobject.Secret{ID: id, Label: "verenc/self-test", Purpose: keyobject.Seal}.Template(),
-			pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, keyobject.AESKeySize))
-		h, err := s.Generate(keyobject.Seal.Mechanism(), template)
+		id, h, err := generateTokenKey(s)
 		if err == nil {
 			err = s.Destroy(h)
 		}
