@@ -60,7 +60,7 @@ func (s *Service) DeriveSharedSecret(
 	if err != nil {
 		return nil, err
 	}
-	secret, err := token.Derive(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, peer)
+	secret, err := token.Derive(ctx, k.CurrentMaterial().TokenKey(k, RolePair), keySpecs[k.Spec].pair, peer)
 	if err != nil {
 		return nil, tokenError(err)
 	}

@@ -144,7 +144,7 @@ const unreadable = "\x00"
 
 // unusedDays is the number of whole days since a key was last used; empty if it never was.
 func (s *Service) unusedDays(ctx context.Context, k *Key) string {
-	u, err := s.lastUse(ctx, k)
+	u, err := s.LastUse(ctx, k)
 	switch {
 	case err != nil:
 		return unreadable

@@ -97,7 +97,7 @@ func (s *Service) CreateKey(ctx context.Context, c *iam.Caller, in *CreateKeyReq
 
 // makeKey generates the material of a key in state Creating and enables it.
 func (s *Service) makeKey(ctx context.Context, k *Key) error {
-	m := k.current()
+	m := k.CurrentMaterial()
 	public, err := s.generate(ctx, k, m)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (s *Service) makeKey(ctx context.Context, k *Key) error {
 		if k.State != StateCreating {
 			return apierror.InternalError(errors.New("the key was undone while it was made"))
 		}
-		k.State, k.PublicKey, k.current().Wrapped = StateEnabled, public, m.Wrapped
+		k.State, k.PublicKey, k.CurrentMaterial().Wrapped = StateEnabled, public, m.Wrapped
 		return nil
 	}))
 }

@@ -72,7 +72,7 @@ func (s *Service) GenerateDataKey(
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.TokenKey(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	if err != nil {
 		return nil, tokenError(err)
 	}
@@ -143,7 +143,7 @@ func (d *dataKeyPlan) generateWrapped(ctx context.Context) ([]byte, error) {
 	if d.header.Form == blob.WrappedDataKey {
 		return d.token.GenerateWrapped(ctx, d.material.pair(d.key), d.header.DataKeyBytes, d.aad)
 	}
-	sealed, err := d.token.GenerateSealed(ctx, d.material.key(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
+	sealed, err := d.token.GenerateSealed(ctx, d.material.TokenKey(d.key, RoleSeal), d.header.DataKeyBytes, d.aad)
 	clear(sealed.Plaintext)
 	return sealed.Box, err
 }
@@ -192,7 +192,7 @@ func (s *Service) planDataKey(ctx context.Context, c *iam.Caller, r keyRequest, 
 	if err != nil {
 		return nil, err
 	}
-	m := k.current()
+	m := k.CurrentMaterial()
 	if h.Form, err = s.bestForm(ctx, token, m, h); err != nil {
 		return nil, err
 	}

@@ -174,7 +174,7 @@ func (s *Service) dataKeyPair(
 	if p.private, p.public, err = s.openPair(ctx, plan.token, in.KeyPairSpec); err != nil {
 		return nil, err
 	}
-	p.box, err = plan.token.Encrypt(ctx, plan.material.key(plan.key, RoleSeal), p.private, plan.aad)
+	p.box, err = plan.token.Encrypt(ctx, plan.material.TokenKey(plan.key, RoleSeal), p.private, plan.aad)
 	return p, tokenError(err)
 }
 

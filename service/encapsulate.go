@@ -136,7 +136,7 @@ func (s *Service) Decapsulate(
 	if err != nil {
 		return nil, err
 	}
-	private := k.current().key(k, RolePair)
+	private := k.CurrentMaterial().TokenKey(k, RolePair)
 	secret, err := token.Decapsulate(ctx, private, keySpecs[k.Spec].pair, in.SharedSecretCiphertextBlob)
 	if err != nil {
 		return nil, tokenError(err)

@@ -159,7 +159,7 @@ func rsaPublicKey(k *Key) (*rsa.PublicKey, error) {
 func (s *Service) seal(
 	ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string,
 ) ([]byte, error) {
-	m := k.current()
+	m := k.CurrentMaterial()
 	record.Add(ctx, "ciphertextForm", blob.Sealed)
 	record.Add(ctx, "keyMaterialId", m.ID)
 	if err := s.spendIV(ctx, k, m); err != nil {
@@ -174,7 +174,7 @@ func (s *Service) seal(
 	if err != nil {
 		return nil, err
 	}
-	box, err := token.Encrypt(ctx, m.key(k, RoleSeal), plaintext, aad)
+	box, err := token.Encrypt(ctx, m.TokenKey(k, RoleSeal), plaintext, aad)
 	return append(head, box...), tokenError(err)
 }
 
@@ -325,7 +325,8 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 		if len(src.request.encryptionContext) > 0 {
 			return nil, "", apierror.New(apierror.Validation, msgContextWithRSA, src.algorithm)
 		}
-		plaintext, err = token.DecryptOAEP(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, hash, src.blob)
+		plaintext, err = token.DecryptOAEP(ctx, k.CurrentMaterial().TokenKey(k, RolePair), keySpecs[k.Spec].pair,
+			hash, src.blob)
 		return plaintext, "", tokenError(err)
 	}
 	m, ok := k.material(src.header.Ordinal)
@@ -344,7 +345,7 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	case blob.WrappedPrivateKey:
 		plaintext, err = token.DecryptWrappedPair(ctx, m.pair(k), src.box, aad)
 	default:
-		plaintext, err = token.Decrypt(ctx, m.key(k, RoleSeal), src.box, aad)
+		plaintext, err = token.Decrypt(ctx, m.TokenKey(k, RoleSeal), src.box, aad)
 	}
 	return plaintext, m.ID, tokenError(err)
 }

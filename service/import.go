@@ -314,7 +314,7 @@ func (s *Service) importType(ctx context.Context, in *ImportKeyMaterialRequest, 
 		return false, apierror.New(apierror.UnsupportedOperation,
 			"ImportType, KeyMaterialDescription and KeyMaterialId are valid only for symmetric encryption keys.")
 	}
-	isNew = in.ImportType == importNew || in.ImportType == "" && k.current() == nil
+	isNew = in.ImportType == importNew || in.ImportType == "" && k.CurrentMaterial() == nil
 	switch {
 	case isNew && in.KeyMaterialId != "":
 		return false, apierror.New(apierror.Validation,
@@ -354,7 +354,7 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, a adopt
 			return apierror.New(apierror.InvalidState, "New key material (id: %s) cannot be imported into KMS key %s, "+
 				"because another key material (id: %s) is pending rotation.", id, k.ARN(s.arns(ctx)), p.ID)
 		}
-		first := k.current() == nil
+		first := k.CurrentMaterial() == nil
 		scrap.Scrap, scrap.ID, scrap.Pending = false, id, !first
 		setImport(scrap, in)
 		for _, replica := range keys {
@@ -394,7 +394,7 @@ func (k *Key) complete() bool {
 			return false
 		}
 	}
-	return k.current() != nil
+	return k.CurrentMaterial() != nil
 }
 
 func expirationModel(m *Material) string {
@@ -426,7 +426,7 @@ func (s *Service) DeleteImportedKeyMaterial(
 		return nil, err
 	}
 	out := &DeleteImportedKeyMaterialResponse{KeyId: k.ARN(s.arns(ctx))}
-	m := k.current()
+	m := k.CurrentMaterial()
 	if in.KeyMaterialId != "" {
 		i := slices.IndexFunc(k.Materials, func(m Material) bool { return m.ID == in.KeyMaterialId && !m.Scrap })
 		if i < 0 {

@@ -51,15 +51,6 @@ func (s *Service) find(ctx context.Context, account, region, name string) (*Key,
 	return k, err
 }
 
-// CurrentMaterial returns the material that makes new ciphertexts; nil for a key that never had any.
-func (k *Key) CurrentMaterial() *Material { return k.current() }
-
-// TokenKey returns what package hsm needs to use the material's key of one role.
-func (m *Material) TokenKey(k *Key, role Role) hsm.Key { return m.key(k, role) }
-
-// LastUse returns the last successful cryptographic operation with a key, or nil when there was none.
-func (s *Service) LastUse(ctx context.Context, k *Key) (*KeyUse, error) { return s.lastUse(ctx, k) }
-
 // VerifyDigest tells whether a signature over a SHA-256 digest is valid for a SubjectPublicKeyInfo:
 // RSASSA-PKCS1-v1_5 or ECDSA. It fails when the public key can't be read.
 func VerifyDigest(spki, digest, signature []byte) (bool, error) {

@@ -190,7 +190,7 @@ func (s *Service) leased(ctx context.Context, a leaseRequest, total int64) error
 		return nil
 	}
 	k, err := s.store.Key(ctx, a.key.Region, a.key.ID)
-	if err != nil || k.current() == nil || k.current().ID != a.material {
+	if err != nil || k.CurrentMaterial() == nil || k.CurrentMaterial().ID != a.material {
 		return err // rotated already
 	}
 	if k.multiRegion() && !k.primary() {

@@ -14,11 +14,11 @@ import (
 func (s *Service) AllowedOperations(
 	ctx context.Context, k *Key, p *iam.Principal,
 ) (operations []string, all bool, err error) {
-	c := &iam.Caller{Identity: iam.Identity{Principal: p.ARN, Account: p.Account}, Region: k.Region}
-	if p.Kind == iam.KindRole {
-		c.Session = &iam.Session{RoleARN: p.ARN, Name: "report", IssuedAt: s.now()}
-		c.Principal = iam.SessionARN(p.ARN, c.Session.Name)
+	c, err := s.iam.CallerNamed(ctx, p.ARN, "report")
+	if err != nil {
+		return nil, false, err
 	}
+	c.Region = k.Region
 	for _, op := range keyPermissions {
 		o := permissionOwners["kms:"+op]
 		a := s.keyAccess(ctx, keyRequest{
@@ -61,22 +61,4 @@ func (s *Service) IdentityPoliciesMayAllow(k *Key) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// MissingPrincipals returns those principals that name a user or a role that does not exist, of an
-// account whose principals are kept here. Whoever creates a user or role of that name gets the
-// rights.
-func (s *Service) MissingPrincipals(
-	ctx context.Context, account string, principals ...string,
-) (missing []string, err error) {
-	for _, principal := range principals {
-		gone, err := s.iam.IsMissing(ctx, account, principal)
-		if err != nil {
-			return nil, err
-		}
-		if gone {
-			missing = append(missing, principal)
-		}
-	}
-	return missing, nil
 }

@@ -59,7 +59,8 @@ func (s *Service) flushUses(ctx context.Context) error {
 	)
 }
 
-func (s *Service) lastUse(ctx context.Context, k *Key) (*KeyUse, error) {
+// LastUse returns the last successful cryptographic operation with a key, or nil when there was none.
+func (s *Service) LastUse(ctx context.Context, k *Key) (*KeyUse, error) {
 	if u, found := s.uses.keys.Last(keyRef{k.Region, k.ID}); found {
 		return &u, nil
 	}
@@ -102,7 +103,7 @@ func (s *Service) GetKeyLastUsage(
 	}
 	created := Timestamp(k.CreatedAt)
 	out := &GetKeyLastUsageResponse{KeyId: k.ID, TrackingStartDate: created, KeyCreationDate: created}
-	u, err := s.lastUse(ctx, k)
+	u, err := s.LastUse(ctx, k)
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func (s *Service) mac(ctx context.Context, c *iam.Caller, op string, in *Generat
 	if err != nil {
 		return nil, nil, err
 	}
-	mac, err := token.MAC(ctx, k.current().key(k, RoleMAC), macHashes[in.MacAlgorithm], in.Message)
+	mac, err := token.MAC(ctx, k.CurrentMaterial().TokenKey(k, RoleMAC), macHashes[in.MacAlgorithm], in.Message)
 	return k, mac, tokenError(err)
 }
 

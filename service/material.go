@@ -47,9 +47,9 @@ type Material struct {
 
 func (m *Material) present() bool { return len(m.Objects) > 0 }
 
-// current is the material that makes new ciphertexts: the newest that is not pending rotation. It
-// is nil for a key that never had any material.
-func (k *Key) current() *Material {
+// CurrentMaterial is the material that makes new ciphertexts: the newest that is not pending
+// rotation. It is nil for a key that never had any material.
+func (k *Key) CurrentMaterial() *Material {
 	for i := len(k.Materials) - 1; i >= 0; i-- {
 		if m := &k.Materials[i]; !m.Pending && !m.Scrap {
 			return m
@@ -70,7 +70,7 @@ func (k *Key) pending() *Material {
 
 // materialID is the KeyMaterialId in answers: only symmetric keys have one.
 func (k *Key) materialID() string {
-	if m := k.current(); m != nil && k.symmetric() {
+	if m := k.CurrentMaterial(); m != nil && k.symmetric() {
 		return m.ID
 	}
 	return ""

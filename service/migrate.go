@@ -64,7 +64,7 @@ func (s *Service) moveToToken(ctx context.Context, k *Key) (done Migration, err 
 }
 
 func (s *Service) moveToWrapped(ctx context.Context, k *Key) (none Migration, err error) {
-	m := k.current()
+	m := k.CurrentMaterial()
 	if m == nil || m.isWrapped() {
 		return none, nil
 	}

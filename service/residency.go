@@ -117,8 +117,8 @@ func (s *Service) makeWrapper(
 	return id, apierror.FromStore(err)
 }
 
-// key is the material's key of one role, as hsm takes it.
-func (m *Material) key(k *Key, role Role) hsm.Key {
+// TokenKey is the material's key of one role, as hsm takes it.
+func (m *Material) TokenKey(k *Key, role Role) hsm.Key {
 	if !m.isWrapped() {
 		return m.Objects[role]
 	}
@@ -144,5 +144,5 @@ func (m *Material) wrappedKey(k *Key, role Role) hsm.WrappedKey {
 }
 
 func (m *Material) pair(k *Key) hsm.SealingKeys {
-	return hsm.SealingKeys{Seal: m.key(k, RoleSeal), Wrap: m.key(k, RoleWrap), Mechanism: m.WrapMechanism}
+	return hsm.SealingKeys{Seal: m.TokenKey(k, RoleSeal), Wrap: m.TokenKey(k, RoleWrap), Mechanism: m.WrapMechanism}
 }

@@ -185,7 +185,7 @@ func (s *Service) rotateToPending(ctx context.Context, k *Key) error {
 // rotate makes new material in the token, and then makes it current in every region. An automatic
 // rotation is of the material that k has: of two servers that find it due, one rotates.
 func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
-	before := k.current()
+	before := k.CurrentMaterial()
 	w, err := s.wrappingFor(ctx, k)
 	if err != nil {
 		return err
@@ -200,7 +200,7 @@ func (s *Service) rotate(ctx context.Context, k *Key, kind string) error {
 	}
 	err = s.updateShared(ctx, "RotateKeyOnDemand", k, func(keys []*Key) error {
 		for _, k := range keys {
-			if now := k.current(); kind == rotationAutomatic && (now == nil || now.ID != before.ID) {
+			if now := k.CurrentMaterial(); kind == rotationAutomatic && (now == nil || now.ID != before.ID) {
 				return errChanged
 			}
 			own, there := k.material(m.Ordinal)
@@ -307,7 +307,7 @@ func rotationEntry(k *Key, m *Material, waitsForReplicas bool) RotationsListEntr
 		e.KeyMaterialState = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
 	case m.Pending:
 		e.KeyMaterialState = "PENDING_ROTATION"
-	case m == k.current():
+	case m == k.CurrentMaterial():
 		e.KeyMaterialState = "CURRENT"
 	}
 	if k.Origin == originExternal {

@@ -55,7 +55,7 @@ func (s *Service) Sign(ctx context.Context, c *iam.Caller, in *SignRequest) (*Si
 	if err != nil {
 		return nil, err
 	}
-	signature, err := token.Sign(ctx, k.current().key(k, RolePair), keySpecs[k.Spec].pair, scheme, input)
+	signature, err := token.Sign(ctx, k.CurrentMaterial().TokenKey(k, RolePair), keySpecs[k.Spec].pair, scheme, input)
 	if err != nil {
 		return nil, tokenError(err)
 	}

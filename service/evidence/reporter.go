@@ -197,7 +197,7 @@ func (r *reporter) access(ctx context.Context, k *service.Key) (a KeyAccess, err
 		return a, fmt.Errorf("parse key policy: %w", err)
 	}
 	r.judgeStatements(k, a.Statements)
-	missing, err := r.Service.MissingPrincipals(ctx, k.Account, d.Principals()...)
+	missing, err := r.missingPrincipals(ctx, k.Account, d.Principals()...)
 	if err != nil {
 		return a, err
 	}
@@ -233,9 +233,27 @@ func (r *reporter) access(ctx context.Context, k *service.Key) (a KeyAccess, err
 	return a, nil
 }
 
+// missingPrincipals returns those principals that name a user or a role that does not exist, of an
+// account whose principals are kept here. Whoever creates a user or role of that name gets the
+// rights.
+func (r *reporter) missingPrincipals(
+	ctx context.Context, account string, principals ...string,
+) (missing []string, err error) {
+	for _, principal := range principals {
+		gone, err := r.Service.IAM().IsMissing(ctx, account, principal)
+		if err != nil {
+			return nil, err
+		}
+		if gone {
+			missing = append(missing, principal)
+		}
+	}
+	return missing, nil
+}
+
 // judgeGrant adds findings about whom a grant names.
 func (r *reporter) judgeGrant(ctx context.Context, k *service.Key, g *service.Grant) error {
-	missing, err := r.Service.MissingPrincipals(ctx, k.Account, g.Grantee, g.Retiring)
+	missing, err := r.missingPrincipals(ctx, k.Account, g.Grantee, g.Retiring)
 	if err != nil {
 		return err
 	}
