@@ -32,6 +32,7 @@ import (
 	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 // audited is a server with an audit log and one client at a time. It looks into the log at each
@@ -417,7 +418,7 @@ func TestTLSIsRecorded(t *testing.T) {
 	listener := httptest.NewTLSServer(h)
 	t.Cleanup(listener.Close)
 	client := kms.New(a.server.Options(), func(o *kms.Options) {
-		o.BaseEndpoint, o.HTTPClient = &listener.URL, listener.Client()
+		o.BaseEndpoint, o.HTTPClient = &listener.URL, sdktest.Of(listener.Client())
 	})
 	e, err := a.one(t, "ListKeys", func() error {
 		_, err := client.ListKeys(t.Context(), &kms.ListKeysInput{})

@@ -22,6 +22,7 @@ import (
 
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 // authority issues client certificates.
@@ -124,7 +125,7 @@ func (l *tlsServer) client(t *testing.T, c aws.CredentialsProvider, certificates
 		}}, ForceAttemptHTTP2: true}
 	t.Cleanup(rt.CloseIdleConnections)
 	return kms.New(kms.Options{BaseEndpoint: &l.listener.URL, Region: region, RetryMaxAttempts: 1, Credentials: c,
-		HTTPClient: &http.Client{Transport: rt}})
+		HTTPClient: &http.Client{Transport: sdktest.Transport{Transport: rt}}})
 }
 
 func (s *server) mapCertificate(t *testing.T, c tls.Certificate, arn string) string {
@@ -244,7 +245,8 @@ func TestClientCertificates(t *testing.T) {
 		wantTLSError(t, encrypt(tlsOptional.client(t, anonymous, stolen)), "")
 	})
 	t.Run("plain HTTP", func(t *testing.T) {
-		c := kms.New(kms.Options{BaseEndpoint: &s.URL, Region: region, RetryMaxAttempts: 1, Credentials: anonymous})
+		c := kms.New(kms.Options{BaseEndpoint: &s.URL, Region: region, RetryMaxAttempts: 1, HTTPClient: s.http,
+			Credentials: anonymous})
 		wantError(t, encrypt(c), "MissingAuthenticationTokenException", "Missing Authentication Token")
 	})
 	t.Run("expires on an open connection", func(t *testing.T) { // last: it changes the clock

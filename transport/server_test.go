@@ -28,6 +28,7 @@ import (
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/softhsm/faults"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 const (
@@ -74,7 +75,7 @@ type options struct {
 
 func newServer(t testing.TB, o options) *server {
 	t.Helper()
-	s := &server{http: &http.Client{Transport: &http.Transport{}}, Log: &lockedBuffer{}, Soft: softhsm.New(t)}
+	s := &server{http: sdktest.Client(), Log: &lockedBuffer{}, Soft: softhsm.New(t)}
 	hc := hsm.Config{Module: s.Soft.Module, Label: s.Soft.Label, Serial: s.Soft.Serial, PIN: s.Soft.PIN,
 		CallTimeout: time.Minute, GenerateTimeout: 5 * time.Minute, ConnectTimeout: time.Minute}
 	if o.faults || o.quantum {

@@ -25,7 +25,7 @@ import (
 // sts is an unmodified AWS client of STS.
 func (s *server) sts(c aws.Credentials) *sts.Client {
 	return sts.New(sts.Options{BaseEndpoint: &s.URL, Region: region, RetryMaxAttempts: 1,
-		HTTPClient:  http.DefaultClient,
+		HTTPClient:  s.http,
 		Credentials: credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, c.SessionToken)})
 }
 
@@ -94,7 +94,7 @@ func TestCallerIdentity(t *testing.T) {
 		GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	wantSTS(t, err, 403, "SignatureDoesNotMatch", "*")
 	unsigned := sts.New(sts.Options{BaseEndpoint: &s.URL, Region: region, RetryMaxAttempts: 1,
-		Credentials: aws.AnonymousCredentials{}})
+		HTTPClient: s.http, Credentials: aws.AnonymousCredentials{}})
 	_, err = unsigned.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	wantSTS(t, err, 403, "MissingAuthenticationToken", "Missing Authentication Token")
 }
@@ -161,7 +161,8 @@ func TestAssumeRole(t *testing.T) {
 	t.Run("the SDK's provider", func(t *testing.T) {
 		provider := aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(s.sts(alice.Secret), role,
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "work" }))
-		c := kms.New(kms.Options{BaseEndpoint: &s.URL, Region: region, RetryMaxAttempts: 1, Credentials: provider})
+		c := kms.New(kms.Options{BaseEndpoint: &s.URL, Region: region, RetryMaxAttempts: 1, HTTPClient: s.http,
+			Credentials: provider})
 		if err := describeWith(t, c, key); err != nil {
 			t.Error(err)
 		}

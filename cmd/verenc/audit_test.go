@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 // succeeds runs a command that must succeed, and returns its standard output.
@@ -60,7 +61,7 @@ type answers struct {
 }
 
 func (a *answers) Do(r *http.Request) (*http.Response, error) {
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := sdktest.Of(http.DefaultClient).Do(r)
 	if err == nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -78,7 +79,7 @@ func (a *answers) count() int {
 // recordedClient is an AWS client that collects the ids of its requests.
 func (s *site) recordedClient(t *testing.T, r *running, a *answers) *kms.Client {
 	t.Helper()
-	return kms.New(s.sdk(t, "http://"+r.api, nil).Options(), func(o *kms.Options) { o.HTTPClient = a })
+	return kms.New(s.sdk(t, "http://"+r.api, http.DefaultClient).Options(), func(o *kms.Options) { o.HTTPClient = a })
 }
 
 // copyLog copies the log's folder, so that a test can change it.

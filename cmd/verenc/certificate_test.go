@@ -12,6 +12,7 @@ import (
 
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 // TestClientCertificates: a client with a mapped certificate needs no access key, and with
@@ -48,7 +49,7 @@ func TestClientCertificates(t *testing.T) {
 				t.Cleanup(transport.CloseIdleConnections)
 				c := kms.New(kms.Options{BaseEndpoint: aws.String("https://" + r.api), Region: "us-east-1",
 					RetryMaxAttempts: 1, Credentials: credentials,
-					HTTPClient: &http.Client{Transport: transport}})
+					HTTPClient: &http.Client{Transport: sdktest.Transport{Transport: transport}}})
 				_, err := c.ListKeys(t.Context(), &kms.ListKeysInput{})
 				return err
 			}

@@ -18,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 // onlyDecrypt is the declaration that allows one application to Decrypt with one key and a fixed
@@ -50,6 +52,7 @@ func (s *site) application(t *testing.T, url, file string) *kms.Client {
 		t.Fatal("no credentials in " + file)
 	}
 	return kms.New(kms.Options{BaseEndpoint: &url, Region: "us-east-1", RetryMaxAttempts: 1,
+		HTTPClient:  sdktest.Client(),
 		Credentials: credentialsprovider.NewStaticCredentialsProvider(key[1], key[2], "")})
 }
 

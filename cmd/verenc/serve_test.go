@@ -33,6 +33,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/softhsm/faults"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 // accessKey reads the file that verenc init wrote.
@@ -48,7 +49,8 @@ func (s *site) accessKey(t testing.TB) aws.Credentials {
 func (s *site) sdk(t testing.TB, url string, client *http.Client) *kms.Client {
 	t.Helper()
 	c := s.accessKey(t)
-	return kms.New(kms.Options{BaseEndpoint: &url, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: client,
+	return kms.New(kms.Options{BaseEndpoint: &url, Region: "us-east-1", RetryMaxAttempts: 1,
+		HTTPClient:  sdktest.Of(client),
 		Credentials: credentialsprovider.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, "")})
 }
 

@@ -36,18 +36,9 @@ func newBrowser(t *testing.T, url string, flags ...chromedp.ExecAllocatorOption)
 	if _, err := os.Stat(chromium); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh browser", err)
 	}
-	profile, err := os.MkdirTemp("", "verenc-browser-")
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(profile) }) // its processes may still write there
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
-		chromedp.DisableGPU, chromedp.UserDataDir(profile), chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true))
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	ctx, end := chromedp.NewExecAllocator(ctx, append(options, flags...)...)
-	t.Cleanup(end)
-	ctx, closeTab := chromedp.NewContext(ctx)
-	t.Cleanup(closeTab)
+	ctx, closeTab := startChromium(ctx, t, flags)
 	b := &browser{T: t, ctx: ctx, url: url}
 	messages := chromedp.Console(ctx)
 	heard := make(chan struct{})
@@ -74,6 +65,33 @@ func newBrowser(t *testing.T, url string, flags ...chromedp.ExecAllocatorOption)
 	})
 	b.prefer("light")
 	return b
+}
+
+// startChromium opens a tab in a Chromium of its own. Chromium does not always come up on a busy
+// machine, so it has three attempts, each with an allocator of its own: chromedp panics when one
+// that failed is asked again.
+func startChromium(parent context.Context, t *testing.T, flags []chromedp.ExecAllocatorOption) (context.Context,
+	context.CancelFunc) {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		profile, err := os.MkdirTemp("", "verenc-browser-")
+		must(t, err)
+		t.Cleanup(func() { _ = os.RemoveAll(profile) }) // its processes may still write there
+		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
+			chromedp.DisableGPU, chromedp.UserDataDir(profile), chromedp.Flag("disable-quic", true),
+			chromedp.Flag("disable-component-update", true))
+		ctx, end := chromedp.NewExecAllocator(parent, append(options, flags...)...)
+		t.Cleanup(end)
+		ctx, closeTab := chromedp.NewContext(ctx)
+		t.Cleanup(closeTab)
+		if err = chromedp.Do(ctx); err == nil {
+			return ctx, closeTab
+		}
+		if attempt == 3 {
+			t.Fatalf("start Chromium: %v", err)
+		}
+		t.Logf("start Chromium, attempt %d: %v", attempt, err)
+	}
 }
 
 // prefer sets what the user prefers: a scheme of colours, and that nothing moves by itself, such as

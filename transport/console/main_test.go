@@ -25,6 +25,7 @@ import (
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 func TestMain(m *testing.M) { os.Exit(softhsm.Run(m)) }
@@ -89,7 +90,7 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 	listener := listen(s.record(transport.WithPages(api, pages)))
 	t.Cleanup(listener.Close)
 	s.URL = listener.URL
-	s.Client = kms.New(kms.Options{BaseEndpoint: aws.String(s.URL), Region: region,
+	s.Client = kms.New(kms.Options{BaseEndpoint: aws.String(s.URL), Region: region, HTTPClient: sdktest.Client(),
 		Credentials: credentials.NewStaticCredentialsProvider(s.Root.AccessKeyID, s.Root.SecretAccessKey, "")})
 	return s
 }
@@ -157,7 +158,7 @@ func (s *server) session(t *testing.T) aws.Credentials {
 		CreatedAt: time.Now(), PrincipalDetails: iam.PrincipalDetails{Name: "operator", UniqueID: "AROAoperator",
 			MaxSession: 3600, Trust: trust, Policies: map[string]string{"use": use}}}
 	must(t, s.Store.PutPrincipal(t.Context(), role))
-	client := sts.New(sts.Options{BaseEndpoint: &s.URL, Region: region,
+	client := sts.New(sts.Options{BaseEndpoint: &s.URL, Region: region, HTTPClient: sdktest.Client(),
 		Credentials: credentials.NewStaticCredentialsProvider(user.AccessKeyID, user.SecretAccessKey, "")})
 	in := &sts.AssumeRoleInput{RoleArn: &role.ARN, RoleSessionName: aws.String("page")}
 	out, err := client.AssumeRole(t.Context(), in)
