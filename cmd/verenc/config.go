@@ -34,6 +34,7 @@ type Config struct {
 	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
 	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
 	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
+	TLSClientCRL        []string      `koanf:"tls_client_crl" doc:"files, PEM or DER, with the revoked certificates of the authorities in tls_client_ca; with them, a certificate that no current list covers is refused"`
 	TLSClientAuth       string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
 	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
 	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
@@ -85,7 +86,10 @@ type runOptions struct {
 	databaseChanged  func(error)   // is told when PostgreSQL is lost and when it is back
 	databasePassword string        // once it was read
 	connected        chan struct{} // receives a value for each connection to the token; nil in commands
-	giveUp           func(error)   // ends a server whose PKCS#11 module can no longer be used; nil in commands
+	file             string        // of the settings; may be empty
+	load             func() (*Config, error)
+	reload           []reloadable // what a server reads again
+	giveUp           func(error)  // ends a server whose PKCS#11 module can no longer be used; nil in commands
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -329,6 +333,9 @@ func (c *Config) check() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
+	}
+	if len(c.TLSClientCRL) > 0 && c.TLSClientCA == "" {
+		complain("tls_client_crl: give tls_client_ca too")
 	}
 	if c.TLSClientCA != "" && c.TLSCert == "" {
 		complain("tls_client_ca: give tls_cert and tls_key too")
