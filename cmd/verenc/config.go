@@ -22,6 +22,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -49,6 +50,7 @@ type Config struct {
 	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
 	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
 	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
+	Quotas              QuotaConfig   `koanf:"quotas"`
 	Token               TokenConfig   `koanf:"token"`
 	Audit               AuditConfig   `koanf:"audit"`
 
@@ -78,6 +80,15 @@ type AuditConfig struct {
 	HTTP                  string        `koanf:"http" doc:"also POST records to this URL, as JSON lines"`
 	HTTPRequired          bool          `koanf:"http_required" doc:"no request is served while this fails"`
 	HTTPAuthorizationFile string        `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for this URL"`
+}
+
+// QuotaConfig says how much of the service callers may take; more is answered with ThrottlingException.
+type QuotaConfig struct {
+	Account    []string `koanf:"account" doc:"requests a second of all principals of an account together, such as [symmetric=5500, rsa=500, ecc=300, data-key-pair-rsa-4096=0.1, CreateKey=5]: classes of cryptographic operations as in AWS, and the names of other operations; what is not named has no limit"`
+	Principal  []string `koanf:"principal" doc:"the same for one user, and for all sessions of one role together"`
+	Concurrent int      `koanf:"concurrent" doc:"requests of one user or role under way at a time; 0: no limit"`
+
+	account, principal quota.Rates // once the settings were checked
 }
 
 // runOptions are the options of one run of the program that are not settings.
@@ -382,6 +393,16 @@ func (c *Config) check() error {
 	}
 	if c.Audit.SyncWithin < 0 || c.Audit.SyncWithin > time.Second {
 		complain("audit.sync_within: %v is not 0s to 1s", c.Audit.SyncWithin)
+	}
+	var err error
+	if c.Quotas.account, err = quota.Parse(c.Quotas.Account, service.IsQuotaClass); err != nil {
+		complain("quotas.account: %w", err)
+	}
+	if c.Quotas.principal, err = quota.Parse(c.Quotas.Principal, service.IsQuotaClass); err != nil {
+		complain("quotas.principal: %w", err)
+	}
+	if c.Quotas.Concurrent < 0 {
+		complain("quotas.concurrent: %d is negative", c.Quotas.Concurrent)
 	}
 	for _, s := range settings(c) {
 		if d, ok := s.value.Interface().(time.Duration); ok && d <= 0 && !mayBeZero[s.key] || ok && d < 0 {

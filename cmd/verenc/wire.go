@@ -18,6 +18,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
@@ -215,6 +216,10 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
 		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys,
 		TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
+	if cfg.Quotas, err = quota.New(quota.Config{Account: c.Quotas.account, Principal: c.Quotas.principal,
+		Concurrent: c.Quotas.Concurrent, Now: time.Now}); err != nil {
+		return err
+	}
 	if p.token != nil {
 		cfg.Token = p.token
 	}
