@@ -36,6 +36,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -80,7 +81,10 @@ const (
 // workbench is a server, the same one with audit logs, a bare handler, and the token below.
 type workbench struct {
 	token     *hsm.Token
-	raw       cryptoki.Module // of the same token
+	store     *store.DB
+	service   *service.Service
+	limited   func(*quota.Limiter) http.Handler // of a server with quotas
+	raw       cryptoki.Module                   // of the same token
 	serial    string
 	url, bare string
 	audited   []auditedServer
@@ -121,8 +125,10 @@ func newWorkbench(b *testing.B) *workbench {
 		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel),
 	)
 	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
-	newServer := func(auditor record.Auditor) (*service.Service, http.Handler) {
-		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can})
+	w.store = db
+	newServer := func(auditor record.Auditor, quotas *quota.Limiter) (*service.Service, http.Handler) {
+		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can,
+			Quotas: quotas})
 		check(b, err)
 		handler, err := transport.New(
 			transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
@@ -130,7 +136,12 @@ func newWorkbench(b *testing.B) *workbench {
 		check(b, err)
 		return s, handler
 	}
-	s, unaudited := newServer(record.NoAudit)
+	s, unaudited := newServer(record.NoAudit, nil)
+	w.service = s
+	w.limited = func(quotas *quota.Limiter) http.Handler {
+		_, h := newServer(record.NoAudit, quotas)
+		return h
+	}
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)
@@ -138,7 +149,7 @@ func newWorkbench(b *testing.B) *workbench {
 	w.url, w.bare = w.serve(b, unaudited), w.serve(b, bareHandler(w.creds))
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
-		_, a.handler = newServer(a.log)
+		_, a.handler = newServer(a.log, nil)
 		a.url = w.serve(b, a.handler)
 		w.audited = append(w.audited, a)
 	}
