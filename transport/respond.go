@@ -48,6 +48,12 @@ var (
 		status:  http.StatusInternalServerError}
 )
 
+// errNoClientIP refuses a request before policies that name addresses could decide on a proxy's.
+func errNoClientIP(cause error) *problem {
+	return &problem{Type: string(apierror.AccessDenied), status: http.StatusBadRequest, cause: cause,
+		Message: "The proxy in front of the service does not say which address the request comes from."}
+}
+
 func errTooLarge(limit int64) *problem {
 	return &problem{Type: "RequestEntityTooLargeException", status: http.StatusRequestEntityTooLarge,
 		Message: "The request body must not be larger than " + strconv.FormatInt(limit, 10) + " bytes."}
