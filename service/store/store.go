@@ -86,6 +86,8 @@ type DB struct {
 	// policies has the key policies, each under itself: most keys of an account have the same
 	// policy, which is held, and parsed, once.
 	policies *cache[string, string]
+	// keyStores has a value when custom key stores may have changed since it was taken.
+	keyStores chan struct{}
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -107,6 +109,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		principals:   newCache[string, *iam.Principal](cfg.CacheSize),
 		certificates: newCache[string, *iam.Certificate](cfg.CacheSize),
 		policies:     newCache[string, string](cfg.CacheSize),
+		keyStores:    make(chan struct{}, 1),
 	}
 	open := d.openSQLite
 	if IsURL(cfg.Path) {
@@ -218,6 +221,7 @@ func (d *DB) forget() {
 	d.grants.forgetAll()
 	d.principals.forgetAll()
 	d.certificates.forgetAll()
+	d.keyStoresMayDiffer()
 }
 
 // Ping proves that the database can be read, and takes a transaction that may write.
