@@ -61,6 +61,17 @@ func databaseAdvice(c *Config) string {
 	return "check the file's owner and the free space"
 }
 
+// databaseExposed is what is wrong with the way to the database, or nil.
+func databaseExposed(c *Config) error {
+	if host := store.ExposedHost(c.Database); host != "" {
+		return fmt.Errorf("whoever is on the network to the PostgreSQL server %s can read and change what goes there: "+
+			"sslmode is weaker than verify-full", host)
+	}
+	return nil
+}
+
+const exposedAdvice = "put sslmode=verify-full&sslrootcert=FILE into the URL of database"
+
 // logDatabase says when the database is lost, and when it is back.
 func logDatabase(log *zap.Logger, grace time.Duration) func(error) {
 	return func(err error) {

@@ -160,7 +160,8 @@ func TestKeyStoresOfNodes(t *testing.T) {
 			&kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: id}); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("connected after %v", until(t, "connected on the other server", is(b, types.ConnectionStateTypeConnected)))
+		t.Logf("connected after %v",
+			until(t, "connected on the other server", is(b, types.ConnectionStateTypeConnected)))
 		until(t, "connected", is(a, types.ConnectionStateTypeConnected))
 		if _, err := b.DisconnectCustomKeyStore(t.Context(),
 			&kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: id}); err != nil {

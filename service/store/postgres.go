@@ -71,6 +71,28 @@ func withTLS(u *url.URL) string {
 	return secured.String()
 }
 
+// ExposedHost returns the host of a PostgreSQL database, if there is one, whose connections can be read or
+// taken over by whoever is on the network between: the mode is neither verify-full, nor is it this host. A
+// mode that only prefers TLS gives in to an attacker, and the others don't check the server's name.
+func ExposedHost(database string) string {
+	u, err := url.Parse(database)
+	if err != nil || !IsURL(database) {
+		return ""
+	}
+	config, err := pgx.ParseConfig(withTLS(u))
+	if err != nil {
+		return "" // Open tells
+	}
+	ways := append([]*pgconn.FallbackConfig{{Host: config.Host, TLSConfig: config.TLSConfig}}, config.Fallbacks...)
+	for _, way := range ways {
+		// Modes below verify-full set InsecureSkipVerify; verify-ca has a check of its own then.
+		if !isLocal(way.Host) && (way.TLSConfig == nil || way.TLSConfig.InsecureSkipVerify) {
+			return way.Host
+		}
+	}
+	return ""
+}
+
 func isLocal(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
