@@ -85,7 +85,9 @@ func TestOtherServer(t *testing.T) {
 			_, unmapped := ours.Certificate(ctx, "aa")
 			return gone != nil && unmapped != nil
 		}},
-		{"insert key store", func() error { return theirs.InsertKeyStore(ctx, newKeyStore("cks-1", "one", "c1"), 10) }, told},
+		{"insert key store", func() error {
+			return theirs.InsertKeyStore(ctx, newKeyStore("cks-1", "one", "c1"), 10)
+		}, told},
 		{"update key store", func() error {
 			return theirs.UpdateKeyStore(ctx, "cks-1", func(*service.KeyStore) error { return nil })
 		}, told},
