@@ -36,6 +36,8 @@ type site struct {
 	soft softhsm.Token
 	dir  string
 	env  []string
+	// program is another version of verenc; by default it is this one.
+	program string
 }
 
 func newSite(t testing.TB) *site {
@@ -81,11 +83,14 @@ func (s *site) write(t testing.TB, name, text string, mode os.FileMode) string {
 // command is verenc with nothing in its environment that the test did not put there.
 func (s *site) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
+	program, err := s.program, error(nil)
+	if program == "" {
+		program, err = os.Executable()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...) // not of the test context, which ends before its cleanups
+	cmd := exec.Command(program, args...) // not of the test context, which ends before its cleanups
 	cmd.Dir = s.dir
 	cmd.Env = append(s.environ(), asVerenc+"=1")
 	return cmd

@@ -115,8 +115,9 @@ func TestPostgresRefuses(t *testing.T) {
 	refused(Config{Path: foreign, Create: true}, "not Verenc's")
 	d := open(t, newer, true)
 	refused(Config{Path: newer, Create: true}, "it has the tables of Verenc already")
-	must(t, d.exec("UPDATE verenc_schema SET version = 99, made_by = 'verenc v9.9.9'"))
-	refused(Config{Path: newer}, "its schema 99 was made by verenc v9.9.9, and this version of verenc knows")
+	must(t, d.exec("UPDATE verenc_schema SET version = 99, minimum = 98, made_by = 'verenc v9.9.9'"))
+	refused(Config{Path: newer}, "its schema 99 was made by verenc v9.9.9, and only versions of verenc that "+
+		"know schema 98 can use it")
 	u, err := url.Parse(empty)
 	must(t, err)
 	name := strings.TrimPrefix(u.Path, "/")
