@@ -220,7 +220,8 @@ func postgresClass(code string) class {
 		return noParent
 	case "40001", "40P01", "55P03": // serialisation failure, deadlock, lock not available
 		return conflict
-	case "57P01", "57P02", "57P03", // shut down, crashed, starting
+	case "40003", // CockroachDB: the connection to whoever makes the commit was lost, and nobody knows its outcome
+		"57P01", "57P02", "57P03", // shut down, crashed, starting
 		"53300",          // too many connections
 		"25006",          // a standby now
 		"25P03", "57014": // idleInTransaction is over, or the administrator's limit of a statement

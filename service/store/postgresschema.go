@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 )
 
 // Servers of two versions may share a database while they are upgraded one after the other. The one
@@ -88,9 +89,11 @@ func (d *DB) migratePostgres(ctx context.Context, create bool) error {
 		return err
 	}
 	d.known = len(all)
+	var engine string
 	var ours, tables int
-	err = d.read.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN tablename = 'verenc_schema' THEN 1 END)
-		FROM pg_catalog.pg_tables WHERE schemaname = current_schema()`).Scan(&tables, &ours)
+	err = d.read.QueryRowContext(ctx, `SELECT version(), count(*),
+		count(CASE WHEN tablename = 'verenc_schema' THEN 1 END)
+		FROM pg_catalog.pg_tables WHERE schemaname = current_schema()`).Scan(&engine, &tables, &ours)
 	switch {
 	case err != nil:
 		return err
@@ -116,7 +119,7 @@ func (d *DB) migratePostgres(ctx context.Context, create bool) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
 	for migrated := false; !migrated && err == nil; {
-		migrated, err = d.migrateOnce(ctx, all)
+		migrated, err = d.migrateOnce(ctx, all, engine)
 	}
 	return err
 }
@@ -137,7 +140,7 @@ func (d *DB) addMinimum(ctx context.Context) error {
 }
 
 // migrateOnce runs the next migration, or says that there is none.
-func (d *DB) migrateOnce(ctx context.Context, all []migration) (migrated bool, err error) {
+func (d *DB) migrateOnce(ctx context.Context, all []migration, engine string) (migrated bool, err error) {
 	err = d.change(ctx, "migrate", func(tx *sql.Tx) error {
 		// An update, so that of two servers that start together one waits for the other.
 		const lock = "UPDATE verenc_schema SET one = 1 WHERE one = 1 RETURNING " + schemaColumns
@@ -149,7 +152,7 @@ func (d *DB) migrateOnce(ctx context.Context, all []migration) (migrated bool, e
 			return nil
 		}
 		next := all[now.version]
-		if _, err := tx.ExecContext(ctx, next.text); err != nil {
+		if _, err := tx.ExecContext(ctx, suited(next.text, engine)); err != nil {
 			return fmt.Errorf("to schema %d: %w", now.version+1, err)
 		}
 		if next.breaking {
@@ -160,6 +163,15 @@ func (d *DB) migrateOnce(ctx context.Context, all []migration) (migrated bool, e
 		return err
 	})
 	return migrated, err
+}
+
+// suited is a migration as an engine takes it, given its version(). CockroachDB compares text byte by
+// byte unless told otherwise, and has no columns with COLLATE "C" (its issue 108657).
+func suited(text, engine string) string {
+	if strings.HasPrefix(engine, "CockroachDB") {
+		return strings.ReplaceAll(text, ` COLLATE "C"`, "")
+	}
+	return text
 }
 
 // program is this program with its version, as the linker knows it.

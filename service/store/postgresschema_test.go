@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"regexp"
@@ -76,6 +77,29 @@ func TestNewerDocument(t *testing.T) {
 	must(t, err)
 	wantError(t, d.UpdateKey(ctx, region, "k1", same), context.DeadlineExceeded)
 	must(t, d.RemoveKey(ctx, region, "k1"))
+}
+
+// TestCockroachDialect: what CockroachDB lacks is left out for it, and only that.
+func TestCockroachDialect(t *testing.T) {
+	all, err := migrationsOf("postgres")
+	must(t, err)
+	for i, m := range all {
+		if suited(m.text, "PostgreSQL 15.13") != m.text {
+			t.Errorf("migration %d is changed for PostgreSQL", i+1)
+		}
+		if text := suited(m.text, "CockroachDB CCL v24.3.1"); strings.Contains(text, ` COLLATE "`) ||
+			strings.Count(text, "TEXT NOT NULL") != strings.Count(m.text, `TEXT COLLATE "C" NOT NULL`) {
+			t.Errorf("migration %d for CockroachDB:\n%s", i+1, text)
+		}
+	}
+	// Tables without the collation are as good where text is compared byte by byte.
+	d, err := Open(ctx, Config{Path: postgrestest.NewDatabase(t), Create: true})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	must(t, d.change(ctx, "make the tables anew", func(tx *sql.Tx) error {
+		_, err := tx.Exec("CREATE SCHEMA anew; SET search_path = anew; " + suited(all[0].text, "CockroachDB"))
+		return err
+	}))
 }
 
 // TestMigrationsAreNamed: their order is that of their numbers.
