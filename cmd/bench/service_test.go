@@ -80,6 +80,8 @@ const (
 // workbench is a server, the same one with audit logs, a bare handler, and the token below.
 type workbench struct {
 	token     *hsm.Token
+	log       *zap.Logger
+	can       service.Capabilities
 	raw       cryptoki.Module // of the same token
 	serial    string
 	url, bare string
@@ -117,28 +119,15 @@ func newWorkbench(b *testing.B) *workbench {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	check(b, err)
 	b.Cleanup(func() { null.Close() })
-	log := zap.New(
+	w.log = zap.New(
 		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel),
 	)
-	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
-	newServer := func(auditor record.Auditor) (*service.Service, string) {
-		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can})
-		check(b, err)
-		handler, err := transport.New(
-			transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
-		)
-		check(b, err)
-		return s, w.serve(b, handler)
-	}
-	s, url := newServer(record.NoAudit)
-	check(b, s.InitServiceObjects(b.Context()))
-	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
-	check(b, err)
-	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	w.url, w.bare = url, w.serve(b, bareHandler(w.creds))
+	w.can = service.CapabilitiesOf(w.token.SelfTest(b.Context()))
+	w.serveFrom(b, db)
+	w.bare = w.serve(b, bareHandler(w.creds))
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
-		_, a.url = newServer(a.log)
+		_, a.url = w.newServer(b, db, a.log)
 		w.audited = append(w.audited, a)
 	}
 	w.keyID, w.keys = w.newKey(b, db, `{}`)
@@ -146,6 +135,26 @@ func newWorkbench(b *testing.B) *workbench {
 	w.rsaKeyID, rsa = w.newKey(b, db, `{"KeySpec":"RSA_2048","KeyUsage":"SIGN_VERIFY"}`)
 	w.rsa = rsa.Seal
 	return w
+}
+
+// newServer is a server on a database, and its address.
+func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor) (*service.Service, string) {
+	s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: w.log, Can: w.can})
+	check(b, err)
+	handler, err := transport.New(
+		transport.Config{Service: s, Log: w.log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
+	)
+	check(b, err)
+	return s, w.serve(b, handler)
+}
+
+// serveFrom makes the server one with an empty database, and an access key in it.
+func (w *workbench) serveFrom(b *testing.B, db *store.DB) {
+	s, url := w.newServer(b, db, record.NoAudit)
+	check(b, s.InitServiceObjects(b.Context()))
+	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
+	check(b, err)
+	w.url, w.creds = url, aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
 }
 
 // auditedServer is a server with an audit log.

@@ -55,7 +55,11 @@ func newSite(t testing.TB) *site {
 // initialised is a site where verenc init was run; its access key is in the file path("credentials").
 func initialised(t testing.TB) *site {
 	t.Helper()
-	s := newSite(t)
+	return newSite(t).initialise(t)
+}
+
+func (s *site) initialise(t testing.TB) *site {
+	t.Helper()
 	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
 		t.Fatal(r)
 	}

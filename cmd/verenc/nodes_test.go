@@ -26,7 +26,7 @@ type node struct {
 	site *site
 }
 
-func (s *site) node(t *testing.T, name string) *node {
+func (s *site) node(t testing.TB, name string) *node {
 	t.Helper()
 	own := s.with("VERENC_AUDIT_DIR=" + s.path("audit-"+name))
 	r := own.serve(t)
@@ -34,12 +34,12 @@ func (s *site) node(t *testing.T, name string) *node {
 }
 
 // newNodes initialises a site on PostgreSQL, and starts a server for each name.
-func newNodes(t *testing.T, database string, names ...string) []*node {
+func newNodes(t testing.TB, database string, names ...string) []*node {
 	t.Helper()
 	return newSite(t).with("VERENC_DATABASE="+database, "VERENC_DATABASE_GRACE=1h").nodes(t, names...)
 }
 
-func (s *site) nodes(t *testing.T, names ...string) (nodes []*node) {
+func (s *site) nodes(t testing.TB, names ...string) (nodes []*node) {
 	t.Helper()
 	for i, name := range names {
 		args := []string{"init", "--credentials", s.path("credentials")}
