@@ -40,8 +40,9 @@ lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reac
 fuzz: ## every fuzz target for $(FUZZTIME)
 	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## rates over HTTP, of the raw token, of a bare handler and of a far token, their ratios; audit log, PostgreSQL, nodes
+bench: ## allocations of a request; rates over HTTP, of the raw token and of a far token; audit log, PostgreSQL, nodes
 	@scripts/setup.sh postgres
+	@$(GO) test -run '^$$' -bench BenchmarkRequest -benchtime 5000x ./cmd/bench
 	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit|BenchmarkDatabases' -benchtime 1x -timeout 30m ./cmd/bench
 	@$(GO) test -run '^$$' -bench BenchmarkNodes -benchtime 1x -timeout 30m ./cmd/verenc
 

@@ -46,7 +46,10 @@ type Config struct {
 	// ClientIP returns the address of the client that made a request, for policies and records. A
 	// request is refused when it can't. Default proxies.Peer.
 	ClientIP func(*http.Request) (string, error)
-	Now      func() time.Time // default time.Now
+	// VerifyClient, if set, is asked for each request of a client with a certificate, which the
+	// handshake has verified, whether it is still valid.
+	VerifyClient func(*http.Request) error
+	Now          func() time.Time // default time.Now
 }
 
 // handler serves POST /.

@@ -33,14 +33,16 @@ func BenchmarkDatabases(b *testing.B) {
 		createKey := benchOperation{name: "CreateKey", body: map[string]any{}}
 		ours, theirs := append(sqlite.operations(b), createKey), append(postgres.operations(b), createKey)
 		out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(out, "clients\toperation\tSQLite/s\tPostgreSQL/s\tratio\tfrom\tto\tSQLite CPU us\tPostgreSQL CPU us\tratio\t")
+		fmt.Fprintln(out, "clients\toperation\tSQLite/s\tPostgreSQL/s\tratio\tfrom\tto\t"+
+			"SQLite CPU us\tPostgreSQL CPU us\tratio\t")
 		for i, o := range ours {
 			var before, after, ratios, cpuBefore, cpuAfter, cpuRatios []float64
 			for range databaseRounds {
 				r, cpu := sqlite.costOverHTTP(b, sqlite.url, o)
 				p, cpuP := postgres.costOverHTTP(b, postgres.url, theirs[i])
 				before, after, ratios = append(before, r), append(after, p), append(ratios, p/r)
-				cpuBefore, cpuAfter, cpuRatios = append(cpuBefore, cpu), append(cpuAfter, cpuP), append(cpuRatios, cpu/cpuP)
+				cpuBefore, cpuAfter = append(cpuBefore, cpu), append(cpuAfter, cpuP)
+				cpuRatios = append(cpuRatios, cpu/cpuP)
 			}
 			fmt.Fprintf(out, "%d\t%s\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.2f\t\n", auditedClients, o.name,
 				median(before), median(after), median(ratios), slices.Min(ratios), slices.Max(ratios),

@@ -127,7 +127,8 @@ func newWorkbench(b *testing.B) *workbench {
 	w.bare = w.serve(b, bareHandler(w.creds))
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
-		_, a.url = w.newServer(b, db, a.log)
+		_, a.handler = w.newServer(b, db, a.log)
+		a.url = w.serve(b, a.handler)
 		w.audited = append(w.audited, a)
 	}
 	w.keyID, w.keys = w.newKey(b, db, `{}`)
@@ -137,31 +138,33 @@ func newWorkbench(b *testing.B) *workbench {
 	return w
 }
 
-// newServer is a server on a database, and its address.
-func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor) (*service.Service, string) {
+// newServer is a service on a database, and its handler.
+func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor) (*service.Service, http.Handler) {
 	s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: w.log, Can: w.can})
 	check(b, err)
 	handler, err := transport.New(
 		transport.Config{Service: s, Log: w.log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
 	)
 	check(b, err)
-	return s, w.serve(b, handler)
+	return s, handler
 }
 
 // serveFrom makes the server one with an empty database, and an access key in it.
 func (w *workbench) serveFrom(b *testing.B, db *store.DB) {
-	s, url := w.newServer(b, db, record.NoAudit)
+	s, unaudited := w.newServer(b, db, record.NoAudit)
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)
-	w.url, w.creds = url, aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
+	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
+	w.url = w.serve(b, unaudited)
 }
 
 // auditedServer is a server with an audit log.
 type auditedServer struct {
-	within time.Duration // until a record is synced
-	url    string
-	log    *audit.Log
+	within  time.Duration // until a record is synced
+	url     string
+	handler http.Handler
+	log     *audit.Log
 }
 
 // openLog begins an audit log whose checkpoints the token signs.

@@ -171,10 +171,12 @@ func multiply(ctx context.Context, database, id string, keys int) (err error) {
 		return err
 	}
 	m := materials[0]
-	_, err = db.ExecContext(ctx, `INSERT INTO keys (region, id, account, spec, usage, origin, state, description, policy, created_at, materials, tags, details, key_store)
-		`+many+` SELECT region, '00000000-0000-4000-8000-' || `+hex(12, "i")+`, account, spec, usage, origin, state, description, policy, created_at,
-			replace(replace(replace(materials, $2, `+hex(64, "i")+`), $3, `+hex(32, "2 * i + 16")+`), $4, `+hex(32, "2 * i + 17")+`), tags, details, key_store
-		FROM n, keys WHERE keys.id = $5`, keys, m.ID, m.Objects["seal"], m.Objects["wrap"], id)
+	const same = "account, spec, usage, origin, state, description, policy, created_at, tags, details, key_store"
+	copied := fmt.Sprintf("replace(replace(replace(materials, $2, %s), $3, %s), $4, %s)",
+		hex(64, "i"), hex(32, "2 * i + 16"), hex(32, "2 * i + 17"))
+	_, err = db.ExecContext(ctx, "INSERT INTO keys (region, id, materials, "+same+") "+many+
+		" SELECT region, '00000000-0000-4000-8000-' || "+hex(12, "i")+", "+copied+", "+same+
+		" FROM n, keys WHERE keys.id = $5", keys, m.ID, m.Objects["seal"], m.Objects["wrap"], id)
 	if err == nil {
 		_, err = db.ExecContext(ctx, "ANALYZE") // as autovacuum does before long
 	}
