@@ -57,8 +57,8 @@ func withMigrations(t *testing.T, more ...[2]string) (program string) {
 	return program
 }
 
-// balancer spreads requests over servers, as a load balancer does that has not noticed yet which of them are
-// gone. Clients try again.
+// balancer spreads requests over servers, as a load balancer does that notices only by a failed request that one
+// of them is gone. Clients try again.
 type balancer struct {
 	http.RoundTripper
 	mu        sync.Mutex
@@ -79,13 +79,23 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 			b.next = append(b.next, name)
 		}
 	}
-	address := b.addresses[b.next[0]]
+	name := b.next[0]
+	address := b.addresses[name]
 	b.next = b.next[1:]
 	b.mu.Unlock()
 	there := r.Clone(r.Context())
 	there.Host = cmp.Or(r.Host, r.URL.Host) // it is signed
 	there.URL.Host = address
-	return b.RoundTripper.RoundTrip(there)
+	answer, err := b.RoundTripper.RoundTrip(there)
+	if err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.addresses[name] == address && len(b.addresses) > 1 {
+			delete(b.addresses, name)
+			b.next = nil
+		}
+	}
+	return answer, err
 }
 
 // makeAndUse makes keys and uses them, until ctx ends.
