@@ -40,13 +40,14 @@ lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reac
 fuzz: ## every fuzz target for $(FUZZTIME)
 	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## allocations of a request; rates over HTTP, of the raw token and of a far token; the audit log's cost
-	@scripts/setup.sh
+bench: ## allocations of a request; rates over HTTP, of the raw token and of a far token; audit log, PostgreSQL, nodes
+	@scripts/setup.sh postgres
 	@$(GO) test -run '^$$' -bench BenchmarkRequest -benchtime 5000x ./cmd/bench
-	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./cmd/bench
+	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit|BenchmarkDatabases' -benchtime 1x -timeout 30m ./cmd/bench
+	@$(GO) test -run '^$$' -bench BenchmarkNodes -benchtime 1x -timeout 30m ./cmd/verenc
 
-scale: ## what a request costs, the time to start and the memory, with 1,000,000 keys and with 10
-	@scripts/setup.sh
+scale: ## what a request costs, the time to start and the memory, with 1,000,000 keys and with 10, in SQLite and in PostgreSQL
+	@scripts/setup.sh postgres
 	@$(GO) test -run '^$$' -bench BenchmarkManyKeys -benchtime 1x -timeout 30m ./cmd/verenc
 
 soak: ## use a token that fails in every way for $(SOAKTIME), and check that no key is lost

@@ -176,6 +176,8 @@ func (s *Service) ConnectCustomKeyStore(
 	if err != nil {
 		return nil, err
 	}
+	s.connecting.Lock()
+	defer s.connecting.Unlock()
 	state := s.keyStores.Status(store.ID).State
 	if state == keystore.Failed { // it must be disconnected first
 		return nil, wrongKeyStoreState(store.ID, state)
@@ -205,6 +207,8 @@ func (s *Service) DisconnectCustomKeyStore(
 	if err != nil {
 		return nil, err
 	}
+	s.connecting.Lock()
+	defer s.connecting.Unlock()
 	if state := s.keyStores.Status(store.ID).State; state == keystore.Disconnected {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}

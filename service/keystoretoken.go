@@ -3,6 +3,9 @@ package service
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/keystore"
@@ -85,9 +88,26 @@ func (s *Service) connectKeyStoreOf(ctx context.Context, k *Key) error {
 	return nil
 }
 
+// keepKeyStores syncs at once, after each change, and every interval, until ctx ends.
+func (s *Service) keepKeyStores(ctx context.Context, interval time.Duration) {
+	for {
+		if err := s.syncKeyStores(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("connect custom key stores; it is tried again", zap.Duration("in", interval), zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.store.KeyStoresChanged():
+		case <-time.After(interval):
+		}
+	}
+}
+
 // syncKeyStores connects and disconnects custom key stores as the database says: at the start, and
 // after another process has handled ConnectCustomKeyStore or DisconnectCustomKeyStore.
 func (s *Service) syncKeyStores(ctx context.Context) error {
+	s.connecting.Lock() // not between a request's change of a row and what it does to the connection
+	defer s.connecting.Unlock()
 	all, err := s.store.KeyStores(ctx, "", "")
 	if err != nil {
 		return fmt.Errorf("read custom key stores: %w", err)

@@ -28,6 +28,7 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	others.Go(func() { s.leaseIVs(ctx) })
+	others.Go(func() { s.keepKeyStores(ctx, interval) })
 	if s.records.Enabled() {
 		others.Go(func() { s.delivery.Run(ctx) })
 	}
@@ -51,8 +52,7 @@ func (s *Service) Run(ctx context.Context, interval time.Duration) {
 			continue
 		case <-timer.C:
 		}
-		err := errors.Join(s.syncKeyStores(ctx), s.flushUses(ctx),
-			s.store.Exclusively(ctx, workReconcile, s.Reconcile))
+		err := errors.Join(s.flushUses(ctx), s.store.Exclusively(ctx, workReconcile, s.Reconcile))
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("reconcile; it is tried again", zap.Duration("in", interval), zap.Error(err))
 		}

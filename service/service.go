@@ -20,6 +20,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,6 +92,8 @@ type Service struct {
 	uses      uses
 	ivs       *ivBudget
 	keyStores *keystore.Connections[ClosableToken]
+	// connecting is held while rows of custom key stores and their connections may differ.
+	connecting sync.Mutex
 }
 
 // IAM returns the principals of the service.

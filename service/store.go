@@ -134,6 +134,9 @@ type KeyStoreRows interface {
 	// RemoveKeyStore deletes a custom key store and the row of its service object; ErrLimit if it
 	// has keys.
 	RemoveKeyStore(ctx context.Context, id string) error
+	// KeyStoresChanged receives a value when custom key stores have changed, or may have, within the
+	// second in which the change of another process is seen.
+	KeyStoresChanged() <-chan struct{}
 }
 
 // WrappingKeyRows keeps token objects that expire, unless they are adopted before.

@@ -48,6 +48,12 @@ var (
 		status:  http.StatusInternalServerError}
 )
 
+// errNoClientIP refuses a request before policies that name addresses could decide on a proxy's.
+func errNoClientIP(cause error) *problem {
+	return &problem{Type: string(apierror.AccessDenied), status: http.StatusBadRequest, cause: cause,
+		Message: "The proxy in front of the service does not say which address the request comes from."}
+}
+
 // errInvalidCertificate is for a client whose certificate was valid when the connection was made.
 func errInvalidCertificate(cause error) *problem {
 	return &problem{Type: string(apierror.UnrecognizedClient), Message: "The client certificate is no longer valid.",

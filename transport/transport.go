@@ -12,7 +12,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/transport/proxies"
 	"github.com/verenc/kms/transport/sigv4"
 )
 
@@ -43,6 +43,9 @@ type Config struct {
 	// AnswerWithin is how long a request may wait for the token and the store; 0 means no limit.
 	// See TimeoutsFor.
 	AnswerWithin time.Duration
+	// ClientIP returns the address of the client that made a request, for policies and records. A
+	// request is refused when it can't. Default proxies.Peer.
+	ClientIP func(*http.Request) (string, error)
 	// VerifyClient, if set, is asked for each request of a client with a certificate, which the
 	// handshake has verified, whether it is still valid.
 	VerifyClient func(*http.Request) error
@@ -64,6 +67,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.ClientIP == nil {
+		cfg.ClientIP = proxies.Peer
 	}
 	h := &handler{cfg: cfg, iam: cfg.Service.IAM()}
 	var err error
@@ -105,13 +111,14 @@ type exchange struct {
 	name   string // of the operation, "unknown" until it is found
 	sts    bool   // of AWS STS: it is answered in XML
 	caller iam.Caller
+	noIP   error // why the client's address is not known
 	begun  time.Time
 }
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{name: "unknown", begun: h.cfg.Now()}
-	x.caller = iam.Caller{RequestID: uuid.NewString(), SourceIP: sourceIP(r.RemoteAddr), UserAgent: r.UserAgent(),
-		Host: r.Host, TLS: r.TLS}
+	x.caller = iam.Caller{RequestID: uuid.NewString(), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
+	x.caller.SourceIP, x.noIP = h.cfg.ClientIP(r)
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
 	if h.cfg.AnswerWithin > 0 {
@@ -162,6 +169,9 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 		x.sts = false
 		return nil, errNotPost
 	}
+	if x.noIP != nil {
+		return nil, errNoClientIP(x.noIP)
+	}
 	if x.sts {
 		return h.processSTS(w, r, x)
 	}
@@ -179,14 +189,6 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 		return nil, err
 	}
 	return op.do(r.Context(), h.cfg.Service, &x.caller, body)
-}
-
-func sourceIP(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return remote
-	}
-	return host
 }
 
 // log writes one line for a request: who, what, and how it ended.

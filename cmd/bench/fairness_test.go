@@ -12,8 +12,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/quota"
+	"github.com/verenc/kms/service/record"
 )
 
 // BenchmarkFairness is what is left for a user when another one floods the server with requests for
@@ -27,7 +29,8 @@ func BenchmarkFairness(b *testing.B) {
 		fmt.Fprintln(out, "operation\talone/s\tbeside a flood/s\tof alone\twith a limit/s\tof alone\t")
 		limited, err := quota.New(quota.Config{Concurrent: limit, Now: time.Now})
 		check(b, err)
-		open, restricted := w.url, w.serve(b, w.limited(limited))
+		_, handler := w.newServer(b, w.store, record.NoAudit, func(c *service.Config) { c.Quotas = limited })
+		open, restricted := w.url, w.serve(b, handler)
 		pair := map[string]any{"KeyId": w.keyID, "KeyPairSpec": "RSA_2048"}
 		for _, o := range append(w.operations(b)[:1], benchOperation{name: "GenerateDataKeyPair", body: pair}) {
 			alone := w.overHTTP(b, 4, open, o)

@@ -36,7 +36,6 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
-	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -83,8 +82,9 @@ type workbench struct {
 	token     *hsm.Token
 	store     *store.DB
 	service   *service.Service
-	limited   func(*quota.Limiter) http.Handler // of a server with quotas
-	raw       cryptoki.Module                   // of the same token
+	log       *zap.Logger
+	can       service.Capabilities
+	raw       cryptoki.Module // of the same token
 	serial    string
 	url, bare string
 	audited   []auditedServer
@@ -121,35 +121,15 @@ func newWorkbench(b *testing.B) *workbench {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	check(b, err)
 	b.Cleanup(func() { null.Close() })
-	log := zap.New(
+	w.log = zap.New(
 		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel),
 	)
-	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
-	w.store = db
-	newServer := func(auditor record.Auditor, quotas *quota.Limiter) (*service.Service, http.Handler) {
-		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can,
-			Quotas: quotas})
-		check(b, err)
-		handler, err := transport.New(
-			transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
-		)
-		check(b, err)
-		return s, handler
-	}
-	s, unaudited := newServer(record.NoAudit, nil)
-	w.service = s
-	w.limited = func(quotas *quota.Limiter) http.Handler {
-		_, h := newServer(record.NoAudit, quotas)
-		return h
-	}
-	check(b, s.InitServiceObjects(b.Context()))
-	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
-	check(b, err)
-	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	w.url, w.bare = w.serve(b, unaudited), w.serve(b, bareHandler(w.creds))
+	w.can = service.CapabilitiesOf(w.token.SelfTest(b.Context()))
+	w.serveFrom(b, db)
+	w.bare = w.serve(b, bareHandler(w.creds))
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
-		_, a.handler = newServer(a.log, nil)
+		_, a.handler = w.newServer(b, db, a.log)
 		a.url = w.serve(b, a.handler)
 		w.audited = append(w.audited, a)
 	}
@@ -158,6 +138,32 @@ func newWorkbench(b *testing.B) *workbench {
 	w.rsaKeyID, rsa = w.newKey(b, db, `{"KeySpec":"RSA_2048","KeyUsage":"SIGN_VERIFY"}`)
 	w.rsa = rsa.Seal
 	return w
+}
+
+// newServer is a service on a database, and its handler.
+func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor,
+	change ...func(*service.Config)) (*service.Service, http.Handler) {
+	cfg := service.Config{Audit: auditor, Store: db, Token: w.token, Log: w.log, Can: w.can}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s, err := service.New(cfg)
+	check(b, err)
+	handler, err := transport.New(
+		transport.Config{Service: s, Log: w.log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
+	)
+	check(b, err)
+	return s, handler
+}
+
+// serveFrom makes the server one with an empty database, and an access key in it.
+func (w *workbench) serveFrom(b *testing.B, db *store.DB) {
+	s, unaudited := w.newServer(b, db, record.NoAudit)
+	check(b, s.InitServiceObjects(b.Context()))
+	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
+	check(b, err)
+	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
+	w.url, w.store, w.service = w.serve(b, unaudited), db, s
 }
 
 // auditedServer is a server with an audit log.

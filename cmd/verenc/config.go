@@ -24,6 +24,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/store"
+	"github.com/verenc/kms/transport/proxies"
 )
 
 // Config has every setting. Settings come from one YAML file, from environment variables and from
@@ -37,6 +38,8 @@ type Config struct {
 	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
 	TLSClientCRL        []string      `koanf:"tls_client_crl" doc:"files, PEM or DER, with the revoked certificates of the authorities in tls_client_ca; with them, a certificate that no current list covers is refused"`
 	TLSClientAuth       string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
+	TrustedProxies      []string      `koanf:"trusted_proxies" doc:"networks and addresses of the load balancers, such as 10.0.0.0/28: they tell the client's address, for aws:SourceIp and records, in X-Forwarded-For or as proxy_protocol says, and nobody else is believed; none by default"`
+	ProxyProtocol       bool          `koanf:"proxy_protocol" doc:"the trusted_proxies begin each connection to listen with the PROXY protocol (version 1 or 2); X-Forwarded-For is not read then"`
 	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
 	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
 	DatabaseConnections int           `koanf:"database_connections" doc:"connections to PostgreSQL at most"`
@@ -99,8 +102,9 @@ type runOptions struct {
 	connected        chan struct{} // receives a value for each connection to the token; nil in commands
 	file             string        // of the settings; may be empty
 	load             func() (*Config, error)
-	reload           []reloadable // what a server reads again
-	giveUp           func(error)  // ends a server whose PKCS#11 module can no longer be used; nil in commands
+	reload           []reloadable    // what a server reads again
+	trusted          proxies.Trusted // of trusted_proxies, once the settings were checked
+	giveUp           func(error)     // ends a server whose PKCS#11 module can no longer be used; nil in commands
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -342,6 +346,12 @@ func (c *Config) check() error {
 			complain("cors_origins: %q is neither * nor an origin such as https://app.example.com", origin)
 		}
 	}
+	var err error
+	if c.run.trusted, err = proxies.Parse(c.TrustedProxies); err != nil {
+		complain("trusted_proxies: %w", err)
+	} else if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		complain("proxy_protocol: name the trusted_proxies that may use it")
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
 	}
@@ -394,7 +404,6 @@ func (c *Config) check() error {
 	if c.Audit.SyncWithin < 0 || c.Audit.SyncWithin > time.Second {
 		complain("audit.sync_within: %v is not 0s to 1s", c.Audit.SyncWithin)
 	}
-	var err error
 	if c.Quotas.account, err = quota.Parse(c.Quotas.Account, service.IsQuotaClass); err != nil {
 		complain("quotas.account: %w", err)
 	}

@@ -61,15 +61,29 @@ func databaseAdvice(c *Config) string {
 	return "check the file's owner and the free space"
 }
 
+// databaseExposed is what is wrong with the way to the database, or nil.
+func databaseExposed(c *Config) error {
+	if host := store.ExposedHost(c.Database); host != "" {
+		return fmt.Errorf("whoever is on the network to the PostgreSQL server %s can read and change what goes there: "+
+			"sslmode is weaker than verify-full", host)
+	}
+	return nil
+}
+
+const exposedAdvice = "put sslmode=verify-full&sslrootcert=FILE into the URL of database"
+
 // logDatabase says when the database is lost, and when it is back.
 func logDatabase(log *zap.Logger, grace time.Duration) func(error) {
 	return func(err error) {
-		if err != nil {
+		switch {
+		case err == nil:
+			log.Info("database connected")
+		case errors.Is(err, store.ErrOutdated):
+			log.Error("database upgraded; requests fail until this server is upgraded, too", zap.Error(err))
+		default:
 			log.Error("database lost; changes fail until it is back, and uses of keys go on for database_grace",
 				zap.Duration("grace", grace), zap.Error(err))
-			return
 		}
-		log.Info("database connected")
 	}
 }
 

@@ -152,6 +152,9 @@ func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm
 		return
 	}
 	e.ok("database", "%s answers and can be written", c.Database)
+	if err := databaseExposed(c); err != nil {
+		e.findings = append(e.findings, finding{markWarn, "database", err.Error(), "cure: " + exposedAdvice})
+	}
 	if token == nil {
 		return
 	}

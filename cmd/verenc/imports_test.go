@@ -61,6 +61,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 			"database/sql", "crypto"},
 		// What verifies signatures is small, pure and free of everybody else's code.
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
+		// What finds out a client's address knows connections and headers, so that it can be read and fuzzed alone.
+		"transport/proxies": {module, "github.com/gorilla", "go.uber.org", "database/sql", "os", "crypto"},
 		// What decides on client certificates can be read alone; what a certificate may do is iam's matter.
 		"transport/tlsfiles": {module, "net/http", "database/sql", "go.uber.org"},
 		// Test clients know no server.

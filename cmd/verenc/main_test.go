@@ -36,6 +36,8 @@ type site struct {
 	soft softhsm.Token
 	dir  string
 	env  []string
+	// program is another version of verenc; by default it is this one.
+	program string
 }
 
 func newSite(t testing.TB) *site {
@@ -53,7 +55,11 @@ func newSite(t testing.TB) *site {
 // initialised is a site where verenc init was run; its access key is in the file path("credentials").
 func initialised(t testing.TB) *site {
 	t.Helper()
-	s := newSite(t)
+	return newSite(t).initialise(t)
+}
+
+func (s *site) initialise(t testing.TB) *site {
+	t.Helper()
 	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
 		t.Fatal(r)
 	}
@@ -81,11 +87,14 @@ func (s *site) write(t testing.TB, name, text string, mode os.FileMode) string {
 // command is verenc with nothing in its environment that the test did not put there.
 func (s *site) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
+	program, err := s.program, error(nil)
+	if program == "" {
+		program, err = os.Executable()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...) // not of the test context, which ends before its cleanups
+	cmd := exec.Command(program, args...) // not of the test context, which ends before its cleanups
 	cmd.Dir = s.dir
 	cmd.Env = append(s.environ(), asVerenc+"=1")
 	return cmd

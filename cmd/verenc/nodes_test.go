@@ -10,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/verenc/kms/service/store/postgrestest"
+	"github.com/verenc/kms/softhsm"
 )
 
 // node is one of several servers on one database and one token.
@@ -23,7 +26,7 @@ type node struct {
 	site *site
 }
 
-func (s *site) node(t *testing.T, name string) *node {
+func (s *site) node(t testing.TB, name string) *node {
 	t.Helper()
 	own := s.with("VERENC_AUDIT_DIR=" + s.path("audit-"+name))
 	r := own.serve(t)
@@ -31,9 +34,13 @@ func (s *site) node(t *testing.T, name string) *node {
 }
 
 // newNodes initialises a site on PostgreSQL, and starts a server for each name.
-func newNodes(t *testing.T, database string, names ...string) (nodes []*node) {
+func newNodes(t testing.TB, database string, names ...string) []*node {
 	t.Helper()
-	s := newSite(t).with("VERENC_DATABASE="+database, "VERENC_DATABASE_GRACE=1h")
+	return newSite(t).with("VERENC_DATABASE="+database, "VERENC_DATABASE_GRACE=1h").nodes(t, names...)
+}
+
+func (s *site) nodes(t testing.TB, names ...string) (nodes []*node) {
+	t.Helper()
 	for i, name := range names {
 		args := []string{"init", "--credentials", s.path("credentials")}
 		if i > 0 {
@@ -120,6 +127,48 @@ func TestNodes(t *testing.T) {
 	}
 	if n := strings.Count(a.records(t, "a")+b.records(t, "b"), `"eventName":"DeleteAccessKey"`); n != 1 {
 		t.Errorf("the command has %d records", n)
+	}
+}
+
+// TestKeyStoresOfNodes: a custom key store is connected and disconnected on every server, without waiting for the next
+// reconciliation.
+func TestKeyStoresOfNodes(t *testing.T) {
+	s, soft := newSite(t), softhsm.New(t)
+	stores := s.write(t, "stores.yaml", "key_stores: [{cluster_id: cluster-22222222222, serial: \""+soft.Serial+"\"}]\n",
+		0o600)
+	nodes := s.with("VERENC_DATABASE="+postgrestest.NewDatabase(t), "VERENC_CONFIG="+stores,
+		"VERENC_RECONCILE_INTERVAL=1h").nodes(t, "a", "b")
+	a, b := nodes[0], nodes[1]
+	made, err := a.CreateCustomKeyStore(t.Context(), &kms.CreateCustomKeyStoreInput{CustomKeyStoreName: aws.String("one"),
+		CloudHsmClusterId: aws.String("cluster-22222222222"), KeyStorePassword: &soft.PIN,
+		TrustAnchorCertificate: aws.String("anchor")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := made.CustomKeyStoreId
+	is := func(n *node, want types.ConnectionStateType) func() bool {
+		return func() bool {
+			d, err := n.DescribeCustomKeyStores(t.Context(), &kms.DescribeCustomKeyStoresInput{CustomKeyStoreId: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d.CustomKeyStores[0].ConnectionState == want
+		}
+	}
+	for range 2 {
+		if _, err := a.ConnectCustomKeyStore(t.Context(),
+			&kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: id}); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("connected after %v",
+			until(t, "connected on the other server", is(b, types.ConnectionStateTypeConnected)))
+		until(t, "connected", is(a, types.ConnectionStateTypeConnected))
+		if _, err := b.DisconnectCustomKeyStore(t.Context(),
+			&kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: id}); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("disconnected after %v",
+			until(t, "disconnected on the other server", is(a, types.ConnectionStateTypeDisconnected)))
 	}
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -57,6 +59,38 @@ func TestPostgres(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	checkServerLog(t, r, s.accessKey(t).SecretAccessKey, s.soft.PIN, "hunter2")
+}
+
+// TestExposedDatabase: the server and the doctor warn of an sslmode that doesn't protect the way to another host.
+func TestExposedDatabase(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	server := postgrestest.Start(t, "listen_addresses=127.0.0.1", "port="+port)
+	server.Configure(t, nil, "host all all 127.0.0.1/32 trust")
+	server.Exec(t, "postgres", "CREATE DATABASE verenc")
+	s := newSite(t)
+	at := func(host string) *site {
+		return s.with("VERENC_DATABASE=postgres://postgres@" + host + ":" + port + "/verenc?sslmode=prefer")
+	}
+	// Connections to 0.0.0.0 are to this host, but it is no address of it.
+	local, exposed := at("127.0.0.1"), at("0.0.0.0")
+	if r := local.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
+		t.Fatal(r)
+	}
+	const warning = "whoever is on the network to the PostgreSQL server 0.0.0.0 can read and change what goes there"
+	contains(t, exposed.does(t, "doctor"), "warn", warning, "sslmode=verify-full")
+	r := exposed.serve(t)
+	contains(t, r.text(t), "the database is exposed", warning, "sslmode=verify-full")
+	r.stop(t)
+	if out := local.does(t, "doctor"); strings.Contains(out, "whoever is on the network") {
+		t.Error(out)
+	}
 }
 
 // TestDatabaseMove: after the move to PostgreSQL, everything that was there is there, and the log tells of it.

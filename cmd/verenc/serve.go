@@ -19,6 +19,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/proxies"
 	"github.com/verenc/kms/transport/tlsfiles"
 )
 
@@ -76,7 +77,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	cfg := transport.Config{
 		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
-		AnswerWithin: limits(c).Answer,
+		AnswerWithin: limits(c).Answer, ClientIP: c.clientIP(),
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
 			"keys": watch.ready},
 	}
@@ -196,6 +197,9 @@ func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, err
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w (choose another address: listen, private_listen)", name, err)
 	}
+	if c.ProxyProtocol {
+		l = c.run.trusted.Listener(l, headerTimeout)
+	}
 	g.members = append(g.members, member{name, s, l})
 	return s, nil
 }
@@ -210,6 +214,15 @@ func (g *serverGroup) logTo(log *zap.Logger) error {
 		m.server.ErrorLog = complaints
 	}
 	return nil
+}
+
+// clientIP returns how a request's client is known: the PROXY protocol has told the connection, or the
+// request tells it.
+func (c *Config) clientIP() func(*http.Request) (string, error) {
+	if c.ProxyProtocol {
+		return proxies.Peer
+	}
+	return c.run.trusted.ClientIP
 }
 
 func (g *serverGroup) closeListeners() error {

@@ -194,6 +194,9 @@ func open(ctx context.Context, c *Config) (p *components, err error) {
 	if err = checkToken(ctx, p.store, p.token); err != nil {
 		return p, err
 	}
+	if err := databaseExposed(c); err != nil {
+		p.log.Warn("the database is exposed", zap.Error(err), zap.String("advice", exposedAdvice))
+	}
 	if c.Audit.Dir == noAudit {
 		p.log.Warn("no audit log is kept: audit.dir is none")
 	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {

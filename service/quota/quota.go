@@ -45,9 +45,12 @@ func DataKeyPair(spec string) Class {
 type Rates map[Class]float64
 
 // Parse reads rates from elements like symmetric=500 and GenerateRandom=0.5. known tells which names
-// are classes.
+// are classes. No elements are nil.
 func Parse(elements []string, known func(Class) bool) (Rates, error) {
 	rates := Rates{}
+	if len(elements) == 0 {
+		return nil, nil
+	}
 	var problems []error
 	for _, element := range elements {
 		name, text, _ := strings.Cut(element, "=")

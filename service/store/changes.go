@@ -32,6 +32,7 @@ const (
 	kindPrincipal    = "principal"   // ARN
 	kindCertificate  = "certificate" // fingerprint
 	kindCertificates = "certificates"
+	kindKeyStores    = "key stores" // all
 )
 
 // drop forgets what was touched.
@@ -56,6 +57,8 @@ func (d *DB) drop(t touched) {
 		d.certificates.forget(t[1])
 	case is(kindCertificates, 0):
 		d.certificates.forgetAll()
+	case is(kindKeyStores, 0):
+		d.keyStoresMayDiffer()
 	default:
 		d.forget()
 	}

@@ -31,7 +31,7 @@ func classOf(err error) class {
 	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
 		return postgresClass(e.Code)
 	}
-	if e := (awayError{}); errors.As(err, &e) || errors.Is(err, driver.ErrBadConn) {
+	if e := (awayError{}); errors.As(err, &e) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, ErrOutdated) {
 		return away
 	}
 	return notOurs

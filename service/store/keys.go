@@ -20,7 +20,12 @@ func nameOf(k *service.Key) keyName { return keyName{k.Region, k.ID} }
 const keyColumns = "region, id, account, spec, usage, origin, state, description, policy, created_at, deletion_at, " +
 	"materials, tags, details, due_at, key_store"
 
-func scanKey(row scanner) (*service.Key, error) {
+func scanKey(row scanner) (*service.Key, error) { return scanKeyBy(json.Unmarshal, row) }
+
+// scanToChange is scanKey for a key that is written back.
+func (d *DB) scanToChange(row scanner) (*service.Key, error) { return scanKeyBy(d.whole, row) }
+
+func scanKeyBy(unmarshal func([]byte, any) error, row scanner) (*service.Key, error) {
 	var k service.Key
 	var created, deletion, due sql.NullInt64
 	var materials, tags, details []byte
@@ -31,9 +36,9 @@ func scanKey(row scanner) (*service.Key, error) {
 	}
 	k.CreatedAt, k.DeletionAt = fromNanos(created), fromNanos(deletion)
 	err = errors.Join(
-		json.Unmarshal(materials, &k.Materials),
-		json.Unmarshal(tags, &k.Tags),
-		json.Unmarshal(details, &k.Details),
+		unmarshal(materials, &k.Materials),
+		unmarshal(tags, &k.Tags),
+		unmarshal(details, &k.Details),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", k.ID, err)
@@ -110,7 +115,7 @@ func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
 // UpdateKey implements service.KeyRows.
 func (d *DB) UpdateKey(ctx context.Context, region, id string, change func(*service.Key) error) error {
 	return d.changing(ctx, "update key", &[]touched{{kindKey, region, id}}, func(tx *sql.Tx) error {
-		k, err := scanKey(tx.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
+		k, err := d.scanToChange(tx.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
 		if k, err = one(k, err, "key"); err != nil {
 			return err
 		}
@@ -137,7 +142,7 @@ func (d *DB) ChangeRelatedKeys(
 	var what []touched
 	return d.changing(ctx, "change related keys", &what, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, "SELECT "+keyColumns+keysRelated, id)
-		keys, err := collect(rows, err, scanKey)
+		keys, err := collect(rows, err, d.scanToChange)
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ func scanKeyStore(row scanner) (*service.KeyStore, error) {
 
 // InsertKeyStore implements service.KeyStoreRows.
 func (d *DB) InsertKeyStore(ctx context.Context, s *service.KeyStore, max int) error {
-	return d.change(ctx, "insert key store", func(tx *sql.Tx) error {
+	return d.changing(ctx, "insert key store", &[]touched{{kindKeyStores}}, func(tx *sql.Tx) error {
 		var count int
 		const query = "SELECT count(*) FROM key_stores WHERE account = ? AND region = ?"
 		err := tx.QueryRowContext(ctx, query, s.Account, s.Region).Scan(&count)
@@ -59,7 +59,7 @@ func (d *DB) KeyStores(ctx context.Context, account, region string) ([]*service.
 
 // UpdateKeyStore implements service.KeyStoreRows.
 func (d *DB) UpdateKeyStore(ctx context.Context, id string, change func(*service.KeyStore) error) error {
-	return d.change(ctx, "update key store", func(tx *sql.Tx) error {
+	return d.changing(ctx, "update key store", &[]touched{{kindKeyStores}}, func(tx *sql.Tx) error {
 		s, err := scanKeyStore(tx.QueryRowContext(ctx, "SELECT "+keyStoreColumns+keyStoreByID, id))
 		if s, err = one(s, err, "key store"); err != nil {
 			return err
@@ -76,7 +76,7 @@ func (d *DB) UpdateKeyStore(ctx context.Context, id string, change func(*service
 
 // RemoveKeyStore implements service.KeyStoreRows.
 func (d *DB) RemoveKeyStore(ctx context.Context, id string) error {
-	return d.change(ctx, "remove key store", func(tx *sql.Tx) error {
+	return d.changing(ctx, "remove key store", &[]touched{{kindKeyStores}}, func(tx *sql.Tx) error {
 		var count int
 		const query = "SELECT count(*) FROM keys WHERE key_store = ? AND key_store <> ''"
 		err := tx.QueryRowContext(ctx, query, id).Scan(&count)
@@ -92,4 +92,14 @@ func (d *DB) RemoveKeyStore(ctx context.Context, id string) error {
 		}
 		return affected(tx.ExecContext(ctx, "DELETE"+keyStoreByID, id))
 	})
+}
+
+// KeyStoresChanged implements service.KeyStoreRows.
+func (d *DB) KeyStoresChanged() <-chan struct{} { return d.keyStores }
+
+func (d *DB) keyStoresMayDiffer() {
+	select {
+	case d.keyStores <- struct{}{}:
+	default: // whoever takes the value reads the rows after that
+	}
 }

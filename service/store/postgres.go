@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -71,6 +70,28 @@ func withTLS(u *url.URL) string {
 	return secured.String()
 }
 
+// ExposedHost returns the host of a PostgreSQL database, if there is one, whose connections can be read or
+// taken over by whoever is on the network between: the mode is neither verify-full, nor is it this host. A
+// mode that only prefers TLS gives in to an attacker, and the others don't check the server's name.
+func ExposedHost(database string) string {
+	u, err := url.Parse(database)
+	if err != nil || !IsURL(database) {
+		return ""
+	}
+	config, err := pgx.ParseConfig(withTLS(u))
+	if err != nil {
+		return "" // Open tells
+	}
+	ways := append([]*pgconn.FallbackConfig{{Host: config.Host, TLSConfig: config.TLSConfig}}, config.Fallbacks...)
+	for _, way := range ways {
+		// Modes below verify-full set InsecureSkipVerify; verify-ca has a check of its own then.
+		if !isLocal(way.Host) && (way.TLSConfig == nil || way.TLSConfig.InsecureSkipVerify) {
+			return way.Host
+		}
+	}
+	return ""
+}
+
 func isLocal(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -116,8 +137,9 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	}
 	d.isolation = sql.LevelSerializable
 	connections = max(connections-1, 2) // one is the watch's
-	d.write = connectPostgres(config, connections/2)
-	d.read = connectPostgres(config, connections-connections/2)
+	d.whole = unmarshalWhole
+	d.write = connectPostgres(config, connections/2, d.usable)
+	d.read = connectPostgres(config, connections-connections/2, d.usable)
 	if err := d.write.PingContext(ctx); err != nil {
 		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
 	}
@@ -131,7 +153,7 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	} {
 		c.serveWhile(d.fresh.check)
 	}
-	w := &postgresWatch{d: d, db: connectPostgres(config, 1), onChange: cfg.OnChange}
+	w := &postgresWatch{d: d, db: connectPostgres(config, 1, func() error { return nil }), onChange: cfg.OnChange}
 	if w.onChange == nil {
 		w.onChange = func(error) {}
 	}
@@ -139,8 +161,10 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	return w.step(ctx)
 }
 
-func connectPostgres(config *pgx.ConnConfig, connections int) *sql.DB {
-	db := sql.OpenDB(postgresConnector{stdlib.GetConnector(*config, stdlib.OptionAfterConnect(prepareSession))})
+// connectPostgres opens a pool, on which nothing is begun while usable says why not.
+func connectPostgres(config *pgx.ConnConfig, connections int, usable func() error) *sql.DB {
+	connector := stdlib.GetConnector(*config, stdlib.OptionAfterConnect(prepareSession))
+	db := sql.OpenDB(postgresConnector{connector, usable})
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	db.SetConnMaxLifetime(connectionLife)
@@ -187,80 +211,6 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 	return ""
 }
 
-var errIsThere = errors.New("it has the tables of Verenc already; verenc init --add-access-key makes one more access key in it")
-
-// migratePostgres runs the migrations that the database has not had. The one row of verenc_schema
-// tells the number of the last one.
-func (d *DB) migratePostgres(ctx context.Context, create bool) error {
-	texts, err := migrationsOf("postgres")
-	if err != nil {
-		return err
-	}
-	var ours, tables int
-	err = d.read.QueryRowContext(ctx, `SELECT count(*), count(CASE WHEN tablename = 'verenc_schema' THEN 1 END) FROM pg_catalog.pg_tables
-		WHERE schemaname = current_schema()`).Scan(&tables, &ours)
-	switch {
-	case err != nil:
-		return err
-	case ours > 0 && create:
-		return errIsThere
-	case ours == 0 && tables > 0:
-		return fmt.Errorf("it has %d tables, and they are not Verenc's: give Verenc a database of its own", tables)
-	case ours == 0 && !create:
-		return errors.New("it is empty: verenc init makes the tables")
-	}
-	if create {
-		err = d.change(ctx, "make the schema", func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `CREATE TABLE verenc_schema (one BIGINT PRIMARY KEY CHECK (one = 1),
-					version BIGINT NOT NULL, made_by TEXT NOT NULL);
-				INSERT INTO verenc_schema VALUES (1, 0, '')`)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
-	defer cancel()
-	for migrated := false; !migrated; {
-		err := d.change(ctx, "migrate", func(tx *sql.Tx) error {
-			// An update, so that of two servers that start together one waits for the other.
-			var version int
-			var madeBy string
-			const query = "UPDATE verenc_schema SET one = 1 WHERE one = 1 RETURNING version, made_by"
-			err := tx.QueryRowContext(ctx, query).Scan(&version, &madeBy)
-			if err != nil {
-				return err
-			}
-			if version > len(texts) {
-				return fmt.Errorf("its schema %d was made by %s, and this version of verenc knows %d: "+
-					"run that version, or a newer one", version, madeBy, len(texts))
-			}
-			if migrated = version == len(texts); migrated {
-				return nil
-			}
-			if _, err := tx.ExecContext(ctx, texts[version]); err != nil {
-				return fmt.Errorf("to schema %d: %w", version+1, err)
-			}
-			_, err = tx.ExecContext(ctx, "UPDATE verenc_schema SET version = ?, made_by = ?", version+1, program())
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// program is this program with its version, as the linker knows it.
-func program() string {
-	version := "(devel)"
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		version = info.Main.Version
-	}
-	return "verenc " + version
-}
-
 // postgresClass reads a code of PostgreSQL (PostgreSQL documentation, appendix "Error Codes").
 func postgresClass(code string) class {
 	switch code {
@@ -270,7 +220,8 @@ func postgresClass(code string) class {
 		return noParent
 	case "40001", "40P01", "55P03": // serialisation failure, deadlock, lock not available
 		return conflict
-	case "57P01", "57P02", "57P03", // shut down, crashed, starting
+	case "40003", // CockroachDB: the connection to whoever makes the commit was lost, and nobody knows its outcome
+		"57P01", "57P02", "57P03", // shut down, crashed, starting
 		"53300",          // too many connections
 		"25006",          // a standby now
 		"25P03", "57014": // idleInTransaction is over, or the administrator's limit of a statement

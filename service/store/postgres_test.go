@@ -68,6 +68,35 @@ func TestTLSByDefault(t *testing.T) {
 	}
 }
 
+// TestExposedHost: only verify-full keeps out whoever is on the network to another host.
+func TestExposedHost(t *testing.T) {
+	authority := newCertificate(t, t.TempDir())
+	for address, want := range map[string]string{
+		"postgres://u@db.example.com/d":                                              "",
+		"postgres://u@db.example.com/d?sslmode=verify-full&sslrootcert=" + authority: "",
+		"postgres://u@db.example.com/d?sslmode=verify-ca&sslrootcert=" + authority:   "db.example.com",
+		"postgres://u@db.example.com/d?sslmode=require":                              "db.example.com",
+		"postgres://u@db.example.com/d?sslmode=require&sslrootcert=" + authority:     "db.example.com",
+		"postgres://u@db.example.com/d?sslmode=prefer":                               "db.example.com",
+		"postgres://u@db.example.com/d?sslmode=allow":                                "db.example.com",
+		"postgres://u@db.example.com/d?sslmode=disable":                              "db.example.com",
+		"postgres://u@localhost,db.example.com/d?sslmode=disable":                    "db.example.com",
+		"postgres://u@localhost:1,127.0.0.1:2/d?sslmode=disable":                     "",
+		"postgres://u@[::1]:1/d?sslmode=allow":                                       "",
+		"postgres://u@/d?host=/run/postgresql&sslmode=disable":                       "",
+		"postgres://u@10.0.0.1:1,10.0.0.2:1/d?sslmode=prefer":                        "10.0.0.1",
+		"kms.db": "",
+	} {
+		if got := ExposedHost(address); got != want {
+			t.Errorf("%s: got %q, want %q", address, got, want)
+		}
+	}
+	t.Setenv("PGSSLMODE", "prefer")
+	if got := ExposedHost("postgres://u@db.example.com/d"); got != "db.example.com" {
+		t.Errorf("with PGSSLMODE: got %q", got)
+	}
+}
+
 func TestPostgresRefuses(t *testing.T) {
 	refused := func(cfg Config, want string) {
 		t.Helper()
@@ -86,8 +115,9 @@ func TestPostgresRefuses(t *testing.T) {
 	refused(Config{Path: foreign, Create: true}, "not Verenc's")
 	d := open(t, newer, true)
 	refused(Config{Path: newer, Create: true}, "it has the tables of Verenc already")
-	must(t, d.exec("UPDATE verenc_schema SET version = 99, made_by = 'verenc v9.9.9'"))
-	refused(Config{Path: newer}, "its schema 99 was made by verenc v9.9.9, and this version of verenc knows")
+	must(t, d.exec("UPDATE verenc_schema SET version = 99, minimum = 98, made_by = 'verenc v9.9.9'"))
+	refused(Config{Path: newer}, "its schema 99 was made by verenc v9.9.9, and only versions of verenc that "+
+		"know schema 98 can use it")
 	u, err := url.Parse(empty)
 	must(t, err)
 	name := strings.TrimPrefix(u.Path, "/")

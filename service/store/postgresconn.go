@@ -17,8 +17,12 @@ import (
 )
 
 // postgresConnector connects to PostgreSQL. Its connections take the statements of this package as
-// SQLite does: with question marks, truth values that are numbers, and text of any bytes.
-type postgresConnector struct{ driver.Connector }
+// SQLite does: with question marks, truth values that are numbers, and text of any bytes. They begin
+// nothing while usable says why not.
+type postgresConnector struct {
+	driver.Connector
+	usable func() error
+}
 
 // Connect implements driver.Connector.
 func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -30,10 +34,13 @@ func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("connect to the database: a connection is a %T", conn), conn.Close())
 	}
-	return postgresConn{pgx}, nil
+	return postgresConn{pgx, c.usable}, nil
 }
 
-type postgresConn struct{ *stdlib.Conn }
+type postgresConn struct {
+	*stdlib.Conn
+	usable func() error
+}
 
 // CheckNamedValue implements driver.NamedValueChecker.
 func (postgresConn) CheckNamedValue(v *driver.NamedValue) error {
@@ -73,6 +80,9 @@ func (c postgresConn) ExecContext(ctx context.Context, query string, args []driv
 
 // QueryContext implements driver.QueryerContext.
 func (c postgresConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.usable(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := bounded(ctx)
 	rows, err := c.Conn.QueryContext(ctx, numbered(query, len(args)), args)
 	if err != nil {
@@ -84,6 +94,9 @@ func (c postgresConn) QueryContext(ctx context.Context, query string, args []dri
 
 // BeginTx implements driver.ConnBeginTx.
 func (c postgresConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	if err := c.usable(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := bounded(ctx)
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err != nil {

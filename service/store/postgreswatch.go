@@ -69,6 +69,7 @@ type postgresWatch struct {
 	seen     seen
 	onChange func(error)
 	lost     bool
+	outdated bool // what was told last is ErrOutdated
 	cleared  time.Time
 }
 
@@ -86,16 +87,16 @@ func (w *postgresWatch) step(ctx context.Context) error {
 	case err == nil:
 		w.d.fresh.at.Store(&began)
 		if w.lost {
-			w.lost = false
+			w.lost, w.outdated = false, false
 			w.onChange(nil)
 		}
 		w.clear(ctx)
 		return nil
-	case w.d.fresh.grace == 0:
+	case w.d.fresh.grace == 0, errors.Is(err, ErrOutdated):
 		w.d.fresh.at.Store(nil)
 	}
-	if !w.lost {
-		w.lost = true
+	if outdated := errors.Is(err, ErrOutdated); !w.lost || outdated != w.outdated {
+		w.lost, w.outdated = true, outdated
 		w.onChange(err)
 	}
 	return err
@@ -110,7 +111,17 @@ func (w *postgresWatch) look(ctx context.Context) (err error) {
 			return fmt.Errorf("connect: %w", err)
 		}
 	}
-	seen, err := w.d.look(ctx, w.conn, w.seen)
+	var outdated outdatedError
+	_, err = readSchema(w.conn.QueryRowContext(ctx, "SELECT "+schemaColumns+" FROM verenc_schema"), w.d.known)
+	if errors.As(err, &outdated) {
+		w.d.outdated.Store(&outdated)
+		return err
+	}
+	seen := w.seen
+	if err == nil {
+		w.d.outdated.Store(nil)
+		seen, err = w.d.look(ctx, w.conn, w.seen)
+	}
 	if err != nil {
 		_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // so that it is not used again
 		_ = w.conn.Close()                                           // it is bad

@@ -54,6 +54,14 @@ func TestOtherServer(t *testing.T) {
 		must(t, err)
 		return idsOf(all)
 	}
+	told := func() bool {
+		select {
+		case <-ours.KeyStoresChanged():
+			return true
+		default:
+			return false
+		}
+	}
 	gone := service.ErrNoRow.Error()
 	for _, test := range []struct {
 		name   string
@@ -77,6 +85,13 @@ func TestOtherServer(t *testing.T) {
 			_, unmapped := ours.Certificate(ctx, "aa")
 			return gone != nil && unmapped != nil
 		}},
+		{"insert key store", func() error {
+			return theirs.InsertKeyStore(ctx, newKeyStore("cks-1", "one", "c1"), 10)
+		}, told},
+		{"update key store", func() error {
+			return theirs.UpdateKeyStore(ctx, "cks-1", func(*service.KeyStore) error { return nil })
+		}, told},
+		{"remove key store", func() error { return theirs.RemoveKeyStore(ctx, "cks-1") }, told},
 	} {
 		test.seen() // now it is cached
 		must(t, test.change())

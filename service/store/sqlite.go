@@ -82,18 +82,18 @@ func migrateSQLite(ctx context.Context, db *sql.DB, path string, create bool) er
 		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: "+
 			"move it away and run verenc init", path)
 	}
-	texts, err := migrationsOf("sqlite")
+	all, err := migrationsOf("sqlite")
 	if err != nil {
 		return err
 	}
-	if version > len(texts) {
+	if version > len(all) {
 		return fmt.Errorf("open database: %s is of a newer version of verenc "+
-			"(schema %d, this one knows %d): run that version", path, version, len(texts))
+			"(schema %d, this one knows %d): run that version", path, version, len(all))
 	}
-	for ; version < len(texts); version++ {
+	for ; version < len(all); version++ {
 		err = inTransaction(ctx, db, sql.LevelDefault, func(tx *sql.Tx) error {
 			script := fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d",
-				texts[version], applicationID, version+1)
+				all[version].text, applicationID, version+1)
 			_, err := tx.ExecContext(ctx, script)
 			return err
 		})

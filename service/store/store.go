@@ -18,11 +18,14 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +77,11 @@ type DB struct {
 	writers chan *writer // nil: SQLite tells by itself
 	fresh   *freshness   // nil: a file is never away
 	id      string       // of this server, as the holder of a lease
+	known   int          // how many migrations of PostgreSQL this program has
+	// outdated is why this program can't use the database any more, or nil.
+	outdated atomic.Pointer[outdatedError]
+	// whole reads a document of JSON that is going to be written back.
+	whole func(text []byte, v any) error
 
 	beatInterval, leaseTimeout time.Duration // shorter in tests
 
@@ -86,6 +94,8 @@ type DB struct {
 	// policies has the key policies, each under itself: most keys of an account have the same
 	// policy, which is held, and parsed, once.
 	policies *cache[string, string]
+	// keyStores has a value when custom key stores may have changed since it was taken.
+	keyStores chan struct{}
 
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -99,7 +109,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		cfg.CacheSize = 10_000
 	}
 	d := &DB{
-		id: uuid.NewString(), beatInterval: beatInterval, leaseTimeout: leaseTimeout,
+		id: uuid.NewString(), whole: json.Unmarshal, beatInterval: beatInterval, leaseTimeout: leaseTimeout,
 		keys:         newCache[keyName, *service.Key](cfg.CacheSize),
 		aliases:      newCache[aliasName, *service.Alias](cfg.CacheSize),
 		accessKeys:   newCache[string, *iam.AccessKey](cfg.CacheSize),
@@ -107,6 +117,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		principals:   newCache[string, *iam.Principal](cfg.CacheSize),
 		certificates: newCache[string, *iam.Certificate](cfg.CacheSize),
 		policies:     newCache[string, string](cfg.CacheSize),
+		keyStores:    make(chan struct{}, 1),
 	}
 	open := d.openSQLite
 	if IsURL(cfg.Path) {
@@ -141,21 +152,27 @@ func (d *DB) closeConnections() error {
 	return errors.Join(errs...)
 }
 
-// migrationsOf gives the texts of a dialect's migrations: that at i makes schema i+1.
-func migrationsOf(dialect string) ([]string, error) {
+// migration is a file of migrations.
+type migration struct {
+	text     string
+	breaking bool // programs that don't know it can't use the database; such a file's name ends in .breaking.sql
+}
+
+// migrationsOf gives a dialect's migrations: that at i makes schema i+1.
+func migrationsOf(dialect string) ([]migration, error) {
 	files, err := fs.Glob(migrations, "migrations/"+dialect+"/*.sql")
 	if err != nil {
 		return nil, err
 	}
-	texts := make([]string, len(files))
+	all := make([]migration, len(files))
 	for i, name := range files {
 		text, err := migrations.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		texts[i] = string(text)
+		all[i] = migration{string(text), strings.HasSuffix(name, ".breaking.sql")}
 	}
-	return texts, nil
+	return all, nil
 }
 
 func inTransaction(ctx context.Context, db *sql.DB, isolation sql.IsolationLevel, f func(*sql.Tx) error) error {
@@ -218,6 +235,7 @@ func (d *DB) forget() {
 	d.grants.forgetAll()
 	d.principals.forgetAll()
 	d.certificates.forgetAll()
+	d.keyStoresMayDiffer()
 }
 
 // Ping proves that the database can be read, and takes a transaction that may write.
