@@ -120,6 +120,28 @@ func testOtherProcess(t *testing.T, database string) {
 	}
 }
 
+// TestAliasMadeAgain: who makes an alias that another server has deleted knows its new target at once.
+func TestAliasMadeAgain(t *testing.T) { onBoth(t, testAliasMadeAgain) }
+
+func testAliasMadeAgain(t *testing.T, path string) {
+	ours, theirs := open(t, path, true), open(t, path, false)
+	for _, id := range []string{"k1", "k2"} {
+		must(t, ours.InsertKey(ctx, newKey(id)))
+	}
+	for i := range 10 { // theirs may be quick to tell of it
+		old, made := fmt.Sprint("k", 1+i%2), fmt.Sprint("k", 2-i%2)
+		must(t, ours.InsertAlias(ctx, newAlias("a", old), 50))
+		_, err := ours.Alias(ctx, account, region, "alias/a") // now it is cached
+		must(t, err)
+		must(t, theirs.DeleteAlias(ctx, account, region, "alias/a"))
+		must(t, ours.InsertAlias(ctx, newAlias("a", made), 50))
+		if a, err := ours.Alias(ctx, account, region, "alias/a"); err != nil || a.KeyID != made {
+			t.Fatalf("got %v, %v, want %s", a, err, made)
+		}
+		must(t, ours.DeleteAlias(ctx, account, region, "alias/a"))
+	}
+}
+
 // TestOwnChangesKeepTheCache: the watch does not take our own commits for those of others.
 func TestOwnChangesKeepTheCache(t *testing.T) {
 	d := create(t)
