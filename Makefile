@@ -3,9 +3,11 @@ GO ?= go
 DATA ?= data
 FUZZTIME ?= 20s
 SOAKTIME ?= 10m
+CHAOSTIME ?= 3m
+SEED ?= 0
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench scale soak cover build setup clean
+.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +55,12 @@ scale: ## what a request costs, the time to start and the memory, with 1,000,000
 soak: ## use a token that fails in every way for $(SOAKTIME), and check that no key is lost
 	@scripts/setup.sh
 	@$(GO) run ./softhsm/faults/soak -for $(SOAKTIME)
+
+chaos: ## kill, pause and cut off three servers under load for $(CHAOSTIME), and check their promises; SEED=N as that run
+	@scripts/setup.sh postgres
+	@mkdir -p $(DATA)/chaos
+	@$(GO) test -count=1 -timeout 0 -v -run TestChaos -artifacts -outputdir $(abspath $(DATA))/chaos ./cmd/chaos \
+		-args -for $(CHAOSTIME) -seed $(SEED)
 
 cover: setup ## coverage by package
 	@$(GO) test -cover ./...

@@ -5,6 +5,7 @@ go 1.26.4
 require (
 	filippo.io/mldsa v1.0.0
 	github.com/ThalesIgnite/crypto11 v1.2.5
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/aws/aws-sdk-go-v2 v1.48.0
 	github.com/aws/aws-sdk-go-v2/credentials v1.20.16
 	github.com/aws/aws-sdk-go-v2/service/kms v1.62.6

@@ -1,9 +1,11 @@
 package hsm
 
 import (
+	"encoding/binary"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -62,6 +64,30 @@ func TestSelfTest(t *testing.T) {
 	objects, err := token.Objects(t.Context(), "")
 	if err != nil || len(objects) > 0 {
 		t.Errorf("the self-test left %v, %v", objects, err)
+	}
+}
+
+// TestBrokenOffSelfTest: a self-test destroys what earlier ones have left in the token, and not what is of one that
+// may run on another server.
+func TestBrokenOffSelfTest(t *testing.T) {
+	token := connect(t)
+	now := time.Now()
+	made := func(at time.Time) (id ObjectID) {
+		binary.BigEndian.PutUint64(id[:], uint64(at.UnixMilli())<<16|7<<12) // RFC 9562, version 7
+		id[8] = 1 << 7
+		return id
+	}
+	recent := made(now)
+	for _, id := range []ObjectID{made(now.Add(-selftest.LeftOverAfter - time.Minute)), recent, {15: 1}} {
+		key := SecretKey{ID: id, Label: selftest.Label, Purpose: Seal}
+		if err := token.GenerateSecretKey(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantFailing(t, token)
+	left, err := token.Objects(t.Context(), selftest.Label)
+	if err != nil || len(left) != 1 || left[0].ID != recent {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }
 

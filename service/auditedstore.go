@@ -44,8 +44,8 @@ func (s auditedStore) InsertGrant(ctx context.Context, g *Grant, maxPerKey int) 
 	return recorded(ctx, func() error { return s.Store.InsertGrant(ctx, g, maxPerKey) })
 }
 
-func (s auditedStore) DeleteGrant(ctx context.Context, id string) error {
-	return recorded(ctx, func() error { return s.Store.DeleteGrant(ctx, id) })
+func (s auditedStore) DeleteGrant(ctx context.Context, g *Grant) error {
+	return recorded(ctx, func() error { return s.Store.DeleteGrant(ctx, g) })
 }
 
 func (s auditedStore) InsertKeyStore(ctx context.Context, k *KeyStore, max int) error {

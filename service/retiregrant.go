@@ -48,7 +48,7 @@ func (s *Service) endGrant(ctx context.Context, g *Grant, dry bool) (*Empty, err
 	if err := dryRun(dry); err != nil {
 		return nil, err
 	}
-	if err := s.store.DeleteGrant(ctx, g.ID); err != nil && !errors.Is(err, ErrNoRow) {
+	if err := s.store.DeleteGrant(ctx, g); err != nil && !errors.Is(err, ErrNoRow) {
 		return nil, apierror.FromStore(err)
 	}
 	return &Empty{}, nil

@@ -109,7 +109,7 @@ type GrantRows interface {
 	// not exist.
 	InsertGrant(ctx context.Context, g *Grant, maxPerKey int) error
 	// DeleteGrant removes a grant; ErrNoRow when there is none.
-	DeleteGrant(ctx context.Context, id string) error
+	DeleteGrant(ctx context.Context, g *Grant) error
 	// GrantsOf returns a key's grants, in order of id.
 	GrantsOf(ctx context.Context, region, keyID string) ([]*Grant, error)
 	// Grant returns a grant; ErrNoRow when there is none.

@@ -52,8 +52,8 @@ func (s watchedStore) InsertGrant(ctx context.Context, g *service.Grant, maxPerK
 	return s.do("InsertGrant", func() error { return s.Store.InsertGrant(ctx, g, maxPerKey) })
 }
 
-func (s watchedStore) DeleteGrant(ctx context.Context, id string) error {
-	return s.do("DeleteGrant", func() error { return s.Store.DeleteGrant(ctx, id) })
+func (s watchedStore) DeleteGrant(ctx context.Context, g *service.Grant) error {
+	return s.do("DeleteGrant", func() error { return s.Store.DeleteGrant(ctx, g) })
 }
 
 func (s watchedStore) InsertKeyStore(ctx context.Context, k *service.KeyStore, most int) error {

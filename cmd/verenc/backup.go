@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
@@ -79,6 +80,10 @@ func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) 
 	}
 	for _, o := range inv.OrphanObjects {
 		fmt.Fprintf(out, "no key:    object %s (CKA_ID %s)\n", o.Label, o.ID)
+	}
+	if inv.SelfTest > 0 {
+		fmt.Fprintf(out, "self-test: %d objects of self-tests that run or were broken off; a start destroys those older than %v\n",
+			inv.SelfTest, selftest.LeftOverAfter)
 	}
 	switch {
 	case len(inv.Lost) > 0:

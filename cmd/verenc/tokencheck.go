@@ -27,7 +27,12 @@ func checkToken(ctx context.Context, db *store.DB, token objectFinder) error {
 	return evidence.TokenCheck{Store: db, Missing: token.Missing, Serial: info.Serial, Now: time.Now}.Run(ctx)
 }
 
-// tokenWatch checks the token whenever it is connected again. A server with another token is not ready.
+// checkAgain is when a check that has failed is repeated: the token or the database may have been lost again
+// during it.
+const checkAgain = time.Second
+
+// tokenWatch checks the token whenever it is connected again, until the check succeeds. A server with another
+// token is not ready.
 type tokenWatch struct {
 	check     func(ctx context.Context) error
 	connected <-chan struct{}
@@ -37,19 +42,28 @@ type tokenWatch struct {
 
 // run watches until ctx ends.
 func (w *tokenWatch) run(ctx context.Context) {
+	var again <-chan time.Time
+	said := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.connected:
+		case <-again:
 		}
 		err := w.check(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		w.problem.Store(&err)
-		if err != nil {
-			w.log.Error("not ready: the token was checked against the database", zap.Error(err))
+		if again = nil; err == nil {
+			said = ""
+			continue
+		}
+		again = time.After(checkAgain)
+		if text := err.Error(); text != said {
+			said = text
+			w.log.Error("not ready: the token was checked against the database; it is checked again", zap.Error(err))
 		}
 	}
 }

@@ -110,8 +110,8 @@ func TestAnOlderTokenComesBack(t *testing.T) {
 	}
 }
 
-// TestTokenWatch checks the token at each connection. Whether the server is ready is what the last
-// check found.
+// TestTokenWatch checks the token at each connection, and again after a check that has failed. Whether the
+// server is ready is what the last check found.
 func TestTokenWatch(t *testing.T) {
 	connected, results := make(chan struct{}), make(chan error)
 	w := &tokenWatch{connected: connected, log: zap.NewNop(), check: func(context.Context) error { return <-results }}
@@ -121,10 +121,15 @@ func TestTokenWatch(t *testing.T) {
 	if err := w.ready(ctx); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []error{evidence.ErrWrongToken, nil} {
-		connected <- struct{}{}
-		results <- want
-		for !errors.Is(w.ready(ctx), want) {
+	for _, c := range []struct {
+		connects bool
+		want     error
+	}{{true, evidence.ErrWrongToken}, {false, errors.New("the database is away")}, {false, nil}, {true, nil}} {
+		if c.connects {
+			connected <- struct{}{}
+		}
+		results <- c.want
+		for !errors.Is(w.ready(ctx), c.want) {
 			runtime.Gosched()
 		}
 	}

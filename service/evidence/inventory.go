@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
 )
 
@@ -20,6 +21,9 @@ type Inventory struct {
 	// OrphanObjects are the objects with such a label that no row names. Nothing destroys them: they
 	// may be the keys of a newer database than this one.
 	OrphanObjects []hsm.Object
+	// SelfTest is the number of objects of self-tests, which run or were broken off. No row names them,
+	// and a later self-test destroys them.
+	SelfTest int
 }
 
 // LostObject is an object that is not in the token.
@@ -96,7 +100,11 @@ func TakeInventory(ctx context.Context, store InventoryStore, token ObjectLister
 		expect(LostObject{KeyID: purpose, Role: "service", ID: id})
 	}
 	for _, o := range objects {
-		if !named[o.ID] {
+		switch {
+		case named[o.ID]:
+		case o.Label == selftest.Label:
+			inv.SelfTest++
+		default:
 			inv.OrphanObjects = append(inv.OrphanObjects, o)
 		}
 	}

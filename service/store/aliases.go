@@ -40,7 +40,9 @@ func checkAliasLimit(ctx context.Context, tx *sql.Tx, a *service.Alias, maxPerKe
 
 // InsertAlias implements service.AliasRows.
 func (d *DB) InsertAlias(ctx context.Context, a *service.Alias, maxPerKey int) error {
-	return d.change(ctx, "insert alias", func(tx *sql.Tx) error {
+	// One that another server has deleted may still be cached here.
+	what := []touched{{kindAlias, a.Account, a.Region, a.Name}}
+	return d.changing(ctx, "insert alias", &what, func(tx *sql.Tx) error {
 		if err := checkAliasLimit(ctx, tx, a, maxPerKey); err != nil {
 			return err
 		}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/verenc/kms/service"
 )
 
 // Servers that share a database tell each other what they change, in the transaction that changes it.
@@ -100,9 +103,9 @@ func (w *writer) announce(ctx context.Context, tx *sql.Tx, what []touched) (next
 }
 
 // changing is change for what caches hold. What was touched is asked for when f has run. It is told to
-// other servers, and forgotten here, also when the commit failed, since that may have happened. What
-// never came to the commit is kept: a change that fails since the database is away must not end the
-// uses of a key.
+// other servers, and forgotten here, also when the commit failed, since that may have happened, and when
+// there was no row: another server has removed it, and what is cached is older. Whatever else never came
+// to the commit is kept: a change that fails since the database is away must not end the uses of a key.
 func (d *DB) changing(ctx context.Context, doing string, what *[]touched, f func(*sql.Tx) error) error {
 	forget := func() {
 		for _, t := range *what {
@@ -128,7 +131,7 @@ func (d *DB) changing(ctx context.Context, doing string, what *[]touched, f func
 		}
 		return err
 	})
-	if next != nil {
+	if next != nil || errors.Is(err, service.ErrNoRow) {
 		forget()
 	}
 	switch {

@@ -61,8 +61,8 @@ func testGrants(t *testing.T, s service.Store) {
 	if all, err := s.GrantsOf(ctx, otherRegion, "k1"); err != nil || len(all) != 0 {
 		t.Errorf("%d grants in another region, %v", len(all), err)
 	}
-	must(t, s.DeleteGrant(ctx, "g2"))
-	wantError(t, s.DeleteGrant(ctx, "g2"), service.ErrNoRow)
+	must(t, s.DeleteGrant(ctx, newGrant("g2", "k1")))
+	wantError(t, s.DeleteGrant(ctx, newGrant("g2", "k1")), service.ErrNoRow)
 	list("g1 g3 ")
 	must(t, s.RemoveKey(ctx, region, "k1")) // with its grants
 	list("")

@@ -51,15 +51,9 @@ func (d *DB) InsertGrant(ctx context.Context, g *service.Grant, maxPerKey int) e
 }
 
 // DeleteGrant implements service.GrantRows.
-func (d *DB) DeleteGrant(ctx context.Context, id string) error {
-	var what []touched
-	return d.changing(ctx, "delete grant", &what, func(tx *sql.Tx) error {
-		var key keyName
-		const query = "DELETE FROM grants WHERE id = ? RETURNING region, key_id"
-		err := tx.QueryRowContext(ctx, query, id).Scan(&key.region, &key.id)
-		_, err = one(key, err, "grant")
-		what = []touched{{kindGrants, key.region, key.id}}
-		return err
+func (d *DB) DeleteGrant(ctx context.Context, g *service.Grant) error {
+	return d.changing(ctx, "delete grant", &[]touched{{kindGrants, g.Region, g.KeyID}}, func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, "DELETE FROM grants WHERE id = ?", g.ID))
 	})
 }
 

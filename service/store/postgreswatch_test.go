@@ -74,7 +74,7 @@ func TestOtherServer(t *testing.T) {
 			func() bool { return aliasOf("a") == gone }},
 		{"insert grant", func() error { return theirs.InsertGrant(ctx, newGrant("g2", "k1"), 50) },
 			func() bool { return grants() == "g1 g2 " }},
-		{"delete grant", func() error { return theirs.DeleteGrant(ctx, "g1") },
+		{"delete grant", func() error { return theirs.DeleteGrant(ctx, newGrant("g1", "k1")) },
 			func() bool { return grants() == "g2 " }},
 		{"remove key", func() error { return theirs.RemoveKey(ctx, region, "k3") },
 			func() bool { return aliasOf("b") == gone }},

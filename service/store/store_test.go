@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -116,6 +117,54 @@ func testOtherProcess(t *testing.T, database string) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("the change was not seen")
+		}
+	}
+}
+
+// TestAliasMadeAgain: who makes an alias that another server has deleted knows its new target at once.
+func TestAliasMadeAgain(t *testing.T) { onBoth(t, testAliasMadeAgain) }
+
+func testAliasMadeAgain(t *testing.T, path string) {
+	ours, theirs := open(t, path, true), open(t, path, false)
+	for _, id := range []string{"k1", "k2"} {
+		must(t, ours.InsertKey(ctx, newKey(id)))
+	}
+	for i := range 10 { // theirs may be quick to tell of it
+		old, made := fmt.Sprint("k", 1+i%2), fmt.Sprint("k", 2-i%2)
+		must(t, ours.InsertAlias(ctx, newAlias("a", old), 50))
+		_, err := ours.Alias(ctx, account, region, "alias/a") // now it is cached
+		must(t, err)
+		must(t, theirs.DeleteAlias(ctx, account, region, "alias/a"))
+		must(t, ours.InsertAlias(ctx, newAlias("a", made), 50))
+		if a, err := ours.Alias(ctx, account, region, "alias/a"); err != nil || a.KeyID != made {
+			t.Fatalf("got %v, %v, want %s", a, err, made)
+		}
+		must(t, ours.DeleteAlias(ctx, account, region, "alias/a"))
+	}
+}
+
+// TestRemovedByBoth: who finds that a row is gone forgets it, and does not go on using it until it is told.
+func TestRemovedByBoth(t *testing.T) { onBoth(t, testRemovedByBoth) }
+
+func testRemovedByBoth(t *testing.T, path string) {
+	ours, theirs := open(t, path, true), open(t, path, false)
+	must(t, ours.InsertKey(ctx, newKey("k1")))
+	for range 10 { // theirs may be quick to tell of it
+		must(t, ours.InsertAlias(ctx, newAlias("a", "k1"), 50))
+		must(t, ours.InsertGrant(ctx, newGrant("g1", "k1"), 50))
+		_, err := ours.Alias(ctx, account, region, "alias/a")
+		must(t, err)
+		_, err = ours.GrantsOf(ctx, region, "k1") // now both are cached
+		must(t, err)
+		must(t, theirs.DeleteGrant(ctx, newGrant("g1", "k1")))
+		wantError(t, ours.DeleteGrant(ctx, newGrant("g1", "k1")), service.ErrNoRow)
+		if all, err := ours.GrantsOf(ctx, region, "k1"); err != nil || len(all) != 0 {
+			t.Fatalf("the key has %d grants, %v", len(all), err)
+		}
+		must(t, theirs.DeleteAlias(ctx, account, region, "alias/a"))
+		wantError(t, ours.DeleteAlias(ctx, account, region, "alias/a"), service.ErrNoRow)
+		if a, err := ours.Alias(ctx, account, region, "alias/a"); !errors.Is(err, service.ErrNoRow) {
+			t.Fatalf("got %v, %v", a, err)
 		}
 	}
 }
