@@ -212,7 +212,7 @@ func newAuditVerify() *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("read the known checkpoint: %w", err)
 				}
-				cfg.Known = text
+				cfg.Known = []audit.KnownCheckpoint{{From: "known checkpoint", Signed: text}}
 			}
 			report, err := audit.Verify(os.DirFS(args[0]), cfg)
 			if err != nil && !errors.Is(err, audit.ErrTampered) {
