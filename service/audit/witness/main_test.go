@@ -82,11 +82,13 @@ type world struct {
 	token []signer
 	now   time.Time
 	dir   string
+
+	unproven error // why the token can't prove its keys
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	return &world{&memory{entries: map[string]Entry{}}, []signer{newSigner(t)}, t0, t.TempDir()}
+	return &world{db: &memory{entries: map[string]Entry{}}, token: []signer{newSigner(t)}, now: t0, dir: t.TempDir()}
 }
 
 func (w *world) keys() Keys {
@@ -136,7 +138,7 @@ func (w *world) open(t testing.TB, name string) *server {
 	s := &server{world: w, name: name, log: l, lines: lines}
 	s.Witness = New(Config{
 		Folder: os.DirFS(w.path(name)), Store: w.db, Now: func() time.Time { return w.now }, Log: zap.New(core),
-		Keys:   func(context.Context) (Keys, error) { return w.keys(), nil },
+		Keys:   func(context.Context) (Keys, error) { return w.keys(), w.unproven },
 		Record: s.event, Interval: time.Millisecond,
 	})
 	t.Cleanup(func() { s.end(t) })

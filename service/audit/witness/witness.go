@@ -37,8 +37,9 @@ type Config struct {
 
 // Witness publishes the newest checkpoint of a server's log, and watches those of the others.
 type Witness struct {
-	cfg    Config
-	faults atomic.Int64
+	cfg     Config
+	faults  atomic.Int64
+	waiting atomic.Bool // the last round failed
 
 	// Owned by the caller of Start, then of Run, then of Publish.
 	log      string // the first key of the server's own log
@@ -50,7 +51,7 @@ type Witness struct {
 	hold     bool                        // the logs' servers may not have read it
 	watching bool                        // Run has begun to examine the other logs
 	raised   map[string]Kind             // faults that were raised, and are still there
-	waiting  bool                        // the last round failed
+	unproven bool                        // the keys that were asked for last
 	recorded recorded
 }
 
@@ -65,6 +66,9 @@ func New(cfg Config) *Witness {
 
 // Faults returns how many faults were noticed since the start.
 func (w *Witness) Faults() int64 { return w.faults.Load() }
+
+// Waiting reports whether the database or the token keep the witness from its work.
+func (w *Witness) Waiting() bool { return w.waiting.Load() }
 
 // Start compares the server's own log with the database, and publishes its newest checkpoint. It fails
 // if the log is older than the database's checkpoint, contradicts it, was retired, or if another log has
@@ -137,10 +141,9 @@ func (w *Witness) round(ctx context.Context, last bool) {
 		}
 		err = errors.Join(err, w.record(ctx, last))
 	}
-	if err != nil && !w.waiting {
+	if waited := w.waiting.Swap(err != nil); err != nil && !waited {
 		w.cfg.Log.Warn("the witness of the audit logs waits; it goes on by itself", zap.Error(err))
 	}
-	w.waiting = err != nil
 }
 
 func (w *Witness) entries(ctx context.Context) ([]Entry, error) {
@@ -153,11 +156,15 @@ func (w *Witness) entries(ctx context.Context) ([]Entry, error) {
 	for _, e := range entries {
 		// A key that is not known may have been made meanwhile.
 		_, counts := e.Known(w.keys)
-		if (!counts || len(e.Retired) > 0 && !w.isRetired(e)) && !w.renewed {
-			if err := w.renewKeys(ctx); err != nil {
-				return nil, err
-			}
+		if counts && (len(e.Retired) == 0 || w.isRetired(e)) || w.renewed {
+			continue
 		}
+		// Who writes to the database must not silence the witness with a key that can't be proven.
+		err := w.renewKeys(ctx)
+		if err != nil && !w.unproven {
+			w.cfg.Log.Error("what a new key of audit logs signs does not count", zap.Error(err))
+		}
+		w.unproven = err != nil
 	}
 	return entries, err
 }
@@ -180,7 +187,7 @@ func (w *Witness) examine(ctx context.Context, entries []Entry) {
 	}
 	mine := w.own(entries)
 	changed := w.stated != nil && !bytes.Equal(mine.Seen, w.stated)
-	w.hold = w.waiting || changed
+	w.hold = w.waiting.Load() || changed
 	for _, e := range entries {
 		var seen *audit.Checkpoint
 		if c, ok := w.seen[e.Log]; ok {

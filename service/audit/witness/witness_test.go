@@ -1,9 +1,11 @@
 package witness
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/verenc/kms/service/audit"
@@ -210,13 +212,50 @@ func TestDatabaseAway(t *testing.T) {
 	for range 3 {
 		a.round(ctx, false)
 	}
-	if lines := a.lines.TakeAll(); len(lines) != 1 {
+	if lines := a.lines.TakeAll(); len(lines) != 1 || !a.Waiting() {
 		t.Errorf("got %v", lines)
 	}
 	wantText(t, a.Publish(ctx), "away")
 	w.db.away = nil
 	want(t, "a", a.look(t))
+	if a.Waiting() {
+		t.Error("it waits")
+	}
 	if c, err := openCheckpoint(a.Witness.log, w.db.entries[a.Witness.log].Newest, w.keys().Of("a")); err != nil || c.Size != 2 {
 		t.Errorf("%d records, %v", c.Size, err)
+	}
+}
+
+// TestUnprovenKey: a key that the token can't prove to have silences nobody.
+func TestUnprovenKey(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.server(t, "a"), w.server(t, "b")
+	b.serve(t, 2)
+	want(t, "b", b.look(t))
+	want(t, "a", a.look(t))
+	w.unproven = errors.New("no such key")
+	must(t, Retire(ctx, w.db, b.Witness.log, newSigner(t), t0))
+	a.round(ctx, false)
+	if logged := a.lines.FilterMessage("what a new key of audit logs signs does not count").Len(); logged != 1 ||
+		a.Faults() != 1 || a.Waiting() {
+		t.Errorf("got %v", a.lines.TakeAll())
+	}
+	wantText(t, w.open(t, "c").Start(ctx), "no such key")
+}
+
+// TestRun: a witness works until it is told to end, and once more then.
+func TestRun(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.server(t, "a"), w.server(t, "b")
+	running, stop := context.WithCancel(ctx)
+	var ended sync.WaitGroup
+	ended.Go(func() { a.Run(running) })
+	stop()
+	ended.Wait()
+	b.serve(t, 3)
+	b.round(ctx, false)
+	a.Run(running) // which has ended
+	if n := a.events(t, SeenEvent); n != 1 {
+		t.Errorf("%d records of what was seen", n)
 	}
 }
