@@ -211,14 +211,14 @@ func retireAudit(ctx context.Context, c *Config, p *components, name string) err
 	case len(entries) == 0:
 		return fmt.Errorf("retire: the database has no audit log %s in use", name)
 	case len(entries) > 1:
-		return fmt.Errorf("retire: %d logs have the name %s: name one by its first public key, %s or %s", len(entries), name,
-			entries[0].Log, entries[1].Log)
+		return fmt.Errorf("retire: %d logs have the name %s: name one by its first public key, %s or %s",
+			len(entries), name, entries[0].Log, entries[1].Log)
 	}
 	if err := p.newService(c, operator()); err != nil {
 		return err
 	}
-	err = p.service.Records().WriteCommand(ctx, "RetireAuditLog", audit.Object{{Name: "auditLog", Value: entries[0].Log},
-		{Name: "lastCheckpoint", Value: string(entries[0].Newest)}})
+	err = p.service.Records().WriteCommand(ctx, "RetireAuditLog", audit.Object{
+		{Name: "auditLog", Value: entries[0].Log}, {Name: "lastCheckpoint", Value: string(entries[0].Newest)}})
 	if err != nil {
 		return err
 	}

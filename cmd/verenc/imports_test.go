@@ -52,7 +52,7 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"service/policy": {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
 		// Auditors build the verifier alone. It trusts nothing that the service keeps elsewhere.
 		"service/audit": {module, "database/sql", "github.com/miekg"},
-		// The witness compares logs, and what the database says of them. It asks for rows and records by small interfaces.
+		// The witness compares logs, and what the database says of them. It asks for rows by an interface of its own.
 		"service/audit/witness": {"net/http", "database/sql", "github.com/miekg"},
 		// The store has rows, and no key material: it needs no token.
 		"service/store": {module + "transport", module + "hsm", module + "service/store/postgrestest", "net/http",

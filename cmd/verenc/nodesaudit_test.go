@@ -124,7 +124,8 @@ func TestAuditOfNodes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.wrong(t)
-			until(t, "the other server raises it", func() bool { return len(a.logged(alarm)) > i })
+			after := until(t, "the other server raises it", func() bool { return len(a.logged(alarm)) > i })
+			t.Logf("raised after %v", after)
 			line := a.logged(alarm)[i]
 			if line["level"] != "error" || line["audit_log"] != "b" || line["fault"] != "broken" || line["advice"] == "" {
 				t.Errorf("got %v", line)
@@ -159,7 +160,9 @@ func TestAuditOfNodes(t *testing.T) {
 		if got := s.verifyAll(t, "a", "b"); got.code != 0 {
 			t.Fatal(got)
 		}
-		until(t, "the other server sees that it is over", func() bool { return len(a.logged("a fault of an audit log is over")) > i })
+		until(t, "the other server sees that it is over", func() bool {
+			return len(a.logged("a fault of an audit log is over")) > i
+		})
 	}
 	if code := a.stop(t); code != 0 {
 		t.Errorf("exit code %d", code)

@@ -65,7 +65,8 @@ func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Write
 		return err
 	}
 	q, err := audit.Quarantine(ctx, audit.QuarantineConfig{
-		Log: auditConfig(c, true, append([]audit.Signer{next}, signers...), outputs), Keys: keys, Known: known, Now: time.Now(),
+		Log:  auditConfig(c, true, append([]audit.Signer{next}, signers...), outputs),
+		Keys: keys, Known: known, Now: time.Now(),
 		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service.Records(), q) },
 	})
 	if err != nil {

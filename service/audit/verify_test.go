@@ -429,7 +429,8 @@ func TestPlaces(t *testing.T) {
 	must(t, ReadBackward(fsys, func(index int64, _ []byte) error { indexes = append(indexes, index); return nil }))
 	files, err := segments(fsys)
 	must(t, err)
-	if len(files) < 3 || len(indexes) != 30 || indexes[0] != files[len(files)-1].first || indexes[29] != files[1].first-1 {
+	if len(files) < 3 || len(indexes) != 30 ||
+		indexes[0] != files[len(files)-1].first || indexes[29] != files[1].first-1 {
 		t.Errorf("%d files, in the order %v", len(files), indexes)
 	}
 }

@@ -49,7 +49,8 @@ func faultsOf(verdicts []Verdict) (faults []string) {
 func wantFault(t testing.TB, verdicts []Verdict, parts ...string) {
 	t.Helper()
 	faults := faultsOf(verdicts)
-	if len(faults) != 1 || slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(faults[0], part) }) {
+	lacks := func(part string) bool { return !strings.Contains(faults[0], part) }
+	if len(faults) != 1 || slices.ContainsFunc(parts, lacks) {
 		t.Errorf("got %q, want one fault with %q", faults, parts)
 	}
 }
@@ -72,7 +73,7 @@ func TestCheck(t *testing.T) {
 		want(t, v.Log, faultsOf([]Verdict{v}))
 		holds = append(holds, v.Holds...)
 	}
-	if text := strings.Join(holds, "\n"); !strings.Contains(text, "it continues the database's checkpoint of 7 records") ||
+	if text := strings.Join(holds, "\n"); !strings.Contains(text, "the database's checkpoint of 7 records") ||
 		!strings.Contains(text, "it continues 1 checkpoints that servers of other logs have seen") {
 		t.Error(text)
 	}
@@ -232,9 +233,11 @@ func TestTimeline(t *testing.T) {
 		if i%2 == 1 {
 			s = b
 		}
-		must(t, s.append(ctx, &audit.Record{EventName: fmt.Sprint("n", i), EventTime: t0.Add(time.Duration(i) * time.Minute)}))
+		at := t0.Add(time.Duration(i) * time.Minute)
+		must(t, s.append(ctx, &audit.Record{EventName: fmt.Sprint("n", i), EventTime: at}))
 	}
-	must(t, a.append(ctx, &audit.Record{EventName: "late", EventTime: t0.Add(-time.Minute)})) // as those of commands can be
+	// Those of commands can be late.
+	must(t, a.append(ctx, &audit.Record{EventName: "late", EventTime: t0.Add(-time.Minute)}))
 	must(t, b.append(ctx, &audit.Record{EventName: "same second <", EventTime: t0.Add(2 * time.Minute)}))
 	var out bytes.Buffer
 	folders := []Folder{{"A", os.DirFS(w.path("a"))}, {"B", os.DirFS(w.path("b"))}}

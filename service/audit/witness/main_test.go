@@ -200,6 +200,14 @@ func (s *server) events(t testing.TB, name string) (n int) {
 	return n
 }
 
+// published returns the size of a server's checkpoint in the database.
+func (w *world) published(t testing.TB, s *server) int64 {
+	t.Helper()
+	c, err := openCheckpoint(s.Witness.log, w.db.entries[s.Witness.log].Newest, w.keys().Of(s.name))
+	must(t, err)
+	return c.Size
+}
+
 // save copies the folder of a log; back puts the copy in its place.
 func (w *world) save(t testing.TB, name string) (back func()) {
 	t.Helper()

@@ -91,7 +91,8 @@ func (w *Witness) Start(ctx context.Context) error {
 				"and another audit.dir", Name(w.log))
 		case e.Log != w.log && Name(e.Log) == Name(w.log) && !retired:
 			return fmt.Errorf("another audit log has the name %s, too: give this server an audit.origin and an audit.dir of its own, "+
-				"and run verenc audit init; if the other log is given up, run verenc audit retire %s", Name(w.log), e.Log)
+				"and run verenc audit init; if the other log is given up, run verenc audit retire %s",
+				Name(w.log), e.Log)
 		}
 	}
 	if err = w.publish(ctx, entries); errors.Is(err, audit.ErrTampered) {
@@ -211,7 +212,8 @@ func (w *Witness) examine(ctx context.Context, entries []Entry) {
 			w.vouch(e.Log, *now)
 		}
 		if own && fault == nil && changed {
-			fault = &Fault{Name(e.Log), SetBack, "what this server has seen of other logs is not in the database any more", cureEntry}
+			fault = &Fault{Name(e.Log), SetBack,
+				"what this server has seen of other logs is not in the database any more", cureEntry}
 		}
 		found[e.Log] = fault
 	}
@@ -229,7 +231,8 @@ func (w *Witness) examine(ctx context.Context, entries []Entry) {
 func (w *Witness) raise(ctx context.Context, log string, f *Fault) {
 	if f == nil {
 		if kind, is := w.raised[log]; is {
-			w.cfg.Log.Info("a fault of an audit log is over", zap.String("audit_log", Name(log)), zap.String("fault", string(kind)))
+			w.cfg.Log.Info("a fault of an audit log is over", zap.String("audit_log", Name(log)),
+				zap.String("fault", string(kind)))
 		}
 		delete(w.raised, log)
 		return
@@ -285,7 +288,8 @@ func (w *Witness) publish(ctx context.Context, entries []Entry) error {
 	}
 	var earlier []audit.KnownCheckpoint
 	if seen, ok := w.seen[w.log]; ok {
-		earlier = append(earlier, audit.KnownCheckpoint{From: "checkpoint that was published last", Signed: seen.Signed})
+		earlier = append(earlier,
+			audit.KnownCheckpoint{From: "checkpoint that was published last", Signed: seen.Signed})
 	}
 	if known, counts := e.Known(w.keys); counts {
 		earlier = append(earlier, known)
@@ -308,7 +312,8 @@ func (w *Witness) publish(ctx context.Context, entries []Entry) error {
 	}
 	if e.Trouble != "" {
 		w.cfg.Log.Warn("a server could not open the audit log of this server's name, and this one can: "+
-			"give each an audit.origin of its own", zap.String("audit_log", Name(w.log)), zap.String("trouble", e.Trouble))
+			"give each an audit.origin of its own", zap.String("audit_log", Name(w.log)),
+			zap.String("trouble", e.Trouble))
 	}
 	if !bytes.Equal(e.Newest, latest.Signed) || !bytes.Equal(e.Seen, seen) || e.Trouble != "" || len(e.Retired) > 0 {
 		err := w.cfg.Store.ChangeAuditLog(ctx, w.log, func(now *Entry) error {

@@ -163,8 +163,8 @@ func TestOthersNotice(t *testing.T) {
 				t.Errorf("%d records, %d faults", n, a.Faults())
 			}
 			// What others have seen is in the database again.
-			if c, err := openCheckpoint(b.Witness.log, w.db.entries[b.Witness.log].Newest, w.keys().Of("b")); err != nil || c.Size < 5 {
-				t.Errorf("%d records, %v", c.Size, err)
+			if size := w.published(t, b); size < 5 {
+				t.Errorf("%d records", size)
 			}
 		})
 	}
@@ -221,8 +221,8 @@ func TestDatabaseAway(t *testing.T) {
 	if a.Waiting() {
 		t.Error("it waits")
 	}
-	if c, err := openCheckpoint(a.Witness.log, w.db.entries[a.Witness.log].Newest, w.keys().Of("a")); err != nil || c.Size != 2 {
-		t.Errorf("%d records, %v", c.Size, err)
+	if size := w.published(t, a); size != 2 {
+		t.Errorf("%d records", size)
 	}
 }
 
