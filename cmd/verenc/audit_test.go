@@ -191,8 +191,11 @@ func TestAuditCommands(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		refused(t, s.with("VERENC_AUDIT_DIR=none").run(t, "audit", "rotate-key"), "audit.dir is none")
 		refused(t, s.with("VERENC_AUDIT_DIR="+s.path("nowhere")).run(t, "serve"), "verenc audit init makes a log")
-		s.with("VERENC_AUDIT_DIR="+s.path("second")).succeeds(t, "audit", "init")
-		s.succeeds(t, "audit", "verify", s.path("second"), "--key", s.auditKey(t))
+		second := s.with("VERENC_AUDIT_DIR=" + s.path("second"))
+		refused(t, second.run(t, "audit", "init"), "with the name verenc-kms: choose another audit.origin")
+		second.with("VERENC_AUDIT_ORIGIN=second").succeeds(t, "audit", "init")
+		s.succeeds(t, "audit", "verify", s.path("second"), "--key",
+			second.with("VERENC_AUDIT_ORIGIN=second").auditKey(t))
 	})
 	ids := s.recorded(t)
 	for _, id := range a.ids {

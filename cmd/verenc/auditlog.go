@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/audit/witness"
 	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/record"
 )
@@ -23,7 +26,8 @@ import (
 // noAudit is the audit.dir of a server that keeps no audit log.
 const noAudit = "none"
 
-// openAudit opens the audit log, or makes it when create is set.
+// openAudit opens the audit log, or makes it when create is set, and p.witness, which has compared it
+// with the database.
 func openAudit(ctx context.Context, c *Config, p *components, create bool) (*audit.Log, error) {
 	keys := auditKeys(p)
 	signers, err := keys.Signers(ctx)
@@ -31,6 +35,9 @@ func openAudit(ctx context.Context, c *Config, p *components, create bool) (*aud
 		return nil, err
 	}
 	if create {
+		if err := witness.Free(ctx, p.store, c.Audit.Origin); err != nil {
+			return nil, err
+		}
 		slices.Reverse(signers) // a new log begins with the newest key
 	}
 	outputs, err := auditOutputs(c)
@@ -46,7 +53,35 @@ func openAudit(ctx context.Context, c *Config, p *components, create bool) (*aud
 		}
 		err = fmt.Errorf("%w (%s)", err, cure)
 	}
-	return log, err
+	if err != nil {
+		return nil, err
+	}
+	p.witness = newWitness(c, p)
+	if err := p.witness.Start(ctx); err != nil {
+		return nil, errors.Join(err, endAudit(log, c.ShutdownTimeout))
+	}
+	return log, nil
+}
+
+// newWitness returns the witness of the audit logs, for a log that is open.
+func newWitness(c *Config, p *components) *witness.Witness {
+	return witness.New(witness.Config{
+		Folder: os.DirFS(c.Audit.Dir), Store: p.store, Now: time.Now, Log: p.log,
+		Keys: func(ctx context.Context) (witness.Keys, error) { return auditKeys(p).Proven(ctx) },
+		Record: func(ctx context.Context, name string, data audit.Object) error {
+			return p.service.Records().ServerEvent(ctx, name, data)
+		},
+	})
+}
+
+// reportAudit tells the other servers that this one could not open its log.
+func reportAudit(ctx context.Context, c *Config, p *components, cause error) {
+	if !errors.Is(cause, audit.ErrTampered) && !errors.Is(cause, fs.ErrNotExist) {
+		return
+	}
+	if err := witness.Report(ctx, p.store, c.Audit.Origin, operator().Host+": "+cause.Error()); err != nil {
+		p.log.Warn("tell the other servers that the audit log can't be opened", zap.Error(err))
+	}
 }
 
 func auditConfig(c *Config, create bool, signers []audit.Signer, outputs []audit.Output) audit.Config {
@@ -96,11 +131,26 @@ func auditOutputs(c *Config) ([]audit.Output, error) {
 	return outputs, nil
 }
 
-// closeAudit seals the log.
-func closeAudit(log *audit.Log, timeout time.Duration) error {
+// endAudit seals the log.
+func endAudit(log *audit.Log, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return log.Close(ctx)
+}
+
+// publishTimeout is how long a process that ends waits for the database.
+const publishTimeout = 5 * time.Second
+
+// closeAudit seals the log, and publishes its last checkpoint. If the database is away, the next start
+// publishes it.
+func (p *components) closeAudit(log *audit.Log) error {
+	err := endAudit(log, p.shutdown)
+	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
+	defer cancel()
+	if err := p.witness.Publish(ctx); err != nil {
+		p.log.Warn("publish the last checkpoint of the audit log; the next start does it", zap.Error(err))
+	}
+	return err
 }
 
 // newAuditCommand returns the commands about the audit log. verify, prove and check-proof need no
@@ -134,7 +184,7 @@ func newAuditCommand(with withConfig) *cobra.Command {
 				})
 			}),
 		},
-		newAuditVerify(), newAuditProve(), newAuditCheck(), newAuditQuarantine(with),
+		newAuditVerify(with), newAuditRetire(with), newAuditProve(), newAuditCheck(), newAuditQuarantine(with),
 	)
 	return root
 }
@@ -182,52 +232,8 @@ func withAudit(ctx context.Context, c *Config, create bool, f func(*components, 
 		if err != nil {
 			return err
 		}
-		return errors.Join(f(p, log), closeAudit(log, c.ShutdownTimeout))
+		return errors.Join(f(p, log), p.closeAudit(log))
 	})
-}
-
-func newAuditVerify() *cobra.Command {
-	var keys []string
-	var known string
-	cmd := &cobra.Command{
-		Use: "verify FOLDER", Args: cobra.ExactArgs(1),
-		Short: "Check that no record was changed, removed, reordered or cut off; needs public keys only",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg := audit.VerifyConfig{Keys: keys}
-			if known != "" {
-				text, err := os.ReadFile(known)
-				if err != nil {
-					return fmt.Errorf("read the known checkpoint: %w", err)
-				}
-				cfg.Known = text
-			}
-			report, err := audit.Verify(os.DirFS(args[0]), cfg)
-			if err != nil && !errors.Is(err, audit.ErrTampered) {
-				return err
-			}
-			printReport(cmd.OutOrStdout(), report)
-			return err
-		},
-	}
-	cmd.Flags().StringArrayVar(&keys, "key", nil,
-		"public key of the log, as verenc audit keys prints it; may be repeated")
-	cmd.Flags().StringVar(&known, "known", "", "a checkpoint from earlier, which the log must go on from")
-	_ = cmd.MarkFlagRequired("key")
-	return cmd
-}
-
-func printReport(out io.Writer, r audit.Report) {
-	fmt.Fprintf(out, "log %s: %d records, %d sealed by the last checkpoint, %d behind it\n",
-		r.Origin, r.Records, r.Sealed, r.Unsealed)
-	for _, f := range r.Findings {
-		fmt.Fprintln(out, f)
-	}
-	if r.More > 0 {
-		fmt.Fprintf(out, "and %d more findings\n", r.More)
-	}
-	if len(r.Findings) == 0 {
-		fmt.Fprintln(out, "the log is as it was written")
-	}
 }
 
 func newAuditProve() *cobra.Command {

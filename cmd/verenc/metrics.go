@@ -9,6 +9,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/audit/witness"
 )
 
 // addHiddenDataKeys adds the metric that says whether data keys are generated and wrapped in the
@@ -102,4 +103,13 @@ func addAudit(r *prometheus.Registry, log *audit.Log) {
 				Help: "Records that an output which is not required has missed.", ConstLabels: labels},
 			func() float64 { return float64(log.Stats().Outputs[i].Dropped) }))
 	}
+}
+
+func addAuditWitness(r *prometheus.Registry, w *witness.Witness) {
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "verenc_audit_witness_faults_total",
+		Help: "Times that an audit log, this server's or another one's, was found not to be what it was."},
+		func() float64 { return float64(w.Faults()) }))
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "verenc_audit_witness_waiting",
+		Help: "1 while the database or the token keep the server from comparing audit logs."},
+		func() float64 { return truth(w.Waiting()) }))
 }

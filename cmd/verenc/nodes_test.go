@@ -26,9 +26,14 @@ type node struct {
 	site *site
 }
 
+// ofNode is the site with the settings that each server has of its own.
+func (s *site) ofNode(name string) *site {
+	return s.with("VERENC_AUDIT_DIR="+s.path("audit-"+name), "VERENC_AUDIT_ORIGIN="+name)
+}
+
 func (s *site) node(t testing.TB, name string) *node {
 	t.Helper()
-	own := s.with("VERENC_AUDIT_DIR=" + s.path("audit-"+name))
+	own := s.ofNode(name)
 	r := own.serve(t)
 	return &node{r, s.sdk(t, "http://"+r.api, http.DefaultClient), own}
 }
@@ -36,7 +41,9 @@ func (s *site) node(t testing.TB, name string) *node {
 // newNodes initialises a site on PostgreSQL, and starts a server for each name.
 func newNodes(t testing.TB, database string, names ...string) []*node {
 	t.Helper()
-	return newSite(t).with("VERENC_DATABASE="+database, "VERENC_DATABASE_GRACE=1h").nodes(t, names...)
+	s := newSite(t).with("VERENC_DATABASE="+database, "VERENC_DATABASE_GRACE=1h",
+		"VERENC_AUDIT_CHECKPOINT_WITHIN=200ms")
+	return s.nodes(t, names...)
 }
 
 func (s *site) nodes(t testing.TB, names ...string) (nodes []*node) {
@@ -46,7 +53,7 @@ func (s *site) nodes(t testing.TB, names ...string) (nodes []*node) {
 		if i > 0 {
 			args = []string{"audit", "init"}
 		}
-		if r := s.with("VERENC_AUDIT_DIR="+s.path("audit-"+name)).run(t, args...); r.code != 0 {
+		if r := s.ofNode(name).run(t, args...); r.code != 0 {
 			t.Fatal(r)
 		}
 		nodes = append(nodes, s.node(t, name))

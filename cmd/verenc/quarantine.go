@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/audit/witness"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -47,8 +48,12 @@ func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Write
 	if err != nil {
 		return err
 	}
+	old, known, err := knownOf(ctx, c, p)
+	if err != nil {
+		return err
+	}
 	// An intact log is refused before a new key is made.
-	if _, err := audit.Verify(os.DirFS(c.Audit.Dir), audit.VerifyConfig{Keys: keys}); err == nil {
+	if _, err := audit.Verify(os.DirFS(c.Audit.Dir), audit.VerifyConfig{Keys: keys, Known: known}); err == nil {
 		return fmt.Errorf("quarantine %s: %w", c.Audit.Dir, audit.ErrIntact)
 	}
 	next, err := auditKeys(p).Next(ctx)
@@ -60,10 +65,19 @@ func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Write
 		return err
 	}
 	q, err := audit.Quarantine(ctx, audit.QuarantineConfig{
-		Log: auditConfig(c, true, append([]audit.Signer{next}, signers...), outputs), Keys: keys, Now: time.Now(),
+		Log:  auditConfig(c, true, append([]audit.Signer{next}, signers...), outputs),
+		Keys: keys, Known: known, Now: time.Now(),
 		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service.Records(), q) },
 	})
 	if err != nil {
+		return err
+	}
+	for _, e := range old {
+		if err := witness.Retire(ctx, p.store, e.Log, next, time.Now()); err != nil {
+			return err
+		}
+	}
+	if err := newWitness(c, p).Start(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "the damaged log is in %s, as it was; keep it as evidence\n"+
@@ -81,6 +95,25 @@ func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Write
 	}
 	_, err = fmt.Fprintf(out, "the new log is in %s; give its key to the auditors:\n%s\n", c.Audit.Dir, key)
 	return err
+}
+
+// knownOf returns the logs of this name that the database has in use, and their checkpoints that count.
+func knownOf(ctx context.Context, c *Config, p *components) ([]witness.Entry, []audit.KnownCheckpoint, error) {
+	entries, err := witness.InUse(ctx, p.store, c.Audit.Origin)
+	if err != nil {
+		return nil, nil, err
+	}
+	proven, err := auditKeys(p).Proven(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var known []audit.KnownCheckpoint
+	for _, e := range entries {
+		if k, ok := e.Known(proven); ok {
+			known = append(known, k)
+		}
+	}
+	return entries, known, nil
 }
 
 // verifierKeys returns all keys that the log may have, under the log's own name if that can be read.

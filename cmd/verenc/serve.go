@@ -72,6 +72,9 @@ func serve(ctx context.Context, c *Config) (err error) {
 
 	useProcessors(ctx, p.token, p.log)
 	metrics := newRegistry(p.token, p.audit)
+	if p.audit != nil {
+		addAuditWitness(metrics, p.witness)
+	}
 	addHiddenDataKeys(metrics, p.can)
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
@@ -108,6 +111,9 @@ func serve(ctx context.Context, c *Config) (err error) {
 	var workers sync.WaitGroup
 	workers.Go(func() { p.service.Run(background, c.Reconcile) })
 	workers.Go(func() { watch.run(background) })
+	if p.audit != nil {
+		workers.Go(func() { p.witness.Run(background) })
+	}
 	renewal := newReloader(c, p)
 	workers.Go(func() { renewal.run(background) })
 	err = servers.run(ctx, c.ShutdownTimeout, p.log)

@@ -18,6 +18,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/audit/witness"
 	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
@@ -30,6 +31,7 @@ type components struct {
 	token   *hsm.Group
 	store   *store.DB
 	audit   *audit.Log // nil when no log is kept
+	witness *witness.Witness
 	service *service.Service
 
 	can      service.Capabilities // of the token, in a server
@@ -200,6 +202,7 @@ func open(ctx context.Context, c *Config) (p *components, err error) {
 	if c.Audit.Dir == noAudit {
 		p.log.Warn("no audit log is kept: audit.dir is none")
 	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {
+		reportAudit(ctx, c, p, err)
 		return p, err
 	}
 	if err := p.newService(c, nil); err != nil || p.audit == nil {
@@ -253,7 +256,7 @@ func openForCommand(ctx context.Context, c *Config, create bool) (p *components,
 	if err = p.newService(c, operator()); err == nil && create && c.Audit.Dir != noAudit {
 		var log *audit.Log
 		if log, err = openAudit(ctx, c, p, true); err == nil {
-			err = closeAudit(log, c.ShutdownTimeout)
+			err = p.closeAudit(log)
 		}
 	}
 	if err != nil {
@@ -297,7 +300,7 @@ func (p *components) close() error {
 		errs = append(errs, p.service.Close())
 	}
 	if p.audit != nil {
-		errs = append(errs, closeAudit(p.audit, p.shutdown))
+		errs = append(errs, p.closeAudit(p.audit))
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())

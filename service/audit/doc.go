@@ -10,8 +10,8 @@
 //
 // It trusts the process that writes (which can lie before it signs), the token that signs, and the
 // file system to sync when it says so. It cannot detect that a whole folder was set back to an
-// earlier, valid state: for that, compare it with a checkpoint kept elsewhere (Config.Checkpointed
-// receives each one, VerifyConfig.Known takes one).
+// earlier, valid state: for that, compare it with checkpoints kept elsewhere (VerifyConfig.Known takes
+// them, Config.Checkpointed receives each one). Package witness has the servers keep those of each other.
 //
 // # What is proven when
 //

@@ -37,6 +37,14 @@ type head struct {
 // current returns the verifier key of the current epoch.
 func (h *head) current() *verifier { return h.epochs[len(h.epochs)-1].key }
 
+// keys returns the verifier keys of all epochs.
+func (h *head) keys() (keys []string) {
+	for _, e := range h.epochs {
+		keys = append(keys, e.key.text)
+	}
+	return keys
+}
+
 // placedError is an error and the file that it is about.
 type placedError struct {
 	file string

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -144,16 +143,35 @@ func readRecord(fsys fs.FS, index int64) (record []byte, err error) {
 // Read calls f with the index and the line of each record, until f returns an error. It proves
 // nothing: Verify does. The line is valid until f returns; json.Unmarshal turns it into a Record.
 func Read(fsys fs.FS, f func(index int64, text []byte) error) error {
+	return ReadPlaces(fsys, func(index int64, text []byte, _ Place) error { return f(index, text) })
+}
+
+// ReadPlaces is Read that also tells where each record is.
+func ReadPlaces(fsys fs.FS, f func(index int64, text []byte, at Place) error) error {
 	files, err := segments(fsys)
 	if err != nil {
 		return err
 	}
+	return readFiles(fsys, files, f)
+}
+
+// ReadBackward is Read with the newest file first. Within a file, the records are in their order.
+func ReadBackward(fsys fs.FS, f func(index int64, text []byte) error) error {
+	files, err := segments(fsys)
+	if err != nil {
+		return err
+	}
+	slices.Reverse(files)
+	return readFiles(fsys, files, func(index int64, text []byte, _ Place) error { return f(index, text) })
+}
+
+func readFiles(fsys fs.FS, files []segment, f func(index int64, text []byte, at Place) error) error {
 	for _, s := range files {
 		_, err := readLines(fsys, s.name, func(text []byte, at place, whole bool) error {
 			if !whole {
 				return nil // it is still being written, or Open will cut it off
 			}
-			return f(s.first+int64(at.line-1), text)
+			return f(s.first+int64(at.line-1), text, Place{s.first, at.offset, int32(len(text))})
 		})
 		if err != nil {
 			return err
@@ -195,25 +213,12 @@ func VerifyProof(text []byte, keys ...string) (Proven, error) {
 	if err != nil {
 		return Proven{}, err
 	}
-	known := make([]note.Verifier, len(keys))
-	for i, k := range keys {
-		if known[i], err = NewVerifier(strings.TrimSpace(k)); err != nil {
-			return Proven{}, err
-		}
-	}
-	n, err := openNote(p.signed, known...)
+	c, err := OpenCheckpoint(p.signed, keys...)
 	if err != nil {
 		return Proven{}, fmt.Errorf("verify proof: %w", err)
 	}
-	c, err := parseCheckpoint(n.Text)
-	if err != nil {
+	if err := tlog.CheckRecord(p.hashes, c.Size, c.Root, p.index, tlog.RecordHash(p.record)); err != nil {
 		return Proven{}, fmt.Errorf("verify proof: %w", err)
 	}
-	if n.Sigs[0].Name != c.origin {
-		return Proven{}, fmt.Errorf("verify proof: the checkpoint is of %s, the key of %s", c.origin, n.Sigs[0].Name)
-	}
-	if err := tlog.CheckRecord(p.hashes, c.size, c.root, p.index, tlog.RecordHash(p.record)); err != nil {
-		return Proven{}, fmt.Errorf("verify proof: %w", err)
-	}
-	return Proven{c.origin, p.index, p.record, c.size}, nil
+	return Proven{c.Origin, p.index, p.record, c.Size}, nil
 }

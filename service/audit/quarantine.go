@@ -19,9 +19,10 @@ type QuarantineConfig struct {
 	// should be a key that the old log has not used, so that a checkpoint of one log cannot be
 	// mistaken for one of the other.
 	Log Config
-	// Keys are verifier keys of the old log.
-	Keys []string
-	Now  time.Time // names the folder to which the old log moves
+	// Keys are verifier keys of the old log, and Known are checkpoints of it: see VerifyConfig.
+	Keys  []string
+	Known []KnownCheckpoint
+	Now   time.Time // names the folder to which the old log moves
 	// First returns the first record of the new log.
 	First func(*Quarantined) (*Record, error)
 }
@@ -91,7 +92,7 @@ func quarantine(ctx context.Context, cfg QuarantineConfig, dir string) (q *Quara
 	}
 	defer func() { err = errors.Join(err, old.Close()) }()
 	q = &Quarantined{Dir: dir + asideSuffix + cfg.Now.UTC().Format(asideTime)}
-	q.Report, q.Cause = Verify(old, VerifyConfig{Keys: cfg.Keys})
+	q.Report, q.Cause = Verify(old, VerifyConfig{Keys: cfg.Keys, Known: cfg.Known})
 	if q.Cause == nil {
 		return nil, ErrIntact
 	}
@@ -126,7 +127,7 @@ func finish(cfg QuarantineConfig, dir string) (*Quarantined, error) {
 		return nil, errors.Join(err, fs.ErrNotExist)
 	}
 	q := &Quarantined{Dir: aside[len(aside)-1]}
-	q.Report, q.Cause = Verify(os.DirFS(q.Dir), VerifyConfig{Keys: cfg.Keys})
+	q.Report, q.Cause = Verify(os.DirFS(q.Dir), VerifyConfig{Keys: cfg.Keys, Known: cfg.Known})
 	return q, takePlace(dir)
 }
 

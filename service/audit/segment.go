@@ -154,3 +154,51 @@ func readLinesFrom(fsys fs.FS, from place, f func(text []byte, at place, whole b
 		}
 	}
 }
+
+// Place is where the line of a record is.
+type Place struct {
+	First  int64 // index of the first record in its file
+	Offset int64 // of the line in the file, bytes
+	Length int32 // of the line, bytes
+}
+
+// PlaceReader reads records by their places. It keeps the file of the last one open.
+type PlaceReader struct {
+	FS   fs.FS
+	file fs.File
+	at   segment
+}
+
+// Read returns the line of a record.
+func (r *PlaceReader) Read(p Place) ([]byte, error) {
+	if r.file == nil || r.at.first != p.First {
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+		r.at = segment{segmentName(p.First), p.First}
+		file, err := r.FS.Open(r.at.name)
+		if err != nil {
+			return nil, fmt.Errorf("read record: %w", err)
+		}
+		r.file = file
+	}
+	file, ok := r.file.(io.ReaderAt)
+	if !ok {
+		return nil, fmt.Errorf("read record: %s can be read from its beginning only", r.at.name)
+	}
+	text := make([]byte, p.Length)
+	if _, err := file.ReadAt(text, p.Offset); err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	return text, nil
+}
+
+// Close closes the file.
+func (r *PlaceReader) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	err := r.file.Close()
+	r.file = nil
+	return err
+}

@@ -18,9 +18,15 @@ type VerifyConfig struct {
 	// earlier key was stolen gives only the latest one.
 	Keys []string
 
-	// Known is a trusted signed checkpoint from an earlier time: the log must be a continuation of
-	// it. Without one, an earlier state of the whole folder passes as the latest.
-	Known []byte
+	// Known are trusted signed checkpoints from an earlier time: the log must be a continuation of
+	// each. Without one, an earlier state of the whole folder passes as the latest.
+	Known []KnownCheckpoint
+}
+
+// KnownCheckpoint is a signed checkpoint of a log, kept elsewhere.
+type KnownCheckpoint struct {
+	From   string // where it was kept; findings name it
+	Signed []byte
 }
 
 // Report is what Verify found.
@@ -66,7 +72,8 @@ const maxFindings = 1000
 // findings; any other error says that the log could not be read.
 func Verify(fsys fs.FS, cfg VerifyConfig) (Report, error) {
 	v := verification{fsys: fsys, aligned: true, chained: true,
-		roots: map[int64][]signedRoot{}, listed: map[tileID][]tlog.Tile{}, reported: map[int64]bool{}}
+		roots: map[int64][]signedRoot{}, listed: map[tileID][]tlog.Tile{}, reported: map[int64]bool{},
+		refuted: map[string]bool{}}
 	keys, err := canonicalKeys(cfg.Keys)
 	if err != nil {
 		return v.Report, err
@@ -117,6 +124,7 @@ type verification struct {
 	listed   map[tileID][]tlog.Tile // the tiles that existed at the start and are not compared yet, by width
 	aligned  bool                   // the tree has as many leaves as the log should have here
 	reported map[int64]bool         // records that have a finding
+	refuted  map[string]bool        // where the roots are from that have one
 
 	next    int64
 	chain   chainHash
@@ -135,7 +143,7 @@ func (v *verification) find(at place, index int64, format string, args ...any) {
 	v.Findings = append(v.Findings, Finding{at.file, at.line, at.offset, index, fmt.Sprintf(format, args...)})
 }
 
-func (v *verification) run(keys []string, known []byte) error {
+func (v *verification) run(keys []string, known []KnownCheckpoint) error {
 	if err := v.list(); err != nil {
 		return err
 	}
@@ -146,22 +154,19 @@ func (v *verification) run(keys []string, known []byte) error {
 	} else if err != nil {
 		return err
 	}
-	v.Origin, v.Checkpoint, v.Sealed = h.origin, h.signed, h.size
-	for _, e := range h.epochs {
-		v.Keys = append(v.Keys, e.key.text)
-	}
+	v.Origin, v.Keys, v.Checkpoint, v.Sealed = h.origin, h.keys(), h.signed, h.size
 	if !h.trusts(keys) {
 		v.find(place{file: checkpointFile}, -1, "it is signed by %s, which is not trusted and follows no trusted key",
 			h.current().text)
 		return nil
 	}
 	v.expectRoots(h)
-	if known != nil {
-		c, err := readCheckpoint(known)
+	for _, k := range known {
+		c, err := readCheckpoint(k.Signed)
 		if err != nil || c.origin != h.origin {
-			return fmt.Errorf("the known checkpoint is none of %s", h.origin)
+			return fmt.Errorf("the %s is none of %s", k.From, h.origin)
 		}
-		v.roots[c.size] = append(v.roots[c.size], signedRoot{"known checkpoint", c.root})
+		v.roots[c.size] = append(v.roots[c.size], signedRoot{k.From, c.root})
 	}
 	v.chain = chainStart(h.origin)
 	v.tree = &tree{complete: v.checkComplete}
@@ -249,8 +254,9 @@ func (v *verification) readRecords() error {
 	}
 	v.Records = v.next
 	v.Unsealed = max(0, v.next-v.Sealed)
-	for _, size := range slices.Sorted(maps.Keys(v.roots)) {
-		if size > v.next {
+	sizes := slices.Sorted(maps.Keys(v.roots))
+	for _, size := range sizes { // the largest says what the known checkpoints before it say
+		if size > v.next && (size == v.Sealed || size == sizes[len(sizes)-1]) {
 			v.find(at, v.next, "records %d to %d are missing at the end: %s covers %d", v.next, size-1,
 				v.roots[size][0].file, size)
 		}
@@ -309,7 +315,8 @@ func (v *verification) checkRoots() {
 	}
 	root := v.tree.root()
 	for _, s := range signed {
-		if s.root != root && len(v.reported) == 0 {
+		if s.root != root && len(v.reported) == 0 && !v.refuted[s.file] {
+			v.refuted[s.file] = true // so will be those that follow from there
 			v.find(place{file: s.file}, -1, "the first %d records do not give the root that it signs", v.tree.size)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -240,7 +241,7 @@ func TestRollBackIsSeenByWhoKnowsALaterCheckpoint(t *testing.T) {
 	if _, err := Verify(early, trusted); err != nil {
 		t.Fatal(err)
 	}
-	trusted.Known = known
+	trusted.Known = []KnownCheckpoint{{"known checkpoint", known}}
 	r := wantTampered(t, "a roll back", early, trusted)
 	if len(r.Findings) != 1 ||
 		r.Findings[0].Problem != "records 5 to 8 are missing at the end: known checkpoint covers 9" {
@@ -249,7 +250,7 @@ func TestRollBackIsSeenByWhoKnowsALaterCheckpoint(t *testing.T) {
 	if _, err := Verify(load(t, cfg.Dir), trusted); err != nil {
 		t.Error(err)
 	}
-	trusted.Known = []byte("garbage")
+	trusted.Known = []KnownCheckpoint{{"known checkpoint", []byte("garbage")}}
 	if _, err := Verify(early, trusted); err == nil || errors.Is(err, ErrTampered) {
 		t.Errorf("got %v", err)
 	}
@@ -338,5 +339,98 @@ func TestTilesOfEarlierCheckpoints(t *testing.T) {
 	r := wantTampered(t, "a tile without records", unsealed, trusted)
 	if len(r.Findings) != 1 || r.Findings[0].File != "tile/0/000" {
 		t.Errorf("%v", r.Findings)
+	}
+}
+
+// TestLatest: the latest checkpoint continues those of the same log's past, and no others.
+func TestLatest(t *testing.T) {
+	cfg := testConfig(t)
+	var all []KnownCheckpoint
+	cfg.Checkpointed = func(signed []byte) { all = append(all, KnownCheckpoint{"checkpoint", signed}) }
+	l := open(t, cfg)
+	other := testConfig(t)
+	var fork KnownCheckpoint
+	other.Checkpointed = func(signed []byte) { fork = KnownCheckpoint{"fork", signed} }
+	forked := open(t, other)
+	must(t, forked.Append(ctx, small(1)))
+	must(t, forked.Checkpoint(ctx))
+	add(t, l, 0, 3)
+	must(t, l.Checkpoint(ctx))
+	early := load(t, cfg.Dir)
+	for n := 3; n < 600; n += 149 {
+		add(t, l, n, n+149)
+		must(t, l.Checkpoint(ctx))
+	}
+	key := keyOf(t, cfg.Signers[0])
+	keys, c, err := Latest(os.DirFS(cfg.Dir), all...)
+	if err != nil || !slices.Equal(keys, []string{key}) || c.Origin != origin || c.Size != 748 {
+		t.Fatalf("%s, %+v, %v", keys, c, err)
+	}
+	if opened, err := OpenCheckpoint(c.Signed, key); err != nil || !reflect.DeepEqual(opened, c) {
+		t.Errorf("%+v, %v", opened, err)
+	}
+	for name, err := range map[string]error{
+		"an earlier folder": second(Latest(early, all...)), "a fork": second(Latest(os.DirFS(cfg.Dir), fork)),
+		"a changed checkpoint": second(Latest(fstest.MapFS{epochName(0): early[epochName(0)],
+			checkpointFile: {Data: bytes.Replace(c.Signed, []byte("\n748\n"), []byte("\n747\n"), 1)}})),
+	} {
+		if !errors.Is(err, ErrTampered) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, _, err := Latest(folder{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := Latest(early, KnownCheckpoint{"x", []byte("x")}); err == nil || errors.Is(err, ErrTampered) {
+		t.Errorf("got %v", err)
+	}
+	// One that a key of another name has signed, or that is too large, is none.
+	renamed, err := VerifierKey("other", cfg.Signers[0].Public())
+	must(t, err)
+	for _, key := range []string{renamed, keyOf(t, ed25519Signer(2)), "x"} {
+		if _, err := OpenCheckpoint(c.Signed, key); err == nil {
+			t.Errorf("%s opens it", key)
+		}
+	}
+	if _, err := OpenCheckpoint(append(slices.Clone(c.Signed), make([]byte, maxCheckpoint)...), key); err == nil {
+		t.Error("a large one opens")
+	}
+}
+
+func second(_ []string, _ Checkpoint, err error) error { return err }
+
+// TestPlaces: records are read by their places, and backward.
+func TestPlaces(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.SegmentBytes = 5000
+	l := open(t, cfg)
+	add(t, l, 0, 30)
+	var lines []string
+	var places []Place
+	fsys := os.DirFS(cfg.Dir)
+	must(t, ReadPlaces(fsys, func(_ int64, text []byte, at Place) error {
+		lines, places = append(lines, string(text)), append(places, at)
+		return nil
+	}))
+	r := PlaceReader{FS: fsys}
+	for i := range slices.Backward(places) {
+		if text, err := r.Read(places[i]); err != nil || string(text) != lines[i] {
+			t.Fatalf("record %d: %s, %v", i, text, err)
+		}
+	}
+	if _, err := r.Read(Place{First: 7, Length: 1}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := r.Read(Place{Offset: 1 << 20, Length: 1}); err == nil {
+		t.Error("a record behind the end is read")
+	}
+	must(t, r.Close())
+	var indexes []int64
+	must(t, ReadBackward(fsys, func(index int64, _ []byte) error { indexes = append(indexes, index); return nil }))
+	files, err := segments(fsys)
+	must(t, err)
+	if len(files) < 3 || len(indexes) != 30 ||
+		indexes[0] != files[len(files)-1].first || indexes[29] != files[1].first-1 {
+		t.Errorf("%d files, in the order %v", len(files), indexes)
 	}
 }

@@ -70,6 +70,23 @@ func (a AuditKeys) Signers(ctx context.Context) ([]audit.Signer, error) {
 	return []audit.Signer{first}, err
 }
 
+// Proven returns the public keys of all signers. The database, which lists them, is not believed: the
+// token has to sign with each, and the signature has to verify.
+func (a AuditKeys) Proven(ctx context.Context) ([]crypto.PublicKey, error) {
+	signers, err := a.Signers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys []crypto.PublicKey
+	for _, s := range signers {
+		if _, err := audit.SignNote(ctx, "verenc", s, "verenc: proof of a key\n"); err != nil {
+			return nil, fmt.Errorf("prove the audit log's signing keys: %w", err)
+		}
+		keys = append(keys, s.Public())
+	}
+	return keys, nil
+}
+
 // Newest returns the object and the public key (SubjectPublicKeyInfo) of the newest key, without the
 // token; service.ErrNoRow when there is none.
 func (a AuditKeys) Newest(ctx context.Context) (id service.ObjectID, spki []byte, err error) {

@@ -45,3 +45,20 @@ func (r *Recorder) Event(ctx context.Context, e Event, do func(context.Context) 
 		return do(ctx)
 	})
 }
+
+// serverType is the type of what a server notices by itself, which is about no key. CloudTrail has none.
+const serverType = "VerencServerEvent"
+
+// ServerEvent writes a record of something that the server has noticed by itself.
+func (r *Recorder) ServerEvent(ctx context.Context, name string, data audit.Object) error {
+	id, err := r.newID()
+	if err != nil {
+		return err
+	}
+	return r.auditor.Append(ctx, &audit.Record{
+		UserIdentity: audit.UserIdentity{Type: "AWSService"}, EventTime: r.now(),
+		EventSource: commandSource, EventName: name, EventType: serverType,
+		SourceIPAddress: commandSource, UserAgent: commandSource, EventID: id, ManagementEvent: true,
+		AdditionalEventData: data,
+	})
+}

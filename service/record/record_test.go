@@ -124,3 +124,15 @@ func TestParameters(t *testing.T) {
 		t.Error("what is no request has parameters")
 	}
 }
+
+// TestServerEvent: what a server notices is recorded as its own, with a type that no request has.
+func TestServerEvent(t *testing.T) {
+	m := &memory{}
+	if err := newRecorder(m).ServerEvent(t.Context(), "Noticed", audit.Object{{Name: "a", Value: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if r := m.records[0]; len(m.records) != 1 || r.EventName != "Noticed" || r.EventType != "VerencServerEvent" ||
+		r.EventID != "e1" || r.UserIdentity.Type != "AWSService" || len(r.AdditionalEventData) != 1 {
+		t.Errorf("got %+v", m.records)
+	}
+}

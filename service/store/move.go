@@ -33,6 +33,7 @@ var movedTables = []movedTable{
 	{name: "iv_leases", key: "material"},
 	{name: "pending_records", key: "number", own: "number"},
 	{name: "tokens", key: "serial"},
+	{name: "audit_logs", key: "log"},
 }
 
 // moveMany are the rows of one statement. PostgreSQL takes 65,535 values at most.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit/witness"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store/postgrestest"
 )
@@ -44,6 +45,7 @@ func fill(t *testing.T, d *DB, keys int) {
 	must(t, err)
 	must(t, d.RemovePendingRecord(ctx, first[0].Number))
 	must(t, d.RecordTokenSerial(ctx, "serial", t0))
+	must(t, d.ChangeAuditLog(ctx, "log", func(e *witness.Entry) error { e.Newest = []byte("\xff"); return nil }))
 }
 
 func TestMove(t *testing.T) {
