@@ -3,20 +3,32 @@ package transport
 import (
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/transport/console"
 )
 
-// Pages returns the handler of the documentation, of Try it out and of the console, for a server's
-// token and regions.
-func Pages(s *service.Service, regions []string) (http.Handler, error) {
+// Pages returns the handler of the documentation, of Try it out and of the console. Its requests are logged and counted
+// like those of the API, but they are in no audit record: whoever asks for a page learns nothing of a key.
+func Pages(cfg Config) (http.Handler, error) {
 	cannot := func(name string) []string {
 		o := operations[name]
-		return s.Cannot(o.Operation, allowedValues(o.Request))
+		return cfg.Service.Cannot(o.Operation, allowedValues(o.Request))
 	}
-	return console.New(console.Config{Reference: Reference(), Region: defaultRegion(regions), Cannot: cannot,
-		KeySpecs: s.KeySpecs()})
+	pages, err := console.New(console.Config{Reference: Reference(), Region: defaultRegion(cfg.Regions), Cannot: cannot,
+		KeySpecs: cfg.Service.KeySpecs()})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	metrics, err := newPageMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &pageHandler{pages: pages, cfg: cfg, metrics: metrics}, nil
 }
 
 // WritePages writes the documentation below a folder, without Try it out.

@@ -236,6 +236,19 @@ func (s *site) paths() []string {
 	return all
 }
 
+// route is the address of one of paths, with a name in the place of what differs between pages of a kind.
+func (s *site) route(path string) string {
+	switch name := strings.TrimPrefix(path, "/docs/"); {
+	case slices.ContainsFunc(s.operations, func(op *operationPage) bool { return op.Name == name }):
+		return "/docs/{operation}"
+	case strings.HasPrefix(name, "manual/"):
+		return "/docs/manual/{chapter}"
+	case strings.HasSuffix(path, "/"):
+		return path + "{id}"
+	}
+	return path
+}
+
 // render makes one of paths.
 func (s *site) render(path string) ([]byte, error) {
 	v, page := &view{site: s, Path: path}, "console.html"
