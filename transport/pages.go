@@ -48,6 +48,9 @@ func WithPages(api, pages http.Handler) http.Handler {
 // Reference describes the operations to package console.
 func Reference() console.Reference {
 	r := console.Reference{Constraint: constraint}
+	for _, f := range service.Families() {
+		r.Families = append(r.Families, string(f))
+	}
 	for _, name := range service.OperationNames() {
 		o := operations[name]
 		op := console.Operation{

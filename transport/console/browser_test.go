@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -176,7 +177,7 @@ func (b *browser) signIn(c aws.Credentials) {
 		b.fill("#session-token", c.SessionToken)
 	}
 	b.click("#sign-in-form button[type=submit]")
-	b.wait(fmt.Sprintf("document.getElementById('who').textContent === %q", c.AccessKeyID))
+	b.wait(fmt.Sprintf("document.getElementById('who').title.endsWith(%q)", "\n"+c.AccessKeyID))
 }
 
 // send clicks Send and gives the heading of the answer. What it clicks on may be outside of the
@@ -231,13 +232,17 @@ func (b *browser) tabTo(selector string) {
 	b.Fatalf("%s can't be reached", selector)
 }
 
-// show sets the size of the window and the scheme of colours, and takes a picture, which is an
-// artefact of the test.
+// screenshots is the folder of the pictures that the tests take, which stay when they have ended.
+func screenshots() string { return cmp.Or(os.Getenv("VERENC_SCREENSHOTS"), "../../build/screenshots") }
+
+// show sets the size of the window and the scheme of colours, and takes a picture.
 func (b *browser) show(name string, width, height int64, scheme string) {
 	b.Helper()
 	b.do(chromedp.EmulateViewport(width, height))
 	b.prefer(scheme)
 	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
 	must(b.T, err)
-	must(b.T, os.WriteFile(filepath.Join(b.ArtifactDir(), strings.ReplaceAll(name, "/", "-")+".png"), picture, 0o644))
+	must(b.T, os.MkdirAll(screenshots(), 0o755))
+	file := strings.NewReplacer("/", "-", " ", "-").Replace(strings.TrimPrefix(name, "/")) + ".png"
+	must(b.T, os.WriteFile(filepath.Join(screenshots(), file), picture, 0o644))
 }

@@ -12,6 +12,6 @@ async function start() {
 }
 
 startSignIn();
-startSearch();
+startSearch(new URL("../../", import.meta.url), async () => (await fetch(new URL("search.json", import.meta.url))).json()); // this file is below assets
 startNavigation(start);
 start();
