@@ -163,7 +163,7 @@ func (s *server) session(t *testing.T) aws.Credentials {
 		SessionToken: *made.SessionToken}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -195,6 +195,35 @@ func (v *view) ManualPages() []*manualText { return v.texts.manual }
 // Region is the one that the form for signing in proposes.
 func (v *view) Region() string { return v.cfg.Region }
 
+// areas are the parts of the site.
+var areas = []string{"/console", "/docs", "/docs/manual"}
+
+// Within is the attribute of a link to one of areas that tells whether it has the page. Of two that have it, it is the
+// smaller one.
+func (v *view) Within(area string) template.HTMLAttr {
+	has := ""
+	for _, a := range areas {
+		if below(v.Path, a) && len(a) > len(has) {
+			has = a
+		}
+	}
+	switch {
+	case has != area:
+		return ""
+	case v.Path == area:
+		return ` aria-current="page"`
+	}
+	return ` aria-current="true"`
+}
+
+// At is the attribute of a link to a page that tells whether it is this one.
+func (v *view) At(folder, name string) template.HTMLAttr {
+	if v.Path != folder+name {
+		return ""
+	}
+	return ` aria-current="page"`
+}
+
 // Scripts lists the modules of a page that is served, the one that it begins with first.
 func (v *view) Scripts() (all []string) {
 	for name := range v.assets.files {

@@ -78,7 +78,7 @@ func (s *site) fileOf(address string) string {
 var address = regexp.MustCompile(` (href|src)="(/docs[^"#]*)`)
 
 // toConsole is a link to the console, which pages in files don't have.
-var toConsole = regexp.MustCompile(`<a href="/console">([^<]*)</a>`)
+var toConsole = regexp.MustCompile(`<a href="/console[^"]*">([^<]*)</a>`)
 
 // relative rewrites the addresses in a page that is so many folders down.
 func (s *site) relative(page []byte, depth int) []byte {

@@ -46,7 +46,6 @@ func TestTryItOut(t *testing.T) {
 	if blob == "" || made["KeyId"] == "" || b.text("#answer .facts code") == "without id" {
 		t.Errorf("a data key: %v", made)
 	}
-	b.show("data key", 1440, 1000, "light")
 	checkCommands(t, s, b)
 
 	b.click("#page-list a[href='/docs/Decrypt']")

@@ -49,7 +49,7 @@ export function startSignIn() {
       await attempt();
       dialog.close();
     } catch (e) {
-      const { field, text } = mistakes[e.name] ?? {};
+      const { field, text } = mistakes.find((m) => m.code === e.name && e.message.startsWith(m.message ?? "")) ?? {};
       error.textContent = text ?? (e.name === "TypeError" ? `The server did not answer: ${e.message}` : e.message);
       error.hidden = false;
       if (field) by(field).select();
@@ -65,11 +65,13 @@ export function startSignIn() {
   show();
 }
 
-// mistakes are what STS answers to wrong credentials, with the field that is wrong.
-const mistakes = {
-  InvalidClientTokenId: { field: "access-key-id", text: "This server knows no such access key, or no such client certificate." },
-  SignatureDoesNotMatch: { field: "secret", text: "The secret access key is not the one of this access key ID." },
-};
+// mistakes are what STS answers to wrong credentials, with the field that is wrong. The same code has other messages: of
+// regions and clocks.
+const mistakes = [
+  { code: "InvalidClientTokenId", field: "access-key-id", text: "This server knows no such access key, session token or client certificate." },
+  { code: "SignatureDoesNotMatch", message: "The request signature we calculated", field: "secret",
+    text: "The secret access key is not the one of this access key ID." },
+];
 
 // fillIn takes the fields from the lines of a credentials file, and tells whether the text was one.
 function fillIn(text) {
