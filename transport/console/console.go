@@ -9,7 +9,8 @@
 //
 // What it trusts: the Reference that it is given, the texts that are built in, and the browser. It
 // has no more rights than any client: Try it out and the console send requests to POST / like them,
-// signed by whoever has signed in. What they may not do is shown as not allowed.
+// signed by whoever has signed in. What they may not do is shown as not allowed. Package transport
+// logs and counts the requests for pages.
 //
 // Pages are rendered and compressed when they are first asked for, and kept.
 package console
