@@ -67,13 +67,14 @@ func New(cfg Config) (*Handler, error) {
 	}
 	h := &Handler{files: map[string]*file{}}
 	for _, p := range s.paths() {
-		h.files[p] = &file{route: s.route(p), kind: "text/html; charset=utf-8", make: sync.OnceValues(func() (*made, error) {
+		makePage := func() (*made, error) {
 			body, err := s.render(p)
 			if err != nil {
 				return nil, err
 			}
 			return compress(body)
-		})}
+		}
+		h.files[p] = &file{route: s.route(p), kind: "text/html; charset=utf-8", make: sync.OnceValues(makePage)}
 	}
 	for name, body := range s.assets.files {
 		h.files[s.assets.path(name)] = &file{route: assetRoute, kind: kinds[path.Ext(name)], immutable: true,
