@@ -60,17 +60,21 @@ type handler struct {
 	metrics  *metrics
 }
 
+func (c *Config) setDefaults() {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.ClientIP == nil {
+		c.ClientIP = proxies.Peer
+	}
+}
+
 // New returns the handler of the public listener: the operations on POST /, and GET /healthz and /readyz.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Service == nil || cfg.Log == nil || cfg.Metrics == nil || len(cfg.Regions) == 0 {
 		return nil, errors.New("new handler: Service, Log, Metrics and Regions are required")
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.ClientIP == nil {
-		cfg.ClientIP = proxies.Peer
-	}
+	cfg.setDefaults()
 	h := &handler{cfg: cfg, iam: cfg.Service.IAM()}
 	var err error
 	if h.metrics, err = newMetrics(cfg.Metrics); err != nil {

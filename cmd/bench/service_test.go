@@ -87,6 +87,7 @@ type workbench struct {
 	raw       cryptoki.Module // of the same token
 	serial    string
 	url, bare string
+	withPages string // the same server as url, with the documentation and the console
 	audited   []auditedServer
 	creds     aws.Credentials
 	keys      hsm.SealingKeys
@@ -149,11 +150,13 @@ func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor
 	}
 	s, err := service.New(cfg)
 	check(b, err)
-	handler, err := transport.New(
-		transport.Config{Service: s, Log: w.log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
-	)
+	handler, err := transport.New(w.config(s))
 	check(b, err)
 	return s, handler
+}
+
+func (w *workbench) config(s *service.Service) transport.Config {
+	return transport.Config{Service: s, Log: w.log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}}
 }
 
 // serveFrom makes the server one with an empty database, and an access key in it.
@@ -164,6 +167,9 @@ func (w *workbench) serveFrom(b *testing.B, db *store.DB) {
 	check(b, err)
 	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
 	w.url, w.store, w.service = w.serve(b, unaudited), db, s
+	pages, err := transport.Pages(w.config(s))
+	check(b, err)
+	w.withPages = w.serve(b, transport.WithPages(unaudited, pages))
 }
 
 // auditedServer is a server with an audit log.

@@ -2,11 +2,17 @@
 
 import { element } from "../elements.js";
 import { onChange, signedIn } from "../session.js";
-import { openSignIn } from "../signin.js";
 import { createKey } from "./createkey.js";
 import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
-import { button } from "./parts.js";
+
+// views make what the pages of the console show, by the addresses of consolePages in keypages.go. A view gets the element
+// that it fills, what the page knows of the service, and a function that gives the page another title.
+const views = {
+  "/console": (view) => keyTable(view),
+  "/console/create": createKey,
+  "/console/keys/": keyPage,
+};
 
 // startConsole makes the view of the page that is shown. What belongs to an earlier view finds that it is not connected.
 export function startConsole() {
@@ -16,15 +22,14 @@ export function startConsole() {
   const view = element("div");
   root.replaceChildren(view);
   if (!signedIn()) {
-    view.append(element("p", { class: "note" }, button("Sign in", openSignIn, { class: "link" }),
-      " with an access key to see and administer keys. The page sends only requests that you sign, and you can do no more " +
-      "than policies allow you."));
+    view.append(element("div", { class: "panel" },
+      element("p", {}, "Sign in with an access key to see and administer keys. The page sends only requests that you sign, and you can do " +
+        "no more than policies allow you."),
+      element("button", { type: "button", class: "primary", "data-sign-in": true }, "Sign in")));
     return;
   }
   const schema = JSON.parse(document.getElementById("console-schema").textContent);
-  if (location.pathname === "/console") keyTable(view);
-  else if (location.pathname === "/console/create") createKey(view, schema);
-  else keyPage(view, schema, decodeURIComponent(location.pathname.slice("/console/keys/".length)), entitle);
+  views[root.dataset.page](view, schema, entitle);
 }
 
 function entitle(name) {
