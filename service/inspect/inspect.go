@@ -18,17 +18,26 @@ import (
 	"slices"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
 )
 
 // Config is what an Inspector is made of.
 type Config struct {
 	Service *service.Service // required
+	// Examiner and Signer make attestations. Without them there are none.
+	Examiner *evidence.Examiner
+	// Signer returns the key of the audit log that is in force, and the log's origin.
+	Signer func(context.Context) (origin string, _ audit.Signer, err error)
 }
 
 // Inspector serves the operations. Its methods may be called concurrently.
 type Inspector struct {
-	service *service.Service
+	service  *service.Service
+	examiner *evidence.Examiner
+	signer   func(context.Context) (string, audit.Signer, error)
 }
 
 // New returns an Inspector.
@@ -36,7 +45,7 @@ func New(cfg Config) (*Inspector, error) {
 	if cfg.Service == nil {
 		return nil, errors.New("new inspector: Service is required")
 	}
-	return &Inspector{service: cfg.Service}, nil
+	return &Inspector{service: cfg.Service, examiner: cfg.Examiner, signer: cfg.Signer}, nil
 }
 
 // Audited implements service.Host.
@@ -58,7 +67,7 @@ var (
 )
 
 func init() {
-	for _, o := range slices.Concat(principalOperations()) {
+	for _, o := range slices.Concat(principalOperations(), accessOperations(), attestationOperations()) {
 		operations[o.Name] = &o
 		names = append(names, o.Name)
 	}
@@ -84,6 +93,37 @@ func ofAccount[Req, Resp any](o service.Operation,
 	})
 	return o
 }
+
+// ofKey completes the entry of an operation that concerns a key, which keyID takes from the request.
+// Its method is called when the caller may call it.
+func ofKey[Req, Resp any](o service.Operation, keyID func(*Req) string,
+	method func(*Inspector, context.Context, *iam.Caller, *service.Key, *Req) (*Resp, error)) service.Operation {
+	o = complete(o, service.OnKey)
+	o.Key, o.Errors = anyKey, slices.Concat(keyErrors, o.Errors)
+	o.Handler = service.Handle(func(i *Inspector, ctx context.Context, c *iam.Caller, in *Req) (*Resp, error) {
+		k, err := i.service.KeyForOwn(ctx, c, o.Permissions[0], keyID(in))
+		if err != nil {
+			return nil, err
+		}
+		return method(i, ctx, c, k, in)
+	})
+	return o
+}
+
+// ofCaller completes the entry of an operation whose answer is about the caller alone.
+func ofCaller[Req, Resp any](o service.Operation,
+	method func(*Inspector, context.Context, *iam.Caller, *Req) (*Resp, error)) service.Operation {
+	o = complete(o, service.OnCaller)
+	o.Permissions = nil
+	o.Handler = service.Handle(method)
+	return o
+}
+
+// anyKey is what operations need of a key: nothing.
+var anyKey = &service.KeyRule{ByAlias: true}
+
+// keyErrors are the errors of operations on a key.
+var keyErrors = service.ErrorCodes{apierror.NotFound, apierror.InvalidArn}
 
 func complete(o service.Operation, on service.Resource) service.Operation {
 	o.Family, o.Source, o.Resource = Family, eventSource, on
