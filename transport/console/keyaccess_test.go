@@ -52,6 +52,7 @@ func TestWhoCanUseAKey(t *testing.T) {
 	if first != "Decrypt" {
 		t.Errorf("the first operation is %s", first)
 	}
+	eval[any](b, "document.querySelector('.part:has(table.access)').scrollIntoView()")
 	b.show("who can use it", 1280, 1000, "light")
 	field("user/admin", "Decrypt")
 	b.do(chromedp.KeyEvent("\u0303")) // arrow right
