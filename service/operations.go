@@ -68,6 +68,13 @@ const (
 	FamilyCustomKeyStores  Family = "Custom key stores"
 )
 
+// Families lists them for readers: what is needed first is first.
+func Families() []Family {
+	return []Family{FamilyKeys, FamilyEncryption, FamilyDataKeys, FamilySignatures, FamilyMACs, FamilyKeyExchange,
+		FamilyRandomNumbers, FamilyAliases, FamilyTags, FamilyKeyPolicies, FamilyGrants, FamilyRotations,
+		FamilyImportedMaterial, FamilyMultiRegionKeys, FamilyCustomKeyStores}
+}
+
 // Resource is what the permissions of an operation are checked on.
 type Resource int
 

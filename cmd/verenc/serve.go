@@ -97,7 +97,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 	}
 	private.Handler = privateHandler(cfg, metrics)
 	if c.Console != consoleOff {
-		pages, err := transport.Pages(p.service, c.Regions)
+		pages, err := transport.Pages(cfg)
 		if err != nil {
 			return errors.Join(err, servers.closeListeners())
 		}

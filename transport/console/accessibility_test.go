@@ -41,7 +41,7 @@ func TestAccessibility(t *testing.T) {
 	b := newBrowser(t, s.URL)
 	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
 		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys",
-		"create a key", "a key", "an attestation", "a deletion", "a wrong policy", "not allowed",
+		"create a key", "a key", "an attestation", "a deletion", "a wrong policy", "policy changes", "not allowed",
 		"users and roles", "a user", "not allowed of a key"} {
 		switch page {
 		case "sign in":
@@ -61,7 +61,8 @@ func TestAccessibility(t *testing.T) {
 		case "create a key":
 			b.click("#console a[href='/console/create']")
 			b.press("#console", "Add to Tags")
-			b.click("#console .check input")
+			b.click(b.check("new material"))
+			b.click(b.check("Write a policy"))
 		case "a key":
 			b.open("/console/keys/" + key)
 			b.signIn(s.Root)
@@ -88,7 +89,12 @@ func TestAccessibility(t *testing.T) {
 		case "a wrong policy":
 			b.press("dialog.ask", "Cancel")
 			b.fill(b.control("Policy document"), "{\n\"Version\": \"2012-10-17\",\n\"Statement\" []}")
+		case "policy changes":
+			b.edit(policyWith("Other"))
+			b.press(".part", "Save policy …")
 		case "not allowed":
+			b.press("dialog.ask", "Cancel")
+			b.press(".part", "Undo changes") // or the browser asks whether the page may be left
 			b.open("/console")
 			b.signIn(carol)
 			b.says("#console .warning", "kms:ListKeys")

@@ -80,7 +80,7 @@ func TestButtonsThatAreNotAllowed(t *testing.T) {
 	b.says("#state-actions button[aria-disabled]", "Schedule deletion")
 	b.loaded()
 	disabled := eval[[]string](b, "[...document.querySelectorAll('[aria-disabled=true]')].map((e) => e.textContent)")
-	if got := strings.Join(disabled, ", "); got != "Schedule deletion, Add alias, Set tag, Enable rotation, Rotate now" {
+	if got := strings.Join(disabled, ", "); got != "Schedule deletion, Add alias, Set tag, Save policy …, Enable rotation, Rotate now" {
 		t.Errorf("not allowed are %s", got)
 	}
 	described := eval[string](b, "document.getElementById(document.querySelector('#state-actions [aria-disabled]')"+

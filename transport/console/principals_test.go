@@ -19,7 +19,7 @@ func TestPrincipals(t *testing.T) {
 	b := newBrowser(t, s.URL)
 	b.open("/console")
 	b.click(".console-areas a[href='/console/principals']")
-	b.says("#console .note", "Sign in")
+	b.says("#console .panel", "Sign in")
 	b.signIn(s.Root)
 	b.says("#console .hint", "3 of 3 users and roles.")
 	b.says("#console .note", "verenc apply")
