@@ -122,28 +122,29 @@ func newWorkbench(b *testing.B) *workbench {
 		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel),
 	)
 	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
-	newServer := func(auditor record.Auditor) (transport.Config, http.Handler) {
+	config := func(s *service.Service) transport.Config {
+		return transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}}
+	}
+	newServer := func(auditor record.Auditor) (*service.Service, http.Handler) {
 		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can})
 		check(b, err)
-		cfg := transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}}
-		handler, err := transport.New(cfg)
+		handler, err := transport.New(config(s))
 		check(b, err)
-		return cfg, handler
+		return s, handler
 	}
-	cfg, handler := newServer(record.NoAudit)
-	s := cfg.Service
+	s, unaudited := newServer(record.NoAudit)
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)
 	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	w.url, w.bare = w.serve(b, handler), w.serve(b, bareHandler(w.creds))
-	pages, err := transport.Pages(cfg)
+	w.url, w.bare = w.serve(b, unaudited), w.serve(b, bareHandler(w.creds))
+	pages, err := transport.Pages(config(s))
 	check(b, err)
-	w.withPages = w.serve(b, transport.WithPages(handler, pages))
+	w.withPages = w.serve(b, transport.WithPages(unaudited, pages))
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
-		_, audited := newServer(a.log)
-		a.url = w.serve(b, audited)
+		_, a.handler = newServer(a.log)
+		a.url = w.serve(b, a.handler)
 		w.audited = append(w.audited, a)
 	}
 	w.keyID, w.keys = w.newKey(b, db, `{}`)

@@ -37,7 +37,7 @@ func newBrowser(t testing.TB, url string, flags ...chromedp.ExecAllocatorOption)
 	if _, err := os.Stat(chromium); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh browser", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	ctx, closeTab := startChromium(ctx, t, flags)
 	b := &browser{TB: t, ctx: ctx, url: url}
@@ -133,7 +133,7 @@ func (b *browser) fill(selector, value string) {
 // wait waits until an expression is true.
 func (b *browser) wait(expression string) {
 	b.Helper()
-	until := chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(20*time.Second))
+	until := chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(time.Minute))
 	if _, err := chromedp.Run(b.ctx, until); err != nil {
 		b.Fatalf(
 			"%s: %v; the page is\n%s",

@@ -9,7 +9,8 @@
 //
 // What it trusts: the Reference that it is given, the texts that are built in, and the browser. It
 // has no more rights than any client: Try it out and the console send requests to POST / like them,
-// signed by whoever has signed in. What they may not do is shown as not allowed.
+// signed by whoever has signed in. What they may not do is shown as not allowed. Package transport
+// logs and counts the requests for pages.
 //
 // Pages are rendered and compressed when they are first asked for, and kept.
 package console
@@ -66,13 +67,14 @@ func New(cfg Config) (*Handler, error) {
 	}
 	h := &Handler{files: map[string]*file{}}
 	for _, p := range s.paths() {
-		h.files[p] = &file{route: s.route(p), kind: "text/html; charset=utf-8", make: sync.OnceValues(func() (*made, error) {
+		makePage := func() (*made, error) {
 			body, err := s.render(p)
 			if err != nil {
 				return nil, err
 			}
 			return compress(body)
-		})}
+		}
+		h.files[p] = &file{route: s.route(p), kind: "text/html; charset=utf-8", make: sync.OnceValues(makePage)}
 	}
 	for name, body := range s.assets.files {
 		h.files[s.assets.path(name)] = &file{route: assetRoute, kind: kinds[path.Ext(name)], immutable: true,

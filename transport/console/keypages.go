@@ -15,8 +15,8 @@ type consolePage struct {
 	Cannot string
 }
 
-// consolePages are the pages of the console. The navigation bar has their areas in this order, and leads to the first page
-// of each.
+// consolePages are the pages of the console. The navigation bar has their areas in this order, and
+// leads to the first page of each.
 var consolePages = []consolePage{
 	{Path: "/console", Title: "Keys", Area: "Keys"},
 	{Path: "/console/create", Title: "Create a key", Area: "Keys", Cannot: "CreateKey"},

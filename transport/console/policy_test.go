@@ -59,7 +59,8 @@ func TestPolicyEditor(t *testing.T) {
 	}
 	b.show("policy", 1280, 1000, "light")
 	b.press(".part", "Save policy …")
-	if at := eval[float64](b, fmt.Sprintf("document.querySelector(%q).selectionStart", editor)); b.policyText()[int(at)] != '[' {
+	at := eval[float64](b, fmt.Sprintf("document.querySelector(%q).selectionStart", editor))
+	if b.policyText()[int(at)] != '[' {
 		t.Errorf("the cursor is at %v", at)
 	}
 	b.edit(`{"Version":"2012-10-17","Statement":[{"Effect":"Perhaps"}]}`)
@@ -128,6 +129,8 @@ func TestPolicyColours(t *testing.T) {
 func TestPolicyDiff(t *testing.T) {
 	b := newBrowser(t, newServer(t).URL)
 	b.open("/console")
+	const lines = "m.lineDiff(a.Before, a.After)" +
+		".map(([k, l]) => ({ same: ' ', removed: '-', added: '+' })[k] + l).join('')"
 	for _, c := range []struct{ Before, After, want string }{
 		{"a", "a", " a"},
 		{"a\nb\nc", "a\nx\nc", " a-b+x c"},
@@ -136,8 +139,7 @@ func TestPolicyDiff(t *testing.T) {
 		{"a\na\na", "a\na", " a a-a"},
 		{"same", "", "-same+"},
 	} {
-		got := call[string](b, "console/linediff.js",
-			"m.lineDiff(a.Before, a.After).map(([k, l]) => ({ same: ' ', removed: '-', added: '+' })[k] + l).join('')", c)
+		got := call[string](b, "console/linediff.js", lines, c)
 		if got != c.want {
 			t.Errorf("%q and %q: %q, want %q", c.Before, c.After, got, c.want)
 		}
@@ -320,7 +322,8 @@ func TestPolicyOfNewKey(t *testing.T) {
 // check selects the check box with a label.
 func (b *browser) check(label string) string {
 	b.Helper()
-	find := fmt.Sprintf("[...document.querySelectorAll('#console .check')].find((l) => l.textContent.includes(%q))", label)
+	const labels = "[...document.querySelectorAll('#console .check')]"
+	find := fmt.Sprintf("%s.find((l) => l.textContent.includes(%q))", labels, label)
 	b.wait(find + " !== undefined")
 	eval[any](b, find+".firstElementChild.id = 'checked-box'")
 	return "#checked-box"

@@ -35,7 +35,8 @@ func TestRequestsForPages(t *testing.T) {
 	}{
 		{"/", "redirect", 302}, {"/docs", "/docs", 200}, {"/docs/Encrypt", "/docs/{operation}", 200},
 		{"/docs/manual/grants", "/docs/manual/{chapter}", 200}, {"/docs/errors", "/docs/errors", 200},
-		{asset, "/docs/assets/{asset}", 200}, {"/console", "/console", 200}, {"/console/keys/any", "/console/keys/{id}", 200},
+		{asset, "/docs/assets/{asset}", 200},
+		{"/console", "/console", 200}, {"/console/keys/any", "/console/keys/{id}", 200},
 		{"/console/nothing", "unknown", 404}, {long, "unknown", 404}, {"/docs/assets/0/a", "unknown", 404},
 	} {
 		w := get(t, pages, c.path, "User-Agent", "test")
@@ -96,7 +97,8 @@ func TestHead(t *testing.T) {
 			got, body := send(http.MethodGet, path, header)
 			head, none := send(http.MethodHead, path, header)
 			if got.StatusCode != http.StatusOK || head.StatusCode != http.StatusOK || none != "" || body == "" {
-				t.Errorf("%s, %s: %s with %d bytes; HEAD: %s with %d", path, coding, got.Status, len(body), head.Status, len(none))
+				t.Errorf("%s, %s: %s with %d bytes; HEAD: %s with %d",
+					path, coding, got.Status, len(body), head.Status, len(none))
 			}
 			if head.ContentLength != int64(len(body)) {
 				t.Errorf("%s, %s: HEAD tells of %d bytes of %d", path, coding, head.ContentLength, len(body))

@@ -75,7 +75,8 @@ func TestSignIn(t *testing.T) {
 	b.wait("!document.getElementById('open-sign-in').hidden")
 	b.click("#open-sign-in")
 	b.paste("#access-key-id", "no file")
-	if left := eval[string](b, "document.getElementById('secret').value + document.getElementById('session-token').value"); left != "" {
+	const secrets = "document.getElementById('secret').value + document.getElementById('session-token').value"
+	if left := eval[string](b, secrets); left != "" {
 		t.Errorf("the form still has %q", left)
 	}
 }
