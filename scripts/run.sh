@@ -46,7 +46,6 @@ fi
 cat <<EOF
 Verenc KMS serves on http://$address (log: $log), with arn_format: $VERENC_ARN_FORMAT, which every AWS
 client accepts; arn_format: verenc marks keys as not being AWS's.
-
 Open http://$address/ in a browser for the documentation, where each operation can be tried out, and for
 the console, to create and administer keys. Sign in with the access key in $credentials:
 its whole text can be pasted into the form. Or paste into another terminal:

@@ -3,6 +3,7 @@ package transport_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -22,7 +23,10 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -134,15 +138,20 @@ func newServer(t testing.TB, o options) *server {
 func (s *server) serveWith(t testing.TB, corsOrigins []string, limits *transport.Timeouts) {
 	t.Helper()
 	s.Metrics = prometheus.NewRegistry()
+	inspector, err := inspect.New(inspect.Config{Service: s.Service, Signer: s.signer,
+		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: s.Now}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tc := transport.Config{CORSOrigins: corsOrigins, Service: s.Service, Log: s.log, Metrics: s.Metrics,
-		Regions: []string{region, otherRegion},
-		Ready:   map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
+		Inspector: inspector,
+		Regions:   []string{region, otherRegion},
+		Ready:     map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
 	listener := httptest.NewUnstartedServer(nil)
 	if limits != nil {
 		tc.AnswerWithin = limits.Answer
 		listener.Config.ReadTimeout, listener.Config.WriteTimeout = limits.Read, limits.Write
 	}
-	var err error
 	if listener.Config.Handler, err = transport.New(tc); err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +162,16 @@ func (s *server) serveWith(t testing.TB, corsOrigins []string, limits *transport
 	})
 	s.URL = listener.URL
 	s.Client = s.client(s.Secret, region)
+}
+
+// signer returns a signing key of audit logs.
+func (s *server) signer(ctx context.Context) (string, audit.Signer, error) {
+	keys := evidence.AuditKeys{Store: s.Store, Token: s.Token, Now: s.Now, Rand: rand.Reader}
+	signers, err := keys.Signers(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	return "kms.example.com/audit", signers[0], nil
 }
 
 // canOf is what the token of the tests can do. Its self-test takes a second, so it runs once for all servers of a kind.

@@ -404,10 +404,10 @@ func (c *Config) check() error {
 	if c.Audit.SyncWithin < 0 || c.Audit.SyncWithin > time.Second {
 		complain("audit.sync_within: %v is not 0s to 1s", c.Audit.SyncWithin)
 	}
-	if c.Quotas.account, err = quota.Parse(c.Quotas.Account, service.IsQuotaClass); err != nil {
+	if c.Quotas.account, err = quota.Parse(c.Quotas.Account, isQuotaClass); err != nil {
 		complain("quotas.account: %w", err)
 	}
-	if c.Quotas.principal, err = quota.Parse(c.Quotas.Principal, service.IsQuotaClass); err != nil {
+	if c.Quotas.principal, err = quota.Parse(c.Quotas.Principal, isQuotaClass); err != nil {
 		complain("quotas.principal: %w", err)
 	}
 	if c.Quotas.Concurrent < 0 {

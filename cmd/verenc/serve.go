@@ -78,8 +78,13 @@ func serve(ctx context.Context, c *Config) (err error) {
 	addHiddenDataKeys(metrics, p.can)
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
+	inspector, err := newInspector(c, p)
+	if err != nil {
+		return errors.Join(err, servers.closeListeners())
+	}
 	cfg := transport.Config{
-		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
+		Service: p.service, Inspector: inspector, Log: p.log, Metrics: metrics,
+		Regions: c.Regions, CORSOrigins: c.CORSOrigins,
 		AnswerWithin: limits(c).Answer, ClientIP: c.clientIP(),
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
 			"keys": watch.ready},

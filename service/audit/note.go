@@ -76,3 +76,17 @@ func Current(fsys fs.FS, signers []Signer) (origin string, current Signer, err e
 	}
 	return "", nil, errors.New("none of the keys has signed the audit log's latest checkpoint")
 }
+
+// Keys returns a log's origin and its verifier keys, the current one last, which have signed for each
+// other. Only somebody who knows one of them from elsewhere can tell that they are the right ones.
+// The log may be in use, except at the moment of a Rotate.
+func Keys(fsys fs.FS) (origin string, keys []string, err error) {
+	h, err := readHead(fsys)
+	if err != nil {
+		return "", nil, fmt.Errorf("read the audit log's keys: %w", err)
+	}
+	for _, e := range h.epochs {
+		keys = append(keys, e.key.text)
+	}
+	return h.origin, keys, nil
+}

@@ -71,6 +71,9 @@ func parseProof(text []byte) (proof, error) {
 	return p, nil
 }
 
+// ErrNotSealed says that no checkpoint covers a record, or that there is none of its number.
+var ErrNotSealed = errors.New("wait for the next one")
+
 // Prove returns a proof that a log holds a record: a C2SP tlog-proof against the latest checkpoint,
 // which must cover the record. The log may be in use.
 func Prove(fsys fs.FS, index int64) ([]byte, error) {
@@ -96,9 +99,8 @@ func prove(fsys fs.FS, signed []byte, index int64) (proof, error) {
 		return proof{}, err
 	}
 	if index < 0 || index >= c.size {
-		return proof{}, fmt.Errorf(
-			"the checkpoint covers %d records, numbered from 0, but not number %d: wait for the next one",
-			c.size, index)
+		return proof{}, fmt.Errorf("the checkpoint covers %d records, numbered from 0, but not number %d: %w",
+			c.size, index, ErrNotSealed)
 	}
 	record, err := readRecord(fsys, index)
 	if err != nil {

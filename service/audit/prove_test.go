@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,9 +36,12 @@ func TestProveEachRecord(t *testing.T) {
 		}
 	}
 	for _, n := range []int64{-1, 300, 301, 302} {
-		if _, err := Prove(files, n); err == nil || errors.Is(err, ErrTampered) {
+		if _, err := Prove(files, n); !errors.Is(err, ErrNotSealed) || errors.Is(err, ErrTampered) {
 			t.Errorf("record %d: %v", n, err)
 		}
+	}
+	if from, keys, err := Keys(files); err != nil || from != origin || !slices.Equal(keys, []string{key}) {
+		t.Errorf("the keys of %s are %v, %v", from, keys, err)
 	}
 	for id, want := range map[string]string{"event-7": "[7]", "request-301": "[301]", "event-": "[]",
 		"alice": "[]", "": "[]"} {

@@ -37,10 +37,12 @@ func TestAccessibility(t *testing.T) {
 		GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root")})
 	must(t, err)
 	carol := s.user(t, "carol")
+	operator := s.user(t, "operator", `{"Statement":{"Effect":"Allow","Action":["kms:DescribeKey","verenc:*"],"Resource":"*"}}`)
 	b := newBrowser(t, s.URL)
 	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
 		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys",
-		"create a key", "a key", "a deletion", "a wrong policy", "policy changes", "not allowed"} {
+		"create a key", "a key", "an attestation", "a deletion", "a wrong policy", "policy changes", "not allowed",
+		"users and roles", "a user", "not allowed of a key"} {
 		switch page {
 		case "sign in":
 			b.open("/docs/GenerateRandom")
@@ -65,6 +67,22 @@ func TestAccessibility(t *testing.T) {
 			b.open("/console/keys/" + key)
 			b.signIn(s.Root)
 			b.loaded()
+		case "an attestation":
+			b.press(".part", "Get the attestation")
+			b.says(".verified", "Verified.")
+			eval[any](b, "document.querySelectorAll('details').forEach((d) => (d.open = true))")
+		case "users and roles":
+			b.open("/console/principals")
+			b.signIn(s.Root)
+			b.says("#console tbody", "user/carol")
+		case "a user":
+			b.click("#console tbody a[href$=carol]")
+			b.says("#console h2", "Client certificates")
+		case "not allowed of a key":
+			b.open("/console/keys/" + key)
+			b.signIn(operator)
+			b.press("#state-actions", "Schedule deletion")
+			b.says(".why-not", "kms:ScheduleKeyDeletion")
 		case "a deletion":
 			b.press("#state-actions", "Schedule deletion")
 			b.press("dialog.ask", "Schedule deletion")

@@ -3,6 +3,8 @@ package console_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,7 +22,10 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -76,8 +81,21 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 	root, err := s.Service.IAM().CreateRootAccessKey(t.Context(), account)
 	must(t, err)
 	s.Root = aws.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: string(root.SecretAccessKey)}
-	cfg := transport.Config{Service: s.Service, Log: zap.NewNop(), Metrics: prometheus.NewRegistry(),
-		Regions: []string{region}}
+	keys := evidence.AuditKeys{Store: s.Store, Token: token, Now: time.Now, Rand: rand.Reader}
+	inspector, err := inspect.New(inspect.Config{
+		Service:  s.Service,
+		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: time.Now},
+		Signer: func(ctx context.Context) (string, audit.Signer, error) {
+			signers, err := keys.Signers(ctx)
+			if err != nil {
+				return "", nil, err
+			}
+			return origin, signers[0], nil
+		},
+	})
+	must(t, err)
+	cfg := transport.Config{Service: s.Service, Inspector: inspector, Log: zap.NewNop(),
+		Metrics: prometheus.NewRegistry(), Regions: []string{region}}
 	api, err := transport.New(cfg)
 	must(t, err)
 	pages, err := transport.Pages(cfg)
@@ -129,12 +147,15 @@ func (s *server) Received() string {
 	return s.received.String()
 }
 
-// user makes a user without permissions, and an access key.
-func (s *server) user(t *testing.T, name string) aws.Credentials {
+// user makes a user with identity policies, and an access key.
+func (s *server) user(t *testing.T, name string, policies ...string) aws.Credentials {
 	t.Helper()
 	arn := "arn:aws:iam::" + account + ":user/" + name
 	user := &iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: time.Now()}
-	user.Name, user.UniqueID = name, "AIDA"+name
+	user.Name, user.UniqueID, user.Policies = name, "AIDA"+name, map[string]string{}
+	for i, text := range policies {
+		user.Policies[fmt.Sprintf("policy-%d", i+1)] = text
+	}
 	must(t, s.Store.PutPrincipal(t.Context(), user))
 	c, err := s.Service.IAM().CreateAccessKey(t.Context(), account, arn)
 	must(t, err)

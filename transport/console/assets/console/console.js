@@ -5,6 +5,8 @@ import { onChange, signedIn } from "../session.js";
 import { createKey } from "./createkey.js";
 import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
+import { principalPage } from "./principalpage.js";
+import { principalTable } from "./principals.js";
 
 // views make what the pages of the console show, by the addresses of consolePages in keypages.go. A view gets the element
 // that it fills, what the page knows of the service, and a function that gives the page another title.
@@ -12,6 +14,8 @@ const views = {
   "/console": (view) => keyTable(view),
   "/console/create": createKey,
   "/console/keys/": keyPage,
+  "/console/principals": principalTable,
+  "/console/principals/": principalPage,
 };
 
 // startConsole makes the view of the page that is shown. What belongs to an earlier view finds that it is not connected.

@@ -4,6 +4,7 @@ import { element, labelled } from "../elements.js";
 import { fieldsOf } from "../fields.js";
 import { visit } from "../navigate.js";
 import { call, signedIn } from "../session.js";
+import { markNotAllowed, needs } from "./allowed.js";
 import { aliasName } from "./keynames.js";
 import { keepDraft } from "./keypolicy.js";
 import { input, problem, sayNext } from "./parts.js";
@@ -51,7 +52,7 @@ export function createKey(view, { keySpecs }) {
   const permissions = element("fieldset", {}, element("legend", {}, "Key policy"),
     check("Write a policy for the key", ownPolicy), editor.element);
   const answer = element("div");
-  const submit = element("button", { type: "submit", class: "primary" }, "Create key");
+  const submit = element("button", { type: "submit", class: "primary", ...needs("CreateKey") }, "Create key");
 
   usage.addEventListener("change", chooseSpecs);
   spec.addEventListener("change", chooseRest);
@@ -67,6 +68,7 @@ export function createKey(view, { keySpecs }) {
     tags.element, element("p", { class: "hint" }, "Description, alias and tags are not secret."),
     rotation, permissions, element("p", { class: "hint" }, "Without a policy of its own, the key can be used and administered by ",
       "the account's root user, and by the users and roles that their policies allow it."), answer, element("div", { class: "actions" }, submit)));
+  markNotAllowed(view);
 
   function chooseSpecs() {
     spec.replaceChildren(...keySpecs.filter((s) => s.usages.includes(usage.value)).map((s) => option(s.name, s.name)));

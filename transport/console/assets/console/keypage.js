@@ -3,6 +3,9 @@
 
 import { element } from "../elements.js";
 import { call } from "../session.js";
+import { markNotAllowed } from "./allowed.js";
+import { attestation } from "./attestation.js";
+import { access } from "./keyaccess.js";
 import { grants } from "./keygrants.js";
 import { aliases, tags } from "./keynames.js";
 import { policy } from "./keypolicy.js";
@@ -17,6 +20,7 @@ export async function keyPage(view, schema, entitle) {
   const parts = element("div");
   view.append(done, parts);
   await load(said());
+  await markNotAllowed(view, id);
 
   // load makes all parts, after something was done that concerns them all.
   async function load(message) {
@@ -39,7 +43,8 @@ export async function keyPage(view, schema, entitle) {
     entitle(shown(id));
     parts.replaceChildren(
       ...(failure ? [problem(failure)] : [head(key), ...stateActions(key), use(key, schema), details(metadata)]),
-      aliases(key, (names) => entitle(shown(names[0] ?? id))), tags(key), policy(key), grants(key), ...rotation(key), lastUse(key));
+      aliases(key, (names) => entitle(shown(names[0] ?? id))), tags(key), policy(key), grants(key),
+      access(key, schema.uses[metadata?.KeyUsage] ?? []), ...rotation(key), attestation(key), lastUse(key));
     done.textContent = message;
     if (message) document.getElementById("title").focus();
   }

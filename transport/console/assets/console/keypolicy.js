@@ -3,6 +3,7 @@
 import { element } from "../elements.js";
 import { protect } from "../navigate.js";
 import { call, onChange, signedIn } from "../session.js";
+import { needs } from "./allowed.js";
 import { ask } from "./dialog.js";
 import { jsonError } from "./jsonerror.js";
 import { diffOf } from "./linediff.js";
@@ -45,7 +46,7 @@ export const policy = (key) => section("Key policy", ["GetKeyPolicy", "PutKeyPol
     }
     keepDraft(key.id, undefined);
     act(async () => {}, "The policy is saved.");
-  }, { class: "primary" });
+  }, { class: "primary", ...needs("PutKeyPolicy") });
   const undo = button("Undo changes", () => {
     editor.set(saved);
     editor.focus();
@@ -71,7 +72,7 @@ function sameValue(a, b) {
 }
 
 // readable puts a policy of one line into several. Characters that a policy can't have stay escapes.
-function readable(text) {
+export function readable(text) {
   if (text.includes("\n") || jsonError(text)) return text;
   const escaped = (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0");
   return JSON.stringify(JSON.parse(text), null, 2).replace(/[\u007f-\uffff]/g, escaped);
