@@ -10,12 +10,13 @@ import (
 	"github.com/verenc/kms/service/iam"
 )
 
-// Operation is one entry of the table of operations: everything that is declared about an operation
-// of AWS KMS. Package transport finds, limits and decodes requests by it. Authorisation, the checks
+// Operation is one entry of a table of operations: everything that is declared about an operation of
+// AWS KMS, or about one of package inspect. Package transport finds, limits and decodes requests by it. Authorisation, the checks
 // of keys, grants, audit records and the reports of permissions derive from it as well.
 type Operation struct {
 	Name   string
 	Family Family
+	Source string // eventSource of its records; default AWS's
 	Handler
 	// MaxBody is the size of the largest request in bytes; 0 is UsualBody.
 	MaxBody int64
@@ -75,6 +76,7 @@ const (
 	OnAliasAndKey          // both must allow it
 	OnAccount              // identity policies alone decide: the resource is "*"
 	OnGrant                // the grant itself says who may end it
+	OnCaller               // the answer is about the caller alone, who needs no permission
 )
 
 // Callers are the accounts whose principals can be allowed an operation ("Cross-account use" in the
@@ -120,21 +122,28 @@ const (
 	largeBody = 1 << 20
 )
 
-// Handler is the method of a Service that serves an operation.
+// Host has the methods that serve operations: a Service, or the Inspector of package inspect.
+type Host interface {
+	// Audited runs an operation and keeps one record of it.
+	Audited(ctx context.Context, c *iam.Caller, source, op string, in any,
+		do func(context.Context) (any, error)) (any, error)
+}
+
+// Handler is the method of a Host that serves an operation.
 type Handler struct {
 	Request, Response reflect.Type // structures
 
 	newRequest func() any // a pointer to a Request
-	serve      func(context.Context, *Service, *iam.Caller, any) (any, error)
+	serve      func(context.Context, Host, *iam.Caller, any) (any, error)
 }
 
-// handle makes the Handler of a method.
-func handle[Req, Resp any](method func(*Service, context.Context, *iam.Caller, *Req) (*Resp, error)) Handler {
+// Handle makes the Handler of a method.
+func Handle[H Host, Req, Resp any](method func(H, context.Context, *iam.Caller, *Req) (*Resp, error)) Handler {
 	return Handler{
 		Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Resp](),
 		newRequest: func() any { return new(Req) },
-		serve: func(ctx context.Context, s *Service, c *iam.Caller, request any) (any, error) {
-			out, err := method(s, ctx, c, request.(*Req))
+		serve: func(ctx context.Context, h Host, c *iam.Caller, request any) (any, error) {
+			out, err := method(h.(H), ctx, c, request.(*Req))
 			if err != nil {
 				return nil, err // not a nil *Resp, which would not be a nil any
 			}
@@ -146,20 +155,28 @@ func handle[Req, Resp any](method func(*Service, context.Context, *iam.Caller, *
 // NewRequest returns a pointer to an empty request, for Call.
 func (h *Handler) NewRequest() any { return h.newRequest() }
 
-// eventSource is the service in the records of these operations.
+// eventSource is the service in the records of AWS's operations.
 const eventSource = "kms.amazonaws.com"
 
-// Call serves a request that NewRequest made, and keeps its record.
-func (o *Operation) Call(ctx context.Context, s *Service, c *iam.Caller, request any) (any, error) {
-	return s.Audited(ctx, c, eventSource, o.Name, request, func(ctx context.Context) (any, error) {
-		return o.serve(ctx, s, c, request)
+func (o *Operation) source() string {
+	if o.Source == "" {
+		return eventSource
+	}
+	return o.Source
+}
+
+// Call serves a request that NewRequest made, and keeps its record. The Host must be the one that
+// the operation's method belongs to.
+func (o *Operation) Call(ctx context.Context, h Host, c *iam.Caller, request any) (any, error) {
+	return h.Audited(ctx, c, o.source(), o.Name, request, func(ctx context.Context) (any, error) {
+		return o.serve(ctx, h, c, request)
 	})
 }
 
 // Reject keeps the record of a request that can't be read, or breaks a constraint, and returns the
 // reason.
-func (o *Operation) Reject(ctx context.Context, s *Service, c *iam.Caller, reason error) error {
-	_, err := s.Audited(ctx, c, eventSource, o.Name, nil, func(context.Context) (any, error) { return nil, reason })
+func (o *Operation) Reject(ctx context.Context, h Host, c *iam.Caller, reason error) error {
+	_, err := h.Audited(ctx, c, o.source(), o.Name, nil, func(context.Context) (any, error) { return nil, reason })
 	return err
 }
 

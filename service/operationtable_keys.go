@@ -8,7 +8,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "CreateKey",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).CreateKey),
+			Handler:     Handle((*Service).CreateKey),
 			MaxBody:     largeBody,
 			Permissions: []string{"kms:CreateKey", "kms:TagResource"},
 			Resource:    OnAccount,
@@ -22,7 +22,7 @@ func keyOperations() []Operation {
 		{
 			Name:            "DescribeKey",
 			Family:          FamilyKeys,
-			Handler:         handle((*Service).DescribeKey),
+			Handler:         Handle((*Service).DescribeKey),
 			Permissions:     []string{"kms:DescribeKey"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -34,7 +34,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "ListKeys",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).ListKeys),
+			Handler:     Handle((*Service).ListKeys),
 			Permissions: []string{"kms:ListKeys"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -45,7 +45,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "EnableKey",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).EnableKey),
+			Handler:     Handle((*Service).EnableKey),
 			Permissions: []string{"kms:EnableKey"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -56,7 +56,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "DisableKey",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).DisableKey),
+			Handler:     Handle((*Service).DisableKey),
 			Permissions: []string{"kms:DisableKey"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -68,7 +68,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "UpdateKeyDescription",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).UpdateKeyDescription),
+			Handler:     Handle((*Service).UpdateKeyDescription),
 			Permissions: []string{"kms:UpdateKeyDescription"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -79,7 +79,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "GetKeyLastUsage",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).GetKeyLastUsage),
+			Handler:     Handle((*Service).GetKeyLastUsage),
 			Permissions: []string{"kms:GetKeyLastUsage"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -90,7 +90,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "ScheduleKeyDeletion",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).ScheduleKeyDeletion),
+			Handler:     Handle((*Service).ScheduleKeyDeletion),
 			Permissions: []string{"kms:ScheduleKeyDeletion"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -103,7 +103,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "CancelKeyDeletion",
 			Family:      FamilyKeys,
-			Handler:     handle((*Service).CancelKeyDeletion),
+			Handler:     Handle((*Service).CancelKeyDeletion),
 			Permissions: []string{"kms:CancelKeyDeletion"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -114,7 +114,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "GetKeyPolicy",
 			Family:      FamilyKeyPolicies,
-			Handler:     handle((*Service).GetKeyPolicy),
+			Handler:     Handle((*Service).GetKeyPolicy),
 			Permissions: []string{"kms:GetKeyPolicy"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -125,7 +125,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "PutKeyPolicy",
 			Family:      FamilyKeyPolicies,
-			Handler:     handle((*Service).PutKeyPolicy),
+			Handler:     Handle((*Service).PutKeyPolicy),
 			MaxBody:     largeBody,
 			Permissions: []string{"kms:PutKeyPolicy"},
 			Resource:    OnKey,
@@ -139,7 +139,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "ListKeyPolicies",
 			Family:      FamilyKeyPolicies,
-			Handler:     handle((*Service).ListKeyPolicies),
+			Handler:     Handle((*Service).ListKeyPolicies),
 			Permissions: []string{"kms:ListKeyPolicies"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -151,7 +151,7 @@ func keyOperations() []Operation {
 		{
 			Name:            "CreateGrant",
 			Family:          FamilyGrants,
-			Handler:         handle((*Service).CreateGrant),
+			Handler:         Handle((*Service).CreateGrant),
 			Permissions:     []string{"kms:CreateGrant"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -166,7 +166,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "ListGrants",
 			Family:      FamilyGrants,
-			Handler:     handle((*Service).ListGrants),
+			Handler:     Handle((*Service).ListGrants),
 			Permissions: []string{"kms:ListGrants"},
 			Resource:    OnKey,
 			Callers:     AnyAccount,
@@ -180,7 +180,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "ListRetirableGrants",
 			Family:      FamilyGrants,
-			Handler:     handle((*Service).ListRetirableGrants),
+			Handler:     Handle((*Service).ListRetirableGrants),
 			Permissions: []string{"kms:ListRetirableGrants"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -191,7 +191,7 @@ func keyOperations() []Operation {
 		{
 			Name:            "RetireGrant",
 			Family:          FamilyGrants,
-			Handler:         handle((*Service).RetireGrant),
+			Handler:         Handle((*Service).RetireGrant),
 			Permissions:     []string{"kms:RetireGrant"},
 			Resource:        OnGrant,
 			Callers:         AnyAccount,
@@ -206,7 +206,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "RevokeGrant",
 			Family:      FamilyGrants,
-			Handler:     handle((*Service).RevokeGrant),
+			Handler:     Handle((*Service).RevokeGrant),
 			Permissions: []string{"kms:RevokeGrant"},
 			Resource:    OnKey,
 			Callers:     AnyAccount,
@@ -219,7 +219,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "CreateAlias",
 			Family:      FamilyAliases,
-			Handler:     handle((*Service).CreateAlias),
+			Handler:     Handle((*Service).CreateAlias),
 			Permissions: []string{"kms:CreateAlias"},
 			Resource:    OnAliasAndKey,
 			Callers:     OwnAccount,
@@ -231,7 +231,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "UpdateAlias",
 			Family:      FamilyAliases,
-			Handler:     handle((*Service).UpdateAlias),
+			Handler:     Handle((*Service).UpdateAlias),
 			Permissions: []string{"kms:UpdateAlias"},
 			Resource:    OnAliasAndKey,
 			Callers:     OwnAccount,
@@ -243,7 +243,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "DeleteAlias",
 			Family:      FamilyAliases,
-			Handler:     handle((*Service).DeleteAlias),
+			Handler:     Handle((*Service).DeleteAlias),
 			Permissions: []string{"kms:DeleteAlias"},
 			Resource:    OnAliasAndKey,
 			Callers:     OwnAccount,
@@ -254,7 +254,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "ListAliases",
 			Family:      FamilyAliases,
-			Handler:     handle((*Service).ListAliases),
+			Handler:     Handle((*Service).ListAliases),
 			Permissions: []string{"kms:ListAliases"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -266,7 +266,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "TagResource",
 			Family:      FamilyTags,
-			Handler:     handle((*Service).TagResource),
+			Handler:     Handle((*Service).TagResource),
 			Permissions: []string{"kms:TagResource"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -278,7 +278,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "UntagResource",
 			Family:      FamilyTags,
-			Handler:     handle((*Service).UntagResource),
+			Handler:     Handle((*Service).UntagResource),
 			Permissions: []string{"kms:UntagResource"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -290,7 +290,7 @@ func keyOperations() []Operation {
 		{
 			Name:        "ListResourceTags",
 			Family:      FamilyTags,
-			Handler:     handle((*Service).ListResourceTags),
+			Handler:     Handle((*Service).ListResourceTags),
 			Permissions: []string{"kms:ListResourceTags"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,

@@ -8,7 +8,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "EnableKeyRotation",
 			Family:      FamilyRotations,
-			Handler:     handle((*Service).EnableKeyRotation),
+			Handler:     Handle((*Service).EnableKeyRotation),
 			Permissions: []string{"kms:EnableKeyRotation"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -20,7 +20,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "DisableKeyRotation",
 			Family:      FamilyRotations,
-			Handler:     handle((*Service).DisableKeyRotation),
+			Handler:     Handle((*Service).DisableKeyRotation),
 			Permissions: []string{"kms:DisableKeyRotation"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -31,7 +31,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "GetKeyRotationStatus",
 			Family:      FamilyRotations,
-			Handler:     handle((*Service).GetKeyRotationStatus),
+			Handler:     Handle((*Service).GetKeyRotationStatus),
 			Permissions: []string{"kms:GetKeyRotationStatus"},
 			Resource:    OnKey,
 			Callers:     AnyAccount,
@@ -42,7 +42,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "RotateKeyOnDemand",
 			Family:      FamilyRotations,
-			Handler:     handle((*Service).RotateKeyOnDemand),
+			Handler:     Handle((*Service).RotateKeyOnDemand),
 			Permissions: []string{"kms:RotateKeyOnDemand"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -54,7 +54,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "ListKeyRotations",
 			Family:      FamilyRotations,
-			Handler:     handle((*Service).ListKeyRotations),
+			Handler:     Handle((*Service).ListKeyRotations),
 			Permissions: []string{"kms:ListKeyRotations"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -67,7 +67,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "GetParametersForImport",
 			Family:      FamilyImportedMaterial,
-			Handler:     handle((*Service).GetParametersForImport),
+			Handler:     Handle((*Service).GetParametersForImport),
 			Permissions: []string{"kms:GetParametersForImport"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -79,7 +79,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "ImportKeyMaterial",
 			Family:      FamilyImportedMaterial,
-			Handler:     handle((*Service).ImportKeyMaterial),
+			Handler:     Handle((*Service).ImportKeyMaterial),
 			Permissions: []string{"kms:ImportKeyMaterial"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -93,7 +93,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "DeleteImportedKeyMaterial",
 			Family:      FamilyImportedMaterial,
-			Handler:     handle((*Service).DeleteImportedKeyMaterial),
+			Handler:     Handle((*Service).DeleteImportedKeyMaterial),
 			Permissions: []string{"kms:DeleteImportedKeyMaterial"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -104,7 +104,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "ReplicateKey",
 			Family:      FamilyMultiRegionKeys,
-			Handler:     handle((*Service).ReplicateKey),
+			Handler:     Handle((*Service).ReplicateKey),
 			MaxBody:     largeBody,
 			Permissions: []string{"kms:ReplicateKey", "kms:CreateKey", "kms:TagResource"},
 			Resource:    OnKey,
@@ -118,7 +118,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "UpdatePrimaryRegion",
 			Family:      FamilyMultiRegionKeys,
-			Handler:     handle((*Service).UpdatePrimaryRegion),
+			Handler:     Handle((*Service).UpdatePrimaryRegion),
 			Permissions: []string{"kms:UpdatePrimaryRegion"},
 			Resource:    OnKey,
 			Callers:     OwnAccount,
@@ -130,7 +130,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "CreateCustomKeyStore",
 			Family:      FamilyCustomKeyStores,
-			Handler:     handle((*Service).CreateCustomKeyStore),
+			Handler:     Handle((*Service).CreateCustomKeyStore),
 			Permissions: []string{"kms:CreateCustomKeyStore"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -142,7 +142,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "DescribeCustomKeyStores",
 			Family:      FamilyCustomKeyStores,
-			Handler:     handle((*Service).DescribeCustomKeyStores),
+			Handler:     Handle((*Service).DescribeCustomKeyStores),
 			Permissions: []string{"kms:DescribeCustomKeyStores"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -153,7 +153,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "ConnectCustomKeyStore",
 			Family:      FamilyCustomKeyStores,
-			Handler:     handle((*Service).ConnectCustomKeyStore),
+			Handler:     Handle((*Service).ConnectCustomKeyStore),
 			Permissions: []string{"kms:ConnectCustomKeyStore"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -163,7 +163,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "DisconnectCustomKeyStore",
 			Family:      FamilyCustomKeyStores,
-			Handler:     handle((*Service).DisconnectCustomKeyStore),
+			Handler:     Handle((*Service).DisconnectCustomKeyStore),
 			Permissions: []string{"kms:DisconnectCustomKeyStore"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -173,7 +173,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "UpdateCustomKeyStore",
 			Family:      FamilyCustomKeyStores,
-			Handler:     handle((*Service).UpdateCustomKeyStore),
+			Handler:     Handle((*Service).UpdateCustomKeyStore),
 			Permissions: []string{"kms:UpdateCustomKeyStore"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,
@@ -185,7 +185,7 @@ func materialOperations() []Operation {
 		{
 			Name:        "DeleteCustomKeyStore",
 			Family:      FamilyCustomKeyStores,
-			Handler:     handle((*Service).DeleteCustomKeyStore),
+			Handler:     Handle((*Service).DeleteCustomKeyStore),
 			Permissions: []string{"kms:DeleteCustomKeyStore"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,

@@ -35,7 +35,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "Encrypt",
 			Family:          FamilyEncryption,
-			Handler:         handle((*Service).Encrypt),
+			Handler:         Handle((*Service).Encrypt),
 			Permissions:     []string{"kms:Encrypt"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -49,7 +49,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "Decrypt",
 			Family:          FamilyEncryption,
-			Handler:         handle((*Service).Decrypt),
+			Handler:         Handle((*Service).Decrypt),
 			Permissions:     []string{"kms:Decrypt"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -63,7 +63,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "ReEncrypt",
 			Family:          FamilyEncryption,
-			Handler:         handle((*Service).ReEncrypt),
+			Handler:         Handle((*Service).ReEncrypt),
 			Permissions:     []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -78,7 +78,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "GenerateDataKey",
 			Family:          FamilyDataKeys,
-			Handler:         handle((*Service).GenerateDataKey),
+			Handler:         Handle((*Service).GenerateDataKey),
 			Permissions:     []string{"kms:GenerateDataKey"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -92,7 +92,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:             "GenerateDataKeyWithoutPlaintext",
 			Family:           FamilyDataKeys,
-			Handler:          handle((*Service).GenerateDataKeyWithoutPlaintext),
+			Handler:          Handle((*Service).GenerateDataKeyWithoutPlaintext),
 			Permissions:      []string{"kms:GenerateDataKeyWithoutPlaintext"},
 			Resource:         OnKey,
 			Callers:          AnyAccount,
@@ -107,7 +107,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "GenerateDataKeyPair",
 			Family:          FamilyDataKeys,
-			Handler:         handle((*Service).GenerateDataKeyPair),
+			Handler:         Handle((*Service).GenerateDataKeyPair),
 			Permissions:     []string{"kms:GenerateDataKeyPair"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -121,7 +121,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:             "GenerateDataKeyPairWithoutPlaintext",
 			Family:           FamilyDataKeys,
-			Handler:          handle((*Service).GenerateDataKeyPairWithoutPlaintext),
+			Handler:          Handle((*Service).GenerateDataKeyPairWithoutPlaintext),
 			Permissions:      []string{"kms:GenerateDataKeyPairWithoutPlaintext"},
 			Resource:         OnKey,
 			Callers:          AnyAccount,
@@ -136,7 +136,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "Sign",
 			Family:          FamilySignatures,
-			Handler:         handle((*Service).Sign),
+			Handler:         Handle((*Service).Sign),
 			Permissions:     []string{"kms:Sign"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -149,7 +149,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "Verify",
 			Family:          FamilySignatures,
-			Handler:         handle((*Service).Verify),
+			Handler:         Handle((*Service).Verify),
 			Permissions:     []string{"kms:Verify"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -162,7 +162,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "GetPublicKey",
 			Family:          FamilySignatures,
-			Handler:         handle((*Service).GetPublicKey),
+			Handler:         Handle((*Service).GetPublicKey),
 			Permissions:     []string{"kms:GetPublicKey"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -175,7 +175,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "GenerateMac",
 			Family:          FamilyMACs,
-			Handler:         handle((*Service).GenerateMac),
+			Handler:         Handle((*Service).GenerateMac),
 			Permissions:     []string{"kms:GenerateMac"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -188,7 +188,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "VerifyMac",
 			Family:          FamilyMACs,
-			Handler:         handle((*Service).VerifyMac),
+			Handler:         Handle((*Service).VerifyMac),
 			Permissions:     []string{"kms:VerifyMac"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -201,7 +201,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "DeriveSharedSecret",
 			Family:          FamilyKeyExchange,
-			Handler:         handle((*Service).DeriveSharedSecret),
+			Handler:         Handle((*Service).DeriveSharedSecret),
 			Permissions:     []string{"kms:DeriveSharedSecret"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -214,7 +214,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "Encapsulate",
 			Family:          FamilyKeyExchange,
-			Handler:         handle((*Service).Encapsulate),
+			Handler:         Handle((*Service).Encapsulate),
 			Permissions:     []string{"kms:Encapsulate"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -226,7 +226,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:            "Decapsulate",
 			Family:          FamilyKeyExchange,
-			Handler:         handle((*Service).Decapsulate),
+			Handler:         Handle((*Service).Decapsulate),
 			Permissions:     []string{"kms:Decapsulate"},
 			Resource:        OnKey,
 			Callers:         AnyAccount,
@@ -238,7 +238,7 @@ func cryptographicOperations() []Operation {
 		{
 			Name:        "GenerateRandom",
 			Family:      FamilyRandomNumbers,
-			Handler:     handle((*Service).GenerateRandom),
+			Handler:     Handle((*Service).GenerateRandom),
 			Permissions: []string{"kms:GenerateRandom"},
 			Resource:    OnAccount,
 			Callers:     OwnAccount,

@@ -19,7 +19,22 @@ type page struct {
 // before. So it keeps its place while entries come and go, and has nothing that the client has not
 // seen.
 func newPage(op string, limit int32, marker string) (page, error) {
-	p, size := page{op: op, limit: int(limit)}, operations[op].Page
+	return operations[op].page(limit, marker)
+}
+
+// PageOf returns one page of a list that is in memory, in order of a unique name, and the marker of
+// the next one.
+func PageOf[T any](o *Operation, limit int32, marker string, all []T, name func(T) string) ([]T, string, error) {
+	p, err := o.page(limit, marker)
+	if err != nil {
+		return nil, "", err
+	}
+	list, next := pageOf(p, all, name)
+	return list, next, nil
+}
+
+func (o *Operation) page(limit int32, marker string) (page, error) {
+	p, size := page{op: o.Name, limit: int(limit)}, o.Page
 	if limit == 0 {
 		p.limit = size.Default
 	}
@@ -32,7 +47,7 @@ func newPage(op string, limit int32, marker string) (page, error) {
 		return p, nil
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(marker)
-	after, ok := strings.CutPrefix(string(raw), op+":")
+	after, ok := strings.CutPrefix(string(raw), p.op+":")
 	if err != nil || !ok {
 		return p, apierror.New(apierror.InvalidMarker,
 			"The marker is not valid. Use the NextMarker of the response before, unchanged.")

@@ -2,8 +2,6 @@ package transport
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +30,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	names := slices.Collect(maps.Keys(operations)) // so that each exists before its first request
+	var names []string // so that each exists before its first request
+	for _, o := range operations {
+		names = append(names, o.label)
+	}
 	for action := range stsOperations {
 		names = append(names, stsPrefix+action)
 	}

@@ -5,38 +5,58 @@ import (
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 )
 
-// targetPrefix begins X-Amz-Target; the operation's name follows.
-const targetPrefix = "TrentService."
+// What X-Amz-Target begins with: the operation's name follows.
+const (
+	targetPrefix = "TrentService." // AWS KMS
+	ownPrefix    = "Verenc."       // of package inspect
+)
 
 // usualBody is the size of the largest request of AWS STS, in bytes.
 const usualBody = service.UsualBody
 
-// operation is an entry of the service's table with the decoder of its requests.
+// operation is an entry of a table of operations with the decoder of its requests.
 type operation struct {
 	*service.Operation
 	decoder *decoder
+	label   string // its name in logs and metrics
 }
 
-// operations are those of the service, by the name behind targetPrefix.
+// operations are those that are served, by X-Amz-Target.
 var operations = func() map[string]*operation {
 	all := map[string]*operation{}
 	for _, name := range service.OperationNames() {
 		o := service.OperationNamed(name)
-		all[name] = &operation{o, newDecoder(o.Request)}
+		all[targetPrefix+name] = &operation{o, newDecoder(o.Request), name}
+	}
+	for _, name := range inspect.OperationNames() {
+		o := inspect.OperationNamed(name)
+		all[ownPrefix+name] = &operation{o, newDecoder(o.Request), o.Permissions[0]}
 	}
 	return all
 }()
 
-// do decodes and validates a request, and has the service answer it. It clears the body, which may
-// hold a plaintext.
-func (o *operation) do(ctx context.Context, s *service.Service, c *iam.Caller, body []byte) (any, error) {
+// host is what serves an operation; nil when this server does not.
+func (h *handler) host(o *operation) service.Host {
+	switch {
+	case o.Family != inspect.Family:
+		return h.cfg.Service
+	case h.cfg.Inspector != nil:
+		return h.cfg.Inspector
+	}
+	return nil
+}
+
+// do decodes and validates a request, and has the host answer it. It clears the body, which may hold
+// a plaintext.
+func (o *operation) do(ctx context.Context, host service.Host, c *iam.Caller, body []byte) (any, error) {
 	request := o.NewRequest()
 	err := o.decoder.decode(body, request)
 	clear(body)
 	if err != nil {
-		return nil, o.Reject(ctx, s, c, err)
+		return nil, o.Reject(ctx, host, c, err)
 	}
-	return o.Call(ctx, s, c, request)
+	return o.Call(ctx, host, c, request)
 }

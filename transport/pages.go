@@ -12,7 +12,7 @@ import (
 // token and regions.
 func Pages(s *service.Service, regions []string) (http.Handler, error) {
 	cannot := func(name string) []string {
-		o := operations[name]
+		o := operations[targetPrefix+name]
 		return s.Cannot(o.Operation, allowedValues(o.Request))
 	}
 	return console.New(console.Config{Reference: Reference(), Region: defaultRegion(regions), Cannot: cannot,
@@ -37,7 +37,7 @@ func WithPages(api, pages http.Handler) http.Handler {
 func Reference() console.Reference {
 	r := console.Reference{Constraint: constraint}
 	for _, name := range service.OperationNames() {
-		o := operations[name]
+		o := operations[targetPrefix+name]
 		op := console.Operation{
 			Name:        name,
 			Family:      string(o.Family),

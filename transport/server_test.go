@@ -23,6 +23,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -134,15 +135,19 @@ func newServer(t testing.TB, o options) *server {
 func (s *server) serveWith(t testing.TB, corsOrigins []string, limits *transport.Timeouts) {
 	t.Helper()
 	s.Metrics = prometheus.NewRegistry()
+	inspector, err := inspect.New(inspect.Config{Service: s.Service})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tc := transport.Config{CORSOrigins: corsOrigins, Service: s.Service, Log: s.log, Metrics: s.Metrics,
-		Regions: []string{region, otherRegion},
-		Ready:   map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
+		Inspector: inspector,
+		Regions:   []string{region, otherRegion},
+		Ready:     map[string]func(context.Context) error{"token": s.Token.Ping, "store": s.Store.Ping}, Now: s.Now}
 	listener := httptest.NewUnstartedServer(nil)
 	if limits != nil {
 		tc.AnswerWithin = limits.Answer
 		listener.Config.ReadTimeout, listener.Config.WriteTimeout = limits.Read, limits.Write
 	}
-	var err error
 	if listener.Config.Handler, err = transport.New(tc); err != nil {
 		t.Fatal(err)
 	}

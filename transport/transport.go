@@ -5,6 +5,8 @@
 // is it parsed and validated against AWS's constraints. No error that leaves contains internal
 // details, and no log contains a body, a plaintext or a signature.
 //
+// Verenc's own operations, of package inspect, are called in the same way.
+//
 // It trusts net/http to frame requests, and package service to know what a caller may do. TLS is up
 // to the listener.
 package transport
@@ -14,7 +16,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,14 +26,17 @@ import (
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/transport/sigv4"
 )
 
 // Config configures a handler. Members without a default are required.
 type Config struct {
 	Service *service.Service
-	Log     *zap.Logger
-	Metrics prometheus.Registerer
+	// Inspector serves Verenc's own operations; nil: they are unknown.
+	Inspector *inspect.Inspector
+	Log       *zap.Logger
+	Metrics   prometheus.Registerer
 	// Regions are the regions served; "*" serves every region.
 	Regions []string
 	// Ready has the checks of /readyz by name.
@@ -162,12 +166,15 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	if x.sts {
 		return h.processSTS(w, r, x)
 	}
-	name, ours := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
-	op, known := operations[name]
-	if !ours || !known || len(r.Header["X-Amz-Target"]) != 1 {
+	op, known := operations[r.Header.Get("X-Amz-Target")]
+	if !known || len(r.Header["X-Amz-Target"]) != 1 {
 		return nil, errUnknownOperation
 	}
-	x.name = name
+	host := h.host(op)
+	if host == nil {
+		return nil, errUnknownOperation
+	}
+	x.name = op.label
 	body, err := readBody(w, r, op.BodyLimit())
 	if err != nil {
 		return nil, err
@@ -175,7 +182,7 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	if err := h.authenticate(h.kms, r, body, x); err != nil {
 		return nil, err
 	}
-	return op.do(r.Context(), h.cfg.Service, &x.caller, body)
+	return op.do(r.Context(), host, &x.caller, body)
 }
 
 func sourceIP(remote string) string {

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/transport"
 )
 
@@ -75,8 +76,12 @@ func serve(ctx context.Context, c *Config) (err error) {
 	addHiddenDataKeys(metrics, p.can)
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
+	inspector, err := inspect.New(inspect.Config{Service: p.service})
+	if err != nil {
+		return errors.Join(err, servers.closeListeners())
+	}
 	cfg := transport.Config{
-		Service: p.service, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
+		Service: p.service, Inspector: inspector, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
 		AnswerWithin: limits(c).Answer,
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
 			"keys": watch.ready},

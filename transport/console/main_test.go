@@ -21,6 +21,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
@@ -76,12 +77,15 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 	root, err := s.Service.IAM().CreateRootAccessKey(t.Context(), account)
 	must(t, err)
 	s.Root = aws.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: string(root.SecretAccessKey)}
+	inspector, err := inspect.New(inspect.Config{Service: s.Service})
+	must(t, err)
 	api, err := transport.New(
 		transport.Config{
-			Service: s.Service,
-			Log:     zap.NewNop(),
-			Metrics: prometheus.NewRegistry(),
-			Regions: []string{region},
+			Service:   s.Service,
+			Inspector: inspector,
+			Log:       zap.NewNop(),
+			Metrics:   prometheus.NewRegistry(),
+			Regions:   []string{region},
 		},
 	)
 	must(t, err)
