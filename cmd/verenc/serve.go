@@ -76,7 +76,11 @@ func serve(ctx context.Context, c *Config) (err error) {
 	addHiddenDataKeys(metrics, p.can)
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
-	inspector, err := inspect.New(inspect.Config{Service: p.service})
+	past, err := p.history(metrics)
+	if err != nil {
+		return errors.Join(err, servers.closeListeners())
+	}
+	inspector, err := inspect.New(p.inspection(c, past))
 	if err != nil {
 		return errors.Join(err, servers.closeListeners())
 	}
@@ -109,6 +113,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 	var workers sync.WaitGroup
 	workers.Go(func() { p.service.Run(background, c.Reconcile) })
 	workers.Go(func() { watch.run(background) })
+	workers.Go(func() { past.Run(background) })
 	err = servers.run(ctx, c.ShutdownTimeout, p.log)
 	stop()
 	workers.Wait()

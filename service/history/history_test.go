@@ -21,8 +21,9 @@ type counted struct {
 
 func newCounted() *counted {
 	c := &counted{Registry: prometheus.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: requestsMetric}, []string{"operation", errorLabel}),
-		stuck:    prometheus.NewGauge(prometheus.GaugeOpts{Name: stuckMetric})}
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: requestsMetric},
+			[]string{"operation", errorLabel}),
+		stuck: prometheus.NewGauge(prometheus.GaugeOpts{Name: stuckMetric})}
 	c.MustRegister(c.requests, c.stuck)
 	return c
 }
@@ -66,7 +67,8 @@ func TestHistory(t *testing.T) {
 		c.requests.WithLabelValues("Decrypt", "KMSInternalException").Add(10)
 		records, call = 1100, 3*time.Millisecond
 		time.Sleep(Interval)
-		if s := step(); s.Requests != 10 || s.Refused != 2 || s.Failed != 1 || s.Records != 1100 || s.TokenCall != 0.003 {
+		if s := step(); s.Requests != 10 || s.Refused != 2 || s.Failed != 1 || s.Records != 1100 ||
+			s.TokenCall != 0.003 {
 			t.Errorf("after ten seconds: %+v", s)
 		}
 		broken = errors.New("the token is gone")
@@ -109,7 +111,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	all := h.Steps(time.Hour, 26)
 	for i, s := range all {
-		if known := i >= 2; known && i > 2 && s.Requests != 3 || !known && !math.IsNaN(s.Requests) || !math.IsNaN(s.Records) {
+		if i > 2 && s.Requests != 3 || i < 2 && !math.IsNaN(s.Requests) || !math.IsNaN(s.Records) {
 			t.Errorf("hour %d: %+v", i, s)
 		}
 	}

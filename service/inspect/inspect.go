@@ -15,20 +15,35 @@ package inspect
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/history"
 	"github.com/verenc/kms/service/iam"
 )
 
 // Config is what an Inspector is made of.
 type Config struct {
 	Service *service.Service // required
+
+	// Account is that of those who operate the server. Its principals see what concerns the whole
+	// server, and records of the audit log that name no account.
+	Account  string
+	AuditLog fs.FS              // folder of the audit log; nil: none is kept
+	Examiner *evidence.Examiner // nil: there is no report
+	History  *history.History   // nil: the report has no numbers of the server
+	Now      func() time.Time   // default time.Now
 }
 
 // Inspector serves the operations. Its methods may be called concurrently.
 type Inspector struct {
-	service *service.Service
+	service  *service.Service
+	account  string
+	auditLog fs.FS
+	reports  *reports
 }
 
 // New returns an Inspector.
@@ -36,8 +51,14 @@ func New(cfg Config) (*Inspector, error) {
 	if cfg.Service == nil {
 		return nil, errors.New("new inspector: Service is required")
 	}
-	return &Inspector{service: cfg.Service}, nil
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Inspector{service: cfg.Service, account: cfg.Account, auditLog: cfg.AuditLog, reports: newReports(cfg)}, nil
 }
+
+// operates tells whether a caller is one of those who operate the server.
+func (i *Inspector) operates(c *iam.Caller) bool { return i.account != "" && c.Account == i.account }
 
 // Audited implements service.Host.
 func (i *Inspector) Audited(ctx context.Context, c *iam.Caller, source, op string, in any,
@@ -58,7 +79,7 @@ var (
 )
 
 func init() {
-	for _, o := range slices.Concat(principalOperations()) {
+	for _, o := range slices.Concat(principalOperations(), auditOperations(), reportOperations()) {
 		operations[o.Name] = &o
 		names = append(names, o.Name)
 	}

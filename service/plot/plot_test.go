@@ -27,8 +27,8 @@ func elements(t *testing.T, svg string) (names map[string]int, text string) {
 		case xml.StartElement:
 			names[token.Name.Local]++
 			for _, a := range token.Attr {
-				if name := strings.ToLower(a.Name.Local); strings.HasPrefix(name, "on") || strings.Contains(name, "href") ||
-					strings.Contains(a.Value, "url(") {
+				name := strings.ToLower(a.Name.Local)
+				if strings.HasPrefix(name, "on") || strings.Contains(name, "href") || strings.Contains(a.Value, "url(") {
 					t.Errorf("attribute %s=%q", name, a.Value)
 				}
 			}

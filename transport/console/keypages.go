@@ -12,8 +12,8 @@ const (
 )
 
 // consoleScripts are the modules that only pages of the console need.
-var consoleScripts = []string{"console/auditproof.js", "console/console.js", "console/createkey.js", "console/dialog.js", "console/jsonerror.js",
-	"console/keygrants.js", "console/keynames.js", "console/keypage.js", "console/keypolicy.js",
+var consoleScripts = []string{"console/auditproof.js", "console/console.js", "console/createkey.js",
+	"console/dialog.js", "console/jsonerror.js", "console/keygrants.js", "console/keynames.js", "console/keypage.js", "console/keypolicy.js",
 	"console/keyrotation.js", "console/keystate.js", "console/keytable.js", "console/parts.js"}
 
 // consoleSchema is what the scripts of the console know of the service.
