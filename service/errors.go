@@ -14,6 +14,14 @@ func tokenError(err error) error { return fromToken(err, true) }
 // KeyUnavailableException.
 func dependencyError(err error) error { return fromToken(err, false) }
 
+// FromToken maps an error of what a package above this one has made with the token.
+func FromToken(err error) error {
+	if typed := new(apierror.Error); errors.As(err, &typed) {
+		return typed
+	}
+	return dependencyError(err)
+}
+
 func fromToken(err error, usesKey bool) error {
 	// An operation that uses a key makes only session objects, and those of others end soon.
 	busy := usesKey && errors.Is(err, hsm.ErrFull)

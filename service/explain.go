@@ -40,6 +40,7 @@ type ExplainedStep struct {
 	Applies bool
 	Decides bool
 	Reason  string
+	Open    string // see policy.Step
 }
 
 // Explain decides on a request as if it were made, and says what each statement and grant
@@ -90,6 +91,7 @@ func explanation(d *policy.Decision, r *policy.Request, steps []policy.Step, ide
 			Deny:    step.Deny,
 			Applies: step.Applies,
 			Reason:  step.Reason,
+			Open:    step.Open,
 		}
 		if step.By == policy.FromIdentityPolicy {
 			x.Source += " " + identity[step.Document]

@@ -51,7 +51,7 @@ type KeyMetadata struct {
 
 // metadata is the part of KeyMetadata that is in the key's row.
 func (s *Service) metadata(ctx context.Context, k *Key) KeyMetadata {
-	state := s.stateOf(k)
+	state := s.StateOf(k)
 	m := KeyMetadata{
 		AWSAccountId:          k.Account,
 		KeyId:                 k.ID,

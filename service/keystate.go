@@ -177,10 +177,10 @@ func (s *Service) checkKind(ctx context.Context, o *Operation, k *Key) error {
 	return nil
 }
 
-// stateOf returns a key's state as clients see it. A key in a custom key store is unavailable while
+// StateOf returns a key's state as clients see it. A key in a custom key store is unavailable while
 // the store is disconnected. Imported material is gone once it expires, even if the reconciler has
 // not removed it yet.
-func (s *Service) stateOf(k *Key) KeyState {
+func (s *Service) StateOf(k *Key) KeyState {
 	if k.State != StateEnabled && k.State != StateDisabled {
 		return k.State
 	}
@@ -195,7 +195,7 @@ func (s *Service) stateOf(k *Key) KeyState {
 
 // checkState refuses a key in a state in which the operation fails.
 func (s *Service) checkState(ctx context.Context, o *Operation, k *Key) error {
-	state := s.stateOf(k)
+	state := s.StateOf(k)
 	note := o.Key.States[state]
 	if note == 0 {
 		return nil

@@ -11,8 +11,9 @@ import (
 )
 
 // Operation is one entry of a table of operations: everything that is declared about an operation of
-// AWS KMS, or about one of package inspect. Package transport finds, limits and decodes requests by it. Authorisation, the checks
-// of keys, grants, audit records and the reports of permissions derive from it as well.
+// AWS KMS, or about one of package inspect. Package transport finds, limits and decodes requests by
+// it. Authorisation, the checks of keys, grants, audit records and the reports of permissions derive
+// from it as well.
 type Operation struct {
 	Name   string
 	Family Family

@@ -62,7 +62,6 @@ func newAudited(t *testing.T) *audited {
 	a := &audited{dir: filepath.Join(t.TempDir(), "audit"), changed: map[string]int{}, refuse: map[string]bool{}}
 	look := func(c *inspect.Config, s *server) {
 		c.Account, c.AuditLog, c.Now = account, os.DirFS(a.dir), s.Now
-		c.Examiner = &evidence.Examiner{Service: s.Service, Store: s.Store, Now: s.Now}
 		a.history = newHistory(t, s, a.log)
 		c.History = a.history
 	}

@@ -33,7 +33,7 @@ var operations = func() map[string]*operation {
 	}
 	for _, name := range inspect.OperationNames() {
 		o := inspect.OperationNamed(name)
-		all[ownPrefix+name] = &operation{o, newDecoder(o.Request), o.Permissions[0]}
+		all[ownPrefix+name] = &operation{o, newDecoder(o.Request), "verenc:" + name}
 	}
 	return all
 }()

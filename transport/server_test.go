@@ -3,6 +3,7 @@ package transport_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,8 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/service/record"
@@ -141,7 +144,8 @@ func newServer(t testing.TB, o options) *server {
 func (s *server) serveWith(t testing.TB, corsOrigins []string, limits *transport.Timeouts) {
 	t.Helper()
 	s.Metrics = prometheus.NewRegistry()
-	ic := inspect.Config{Service: s.Service}
+	ic := inspect.Config{Service: s.Service, Signer: s.signer,
+		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: s.Now}}
 	if s.inspect != nil {
 		s.inspect(&ic)
 	}
@@ -168,6 +172,16 @@ func (s *server) serveWith(t testing.TB, corsOrigins []string, limits *transport
 	})
 	s.URL = listener.URL
 	s.Client = s.client(s.Secret, region)
+}
+
+// signer returns a signing key of audit logs.
+func (s *server) signer(ctx context.Context) (string, audit.Signer, error) {
+	keys := evidence.AuditKeys{Store: s.Store, Token: s.Token, Now: s.Now, Rand: rand.Reader}
+	signers, err := keys.Signers(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	return "kms.example.com/audit", signers[0], nil
 }
 
 // canOf is what the token of the tests can do. Its self-test takes a second, so it runs once for all servers of a kind.

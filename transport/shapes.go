@@ -87,6 +87,7 @@ var shapes = map[string]*shape{
 	"PlaintextType":            {min: 1, max: 4096, sensitive: true},
 	"PolicyNameType":           {min: 1, max: 128, pattern: `[\w]+`},
 	"PolicyType":               {min: 1, max: 131072, pattern: `[\u0009\u000A\u000D\u0020-\u00FF]+`},
+	"PrincipalArnType":         {min: 20, max: 2048}, // as IAM's arnType
 	"PrincipalIdType":          {min: 1, max: 256, pattern: `^[\w+=,.@:/-]+$`},
 	"PublicKeyType":            {min: 1, max: 8192},
 	"RecipientInfo":            {},

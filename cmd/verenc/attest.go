@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
 )
 
@@ -66,11 +65,7 @@ func attest(ctx context.Context, c *Config, region, name string, withWitness boo
 	if withWitness {
 		addWitness(ctx, c, p.token, statement)
 	}
-	signers, err := auditKeys(p).Signers(ctx)
-	if err != nil {
-		return err
-	}
-	origin, signer, err := audit.Current(os.DirFS(c.Audit.Dir), signers)
+	origin, signer, err := currentSigner(ctx, c, p)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
-	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/transport"
 )
 
@@ -80,12 +79,13 @@ func serve(ctx context.Context, c *Config) (err error) {
 	if err != nil {
 		return errors.Join(err, servers.closeListeners())
 	}
-	inspector, err := inspect.New(p.inspection(c, past))
+	inspector, err := newInspector(c, p, past)
 	if err != nil {
 		return errors.Join(err, servers.closeListeners())
 	}
 	cfg := transport.Config{
-		Service: p.service, Inspector: inspector, Log: p.log, Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
+		Service: p.service, Inspector: inspector, Log: p.log, Metrics: metrics,
+		Regions: c.Regions, CORSOrigins: c.CORSOrigins,
 		AnswerWithin: limits(c).Answer,
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
 			"keys": watch.ready},

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/history"
 	"github.com/verenc/kms/service/iam"
@@ -28,14 +30,18 @@ import (
 // Config is what an Inspector is made of.
 type Config struct {
 	Service *service.Service // required
-
 	// Account is that of those who operate the server. Its principals see what concerns the whole
 	// server, and records of the audit log that name no account.
-	Account  string
-	AuditLog fs.FS              // folder of the audit log; nil: none is kept
-	Examiner *evidence.Examiner // nil: there is no report
-	History  *history.History   // nil: the report has no numbers of the server
-	Now      func() time.Time   // default time.Now
+	Account string
+	// AuditLog is the folder of the audit log; nil: none is kept.
+	AuditLog fs.FS
+	// Examiner makes reports and, with Signer, attestations. Without them there are none.
+	Examiner *evidence.Examiner
+	// Signer returns the key of the audit log that is in force, and the log's origin.
+	Signer func(context.Context) (origin string, _ audit.Signer, err error)
+	// History has the numbers of this server; nil: reports have none.
+	History *history.History
+	Now     func() time.Time // default time.Now
 }
 
 // Inspector serves the operations. Its methods may be called concurrently.
@@ -43,6 +49,8 @@ type Inspector struct {
 	service  *service.Service
 	account  string
 	auditLog fs.FS
+	examiner *evidence.Examiner
+	signer   func(context.Context) (string, audit.Signer, error)
 	reports  *reports
 }
 
@@ -54,7 +62,8 @@ func New(cfg Config) (*Inspector, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Inspector{service: cfg.Service, account: cfg.Account, auditLog: cfg.AuditLog, reports: newReports(cfg)}, nil
+	return &Inspector{service: cfg.Service, account: cfg.Account, auditLog: cfg.AuditLog, examiner: cfg.Examiner,
+		signer: cfg.Signer, reports: newReports(cfg)}, nil
 }
 
 // operates tells whether a caller is one of those who operate the server.
@@ -79,7 +88,8 @@ var (
 )
 
 func init() {
-	for _, o := range slices.Concat(principalOperations(), auditOperations(), reportOperations()) {
+	for _, o := range slices.Concat(principalOperations(), accessOperations(), attestationOperations(),
+		auditOperations(), reportOperations()) {
 		operations[o.Name] = &o
 		names = append(names, o.Name)
 	}
@@ -105,6 +115,37 @@ func ofAccount[Req, Resp any](o service.Operation,
 	})
 	return o
 }
+
+// ofKey completes the entry of an operation that concerns a key, which keyID takes from the request.
+// Its method is called when the caller may call it.
+func ofKey[Req, Resp any](o service.Operation, keyID func(*Req) string,
+	method func(*Inspector, context.Context, *iam.Caller, *service.Key, *Req) (*Resp, error)) service.Operation {
+	o = complete(o, service.OnKey)
+	o.Key, o.Errors = anyKey, slices.Concat(keyErrors, o.Errors)
+	o.Handler = service.Handle(func(i *Inspector, ctx context.Context, c *iam.Caller, in *Req) (*Resp, error) {
+		k, err := i.service.KeyForOwn(ctx, c, o.Permissions[0], keyID(in))
+		if err != nil {
+			return nil, err
+		}
+		return method(i, ctx, c, k, in)
+	})
+	return o
+}
+
+// ofCaller completes the entry of an operation whose answer is about the caller alone.
+func ofCaller[Req, Resp any](o service.Operation,
+	method func(*Inspector, context.Context, *iam.Caller, *Req) (*Resp, error)) service.Operation {
+	o = complete(o, service.OnCaller)
+	o.Permissions = nil
+	o.Handler = service.Handle(method)
+	return o
+}
+
+// anyKey is what operations need of a key: nothing.
+var anyKey = &service.KeyRule{ByAlias: true}
+
+// keyErrors are the errors of operations on a key.
+var keyErrors = service.ErrorCodes{apierror.NotFound, apierror.InvalidArn}
 
 func complete(o service.Operation, on service.Resource) service.Operation {
 	o.Family, o.Source, o.Resource = Family, eventSource, on

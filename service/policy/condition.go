@@ -151,6 +151,20 @@ func (c *compiler) conditionValues(cond *condition, op *operator, n *node) error
 	return nil
 }
 
+// isOpen reports whether the condition depends on what is not known of the request and, if it does
+// not, whether it holds.
+func (c *condition) isOpen(e *evaluation, allow bool) (holds, open bool) {
+	switch c.key.source {
+	case fromLookup, fromTagKeys, fromEncryptionContextKeys, fromRequestTag, fromEncryptionContext:
+		if len(c.key.appendValues(e.valueSpace[:0], e)) == 0 {
+			return false, true
+		}
+	}
+	e.unresolved = false
+	holds = c.holds(e, allow)
+	return holds, e.unresolved
+}
+
 // holds evaluates the condition in a statement that allows or denies.
 //
 // AWS requires a set operator for a key with many values but does not say what happens without one.

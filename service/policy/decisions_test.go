@@ -202,6 +202,7 @@ func (s *scenario) check(t *testing.T, line string, p *Policies) {
 		}
 		t.Errorf("%s: %s: got %+v%s", s.name, line, d, explained)
 	}
+	checkAssumptions(t, p, r, d)
 	if explained, steps := Explain(p, r); explained != d {
 		t.Errorf("%s: %s: Explain decides %+v, Evaluate %+v", s.name, line, explained, d)
 	} else if d.Statement >= 0 {
@@ -213,6 +214,21 @@ func (s *scenario) check(t *testing.T, line string, p *Policies) {
 		if !decided {
 			t.Errorf("%s: %s: no step of Explain is the deciding one", s.name, line)
 		}
+	}
+}
+
+// checkAssumptions tries a request of which only the caller, the action and the resource are known.
+func checkAssumptions(t *testing.T, p *Policies, r *Request, d Decision) {
+	t.Helper()
+	unknown := *r
+	unknown.EncryptionContext, unknown.RequestTags, unknown.Lookup = nil, nil, nil
+	unknown.Assume = Favourable
+	if best := Evaluate(p, &unknown); d.Allowed && !best.Allowed {
+		t.Errorf("%+v is allowed, but never with the best that is assumed: %+v", r, best)
+	}
+	unknown.Assume = Unfavourable
+	if worst := Evaluate(p, &unknown); !d.Allowed && worst.Allowed {
+		t.Errorf("%+v is denied, but allowed with the worst that is assumed: %+v", r, worst)
 	}
 }
 

@@ -115,6 +115,34 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+func TestExplainNamesWhatIsOpen(t *testing.T) {
+	identity := parse(t, IdentityPolicy, identityStatement(
+		`,"Condition":{"StringEquals":{"kms:ViaService":"x","aws:PrincipalAccount":"111122223333"},"Bool":{"aws:SecureTransport":"true"}}`))
+	other := parse(t, IdentityPolicy, identityStatement(
+		`,"Condition":{"StringEquals":{"kms:ViaService":"x","aws:PrincipalAccount":"444455556666"}}`))
+	p := &Policies{Identity: []*Document{identity, other}, Key: parse(t, KeyPolicy, keyPrincipal(`{"AWS":"`+account+`"}`)),
+		Grants: []Grant{{ID: "g", Grantee: callers["alice"].ARN, Operations: []string{"Decrypt"}, SourceARN: "arn:x"}}}
+	for assumption, allowed := range map[Assumption]bool{AbsentIsAbsent: false, Favourable: true, Unfavourable: false} {
+		r := decrypt("alice")
+		r.Assume = assumption
+		d, steps := Explain(p, r)
+		if d.Allowed != allowed {
+			t.Errorf("%d: %+v", assumption, d)
+		}
+		const open = "the condition StringEquals on kms:viaservice and the condition Bool on aws:securetransport"
+		var got []string
+		for _, s := range steps {
+			got = append(got, s.Open)
+		}
+		want := map[Assumption][]string{AbsentIsAbsent: {"", "", "", ""},
+			Favourable:   {"", open, "", "its constraints"},
+			Unfavourable: {"", open, "", ""}}[assumption]
+		if !slices.Equal(got, want) {
+			t.Errorf("%d: %q", assumption, got)
+		}
+	}
+}
+
 func TestExplainRules(t *testing.T) {
 	p := &Policies{Key: parse(t, KeyPolicy, keyStatement(``)),
 		Identity: []*Document{parse(t, IdentityPolicy, identityStatement(``))}}
@@ -238,6 +266,7 @@ func FuzzEvaluate(f *testing.F) {
 		if explained, _ := Explain(p, r); explained != d {
 			t.Errorf("Explain decides %+v, Evaluate %+v", explained, d)
 		}
+		checkAssumptions(t, p, r, d)
 		if d.Allowed && len(key.allow) == 0 {
 			t.Errorf("a key policy without Allow: %+v", d)
 		}

@@ -1,6 +1,9 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Step is what one statement or grant contributed to a decision.
 type Step struct {
@@ -12,6 +15,9 @@ type Step struct {
 	Deny      bool // the statement's effect
 	Applies   bool
 	Reason    string // how it applies, or the first thing that does not match
+	// Open are the conditions on which it depends whether it applies, when the Request assumes
+	// something.
+	Open string
 }
 
 // Explain is Evaluate with an explanation for every statement and grant, in the order of the
@@ -28,14 +34,18 @@ func Explain(p *Policies, r *Request) (Decision, []Step) {
 				s := &d.statements[j]
 				reach, miss, condition := s.match(e)
 				steps = append(steps, Step{By: sources[by], Document: i, Statement: j, Sid: s.sid, Deny: !s.allow,
-					Applies: miss == missNothing, Reason: reason(s, reach, miss, condition)})
+					Applies: miss == missNothing, Reason: reason(s, reach, miss, condition), Open: s.open(e, miss)})
 			}
 		}
 	}
 	for i := range p.Grants {
-		reach, reason := p.Grants[i].match(e)
-		steps = append(steps, Step{By: FromGrant, Statement: i, GrantID: p.Grants[i].ID, Applies: reach != reachNone,
-			Reason: reason})
+		g := &p.Grants[i]
+		reach, reason := g.match(e)
+		step := Step{By: FromGrant, Statement: i, GrantID: g.ID, Applies: reach != reachNone, Reason: reason}
+		if e.Assume == Favourable && step.Applies && g.isConstrained(e) {
+			step.Open = "its constraints"
+		}
+		steps = append(steps, step)
 	}
 	if e.Key != nil && e.foreign() && !e.CrossAccount {
 		steps = append(steps, Step{By: FromKeyPolicy, Statement: -1, Deny: true, Applies: true,
@@ -64,6 +74,25 @@ func reason(s *statement, reach reach, miss mismatch, c *condition) string {
 		return "applies"
 	}
 	return reach.String()
+}
+
+// open names the conditions of a statement that depend on what is not known of the request, when
+// the statement would apply otherwise.
+func (s *statement) open(e *evaluation, miss mismatch) string {
+	if e.Assume == AbsentIsAbsent || miss != missNothing && miss != missCondition {
+		return ""
+	}
+	var names []string
+	for i := range s.conditions {
+		c := &s.conditions[i]
+		holds, open := c.isOpen(e, s.allow)
+		if open {
+			names = append(names, "the condition "+c.operator+" on "+c.key.name)
+		} else if !holds {
+			return ""
+		}
+	}
+	return strings.Join(names, " and ")
 }
 
 func (r reach) String() string {

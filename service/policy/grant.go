@@ -44,6 +44,9 @@ var sourceARN = newKey("aws:SourceArn")
 // grant constraints). The API Reference calls the keys case-insensitive; this is the stricter of
 // the two.
 func (g *Grant) constraintsHold(e *evaluation) bool {
+	if e.Assume != AbsentIsAbsent && g.isConstrained(e) {
+		return e.assumed(true)
+	}
 	if contextOperations[e.operation] {
 		if len(g.EncryptionContextEquals) > 0 && !maps.Equal(g.EncryptionContextEquals, e.EncryptionContext) {
 			return false
@@ -56,6 +59,12 @@ func (g *Grant) constraintsHold(e *evaluation) bool {
 		return slices.Contains(sourceARN.appendValues(nil, e), g.SourceARN)
 	}
 	return true
+}
+
+// isConstrained reports whether the grant's constraints limit the operation.
+func (g *Grant) isConstrained(e *evaluation) bool {
+	context := len(g.EncryptionContextEquals) > 0 || len(g.EncryptionContextSubset) > 0
+	return context && contextOperations[e.operation] || g.SourceARN != "" && e.operation != "RetireGrant"
 }
 
 // includes reports whether all pairs of part are in whole.

@@ -30,7 +30,38 @@ type Request struct {
 	// key that is absent or unknown has no values. Dates are in RFC 3339 or in seconds since 1970;
 	// binary values are raw bytes.
 	Lookup func(values []string, key string) []string
+
+	// Assume is for a request that is not known as a whole.
+	Assume Assumption
 }
+
+// Assumption says what is taken for true of a condition on a member of the request, on its
+// encryption context or on its sender that has no value, and of the constraints of a grant. With
+// Favourable, a decision is a denial only if every such request is denied. With Unfavourable, it
+// allows only if every such request is allowed.
+type Assumption int
+
+// The assumptions.
+const (
+	AbsentIsAbsent Assumption = iota // there is no value, as in a request that is made
+	Favourable                       // it holds where it allows, and not where it denies
+	Unfavourable                     // the other way round
+)
+
+// holds evaluates a condition of a statement that allows or denies.
+func (e *evaluation) holds(c *condition, allow bool) bool {
+	if e.Assume == AbsentIsAbsent {
+		return c.holds(e, allow)
+	}
+	holds, open := c.isOpen(e, allow)
+	if open {
+		return e.assumed(allow)
+	}
+	return holds
+}
+
+// assumed reports whether a statement is taken to apply as far as that is not known.
+func (e *evaluation) assumed(allow bool) bool { return allow == (e.Assume == Favourable) }
 
 // evaluation is the state of one decision.
 type evaluation struct {

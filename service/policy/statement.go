@@ -184,18 +184,22 @@ func (s *statement) match(e *evaluation) (reach, mismatch, *condition) {
 		}
 	}
 	e.unresolved = false
-	if s.matchResource(e) == s.notResources {
+	matched := s.matchResource(e) != s.notResources
+	if e.Assume != AbsentIsAbsent && e.unresolved {
+		matched = e.assumed(s.allow)
+	}
+	if !matched {
 		return reachNone, missResource, nil
 	}
 	for i := range s.conditions {
-		if c := &s.conditions[i]; !c.holds(e, s.allow) {
+		if c := &s.conditions[i]; !e.holds(c, s.allow) {
 			return reachNone, missCondition, c
 		}
 	}
 	// A variable without a value makes an Allow invalid (AWS page "IAM policy elements: Variables
 	// and tags", note). In a Deny it matches nothing, so that nobody escapes a negated condition by
 	// having no value.
-	if e.unresolved && s.allow {
+	if e.unresolved && s.allow && e.Assume == AbsentIsAbsent {
 		return reachNone, missVariable, nil
 	}
 	return r, missNothing, nil

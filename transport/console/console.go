@@ -123,11 +123,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	address := r.URL.Path
-	if id, found := strings.CutPrefix(address, keyPages); found && id != "" {
-		address = keyPages // one page for all keys: its script reads the id
+	if p := consolePageAt(address); p != nil {
+		address = p.Path
+	} else if below(address, "/console") {
+		address = ""
 	}
 	f, known := h.files[address]
-	if !known || r.URL.Path == keyPages {
+	if !known {
 		const where = "The reference begins at /docs, the console at /console."
 		http.Error(w, "There is no such page. "+where, http.StatusNotFound)
 		return

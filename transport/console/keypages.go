@@ -3,18 +3,47 @@ package console
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
-// The pages of the console, besides /console.
-const (
-	newKeyPage = "/console/create"
-	keyPages   = "/console/keys/" // and the id of a key
-)
+// consolePage is a page of the console. Its script makes what it shows, in assets/console/console.js.
+type consolePage struct {
+	Path  string // one that ends with a slash is for all addresses below it
+	Title string
+	Area  string // the entry of the console's navigation bar that the page belongs to
+	// Cannot is an operation, of which the page says what the token can't do. It may be empty.
+	Cannot string
+}
 
-// consoleScripts are the modules that only pages of the console need.
-var consoleScripts = []string{"console/auditproof.js", "console/console.js", "console/createkey.js",
-	"console/dialog.js", "console/jsonerror.js", "console/keygrants.js", "console/keynames.js", "console/keypage.js", "console/keypolicy.js",
-	"console/keyrotation.js", "console/keystate.js", "console/keytable.js", "console/parts.js"}
+// consolePages are the pages of the console. The navigation bar has their areas in this order, and leads to the first page
+// of each.
+var consolePages = []consolePage{
+	{Path: "/console", Title: "Keys", Area: "Keys"},
+	{Path: "/console/create", Title: "Create a key", Area: "Keys", Cannot: "CreateKey"},
+	{Path: "/console/keys/", Title: "Key", Area: "Keys"}, // and the id of a key
+}
+
+// consolePageAt finds the page of an address, or nil.
+func consolePageAt(address string) *consolePage {
+	for i := range consolePages {
+		p := &consolePages[i]
+		if isRoot := strings.HasSuffix(p.Path, "/"); p.Path == address && !isRoot ||
+			isRoot && len(address) > len(p.Path) && strings.HasPrefix(address, p.Path) {
+			return p
+		}
+	}
+	return nil
+}
+
+// ConsoleAreas lists the first page of each area, for the navigation bar.
+func (v *view) ConsoleAreas() (first []consolePage) {
+	for _, p := range consolePages {
+		if !slices.ContainsFunc(first, func(f consolePage) bool { return f.Area == p.Area }) {
+			first = append(first, p)
+		}
+	}
+	return first
+}
 
 // consoleSchema is what the scripts of the console know of the service.
 type consoleSchema struct {
@@ -30,16 +59,10 @@ type keySpec struct {
 // firstSpecs are those to choose when in doubt, which are offered before the others.
 var firstSpecs = []string{"SYMMETRIC_DEFAULT", "ECC_NIST_P256", "HMAC_256", "ML_DSA_65", "ML_KEM_768"}
 
-func (s *site) consolePage(v *view) {
-	v.Console, v.Title = true, "Keys"
-	switch v.Path {
-	case newKeyPage:
-		v.Title = "Create a key"
-		if s.cfg.Cannot != nil {
-			v.Cannot = s.cfg.Cannot("CreateKey")
-		}
-	case keyPages:
-		v.Title = "Key"
+func (s *site) consolePage(v *view, p *consolePage) {
+	v.Console, v.Title = p, p.Title
+	if s.cfg.Cannot != nil && p.Cannot != "" {
+		v.Cannot = s.cfg.Cannot(p.Cannot)
 	}
 	schema := consoleSchema{KeySpecs: []keySpec{}, Uses: map[string][]string{}}
 	listed := map[string]bool{}

@@ -358,7 +358,7 @@ func TestNotAllowed(t *testing.T) {
 	}
 	b.press("#state-actions", "Disable")
 	b.says("#console [role=alert]", "kms:DisableKey")
-	b.click("#main .crumb a")
+	b.click("#main .console-areas a")
 	b.click("#console a[href='/console/create']")
 	b.press("#console", "Create key")
 	b.says("#console [role=alert]", "Not allowed. ")

@@ -177,7 +177,7 @@ type view struct {
 	Manual    *manualText
 	Previous  *manualText
 	Next      *manualText
-	Console   bool // a page of the console
+	Console   *consolePage // nil for other pages
 }
 
 // Families lists the families of operations, for templates.
@@ -199,8 +199,13 @@ func (v *view) Scripts() []string {
 	}
 	all := []string{"page.js", "bytes.js", "commands.js", "elements.js", "examples.js", "fields.js", "keys.js",
 		"navigate.js", "recent.js", "search.js", "session.js", "signin.js", "sigv4.js", "try.js"}
-	if v.Console {
-		all = append(all, consoleScripts...)
+	if v.Console != nil {
+		for name := range v.assets.files {
+			if strings.HasPrefix(name, "console/") {
+				all = append(all, name)
+			}
+		}
+		slices.Sort(all[1:])
 	}
 	return all
 }
@@ -224,45 +229,54 @@ func (s *site) paths() []string {
 		all = append(all, "/docs/manual/"+m.Name)
 	}
 	if s.live {
-		all = append(all, "/console", newKeyPage, keyPages)
+		for _, p := range consolePages {
+			all = append(all, p.Path)
+		}
 	}
 	return all
 }
 
 // render makes one of paths.
 func (s *site) render(path string) ([]byte, error) {
-	v, name := &view{site: s, Path: path}, strings.TrimPrefix(path, "/docs/")
-	page := "operation.html"
-	switch name {
-	case "/console", newKeyPage, keyPages:
-		page = "console.html"
-		s.consolePage(v)
-	case "/docs":
-		page, v.Title = "index.html", "API reference"
-	case "errors":
-		page, v.Title, v.Errors = "errors.html", "Errors", s.allErrors()
-	case "condition-keys":
-		page, v.Title, v.Keys = "conditions.html", "Condition keys", s.allConditions()
-	case "manual":
-		page, v.Title = "manual.html", "User manual"
-	default:
-		if chapter, isManual := strings.CutPrefix(name, "manual/"); isManual {
-			page = "chapter.html"
-			s.chapter(v, chapter)
-			break
-		}
-		at := slices.IndexFunc(s.operations, func(op *operationPage) bool { return op.Name == name })
-		v.Operation = s.operations[at]
-		v.Title = v.Operation.Name
-		if s.cfg.Cannot != nil {
-			v.Cannot = s.cfg.Cannot(name)
-		}
-		op := v.Operation
-		v.Schema = schema{op.Name, op.Target, op.Request, op.Response, json.RawMessage(op.Example.JSON)}
+	v, page := &view{site: s, Path: path}, "console.html"
+	if at := slices.IndexFunc(consolePages, func(p consolePage) bool { return p.Path == path }); at >= 0 {
+		s.consolePage(v, &consolePages[at])
+	} else {
+		page = s.docsPage(v, strings.TrimPrefix(path, "/docs/"))
 	}
 	var b bytes.Buffer
 	err := s.templates.ExecuteTemplate(&b, page, v)
 	return b.Bytes(), err
+}
+
+// docsPage fills in what a page below /docs shows, and gives its template.
+func (s *site) docsPage(v *view, name string) string {
+	switch name {
+	case "/docs":
+		v.Title = "API reference"
+		return "index.html"
+	case "errors":
+		v.Title, v.Errors = "Errors", s.allErrors()
+		return "errors.html"
+	case "condition-keys":
+		v.Title, v.Keys = "Condition keys", s.allConditions()
+		return "conditions.html"
+	case "manual":
+		v.Title = "User manual"
+		return "manual.html"
+	}
+	if chapter, isManual := strings.CutPrefix(name, "manual/"); isManual {
+		s.chapter(v, chapter)
+		return "chapter.html"
+	}
+	at := slices.IndexFunc(s.operations, func(op *operationPage) bool { return op.Name == name })
+	op := s.operations[at]
+	v.Operation, v.Title = op, op.Name
+	if s.cfg.Cannot != nil {
+		v.Cannot = s.cfg.Cannot(name)
+	}
+	v.Schema = schema{op.Name, op.Target, op.Request, op.Response, json.RawMessage(op.Example.JSON)}
+	return "operation.html"
 }
 
 func (s *site) chapter(v *view, name string) {

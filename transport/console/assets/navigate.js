@@ -55,10 +55,17 @@ function go(url, record, scroll) {
   request.send();
 }
 
-// mark tells in the lists of pages which one is shown.
+// mark tells in the lists of pages which one is shown, and in the areas above them which one it belongs to.
 function mark() {
-  for (const link of document.querySelectorAll("#page-list a, .areas a")) {
-    if (link.pathname === location.pathname && !link.hash) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  for (const link of document.querySelectorAll("#page-list a")) current(link, link.pathname === location.pathname && "page");
+  const areas = [...document.querySelectorAll(".areas a:not([href^='#'])")];
+  const around = areas.filter((a) => `${location.pathname}/`.startsWith(`${a.pathname}/`)).sort(longest)[0];
+  for (const link of areas) current(link, link === around && (link.pathname === location.pathname ? "page" : "true"));
+}
+
+const longest = (a, b) => b.pathname.length - a.pathname.length;
+
+function current(link, value) {
+  if (value) link.setAttribute("aria-current", value);
+  else link.removeAttribute("aria-current");
 }

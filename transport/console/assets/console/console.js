@@ -8,6 +8,14 @@ import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
 import { button } from "./parts.js";
 
+// views make what the pages of the console show, by the addresses of consolePages in keypages.go. A view gets the element
+// that it fills, what the page knows of the service, and a function that gives the page another title.
+const views = {
+  "/console": (view) => keyTable(view),
+  "/console/create": createKey,
+  "/console/keys/": keyPage,
+};
+
 // startConsole makes the view of the page that is shown. What belongs to an earlier view finds that it is not connected.
 export function startConsole() {
   const root = document.getElementById("console");
@@ -22,9 +30,7 @@ export function startConsole() {
     return;
   }
   const schema = JSON.parse(document.getElementById("console-schema").textContent);
-  if (location.pathname === "/console") keyTable(view);
-  else if (location.pathname === "/console/create") createKey(view, schema);
-  else keyPage(view, schema, decodeURIComponent(location.pathname.slice("/console/keys/".length)), entitle);
+  views[root.dataset.page](view, schema, entitle);
 }
 
 function entitle(name) {

@@ -11,7 +11,8 @@ import { stateActions } from "./keystate.js";
 import { stateTag } from "./keytable.js";
 import { code, list, problem, section, shown, time, tryLinks } from "./parts.js";
 
-export async function keyPage(view, schema, id, entitle) {
+export async function keyPage(view, schema, entitle) {
+  const id = decodeURIComponent(location.pathname.slice("/console/keys/".length));
   const done = element("p", { class: "done", role: "status" });
   const parts = element("div");
   view.append(done, parts);
