@@ -147,11 +147,11 @@ type Step struct {
 	Records                   float64 // in the audit log at the end
 }
 
-// Steps gives so many steps of a length, the last of which ends now. The length must be a multiple of
-// Interval.
+// Steps gives so many steps of a length, the last of which is not over. They begin at multiples of the
+// length, which must be one of Interval.
 func (h *History) Steps(length time.Duration, count int) []Step {
 	all := h.ordered()
-	begin := h.cfg.Now().Add(-time.Duration(count) * length)
+	begin := h.cfg.Now().Truncate(length).Add(-time.Duration(count-1) * length)
 	steps := make([]Step, count)
 	for i := range steps {
 		steps[i] = stepOf(all, begin.Add(time.Duration(i)*length), length)

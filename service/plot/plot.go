@@ -33,16 +33,16 @@ const (
 )
 
 // Lines draws series over the same labels, which are times mostly. All series must have a value for
-// each label; NaN leaves a gap.
+// each label; NaN leaves a gap. The name of a series that is alone is not drawn.
 func Lines(scheme Scheme, labels, names []string, series [][]float64) (string, error) {
 	theme := themes[scheme]
 	o := charts.NewLineChartOptionWithData(finite(series))
 	o.Theme, o.Symbol.Shape, o.LineStrokeWidth = theme, charts.SymbolNone, 2
-	o.XAxis.Labels, o.XAxis.LabelCount, o.XAxis.BoundaryGap = labels, 7, charts.Ptr(false)
+	o.XAxis.Labels, o.XAxis.LabelCount, o.XAxis.BoundaryGap = labels, 5, charts.Ptr(false)
 	o.XAxis.LabelFontStyle.FontSize = fontSize
 	o.YAxis[0].Min, o.YAxis[0].LabelFontStyle.FontSize = charts.Ptr(0.0), fontSize
 	o.Legend.SeriesNames, o.Legend.Symbol = names, charts.SymbolSquare
-	o.Legend.FontStyle.FontSize = fontSize
+	o.Legend.FontStyle.FontSize, o.Legend.Show = fontSize, charts.Ptr(len(names) > 1)
 	o.ValueFormatter = short
 	return draw(theme, lineHeight, func(p *charts.Painter) error { return p.LineChart(o) })
 }
@@ -65,7 +65,6 @@ func Bars(scheme Scheme, labels []string, values []float64) (string, error) {
 func draw(theme charts.ColorPalette, height int, chart func(*charts.Painter) error) (string, error) {
 	p := charts.NewPainter(charts.PainterOptions{OutputFormat: charts.ChartOutputSVG, Width: width, Height: height,
 		Theme: theme})
-	p.FilledRect(0, 0, width, height, theme.GetBackgroundColor(), charts.ColorTransparent, 0)
 	if err := chart(p); err != nil {
 		return "", fmt.Errorf("draw plot: %w", err)
 	}

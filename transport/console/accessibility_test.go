@@ -40,7 +40,8 @@ func TestAccessibility(t *testing.T) {
 	b := newBrowser(t, s.URL)
 	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
 		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys",
-		"create a key", "a key", "a deletion", "a wrong policy", "not allowed"} {
+		"create a key", "a key", "a deletion", "a wrong policy", "/console/report", "/console/audit", "a record",
+		"not allowed"} {
 		switch page {
 		case "sign in":
 			b.open("/docs/GenerateRandom")
@@ -70,6 +71,16 @@ func TestAccessibility(t *testing.T) {
 		case "a wrong policy":
 			b.press("dialog.ask", "Cancel")
 			b.fill(b.control("Policy document"), "{\n\"Version\": \"2012-10-17\",\n\"Statement\" []}")
+		case "/console/report", "/console/audit":
+			b.open(page)
+			b.signIn(s.Root)
+			b.loaded()
+			eval[any](b, "document.querySelectorAll('details').forEach((d) => (d.open = true))")
+		case "a record":
+			must(t, s.AuditLog.Checkpoint(t.Context()))
+			b.click("[aria-label^='Show record']")
+			b.press(".part", "Verify that it is in the log")
+			b.says(".proven", "Verified")
 		case "not allowed":
 			b.open("/console")
 			b.signIn(carol)

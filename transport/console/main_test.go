@@ -20,9 +20,11 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/history"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/inspect"
-	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/transport"
@@ -44,6 +46,10 @@ type server struct {
 	Service *service.Service
 	Store   *store.DB
 	Root    aws.Credentials
+
+	AuditLog *audit.Log
+	AuditKey string // public
+	History  *history.History
 
 	mu       sync.Mutex
 	received bytes.Buffer // guarded by mu: all requests, as they came
@@ -68,23 +74,33 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 	s.Store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Store.Close()) })
+	keys := signers(t)["ECDSA"]
+	log, dir := auditLog(t, keys)
+	s.AuditLog = log
+	s.AuditKey, err = audit.VerifierKey(origin, keys.Public())
+	must(t, err)
 	selfTest.Do(func() { can = service.CapabilitiesOf(token.SelfTest(context.Background())) })
 	s.Service, err = service.New(
-		service.Config{Audit: record.NoAudit, Store: s.Store, Token: token, Log: zap.NewNop(), Can: can},
+		service.Config{Audit: log, Store: s.Store, Token: token, Log: zap.NewNop(), Can: can},
 	)
 	must(t, err)
 	must(t, s.Service.InitServiceObjects(t.Context()))
 	root, err := s.Service.IAM().CreateRootAccessKey(t.Context(), account)
 	must(t, err)
 	s.Root = aws.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: string(root.SecretAccessKey)}
-	inspector, err := inspect.New(inspect.Config{Service: s.Service})
+	metrics := prometheus.NewRegistry()
+	s.History, err = history.New(history.Config{Metrics: metrics, Ping: token.Ping,
+		Records: func() (int64, bool) { return log.Stats().Records, true }})
+	must(t, err)
+	inspector, err := inspect.New(inspect.Config{Service: s.Service, Account: account, AuditLog: os.DirFS(dir),
+		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: time.Now}, History: s.History})
 	must(t, err)
 	api, err := transport.New(
 		transport.Config{
 			Service:   s.Service,
 			Inspector: inspector,
 			Log:       zap.NewNop(),
-			Metrics:   prometheus.NewRegistry(),
+			Metrics:   metrics,
 			Regions:   []string{region},
 		},
 	)

@@ -3,10 +3,12 @@
 import { element } from "../elements.js";
 import { onChange, signedIn } from "../session.js";
 import { openSignIn } from "../signin.js";
+import { auditLog } from "./auditlog.js";
 import { createKey } from "./createkey.js";
 import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
 import { button } from "./parts.js";
+import { report } from "./report.js";
 
 // views make what the pages of the console show, by the addresses of consolePages in keypages.go. A view gets the element
 // that it fills, what the page knows of the service, and a function that gives the page another title.
@@ -14,6 +16,8 @@ const views = {
   "/console": (view) => keyTable(view),
   "/console/create": createKey,
   "/console/keys/": keyPage,
+  "/console/audit": auditLog,
+  "/console/report": report,
 };
 
 // startConsole makes the view of the page that is shown. What belongs to an earlier view finds that it is not connected.
