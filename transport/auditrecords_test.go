@@ -33,8 +33,7 @@ func newHistory(t *testing.T, s *server, log *audit.Log) *history.History {
 // listedRecords is an answer of ListAuditRecords.
 type listedRecords struct {
 	Records []struct {
-		LogIndex int64
-		Record   string
+		LogIndex, Record string
 	}
 	LogOrigin, NextMarker        string
 	RecordsRead, UnreadableLines int
@@ -177,7 +176,7 @@ func TestAuditProofsAreGivenToTheirAccount(t *testing.T) {
 		t.Fatal(code)
 	}
 	one := listed.Records[0]
-	request := fmt.Sprintf(`{"LogIndex":"%d"}`, one.LogIndex)
+	request := fmt.Sprintf(`{"LogIndex":%q}`, one.LogIndex)
 	if code, message := a.own(t, a.server.Secret, "GetAuditProof", request, nil); code != "NotFoundException" ||
 		!strings.Contains(message, "within seconds") {
 		t.Errorf("before a checkpoint: %s %s", code, message)
@@ -202,7 +201,7 @@ func TestAuditProofsAreGivenToTheirAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	proven, err := audit.VerifyProof([]byte(answer.Proof), trusted)
-	if err != nil || proven.Index != one.LogIndex || string(proven.Record) != one.Record {
+	if err != nil || fmt.Sprint(proven.Index) != one.LogIndex || string(proven.Record) != one.Record {
 		t.Errorf("the proof proves %+v, %v", proven, err)
 	}
 	if len(answer.LogKeys) != 1 || answer.LogKeys[0] != trusted || answer.LogOrigin != proven.Origin {

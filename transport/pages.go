@@ -3,6 +3,8 @@ package transport
 import (
 	"net/http"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/transport/console"
@@ -13,6 +15,9 @@ import (
 func Pages(s *service.Service, regions []string) (http.Handler, error) {
 	cannot := func(name string) []string {
 		o := operations[targetPrefix+name]
+		if o == nil { // one of Verenc's own, which need nothing of the token
+			return nil
+		}
 		return s.Cannot(o.Operation, allowedValues(o.Request))
 	}
 	return console.New(console.Config{Reference: Reference(), Region: defaultRegion(regions), Cannot: cannot,
@@ -36,33 +41,38 @@ func WithPages(api, pages http.Handler) http.Handler {
 // Reference describes the operations to package console.
 func Reference() console.Reference {
 	r := console.Reference{Constraint: constraint}
-	for _, name := range service.OperationNames() {
-		o := operations[targetPrefix+name]
-		op := console.Operation{
-			Name:        name,
-			Family:      string(o.Family),
-			Target:      targetPrefix + name,
-			Request:     o.Request,
-			Response:    o.Response,
-			Permissions: o.Permissions,
-			Conditions:  o.Conditions,
-		}
-		for _, code := range o.ErrorCodes() {
-			op.Errors = append(op.Errors, string(code))
-		}
-		if o.Key != nil {
-			op.Usages = o.Key.Usages
-			for _, state := range service.VisibleStates() {
-				s := console.State{Name: string(state)}
-				if note := o.Key.States[state]; note != 0 {
-					s.Error = string(note.Code())
-				}
-				op.States = append(op.States, s)
-			}
-		}
-		r.Operations = append(r.Operations, op)
+	for target, o := range operations {
+		r.Operations = append(r.Operations, o.describe(target))
 	}
+	slices.SortFunc(r.Operations, func(a, b console.Operation) int { return strings.Compare(a.Name, b.Name) })
 	return r
+}
+
+func (o *operation) describe(target string) console.Operation {
+	op := console.Operation{
+		Name:        o.Name,
+		Family:      string(o.Family),
+		Target:      target,
+		OfAWS:       strings.HasPrefix(target, targetPrefix),
+		Request:     o.Request,
+		Response:    o.Response,
+		Permissions: o.Permissions,
+		Conditions:  o.Conditions,
+	}
+	for _, code := range o.ErrorCodes() {
+		op.Errors = append(op.Errors, string(code))
+	}
+	if o.Key != nil {
+		op.Usages = o.Key.Usages
+		for _, state := range service.VisibleStates() {
+			s := console.State{Name: string(state)}
+			if note := o.Key.States[state]; note != 0 {
+				s.Error = string(note.Code())
+			}
+			op.States = append(op.States, s)
+		}
+	}
+	return op
 }
 
 // constraint gives what a shape says; the members of responses have none.

@@ -67,7 +67,7 @@ type ListAuditRecordsResponse struct {
 
 // AuditRecordEntry is a record of the audit log.
 type AuditRecordEntry struct {
-	LogIndex int64
+	LogIndex string // in decimal
 	Record   string // a line of the log: JSON as in CloudTrail
 }
 
@@ -98,7 +98,7 @@ func (i *Inspector) listAuditRecords(_ context.Context, c *iam.Caller, in *ListA
 	out := &ListAuditRecordsResponse{Records: []AuditRecordEntry{}, LogOrigin: origin, RecordsRead: int32(found.Read),
 		UnreadableLines: int32(found.Unreadable), Truncated: found.Next != ""}
 	for _, r := range found.Records {
-		out.Records = append(out.Records, AuditRecordEntry{LogIndex: r.Index, Record: string(r.Text)})
+		out.Records = append(out.Records, AuditRecordEntry{LogIndex: strconv.FormatInt(r.Index, 10), Record: string(r.Text)})
 	}
 	if found.Next != "" {
 		out.NextMarker = markerOf(origin, found.Next)

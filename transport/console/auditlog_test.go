@@ -64,7 +64,7 @@ func TestAuditLogPage(t *testing.T) {
 	other, err := audit.VerifierKey(origin, signers(t)["ECDSA"].Public())
 	must(t, err)
 	pin(other)
-	b.says(".part .warning", "The checkpoint is not signed by this key.")
+	b.says(".part .warning", "This key has not signed it.")
 	pin("garbage")
 	b.says(".part .warning", "This is not a public key of an audit log.")
 
@@ -204,7 +204,7 @@ func TestForgedProofsAreRefusedByThePage(t *testing.T) {
 			panic(err)
 		}
 		a["Proof"], a["LogKeys"] = string(proof), []string{key}
-	}, "The checkpoint is not signed by this key.")
+	}, "This key has not signed it.")
 	unchanged := func(map[string]any) {}
 	f.forge.Store(&unchanged)
 	b.press(".part", "Verify that it is in the log")

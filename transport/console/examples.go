@@ -17,7 +17,8 @@ const (
 	exampleRegion   = "us-east-1"
 )
 
-// example is a request in the forms that clients write it in. assets/commands.js makes the first
+// example is a request in the forms that clients write it in: the first two of an operation that
+// AWS's clients don't have. assets/commands.js makes the first
 // two in the browser, of other requests and for the server's own address; a test compares them.
 type example struct{ JSON, Curl, CLI, Python, Go string }
 
@@ -54,6 +55,9 @@ func newExample(op *operationPage, request json.RawMessage) (*example, error) {
 	}
 	e.JSON = b.String()
 	e.Curl = curl(op.Target, e.JSON)
+	if !op.OfAWS {
+		return &example{JSON: e.JSON, Curl: e.Curl}, nil
+	}
 	e.CLI = "aws kms " + kebab(op.Name) + " --endpoint-url " + exampleEndpoint + " --region " + exampleRegion + e.CLI
 	e.Python = fmt.Sprintf("import boto3\n\nkms = boto3.client(\"kms\", endpoint_url=%q, region_name=%q)\nanswer = kms.%s(%s)",
 		exampleEndpoint, exampleRegion, snake(op.Name), closed(e.Python))

@@ -21,6 +21,8 @@ var consolePages = []consolePage{
 	{Path: "/console", Title: "Keys", Area: "Keys"},
 	{Path: "/console/create", Title: "Create a key", Area: "Keys", Cannot: "CreateKey"},
 	{Path: "/console/keys/", Title: "Key", Area: "Keys"}, // and the id of a key
+	{Path: "/console/principals", Title: "Users and roles", Area: "Users and roles"},
+	{Path: "/console/principals/", Title: "Principal", Area: "Users and roles"}, // and its ARN
 	{Path: "/console/audit", Title: "Audit log", Area: "Audit log"},
 	{Path: "/console/report", Title: "Report", Area: "Report"},
 }

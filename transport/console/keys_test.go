@@ -353,7 +353,7 @@ func TestNotAllowed(t *testing.T) {
 	b.says("#console", "The key has no grants.")
 	b.loaded()
 	denied := eval[[]string](b, "[...document.querySelectorAll('.part:has(.warning) h2')].map((h) => h.textContent)")
-	if got := strings.Join(denied, ", "); got != "Aliases, Tags, Key policy, Automatic rotation, Materials, Last use" {
+	if got := strings.Join(denied, ", "); got != "Aliases, Tags, Key policy, Who can use it, Automatic rotation, Materials, Last use" {
 		t.Errorf("not allowed are %s", got)
 	}
 	b.press("#state-actions", "Disable")

@@ -3,6 +3,8 @@ package console_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -74,10 +76,12 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 	s.Store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Store.Close()) })
-	keys := signers(t)["ECDSA"]
-	log, dir := auditLog(t, keys)
+	keys := evidence.AuditKeys{Store: s.Store, Token: token, Now: time.Now, Rand: rand.Reader}
+	signing, err := keys.Signers(t.Context())
+	must(t, err)
+	log, dir := auditLog(t, signing[0])
 	s.AuditLog = log
-	s.AuditKey, err = audit.VerifierKey(origin, keys.Public())
+	s.AuditKey, err = audit.VerifierKey(origin, signing[0].Public())
 	must(t, err)
 	selfTest.Do(func() { can = service.CapabilitiesOf(token.SelfTest(context.Background())) })
 	s.Service, err = service.New(
@@ -92,8 +96,14 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 	s.History, err = history.New(history.Config{Metrics: metrics, Ping: token.Ping,
 		Records: func() (int64, bool) { return log.Stats().Records, true }})
 	must(t, err)
-	inspector, err := inspect.New(inspect.Config{Service: s.Service, Account: account, AuditLog: os.DirFS(dir),
-		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: time.Now}, History: s.History})
+	inspector, err := inspect.New(inspect.Config{
+		Service:  s.Service,
+		Account:  account,
+		AuditLog: os.DirFS(dir),
+		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: time.Now},
+		Signer:   func(context.Context) (string, audit.Signer, error) { return origin, signing[0], nil },
+		History:  s.History,
+	})
 	must(t, err)
 	api, err := transport.New(
 		transport.Config{
@@ -154,12 +164,15 @@ func (s *server) Received() string {
 	return s.received.String()
 }
 
-// user makes a user without permissions, and an access key.
-func (s *server) user(t *testing.T, name string) aws.Credentials {
+// user makes a user with identity policies, and an access key.
+func (s *server) user(t *testing.T, name string, policies ...string) aws.Credentials {
 	t.Helper()
 	arn := "arn:aws:iam::" + account + ":user/" + name
 	user := &iam.Principal{ARN: arn, Account: account, Kind: iam.KindUser, CreatedAt: time.Now()}
-	user.Name, user.UniqueID = name, "AIDA"+name
+	user.Name, user.UniqueID, user.Policies = name, "AIDA"+name, map[string]string{}
+	for i, text := range policies {
+		user.Policies[fmt.Sprintf("policy-%d", i+1)] = text
+	}
 	must(t, s.Store.PutPrincipal(t.Context(), user))
 	c, err := s.Service.IAM().CreateAccessKey(t.Context(), account, arn)
 	must(t, err)

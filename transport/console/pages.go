@@ -214,6 +214,7 @@ func (v *view) Scripts() []string {
 type schema struct {
 	Operation string          `json:"operation"`
 	Target    string          `json:"target"`
+	OfAWS     bool            `json:"ofAWS"`
 	Request   []*member       `json:"request"`
 	Response  []*member       `json:"response"`
 	Example   json.RawMessage `json:"example"`
@@ -275,7 +276,7 @@ func (s *site) docsPage(v *view, name string) string {
 	if s.cfg.Cannot != nil {
 		v.Cannot = s.cfg.Cannot(name)
 	}
-	v.Schema = schema{op.Name, op.Target, op.Request, op.Response, json.RawMessage(op.Example.JSON)}
+	v.Schema = schema{op.Name, op.Target, op.OfAWS, op.Request, op.Response, json.RawMessage(op.Example.JSON)}
 	return "operation.html"
 }
 

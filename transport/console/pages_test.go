@@ -268,6 +268,11 @@ func TestOperationPage(t *testing.T) {
 			t.Errorf("the page of Sign lacks %s", want)
 		}
 	}
+	own := get(t, h, "/docs/GetCallerAccess").Body.String()
+	if !strings.Contains(own, "Verenc.GetCallerAccess") || !strings.Contains(own, "The caller needs none.") ||
+		strings.Contains(own, "boto3") || strings.Contains(own, "AWS CLI") {
+		t.Error("the page of GetCallerAccess is that of an operation of AWS")
+	}
 	if other := get(t, h, "/docs/Verify").Body.String(); strings.Contains(other, "Ed25519ph.") {
 		t.Error("the page of Verify says what the token can't do of Sign")
 	}

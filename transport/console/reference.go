@@ -16,6 +16,7 @@ type Operation struct {
 	Name   string
 	Family string // heading in the index
 	Target string // value of X-Amz-Target
+	OfAWS  bool   // AWS KMS has the operation, so that AWS's clients do
 
 	// Request and Response are structures. A field's name is its member's; the tags shape, required
 	// and json are those of package service.

@@ -47,12 +47,12 @@ export async function send(target, body) {
 }
 
 // call calls an operation with a value, and gives the value of its answer. An error has the code as its name.
-export const call = (operation, request) => ask("TrentService." + operation, request);
+export const call = (operation, request) => invoke("TrentService." + operation, request);
 
 // own does so with one of Verenc's own operations.
-export const own = (operation, request) => ask("Verenc." + operation, request);
+export const own = (operation, request) => invoke("Verenc." + operation, request);
 
-async function ask(target, request) {
+async function invoke(target, request) {
   const answer = await send(target, JSON.stringify(request));
   const value = answer.text === "" ? {} : JSON.parse(answer.text);
   if (answer.status === 200) return value;

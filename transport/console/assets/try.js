@@ -179,5 +179,5 @@ function commandsOf(schema, request, body) {
   const call = { target: schema.target, operation: schema.operation, members: schema.request, request, body, origin: location.origin, region, temporary };
   const of = (name, text) => element("div", { class: "copied" }, element("p", {}, name), element("pre", { tabindex: "0" }, element("code", {}, text)),
     copyButton(name, () => text));
-  return element("details", { class: "commands" }, element("summary", {}, "The same call as a command"), of("curl", curl(call)), of("AWS CLI", cli(call)));
+  return element("details", { class: "commands" }, element("summary", {}, "The same call as a command"), of("curl", curl(call)), ...(schema.ofAWS ? [of("AWS CLI", cli(call))] : []));
 }

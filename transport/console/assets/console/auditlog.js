@@ -89,7 +89,7 @@ export function auditLog(view) {
 
   function rowOf(entry) {
     const r = parsed(entry.Record);
-    const show = button(String(entry.LogIndex), () => {
+    const show = button(shown(entry.LogIndex), () => {
       const part = auditRecord(entry);
       selected.replaceChildren(part);
       part.querySelector("h2").focus();

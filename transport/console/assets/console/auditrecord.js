@@ -4,6 +4,7 @@ import { element, labelled, visible } from "../elements.js";
 import { own } from "../session.js";
 import { verifyProof } from "./auditproof.js";
 import { button, code, problem, shown } from "./parts.js";
+import { refuse } from "./signednote.js";
 
 let trusted = ""; // the key that the user has pinned, in this tab's memory
 
@@ -40,14 +41,14 @@ export function auditRecord(entry) {
 async function verification(entry) {
   let answer;
   try {
-    answer = await own("GetAuditProof", { LogIndex: String(entry.LogIndex) });
+    answer = await own("GetAuditProof", { LogIndex: entry.LogIndex });
   } catch (e) {
     return [problem(e)];
   }
   const key = trusted || (answer.LogKeys.at(-1) ?? "");
   try {
     const proven = await verifyProof(answer.Proof, key);
-    if (proven.record !== entry.Record || proven.index !== entry.LogIndex) throw refusal("The proof is of another record than the one that is shown.");
+    if (proven.record !== entry.Record || String(proven.index) !== entry.LogIndex) refuse("The proof is of another record than the one that is shown.");
     return [said(proven, key)];
   } catch (e) {
     if (e.name !== "ProofError") return [problem(e)];
@@ -55,12 +56,6 @@ async function verification(entry) {
       ? " The key that you have pinned is an earlier one of this log. Pin the current one." : "";
     return [element("p", { class: "warning" }, element("strong", {}, "Not verified. "), shown(e.message) + other + " Do not rely on this record.")];
   }
-}
-
-function refusal(message) {
-  const e = new Error(message);
-  e.name = "ProofError";
-  return e;
 }
 
 function said(proven, key) {

@@ -8,6 +8,8 @@ import { createKey } from "./createkey.js";
 import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
 import { button } from "./parts.js";
+import { principalPage } from "./principalpage.js";
+import { principalTable } from "./principals.js";
 import { report } from "./report.js";
 
 // views make what the pages of the console show, by the addresses of consolePages in keypages.go. A view gets the element
@@ -16,6 +18,8 @@ const views = {
   "/console": (view) => keyTable(view),
   "/console/create": createKey,
   "/console/keys/": keyPage,
+  "/console/principals": principalTable,
+  "/console/principals/": principalPage,
   "/console/audit": auditLog,
   "/console/report": report,
 };

@@ -2,6 +2,7 @@
 
 import { element } from "../elements.js";
 import { call } from "../session.js";
+import { needs } from "./allowed.js";
 import { ask } from "./dialog.js";
 import { button, code, pages, section, shown, table, time } from "./parts.js";
 
@@ -24,6 +25,6 @@ export const grants = (key) => section("Grants", ["ListGrants", "CreateGrant", "
       const text = `${shown(grantee(g))} loses what the grant allows: ${shown(g.Operations.join(", "))}.`;
       if (!await ask({ title: "Revoke the grant?", action: "Revoke", text })) return;
       act(() => call("RevokeGrant", { KeyId: key.id, GrantId: g.GrantId }), "The grant is revoked.");
-    }, { class: "small", "aria-label": `Revoke the grant ${shown(g.Name ?? g.GrantId)}` });
+    }, { class: "small", ...needs("RevokeGrant"), "aria-label": `Revoke the grant ${shown(g.Name ?? g.GrantId)}` });
   }
 });

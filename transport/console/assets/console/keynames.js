@@ -2,6 +2,7 @@
 
 import { element, labelled } from "../elements.js";
 import { call } from "../session.js";
+import { needs } from "./allowed.js";
 import { ask } from "./dialog.js";
 import { button, code, input, pages, section, shown, table, time } from "./parts.js";
 
@@ -25,7 +26,7 @@ export const aliases = (key, found) => section("Aliases", ["ListAliases", "Creat
       key.aliases.length = 0;
       return call("CreateAlias", { AliasName: aliasName(name.value), TargetKeyId: key.id });
     }, "The alias is added.");
-  } }, labelled("New alias", name), element("button", { type: "submit" }, "Add alias"))];
+  } }, labelled("New alias", name), element("button", { type: "submit", ...needs("CreateAlias") }, "Add alias"))];
 
   function remover(alias) {
     return button("Remove", async () => {
@@ -35,7 +36,7 @@ export const aliases = (key, found) => section("Aliases", ["ListAliases", "Creat
         key.aliases.length = 0;
         return call("DeleteAlias", { AliasName: alias });
       }, "The alias is removed.");
-    }, { class: "small", "aria-label": `Remove ${shown(alias)}` });
+    }, { class: "small", ...needs("DeleteAlias"), "aria-label": `Remove ${shown(alias)}` });
   }
 });
 
@@ -51,13 +52,13 @@ export const tags = (key) => section("Tags", ["ListResourceTags", "TagResource",
   return [all, element("form", { class: "bar", autocomplete: "off", submit(event) {
     event.preventDefault();
     act(() => call("TagResource", { KeyId: key.id, Tags: [{ TagKey: name.value, TagValue: value.value }] }), "The tag is set.");
-  } }, labelled("Name of the tag", name), labelled("Its value", value), element("button", { type: "submit" }, "Set tag"))];
+  } }, labelled("Name of the tag", name), labelled("Its value", value), element("button", { type: "submit", ...needs("TagResource") }, "Set tag"))];
 
   function remover(tag) {
     return button("Remove", async () => {
       const text = `Policies that ask for the tag ${shown(tag)} may decide otherwise without it.`;
       if (!await ask({ title: "Remove the tag?", action: "Remove", text })) return;
       act(() => call("UntagResource", { KeyId: key.id, TagKeys: [tag] }), "The tag is removed.");
-    }, { class: "small", "aria-label": `Remove the tag ${shown(tag)}` });
+    }, { class: "small", ...needs("UntagResource"), "aria-label": `Remove the tag ${shown(tag)}` });
   }
 });

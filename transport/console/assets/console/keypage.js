@@ -3,6 +3,9 @@
 
 import { element } from "../elements.js";
 import { call } from "../session.js";
+import { markNotAllowed } from "./allowed.js";
+import { attestation } from "./attestation.js";
+import { access } from "./keyaccess.js";
 import { grants } from "./keygrants.js";
 import { aliases, tags } from "./keynames.js";
 import { policy } from "./keypolicy.js";
@@ -17,6 +20,7 @@ export async function keyPage(view, schema, entitle) {
   const parts = element("div");
   view.append(done, parts);
   await load("");
+  await markNotAllowed(view, id);
 
   // load makes all parts, after something was done that concerns them all.
   async function load(message) {
@@ -40,7 +44,8 @@ export async function keyPage(view, schema, entitle) {
     parts.replaceChildren(
       ...(failure ? [problem(failure)] : [head(key), ...stateActions(key), details(metadata)]),
       ...(metadata ? [use(key, schema)] : []),
-      aliases(key, (names) => entitle(shown(names[0] ?? id))), tags(key), policy(key), grants(key), ...rotation(key), lastUse(key));
+      aliases(key, (names) => entitle(shown(names[0] ?? id))), tags(key), policy(key), grants(key),
+      access(key, schema.uses[metadata?.KeyUsage] ?? []), ...rotation(key), attestation(key), lastUse(key));
     done.textContent = message;
     if (message) document.getElementById("title").focus();
   }

@@ -55,7 +55,7 @@ export const policy = (key) => section("Key policy", ["GetKeyPolicy", "PutKeyPol
 });
 
 // readable puts a policy of one line into several. Characters that a policy can't have stay escapes.
-function readable(text) {
+export function readable(text) {
   if (text.includes("\n") || jsonError(text)) return text;
   const escaped = (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0");
   return JSON.stringify(JSON.parse(text), null, 2).replace(/[\u007f-\uffff]/g, escaped);

@@ -2,6 +2,7 @@
 
 import { element, labelled } from "../elements.js";
 import { call } from "../session.js";
+import { needs } from "./allowed.js";
 import { ask } from "./dialog.js";
 import { button, code, input, pages, section, shown, table, time } from "./parts.js";
 
@@ -19,7 +20,7 @@ const automatic = (key) => section("Automatic rotation", operations, key.id, asy
     const next = answer.NextRotationDate ? [", next on ", time(answer.NextRotationDate)] : [];
     const disable = () => call("DisableKeyRotation", { KeyId: key.id });
     return [element("p", {}, `The key rotates every ${shown(answer.RotationPeriodInDays)} days`, ...next, "."),
-      button("Disable rotation", () => act(disable, "The automatic rotation is disabled."))];
+      button("Disable rotation", () => act(disable, "The automatic rotation is disabled."), needs("DisableKeyRotation"))];
   }
   const origin = key.metadata?.Origin ?? "AWS_KMS";
   if (origin !== "AWS_KMS") return [element("p", {}, `Keys of origin ${shown(origin)} don't rotate by themselves.`)];
@@ -28,7 +29,7 @@ const automatic = (key) => section("Automatic rotation", operations, key.id, asy
     event.preventDefault();
     const request = { KeyId: key.id, RotationPeriodInDays: Number(days.value) };
     act(() => call("EnableKeyRotation", request), "The automatic rotation is enabled.");
-  } }, labelled("Period in days, 90 to 2,560", days), element("button", { type: "submit" }, "Enable rotation"))];
+  } }, labelled("Period in days, 90 to 2,560", days), element("button", { type: "submit", ...needs("EnableKeyRotation") }, "Enable rotation"))];
 });
 
 const materials = (key) => section("Materials", ["ListKeyRotations", "RotateKeyOnDemand"], key.id, async (act) => {
@@ -44,5 +45,5 @@ const materials = (key) => section("Materials", ["ListKeyRotations", "RotateKeyO
     const text = "New material encrypts from now on; the old one stays for decryption. A key can be rotated on demand 25 times.";
     if (!await ask({ title: "Rotate the key now?", action: "Rotate", text })) return;
     act(() => call("RotateKeyOnDemand", { KeyId: key.id }), "The key is rotated.");
-  })];
+  }, needs("RotateKeyOnDemand"))];
 });

@@ -2,6 +2,7 @@
 
 import { element, labelled } from "../elements.js";
 import { call } from "../session.js";
+import { needs } from "./allowed.js";
 import { ask } from "./dialog.js";
 import { button, code, input, problem, time } from "./parts.js";
 
@@ -23,14 +24,14 @@ export function stateActions(key) {
       busy = false;
     }
   }
-  const enable = button("Enable", () => act("EnableKey", {}, "The key is enabled."));
-  const disable = button("Disable", () => act("DisableKey", {}, "The key is disabled."));
-  const cancel = button("Cancel deletion", () => act("CancelKeyDeletion", {}, "The deletion is cancelled."));
+  const enable = button("Enable", () => act("EnableKey", {}, "The key is enabled."), needs("EnableKey"));
+  const disable = button("Disable", () => act("DisableKey", {}, "The key is disabled."), needs("DisableKey"));
+  const cancel = button("Cancel deletion", () => act("CancelKeyDeletion", {}, "The deletion is cancelled."), needs("CancelKeyDeletion"));
   const remove = button("Schedule deletion", async () => {
     const days = await askForDeletion(key);
     const message = `The key is deleted in ${days} days, unless the deletion is cancelled.`;
     if (days) await act("ScheduleKeyDeletion", { PendingWindowInDays: days }, message);
-  }, { class: "danger" });
+  }, { class: "danger", ...needs("ScheduleKeyDeletion") });
   const buttons = date || state.startsWith("Pending") && state !== "PendingImport" ? [cancel]
     : [...(state === "Enabled" ? [disable] : state === "Disabled" ? [enable] : []), remove];
   return [element("div", { class: "actions", id: "state-actions" }, ...buttons), failure];
