@@ -36,7 +36,7 @@ func newBrowser(t *testing.T, url string, flags ...chromedp.ExecAllocatorOption)
 	if _, err := os.Stat(chromium); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh browser", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	ctx, closeTab := startChromium(ctx, t, flags)
 	b := &browser{T: t, ctx: ctx, url: url}
