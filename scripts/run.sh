@@ -45,8 +45,11 @@ fi
 
 cat <<EOF
 Verenc KMS serves on http://$address (log: $log), with arn_format: $VERENC_ARN_FORMAT, which every AWS
-client accepts; arn_format: verenc marks keys as not being AWS's. The documentation is at http://$address/docs, where
-each operation can be tried out with the access key in $credentials. Or paste into another terminal:
+client accepts; arn_format: verenc marks keys as not being AWS's.
+
+Open http://$address/ in a browser for the documentation, where each operation can be tried out, and for
+the console, to create and administer keys. Sign in with the access key in $credentials:
+its whole text can be pasted into the form. Or paste into another terminal:
 
   export AWS_SHARED_CREDENTIALS_FILE=$credentials AWS_DEFAULT_REGION=us-east-1
   kms() { aws --endpoint-url http://$address kms "\$@"; }

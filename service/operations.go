@@ -68,6 +68,13 @@ const (
 	FamilyCustomKeyStores  Family = "Custom key stores"
 )
 
+// Families lists them for readers: what is needed first is first.
+func Families() []Family {
+	return []Family{FamilyKeys, FamilyEncryption, FamilyDataKeys, FamilySignatures, FamilyMACs, FamilyKeyExchange,
+		FamilyRandomNumbers, FamilyAliases, FamilyTags, FamilyKeyPolicies, FamilyGrants, FamilyRotations,
+		FamilyImportedMaterial, FamilyMultiRegionKeys, FamilyCustomKeyStores}
+}
+
 // Resource is what the permissions of an operation are checked on.
 type Resource int
 
@@ -114,7 +121,8 @@ type ErrorCodes []apierror.Code
 func (c ErrorCodes) and(more ...apierror.Code) ErrorCodes { return slices.Concat(c, more) }
 
 // CommonErrors are the errors of every operation.
-var CommonErrors = ErrorCodes{apierror.AccessDenied, apierror.DependencyTimeout, apierror.Internal, apierror.Validation}
+var CommonErrors = ErrorCodes{apierror.AccessDenied, apierror.DependencyTimeout, apierror.Internal, apierror.Throttling,
+	apierror.Validation}
 
 // Largest bodies in bytes. AWS's limits on members keep requests of most operations well below
 // UsualBody; a key policy may have 128 Ki characters, each escaped.
@@ -134,6 +142,8 @@ type Host interface {
 type Handler struct {
 	Request, Response reflect.Type // structures
 
+	keyMembers []int // of a Request: the indexes of those that name keys
+
 	newRequest func() any // a pointer to a Request
 	serve      func(context.Context, Host, *iam.Caller, any) (any, error)
 }
@@ -142,6 +152,7 @@ type Handler struct {
 func Handle[H Host, Req, Resp any](method func(H, context.Context, *iam.Caller, *Req) (*Resp, error)) Handler {
 	return Handler{
 		Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Resp](),
+		keyMembers: keyMembersOf(reflect.TypeFor[Req]()),
 		newRequest: func() any { return new(Req) },
 		serve: func(ctx context.Context, h Host, c *iam.Caller, request any) (any, error) {
 			out, err := method(h.(H), ctx, c, request.(*Req))
@@ -169,6 +180,7 @@ func (o *Operation) source() string {
 // Call serves a request that NewRequest made, and keeps its record. The Host must be the one that
 // the operation's method belongs to.
 func (o *Operation) Call(ctx context.Context, h Host, c *iam.Caller, request any) (any, error) {
+	ctx = o.withARNForm(ctx, request)
 	return h.Audited(ctx, c, o.source(), o.Name, request, func(ctx context.Context) (any, error) {
 		return o.serve(ctx, h, c, request)
 	})
@@ -191,7 +203,7 @@ func (o *Operation) BodyLimit() int64 {
 
 // KeyMembers are the members of a request that name keys.
 func (o *Operation) KeyMembers() (names []string) {
-	for _, i := range keyMembers(o.Request) {
+	for _, i := range o.keyMembers {
 		names = append(names, o.Request.Field(i).Name)
 	}
 	return names

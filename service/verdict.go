@@ -20,8 +20,8 @@ const (
 	Depends Verdict = "DEPENDS" // on an encryption context, a tag, an address or another thing of the request
 )
 
-// KeyPermission is one permission that a principal has on a key, or has not.
-type KeyPermission struct {
+// Permission is one that a principal has, or has not.
+type Permission struct {
 	Operation string // the permission without kms:
 	Verdict   Verdict
 	Reason    string // which statement, grant or rule decides, and on what it depends
@@ -30,7 +30,7 @@ type KeyPermission struct {
 
 // PermissionsOn tells which permissions a caller has on a key: of those that apply to such a key, in
 // order. Neither the state of the key nor that of an alias is looked at.
-func (s *Service) PermissionsOn(ctx context.Context, c *iam.Caller, k *Key) (all []KeyPermission, err error) {
+func (s *Service) PermissionsOn(ctx context.Context, c *iam.Caller, k *Key) (all []Permission, err error) {
 	names, err := s.iam.PolicyNames(ctx, c)
 	if err != nil {
 		return nil, apierror.FromStore(err)
@@ -40,7 +40,8 @@ func (s *Service) PermissionsOn(ctx context.Context, c *iam.Caller, k *Key) (all
 		if s.checkKind(ctx, o, k) != nil || s.checkUsage(ctx, o, k) != nil {
 			continue
 		}
-		p, err := s.permissionOn(ctx, c, k, o, op, names)
+		a := s.keyAccess(ctx, keyRequest{operation: o.Name, permission: "kms:" + op}, k)
+		p, err := s.permission(ctx, c, a, op, names)
 		if err != nil {
 			return nil, err
 		}
@@ -49,10 +50,10 @@ func (s *Service) PermissionsOn(ctx context.Context, c *iam.Caller, k *Key) (all
 	return all, nil
 }
 
-// permissionOn decides for the best and for the worst of what a request can have.
-func (s *Service) permissionOn(ctx context.Context, c *iam.Caller, k *Key, o *Operation, permission string,
-	names []string) (*KeyPermission, error) {
-	a := s.keyAccess(ctx, keyRequest{operation: o.Name, permission: "kms:" + permission}, k)
+// permission decides on an access for the best and for the worst of what its request can have. names are
+// those of the caller's identity policies.
+func (s *Service) permission(ctx context.Context, c *iam.Caller, a access, operation string, names []string) (
+	*Permission, error) {
 	var worst policy.Decision
 	var worstSteps, steps []policy.Step
 	best, r, err := s.evaluate(ctx, c, a, func(p *policy.Policies, r *policy.Request) (best policy.Decision) {
@@ -65,7 +66,7 @@ func (s *Service) permissionOn(ctx context.Context, c *iam.Caller, k *Key, o *Op
 	if err != nil {
 		return nil, err
 	}
-	known := &KeyPermission{Operation: permission, Verdict: Depends}
+	known := &Permission{Operation: operation, Verdict: Depends}
 	switch {
 	case worst.Allowed:
 		known.Verdict, known.Reason = Allowed, "Allowed by "+explanation(&worst, r, worstSteps, names).By
@@ -96,10 +97,24 @@ func dependence(steps []ExplainedStep) string {
 	return fmt.Sprintf("Depends on the request: %s", strings.Join(on, "; "))
 }
 
-// PermissionsOfCaller is PermissionsOn for whoever asks, for which no permission is needed. For that
-// it tells no more than the errors of the operations would: no reason but AWS's message, and of a key
-// of another account nothing.
-func (s *Service) PermissionsOfCaller(ctx context.Context, c *iam.Caller, keyID string) ([]KeyPermission, error) {
+// PermissionsOfCaller is PermissionsOn for whoever asks, or for the operations that have no key if
+// keyID is empty. No permission is needed for it. For that it tells no more than the errors of the
+// operations would: no reason but AWS's message, and of a key of another account nothing.
+func (s *Service) PermissionsOfCaller(ctx context.Context, c *iam.Caller, keyID string) ([]Permission, error) {
+	all, err := s.permissionsOfCaller(ctx, c, keyID)
+	for i := range all {
+		all[i].Reason = ""
+		if all[i].Verdict == Depends {
+			all[i].Verdict = Allowed
+		}
+	}
+	return all, err
+}
+
+func (s *Service) permissionsOfCaller(ctx context.Context, c *iam.Caller, keyID string) ([]Permission, error) {
+	if keyID == "" {
+		return s.permissionsWithoutKey(ctx, c)
+	}
 	r := keyRequest{operation: "DescribeKey", keyID: keyID}
 	k, err := s.resolve(ctx, c, r)
 	if err == nil && k.Account != c.Account {
@@ -109,12 +124,25 @@ func (s *Service) PermissionsOfCaller(ctx context.Context, c *iam.Caller, keyID 
 		return nil, err
 	}
 	s.addKeyToRecord(ctx, k)
-	all, err := s.PermissionsOn(ctx, c, k)
-	for i := range all {
-		all[i].Reason = ""
-		if all[i].Verdict == Depends {
-			all[i].Verdict = Allowed
-		}
+	return s.PermissionsOn(ctx, c, k)
+}
+
+func (s *Service) permissionsWithoutKey(ctx context.Context, c *iam.Caller) (all []Permission, err error) {
+	names, err := s.iam.PolicyNames(ctx, c)
+	if err != nil {
+		return nil, apierror.FromStore(err)
 	}
-	return all, err
+	for _, op := range operationNames {
+		if operations[op].Resource != OnAccount {
+			continue
+		}
+		r := keyRequest{operation: op}
+		p, err := s.permission(ctx, c,
+			access{action: r.action(), account: c.Account, arns: anyResource, request: r}, op, names)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *p)
+	}
+	return all, nil
 }

@@ -158,6 +158,17 @@ func TestGetCallerAccessTellsNothingElse(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 	}
+	maker := s.user(t, account, "maker", identityPolicy("kms:CreateKey"))
+	var without struct{ Access []operationAccess }
+	s.own(t, maker.Secret, "GetCallerAccess", `{}`, &without)
+	found := map[string]operationAccess{}
+	for _, a := range without.Access {
+		found[a.Operation] = a
+	}
+	if len(found) == 0 || found["CreateKey"].Verdict != "ALLOWED" || found["ListKeys"].Verdict != "DENIED" ||
+		!strings.Contains(found["ListKeys"].Reason, "kms:ListKeys on resource: *") {
+		t.Errorf("without a key: %+v", found)
+	}
 	// Keys of other accounts are like those that don't exist.
 	other := s.user(t, otherAccount, "eve", identityPolicy("*"))
 	absent := key[:len(key)-len(absentKey)] + absentKey

@@ -13,6 +13,8 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 }
 
+var requestBuckets = prometheus.ExponentialBuckets(0.0001, 2.5, 13) // 0.1 ms to 6 s
+
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -22,7 +24,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "verenc_request_seconds",
 			Help:    "Time from the first byte of a request's body to the answer, by operation.",
-			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 13), // 0.1 ms to 6 s
+			Buckets: requestBuckets,
 		}, []string{"operation"}),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.seconds} {

@@ -5,23 +5,36 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/transport/console"
 )
 
-// Pages returns the handler of the documentation, of Try it out and of the console, for a server's
-// token and regions.
-func Pages(s *service.Service, regions []string) (http.Handler, error) {
+// Pages returns the handler of the documentation, of Try it out and of the console. Its requests are logged and counted
+// like those of the API, but they are in no audit record: whoever asks for a page learns nothing of a key.
+func Pages(cfg Config) (http.Handler, error) {
 	cannot := func(name string) []string {
 		o := operations[targetPrefix+name]
 		if o == nil { // one of Verenc's own, which need nothing of the token
 			return nil
 		}
-		return s.Cannot(o.Operation, allowedValues(o.Request))
+		return cfg.Service.Cannot(o.Operation, allowedValues(o.Request))
 	}
-	return console.New(console.Config{Reference: Reference(), Region: defaultRegion(regions), Cannot: cannot,
-		KeySpecs: s.KeySpecs()})
+	pages, err := console.New(console.Config{Reference: Reference(), Region: defaultRegion(cfg.Regions), Cannot: cannot,
+		KeySpecs: cfg.Service.KeySpecs()})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	metrics, err := newPageMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &pageHandler{pages: pages, cfg: cfg, metrics: metrics}, nil
 }
 
 // WritePages writes the documentation below a folder, without Try it out.
@@ -41,6 +54,9 @@ func WithPages(api, pages http.Handler) http.Handler {
 // Reference describes the operations to package console.
 func Reference() console.Reference {
 	r := console.Reference{Constraint: constraint}
+	for _, f := range append(service.Families(), inspect.Family) {
+		r.Families = append(r.Families, string(f))
+	}
 	for target, o := range operations {
 		r.Operations = append(r.Operations, o.describe(target))
 	}

@@ -6,10 +6,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/history"
 	"github.com/verenc/kms/service/inspect"
+	"github.com/verenc/kms/service/quota"
 )
+
+// isQuotaClass reports whether requests can be counted as a class: those of Verenc's own operations by
+// their names.
+func isQuotaClass(class quota.Class) bool {
+	return service.IsQuotaClass(class) || inspect.OperationNamed(string(class)) != nil
+}
 
 // newInspector returns what serves Verenc's own operations. Without an audit log it makes no
 // attestations.

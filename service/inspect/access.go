@@ -90,7 +90,7 @@ func (i *Inspector) listKeyAccess(ctx context.Context, c *iam.Caller, k *service
 
 // GetCallerAccessRequest is the input of GetCallerAccess.
 type GetCallerAccessRequest struct {
-	KeyId string `shape:"KeyIdType" required:"true"`
+	KeyId string `shape:"KeyIdType"` // empty for the operations without a key
 }
 
 // GetCallerAccessResponse is the output of GetCallerAccess.

@@ -37,11 +37,12 @@ func TestAccessibility(t *testing.T) {
 		GranteePrincipal: aws.String("arn:aws:iam::" + account + ":root")})
 	must(t, err)
 	carol := s.user(t, "carol")
+	operator := s.user(t, "operator", `{"Statement":{"Effect":"Allow","Action":["kms:DescribeKey","verenc:*"],"Resource":"*"}}`)
 	b := newBrowser(t, s.URL)
 	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
 		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys",
-		"create a key", "a key", "a deletion", "a wrong policy", "/console/report", "/console/audit", "a record",
-		"not allowed"} {
+		"create a key", "a key", "an attestation", "a deletion", "a wrong policy", "policy changes", "not allowed",
+		"users and roles", "a user", "not allowed of a key", "/console/report", "/console/audit", "a record"} {
 		switch page {
 		case "sign in":
 			b.open("/docs/GenerateRandom")
@@ -60,11 +61,28 @@ func TestAccessibility(t *testing.T) {
 		case "create a key":
 			b.click("#console a[href='/console/create']")
 			b.press("#console", "Add to Tags")
-			b.click("#console .check input")
+			b.click(b.check("new material"))
+			b.click(b.check("Write a policy"))
 		case "a key":
 			b.open("/console/keys/" + key)
 			b.signIn(s.Root)
 			b.loaded()
+		case "an attestation":
+			b.press(".part", "Get the attestation")
+			b.says(".verified", "Verified.")
+			eval[any](b, "document.querySelectorAll('details').forEach((d) => (d.open = true))")
+		case "users and roles":
+			b.open("/console/principals")
+			b.signIn(s.Root)
+			b.says("#console tbody", "user/carol")
+		case "a user":
+			b.click("#console tbody a[href$=carol]")
+			b.says("#console h2", "Client certificates")
+		case "not allowed of a key":
+			b.open("/console/keys/" + key)
+			b.signIn(operator)
+			b.press("#state-actions", "Schedule deletion")
+			b.says(".why-not", "kms:ScheduleKeyDeletion")
 		case "a deletion":
 			b.press("#state-actions", "Schedule deletion")
 			b.press("dialog.ask", "Schedule deletion")
@@ -81,7 +99,12 @@ func TestAccessibility(t *testing.T) {
 			b.click("[aria-label^='Show record']")
 			b.press(".part", "Verify that it is in the log")
 			b.says(".proven", "Verified")
+		case "policy changes":
+			b.edit(policyWith("Other"))
+			b.press(".part", "Save policy …")
 		case "not allowed":
+			b.press("dialog.ask", "Cancel")
+			b.press(".part", "Undo changes") // or the browser asks whether the page may be left
 			b.open("/console")
 			b.signIn(carol)
 			b.says("#console .warning", "kms:ListKeys")

@@ -18,9 +18,12 @@ type assets struct {
 	files map[string][]byte // by name, with its folder
 }
 
+// indexFile is the index of the search.
+const indexFile = "search.json"
+
 // newAssets reads them, and adds the index of the search.
 func newAssets(index []byte) (*assets, error) {
-	a := &assets{files: map[string][]byte{"search.json": index}}
+	a := &assets{files: map[string][]byte{indexFile: index}}
 	folder, err := fs.Sub(assetFiles, "assets")
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,7 +23,7 @@ const chromium = "/usr/bin/chromium"
 // browser is a tab of Chromium. What its console says of errors, violations of the
 // Content-Security-Policy among them, fails the test.
 type browser struct {
-	*testing.T
+	testing.TB
 	ctx context.Context
 	url string // of the server
 
@@ -31,7 +32,7 @@ type browser struct {
 }
 
 // newBrowser opens a tab, with further flags for Chromium.
-func newBrowser(t *testing.T, url string, flags ...chromedp.ExecAllocatorOption) *browser {
+func newBrowser(t testing.TB, url string, flags ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	if _, err := os.Stat(chromium); err != nil {
 		t.Fatalf("%v: run scripts/setup.sh browser", err)
@@ -39,7 +40,7 @@ func newBrowser(t *testing.T, url string, flags ...chromedp.ExecAllocatorOption)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	ctx, closeTab := startChromium(ctx, t, flags)
-	b := &browser{T: t, ctx: ctx, url: url}
+	b := &browser{TB: t, ctx: ctx, url: url}
 	messages := chromedp.Console(ctx)
 	heard := make(chan struct{})
 	go func() {
@@ -70,7 +71,7 @@ func newBrowser(t *testing.T, url string, flags ...chromedp.ExecAllocatorOption)
 // startChromium opens a tab in a Chromium of its own. Chromium does not always come up on a busy
 // machine, so it has three attempts, each with an allocator of its own: chromedp panics when one
 // that failed is asked again.
-func startChromium(parent context.Context, t *testing.T, flags []chromedp.ExecAllocatorOption) (context.Context,
+func startChromium(parent context.Context, t testing.TB, flags []chromedp.ExecAllocatorOption) (context.Context,
 	context.CancelFunc) {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
@@ -103,13 +104,13 @@ func (b *browser) prefer(scheme string) {
 		{Name: "prefers-reduced-motion", Value: "reduce"},
 	}
 	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
-	must(b.T, err)
+	must(b, err)
 }
 
 // do takes actions.
 func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	must(b.T, chromedp.Do(b.ctx, actions...))
+	must(b, chromedp.Do(b.ctx, actions...))
 }
 
 func (b *browser) open(path string) {
@@ -158,7 +159,7 @@ func eval[T any](b *browser, expression string) T {
 func call[T any](b *browser, module, expression string, arguments any) T {
 	b.Helper()
 	text, err := json.Marshal(arguments)
-	must(b.T, err)
+	must(b, err)
 	return eval[T](b, fmt.Sprintf(`(async () => {
 		const m = await import(new URL(%q, document.querySelector("script[type=module]").src));
 		const a = %s;
@@ -176,7 +177,7 @@ func (b *browser) signIn(c aws.Credentials) {
 		b.fill("#session-token", c.SessionToken)
 	}
 	b.click("#sign-in-form button[type=submit]")
-	b.wait(fmt.Sprintf("document.getElementById('who').textContent === %q", c.AccessKeyID))
+	b.wait(fmt.Sprintf("document.getElementById('who').title.endsWith(%q)", "\n"+c.AccessKeyID))
 }
 
 // send clicks Send and gives the heading of the answer. What it clicks on may be outside of the
@@ -197,7 +198,7 @@ func (b *browser) text(selector string) string {
 // answer is the JSON that is shown.
 func (b *browser) answer() (members map[string]any) {
 	b.Helper()
-	must(b.T, json.Unmarshal([]byte(b.text("#answer .json")), &members))
+	must(b, json.Unmarshal([]byte(b.text("#answer .json")), &members))
 	return members
 }
 
@@ -231,13 +232,17 @@ func (b *browser) tabTo(selector string) {
 	b.Fatalf("%s can't be reached", selector)
 }
 
-// show sets the size of the window and the scheme of colours, and takes a picture, which is an
-// artefact of the test.
+// screenshots is the folder of the pictures that the tests take, which stay when they have ended.
+func screenshots() string { return cmp.Or(os.Getenv("VERENC_SCREENSHOTS"), "../../build/screenshots") }
+
+// show sets the size of the window and the scheme of colours, and takes a picture.
 func (b *browser) show(name string, width, height int64, scheme string) {
 	b.Helper()
 	b.do(chromedp.EmulateViewport(width, height))
 	b.prefer(scheme)
 	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
-	must(b.T, err)
-	must(b.T, os.WriteFile(filepath.Join(b.ArtifactDir(), strings.ReplaceAll(name, "/", "-")+".png"), picture, 0o644))
+	must(b, err)
+	must(b, os.MkdirAll(screenshots(), 0o755))
+	file := strings.NewReplacer("/", "-", " ", "-").Replace(strings.TrimPrefix(name, "/")) + ".png"
+	must(b, os.WriteFile(filepath.Join(screenshots(), file), picture, 0o644))
 }

@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +46,7 @@ type Handler struct {
 
 // file is a page or an asset, made when it is first asked for.
 type file struct {
+	route     string // its address, with a name in the place of what differs between pages of a kind
 	kind      string // Content-Type
 	immutable bool
 	make      func() (*made, error)
@@ -64,7 +66,7 @@ func New(cfg Config) (*Handler, error) {
 	}
 	h := &Handler{files: map[string]*file{}}
 	for _, p := range s.paths() {
-		h.files[p] = &file{kind: "text/html; charset=utf-8", make: sync.OnceValues(func() (*made, error) {
+		h.files[p] = &file{route: s.route(p), kind: "text/html; charset=utf-8", make: sync.OnceValues(func() (*made, error) {
 			body, err := s.render(p)
 			if err != nil {
 				return nil, err
@@ -73,7 +75,7 @@ func New(cfg Config) (*Handler, error) {
 		})}
 	}
 	for name, body := range s.assets.files {
-		h.files[s.assets.path(name)] = &file{kind: kinds[path.Ext(name)], immutable: true,
+		h.files[s.assets.path(name)] = &file{route: assetRoute, kind: kinds[path.Ext(name)], immutable: true,
 			make: sync.OnceValues(func() (*made, error) { return compress(body) })}
 	}
 	return h, nil
@@ -108,6 +110,39 @@ func below(path, root string) bool { return path == root || strings.HasPrefix(pa
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; " +
 	"base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
+// redirects are addresses that lead to others.
+var redirects = map[string]string{"/": "/docs", "/docs/": "/docs", "/console/": "/console"}
+
+// Routes of what is no page.
+const (
+	assetRoute    = "/docs/assets/{asset}"
+	redirectRoute = "redirect"
+	unknownRoute  = "unknown"
+)
+
+// Route tells which kind of page a request is for. There are few, so that they can be a label of a metric.
+func (h *Handler) Route(r *http.Request) string {
+	if redirects[r.URL.Path] != "" {
+		return redirectRoute
+	}
+	if f := h.file(r.URL.Path); f != nil {
+		return f.route
+	}
+	return unknownRoute
+}
+
+// file finds a page or an asset, or nil.
+func (h *Handler) file(address string) *file {
+	if below(address, "/console") {
+		p := consolePageAt(address)
+		if p == nil {
+			return nil
+		}
+		address = p.Path
+	}
+	return h.files[address]
+}
+
 // ServeHTTP answers GET and HEAD.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
@@ -115,22 +150,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
-	switch r.URL.Path {
-	case "/", "/docs/":
-		http.Redirect(w, r, "/docs", http.StatusFound)
-		return
-	case "/console/":
-		http.Redirect(w, r, "/console", http.StatusFound)
+	if target := redirects[r.URL.Path]; target != "" {
+		http.Redirect(w, r, target, http.StatusFound)
 		return
 	}
-	address := r.URL.Path
-	if p := consolePageAt(address); p != nil {
-		address = p.Path
-	} else if below(address, "/console") {
-		address = ""
-	}
-	f, known := h.files[address]
-	if !known {
+	f := h.file(r.URL.Path)
+	if f == nil {
 		const where = "The reference begins at /docs, the console at /console."
 		http.Error(w, "There is no such page. "+where, http.StatusNotFound)
 		return
@@ -157,6 +182,11 @@ func (m *made) serve(w http.ResponseWriter, r *http.Request, f *file) {
 	if f.immutable {
 		header.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
+	if r.Header.Get("Range") != "" { // nothing here is so large that a part of it is of use
+		r = r.Clone(r.Context())
+		r.Header.Del("Range")
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body))) // which ServeContent leaves out for what is compressed
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 

@@ -52,6 +52,7 @@ func TestWhoCanUseAKey(t *testing.T) {
 	if first != "Decrypt" {
 		t.Errorf("the first operation is %s", first)
 	}
+	eval[any](b, "document.querySelector('.part:has(table.access)').scrollIntoView()")
 	b.show("who can use it", 1280, 1000, "light")
 	field("user/admin", "Decrypt")
 	b.do(chromedp.KeyEvent("\u0303")) // arrow right
@@ -79,7 +80,7 @@ func TestButtonsThatAreNotAllowed(t *testing.T) {
 	b.says("#state-actions button[aria-disabled]", "Schedule deletion")
 	b.loaded()
 	disabled := eval[[]string](b, "[...document.querySelectorAll('[aria-disabled=true]')].map((e) => e.textContent)")
-	if got := strings.Join(disabled, ", "); got != "Schedule deletion, Add alias, Set tag, Enable rotation, Rotate now" {
+	if got := strings.Join(disabled, ", "); got != "Schedule deletion, Add alias, Set tag, Save policy …, Enable rotation, Rotate now" {
 		t.Errorf("not allowed are %s", got)
 	}
 	described := eval[string](b, "document.getElementById(document.querySelector('#state-actions [aria-disabled]')"+

@@ -51,8 +51,14 @@ func (v *view) ConsoleAreas() (first []consolePage) {
 
 // consoleSchema is what the scripts of the console know of the service.
 type consoleSchema struct {
-	KeySpecs []keySpec           `json:"keySpecs"`
-	Uses     map[string][]string `json:"uses"` // the operations that use keys, by KeyUsage
+	KeySpecs []keySpec        `json:"keySpecs"`
+	Uses     map[string][]use `json:"uses"` // by KeyUsage
+}
+
+// use is an operation that uses keys.
+type use struct {
+	Operation string `json:"operation"`
+	Text      string `json:"text"`
 }
 
 type keySpec struct {
@@ -68,7 +74,7 @@ func (s *site) consolePage(v *view, p *consolePage) {
 	if s.cfg.Cannot != nil && p.Cannot != "" {
 		v.Cannot = s.cfg.Cannot(p.Cannot)
 	}
-	schema := consoleSchema{KeySpecs: []keySpec{}, Uses: map[string][]string{}}
+	schema := consoleSchema{KeySpecs: []keySpec{}, Uses: map[string][]use{}}
 	listed := map[string]bool{}
 	for _, name := range slices.Concat(firstSpecs, slices.Sorted(maps.Keys(s.cfg.KeySpecs))) {
 		if usages := s.cfg.KeySpecs[name]; usages != nil && !listed[name] {
@@ -76,9 +82,11 @@ func (s *site) consolePage(v *view, p *consolePage) {
 			schema.KeySpecs = append(schema.KeySpecs, keySpec{Name: name, Usages: usages})
 		}
 	}
-	for _, op := range s.operations {
-		for _, usage := range op.Usages {
-			schema.Uses[usage] = append(schema.Uses[usage], op.Name)
+	for _, f := range s.families {
+		for _, op := range f.Operations {
+			for _, usage := range op.Usages {
+				schema.Uses[usage] = append(schema.Uses[usage], use{op.Name, op.plain})
+			}
 		}
 	}
 	v.Schema = schema

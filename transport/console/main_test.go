@@ -105,17 +105,11 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 		History:  s.History,
 	})
 	must(t, err)
-	api, err := transport.New(
-		transport.Config{
-			Service:   s.Service,
-			Inspector: inspector,
-			Log:       zap.NewNop(),
-			Metrics:   metrics,
-			Regions:   []string{region},
-		},
-	)
+	cfg := transport.Config{Service: s.Service, Inspector: inspector, Log: zap.NewNop(), Metrics: metrics,
+		Regions: []string{region}}
+	api, err := transport.New(cfg)
 	must(t, err)
-	pages, err := transport.Pages(s.Service, []string{region})
+	pages, err := transport.Pages(cfg)
 	must(t, err)
 	listener := listen(s.record(transport.WithPages(api, pages)))
 	t.Cleanup(listener.Close)
@@ -201,7 +195,7 @@ func (s *server) session(t *testing.T) aws.Credentials {
 		SessionToken: *made.SessionToken}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

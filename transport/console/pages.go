@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,7 +41,7 @@ type operationPage struct {
 	Conditions           []conditionEntry
 	Example              *example
 	Syntax               string
-	plain                string // the summary, for the search
+	plain                string // the summary, without code
 }
 
 // errorEntry is an error with its meaning, for an operation or in general.
@@ -61,6 +62,9 @@ func newSite(cfg Config, live bool) (*site, error) {
 	if s.texts, err = readTexts(textFiles); err != nil {
 		return nil, fmt.Errorf("read texts: %w", err)
 	}
+	for _, name := range cfg.Reference.Families {
+		s.families = append(s.families, family{Name: name})
+	}
 	for i := range cfg.Reference.Operations {
 		op, err := s.operation(&cfg.Reference.Operations[i])
 		if err != nil {
@@ -74,7 +78,6 @@ func newSite(cfg Config, live bool) (*site, error) {
 		}
 		s.families[at].Operations = append(s.families[at].Operations, op)
 	}
-	slices.SortFunc(s.families, func(a, b family) int { return strings.Compare(a.Name, b.Name) })
 	end := ""
 	if !live {
 		end = suffix
@@ -99,7 +102,7 @@ func (s *site) operation(op *Operation) (*operationPage, error) {
 	constraint := s.cfg.Reference.Constraint
 	p := &operationPage{Operation: *op, Request: membersOf(op.Request, constraint),
 		Response: membersOf(op.Response, constraint),
-		Summary:  phrase(t.Summary), Description: blocks(t.Description), plain: t.Summary}
+		Summary:  phrase(t.Summary), Description: blocks(t.Description), plain: strings.ReplaceAll(t.Summary, "`", "")}
 	describe(p.Request, "Parameters", "", func(structure, name string) template.HTML {
 		return phrase(s.texts.member(t.Parameters, structure, name))
 	})
@@ -192,23 +195,48 @@ func (v *view) ManualPages() []*manualText { return v.texts.manual }
 // Region is the one that the form for signing in proposes.
 func (v *view) Region() string { return v.cfg.Region }
 
-// Scripts lists the modules of a page, the one that it begins with first.
-func (v *view) Scripts() []string {
-	if !v.live {
-		return []string{"static.js", "search.js", "elements.js"}
-	}
-	all := []string{"page.js", "bytes.js", "commands.js", "elements.js", "examples.js", "fields.js", "keys.js",
-		"navigate.js", "recent.js", "search.js", "session.js", "signin.js", "sigv4.js", "try.js"}
-	if v.Console != nil {
-		for name := range v.assets.files {
-			if strings.HasPrefix(name, "console/") {
-				all = append(all, name)
-			}
+// areas are the parts of the site.
+var areas = []string{"/console", "/docs", "/docs/manual"}
+
+// Within is the attribute of a link to one of areas that tells whether it has the page. Of two that have it, it is the
+// smaller one.
+func (v *view) Within(area string) template.HTMLAttr {
+	has := ""
+	for _, a := range areas {
+		if below(v.Path, a) && len(a) > len(has) {
+			has = a
 		}
-		slices.Sort(all[1:])
 	}
-	return all
+	switch {
+	case has != area:
+		return ""
+	case v.Path == area:
+		return ` aria-current="page"`
+	}
+	return ` aria-current="true"`
 }
+
+// At is the attribute of a link to a page that tells whether it is this one.
+func (v *view) At(folder, name string) template.HTMLAttr {
+	if v.Path != folder+name {
+		return ""
+	}
+	return ` aria-current="page"`
+}
+
+// Scripts lists the modules of a page that is served, the one that it begins with first.
+func (v *view) Scripts() (all []string) {
+	for name := range v.assets.files {
+		ofConsole := strings.HasPrefix(name, "console/")
+		if path.Ext(name) == ".js" && name != firstScript && (v.Console != nil || !ofConsole) {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return append([]string{firstScript}, all...)
+}
+
+const firstScript = "page.js"
 
 // schema is what a page's script makes its form and shows its answer with.
 type schema struct {
@@ -237,13 +265,26 @@ func (s *site) paths() []string {
 	return all
 }
 
+// route is the address of one of paths, with a name in the place of what differs between pages of a kind.
+func (s *site) route(address string) string {
+	switch name := strings.TrimPrefix(address, "/docs/"); {
+	case slices.ContainsFunc(s.operations, func(op *operationPage) bool { return op.Name == name }):
+		return "/docs/{operation}"
+	case strings.HasPrefix(name, "manual/"):
+		return "/docs/manual/{chapter}"
+	case strings.HasSuffix(address, "/"):
+		return address + "{id}"
+	}
+	return address
+}
+
 // render makes one of paths.
-func (s *site) render(path string) ([]byte, error) {
-	v, page := &view{site: s, Path: path}, "console.html"
-	if at := slices.IndexFunc(consolePages, func(p consolePage) bool { return p.Path == path }); at >= 0 {
+func (s *site) render(address string) ([]byte, error) {
+	v, page := &view{site: s, Path: address}, "console.html"
+	if at := slices.IndexFunc(consolePages, func(p consolePage) bool { return p.Path == address }); at >= 0 {
 		s.consolePage(v, &consolePages[at])
 	} else {
-		page = s.docsPage(v, strings.TrimPrefix(path, "/docs/"))
+		page = s.docsPage(v, strings.TrimPrefix(address, "/docs/"))
 	}
 	var b bytes.Buffer
 	err := s.templates.ExecuteTemplate(&b, page, v)

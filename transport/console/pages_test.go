@@ -84,7 +84,7 @@ func get(t *testing.T, h http.Handler, path string, headers ...string) *httptest
 	return w
 }
 
-func newPages(t *testing.T) http.Handler {
+func newPages(t testing.TB) http.Handler {
 	t.Helper()
 	h, err := console.New(
 		console.Config{Reference: transport.Reference(), Region: "us-east-1", Cannot: func(op string) []string {

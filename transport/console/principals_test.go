@@ -19,7 +19,7 @@ func TestPrincipals(t *testing.T) {
 	b := newBrowser(t, s.URL)
 	b.open("/console")
 	b.click(".console-areas a[href='/console/principals']")
-	b.says("#console .note", "Sign in")
+	b.says("#console .panel", "Sign in")
 	b.signIn(s.Root)
 	b.says("#console .hint", "3 of 3 users and roles.")
 	b.says("#console .note", "verenc apply")
@@ -68,8 +68,9 @@ func TestPrincipalsNotAllowed(t *testing.T) {
 // TestHostilePrincipal: names and documents that would be code elsewhere are text.
 func TestHostilePrincipal(t *testing.T) {
 	s := newServer(t)
+	condition := map[string]any{"StringEquals": map[string]string{"a": hostile}}
 	document, err := json.Marshal(map[string]any{"Statement": map[string]any{"Sid": "a", "Effect": "Allow",
-		"Action": "kms:*", "Resource": "*", "Condition": map[string]any{"StringEquals": map[string]string{"a": hostile}}}})
+		"Action": "kms:*", "Resource": "*", "Condition": condition}})
 	must(t, err)
 	p := &iam.Principal{ARN: "arn:aws:iam::" + account + ":user/" + hostile, Account: account, Kind: iam.KindUser,
 		CreatedAt: time.Now(), PrincipalDetails: iam.PrincipalDetails{Name: hostile, UniqueID: hostile,

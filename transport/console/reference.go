@@ -7,6 +7,7 @@ import "reflect"
 // pages can't say anything else.
 type Reference struct {
 	Operations []Operation // in the order of their names
+	Families   []string    // of operations, in the order of the index; others come behind them
 	// Constraint gives the constraint that a member's tag shape names.
 	Constraint func(shape string) Constraint
 }

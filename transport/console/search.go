@@ -18,7 +18,7 @@ var headings = regexp.MustCompile(`(?m)^##+ (.+)$`)
 func (s *site) index(suffix string) (all []entry) {
 	for _, op := range s.operations {
 		page := op.Name + suffix
-		all = append(all, entry{page, op.Name, strings.ReplaceAll(op.plain, "`", "")})
+		all = append(all, entry{page, op.Name, op.plain})
 		all = appendMembers(all, op.Request, page, "parameter of "+op.Name)
 		all = appendMembers(all, op.Response, page, "response element of "+op.Name)
 	}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,12 +30,33 @@ func Write(dir string, reference Reference) error {
 			return err
 		}
 	}
-	for name, body := range s.assets.files {
+	for name, body := range map[string][]byte{"style.css": s.assets.files["style.css"],
+		"icon.svg": s.assets.files["icon.svg"], staticScript: s.static()} {
 		if err := write(filepath.Join(dir, "assets", s.assets.hash, name), body); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// staticScript is the script of pages in files.
+const staticScript = "static.js"
+
+// ofModule are the lines that only a module can have.
+var ofModule = regexp.MustCompile(`(?m)^import .*\n|^export `)
+
+// static makes the script of pages in files, with the index of the search in it: browsers load neither modules nor data
+// from files.
+func (s *site) static() []byte {
+	var b bytes.Buffer
+	b.WriteString("(() => {\n")
+	for _, name := range []string{"elements.js", "search.js"} {
+		b.Write(ofModule.ReplaceAll(s.assets.files[name], nil))
+	}
+	b.WriteString("startSearch(new URL(\"../../\", document.currentScript.src), () => ")
+	b.Write(s.assets.files[indexFile])
+	b.WriteString(");\n})();\n")
+	return b.Bytes()
 }
 
 // fileOf names the file of an address: index.html, Encrypt.html, manual/index.html,
@@ -56,7 +78,7 @@ func (s *site) fileOf(address string) string {
 var address = regexp.MustCompile(` (href|src)="(/docs[^"#]*)`)
 
 // toConsole is a link to the console, which pages in files don't have.
-var toConsole = regexp.MustCompile(`<a href="/console">([^<]*)</a>`)
+var toConsole = regexp.MustCompile(`<a href="/console[^"]*">([^<]*)</a>`)
 
 // relative rewrites the addresses in a page that is so many folders down.
 func (s *site) relative(page []byte, depth int) []byte {

@@ -46,7 +46,6 @@ func TestTryItOut(t *testing.T) {
 	if blob == "" || made["KeyId"] == "" || b.text("#answer .facts code") == "without id" {
 		t.Errorf("a data key: %v", made)
 	}
-	b.show("data key", 1440, 1000, "light")
 	checkCommands(t, s, b)
 
 	b.click("#page-list a[href='/docs/Decrypt']")
@@ -68,7 +67,7 @@ func TestTryItOut(t *testing.T) {
 
 	b.do(chromedp.NavigateBack())
 	b.wait("document.querySelector('h1').textContent === 'GenerateDataKeyWithoutPlaintext'")
-	if who := b.text("#who"); who != s.Root.AccessKeyID {
+	if who := b.text("#who"); who != "root" {
 		t.Errorf("after going back %q is signed in", who)
 	}
 	checkSecrecy(t, s, b)
@@ -129,8 +128,7 @@ func checkSecrecy(t *testing.T, s *server, b *browser) {
 	}
 }
 
-// TestRefusals: a principal without permission, a wrong secret and a value that is none are
-// answered in words.
+// TestRefusals: a principal without permission and a value that is none are answered in words.
 func TestRefusals(t *testing.T) {
 	s := newServer(t)
 	carol := s.user(t, "carol")
@@ -143,11 +141,6 @@ func TestRefusals(t *testing.T) {
 	if status := b.send(); status != "Status 400 AccessDeniedException" ||
 		!strings.Contains(b.text("#answer"), "kms:Encrypt") {
 		t.Errorf("a principal without permission: %s: %s", status, b.text("#answer"))
-	}
-	b.click("#sign-out")
-	b.signIn(aws.Credentials{AccessKeyID: s.Root.AccessKeyID, SecretAccessKey: "not" + s.Root.SecretAccessKey})
-	if status := b.send(); status != "Status 400 InvalidSignatureException" {
-		t.Errorf("a wrong secret: %s", status)
 	}
 	b.open("/docs/GenerateRandom")
 	b.signIn(s.Root)
@@ -181,7 +174,7 @@ func TestClientCertificate(t *testing.T) {
 	b.open("/docs/GenerateRandom")
 	b.click("#open-sign-in")
 	b.click("#use-certificate")
-	b.wait("document.getElementById('who').textContent === 'client certificate'")
+	b.wait("document.getElementById('who').title === 'arn:aws:iam::" + account + ":root'")
 	if status := b.send(); status != "Status 200" {
 		t.Errorf("with a certificate: %s: %s", status, b.text("#answer"))
 	}

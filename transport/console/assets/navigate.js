@@ -1,9 +1,29 @@
 // Moving between pages without leaving the document, so that who has signed in stays so: the next page is fetched, and
 // its main part takes the place of this one's.
 
-let shown = location.pathname;
+let shown = location.href;
 let pending = null; // the request for the page to come
 let arrived = () => {};
+let work = null; // what would be lost when the page is left: { unsaved, ask }
+
+// protect has the reader asked before the page is left: unsaved tells whether something would be lost, and ask whether it
+// may be. Browsers ask in their own words when it is the document that is left.
+export function protect(unsaved, ask) {
+  if (!work) addEventListener("beforeunload", stay);
+  work = { unsaved, ask };
+}
+
+// mayLeave asks, if there is something to lose.
+export const mayLeave = async () => !work?.unsaved() || work.ask();
+
+function stay(event) {
+  if (work.unsaved()) event.preventDefault();
+}
+
+function forgetWork() {
+  removeEventListener("beforeunload", stay);
+  work = null;
+}
 
 // startNavigation follows the links to pages. changed is called when the page has changed.
 export function startNavigation(changed) {
@@ -18,8 +38,9 @@ export function startNavigation(changed) {
     visit(url);
   });
   addEventListener("popstate", (event) => {
-    if (location.pathname === shown) return; // a fragment of the page
-    go(new URL(location.href), () => {}, event.state?.scroll);
+    const left = shown;
+    if (location.pathname === new URL(left).pathname) return; // a fragment of the page
+    go(new URL(location.href), () => {}, event.state?.scroll, () => history.pushState({}, "", left));
   });
   mark();
 }
@@ -32,8 +53,9 @@ export function visit(url) {
 
 const isPage = (path) => /^\/(docs|console)(\/|$)/.test(path) && !path.startsWith("/docs/assets/");
 
-function go(url, record, scroll) {
+async function go(url, record, scroll, refused = () => {}) {
   pending?.abort();
+  if (!await mayLeave()) return refused();
   const request = (pending = new XMLHttpRequest()); // which parses HTML without running it, and without a text becoming HTML
   request.responseType = "document";
   request.open("GET", url.pathname);
@@ -42,7 +64,8 @@ function go(url, record, scroll) {
     const main = request.response?.getElementById("main");
     if (request.status !== 200 || !main) return location.assign(url);
     record();
-    shown = url.pathname;
+    shown = location.href;
+    if (work) forgetWork();
     document.title = request.response.title;
     document.getElementById("main").replaceWith(document.adoptNode(main));
     mark();

@@ -2,11 +2,11 @@
 
 import { element } from "./elements.js";
 
-const most = 30;
-const root = new URL("../../", import.meta.url); // of the pages; this file is below assets
+const most = 30; // results
 
-// startSearch shows the field, and reads the index when it is first used.
-export function startSearch() {
+// startSearch shows the field, and reads the index when it is first used. root is the address that paths of the index are
+// relative to.
+export function startSearch(root, readIndex) {
   const input = document.getElementById("search");
   const results = document.getElementById("results");
   const list = document.getElementById("page-list");
@@ -14,7 +14,7 @@ export function startSearch() {
   let index;
   input.closest(".search").hidden = false;
   input.addEventListener("input", async () => {
-    index ??= fetch(new URL("search.json", import.meta.url)).then((r) => r.json());
+    index ??= readIndex();
     const entries = await index;
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     results.hidden = words.length === 0;

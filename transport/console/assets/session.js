@@ -6,9 +6,12 @@ import { authorization, secretKey, timestamp } from "./sigv4.js";
 let credentials = null; // the secret is a CryptoKey in it, which can be used and not read
 const listeners = [];
 
-// signedIn tells the access key id and the region, or null. With a client certificate there is no access key id.
+// signedIn tells the access key id, the region, and the ARN of the principal, or is null. With a client certificate there is
+// no access key id.
 export function signedIn() {
-  return credentials && { accessKeyId: credentials.accessKeyId, region: credentials.region, temporary: Boolean(credentials.sessionToken) };
+  if (!credentials) return null;
+  const { accessKeyId, region, arn, sessionToken } = credentials;
+  return { accessKeyId, region, arn, temporary: Boolean(sessionToken) };
 }
 
 // onChange has a function called when somebody signs in or out.
@@ -19,23 +22,40 @@ function use(next) {
   for (const listener of listeners) listener();
 }
 
+// signIn asks the server whom the credentials are of. It fails with what is wrong with them.
 export async function signIn({ accessKeyId, secret, sessionToken, region }) {
-  use({ accessKeyId, key: await secretKey(secret), sessionToken, region });
+  await enter({ accessKeyId, key: await secretKey(secret), sessionToken, region });
 }
 
-export const signInByCertificate = (region) => use({ region });
+export const signInByCertificate = (region) => enter({ region });
 
 export const signOut = () => use(null);
 
+async function enter(candidate) {
+  const headers = { "content-type": "application/x-www-form-urlencoded" };
+  const answer = await post(candidate, "sts", headers, "Action=GetCallerIdentity&Version=2011-06-15");
+  const part = (name) => plain(new RegExp(`<${name}>([^<]*)</${name}>`).exec(answer.text)?.[1] ?? ""); // of XML
+  if (answer.status === 200) return use({ ...candidate, arn: part("Arn") });
+  const error = new Error(part("Message") || `The server answered with status ${answer.status}.`);
+  error.name = part("Code");
+  throw error;
+}
+
+const entities = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" };
+
+// plain is a text of XML without escapes.
+const plain = (text) => text.replace(/&(?:#(\d+)|(\w+));/g, (whole, code, name) => (code ? String.fromCodePoint(code) : entities[name] ?? whole));
+
 // send calls an operation. It gives the status, the headers, the text of the body and the time in milliseconds.
-export async function send(target, body) {
+export const send = (target, body) =>
+  post(credentials, "kms", { "content-type": "application/x-amz-json-1.1", "x-amz-target": target }, body);
+
+async function post({ accessKeyId, key, sessionToken, region }, service, headers, body) {
   const bytes = fromText(body);
-  const headers = { "content-type": "application/x-amz-json-1.1", "x-amz-target": target };
-  const { accessKeyId, key, sessionToken, region } = credentials;
   if (key) {
     headers["x-amz-date"] = timestamp(new Date());
     if (sessionToken) headers["x-amz-security-token"] = sessionToken;
-    headers.authorization = await authorization({ key, accessKeyId, region, service: "kms", headers: { host: location.host, ...headers }, body: bytes });
+    headers.authorization = await authorization({ key, accessKeyId, region, service, headers: { host: location.host, ...headers }, body: bytes });
   }
   const began = performance.now();
   const response = await fetch("/", {

@@ -5,6 +5,7 @@ import { cli, curl } from "./commands.js";
 import { copyButton, element, newId, visible } from "./elements.js";
 import { exampleKey, missingKey, withKnownKeys } from "./examples.js";
 import { FieldError, fieldsOf } from "./fields.js";
+import { painted } from "./json.js";
 import { completer } from "./keys.js";
 import { latestBlob, rememberBlob, rememberNames, withLatestNames } from "./recent.js";
 import { onChange, send, signedIn } from "./session.js";
@@ -28,7 +29,7 @@ onChange(() => {
 function show() {
   if (!current) return;
   by("try-note").replaceChildren(...(signedIn() ? [] : [
-    element("button", { type: "button", class: "link", click: openSignIn }, "Sign in"), " with an access key to send requests."]));
+    element("button", { type: "button", class: "link", "data-sign-in": true }, "Sign in"), " with an access key to send requests."]));
 }
 
 function newForm(schema) {
@@ -101,6 +102,7 @@ async function submit(form, fields, schema, answer) {
     const sent = await send(schema.target, body);
     answer.replaceChildren(...answerOf(schema, request, sent), ...offerKey(form, fields, schema, request, sent), commandsOf(schema, request, body));
     answer.querySelector("h3").focus();
+    answer.scrollIntoView({ block: "nearest" });
   } catch (e) {
     answer.replaceChildren(element("p", { class: "warning", role: "alert" }, `The request was not answered: ${e.message}`));
   } finally {
@@ -122,14 +124,22 @@ function answerOf(schema, request, { status, headers, requestId, text, took }) {
   ];
   if (!ok && value?.message) parts.push(element("p", {}, visible(value.message)));
   parts.push(shown === "" ? element("p", {}, "The body is empty.")
-    : element("div", { class: "copied" }, element("pre", { tabindex: "0", class: "json" }, element("code", {}, shown)), copyButton("JSON", () => shown)));
+    : element("div", { class: "copied" }, element("pre", { tabindex: "0", class: "json" }, element("code", {}, ...painted(shown))), copyButton("JSON", () => shown)));
   if (ok && value) {
     rememberNames(value);
+    parts.push(...nextOf(value));
     parts.push(...blobsOf(schema, request, value));
   }
   parts.push(element("details", {}, element("summary", {}, "Response headers"),
     element("pre", { tabindex: "0" }, element("code", {}, headers.map(([n, v]) => `${n}: ${v}`).join("\n")))));
   return parts;
+}
+
+// nextOf links to the operation that takes what an answer has. Its form has that filled in.
+function nextOf(value) {
+  const taking = { CiphertextBlob: "Decrypt", Signature: "Verify", Mac: "VerifyMac" };
+  return Object.entries(taking).filter(([name]) => value[name]).map(([name, operation]) => element("p", { class: "next" },
+    "Next: ", element("a", { href: `/docs/${operation}#Try`, click: () => drafts.delete(operation) }, operation), `, with this ${name} filled in.`));
 }
 
 // offerKey offers to make the key of the example, when it is that which was not found.

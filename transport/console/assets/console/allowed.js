@@ -8,11 +8,12 @@ import { shown } from "./parts.js";
 export const needs = (operation) => ({ "data-needs": operation });
 
 // markNotAllowed marks the buttons in a part of a page, also those that come later, when whoever has signed in may not call
-// their operation on the key. The service decides on each request all the same. Where it does not tell, all stay as they are.
+// their operation: on the key or, without one, at all. The service decides on each request all the same. Where it does not
+// tell, all stay as they are.
 export async function markNotAllowed(root, keyId) {
   let answer;
   try {
-    answer = await own("GetCallerAccess", { KeyId: keyId });
+    answer = await own("GetCallerAccess", keyId === undefined ? {} : { KeyId: keyId });
   } catch {
     return;
   }

@@ -2,12 +2,10 @@
 
 import { element } from "../elements.js";
 import { onChange, signedIn } from "../session.js";
-import { openSignIn } from "../signin.js";
 import { auditLog } from "./auditlog.js";
 import { createKey } from "./createkey.js";
 import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
-import { button } from "./parts.js";
 import { principalPage } from "./principalpage.js";
 import { principalTable } from "./principals.js";
 import { report } from "./report.js";
@@ -32,9 +30,10 @@ export function startConsole() {
   const view = element("div");
   root.replaceChildren(view);
   if (!signedIn()) {
-    view.append(element("p", { class: "note" }, button("Sign in", openSignIn, { class: "link" }),
-      " with an access key to see and administer keys. The page sends only requests that you sign, and you can do no more " +
-      "than policies allow you."));
+    view.append(element("div", { class: "panel" },
+      element("p", {}, "Sign in with an access key to see and administer keys. The page sends only requests that you sign, and you can do " +
+        "no more than policies allow you."),
+      element("button", { type: "button", class: "primary", "data-sign-in": true }, "Sign in")));
     return;
   }
   const schema = JSON.parse(document.getElementById("console-schema").textContent);

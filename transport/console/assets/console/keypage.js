@@ -12,14 +12,14 @@ import { policy } from "./keypolicy.js";
 import { rotation } from "./keyrotation.js";
 import { stateActions } from "./keystate.js";
 import { stateTag } from "./keytable.js";
-import { code, list, problem, section, shown, time, tryLinks } from "./parts.js";
+import { code, list, problem, said, section, shown, time, tryLink, tryLinks } from "./parts.js";
 
 export async function keyPage(view, schema, entitle) {
   const id = decodeURIComponent(location.pathname.slice("/console/keys/".length));
   const done = element("p", { class: "done", role: "status" });
   const parts = element("div");
   view.append(done, parts);
-  await load("");
+  await load(said());
   await markNotAllowed(view, id);
 
   // load makes all parts, after something was done that concerns them all.
@@ -42,8 +42,7 @@ export async function keyPage(view, schema, entitle) {
     const key = { id: metadata && /(^|:)alias\//.test(id) ? metadata.KeyId : id, metadata, aliases: [], reload: load };
     entitle(shown(id));
     parts.replaceChildren(
-      ...(failure ? [problem(failure)] : [head(key), ...stateActions(key), details(metadata)]),
-      ...(metadata ? [use(key, schema)] : []),
+      ...(failure ? [problem(failure)] : [head(key), ...stateActions(key), use(key, schema), details(metadata)]),
       aliases(key, (names) => entitle(shown(names[0] ?? id))), tags(key), policy(key), grants(key),
       access(key, schema.uses[metadata?.KeyUsage] ?? []), ...rotation(key), attestation(key), lastUse(key));
     done.textContent = message;
@@ -73,9 +72,10 @@ function details(m) {
   return part;
 }
 
-// use links to the operations that such a key is for.
+// use links to the operations that such a key is for, and says what each does.
 const use = (key, schema) => element("section", { class: "part" }, element("h2", {}, "Use the key"),
-  tryLinks(schema.uses[key.metadata.KeyUsage] ?? [], key.id));
+  element("dl", { class: "index" }, ...(schema.uses[key.metadata.KeyUsage] ?? []).map(({ operation, text }) => element("div", {},
+    element("dt", {}, tryLink(operation, key.id)), element("dd", {}, text)))));
 
 const lastUse = (key) => section("Last use", ["GetKeyLastUsage"], key.id, async () => {
   const { KeyLastUsage: last, TrackingStartDate: since } = await call("GetKeyLastUsage", { KeyId: key.id });

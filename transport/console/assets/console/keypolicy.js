@@ -1,58 +1,75 @@
-// The key policy, in an editor that says where it is wrong as JSON.
+// The key policy.
 
-import { element, labelled, newId } from "../elements.js";
-import { call } from "../session.js";
+import { element } from "../elements.js";
+import { protect } from "../navigate.js";
+import { call, onChange, signedIn } from "../session.js";
+import { needs } from "./allowed.js";
+import { ask } from "./dialog.js";
 import { jsonError } from "./jsonerror.js";
-import { button, section, shown } from "./parts.js";
+import { diffOf } from "./linediff.js";
+import { button, section } from "./parts.js";
+import { policyEditor } from "./policyeditor.js";
+
+// drafts are policies that are not saved, by what they are for. They survive that the page of a key is made again.
+const drafts = new Map();
+onChange(() => signedIn() || drafts.clear());
+
+// keepDraft has the reader asked before a policy that is not saved is lost; undefined is none.
+export function keepDraft(name, draft) {
+  if (draft === undefined) return drafts.delete(name);
+  drafts.set(name, draft);
+  protect(() => drafts.size > 0, async () => {
+    const text = "The changes of the policy are not saved.";
+    if (!await ask({ title: "Leave the page?", text, action: "Leave without saving", stay: "Stay" })) return false;
+    drafts.clear();
+    return true;
+  });
+}
 
 export const policy = (key) => section("Key policy", ["GetKeyPolicy", "PutKeyPolicy"], key.id, async (act) => {
-  const { Policy: saved } = await call("GetKeyPolicy", { KeyId: key.id });
-  const text = readable(saved);
-  const says = element("div", { id: newId(), class: "says", role: "status" });
-  const editor = element("textarea", { class: "policy", rows: Math.min(30, text.split("\n").length + 2),
-    spellcheck: "false", autocomplete: "off", "aria-describedby": says.id, input: check });
-  editor.value = text;
-  const save = button("Save policy", () => {
-    const wrong = check();
-    if (wrong) return goTo(wrong);
-    act(() => call("PutKeyPolicy", { KeyId: key.id, Policy: editor.value }), "The policy is saved.");
-  }, { class: "primary" });
+  const saved = readable((await call("GetKeyPolicy", { KeyId: key.id })).Policy);
+  const draft = drafts.get(key.id);
+  const editor = policyEditor("Policy document", { describe, edited });
+  const save = button("Save policy …", async () => {
+    if (!editor.isJSON()) return;
+    const text = editor.value();
+    const accepted = await ask({ title: "Save the policy?", action: "Save policy", kind: "primary",
+      text: sameValue(saved, text) ? "Only the layout of the text changes." : "It decides from now on who can use and administer the key.",
+      controls: [diffOf(saved, text)] });
+    if (!accepted) return;
+    save.disabled = true;
+    try {
+      await call("PutKeyPolicy", { KeyId: key.id, Policy: text });
+    } catch (e) {
+      save.disabled = false;
+      return editor.refuse(e);
+    }
+    keepDraft(key.id, undefined);
+    act(async () => {}, "The policy is saved.");
+  }, { class: "primary", ...needs("PutKeyPolicy") });
   const undo = button("Undo changes", () => {
-    editor.value = text;
-    check();
+    editor.set(saved);
     editor.focus();
   });
-  check();
-  return [labelled("Policy document", editor), says, element("div", { class: "actions" }, save, undo)];
+  editor.set(draft?.text ?? saved);
+  return [editor.element, element("div", { class: "actions" }, save, undo)];
 
-  function check() {
-    const wrong = jsonError(editor.value);
-    editor.setAttribute("aria-invalid", String(Boolean(wrong)));
-    const changed = editor.value !== text;
-    undo.disabled = !changed;
-    const right = changed ? "This is JSON. It is not saved yet." : "This is the policy that is saved.";
-    says.replaceChildren(...(wrong ? where(wrong) : [element("p", { class: "hint" }, right)]));
-    return wrong;
+  function describe() {
+    if (editor.value() === saved) return "This is the policy that is saved.";
+    return draft && draft.saved !== saved ? "This is JSON. It is not saved yet, and somebody has changed the saved policy meanwhile."
+      : "This is JSON. It is not saved yet.";
   }
 
-  // where says what is wrong, and shows the line.
-  function where(wrong) {
-    const { message, line, column } = wrong;
-    const begin = Math.max(0, column - 60);
-    const excerpt = editor.value.split("\n")[line - 1].slice(begin, column + 30).replaceAll("\t", " ");
-    return [
-      element("p", { class: "warning" }, element("strong", {}, `Line ${line}, column ${column}: `), `${shown(message)}. `,
-        button("Go there", () => goTo(wrong), { class: "link" })),
-      element("pre", { "aria-hidden": "true" }, element("code", {}, `${shown(excerpt)}\n${" ".repeat(column - 1 - begin)}^`)),
-    ];
-  }
-
-  function goTo({ at, line }) {
-    editor.focus();
-    editor.setSelectionRange(at, Math.min(at + 1, editor.value.length));
-    editor.scrollTop = (editor.scrollHeight * (line - 3)) / editor.value.split("\n").length;
+  function edited() {
+    const text = editor.value();
+    save.disabled = undo.disabled = text === saved;
+    keepDraft(key.id, text === saved ? undefined : { text, saved: draft?.saved ?? saved });
   }
 });
+
+function sameValue(a, b) {
+  return !jsonError(a) && JSON.stringify(JSON.parse(a)) === JSON.stringify(JSON.parse(b));
+}
 
 // readable puts a policy of one line into several. Characters that a policy can't have stay escapes.
 export function readable(text) {

@@ -10,15 +10,17 @@ const perPage = 25;
 const usualBatch = { keys: 1000, aliasPages: 10, aliases: 100 }; // listed at a time; a page of aliases has no more than 100
 const atOnce = 6; // requests
 
+// columns are those that can be sorted by. Narrow screens have no room for all; the page of a key has the rest.
 const columns = [
   { name: "Alias", value: (k) => k.aliases[0] ?? "", listed: true },
-  { name: "Key id", value: (k) => k.id, listed: true },
+  { name: "Key id", value: (k) => k.id, listed: true, wide: true },
   { name: "State", value: (k) => k.metadata?.KeyState ?? "" },
   { name: "Spec", value: (k) => k.metadata?.KeySpec ?? "" },
-  { name: "Usage", value: (k) => k.metadata?.KeyUsage ?? "" },
-  { name: "Origin", value: (k) => k.metadata?.Origin ?? "" },
-  { name: "Created", value: (k) => k.metadata?.CreationDate ?? 0 },
+  { name: "Usage", value: (k) => k.metadata?.KeyUsage ?? "", wide: true },
+  { name: "Origin", value: (k) => k.metadata?.Origin ?? "", wide: true },
+  { name: "Created", value: (k) => k.metadata?.CreationDate ?? 0, wide: true },
 ];
+const classes = [...columns.map((c) => (c.wide ? "wide-only" : undefined)), "wide-only"]; // of the cells, the last for the rotation
 
 const chosen = { filter: "", column: columns[0], descending: false, page: 0 }; // which stays so when one comes back to the table
 
@@ -35,18 +37,21 @@ export function keyTable(view, batch = usualBatch) {
   const status = element("p", { class: "hint", role: "status" });
   const filter = input({ type: "search", value: chosen.filter, placeholder: "alias, id, state, spec, description" });
   const body = element("tbody");
-  const headings = columns.map((c) => element("th", { scope: "col" }, button(c.name, () => sort(c), { class: "sort" })));
+  const headings = columns.map((c) => element("th", { scope: "col", class: c.wide && "wide-only" }, button(c.name, () => sort(c), { class: "sort" })));
   const whole = element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Keys" },
     element("table", { class: "keys" },
-      element("thead", {}, element("tr", {}, ...headings, element("th", { scope: "col" }, "Rotation"))), body));
+      element("thead", {}, element("tr", {}, ...headings, element("th", { scope: "col", class: "wide-only" }, "Rotation"))), body));
   const previous = button("Previous", () => turnTo(chosen.page - 1));
   const next = button("Next", () => turnTo(chosen.page + 1));
   const place = element("span", { role: "status" });
   const listMore = button("List more", () => list());
-  view.append(
-    element("div", { class: "bar" }, labelled("Filter", filter),
-      element("a", { href: "/console/create", class: "button primary" }, "Create key")),
-    notes, status, whole, element("div", { class: "actions" }, previous, place, next, listMore));
+  const bar = element("div", { class: "bar" }, labelled("Filter", filter),
+    element("a", { href: "/console/create", class: "button primary" }, "Create key"));
+  const first = element("div", { class: "panel", hidden: true },
+    element("p", {}, "There are no keys yet. A key is made in the token, and stays there; what you encrypt with it is data keys, which " +
+      "encrypt your data."),
+    element("a", { href: "/console/create", class: "button primary" }, "Create the first key"));
+  view.append(bar, first, notes, status, whole, element("div", { class: "actions" }, previous, place, next, listMore));
   filter.addEventListener("input", () => {
     chosen.filter = filter.value;
     turnTo(0);
@@ -86,7 +91,8 @@ export function keyTable(view, batch = usualBatch) {
       await work();
     } catch (e) {
       more[operation === "ListKeys" ? "keys" : "aliases"] = false;
-      notes.append(problem(e));
+      const why = problem(e);
+      if (notes.firstChild?.textContent !== why.textContent) notes.append(why); // both may be wrong in the same way
       if (operation === "ListKeys") notes.append(openForm());
       failed.add(operation);
     }
@@ -125,7 +131,9 @@ export function keyTable(view, batch = usualBatch) {
       if (columns[i] === chosen.column) h.setAttribute("aria-sort", chosen.descending ? "descending" : "ascending");
       else h.removeAttribute("aria-sort");
     });
-    whole.hidden = filter.parentElement.hidden = failed.has("ListKeys") && keys.size === 0;
+    first.hidden = failed.has("ListKeys") || keys.size > 0;
+    bar.hidden = !first.hidden;
+    whole.hidden = filter.parentElement.hidden = keys.size === 0;
     previous.disabled = chosen.page === 0;
     next.disabled = chosen.page === last;
     previous.hidden = next.hidden = place.hidden = last === 0;
@@ -143,7 +151,7 @@ export function keyTable(view, batch = usualBatch) {
     const rest = more.keys || more.aliases ? `, listed so far with ${targets.size} aliases; there are more` : "";
     if (whole.hidden) status.textContent = "";
     else if (filtered) status.textContent = `${found} of ${listed}${rest}.`;
-    else status.textContent = keys.size === 0 ? "There are no keys yet." : `${listed}${rest}.`;
+    else status.textContent = `${listed}${rest}.`;
   }
 
   // describeAll asks for all keys, and says how far it is.
@@ -198,12 +206,12 @@ export function keyTable(view, batch = usualBatch) {
       const m = k.metadata;
       cells.push(stateTag(m.KeyState), m.KeySpec, m.KeyUsage, m.Origin, time(m.CreationDate), k.rotation ?? "–");
     } else cells.push(...Array(6).fill("…"));
-    const aliases = failed.has("ListAliases") ? "not listed" : k.aliases.map(shown).join(", ");
-    const named = k.aliases.length > 0; // which is the link then; else the id is
-    return (k.row = element("tr", {},
-      element("th", { scope: "row" }, named ? element("a", { href }, aliases) : element("span", { class: "quiet" }, aliases || "no alias")),
-      element("td", {}, named ? code(k.id) : element("a", { href }, code(k.id))),
-      ...cells.map((c) => (c instanceof HTMLTableCellElement ? c : element("td", {}, typeof c === "string" ? shown(c) : c)))));
+    const aliases = k.aliases.map(shown).join(", ");
+    const name = k.aliases.length > 0 ? element("a", { href }, aliases)
+      : element("a", { href, "aria-label": `Key ${k.id}` }, code(`${k.id.slice(0, 8)}…`));
+    return (k.row = element("tr", {}, element("th", { scope: "row" }, name), element("td", { class: "wide-only" }, code(k.id)),
+      ...cells.map((c, i) => (c instanceof HTMLTableCellElement ? c
+        : element("td", { class: classes[i + 2] }, typeof c === "string" ? shown(c) : c)))));
   }
 }
 

@@ -38,9 +38,22 @@ export const list = (entries) => element("dl", { class: "facts-list" }, ...entri
   .filter(([, v]) => v !== undefined && v !== "")
   .map(([name, v]) => element("div", {}, element("dt", {}, name), element("dd", {}, v))));
 
-// tryLinks links to the pages of operations, with the key filled in.
+// tryLink links to the page of an operation, with the key filled in.
+export const tryLink = (name, keyId) => element("a", { href: `/docs/${name}?KeyId=${encodeURIComponent(keyId)}#Try` }, name);
+
 export const tryLinks = (operations, keyId) => element("p", { class: "hint" }, "Try it out: ", ...operations.flatMap((name, i) => [
-  i ? ", " : "", element("a", { href: `/docs/${name}?KeyId=${encodeURIComponent(keyId)}#Try` }, name)]));
+  i ? ", " : "", tryLink(name, keyId)]));
+
+let message = "";
+
+// sayNext keeps what the next page says first; said gives it.
+export const sayNext = (text) => (message = text);
+
+export function said() {
+  const text = message;
+  message = "";
+  return text;
+}
 
 // section makes a part of a page that is loaded by itself. fill gives its elements, or fails. It gets act, which does
 // something, says so, and loads the section again; what fails is shown in place.
