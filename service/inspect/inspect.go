@@ -1,13 +1,15 @@
 // Package inspect has Verenc's own operations: what AWS's API has none for, and people who look
 // after a service want to see. Who are the users and roles, who may use a key and why, what does
-// the token say of a key.
+// the token say of a key, what has been done with it, and how is the server.
 //
 // They are called like those of AWS KMS, by the target Verenc.NAME, and change nothing. Who may
 // call them is decided by policies with actions verenc:NAME; see service.AuthoriseOwn. Each request
 // has its record in the audit log.
 //
 // What it protects: no answer has a secret, a plaintext, a ciphertext, a sealed value or the text
-// of one. An account sees its own users, roles and keys only.
+// of one. An account sees its own users, roles, keys and audit records only; the numbers of the whole
+// server are for the account that operates it. The work of a request is bounded: a part of the audit
+// log, so many keys, a report once a minute.
 //
 // What it trusts: package transport to have verified who calls, and that requests are well formed.
 package inspect
