@@ -1,5 +1,5 @@
 // Package console serves the page: the API reference with Try it out, and the user manual, below
-// /docs, and the console for keys below /console.
+// /docs, and the console below /console.
 //
 // What it protects: the secret of whoever signs in. A secret stays in the memory of one tab of the
 // browser, as a key that scripts can use and not read; requests are signed there. Nothing is

@@ -25,7 +25,7 @@ export const access = (key, uses) => section("Who can use it", ["ListKeyAccess",
 });
 
 function grid(principals, uses, reason) {
-  const rank = ({ Operation: o }) => (uses.some((u) => u === o || o.startsWith(u)) ? 0 : 1); // ReEncrypt: ReEncryptFrom, ReEncryptTo
+  const rank = ({ Operation: o }) => (uses.some(({ operation }) => o.startsWith(operation)) ? 0 : 1); // ReEncrypt: ReEncryptFrom, ReEncryptTo
   const operations = (principals[0]?.Access ?? []).toSorted((a, b) => rank(a) - rank(b)).map((a) => a.Operation);
   const rows = principals.map((p) => {
     const of = new Map(p.Access.map((a) => [a.Operation, a]));
