@@ -98,7 +98,7 @@ func TestAccessibility(t *testing.T) {
 			must(t, s.AuditLog.Checkpoint(t.Context()))
 			b.click("[aria-label^='Show record']")
 			b.press(".part", "Verify that it is in the log")
-			b.says(".proven", "Verified")
+			b.says(".verified", "Verified")
 		case "policy changes":
 			b.edit(policyWith("Other"))
 			b.press(".part", "Save policy …")

@@ -47,8 +47,8 @@ func TestAuditLogPage(t *testing.T) {
 	b.says(".part .warning", "A new record is covered within seconds.")
 	must(t, s.AuditLog.Checkpoint(t.Context()))
 	b.press(".part", "Verify that it is in the log")
-	b.says(".proven", "Verified with the server's own key.")
-	b.says(".proven", s.AuditKey)
+	b.says(".verified", "Verified with the server's own key.")
+	b.says(".verified", s.AuditKey)
 
 	b.click(".trust summary")
 	pin := func(text string) {
@@ -59,7 +59,7 @@ func TestAuditLogPage(t *testing.T) {
 		b.press(".part", "Verify that it is in the log")
 	}
 	pin(s.AuditKey)
-	b.says(".proven", "which you have pinned")
+	b.says(".verified", "which you have pinned")
 	b.show("audit", 1280, 1000, "light")
 	other, err := audit.VerifierKey(origin, signers(t)["ECDSA"].Public())
 	must(t, err)
@@ -180,8 +180,8 @@ func TestForgedProofsAreRefusedByThePage(t *testing.T) {
 		b.press(".part", "Verify that it is in the log")
 		b.says(".part .warning", want)
 		b.says(".part .warning", "Do not rely on this record.")
-		if b.text(".proven") != "" {
-			t.Errorf("it is verified: %s", b.text(".proven"))
+		if b.text(".verified") != "" {
+			t.Errorf("it is verified: %s", b.text(".verified"))
 		}
 	}
 	verify(func(a map[string]any) {
@@ -208,7 +208,7 @@ func TestForgedProofsAreRefusedByThePage(t *testing.T) {
 	unchanged := func(map[string]any) {}
 	f.forge.Store(&unchanged)
 	b.press(".part", "Verify that it is in the log")
-	b.says(".proven", "which you have pinned")
+	b.says(".verified", "which you have pinned")
 }
 
 // TestAuditingIsDenied: who may not see the log or the report is told so, and why.

@@ -3,7 +3,7 @@
 import { element, labelled, visible } from "../elements.js";
 import { own } from "../session.js";
 import { verifyProof } from "./auditproof.js";
-import { button, code, problem, shown } from "./parts.js";
+import { button, code, problem, save, shown } from "./parts.js";
 import { refuse } from "./signednote.js";
 
 let trusted = ""; // the key that the user has pinned, in this tab's memory
@@ -49,7 +49,7 @@ async function verification(entry) {
   try {
     const proven = await verifyProof(answer.Proof, key);
     if (proven.record !== entry.Record || String(proven.index) !== entry.LogIndex) refuse("The proof is of another record than the one that is shown.");
-    return [said(proven, key)];
+    return said(proven, key, answer.Proof);
   } catch (e) {
     if (e.name !== "ProofError") return [problem(e)];
     const other = trusted && answer.LogKeys.includes(trusted) && answer.LogKeys.at(-1) !== trusted
@@ -58,15 +58,19 @@ async function verification(entry) {
   }
 }
 
-function said(proven, key) {
+function said(proven, key, proof) {
   const what = `This browser has verified that this is record ${proven.index} of the audit log ${shown(proven.origin)}: ` +
     `a hash of it and ${proven.hashes} further hashes give the root of the checkpoint that the log had with ${proven.size} records, ` +
     `and the checkpoint's signature (${proven.algorithm}) is good for the key `;
   const trust = trusted ? ", which you have pinned."
     : ", which this server has given. So the server's answers agree with each other, but a server that lies could use a key of its own: pin the key that you know.";
-  return element("div", { class: "proven" }, element("p", {}, element("strong", {}, trusted ? "Verified. " : "Verified with the server's own key. "),
-    what, code(key), trust),
-  element("p", { class: "hint" }, "It does not show that no other record is missing. verenc audit verify does, with a copy of the log's folder."));
+  return [
+    element("p", { class: "verified" }, element("strong", {}, trusted ? "Verified. " : "Verified with the server's own key. "), what, code(key), trust),
+    element("p", { class: "hint" }, "It does not show that no other record is missing: ", element("code", {}, "verenc audit verify"), " does, with a copy of " +
+      "the log's folder. This page comes from the server, too. To verify without it, download the proof and run ",
+    element("code", {}, "verenc audit check-proof FILE --key PUBLICKEY"), " on another machine."),
+    element("div", { class: "actions" }, button("Download the proof", () => save(`record-${proven.index}.tlog-proof`, proof))),
+  ];
 }
 
 // readable puts JSON into lines.
