@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,14 +42,18 @@ func newHistory(t *testing.T, cfg Config) *History {
 func TestHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCounted()
-		records := int64(1000)
-		call, pings := 2*time.Millisecond, 0
-		var broken error
-		h := newHistory(t, Config{Metrics: c, Records: func() (int64, bool) { return records, true },
+		var records, call, pings atomic.Int64
+		var broken atomic.Bool
+		records.Store(1000)
+		call.Store(int64(2 * time.Millisecond))
+		h := newHistory(t, Config{Metrics: c, Records: func() (int64, bool) { return records.Load(), true },
 			Ping: func(context.Context) error {
-				pings++
-				time.Sleep(call)
-				return broken
+				pings.Add(1)
+				time.Sleep(time.Duration(call.Load()))
+				if broken.Load() {
+					return errors.New("the token is gone")
+				}
+				return nil
 			}})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -65,21 +70,22 @@ func TestHistory(t *testing.T) {
 		c.requests.WithLabelValues("Encrypt", "").Add(70)
 		c.requests.WithLabelValues("Decrypt", "AccessDeniedException").Add(20)
 		c.requests.WithLabelValues("Decrypt", "KMSInternalException").Add(10)
-		records, call = 1100, 3*time.Millisecond
+		records.Store(1100)
+		call.Store(int64(3 * time.Millisecond))
 		time.Sleep(Interval)
 		if s := step(); s.Requests != 10 || s.Refused != 2 || s.Failed != 1 || s.Records != 1100 ||
 			s.TokenCall != 0.003 {
 			t.Errorf("after ten seconds: %+v", s)
 		}
-		broken = errors.New("the token is gone")
+		broken.Store(true)
 		time.Sleep(Interval)
 		if s := step(); s.Requests != 0 || !math.IsNaN(s.TokenCall) {
 			t.Errorf("without a token: %+v", s)
 		}
 		c.stuck.Set(1)
-		before := pings
+		before := pings.Load()
 		time.Sleep(Interval)
-		if pings != before {
+		if pings.Load() != before {
 			t.Error("a token that hangs is asked")
 		}
 		all := h.Steps(Interval, 5)
