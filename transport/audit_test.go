@@ -30,7 +30,9 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/history"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 	"github.com/verenc/kms/transport"
 	"github.com/verenc/kms/transport/sdktest"
 )
@@ -44,6 +46,8 @@ type audited struct {
 	log  *audit.Log
 	wire *wiretap
 
+	history *history.History
+
 	mu       sync.Mutex
 	expected string          // guarded by mu: the operation in progress
 	before   int             // guarded by mu: records when it began
@@ -56,7 +60,12 @@ type audited struct {
 func newAudited(t *testing.T) *audited {
 	t.Helper()
 	a := &audited{dir: filepath.Join(t.TempDir(), "audit"), changed: map[string]int{}, refuse: map[string]bool{}}
-	a.server = newServer(t, options{service: func(c *service.Config) {
+	look := func(c *inspect.Config, s *server) {
+		c.Account, c.AuditLog, c.Now = account, os.DirFS(a.dir), s.Now
+		a.history = newHistory(t, s, a.log)
+		c.History = a.history
+	}
+	a.server = newServer(t, options{inspect: look, service: func(c *service.Config) {
 		keys := evidence.AuditKeys{Store: c.Store, Token: c.Token, Now: time.Now, Rand: rand.Reader}
 		signers, err := keys.Signers(t.Context())
 		if err != nil {

@@ -61,6 +61,8 @@ type server struct {
 	mu     sync.Mutex
 	offset time.Duration // guarded by mu: how far its clock is ahead
 	aged   time.Duration // guarded by mu: how much farther the service's is
+
+	inspect func(*inspect.Config)
 }
 
 // grantees are principals that policies and grants of the tests name; they have no access keys.
@@ -75,6 +77,7 @@ type options struct {
 	token   func(*hsm.Config)
 	can     func(*hsm.Token) service.Capabilities // default what SoftHSM can
 	service func(*service.Config)
+	inspect func(*inspect.Config, *server)
 }
 
 func newServer(t testing.TB, o options) *server {
@@ -130,6 +133,9 @@ func newServer(t testing.TB, o options) *server {
 		t.Fatal(err)
 	}
 	s.Secret = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
+	if o.inspect != nil {
+		s.inspect = func(c *inspect.Config) { o.inspect(c, s) }
+	}
 	s.serveWith(t, o.cors, nil)
 	return s
 }
@@ -138,8 +144,12 @@ func newServer(t testing.TB, o options) *server {
 func (s *server) serveWith(t testing.TB, corsOrigins []string, limits *transport.Timeouts) {
 	t.Helper()
 	s.Metrics = prometheus.NewRegistry()
-	inspector, err := inspect.New(inspect.Config{Service: s.Service, Signer: s.signer,
-		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: s.Now}})
+	ic := inspect.Config{Service: s.Service, Signer: s.signer,
+		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: s.Now}}
+	if s.inspect != nil {
+		s.inspect(&ic)
+	}
+	inspector, err := inspect.New(ic)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,11 @@ func serve(ctx context.Context, c *Config) (err error) {
 	addHiddenDataKeys(metrics, p.can)
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
-	inspector, err := newInspector(c, p)
+	past, err := p.history(metrics)
+	if err != nil {
+		return errors.Join(err, servers.closeListeners())
+	}
+	inspector, err := newInspector(c, p, past)
 	if err != nil {
 		return errors.Join(err, servers.closeListeners())
 	}
@@ -119,6 +123,7 @@ func serve(ctx context.Context, c *Config) (err error) {
 	if p.audit != nil {
 		workers.Go(func() { p.witness.Run(background) })
 	}
+	workers.Go(func() { past.Run(background) })
 	renewal := newReloader(c, p)
 	workers.Go(func() { renewal.run(background) })
 	err = servers.run(ctx, c.ShutdownTimeout, p.log)

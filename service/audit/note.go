@@ -77,6 +77,16 @@ func Current(fsys fs.FS, signers []Signer) (origin string, current Signer, err e
 	return "", nil, errors.New("none of the keys has signed the audit log's latest checkpoint")
 }
 
+// Origin returns a log's origin, as its checkpoint has it. It verifies nothing.
+func Origin(fsys fs.FS) (string, error) {
+	signed, err := readSmall(fsys, checkpointFile, maxCheckpoint)
+	if err != nil {
+		return "", fmt.Errorf("read checkpoint: %w", err)
+	}
+	c, err := readCheckpoint(signed)
+	return c.origin, err
+}
+
 // Keys returns a log's origin and its verifier keys, the current one last, which have signed for each
 // other. Only somebody who knows one of them from elsewhere can tell that they are the right ones.
 // The log may be in use, except at the moment of a Rotate.

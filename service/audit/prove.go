@@ -201,6 +201,12 @@ func Find(fsys fs.FS, id string) ([]int64, error) {
 	return found, err
 }
 
+// ClaimedRecord returns the record that a proof is of, without verifying that it proves it.
+func ClaimedRecord(proof []byte) ([]byte, error) {
+	p, err := parseProof(proof)
+	return p.record, err
+}
+
 // Proven is what a proof proves.
 type Proven struct {
 	Origin string // of the log

@@ -30,6 +30,10 @@ func TestProveEachRecord(t *testing.T) {
 		must(t, err)
 		got, err := VerifyProof(text, key)
 		must(t, err)
+		claimed, err := ClaimedRecord(text)
+		if must(t, err); !bytes.Equal(claimed, got.Record) {
+			t.Errorf("the proof of %d is of %s", n, claimed)
+		}
 		if got.Index != n || got.Size != 300 || got.Origin != origin ||
 			!bytes.Contains(got.Record, fmt.Appendf(nil, `"eventID":"event-%d"`, n)) {
 			t.Fatalf("proof of %d proves %+v", n, got)
@@ -42,6 +46,9 @@ func TestProveEachRecord(t *testing.T) {
 	}
 	if from, keys, err := Keys(files); err != nil || from != origin || !slices.Equal(keys, []string{key}) {
 		t.Errorf("the keys of %s are %v, %v", from, keys, err)
+	}
+	if from, err := Origin(files); err != nil || from != origin {
+		t.Errorf("the origin is %s, %v", from, err)
 	}
 	for id, want := range map[string]string{"event-7": "[7]", "request-301": "[301]", "event-": "[]",
 		"alice": "[]", "": "[]"} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -66,6 +67,55 @@ func TestSearch(t *testing.T) {
 	}
 	if got, err := Search(folder{}, "", 10, Filter{}); err != nil || len(got.Records) > 0 || got.Next != "" {
 		t.Errorf("no log has %+v, %v", got, err)
+	}
+}
+
+// TestSearchOfGrowingLog: records that are being written are whole, or not there yet.
+func TestSearchOfGrowingLog(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.SegmentBytes, cfg.SyncWithin = 100_000, time.Minute
+	l := open(t, cfg)
+	var writing sync.WaitGroup
+	for writer := range 4 {
+		writing.Go(func() {
+			for n := range 150 {
+				if err := l.Append(ctx, record(writer*150+n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		writing.Wait()
+	}()
+	for last := false; !last; {
+		select {
+		case <-done:
+			last = true
+		default:
+		}
+		next := int64(-1)
+		for from := ""; ; {
+			got, err := Search(os.DirFS(cfg.Dir), from, 100, Filter{})
+			must(t, err)
+			if got.Unreadable > 0 {
+				t.Fatalf("%d lines are unreadable", got.Unreadable)
+			}
+			for _, r := range got.Records {
+				if next >= 0 && r.Index != next {
+					t.Fatalf("record %d stands before record %d", r.Index, next+1)
+				}
+				next = r.Index - 1
+			}
+			if from = got.Next; from == "" {
+				break
+			}
+		}
+		if next != -1 {
+			t.Fatalf("the search ends after record %d", next+1)
+		}
 	}
 }
 

@@ -48,17 +48,12 @@ func ago(days int) time.Time { return now.AddDate(0, 0, -days) }
 // noToken is for what needs none.
 type noToken struct{ service.Token }
 
-// TestReport reports on an account that has something of everything. The program's test prints the same report.
-func TestReport(t *testing.T) {
+// newExaminer describes an account that has something of everything.
+func newExaminer(t *testing.T) *evidence.Examiner {
+	t.Helper()
 	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	must(t, err)
+	t.Cleanup(func() { must(t, db.Close()) })
 	fillKeys(t, db)
 	fillPrincipals(t, db)
 	fillGrants(t, db)
@@ -66,11 +61,13 @@ func TestReport(t *testing.T) {
 	s, err := service.New(service.Config{
 		Store: db, Token: noToken{}, Log: zap.NewNop(), Audit: record.NoAudit, Now: clock,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	examiner := evidence.Examiner{Service: s, Store: db, Now: clock}
-	r, err := examiner.Report(t.Context(), account, region)
+	must(t, err)
+	return &evidence.Examiner{Service: s, Store: db, Now: clock}
+}
+
+// TestReport reports on an account. The program's test prints the same report.
+func TestReport(t *testing.T) {
+	r, err := newExaminer(t).Report(t.Context(), account, region)
 	if err != nil {
 		t.Fatal(err)
 	}

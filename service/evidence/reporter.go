@@ -166,7 +166,7 @@ func (r *reporter) rotation(k *service.Key) RotationSummary {
 
 // judgeKey adds findings about a key's state, age and use.
 func (r *reporter) judgeKey(k *KeySummary) {
-	rotates := k.Spec == "SYMMETRIC_DEFAULT" && k.Origin == "AWS_KMS"
+	rotates := rotatesAutomatically(k.Spec, k.Origin)
 	switch {
 	case k.State == service.StatePendingDeletion:
 		r.addFinding(High, k.ID, "will be destroyed at %s", k.DeletionAt.Format(time.RFC3339))

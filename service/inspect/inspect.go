@@ -1,13 +1,15 @@
 // Package inspect has Verenc's own operations: what AWS's API has none for, and people who look
 // after a service want to see. Who are the users and roles, who may use a key and why, what does
-// the token say of a key.
+// the token say of a key, what has been done with it, and how is the server.
 //
 // They are called like those of AWS KMS, by the target Verenc.NAME, and change nothing. Who may
 // call them is decided by policies with actions verenc:NAME; see service.AuthoriseOwn. Each request
 // has its record in the audit log.
 //
 // What it protects: no answer has a secret, a plaintext, a ciphertext, a sealed value or the text
-// of one. An account sees its own users, roles and keys only.
+// of one. An account sees its own users, roles, keys and audit records only; the numbers of the whole
+// server are for the account that operates it. The work of a request is bounded: a part of the audit
+// log, so many keys, a report once a minute.
 //
 // What it trusts: package transport to have verified who calls, and that requests are well formed.
 package inspect
@@ -15,29 +17,43 @@ package inspect
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/history"
 	"github.com/verenc/kms/service/iam"
 )
 
 // Config is what an Inspector is made of.
 type Config struct {
 	Service *service.Service // required
-	// Examiner and Signer make attestations. Without them there are none.
+	// Account is that of those who operate the server. Its principals see what concerns the whole
+	// server, and records of the audit log that name no account.
+	Account string
+	// AuditLog is the folder of the audit log; nil: none is kept.
+	AuditLog fs.FS
+	// Examiner makes reports and, with Signer, attestations. Without them there are none.
 	Examiner *evidence.Examiner
 	// Signer returns the key of the audit log that is in force, and the log's origin.
 	Signer func(context.Context) (origin string, _ audit.Signer, err error)
+	// History has the numbers of this server; nil: reports have none.
+	History *history.History
+	Now     func() time.Time // default time.Now
 }
 
 // Inspector serves the operations. Its methods may be called concurrently.
 type Inspector struct {
 	service  *service.Service
+	account  string
+	auditLog fs.FS
 	examiner *evidence.Examiner
 	signer   func(context.Context) (string, audit.Signer, error)
+	reports  *reports
 }
 
 // New returns an Inspector.
@@ -45,8 +61,15 @@ func New(cfg Config) (*Inspector, error) {
 	if cfg.Service == nil {
 		return nil, errors.New("new inspector: Service is required")
 	}
-	return &Inspector{service: cfg.Service, examiner: cfg.Examiner, signer: cfg.Signer}, nil
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Inspector{service: cfg.Service, account: cfg.Account, auditLog: cfg.AuditLog, examiner: cfg.Examiner,
+		signer: cfg.Signer, reports: newReports(cfg)}, nil
 }
+
+// operates tells whether a caller is one of those who operate the server.
+func (i *Inspector) operates(c *iam.Caller) bool { return i.account != "" && c.Account == i.account }
 
 // Audited implements service.Host.
 func (i *Inspector) Audited(ctx context.Context, c *iam.Caller, source, op string, in any,
@@ -67,7 +90,8 @@ var (
 )
 
 func init() {
-	for _, o := range slices.Concat(principalOperations(), accessOperations(), attestationOperations()) {
+	for _, o := range slices.Concat(principalOperations(), accessOperations(), attestationOperations(),
+		auditOperations(), reportOperations()) {
 		operations[o.Name] = &o
 		names = append(names, o.Name)
 	}

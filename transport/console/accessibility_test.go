@@ -42,7 +42,7 @@ func TestAccessibility(t *testing.T) {
 	for _, page := range []string{"/docs", "/docs/CreateKey", "/docs/manual", "/docs/manual/key-states",
 		"/docs/errors", "/docs/condition-keys", "sign in", "an answer", "/console", "keys",
 		"create a key", "a key", "an attestation", "a deletion", "a wrong policy", "policy changes", "not allowed",
-		"users and roles", "a user", "not allowed of a key"} {
+		"users and roles", "a user", "not allowed of a key", "/console/report", "/console/audit", "a record"} {
 		switch page {
 		case "sign in":
 			b.open("/docs/GenerateRandom")
@@ -89,6 +89,16 @@ func TestAccessibility(t *testing.T) {
 		case "a wrong policy":
 			b.press("dialog.ask", "Cancel")
 			b.fill(b.control("Policy document"), "{\n\"Version\": \"2012-10-17\",\n\"Statement\" []}")
+		case "/console/report", "/console/audit":
+			b.open(page)
+			b.signIn(s.Root)
+			b.loaded()
+			eval[any](b, "document.querySelectorAll('details').forEach((d) => (d.open = true))")
+		case "a record":
+			must(t, s.AuditLog.Checkpoint(t.Context()))
+			b.click("[aria-label^='Show record']")
+			b.press(".part", "Verify that it is in the log")
+			b.says(".verified", "Verified")
 		case "policy changes":
 			b.edit(policyWith("Other"))
 			b.press(".part", "Save policy …")

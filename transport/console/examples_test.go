@@ -40,6 +40,7 @@ func TestEveryExample(t *testing.T) {
 	for _, name := range names {
 		b.click("#page-list a[href='/docs/" + name + "']")
 		b.wait("document.querySelector('h1').textContent === '" + name + "'")
+		must(t, s.AuditLog.Checkpoint(t.Context())) // for GetAuditProof
 		status := b.send()
 		if b.text("#answer .note button") != "" {
 			b.click("#answer .note button")

@@ -23,6 +23,8 @@ var consolePages = []consolePage{
 	{Path: "/console/keys/", Title: "Key", Area: "Keys"}, // and the id of a key
 	{Path: "/console/principals", Title: "Users and roles", Area: "Users and roles"},
 	{Path: "/console/principals/", Title: "Principal", Area: "Users and roles"}, // and its ARN
+	{Path: "/console/audit", Title: "Audit log", Area: "Audit log"},
+	{Path: "/console/report", Title: "Report", Area: "Report"},
 }
 
 // consolePageAt finds the page of an address, or nil.

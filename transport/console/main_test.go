@@ -24,9 +24,9 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/history"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/inspect"
-	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/transport"
@@ -48,6 +48,10 @@ type server struct {
 	Service *service.Service
 	Store   *store.DB
 	Root    aws.Credentials
+
+	AuditLog *audit.Log
+	AuditKey string // public
+	History  *history.History
 
 	mu       sync.Mutex
 	received bytes.Buffer // guarded by mu: all requests, as they came
@@ -72,30 +76,37 @@ func newServerOn(t *testing.T, listen func(http.Handler) *httptest.Server) *serv
 	s.Store, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "kms.db"), Create: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Store.Close()) })
+	keys := evidence.AuditKeys{Store: s.Store, Token: token, Now: time.Now, Rand: rand.Reader}
+	signing, err := keys.Signers(t.Context())
+	must(t, err)
+	log, dir := auditLog(t, signing[0])
+	s.AuditLog = log
+	s.AuditKey, err = audit.VerifierKey(origin, signing[0].Public())
+	must(t, err)
 	selfTest.Do(func() { can = service.CapabilitiesOf(token.SelfTest(context.Background())) })
 	s.Service, err = service.New(
-		service.Config{Audit: record.NoAudit, Store: s.Store, Token: token, Log: zap.NewNop(), Can: can},
+		service.Config{Audit: log, Store: s.Store, Token: token, Log: zap.NewNop(), Can: can},
 	)
 	must(t, err)
 	must(t, s.Service.InitServiceObjects(t.Context()))
 	root, err := s.Service.IAM().CreateRootAccessKey(t.Context(), account)
 	must(t, err)
 	s.Root = aws.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: string(root.SecretAccessKey)}
-	keys := evidence.AuditKeys{Store: s.Store, Token: token, Now: time.Now, Rand: rand.Reader}
+	metrics := prometheus.NewRegistry()
+	s.History, err = history.New(history.Config{Metrics: metrics, Ping: token.Ping,
+		Records: func() (int64, bool) { return log.Stats().Records, true }})
+	must(t, err)
 	inspector, err := inspect.New(inspect.Config{
 		Service:  s.Service,
+		Account:  account,
+		AuditLog: os.DirFS(dir),
 		Examiner: &evidence.Examiner{Service: s.Service, Store: s.Store, Now: time.Now},
-		Signer: func(ctx context.Context) (string, audit.Signer, error) {
-			signers, err := keys.Signers(ctx)
-			if err != nil {
-				return "", nil, err
-			}
-			return origin, signers[0], nil
-		},
+		Signer:   func(context.Context) (string, audit.Signer, error) { return origin, signing[0], nil },
+		History:  s.History,
 	})
 	must(t, err)
-	cfg := transport.Config{Service: s.Service, Inspector: inspector, Log: zap.NewNop(),
-		Metrics: prometheus.NewRegistry(), Regions: []string{region}}
+	cfg := transport.Config{Service: s.Service, Inspector: inspector, Log: zap.NewNop(), Metrics: metrics,
+		Regions: []string{region}}
 	api, err := transport.New(cfg)
 	must(t, err)
 	pages, err := transport.Pages(cfg)

@@ -3,7 +3,7 @@
 import { element, labelled } from "../elements.js";
 import { own } from "../session.js";
 import { jsonError } from "./jsonerror.js";
-import { button, code, input, list, problem, section, shown, table } from "./parts.js";
+import { button, code, input, list, problem, save, section, shown, table } from "./parts.js";
 import { openNote, readKey, refuse } from "./signednote.js";
 
 const head = /^verenc-kms attestation v[12]\n/;
@@ -63,13 +63,6 @@ function attested({ KeyId: id, Attestation: signed, VerifierKey: served }) {
       result.replaceChildren(element("p", { class: "warning", role: "alert" }, element("strong", {}, "Not verified. "), shown(e.message)));
     }
   }
-}
-
-// save has the browser keep a text as a file.
-function save(name, text) {
-  const href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
-  element("a", { href, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 1000); // when it has begun
 }
 
 function report({ statement: s, algorithm }, served) {

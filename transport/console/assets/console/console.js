@@ -2,11 +2,13 @@
 
 import { element } from "../elements.js";
 import { onChange, signedIn } from "../session.js";
+import { auditLog } from "./auditlog.js";
 import { createKey } from "./createkey.js";
 import { keyPage } from "./keypage.js";
 import { keyTable } from "./keytable.js";
 import { principalPage } from "./principalpage.js";
 import { principalTable } from "./principals.js";
+import { report } from "./report.js";
 
 // views make what the pages of the console show, by the addresses of consolePages in keypages.go. A view gets the element
 // that it fills, what the page knows of the service, and a function that gives the page another title.
@@ -16,6 +18,8 @@ const views = {
   "/console/keys/": keyPage,
   "/console/principals": principalTable,
   "/console/principals/": principalPage,
+  "/console/audit": auditLog,
+  "/console/report": report,
 };
 
 // startConsole makes the view of the page that is shown. What belongs to an earlier view finds that it is not connected.

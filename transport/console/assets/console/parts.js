@@ -120,3 +120,10 @@ export async function pages(next, show) {
   await load();
   return element("div", {}, place, failure, more);
 }
+
+// save has the browser keep a text as a file.
+export function save(name, text) {
+  const href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 1000); // when it has begun
+}
