@@ -227,12 +227,15 @@ func TestDevExec(t *testing.T) {
 	}
 }
 
+// untilGone waits for the temporary folder of a server in the background: nobody else may wait for its process.
+const untilGone = `until ! compgen -G "$TMPDIR/verenc-dev-*" >/dev/null; do sleep 0.1; done`
+
 // TestDevPrintEnv: a shell evaluates what a server in the background prints, uses it and ends it.
 func TestDevPrintEnv(t *testing.T) {
 	s := devSite(t)
 	self := s.command(t).Path
 	cmd := exec.Command("bash", "-ec", `eval "$("$0" dev --print-env)"; env; "$0" config >/dev/null; kill "$`+
-		devPIDVariable+`"`, self)
+		devPIDVariable+`"; `+untilGone, self)
 	cmd.Env, cmd.Dir = append(s.environ(), asVerenc+"=1", "VERENC_TOKEN_MODULE="), s.dir
 	r := runCommand(t, cmd)
 	if !strings.Contains(r.stdout, "AWS_ENDPOINT_URL_KMS=http://127.0.0.1:") {
