@@ -305,4 +305,3 @@ func TestDevRefuses(t *testing.T) {
 		t.Errorf("%q are left", left)
 	}
 }
-
