@@ -78,7 +78,8 @@ func (d *DB) check(ctx context.Context) error {
 }
 
 // rewound are the tables that Rewind brings back, those first that others refer to. What it leaves alone must not go
-// back: counters of initialisation vectors, records that wait for the audit log, and objects of the service itself.
+// back: counters of initialisation vectors, records that wait for the audit log, objects of the service itself and
+// custom key stores, which may be connected.
 var rewound = []string{"keys", "aliases", "grants", "key_uses", "principals", "access_keys", "access_key_uses",
 	"certificates"}
 
