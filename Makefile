@@ -40,8 +40,9 @@ lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reac
 fuzz: ## every fuzz target for $(FUZZTIME)
 	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## rates over HTTP, of the raw token, of a bare handler and of a far token, their ratios; the audit log's cost
+bench: ## allocations of a request; rates over HTTP, of the raw token and of a far token; the audit log's cost
 	@scripts/setup.sh
+	@$(GO) test -run '^$$' -bench BenchmarkRequest -benchtime 5000x ./cmd/bench
 	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit' -benchtime 1x -timeout 30m ./cmd/bench
 
 scale: ## what a request costs, the time to start and the memory, with 1,000,000 keys and with 10

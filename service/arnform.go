@@ -3,13 +3,12 @@ package service
 import (
 	"context"
 	"reflect"
-	"sync"
 
 	"github.com/verenc/kms/service/arn"
 )
 
 // ARN returns the key's ARN in a form.
-func (k *Key) ARN(f arn.Form) string { return f.Of(k.Account, k.Region, "key/"+k.ID) }
+func (k *Key) ARN(f arn.Form) string { return f.OfKey(k.Account, k.Region, k.ID) }
 
 // ARN returns the alias's ARN in a form.
 func (a *Alias) ARN(f arn.Form) string { return f.Of(a.Account, a.Region, a.Name) }
@@ -19,40 +18,31 @@ type arnFormKey struct{}
 // withARNForm adds the form of ARN in which a request names its key to the context. The answer uses
 // that form too, since clients compare ARNs. A request that names keys in both forms is answered in
 // AWS's form.
-func withARNForm(ctx context.Context, in any) context.Context {
-	v := reflect.ValueOf(in)
-	if v.Kind() == reflect.Pointer {
-		v = v.Elem()
-	}
-	if v.Kind() != reflect.Struct {
+func (o *Operation) withARNForm(ctx context.Context, request any) context.Context {
+	if len(o.keyMembers) == 0 {
 		return ctx
 	}
-	var form *arn.Form
-	for _, i := range keyMembers(v.Type()) {
-		if a, ok := arn.Parse(v.Field(i).String()); ok && (form == nil || !form.IsAWS()) {
-			form = &a.Form
+	var form arn.Form
+	named := false
+	for _, i := range o.keyMembers {
+		id := reflect.ValueOf(request).Elem().Field(i).String()
+		if a, ok := arn.Parse(id); ok && !(named && form.IsAWS()) {
+			form, named = a.Form, true
 		}
 	}
-	if form == nil {
+	if !named {
 		return ctx
 	}
-	return context.WithValue(ctx, arnFormKey{}, *form)
+	return context.WithValue(ctx, arnFormKey{}, form)
 }
 
-var keyMembersOfTypes sync.Map // reflect.Type to []int
-
-// keyMembers are the indexes of the members that name keys.
-func keyMembers(t reflect.Type) []int {
-	if known, ok := keyMembersOfTypes.Load(t); ok {
-		return known.([]int)
-	}
-	var members []int
-	for i := range t.NumField() {
-		if t.Field(i).Tag.Get("shape") == "KeyIdType" {
+// keyMembersOf are the indexes of the members of a request that name keys.
+func keyMembersOf(request reflect.Type) (members []int) {
+	for i := range request.NumField() {
+		if request.Field(i).Tag.Get("shape") == "KeyIdType" {
 			members = append(members, i)
 		}
 	}
-	keyMembersOfTypes.Store(t, members)
 	return members
 }
 

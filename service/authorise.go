@@ -169,7 +169,8 @@ func (g *Grant) forPolicy() policy.Grant {
 // resourceARNs are the forms under which a policy may name a key or an alias; the first is shown.
 func (s *Service) resourceARNs(ctx context.Context, account, region, resource string) []string {
 	shown := s.arns(ctx)
-	arns := []string{shown.Of(account, region, resource)}
+	arns := make([]string, 1, 3)
+	arns[0] = shown.Of(account, region, resource)
 	for _, f := range [...]arn.Format{arn.AWS, arn.Verenc} {
 		if other := f.Form(); other != shown {
 			arns = append(arns, other.Of(account, region, resource))

@@ -25,7 +25,7 @@ type GrantListEntry struct {
 
 func (s *Service) grantEntry(ctx context.Context, g *Grant) GrantListEntry {
 	e := GrantListEntry{
-		KeyId:          s.arns(ctx).Of(g.Account, g.Region, "key/"+g.KeyID),
+		KeyId:          s.arns(ctx).OfKey(g.Account, g.Region, g.KeyID),
 		GrantId:        g.ID,
 		Name:           g.Name,
 		CreationDate:   Timestamp(g.CreatedAt),

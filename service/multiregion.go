@@ -150,7 +150,7 @@ func (s *Service) ReplicateKey(
 	})
 	if apierror.Is(err, apierror.Internal) && errors.Is(err, ErrExists) {
 		return nil, apierror.New(apierror.AlreadyExists,
-			"%s already exists.", s.arns(ctx).Of(k.Account, in.ReplicaRegion, "key/"+k.ID))
+			"%s already exists.", s.arns(ctx).OfKey(k.Account, in.ReplicaRegion, k.ID))
 	}
 	if err != nil {
 		return nil, err
@@ -205,7 +205,7 @@ func (s *Service) UpdatePrimaryRegion(
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == in.PrimaryRegion && r.Region != k.Region })
 		if i < 0 {
 			return apierror.New(apierror.NotFound,
-				"Key '%s' does not exist", s.arns(ctx).Of(k.Account, in.PrimaryRegion, "key/"+k.ID))
+				"Key '%s' does not exist", s.arns(ctx).OfKey(k.Account, in.PrimaryRegion, k.ID))
 		}
 		if err := s.checkState(ctx, operations["UpdatePrimaryRegion"], keys[i]); err != nil {
 			return err

@@ -42,15 +42,14 @@ func (s *Service) Operate(ctx context.Context, account, region, operation string
 	return out, err
 }
 
-// operate runs do as the operator's command, and keeps a record of it. What a request names by an ARN has
-// ARNs of that form in its record.
+// operate runs do as the operator's command, and keeps a record of it.
 func (s *Service) operate(ctx context.Context, account, region, operation string, request any,
 	do func(context.Context, *iam.Caller) error) error {
 	if s.cfg.Operator == nil {
 		return fmt.Errorf("%s: %w", operation, errNoOperator)
 	}
 	c := &iam.Caller{Identity: iam.Identity{Principal: arn.Root(account), Account: account}, Region: region}
-	return s.records.Command(withARNForm(ctx, request), operation, nil, record.Parameters(request),
+	return s.records.Command(ctx, operation, nil, record.Parameters(request),
 		func(ctx context.Context) error { return do(ctx, c) })
 }
 

@@ -42,6 +42,8 @@ type Operation struct {
 	Page PageSize
 	// Errors are the codes of the operation's errors, besides CommonErrors.
 	Errors ErrorCodes
+
+	keyMembers []int // of the request: the indexes of those that name keys
 }
 
 // Family groups operations, as the files of this package and the index of the documentation do.
@@ -111,7 +113,8 @@ type ErrorCodes []apierror.Code
 func (c ErrorCodes) and(more ...apierror.Code) ErrorCodes { return slices.Concat(c, more) }
 
 // CommonErrors are the errors of every operation.
-var CommonErrors = ErrorCodes{apierror.AccessDenied, apierror.DependencyTimeout, apierror.Internal, apierror.Validation}
+var CommonErrors = ErrorCodes{apierror.AccessDenied, apierror.DependencyTimeout, apierror.Internal, apierror.Throttling,
+	apierror.Validation}
 
 // Largest bodies in bytes. AWS's limits on members keep requests of most operations well below
 // UsualBody; a key policy may have 128 Ki characters, each escaped.
@@ -151,6 +154,7 @@ const eventSource = "kms.amazonaws.com"
 
 // Call serves a request that NewRequest made, and keeps its record.
 func (o *Operation) Call(ctx context.Context, s *Service, c *iam.Caller, request any) (any, error) {
+	ctx = o.withARNForm(ctx, request)
 	return s.Audited(ctx, c, eventSource, o.Name, request, func(ctx context.Context) (any, error) {
 		return o.serve(ctx, s, c, request)
 	})
@@ -173,7 +177,7 @@ func (o *Operation) BodyLimit() int64 {
 
 // KeyMembers are the members of a request that name keys.
 func (o *Operation) KeyMembers() (names []string) {
-	for _, i := range keyMembers(o.Request) {
+	for _, i := range o.keyMembers {
 		names = append(names, o.Request.Field(i).Name)
 	}
 	return names
@@ -207,6 +211,7 @@ func init() {
 	table := slices.Concat(cryptographicOperations(), keyOperations(), materialOperations())
 	for i := range table {
 		o := &table[i]
+		o.keyMembers = keyMembersOf(o.Request)
 		operations[o.Name] = o
 		operationNames = append(operationNames, o.Name)
 		for _, p := range o.Permissions {

@@ -31,14 +31,18 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		}
 		n, err := limited.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
-		var tooLarge *http.MaxBytesError
 		switch {
 		case err == io.EOF:
 			return body, nil
-		case errors.As(err, &tooLarge):
-			return nil, errTooLarge(limit)
 		case err != nil:
-			return nil, errUnreadable
+			return nil, unreadable(err, limit)
 		}
 	}
+}
+
+func unreadable(err error, limit int64) error {
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return errTooLarge(limit)
+	}
+	return errUnreadable
 }

@@ -339,12 +339,15 @@ func readMap(raw jsontext.Value, v *map[string]string, path string, found *viola
 		return unexpected(raw, "Map")
 	}
 	*v = map[string]string{}
-	nulls := map[string]bool{}
+	var nulls map[string]bool
 	err := eachMember(raw, func(name []byte, value jsontext.Value) error {
 		k, text := string(name), ""
 		delete(*v, k)
 		delete(nulls, k)
 		if value.Kind() == 'n' {
+			if nulls == nil {
+				nulls = map[string]bool{}
+			}
 			nulls[k] = true
 			return nil
 		}
@@ -352,6 +355,9 @@ func readMap(raw jsontext.Value, v *map[string]string, path string, found *viola
 		(*v)[k] = text
 		return err
 	})
+	if len(nulls) == 0 {
+		return err
+	}
 	for _, k := range slices.Sorted(maps.Keys(nulls)) {
 		found.add("Value null at '%s.%s.member' failed to satisfy constraint: Member must not be null", path, k)
 	}

@@ -121,24 +121,25 @@ func newWorkbench(b *testing.B) *workbench {
 		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel),
 	)
 	can := service.CapabilitiesOf(w.token.SelfTest(b.Context()))
-	newServer := func(auditor record.Auditor) (*service.Service, string) {
+	newServer := func(auditor record.Auditor) (*service.Service, http.Handler) {
 		s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: log, Can: can})
 		check(b, err)
 		handler, err := transport.New(
 			transport.Config{Service: s, Log: log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}},
 		)
 		check(b, err)
-		return s, w.serve(b, handler)
+		return s, handler
 	}
-	s, url := newServer(record.NoAudit)
+	s, unaudited := newServer(record.NoAudit)
 	check(b, s.InitServiceObjects(b.Context()))
 	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)
 	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	w.url, w.bare = url, w.serve(b, bareHandler(w.creds))
+	w.url, w.bare = w.serve(b, unaudited), w.serve(b, bareHandler(w.creds))
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
-		_, a.url = newServer(a.log)
+		_, a.handler = newServer(a.log)
+		a.url = w.serve(b, a.handler)
 		w.audited = append(w.audited, a)
 	}
 	w.keyID, w.keys = w.newKey(b, db, `{}`)
@@ -150,9 +151,10 @@ func newWorkbench(b *testing.B) *workbench {
 
 // auditedServer is a server with an audit log.
 type auditedServer struct {
-	within time.Duration // until a record is synced
-	url    string
-	log    *audit.Log
+	within  time.Duration // until a record is synced
+	url     string
+	handler http.Handler
+	log     *audit.Log
 }
 
 // openLog begins an audit log whose checkpoints the token signs.

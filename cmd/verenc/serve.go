@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/tlsfiles"
 )
 
 // Limits of the HTTP servers: what a slow or silent client can occupy.
@@ -87,6 +86,10 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 	if p.audit != nil {
 		cfg.Ready["audit"] = p.audit.Ready
 	}
+	if servers.tls != nil {
+		cfg.VerifyClient = func(r *http.Request) error { return servers.tls.Verify(r.TLS) }
+		c.run.reload = append(c.run.reload, reloadable{"TLS certificates", servers.tls.Reload})
+	}
 	if api.Handler, err = transport.New(cfg); err != nil {
 		return errors.Join(err, servers.closeListeners())
 	}
@@ -111,6 +114,8 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 	var workers sync.WaitGroup
 	workers.Go(func() { p.service.Run(background, c.Reconcile) })
 	workers.Go(func() { watch.run(background) })
+	renewal := newReloader(c, p)
+	workers.Go(func() { renewal.run(background) })
 	if c.run.serving != nil {
 		c.run.serving(c, servers.members[0].listener.Addr())
 	}
@@ -176,6 +181,7 @@ func privatePages(private, api, pages http.Handler) http.Handler {
 // serverGroup is the listeners, which start and end together.
 type serverGroup struct {
 	members []member
+	tls     *tlsfiles.Files // of the API's listener; nil without TLS
 }
 
 type member struct {
@@ -190,9 +196,11 @@ func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, err
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
 	if c.TLSCert != "" {
 		var err error
-		if s.TLSConfig, err = tlsConfig(c); err != nil {
+		if g.tls, err = tlsfiles.Open(tlsfiles.Config{Certificate: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA,
+			ClientCRLs: c.TLSClientCRL, Required: c.TLSClientAuth == clientRequired}); err != nil {
 			return nil, err
 		}
+		s.TLSConfig = g.tls.TLS()
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -212,30 +220,6 @@ func (g *serverGroup) logTo(log *zap.Logger) error {
 		m.server.ErrorLog = complaints
 	}
 	return nil
-}
-
-func tlsConfig(c *Config) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
-		NextProtos: []string{"h2", "http/1.1"}}
-	if c.TLSClientCA == "" {
-		return t, nil
-	}
-	authorities, err := os.ReadFile(c.TLSClientCA)
-	if err != nil {
-		return nil, fmt.Errorf("load tls_client_ca: %w", err)
-	}
-	t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
-	if !t.ClientCAs.AppendCertsFromPEM(authorities) {
-		return nil, fmt.Errorf("load tls_client_ca: %s holds no certificate in PEM", c.TLSClientCA)
-	}
-	if c.TLSClientAuth == clientRequired {
-		t.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return t, nil
 }
 
 func (g *serverGroup) closeListeners() error {

@@ -39,6 +39,14 @@ func (f Form) Of(account, region, resource string) string {
 	return "arn:verenc:" + account + ":" + resource
 }
 
+// OfKey returns the ARN of a key.
+func (f Form) OfKey(account, region, id string) string {
+	if f.IsAWS() {
+		return "arn:" + f.partition + ":kms:" + region + ":" + account + ":key/" + id
+	}
+	return "arn:verenc:" + account + ":key/" + id
+}
+
 // ARN is a parsed ARN of either form. Region is empty in the form that has none.
 type ARN struct {
 	Form
@@ -48,13 +56,14 @@ type ARN struct {
 // partitionPattern: aws, aws-cn, aws-us-gov and the like.
 var partitionPattern = regexp.MustCompile(`^aws[a-z-]*$`)
 
-var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
-
 // Parse reads an ARN of a KMS resource. It reports whether s is one.
 func Parse(s string) (ARN, bool) {
+	if !strings.HasPrefix(s, "arn:") {
+		return ARN{}, false
+	}
 	var a ARN
 	switch parts := strings.SplitN(s, ":", 6); {
-	case len(parts) == 6 && parts[0] == "arn" && partitionPattern.MatchString(parts[1]) && parts[2] == "kms" &&
+	case len(parts) == 6 && partitionPattern.MatchString(parts[1]) && parts[2] == "kms" &&
 		parts[3] != "":
 		a = ARN{Form: Form{parts[1]}, Account: parts[4], Region: parts[3], Resource: parts[5]}
 	case strings.HasPrefix(s, "arn:verenc:"):
@@ -67,14 +76,19 @@ func Parse(s string) (ARN, bool) {
 }
 
 // IsAccount reports whether s is an account's number: 12 digits.
-func IsAccount(s string) bool { return accountPattern.MatchString(s) }
+func IsAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
-// keyIDPattern: a UUID, or the id of a multi-Region key.
-var keyIDPattern = regexp.MustCompile(
-	`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$`)
+// IsKeyID reports whether s has the form of a key id: a UUID, or the id of a multi-Region key.
+func IsKeyID(s string) bool {
+	if digits, multiRegion := strings.CutPrefix(s, "mrk-"); multiRegion {
+		return len(digits) == 32 && isHex(digits)
+	}
+	return len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' &&
+		isHex(s[:8]) && isHex(s[9:13]) && isHex(s[14:18]) && isHex(s[19:23]) && isHex(s[24:])
+}
 
-// IsKeyID reports whether s has the form of a key id.
-func IsKeyID(s string) bool { return keyIDPattern.MatchString(s) }
+// isHex reports whether s consists of hexadecimal digits in lower case.
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 // Root returns the ARN of an account's root user.
 func Root(account string) string { return "arn:aws:iam::" + account + ":root" }

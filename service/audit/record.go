@@ -149,8 +149,10 @@ func appendJSON(b []byte, value any) ([]byte, error) {
 		if v == nil {
 			break
 		}
+		names := slices.AppendSeq(make([]string, 0, len(v)), maps.Keys(v))
+		slices.Sort(names)
 		b = append(b, '{')
-		for i, name := range slices.Sorted(maps.Keys(v)) {
+		for i, name := range names {
 			if i > 0 {
 				b = append(b, ',')
 			}

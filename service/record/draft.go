@@ -56,23 +56,30 @@ func (d *draft) finish(ctx context.Context, outcome error) error {
 	if d.written && outcome == nil {
 		return nil
 	}
+	if outcome != nil {
+		d.fail(outcome)
+	}
+	// A client that goes away must not keep its request out of the log.
+	return d.auditor.Append(context.WithoutCancel(ctx), &d.record)
+}
+
+// fail makes the draft the record of a failure. One that corrects a record that was written before
+// is a record of its own.
+func (d *draft) fail(outcome error) {
 	r := d.record
-	if e := new(apierror.Error); outcome != nil {
-		r.ErrorCode, r.ErrorMessage = string(apierror.Internal), apierror.MessageInternal
-		if r.EventType == commandType { // its operator may know the cause
-			r.ErrorMessage = outcome.Error()
-		}
-		if errors.As(outcome, &e) {
-			r.ErrorCode, r.ErrorMessage = string(e.Code), e.Message
-		}
+	r.ErrorCode, r.ErrorMessage = string(apierror.Internal), apierror.MessageInternal
+	if r.EventType == commandType { // its operator may know the cause
+		r.ErrorMessage = outcome.Error()
+	}
+	if e := new(apierror.Error); errors.As(outcome, &e) {
+		r.ErrorCode, r.ErrorMessage = string(e.Code), e.Message
 	}
 	if d.written {
 		corrects := audit.Member{Name: "corrects", Value: r.EventID}
 		r.AdditionalEventData = append(slices.Clone(r.AdditionalEventData), corrects)
 		r.EventID += "-failed"
 	}
-	// A client that goes away must not keep its request out of the log.
-	return d.auditor.Append(context.WithoutCancel(ctx), &r)
+	d.record = r
 }
 
 // BeforeChange writes the record of a change that is about to be made, unless an earlier change
@@ -115,6 +122,9 @@ func Add(ctx context.Context, name string, value any) {
 			suffix := strings.ToUpper(name[:1]) + name[1:]
 			m.Name, name = "source"+suffix, "destination"+suffix
 		}
+	}
+	if d.record.AdditionalEventData == nil {
+		d.record.AdditionalEventData = make(audit.Object, 0, 2) // as many as most operations add
 	}
 	d.record.AdditionalEventData = append(d.record.AdditionalEventData, audit.Member{Name: name, Value: value})
 }
