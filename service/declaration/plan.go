@@ -259,7 +259,8 @@ func (p *keyPlan) mayChange(k *Key, now *service.Key) bool {
 	}
 	fixed := func(what, declared, is string) {
 		if declared != is {
-			p.addProblem(k, "its %s is %q and can't be changed to %q: declare a key with another id", what, is, declared)
+			p.addProblem(k, "its %s is %q and can't be changed to %q: declare a key with another id",
+				what, is, declared)
 		}
 	}
 	if k.Primary != "" {
@@ -285,7 +286,8 @@ func (p *keyPlan) planMaterial(s *steps, now *service.Key) {
 		m := now.CurrentMaterial()
 		switch {
 		case len(m.Known) == 0:
-			p.addProblem(k, "its material was imported by other means, and is not known: take material out of the file")
+			p.addProblem(k, "its material was imported by other means, and is not known: "+
+				"take material out of the file")
 			return
 		case !bytes.Equal(m.Known, service.KnownMaterial(k.ID, k.Material)):
 			p.addProblem(k, "it has other material, which can't be changed: declare a key with another id")

@@ -106,7 +106,8 @@ func TestReset(t *testing.T) {
 			t.Errorf("%v, %v", opened, err)
 		}
 		var gone *types.NotFoundException
-		if _, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: later.KeyMetadata.KeyId}); !errors.As(err, &gone) {
+		_, err = client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: later.KeyMetadata.KeyId})
+		if !errors.As(err, &gone) {
 			t.Errorf("the later key: %v", err)
 		}
 		found, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/orders")})
@@ -127,20 +128,22 @@ func TestReset(t *testing.T) {
 // TestResetByHTTP: a reset by HTTP is for programs on this machine, and not for web pages.
 func TestResetByHTTP(t *testing.T) {
 	server := kmstest.New(t)
+	asked := http.Header{reset.Header: {"1"}}
+	with := func(name, value string) http.Header { return http.Header{reset.Header: {"1"}, name: {value}} }
 	for name, test := range map[string]struct {
 		method, host string
 		header       http.Header
 		status       int
 	}{
-		"reset":          {"POST", "", http.Header{reset.Header: {"1"}}, http.StatusNoContent},
-		"localhost":      {"POST", "localhost:8600", http.Header{reset.Header: {"1"}}, http.StatusNoContent},
-		"GET":            {"GET", "", http.Header{reset.Header: {"1"}}, http.StatusMethodNotAllowed},
+		"reset":          {"POST", "", asked, http.StatusNoContent},
+		"localhost":      {"POST", "localhost:8600", asked, http.StatusNoContent},
+		"GET":            {"GET", "", asked, http.StatusMethodNotAllowed},
 		"preflight":      {"OPTIONS", "", http.Header{"Origin": {"https://example.com"}}, http.StatusMethodNotAllowed},
 		"form":           {"POST", "", nil, http.StatusForbidden},
-		"script":         {"POST", "", http.Header{reset.Header: {"1"}, "Origin": {server.URL}}, http.StatusForbidden},
-		"fetch":          {"POST", "", http.Header{reset.Header: {"1"}, "Sec-Fetch-Site": {"same-origin"}}, http.StatusForbidden},
-		"rebound name":   {"POST", "evil.example.com", http.Header{reset.Header: {"1"}}, http.StatusForbidden},
-		"another's name": {"POST", "localhost.example.com:8600", http.Header{reset.Header: {"1"}}, http.StatusForbidden},
+		"script":         {"POST", "", with("Origin", server.URL), http.StatusForbidden},
+		"fetch":          {"POST", "", with("Sec-Fetch-Site", "same-origin"), http.StatusForbidden},
+		"rebound name":   {"POST", "evil.example.com", asked, http.StatusForbidden},
+		"another's name": {"POST", "localhost.example.com:8600", asked, http.StatusForbidden},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), test.method, server.URL+reset.Path, nil)
 		if err != nil {
