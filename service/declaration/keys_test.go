@@ -69,7 +69,8 @@ accounts:
 	}
 	bare, full := d.Keys[0], d.Keys[1]
 	if bare.Spec != "SYMMETRIC_DEFAULT" || bare.Usage != "ENCRYPT_DECRYPT" || bare.Origin != "AWS_KMS" ||
-		bare.Tags != nil || bare.Aliases != nil || bare.Grants != nil || bare.Enabled != nil || bare.Policy != nil || bare.Material != nil {
+		bare.Tags != nil || bare.Aliases != nil || bare.Grants != nil || bare.Enabled != nil || bare.Policy != nil ||
+		bare.Material != nil {
 		t.Errorf("%+v", bare)
 	}
 	if full.Origin != "EXTERNAL" || string(full.Material) != "secret" || full.Tags == nil || full.Aliases == nil ||
