@@ -160,7 +160,11 @@ func runDev(ctx context.Context, c *Config, o devOptions, out io.Writer) (err er
 		_, err = fmt.Fprintf(out, "%sexport %s=%d\n", lines, devPIDVariable, pid)
 		return err
 	}
-	defer func() { err = errors.Join(err, o.removeTemporary()) }()
+	defer func() {
+		if removed := o.removeTemporary(); removed != nil {
+			err = errors.Join(err, removed)
+		}
+	}()
 	s := devServer{o: o, out: out}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -171,6 +175,9 @@ func runDev(ctx context.Context, c *Config, o devOptions, out io.Writer) (err er
 	c.run.handler, c.run.serving = s.handler, s.serving
 	err = serveOn(serving, c, s.open)
 	s.commands.Wait()
+	if err == nil {
+		return s.failure // an *environment.ExitError says nothing more
+	}
 	return errors.Join(err, s.failure)
 }
 

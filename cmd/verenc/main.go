@@ -24,7 +24,7 @@ func main() {
 	err := newRoot().ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		if command := (*environment.ExitError)(nil); !errors.As(err, &command) { // which has said what was wrong
+		if _, command := err.(*environment.ExitError); !command { // which has said what was wrong
 			fmt.Fprintln(os.Stderr, "verenc:", err)
 		}
 		os.Exit(exitStatus(err))

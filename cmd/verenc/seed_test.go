@@ -109,6 +109,7 @@ func TestApplyKeys(t *testing.T) {
 		{key("9: {grants: [{grantee: 'a b', operations: [Fly]}]}"), "2 validation errors detected"},
 		{strings.Replace(key("1: {}"), "us-east-1", "eu-west-1", 1) + "\n        mrk-00112233445566778899aabbccddeeff: {}",
 			`its primary region is "us-east-1"`},
+		{strings.Replace(key("9: {}"), "us-east-1", "us-west-2", 1), "region us-west-2 is not served"},
 		{strings.Replace(key("1: {}"), "111122223333", "444455556666", 1), "another account has a key of this id"},
 		{key("9: {}\n        mrk-99112233445566778899aabbccddeeff: {primary: eu-west-1}"),
 			"region eu-west-1 has no primary key of this id"},

@@ -81,8 +81,11 @@ func (p *keyPlan) addProblem(k *Key, format string, args ...any) {
 	p.problems = append(p.problems, fmt.Errorf("%s: key %s: %s", k.Place, k.ID, fmt.Sprintf(format, args...)))
 }
 
-// declare finds what is declared twice.
+// declare finds what is declared twice, or where nobody could use it.
 func (p *keyPlan) declare(k *Key) {
+	if !p.Service.Serves(k.Region) {
+		p.addProblem(k, "region %s is not served: add it to regions", k.Region)
+	}
 	name := keyName{k.Region, k.ID}
 	if other := p.declared[name]; other != nil {
 		p.addProblem(k, "it is already declared at %s: an id is unique in its region", other.Place)

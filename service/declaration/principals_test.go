@@ -178,6 +178,11 @@ func FuzzDeclaration(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(bytes.ReplaceAll(text, []byte("{file: list.json}"), []byte(allowList)))
+	seed, err := os.ReadFile("../../cmd/verenc/testdata/seed.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
 	f.Add([]byte(`accounts: {111122223333: {users: {a: {tags: {x: "\u00e9 \t"}, policies: {p: '{"Statement":{` +
 		`"Sid":"a\n\ud83d\ude00","Effect":"Allow","Action":"*","Resource":"*",` +
 		`"Condition":{"Bool":{"aws:SecureTransport":true},"NumericEquals":{"kms:ValidTo":1.50}}}}'}}}}}`))

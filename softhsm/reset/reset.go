@@ -105,6 +105,7 @@ func objects(ctx context.Context, db *store.DB) (map[hsm.ObjectID]bool, error) {
 func (p *Point) Reset(ctx context.Context) error {
 	p.gate.Lock()
 	defer p.gate.Unlock()
+	ctx = context.WithoutCancel(ctx) // a client that goes away leaves no half of a reset
 	if err := p.record(ctx); err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
