@@ -20,10 +20,10 @@ build: ## build the server into $(DATA)/bin
 	@test -e $(BIN) || echo 'building; the first time this takes a minute or two' >&2
 	@$(GO) build -o $(BIN) ./cmd/verenc
 
-run: ## install SoftHSM2 if needed, make a token and an access key in $(DATA), and serve on 127.0.0.1
+run: ## install SoftHSM2 if needed, make a token and an access key in $(DATA), and serve on 127.0.0.1 (verenc dev)
 	@scripts/setup.sh
 	@$(MAKE) --no-print-directory build
-	@scripts/run.sh $(DATA)
+	@VERENC_PRIVATE_LISTEN=$${VERENC_PRIVATE_LISTEN-127.0.0.1:8601} $(BIN) dev --data $(DATA)
 
 demo: ## create a key, make and open a data key with the real AWS CLI, on a temporary server
 	@scripts/setup.sh clients

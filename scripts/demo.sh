@@ -4,24 +4,20 @@
 # decrypts it with the right and with the wrong encryption context. Fails when a step does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ "${1:-}" != steps ]; then
+	data=$(mktemp -d)
+	trap 'rm -rf "$data"' EXIT
+	make --no-print-directory build DATA="$data"
+	VERENC_LISTEN=127.0.0.1:0 "$data/bin/verenc" dev --exec -- scripts/demo.sh steps "$data"
+	exit
+fi
+data=$2
 PATH=/usr/bin:$PATH # the distribution's CLI, as setup.sh installs it
-data=$(mktemp -d)
-server=
-trap 'if [ -n "$server" ]; then kill "$server" && wait "$server" || true; fi; rm -rf "$data"' EXIT
-
-make --no-print-directory build DATA="$data"
-VERENC_LISTEN=127.0.0.1:0 VERENC_PRIVATE_LISTEN='' scripts/run.sh "$data" >"$data/out" 2>&1 &
-server=$!
-until grep -q 'Ctrl-C' "$data/out"; do
-	kill -0 "$server" 2>/dev/null || { cat "$data/out" >&2; exit 1; }
-	sleep 0.1
-done
-url=$(sed -n 's/.*serves on \(http[^ ]*\) .*/\1/p' "$data/out")
-export AWS_SHARED_CREDENTIALS_FILE=$data/aws-credentials AWS_CONFIG_FILE=/dev/null AWS_DEFAULT_REGION=us-east-1 AWS_PAGER=
+export AWS_CONFIG_FILE=/dev/null AWS_PAGER=
 
 kms() {
 	echo "\$ aws kms $*" >&2
-	aws --endpoint-url "$url" kms "$@"
+	aws --endpoint-url "$AWS_ENDPOINT_URL_KMS" kms "$@" # older ones don't read the variable
 }
 
 key=$(kms create-key --description demo --query KeyMetadata.Arn --output text)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres]
-# Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI and boto3 for the tests and the
-# demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which are those
-# of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from source into
-# the user's cache folder; with "postgres", PostgreSQL's programs, without a cluster, since the tests run servers of their
-# own. On other systems it says what to install. When nothing is missing, it does nothing and ends at
+# Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI, boto3 and pytest for the tests
+# and the demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which
+# are those of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from
+# source into the user's cache folder; with "postgres", PostgreSQL's programs, without a cluster, since the tests run
+# servers of their own. On other systems it says what to install. When nothing is missing, it does nothing and ends at
 # once.
 set -euo pipefail
 
@@ -32,6 +32,7 @@ if [[ " $* " == *" clients "* ]]; then
 	# The distribution's own, even if a pyenv or a venv precedes it on the PATH.
 	[ -x /usr/bin/aws ] || missing+=(awscli)
 	/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing+=(python3-boto3)
+	/usr/bin/python3 -c 'import pytest' 2>/dev/null || missing+=(python3-pytest)
 fi
 if [[ " $* " == *" tokens "* ]]; then
 	# Package softhsm/tokens finds the modules and tools at these paths.

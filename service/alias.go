@@ -31,7 +31,8 @@ type Alias struct {
 // aliasPattern is narrower than AliasNameType (API Reference, CreateAlias, AliasName).
 var aliasPattern = regexp.MustCompile(`^alias/[a-zA-Z0-9/_-]+$`)
 
-func checkAliasName(name string) error {
+// CheckAliasName refuses a name that no alias of a client can have.
+func CheckAliasName(name string) error {
 	switch {
 	case !strings.HasPrefix(name, aliasPrefix):
 		return apierror.New(apierror.Validation, `Alias must start with the prefix "alias/". `+
@@ -67,7 +68,7 @@ type CreateAliasRequest struct {
 
 // CreateAlias gives a key a name.
 func (s *Service) CreateAlias(ctx context.Context, c *iam.Caller, in *CreateAliasRequest) (*Empty, error) {
-	if err := checkAliasName(in.AliasName); err != nil {
+	if err := CheckAliasName(in.AliasName); err != nil {
 		return nil, err
 	}
 	now := s.now()
@@ -127,7 +128,7 @@ func (s *Service) UpdateAlias(ctx context.Context, c *iam.Caller, in *UpdateAlia
 
 // aliasOfCaller finds an alias and its key, and authorises an operation on both.
 func (s *Service) aliasOfCaller(ctx context.Context, c *iam.Caller, operation, name string) (*Alias, *Key, error) {
-	if err := checkAliasName(name); err != nil {
+	if err := CheckAliasName(name); err != nil {
 		return nil, nil, err
 	}
 	if err := s.authoriseAlias(ctx, c, operation, name); err != nil {

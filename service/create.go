@@ -60,6 +60,11 @@ func (s *Service) CreateKey(ctx context.Context, c *iam.Caller, in *CreateKeyReq
 	if err != nil {
 		return nil, err
 	}
+	return s.create(ctx, k)
+}
+
+// create stores a new key and makes its material.
+func (s *Service) create(ctx context.Context, k *Key) (*CreateKeyResponse, error) {
 	s.addKeyToRecord(ctx, k)
 	if k.Origin == originExternal {
 		k.State = StatePendingImport
@@ -137,7 +142,7 @@ func (s *Service) newKey(ctx context.Context, c *iam.Caller, in *CreateKeyReques
 		k.Policy = defaultPolicy(c.Account)
 	}
 	var err error
-	if k.Spec, k.Usage, err = specAndUsage(in); err != nil {
+	if k.Spec, k.Usage, err = SpecAndUsage(in); err != nil {
 		return nil, err
 	}
 	if in.MultiRegion {
@@ -193,8 +198,8 @@ func (s *Service) newKeyID(multiRegion bool) (string, error) {
 	return "mrk-" + hex.EncodeToString(random[:]), nil
 }
 
-// specAndUsage returns KeySpec and KeyUsage with their defaults, if they are compatible.
-func specAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
+// SpecAndUsage returns KeySpec and KeyUsage with their defaults, if they are compatible.
+func SpecAndUsage(in *CreateKeyRequest) (spec, usage string, err error) {
 	spec, usage = in.KeySpec, in.KeyUsage
 	if in.CustomerMasterKeySpec != "" {
 		if spec != "" {

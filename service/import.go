@@ -110,33 +110,12 @@ func (s *Service) GetParametersForImport(
 	if err := s.checkWrapping(in.WrappingAlgorithm, in.WrappingKeySpec, k); err != nil {
 		return nil, err
 	}
-	t := importToken{
-		Region:    k.Region,
-		KeyID:     k.ID,
-		Spec:      in.WrappingKeySpec,
-		Algorithm: in.WrappingAlgorithm,
-		ExpiresAt: s.now().Add(importTokenLife),
-	}
-	if _, err := io.ReadFull(s.cfg.Rand, t.Wrapping[:]); err != nil {
-		return nil, apierror.InternalError(fmt.Errorf("draw an object id: %w", err))
-	}
-	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: t.Wrapping, ExpiresAt: t.ExpiresAt}); err != nil {
-		return nil, apierror.FromStore(err)
-	}
-	public, err := s.token.GenerateKeyPair(ctx, hsm.KeyPair{
-		ID:      t.Wrapping,
-		Label:   "verenc/import/" + k.ID,
-		Type:    keySpecs[t.Spec].pair,
-		Purpose: hsm.UnwrapPair,
-	})
+	t := importToken{Region: k.Region, KeyID: k.ID, Spec: in.WrappingKeySpec, Algorithm: in.WrappingAlgorithm}
+	public, err := s.makeWrappingPair(ctx, &t, k.ID)
 	if err != nil {
-		return nil, dependencyError(err)
+		return nil, err
 	}
-	text, err := json.Marshal(t)
-	if err != nil {
-		return nil, apierror.InternalError(err)
-	}
-	sealed, err := s.sealForSelf(ctx, text, importTokenData)
+	sealed, err := s.sealImportToken(ctx, &t)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +125,33 @@ func (s *Service) GetParametersForImport(
 		PublicKey:         public,
 		ParametersValidTo: Timestamp(t.ExpiresAt),
 	}, nil
+}
+
+// makeWrappingPair makes the key pair of t.Spec that t is to name, and returns its public key. name is the last
+// part of its label.
+func (s *Service) makeWrappingPair(ctx context.Context, t *importToken, name string) (public []byte, err error) {
+	t.ExpiresAt = s.now().Add(importTokenLife)
+	if _, err := io.ReadFull(s.cfg.Rand, t.Wrapping[:]); err != nil {
+		return nil, apierror.InternalError(fmt.Errorf("draw an object id: %w", err))
+	}
+	if err := s.store.InsertWrappingKey(ctx, WrappingKey{ObjectID: t.Wrapping, ExpiresAt: t.ExpiresAt}); err != nil {
+		return nil, apierror.FromStore(err)
+	}
+	public, err = s.token.GenerateKeyPair(ctx, hsm.KeyPair{
+		ID:      t.Wrapping,
+		Label:   "verenc/import/" + name,
+		Type:    keySpecs[t.Spec].pair,
+		Purpose: hsm.UnwrapPair,
+	})
+	return public, dependencyError(err)
+}
+
+func (s *Service) sealImportToken(ctx context.Context, t *importToken) ([]byte, error) {
+	text, err := json.Marshal(t)
+	if err != nil {
+		return nil, apierror.InternalError(err)
+	}
+	return s.sealForSelf(ctx, text, importTokenData)
 }
 
 func (in *GetParametersForImportRequest) condition(key string, _ *Key) []string {
@@ -208,6 +214,13 @@ func (in *ImportKeyMaterialRequest) condition(key string, _ *Key) []string {
 func (s *Service) ImportKeyMaterial(
 	ctx context.Context, c *iam.Caller, in *ImportKeyMaterialRequest,
 ) (*ImportKeyMaterialResponse, error) {
+	return s.importMaterial(ctx, c, in, nil)
+}
+
+// importMaterial is ImportKeyMaterial. known marks material that a declaration has in clear; see Material.Known.
+func (s *Service) importMaterial(
+	ctx context.Context, c *iam.Caller, in *ImportKeyMaterialRequest, known []byte,
+) (*ImportKeyMaterialResponse, error) {
 	k, err := s.keyFor(ctx, c, keyRequest{
 		operation:   "ImportKeyMaterial",
 		keyID:       in.KeyId,
@@ -237,7 +250,7 @@ func (s *Service) ImportKeyMaterial(
 	imported, err := s.unwrap(ctx, k, m, t, in.EncryptedKeyMaterial)
 	if err == nil {
 		id := materialID(k, imported.CheckValue)
-		a := adoption{ordinal: m.Ordinal, id: id, public: imported.Public, isNew: isNew, request: in}
+		a := adoption{ordinal: m.Ordinal, id: id, public: imported.Public, isNew: isNew, known: known, request: in}
 		err = s.updateShared(ctx, "ImportKeyMaterial", k, func(keys []*Key) error {
 			return s.adopt(ctx, keys, k.Region, a)
 		})
@@ -332,6 +345,7 @@ type adoption struct {
 	id      string
 	public  []byte // of an asymmetric key
 	isNew   bool
+	known   []byte // see Material.Known
 	request *ImportKeyMaterialRequest
 }
 
@@ -356,7 +370,7 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, a adopt
 		}
 		first := k.CurrentMaterial() == nil
 		scrap.Scrap, scrap.ID, scrap.Pending = false, id, !first
-		setImport(scrap, in)
+		setImport(scrap, a)
 		for _, replica := range keys {
 			if replica != k {
 				replica.Materials = append(replica.Materials,
@@ -366,7 +380,7 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, a adopt
 	default:
 		m := &k.Materials[known]
 		m.Objects, scrap.Objects = scrap.Objects, m.Objects
-		setImport(m, in)
+		setImport(m, a)
 	}
 	if len(a.public) > 0 {
 		for _, related := range keys {
@@ -379,8 +393,12 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, a adopt
 	return nil
 }
 
-func setImport(m *Material, in *ImportKeyMaterialRequest) {
+func setImport(m *Material, a adoption) {
+	in := a.request
 	m.ExpiresAt = time.Time(in.ValidTo)
+	if a.known != nil { // once known, always known
+		m.Known = a.known
+	}
 	if in.KeyMaterialDescription != "" {
 		m.Description = in.KeyMaterialDescription
 	}

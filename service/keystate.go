@@ -193,11 +193,16 @@ func (s *Service) StateOf(k *Key) KeyState {
 	return k.State
 }
 
+// prepares has the operations that an operator may also do with a key that is disabled or has no material yet, so
+// that a declaration need not make a key usable, even for a moment, to change it. None of them uses the key.
+var prepares = map[string]bool{"CreateGrant": true, "EnableKeyRotation": true, "DisableKeyRotation": true,
+	"ReplicateKey": true}
+
 // checkState refuses a key in a state in which the operation fails.
 func (s *Service) checkState(ctx context.Context, o *Operation, k *Key) error {
 	state := s.StateOf(k)
 	note := o.Key.States[state]
-	if note == 0 {
+	if note == 0 || s.cfg.Operator != nil && (note == disabled || note == pendingImport) && prepares[o.Name] {
 		return nil
 	}
 	keyARN := k.ARN(s.arns(ctx))

@@ -43,6 +43,9 @@ type Material struct {
 	RotationType string    `json:",omitempty"` // AUTOMATIC or ON_DEMAND, with RotatedAt
 	Description  string    `json:",omitempty"` // of imported material
 	ExpiresAt    time.Time `json:",omitzero"`  // of imported material; zero is never
+	// Known is a hash of imported material that a declaration has in clear (ImportKnown): whoever has read the
+	// file knows the key. Empty for all other material.
+	Known []byte `json:",omitempty"`
 }
 
 func (m *Material) present() bool { return len(m.Objects) > 0 }

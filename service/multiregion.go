@@ -116,7 +116,7 @@ func (s *Service) ReplicateKey(
 	if err != nil {
 		return nil, err
 	}
-	if in.ReplicaRegion == k.Region || !s.serves(in.ReplicaRegion) {
+	if in.ReplicaRegion == k.Region || !s.Serves(in.ReplicaRegion) {
 		return nil, apierror.New(apierror.UnsupportedOperation,
 			"ReplicaRegion %s is not a region that %s can be replicated to.", in.ReplicaRegion, k.ARN(s.arns(ctx)))
 	}

@@ -153,7 +153,7 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// serves tells whether a region is served.
-func (s *Service) serves(region string) bool {
+// Serves tells whether a region is served.
+func (s *Service) Serves(region string) bool {
 	return slices.Contains(s.cfg.Regions, region) || slices.Contains(s.cfg.Regions, "*")
 }

@@ -1,7 +1,8 @@
-// Package softhsm makes SoftHSM2 tokens: temporary ones for tests, and the token of the demo.
+// Package softhsm makes SoftHSM2 tokens: temporary ones for tests, and those of verenc dev.
 //
 // It protects nothing: SoftHSM2 keeps its keys in files, and computes in the process that uses it.
-// It stands in for a network HSM that takes the same calls. The server never imports this package.
+// It stands in for a network HSM that takes the same calls. Of the server's commands only verenc dev
+// uses it. SoftHSM2 itself is not linked: it is loaded like any other module.
 package softhsm
 
 import (
@@ -39,6 +40,9 @@ var modules = []string{
 	"/opt/homebrew/lib/softhsm/libsofthsm2.so",
 }
 
+// ErrNotInstalled is the error of FindModule and Open when SoftHSM2 is not there.
+var ErrNotInstalled = errors.New("SoftHSM2 is not installed: no module is")
+
 // FindModule returns the path of SoftHSM2's PKCS#11 module. VERENC_SOFTHSM_MODULE overrides the
 // usual paths.
 func FindModule() (string, error) {
@@ -51,7 +55,7 @@ func FindModule() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("find SoftHSM2: it is not at %s: run scripts/setup.sh, or set VERENC_SOFTHSM_MODULE",
+	return "", fmt.Errorf("%w at %s (VERENC_SOFTHSM_MODULE names another place)", ErrNotInstalled,
 		strings.Join(candidates, ", "))
 }
 
@@ -103,8 +107,26 @@ func randomHex(n int) string {
 
 var (
 	mu     sync.Mutex
-	module *pkcs11.Ctx // guarded by mu: stays initialised for the life of the process
+	module *pkcs11.Ctx // guarded by mu: stays initialised until Finalize
+	ours   bool        // guarded by mu: C_Initialize was called here, and not by another user of the module
 )
+
+// Finalize ends this process's use of SoftHSM2, so that the folders of its tokens can be removed. Every connection to
+// them must be closed. Open begins anew, also in another folder.
+func Finalize() error {
+	mu.Lock()
+	defer mu.Unlock()
+	if module == nil {
+		return nil
+	}
+	var err error
+	if ours {
+		err = module.Finalize()
+	}
+	module.Destroy()
+	module = nil
+	return err
+}
 
 // initialise finds the token by its label, or creates it in the free slot, and returns its serial
 // number. A token with a PIN file is complete, since the file is written last; one without is left
@@ -117,11 +139,11 @@ func initialise(t *Token) (serial string, err error) {
 		if ctx == nil {
 			return "", fmt.Errorf("load %s", t.Module)
 		}
-		if err := ctx.Initialize(); err != nil &&
-			!errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+		err := ctx.Initialize()
+		if err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 			return "", fmt.Errorf("C_Initialize: %w", err)
 		}
-		module = ctx
+		module, ours = ctx, err == nil
 	}
 	slots, err := module.GetSlotList(true)
 	if err != nil {

@@ -3,7 +3,6 @@ package softhsm
 import (
 	"fmt"
 	"os"
-	"testing"
 )
 
 var testDir string // of this process's tokens, while Run runs
@@ -13,7 +12,7 @@ var testDir string // of this process's tokens, while Run runs
 //	func TestMain(m *testing.M) { os.Exit(softhsm.Run(m)) }
 //
 // It keeps the tokens in a folder of their own and removes it at the end.
-func Run(m *testing.M) int {
+func Run(m interface{ Run() int }) int {
 	dir, err := os.MkdirTemp("", "verenc-softhsm-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "softhsm:", err)
@@ -24,8 +23,14 @@ func Run(m *testing.M) int {
 	return m.Run()
 }
 
+// TB is the part of testing.TB that New needs. The program imports this package, and must not import package testing.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // New makes a token for a test. Without SoftHSM2 the test fails; it is never skipped.
-func New(t testing.TB) Token {
+func New(t TB) Token {
 	t.Helper()
 	if testDir == "" {
 		t.Fatal("softhsm: the package's TestMain does not call softhsm.Run")

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
@@ -59,4 +60,14 @@ func (o *operation) do(ctx context.Context, host service.Host, c *iam.Caller, bo
 		return nil, o.Reject(ctx, host, c, err)
 	}
 	return o.Call(ctx, host, c, request)
+}
+
+// Decode returns the request of an operation that a JSON text has, checked as a client's request is.
+func Decode(operation string, body []byte) (any, error) {
+	o := operations[operation]
+	if o == nil {
+		return nil, fmt.Errorf("there is no operation %s", operation)
+	}
+	request := o.NewRequest()
+	return request, o.decoder.decode(body, request)
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -8,54 +10,103 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/verenc/kms/service/declaration"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/transport"
 )
 
 func (m principalCommands) apply() *cobra.Command {
 	var path string
 	var prune, dry bool
-	cmd := m.command("apply", "Create and change users and roles as a file declares them; repeating it changes nothing",
-		func(j *job) error { return j.apply(path, prune, dry) })
+	cmd := &cobra.Command{Use: "apply", Args: cobra.NoArgs,
+		Short: "Create and change users, roles and keys as a file declares them; repeating it changes nothing"}
 	cmd.Flags().StringVarP(&path, "file", "f", "", "YAML file with the declaration; - is standard input")
 	cmd.Flags().BoolVar(&prune, "prune", false,
-		"remove the users and roles of the declared accounts that the file does not declare")
+		"remove the users and roles of the declared accounts that the file does not declare; keys are never removed")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print what would change")
 	_ = cmd.MarkFlagRequired("file") // the flag exists
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := m.config(cmd)
+		if err == nil {
+			err = c.check()
+		}
+		if err != nil {
+			return err
+		}
+		d, err := readDeclaration(path)
+		if err != nil {
+			return err
+		}
+		open := openDatabase
+		if len(d.Keys) > 0 && !dry { // keys are made in the token
+			open = openTested
+		}
+		return m.run(cmd, c, nil, open, func(j *job) error { return j.apply(d, prune, dry) })
+	}
 	return cmd
+}
+
+// openTested opens the token, too, and finds out what it can do.
+func openTested(ctx context.Context, c *Config) (p *components, err error) {
+	if err := c.Token.check(); err != nil {
+		return nil, err
+	}
+	if p, err = openComponents(ctx, c, false); err != nil {
+		return nil, err
+	}
+	if p.can, err = selfTest(ctx, c, p); err == nil {
+		if err = checkToken(ctx, p.store, p.token); err == nil {
+			err = p.newService(c, operator())
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
 }
 
 const maxDeclaration = 16 << 20 // bytes
 
-func (j *job) apply(path string, prune, dry bool) error {
+// readDeclaration reads a file, or standard input when path is -.
+func readDeclaration(path string) (*declaration.Declaration, error) {
 	in := os.Stdin
 	if path == "-" {
 		path = "stdin"
 	} else {
 		f, err := os.Open(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer f.Close()
 		in = f
 	}
 	text, err := io.ReadAll(io.LimitReader(in, maxDeclaration+1))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	if len(text) > maxDeclaration {
-		return fmt.Errorf("read %s: it has more than %d bytes", path, maxDeclaration)
+		return nil, fmt.Errorf("read %s: it has more than %d bytes", path, maxDeclaration)
 	}
-	declaration, err := readDeclaration(path, text)
+	d, err := declaration.Read(path, text)
 	if err != nil {
-		return fmt.Errorf("nothing was changed:\n%w", err)
+		return nil, fmt.Errorf("nothing was changed:\n%w", err)
 	}
-	changes, err := j.directory.Plan(j.ctx, declaration, prune)
+	return d, nil
+}
+
+func (j *job) apply(d *declaration.Declaration, prune, dry bool) (err error) {
+	planner := declaration.Planner{Service: j.service, Store: j.store, Decode: transport.Decode}
+	changes, end, err := planner.Plan(j.ctx, d, prune)
 	if err != nil {
 		return fmt.Errorf("nothing was changed:\n%w", err)
 	}
 	if !dry {
-		if err := j.directory.Apply(j.ctx, changes); err != nil {
-			return fmt.Errorf("%w (apply the file again to continue)", err)
+		err := iam.Apply(j.ctx, changes)
+		if err != nil {
+			err = fmt.Errorf("%w (apply the file again to continue)", err)
+		}
+		if err = errors.Join(err, end(context.WithoutCancel(j.ctx))); err != nil {
+			return err
 		}
 	}
 	return printChanges(j.out, changes, dry)

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"encoding/pem"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/verenc/kms/service/declaration"
 	"github.com/verenc/kms/service/iam"
 )
 
@@ -60,17 +59,5 @@ func fingerprintOf(argument string) (string, error) {
 	if fingerprint, err := iam.ParseFingerprint(argument); err == nil {
 		return fingerprint, nil
 	}
-	return fingerprintOfFile(argument)
-}
-
-func fingerprintOfFile(path string) (string, error) {
-	text, err := readFile(path)
-	if err != nil {
-		return "", err
-	}
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return "", fmt.Errorf("%s does not begin with a certificate in PEM", path)
-	}
-	return iam.Fingerprint(block.Bytes), nil
+	return declaration.FingerprintOfFile(argument)
 }

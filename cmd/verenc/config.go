@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"reflect"
@@ -105,6 +107,11 @@ type runOptions struct {
 	reload           []reloadable    // what a server reads again
 	trusted          proxies.Trusted // of trusted_proxies, once the settings were checked
 	giveUp           func(error)     // ends a server whose PKCS#11 module can no longer be used; nil in commands
+
+	// Of verenc dev, and nil in all other commands.
+	token   service.Token                   // what the service uses in place of the opened token
+	handler func(http.Handler) http.Handler // wraps that of the API's listener
+	serving func(*Config, net.Addr)         // is told the address of that listener
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -229,8 +236,12 @@ func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 
 // readConfig reads the file (if path is not empty), the environment, and the flags that were given.
 func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
+	return readConfigOver(defaults(), path, flags, environ)
+}
+
+// readConfigOver is readConfig with other defaults.
+func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
 	k := koanf.New(".")
-	base := defaults()
 	base.LogLevel = "" // to see whether it is set
 	if err := k.Load(structs.Provider(base, "koanf"), nil); err != nil {
 		return nil, fmt.Errorf("load defaults: %w", err)
@@ -292,7 +303,8 @@ func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Co
 
 // otherVariables are environment variables that are not settings.
 var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true,
-	databasePasswordVariable: true, envPrefix + "SOFTHSM_MODULE": true}
+	databasePasswordVariable: true, envPrefix + "SOFTHSM_MODULE": true, devAccessKeyVariable: true,
+	devSecretKeyVariable: true, devPIDVariable: true}
 
 // checkEnvironment refuses misspelt variables.
 func checkEnvironment(environ []string, known map[string]string) error {

@@ -78,7 +78,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	}
 	if len(tokens) == 0 {
 		e.bad("tokens", errors.New("none"),
-			"initialise a token with the HSM's own tools; for SoftHSM: go run ./softhsm/token"+
+			"initialise a token with the HSM's own tools; for SoftHSM: softhsm2-util --init-token, or verenc dev"+
 				moduleHint(c.Token.Module))
 		return nil
 	}

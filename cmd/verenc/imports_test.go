@@ -69,10 +69,24 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"transport/tlsfiles": {module, "net/http", "database/sql", "go.uber.org"},
 		// Test clients know no server.
 		"transport/sdktest": {module, "github.com/"},
-		// Test tokens serve the tests of every room, so they know none but hsm.
-		"softhsm": {module + "transport", module + "service"},
-		// The program connects packages. What it wants of a token or of rows, it asks them for.
-		"cmd/verenc": {module + "softhsm", module + "service/store/postgrestest", "github.com/miekg", "database/sql"},
+		// Test tokens serve the tests of every room, so they know none but hsm. verenc dev makes one as well, and a
+		// program does not link package testing.
+		"softhsm": {module + "transport", module + "service", "testing"},
+		// A reset brings rows and objects back. What requests are, and which token it is, it need not know.
+		"softhsm/reset": {module + "transport", module + "cmd", "testing"},
+		// The program connects packages. What it wants of a token or of rows, it asks them for. Of softhsm it has what
+		// verenc dev needs, and nothing that misbehaves or is for tests.
+		"cmd/verenc": {module + "softhsm/faults", module + "softhsm/tokens", module + "softhsm/kmstest",
+			module + "service/store/postgrestest", "github.com/miekg", "database/sql", "testing"},
+		// Processes and variables: what they are for is the program's matter.
+		"cmd/verenc/environment": {module, "net/http", "database/sql", "go.uber.org/zap"},
+		// A test of another module gets a server, and none of the program's flags and settings.
+		"softhsm/kmstest": {module + "cmd"},
+
+		// What a declaration wants is planned as requests, which the service checks like those of clients. It reads
+		// rows by an interface of its own, and changes none.
+		"service/declaration": {module + "transport", module + "service/store", module + "hsm", "net/http",
+			"github.com/miekg", "database/sql", "go.uber.org/zap"},
 
 		// The pages know the operations by their description, and have no more rights than any client.
 		"transport/console": {module, "os/exec", "database/sql", "go.uber.org/zap"},

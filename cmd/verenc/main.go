@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/verenc/kms/cmd/verenc/environment"
 	"github.com/verenc/kms/hsm"
 )
 
@@ -23,7 +24,9 @@ func main() {
 	err := newRoot().ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "verenc:", err)
+		if _, command := err.(*environment.ExitError); !command { // which has said what was wrong
+			fmt.Fprintln(os.Stderr, "verenc:", err)
+		}
 		os.Exit(exitStatus(err))
 	}
 }
@@ -35,6 +38,9 @@ const exitRestart = 3
 func exitStatus(err error) int {
 	if errors.Is(err, hsm.ErrGivenUp) {
 		return exitRestart
+	}
+	if command := (*environment.ExitError)(nil); errors.As(err, &command) {
+		return command.Status
 	}
 	return 1
 }
@@ -116,7 +122,7 @@ func newRoot() *cobra.Command {
 			},
 		},
 	)
-	root.AddCommand(newDocsCommand())
+	root.AddCommand(newDocsCommand(), newDevCommand())
 	principals := principalCommands{config: func(cmd *cobra.Command) (*Config, error) {
 		return readConfig(*path, cmd.Flags(), os.Environ)
 	}}

@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/declaration"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/store"
 )
 
 // principalCommands makes the commands that manage principals. They work on the database, beside
@@ -34,8 +36,9 @@ type job struct {
 	config    *Config
 	directory *iam.Directory
 	service   *service.Service // for what concerns keys, too
-	out       io.Writer        // results
-	notes     io.Writer        // advice
+	store     *store.DB
+	out       io.Writer // results
+	notes     io.Writer // advice
 }
 
 // group is a command that has subcommands.
@@ -67,7 +70,7 @@ func (m principalCommands) commandWith(use, short string, open func(context.Cont
 	run func(*job) error) *cobra.Command {
 	arguments := len(strings.Fields(use)) - 1
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(arguments)}
-	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := m.config(cmd)
 		if err == nil {
 			err = c.check()
@@ -75,15 +78,21 @@ func (m principalCommands) commandWith(use, short string, open func(context.Cont
 		if err != nil {
 			return err
 		}
-		p, err := open(cmd.Context(), c)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, p.close()) }()
-		return run(&job{ctx: cmd.Context(), args: args, config: c, directory: p.service.IAM(), service: p.service,
-			out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr()})
+		return m.run(cmd, c, args, open, run)
 	}
 	return cmd
+}
+
+// run runs a command on what open opens.
+func (m principalCommands) run(cmd *cobra.Command, c *Config, args []string,
+	open func(context.Context, *Config) (*components, error), run func(*job) error) (err error) {
+	p, err := open(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	return run(&job{ctx: cmd.Context(), args: args, config: c, directory: p.service.IAM(), service: p.service,
+		store: p.store, out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr()})
 }
 
 // openDatabase opens what a command needs that does not use the token.
@@ -148,14 +157,14 @@ func (j *job) createPrincipal(kind iam.PrincipalKind, f *principalFlags) (err er
 		return err
 	}
 	for name, path := range p.Policies {
-		if p.Policies[name], err = readPolicy(path); err != nil {
+		if p.Policies[name], err = declaration.ReadPolicy(path); err != nil {
 			return err
 		}
 	}
-	if p.Boundary, err = readPolicy(f.boundary); err != nil {
+	if p.Boundary, err = declaration.ReadPolicy(f.boundary); err != nil {
 		return err
 	}
-	if p.Trust, err = readPolicy(f.trust); err != nil {
+	if p.Trust, err = declaration.ReadPolicy(f.trust); err != nil {
 		return err
 	}
 	created, err := j.directory.CreatePrincipal(j.ctx, p)

@@ -182,7 +182,7 @@ func TestCertificateCommands(t *testing.T) {
 	refused(t, s.run(t, "certificate", "map", certificate, "--user", "none"), "there is no user none")
 	refused(t, s.run(t, "certificate", "map", "none.pem", "--user", "app"), "open none.pem")
 	refused(t, s.run(t, "certificate", "map", key, "--user", "app"), key+" does not begin with a certificate in PEM")
-	s.write(t, "large.pem", strings.Repeat("x", maxFile+1), 0o600)
+	s.write(t, "large.pem", strings.Repeat("x", 1<<20+1), 0o600)
 	refused(t, s.run(t, "certificate", "map", "large.pem", "--user", "app"), "large.pem has more than")
 	s.does(t, "certificate", "unmap", strings.ToUpper(fingerprint))
 	refused(t, s.run(t, "certificate", "unmap", certificate), "no principal has the certificate "+fingerprint)

@@ -43,7 +43,10 @@ func limits(c *Config) transport.Timeouts {
 const heapFloor = 8 << 20 // bytes
 
 // serve runs until ctx ends, then lets the requests in progress finish.
-func serve(ctx context.Context, c *Config) (err error) {
+func serve(ctx context.Context, c *Config) error { return serveOn(ctx, c, open) }
+
+// serveOn is serve on what open opens.
+func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config) (*components, error)) (err error) {
 	c.commandLevel = c.LogLevel // not an error
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -116,6 +119,10 @@ func serve(ctx context.Context, c *Config) (err error) {
 		}
 	}
 
+	if c.run.handler != nil {
+		api.Handler = c.run.handler(api.Handler)
+	}
+
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	workers.Go(func() { p.service.Run(background, c.Reconcile) })
@@ -126,6 +133,9 @@ func serve(ctx context.Context, c *Config) (err error) {
 	workers.Go(func() { past.Run(background) })
 	renewal := newReloader(c, p)
 	workers.Go(func() { renewal.run(background) })
+	if c.run.serving != nil {
+		c.run.serving(c, servers.members[0].listener.Addr())
+	}
 	err = servers.run(ctx, c.ShutdownTimeout, p.log)
 	stop()
 	workers.Wait()

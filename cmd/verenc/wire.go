@@ -229,6 +229,9 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 	if p.token != nil {
 		cfg.Token = p.token
 	}
+	if c.run.token != nil {
+		cfg.Token = c.run.token
+	}
 	if by != nil && c.Audit.Dir != noAudit {
 		cfg.Operator, cfg.Audit = by, record.Outbox{Store: p.store}
 	}

@@ -65,6 +65,8 @@ type AttestedMaterial struct {
 	RotatedAt    time.Time `json:",omitzero"`
 	RotationType string    `json:",omitempty"`
 	ExpiresAt    time.Time `json:",omitzero"`
+	// Known tells that a declaration has the material in clear; see service.Material.
+	Known bool `json:",omitempty"`
 	// Objects are the material's objects in the token; none while imported material is not there.
 	Objects []AttestedObject
 	// WrappedUnder is the token object that wrapped the material, when the material is kept outside of
@@ -157,6 +159,7 @@ func attestedMaterial(
 	a := AttestedMaterial{
 		Ordinal: m.Ordinal, ID: m.ID, Current: m == k.CurrentMaterial(), CreatedAt: m.CreatedAt.UTC(),
 		RotatedAt: m.RotatedAt.UTC(), RotationType: m.RotationType, ExpiresAt: m.ExpiresAt.UTC(),
+		Known: len(m.Known) > 0,
 	}
 	for _, role := range []service.Role{service.RoleSeal, service.RoleWrap, service.RolePair, service.RoleMAC} {
 		id, has := m.Objects[role]

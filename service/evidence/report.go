@@ -45,11 +45,13 @@ type KeySummary struct {
 	Spec        string
 	Usage       string
 	Origin      string
-	CreatedAt   time.Time
-	DeletionAt  time.Time `json:",omitzero"`
-	Rotation    RotationSummary
-	LastUse     *UseSummary // nil when it was never used
-	Access      KeyAccess
+	// KnownMaterial tells that a declaration has material of the key in clear; see service.Material.
+	KnownMaterial bool `json:",omitempty"`
+	CreatedAt     time.Time
+	DeletionAt    time.Time `json:",omitzero"`
+	Rotation      RotationSummary
+	LastUse       *UseSummary // nil when it was never used
+	Access        KeyAccess
 }
 
 // RotationSummary tells how old a key's material is.

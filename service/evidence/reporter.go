@@ -133,6 +133,7 @@ func (r *reporter) addKey(ctx context.Context, k *service.Key) error {
 		ID: k.ID, ARN: k.ARN(r.ARNFormat.Form()), Description: k.Description, State: k.State,
 		Spec: k.Spec, Usage: k.Usage, Origin: k.Origin, CreatedAt: k.CreatedAt.UTC(),
 		DeletionAt: k.DeletionAt.UTC(), Rotation: r.rotation(k),
+		KnownMaterial: slices.ContainsFunc(k.Materials, func(m service.Material) bool { return len(m.Known) > 0 }),
 	}
 	aliases, err := r.Store.Aliases(ctx, k.Account, k.Region, k.ID, "", pageSize) // a key has at most 50
 	if err != nil {
@@ -166,6 +167,9 @@ func (r *reporter) rotation(k *service.Key) RotationSummary {
 
 // judgeKey adds findings about a key's state, age and use.
 func (r *reporter) judgeKey(k *KeySummary) {
+	if k.KnownMaterial {
+		r.addFinding(High, k.ID, "key material is known to whoever has read a file of verenc apply: it is for tests only")
+	}
 	rotates := rotatesAutomatically(k.Spec, k.Origin)
 	switch {
 	case k.State == service.StatePendingDeletion:

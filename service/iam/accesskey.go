@@ -73,10 +73,19 @@ func (d *Directory) CreateAccessKey(ctx context.Context, account, principal stri
 	if err != nil {
 		return nil, err
 	}
+	if err := d.insertAccessKey(ctx, account, principal, created); err != nil {
+		clear(created.SecretAccessKey)
+		return nil, err
+	}
+	return created, nil
+}
+
+// insertAccessKey stores an access key with its secret sealed, and keeps the record of CreateAccessKey.
+func (d *Directory) insertAccessKey(ctx context.Context, account, principal string, created *Credential) error {
 	id := created.AccessKeyID
 	sealed, err := d.sealer.Seal(ctx, created.SecretAccessKey, accessKeyData(id))
 	if err != nil {
-		return nil, fmt.Errorf("seal access key: %w", err)
+		return fmt.Errorf("seal access key: %w", err)
 	}
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
 	err = d.records.Command(ctx, "CreateAccessKey", aboutPrincipal(principal), parameters,
@@ -84,19 +93,34 @@ func (d *Directory) CreateAccessKey(ctx context.Context, account, principal stri
 			return d.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal,
 				SealedSecret: sealed, Enabled: true, CreatedAt: d.now()}, maxAccessKeys)
 		})
-	if err != nil {
-		clear(created.SecretAccessKey)
-	}
 	switch {
 	case errors.Is(err, ErrLimit):
-		return nil, fmt.Errorf("%s has %d access keys already, the most that a user can have: delete one first "+
+		return fmt.Errorf("%s has %d access keys already, the most that a user can have: delete one first "+
 			"(verenc access-key list shows the last uses)", principal, maxAccessKeys)
 	case errors.Is(err, ErrNoRow):
-		return nil, fmt.Errorf("there is no %s: create the user first", principal)
+		return fmt.Errorf("there is no %s: create the user first", principal)
 	case err != nil:
-		return nil, fmt.Errorf("store access key: %w", err)
+		return fmt.Errorf("store access key: %w", err)
 	}
-	return created, nil
+	return nil
+}
+
+// PutRootAccessKey makes an access key of the root principal of an account whose id and secret are given, in place of
+// one of that id. It is for servers whose keys are thrown away: whoever guesses the secret may do everything.
+func (d *Directory) PutRootAccessKey(ctx context.Context, account string, key *Credential) error {
+	old, err := d.store.AccessKey(ctx, key.AccessKeyID)
+	switch {
+	case err == nil && old.PrincipalARN != arn.Root(account):
+		return fmt.Errorf("%s has an access key %s: choose another id", old.PrincipalARN, old.ID)
+	case err == nil:
+		err = d.DeleteAccessKey(ctx, key.AccessKeyID)
+	case errors.Is(err, ErrNoRow):
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("put access key: %w", err)
+	}
+	return d.insertAccessKey(ctx, account, arn.Root(account), key)
 }
 
 // CreateRootAccessKey makes an access key of the root principal of an account.

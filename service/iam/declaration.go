@@ -23,10 +23,10 @@ type Declared struct {
 
 // Change is one step from the current state to the declared one.
 type Change struct {
-	Verb    string   // create, change, remove, map or unmap
-	What    string   // ARN, or certificate
+	Verb    string   // create, change, remove, map, unmap or import
+	What    string   // ARN, certificate or key
 	Details []string // the fields that differ, or what is removed along with it
-	do      func(context.Context) error
+	Do      func(context.Context) error
 }
 
 // Plan returns the changes that lead from the current state to the declared one. With prune, they
@@ -70,9 +70,9 @@ func (d *Directory) Plan(ctx context.Context, declaration *Declaration, prune bo
 
 // Apply makes the changes of a plan, one by one. When one fails, those before it have been made,
 // and a new plan for the same declaration has the others.
-func (d *Directory) Apply(ctx context.Context, changes []Change) error {
+func Apply(ctx context.Context, changes []Change) error {
 	for _, c := range changes {
-		if err := c.do(ctx); err != nil {
+		if err := c.Do(ctx); err != nil {
 			return fmt.Errorf("%s %s: %w", c.Verb, c.What, err)
 		}
 	}

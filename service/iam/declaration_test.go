@@ -39,7 +39,7 @@ func TestPlan(t *testing.T) {
 		if !slices.Equal(words, want) {
 			t.Errorf("got  %q\nwant %q", words, want)
 		}
-		if err := dir.Apply(t.Context(), changes); err != nil {
+		if err := iam.Apply(t.Context(), changes); err != nil {
 			t.Error(err)
 		}
 		if _, words := planned(t, dir, d, prune); words != nil {
@@ -121,7 +121,7 @@ func TestApplyStops(t *testing.T) {
 	changes, _ := planned(t, dir, d, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := dir.Apply(ctx, changes)
+	err := iam.Apply(ctx, changes)
 	wantWords(t, err, "create "+d.Principals[0].ARN)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)

@@ -272,15 +272,16 @@ func (p *Principal) differences(o *Principal) (fields []string) {
 	}
 	maps.Copy(names, o.Policies)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		add("policies."+name, equalJSON(p.Policies[name], o.Policies[name]))
+		add("policies."+name, EqualJSON(p.Policies[name], o.Policies[name]))
 	}
-	add("boundary", equalJSON(p.Boundary, o.Boundary))
-	add("trust", equalJSON(p.Trust, o.Trust))
+	add("boundary", EqualJSON(p.Boundary, o.Boundary))
+	add("trust", EqualJSON(p.Trust, o.Trust))
 	add("max_session", p.MaxSession == o.MaxSession)
 	return fields
 }
 
-func equalJSON(a, b string) bool {
+// EqualJSON tells whether two policies are the same but for how their JSON is written.
+func EqualJSON(a, b string) bool {
 	if a == b {
 		return true
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Backup writes a consistent copy of the database to a new file, while the database is in use.
@@ -74,4 +75,50 @@ func (d *DB) check(ctx context.Context) error {
 		return fmt.Errorf("check the database: %s (take another backup)", verdict)
 	}
 	return nil
+}
+
+// rewound are the tables that Rewind brings back, those first that others refer to. What it leaves alone must not go
+// back: counters of initialisation vectors, records that wait for the audit log, objects of the service itself and
+// custom key stores, which may be connected.
+var rewound = []string{"keys", "aliases", "grants", "key_uses", "principals", "access_keys", "access_key_uses",
+	"certificates"}
+
+// Rewind makes the keys and principals those of a backup of this database, in one transaction. The token's objects
+// are left alone: a development server (package softhsm/reset) keeps those of the backup.
+func (d *DB) Rewind(ctx context.Context, backup string) (err error) {
+	if d.isolation != sql.LevelDefault {
+		return errors.New("rewind: only a file of SQLite can be rewound")
+	}
+	defer d.forget()
+	conn, err := d.write.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("rewind: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := conn.ExecContext(ctx, "ATTACH DATABASE ? AS backup", backup); err != nil {
+		return fmt.Errorf("rewind: %w", err)
+	}
+	defer func() {
+		_, detached := conn.ExecContext(context.WithoutCancel(ctx), "DETACH DATABASE backup")
+		err = errors.Join(err, detached)
+	}()
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("rewind: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if _, err := tx.ExecContext(ctx, "PRAGMA defer_foreign_keys = true"); err != nil {
+		return fmt.Errorf("rewind: %w", err)
+	}
+	for _, table := range slices.Backward(rewound) {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM main."+table); err != nil {
+			return fmt.Errorf("rewind %s: %w", table, err)
+		}
+	}
+	for _, table := range rewound {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO main."+table+" SELECT * FROM backup."+table); err != nil {
+			return fmt.Errorf("rewind %s: %w", table, err)
+		}
+	}
+	return tx.Commit()
 }

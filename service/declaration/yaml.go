@@ -1,8 +1,9 @@
-package main
+package declaration
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +14,8 @@ import (
 
 const maxFile = 1 << 20 // bytes of a policy or a certificate
 
-// readFile is os.ReadFile with a limit.
-func readFile(path string) ([]byte, error) {
+// ReadFile is os.ReadFile for a file of up to 1 MiB.
+func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -27,13 +28,13 @@ func readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-// readPolicy reads a policy from a file of JSON or YAML, and returns its JSON. Without a path there
+// ReadPolicy reads a policy from a file of JSON or YAML, and returns its JSON. Without a path there
 // is no policy.
-func readPolicy(path string) (string, error) {
+func ReadPolicy(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	text, err := readFile(path)
+	text, err := ReadFile(path)
 	if err != nil || json.Valid(text) {
 		return string(text), err
 	}
@@ -45,6 +46,22 @@ func readPolicy(path string) (string, error) {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return string(text), nil
+}
+
+// parseYAML reads a text of one document.
+func parseYAML(text []byte) (*yaml.Node, error) {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	var document, second yaml.Node
+	if err := d.Decode(&document); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("it is empty")
+		}
+		return nil, err
+	}
+	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it has more than one document")
+	}
+	return document.Content[0], nil
 }
 
 // jsonOf appends the JSON of a YAML value, with its members in their order.

@@ -1,4 +1,4 @@
-package main
+package declaration
 
 import (
 	"bytes"
@@ -50,7 +50,7 @@ accounts:
       auditor: {trust: ` + trustUsers + `, max_session: 7200}
   "000000000000": {}
 `
-	d, err := readDeclaration(filepath.Join(dir, "principals.yaml"), []byte(text))
+	d, err := Read(filepath.Join(dir, "principals.yaml"), []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"unknown field", "acounts: {}", `f.yaml:1:1: the file has no field "acounts": it may have accounts`},
 		{"account", "accounts:\n  1234: {}", `f.yaml:2:3: account "1234" is not 12 digits`},
 		{"account's field", "accounts:\n  '111122223333': {groups: {}}",
-			`f.yaml:2:20: account 111122223333 has no field "groups": it may have roles, users`},
+			`f.yaml:2:20: account 111122223333 has no field "groups": it may have keys, roles, users`},
 		{"user's field", user("        polices: {}"),
 			`f.yaml:5:9: user app has no field "polices": it may have boundary, certificates, path, policies, tags`},
 		{"role's field", role("        certificates: []"),
@@ -151,7 +151,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 			"f.yaml:5:24: open " + filepath.Join("dir", "none.pem")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d, err := readDeclaration("dir/f.yaml", []byte(test.text))
+			d, err := Read("dir/f.yaml", []byte(test.text))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q; %+v", err, test.want, d)
 			}
@@ -160,7 +160,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 			}
 		})
 	}
-	_, err := readDeclaration("f.yaml",
+	_, err := Read("f.yaml",
 		[]byte(user("        path: x\n        tags: []\n")+"      other: {trust: 1}\n    roles: 5\n  '1': {}\n"))
 	want := []string{"f.yaml:6:15: tags must be", `f.yaml:7:15: user other has no field "trust"`,
 		"f.yaml:8:12: roles must be", "f.yaml:9:3: account"}
@@ -173,11 +173,16 @@ func TestReadDeclarationRefuses(t *testing.T) {
 
 // FuzzDeclaration: what is read can be written, and reads as the same again.
 func FuzzDeclaration(f *testing.F) {
-	text, err := os.ReadFile("testdata/principals.yaml")
+	text, err := os.ReadFile("../../cmd/verenc/testdata/principals.yaml")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(bytes.ReplaceAll(text, []byte("{file: list.json}"), []byte(allowList)))
+	seed, err := os.ReadFile("../../cmd/verenc/testdata/seed.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
 	f.Add([]byte(`accounts: {111122223333: {users: {a: {tags: {x: "\u00e9 \t"}, policies: {p: '{"Statement":{` +
 		`"Sid":"a\n\ud83d\ude00","Effect":"Allow","Action":"*","Resource":"*",` +
 		`"Condition":{"Bool":{"aws:SecureTransport":true},"NumericEquals":{"kms:ValidTo":1.50}}}}'}}}}}`))
@@ -185,12 +190,12 @@ func FuzzDeclaration(f *testing.F) {
 		if bytes.Contains(text, []byte("file")) { // no fuzzing by file names
 			return
 		}
-		first, err := readDeclaration("f.yaml", text)
+		first, err := Read("f.yaml", text)
 		if err != nil {
 			return
 		}
 		written := write(t, first)
-		second, err := readDeclaration("f.yaml", []byte(written))
+		second, err := Read("f.yaml", []byte(written))
 		if err != nil {
 			if len(first.Principals) == 0 {
 				return // an account without principals leaves nothing to write
@@ -206,7 +211,7 @@ func FuzzDeclaration(f *testing.F) {
 	})
 }
 
-func write(t *testing.T, d *iam.Declaration) string {
+func write(t *testing.T, d *Declaration) string {
 	t.Helper()
 	var principals []*iam.Principal
 	var certificates []*iam.Certificate
@@ -217,19 +222,19 @@ func write(t *testing.T, d *iam.Declaration) string {
 		}
 	}
 	slices.SortStableFunc(principals, func(a, b *iam.Principal) int { return strings.Compare(a.ARN, b.ARN) })
-	root, err := declarationOf(principals, certificates)
-	if err != nil {
+	all := accounts{}
+	if err := all.addPrincipals(principals, certificates); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := writeYAML(&b, root); err != nil {
+	if err := writeYAML(&b, all.root()); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
 }
 
 // meaning is a declaration without its writing.
-func meaning(t *testing.T, d *iam.Declaration) map[string]any {
+func meaning(t *testing.T, d *Declaration) map[string]any {
 	t.Helper()
 	value := func(text string) (v any) {
 		if text == "" {
