@@ -139,7 +139,7 @@ func (e Evidence) checkFolder(f Folder, entries map[string]Entry, seen witnessed
 			v.Faults = append(v.Faults, *fault)
 		}
 		if c != nil {
-			known = append(known, audit.KnownCheckpoint{From: knownInDatabase, Signed: c.Signed})
+			known = slices.Insert(known, 0, audit.KnownCheckpoint{From: knownInDatabase, Signed: c.Signed})
 			v.Holds = append(v.Holds, fmt.Sprintf("it continues the database's checkpoint of %d records", c.Size))
 		}
 	} else if e.Asked && latest.Size > 0 {
