@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/verenc/kms/cmd/verenc/version"
 	"github.com/verenc/kms/hsm"
 )
 
@@ -45,7 +46,9 @@ func newRoot() *cobra.Command {
 		Short:         "AWS-KMS-compatible key service on a PKCS#11 token",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version.Read().String(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	path := root.PersistentFlags().StringP("config", "c", os.Getenv(envPrefix+"CONFIG"),
 		"YAML file with the settings ["+envPrefix+"CONFIG]")
 	addFlags(root.PersistentFlags())
@@ -87,9 +90,9 @@ func newRoot() *cobra.Command {
 		return doctor(cmd.Context(), c, cmd.OutOrStdout())
 	})
 	root.AddCommand(newBackupCommands(with)...)
-	root.AddCommand(newDatabaseCommand(func(cmd *cobra.Command) (*Config, error) {
-		return readConfig(*path, cmd.Flags(), os.Environ)
-	}))
+	// unchecked is a configuration whose settings nothing has checked, for commands that need few of them.
+	unchecked := func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }
+	root.AddCommand(newDatabaseCommand(unchecked), newVersionCommand(unchecked))
 	root.AddCommand(&cobra.Command{ // started by a server with token.isolate
 		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },
@@ -115,9 +118,7 @@ func newRoot() *cobra.Command {
 		},
 	)
 	root.AddCommand(newDocsCommand())
-	principals := principalCommands{config: func(cmd *cobra.Command) (*Config, error) {
-		return readConfig(*path, cmd.Flags(), os.Environ)
-	}}
+	principals := principalCommands{config: unchecked}
 	root.AddCommand(principals.all()...)
 	return root
 }
