@@ -10,8 +10,8 @@ BIN := $(DATA)/bin/verenc
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens and PostgreSQL for the tests
-	@scripts/setup.sh clients browser tokens postgres
+setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens, PostgreSQL and systemd for the tests
+	@scripts/setup.sh clients browser tokens postgres systemd
 
 build: ## build the server into $(DATA)/bin
 	@mkdir -p $(dir $(BIN))

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres] [release]
+# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres] [systemd] [release]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI and boto3 for the tests and the
 # demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which are those
 # of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from source into
 # the user's cache folder; with "postgres", PostgreSQL's programs, without a cluster, since the tests run servers of their
-# own; with "release", what `make release` and `make release-test` use: a compiler and an emulator for arm64, rpm, systemd's
-# checks of a unit, and mmdebstrap. On other systems it says what to install. When nothing is missing, it does nothing and
+# own; with "systemd", its checks of a unit; with "release", what `make release` and `make release-test` use: a compiler and
+# an emulator for arm64, rpm, mmdebstrap and systemd-nspawn. On other systems it says what to install. When nothing is missing, it does nothing and
 # ends at once.
 set -euo pipefail
 
@@ -54,12 +54,15 @@ fi
 if [[ " $* " == *" postgres "* ]]; then
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
 fi
+if [[ " $* " == *" systemd "* ]]; then
+	command -v systemd-analyze >/dev/null || missing+=(systemd)
+fi
 if [[ " $* " == *" release "* ]]; then
 	[ -x /usr/bin/aarch64-linux-gnu-gcc ] || missing+=(gcc-aarch64-linux-gnu)
 	[ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing+=(libc6-dev-arm64-cross)
 	[ -x /usr/bin/qemu-aarch64-static ] || [ -x /usr/bin/qemu-aarch64 ] || missing+=(qemu-user-static)
 	command -v rpm >/dev/null || missing+=(rpm)
-	command -v systemd-analyze >/dev/null || missing+=(systemd)
+	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
 fi
 if [[ " $* " == *" browser "* ]]; then

@@ -33,9 +33,16 @@ func main() {
 // process. It tells the supervisor to start another process.
 const exitRestart = 3
 
+// exitPIN is the exit status when the token refused the PIN. It tells the supervisor not to start
+// another process, which would try the same PIN again: a few wrong ones lock a token.
+const exitPIN = 4
+
 func exitStatus(err error) int {
-	if errors.Is(err, hsm.ErrGivenUp) {
+	switch {
+	case errors.Is(err, hsm.ErrGivenUp):
 		return exitRestart
+	case errors.Is(err, hsm.ErrPIN):
+		return exitPIN
 	}
 	return 1
 }
