@@ -3,12 +3,16 @@ GO ?= go
 DATA ?= data
 FUZZTIME ?= 20s
 SOAKTIME ?= 10m
+DIST ?= dist
+# Of a commit without a tag, the version is the one that Go gives it.
+VERSION ?= $(shell git describe --tags --exact-match --match 'v*' 2>/dev/null || \
+	TZ=UTC git show -s --abbrev=12 --date=format-local:%Y%m%d%H%M%S --format=v0.0.0-%cd-%h)
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench scale soak cover build setup clean
+.PHONY: help run demo test lint fuzz bench scale soak cover build setup clean release release-test reproduce
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens, PostgreSQL and systemd for the tests
 	@scripts/setup.sh clients browser tokens postgres systemd
@@ -32,6 +36,8 @@ test: setup ## all tests, with the race detector, SoftHSM2 and the real AWS clie
 	@$(GO) test -race -timeout 30m ./...
 
 lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reached
+	@echo scripts/release; $(GO) -C scripts/release vet ./... && $(GO) tool -n staticcheck >/dev/null && \
+		cd scripts/release && $$($(GO) -C $(CURDIR) tool -n staticcheck) ./...
 	@echo gofmt; test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
 	@echo go vet; $(GO) vet ./...
 	@echo staticcheck; $(GO) tool staticcheck ./...
@@ -52,6 +58,18 @@ scale: ## what a request costs, the time to start and the memory, with 1,000,000
 soak: ## use a token that fails in every way for $(SOAKTIME), and check that no key is lost
 	@scripts/setup.sh
 	@$(GO) run ./softhsm/faults/soak -for $(SOAKTIME)
+
+release: ## binaries for amd64 and arm64, .deb, .rpm, SPDX and SHA256SUMS of the commit, in $(DIST)
+	@scripts/setup.sh release
+	@rm -rf $(DIST)
+	@GO=$(GO) scripts/release/build.sh $(DIST) $(VERSION) amd64 arm64
+
+release-test: ## install, start, use, upgrade, remove and purge the .deb of $(DIST) on Debian in a container; as root
+	@scripts/setup.sh release
+	@scripts/release/test.sh $(DIST) $(VERSION)
+
+reproduce: ## build the release a second time, elsewhere, and compare it with $(DIST)
+	@GO=$(GO) scripts/release/reproduce.sh $(DIST) $(VERSION)
 
 cover: setup ## coverage by package
 	@$(GO) test -cover ./...
