@@ -14,8 +14,8 @@ BIN := $(DATA)/bin/verenc
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens, PostgreSQL and systemd for the tests
-	@scripts/setup.sh clients browser tokens postgres systemd
+setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens, PostgreSQL, systemd and promtool for the tests
+	@scripts/setup.sh clients browser tokens postgres deploy
 
 build: ## build the server into $(DATA)/bin
 	@mkdir -p $(dir $(BIN))

@@ -53,7 +53,7 @@ func (r release) writeSBOM(b *binary) error {
 		}
 		add(common.ElementID(fmt.Sprintf("module-%d", i+1)), &spdx.Package{
 			PackageName: m.Path, PackageVersion: m.Version, PackageDownloadLocation: "https://" + m.Path,
-			PackageComment:            "go.sum: " + m.Sum,
+			PackageComment: "go.sum: " + m.Sum,
 			PackageExternalReferences: []*spdx.PackageExternalReference{
 				purl("pkg:golang/" + m.Path + "@" + m.Version)}})
 	}

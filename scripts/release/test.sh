@@ -40,13 +40,13 @@ cat >"$root/etc/systemd/system/release-test.service" <<'UNIT'
 [Unit]
 Description=Test of the package
 After=multi-user.target
+SuccessAction=poweroff
+FailureAction=poweroff
 [Service]
 Type=oneshot
 ExecStart=/bin/bash /release-test/inside.sh
 StandardOutput=file:/release-test/log
 StandardError=file:/release-test/log
-SuccessAction=poweroff
-FailureAction=poweroff
 UNIT
 mkdir -p "$root/etc/systemd/system/default.target.wants"
 ln -s /etc/systemd/system/release-test.service "$root/etc/systemd/system/default.target.wants/"
