@@ -19,12 +19,21 @@ commit=$(git rev-parse HEAD)
 SOURCE_DATE_EPOCH=$(git show -s --format=%ct HEAD)
 export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C
 
-declare -A compilers=([amd64]=x86_64-linux-gnu-gcc [arm64]=aarch64-linux-gnu-gcc)
+declare -A machines=([amd64]=x86_64 [arm64]=aarch64)
 for arch in "$@"; do
 	echo "release: building verenc-$version-linux-$arch" >&2
-	CGO_ENABLED=1 GOOS=linux GOARCH=$arch CC=${compilers[$arch]} GOFLAGS= "$go" -C "$source" build -trimpath -buildvcs=false \
+	CGO_ENABLED=1 GOOS=linux GOARCH=$arch CC=${machines[$arch]}-linux-gnu-gcc GOFLAGS= "$go" -C "$source" build -trimpath -buildvcs=false \
 		-ldflags "-s -w -X github.com/verenc/kms/cmd/verenc/version.release=$version -X github.com/verenc/kms/cmd/verenc/version.commit=$commit" \
 		-o "$out/verenc-$version-linux-$arch" ./cmd/verenc
+done
+# A processor that is not this machine's is emulated, with the C library of its compiler.
+for arch in "$@"; do
+	run=()
+	[ "$arch" = "$("$go" env GOHOSTARCH)" ] || run=("qemu-${machines[$arch]}-static" -L "/usr/${machines[$arch]}-linux-gnu")
+	"${run[@]}" "$out/verenc-$version-linux-$arch" --version | grep -qF "verenc $version ($commit) " || {
+		echo "release: verenc-$version-linux-$arch does not run" >&2
+		exit 1
+	}
 done
 # The manual pages and completions are the same for all: any of the binaries that runs here writes them.
 runs=$out/verenc-$version-linux-$("$go" env GOHOSTARCH)

@@ -75,7 +75,9 @@ func (r release) contents(b *binary) (files.Contents, error) {
 	add("", configuration, files.TypeDir, account, 0o750)
 	add(deploy("verenc.yaml"), configuration+"/verenc.yaml", files.TypeConfigNoReplace, account, 0o640)
 	add(deploy("default"), "/etc/default/verenc", files.TypeConfigNoReplace, "root", 0o644)
-	add(deploy("softhsm2.conf"), documentation+"examples/softhsm2.conf", files.TypeFile, "root", 0o644)
+	for _, example := range []string{"softhsm2.conf", "alerts.yaml", "dashboard.json"} {
+		add(deploy(example), documentation+"examples/"+example, files.TypeFile, "root", 0o644)
+	}
 	all = append(all, &files.Content{Destination: state, Type: files.TypeDir,
 		FileInfo: &files.ContentFileInfo{Owner: account, Group: account, Mode: 0o700, MTime: r.made}})
 	for source, name := range map[string]string{"LICENSE": "copyright", "CHANGELOG.md": "CHANGELOG.md",

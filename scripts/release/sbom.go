@@ -10,6 +10,7 @@ import (
 
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
+	"github.com/spdx/tools-golang/spdxlib"
 )
 
 // writeSBOM writes what a binary is made of as SPDX 2.3 in JSON. The modules and their hashes are those that the linker
@@ -56,6 +57,9 @@ func (r release) writeSBOM(b *binary) error {
 			PackageComment: "go.sum: " + m.Sum,
 			PackageExternalReferences: []*spdx.PackageExternalReference{
 				purl("pkg:golang/" + m.Path + "@" + m.Version)}})
+	}
+	if err := spdxlib.ValidateDocument(doc); err != nil {
+		return err
 	}
 	text, err := json.MarshalIndent(doc, "", " ")
 	if err != nil {
