@@ -19,7 +19,7 @@ func (s *Service) DeliverRecords(ctx context.Context) { s.delivery.Deliver(ctx) 
 // Audited runs an operation and keeps one record of it, as record.Recorder.Request says.
 func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string, in any,
 	do func(context.Context) (any, error)) (any, error) {
-	if !s.records.Enabled() {
+	if do = s.limited(c, op, do); !s.records.Enabled() {
 		return do(ctx)
 	}
 	id, err := s.records.NewEventID()

@@ -12,6 +12,7 @@ import (
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/blob"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/quota"
 )
 
 // GenerateDataKeyPairRequest is the input of GenerateDataKeyPair.
@@ -161,6 +162,9 @@ func (s *Service) dataKeyPair(
 			"%s origin is %s which is not valid for this operation.", plan.key.ARN(s.arns(ctx)), plan.key.Origin)
 	}
 	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
+	if err := s.charge(c, quota.DataKeyPair(in.KeyPairSpec)); err != nil {
 		return nil, err
 	}
 	if err := s.spendIV(ctx, plan.key, plan.material); err != nil {

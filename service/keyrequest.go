@@ -51,7 +51,11 @@ func (s *Service) mayUse(ctx context.Context, c *iam.Caller, r keyRequest, k *Ke
 	if err := s.authorise(ctx, c, r, k); err != nil {
 		return err
 	}
-	return s.checkKey(ctx, operations[r.operation], k)
+	op := operations[r.operation]
+	if err := s.chargeForKey(c, op, k); err != nil {
+		return err
+	}
+	return s.checkKey(ctx, op, k)
 }
 
 // resolve finds the key that a client's KeyId names: a key id, a key ARN and, where the operation

@@ -113,7 +113,8 @@ type ErrorCodes []apierror.Code
 func (c ErrorCodes) and(more ...apierror.Code) ErrorCodes { return slices.Concat(c, more) }
 
 // CommonErrors are the errors of every operation.
-var CommonErrors = ErrorCodes{apierror.AccessDenied, apierror.DependencyTimeout, apierror.Internal, apierror.Validation}
+var CommonErrors = ErrorCodes{apierror.AccessDenied, apierror.DependencyTimeout, apierror.Internal, apierror.Throttling,
+	apierror.Validation}
 
 // Largest bodies in bytes. AWS's limits on members keep requests of most operations well below
 // UsualBody; a key policy may have 128 Ki characters, each escaped.

@@ -27,6 +27,7 @@ import (
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/keystore"
+	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -55,6 +56,10 @@ type Config struct {
 	// IVLimit is the limit of encryptions with one key material, and IVBlock the size of a lease of
 	// them; defaults 2^31 and 2^20.
 	IVLimit, IVBlock int64
+
+	// Quotas limits how often, and how many at a time, callers may use the service. nil: nothing is
+	// limited.
+	Quotas *quota.Limiter
 
 	// Shared says that other servers may have the store open: what they have begun is not taken for
 	// what a crash has left.

@@ -26,6 +26,11 @@ func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam
 // authenticate finds out who sends a request: by its signature or, if it has none, by a client
 // certificate that the listener has verified.
 func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
+	if h.cfg.VerifyClient != nil && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		if err := h.cfg.VerifyClient(r); err != nil {
+			return errInvalidCertificate(err)
+		}
+	}
 	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		leaf := r.TLS.PeerCertificates[0]
 		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made

@@ -8,14 +8,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -91,12 +94,20 @@ func (a *authority) issue(t *testing.T, valid time.Duration) tls.Certificate {
 type tlsServer struct {
 	*server
 	listener *httptest.Server
+	revoked  atomic.Bool // every client's certificate
 }
 
 func (s *server) overTLS(t *testing.T, auth tls.ClientAuthType, a *authority) *tlsServer {
 	t.Helper()
+	over := &tlsServer{server: s}
+	verify := func(r *http.Request) error {
+		if over.revoked.Load() {
+			return errors.New("revoked")
+		}
+		return nil
+	}
 	h, err := transport.New(transport.Config{Service: s.Service, Log: zap.NewNop(), Metrics: prometheus.NewRegistry(),
-		Regions: []string{region, otherRegion}, Now: s.Now})
+		Regions: []string{region, otherRegion}, Now: s.Now, VerifyClient: verify})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +118,8 @@ func (s *server) overTLS(t *testing.T, auth tls.ClientAuthType, a *authority) *t
 	l.TLS = &tls.Config{ClientCAs: pool, ClientAuth: auth}
 	l.StartTLS()
 	t.Cleanup(l.Close)
-	return &tlsServer{s, l}
+	over.listener = l
+	return over
 }
 
 // client is an AWS client that sends a certificate, if it has one, and signs if it has credentials.
@@ -248,6 +260,22 @@ func TestClientCertificates(t *testing.T) {
 		c := kms.New(kms.Options{BaseEndpoint: &s.URL, Region: region, RetryMaxAttempts: 1, HTTPClient: s.http,
 			Credentials: anonymous})
 		wantError(t, encrypt(c), "MissingAuthenticationTokenException", "Missing Authentication Token")
+	})
+	t.Run("is revoked on an open connection", func(t *testing.T) {
+		signing := credentials.NewStaticCredentialsProvider(s.Secret.AccessKeyID, s.Secret.SecretAccessKey, "")
+		without := tlsOptional.client(t, signing)
+		clients := []*kms.Client{tlsOptional.client(t, anonymous, mapped), tlsOptional.client(t, signing, mapped)}
+		for _, c := range clients {
+			if err := encrypt(c); err != nil {
+				t.Fatal(err)
+			}
+			tlsOptional.revoked.Store(true)
+			wantError(t, encrypt(c), "UnrecognizedClientException", "The client certificate is no longer valid.")
+			if err := encrypt(without); err != nil {
+				t.Error(err)
+			}
+			tlsOptional.revoked.Store(false)
+		}
 	})
 	t.Run("expires on an open connection", func(t *testing.T) { // last: it changes the clock
 		c := tlsOptional.client(t, anonymous, mapped)

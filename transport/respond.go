@@ -48,6 +48,12 @@ var (
 		status:  http.StatusInternalServerError}
 )
 
+// errInvalidCertificate is for a client whose certificate was valid when the connection was made.
+func errInvalidCertificate(cause error) *problem {
+	return &problem{Type: string(apierror.UnrecognizedClient), Message: "The client certificate is no longer valid.",
+		status: http.StatusBadRequest, cause: cause}
+}
+
 func errTooLarge(limit int64) *problem {
 	return &problem{Type: "RequestEntityTooLargeException", status: http.StatusRequestEntityTooLarge,
 		Message: "The request body must not be larger than " + strconv.FormatInt(limit, 10) + " bytes."}

@@ -43,6 +43,9 @@ type Config struct {
 	// AnswerWithin is how long a request may wait for the token and the store; 0 means no limit.
 	// See TimeoutsFor.
 	AnswerWithin time.Duration
+	// VerifyClient, if set, is asked for each request of a client with a certificate, which the
+	// handshake has verified, whether it is still valid.
+	VerifyClient func(*http.Request) error
 	Now          func() time.Time // default time.Now
 }
 

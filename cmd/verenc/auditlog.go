@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -84,29 +82,18 @@ func auditOutputs(c *Config) ([]audit.Output, error) {
 		add("syslog", c.Audit.SyslogRequired, sink)
 	}
 	if c.Audit.HTTP != "" {
-		header, err := authorization(c.Audit.HTTPAuthorizationFile)
-		if err != nil {
+		authorization := &secretFile{setting: "audit.http_authorization_file", path: c.Audit.HTTPAuthorizationFile}
+		if _, err := authorization.reload(); err != nil {
 			return nil, err
 		}
-		sink, err := audit.NewHTTPSink(audit.HTTPConfig{URL: c.Audit.HTTP, Header: header})
+		c.run.reload = append(c.run.reload, reloadable{authorization.setting, authorization.reload})
+		sink, err := audit.NewHTTPSink(audit.HTTPConfig{URL: c.Audit.HTTP, Authorization: authorization.value})
 		if err != nil {
 			return nil, fmt.Errorf("audit.http: %w", err)
 		}
 		add("http", c.Audit.HTTPRequired, sink)
 	}
 	return outputs, nil
-}
-
-// authorization reads the value of an Authorization header from a file.
-func authorization(path string) (http.Header, error) {
-	if path == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read audit.http_authorization_file: %w", err)
-	}
-	return http.Header{"Authorization": {string(bytes.TrimSpace(text))}}, nil
 }
 
 // closeAudit seals the log.

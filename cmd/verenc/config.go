@@ -22,6 +22,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -34,6 +35,7 @@ type Config struct {
 	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
 	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
 	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
+	TLSClientCRL        []string      `koanf:"tls_client_crl" doc:"files, PEM or DER, with the revoked certificates of the authorities in tls_client_ca; with them, a certificate that no current list covers is refused"`
 	TLSClientAuth       string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
 	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
 	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
@@ -48,6 +50,7 @@ type Config struct {
 	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
 	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
 	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
+	Quotas              QuotaConfig   `koanf:"quotas"`
 	Token               TokenConfig   `koanf:"token"`
 	Audit               AuditConfig   `koanf:"audit"`
 
@@ -79,13 +82,25 @@ type AuditConfig struct {
 	HTTPAuthorizationFile string        `koanf:"http_authorization_file" doc:"file with the value of the Authorization header for this URL"`
 }
 
+// QuotaConfig says how much of the service callers may take; more is answered with ThrottlingException.
+type QuotaConfig struct {
+	Account    []string `koanf:"account" doc:"requests a second of all principals of an account together, such as [symmetric=5500, rsa=500, ecc=300, data-key-pair-rsa-4096=0.1, CreateKey=5]: classes of cryptographic operations as in AWS, and the names of other operations; what is not named has no limit"`
+	Principal  []string `koanf:"principal" doc:"the same for one user, and for all sessions of one role together"`
+	Concurrent int      `koanf:"concurrent" doc:"requests of one user or role under way at a time; 0: no limit"`
+
+	account, principal quota.Rates // once the settings were checked
+}
+
 // runOptions are the options of one run of the program that are not settings.
 type runOptions struct {
 	forcePIN         bool          // --force-pin
 	databaseChanged  func(error)   // is told when PostgreSQL is lost and when it is back
 	databasePassword string        // once it was read
 	connected        chan struct{} // receives a value for each connection to the token; nil in commands
-	giveUp           func(error)   // ends a server whose PKCS#11 module can no longer be used; nil in commands
+	file             string        // of the settings; may be empty
+	load             func() (*Config, error)
+	reload           []reloadable // what a server reads again
+	giveUp           func(error)  // ends a server whose PKCS#11 module can no longer be used; nil in commands
 }
 
 // TokenConfig says which PKCS#11 token holds the keys.
@@ -330,6 +345,9 @@ func (c *Config) check() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
 	}
+	if len(c.TLSClientCRL) > 0 && c.TLSClientCA == "" {
+		complain("tls_client_crl: give tls_client_ca too")
+	}
 	if c.TLSClientCA != "" && c.TLSCert == "" {
 		complain("tls_client_ca: give tls_cert and tls_key too")
 	}
@@ -375,6 +393,16 @@ func (c *Config) check() error {
 	}
 	if c.Audit.SyncWithin < 0 || c.Audit.SyncWithin > time.Second {
 		complain("audit.sync_within: %v is not 0s to 1s", c.Audit.SyncWithin)
+	}
+	var err error
+	if c.Quotas.account, err = quota.Parse(c.Quotas.Account, service.IsQuotaClass); err != nil {
+		complain("quotas.account: %w", err)
+	}
+	if c.Quotas.principal, err = quota.Parse(c.Quotas.Principal, service.IsQuotaClass); err != nil {
+		complain("quotas.principal: %w", err)
+	}
+	if c.Quotas.Concurrent < 0 {
+		complain("quotas.concurrent: %d is negative", c.Quotas.Concurrent)
 	}
 	for _, s := range settings(c) {
 		if d, ok := s.value.Interface().(time.Duration); ok && d <= 0 && !mayBeZero[s.key] || ok && d < 0 {

@@ -63,10 +63,12 @@ func newRoot() *cobra.Command {
 	// with passes its configuration to a subcommand.
 	with := func(run func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(*path, cmd.Flags(), os.Environ)
+			load := func() (*Config, error) { return loadConfig(*path, cmd.Flags(), os.Environ) }
+			c, err := load()
 			if err != nil {
 				return err
 			}
+			c.run.file, c.run.load = *path, load
 			return run(cmd, c)
 		}
 	}

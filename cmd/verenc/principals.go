@@ -89,7 +89,7 @@ func (m principalCommands) commandWith(use, short string, open func(context.Cont
 // openDatabase opens what a command needs that does not use the token.
 func openDatabase(ctx context.Context, c *Config) (p *components, err error) {
 	p = &components{}
-	if p.log, err = newLogger(c.commandLevel); err != nil {
+	if p.log, p.level, err = newLogger(c.commandLevel); err != nil {
 		return nil, err
 	}
 	if p.store, err = openStore(ctx, c, false); err != nil {

@@ -31,6 +31,15 @@ func readPIN(c *Config) (string, error) {
 	return pin, nil
 }
 
+// renewedPIN returns how a server reads the PIN before a login, since it may have been changed; nil for
+// a PIN from the environment, which is read once.
+func renewedPIN(c *Config) func() (string, error) {
+	if _, variable := os.LookupEnv(pinVariable); c.Token.PINFile == "" && variable {
+		return nil
+	}
+	return func() (string, error) { return readPIN(c) }
+}
+
 // readDatabasePassword gets the password of the PostgreSQL user in the same ways. There may be none:
 // the server may know its user by other means.
 func readDatabasePassword(c *Config) (string, error) {

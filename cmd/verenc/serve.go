@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
@@ -23,6 +21,7 @@ import (
 	"github.com/verenc/kms/cmd/verenc/systemd"
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/tlsfiles"
 )
 
 // Limits of the HTTP servers: what a slow or silent client can occupy.
@@ -86,6 +85,10 @@ func serve(ctx context.Context, c *Config) (err error) {
 	if p.audit != nil {
 		cfg.Ready["audit"] = p.audit.Ready
 	}
+	if servers.tls != nil {
+		cfg.VerifyClient = func(r *http.Request) error { return servers.tls.Verify(r.TLS) }
+		c.run.reload = append(c.run.reload, reloadable{"TLS certificates", servers.tls.Reload})
+	}
 	if api.Handler, err = transport.New(cfg); err != nil {
 		return errors.Join(err, servers.closeListeners())
 	}
@@ -111,6 +114,8 @@ func serve(ctx context.Context, c *Config) (err error) {
 			p.log.Error("systemd's watchdog can't be told that the server lives", zap.Error(err))
 		}
 	})
+	renewal := newReloader(c, p)
+	workers.Go(func() { renewal.run(background) })
 	err = servers.run(ctx, c.ShutdownTimeout, p.log)
 	stop()
 	workers.Wait()
@@ -194,6 +199,7 @@ func privatePages(private, api, pages http.Handler) http.Handler {
 // serverGroup is the listeners, which start and end together.
 type serverGroup struct {
 	members []member
+	tls     *tlsfiles.Files // of the API's listener; nil without TLS
 }
 
 type member struct {
@@ -208,9 +214,11 @@ func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, err
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
 	if c.TLSCert != "" {
 		var err error
-		if s.TLSConfig, err = tlsConfig(c); err != nil {
+		if g.tls, err = tlsfiles.Open(tlsfiles.Config{Certificate: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA,
+			ClientCRLs: c.TLSClientCRL, Required: c.TLSClientAuth == clientRequired}); err != nil {
 			return nil, err
 		}
+		s.TLSConfig = g.tls.TLS()
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -230,30 +238,6 @@ func (g *serverGroup) logTo(log *zap.Logger) error {
 		m.server.ErrorLog = complaints
 	}
 	return nil
-}
-
-func tlsConfig(c *Config) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("load tls_cert and tls_key: %w", err)
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
-		NextProtos: []string{"h2", "http/1.1"}}
-	if c.TLSClientCA == "" {
-		return t, nil
-	}
-	authorities, err := os.ReadFile(c.TLSClientCA)
-	if err != nil {
-		return nil, fmt.Errorf("load tls_client_ca: %w", err)
-	}
-	t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
-	if !t.ClientCAs.AppendCertsFromPEM(authorities) {
-		return nil, fmt.Errorf("load tls_client_ca: %s holds no certificate in PEM", c.TLSClientCA)
-	}
-	if c.TLSClientAuth == clientRequired {
-		t.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return t, nil
 }
 
 func (g *serverGroup) closeListeners() error {

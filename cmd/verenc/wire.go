@@ -18,6 +18,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
@@ -25,6 +26,7 @@ import (
 // components are what a command opens, in the order in which they are opened.
 type components struct {
 	log     *zap.Logger
+	level   zap.AtomicLevel // of log
 	token   *hsm.Group
 	store   *store.DB
 	audit   *audit.Log // nil when no log is kept
@@ -34,26 +36,28 @@ type components struct {
 	shutdown time.Duration
 }
 
-func newLogger(level string) (*zap.Logger, error) {
-	l, err := zapcore.ParseLevel(level)
+func newLogger(level string) (*zap.Logger, zap.AtomicLevel, error) {
+	parsed, err := zapcore.ParseLevel(level)
 	if err != nil {
-		return nil, fmt.Errorf("log_level: %w", err)
+		return nil, zap.AtomicLevel{}, fmt.Errorf("log_level: %w", err)
 	}
 	c := zap.NewProductionConfig()
-	c.Level = zap.NewAtomicLevelAt(l)
+	c.Level = zap.NewAtomicLevelAt(parsed)
 	c.Sampling = nil // every request has its own line
 	c.DisableStacktrace, c.DisableCaller = true, true
 	c.EncoderConfig.TimeKey, c.EncoderConfig.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 	c.EncoderConfig.EncodeDuration = zapcore.MillisDurationEncoder
-	return c.Build()
+	log, err := c.Build()
+	return log, c.Level, err
 }
 
 // hsmConfig returns the configuration of a token. It reads the PIN.
 func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
+	renewed := renewedPIN(c) // before readPIN, which removes the variable
 	pin, err := readPIN(c)
 	return hsm.Config{
 		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label,
-		Serial: c.Token.Serial, PIN: pin,
+		Serial: c.Token.Serial, PIN: pin, RenewedPIN: renewed,
 		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys,
 		ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout,
 		MaxStuck:      c.Token.MaxStuck,
@@ -156,7 +160,7 @@ func openComponents(ctx context.Context, c *Config, create bool) (p *components,
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if p.log, err = newLogger(c.commandLevel); err != nil {
+	if p.log, p.level, err = newLogger(c.commandLevel); err != nil {
 		return p, err
 	}
 	c.run.databaseChanged = logDatabase(p.log, c.DatabaseGrace)
@@ -212,6 +216,10 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 	cfg := service.Config{Store: p.store, Token: tokenless{}, Log: p.log, Audit: auditor(p.audit), Can: p.can,
 		Residency: service.Residency(c.Token.Residency), RequireHiddenDataKeys: c.Token.RequireHiddenDataKeys,
 		TokenSources: clusters(c, p.log), ARNFormat: arn.Format(c.ARNFormat), Regions: c.Regions}
+	if cfg.Quotas, err = quota.New(quota.Config{Account: c.Quotas.account, Principal: c.Quotas.principal,
+		Concurrent: c.Quotas.Concurrent, Now: time.Now}); err != nil {
+		return err
+	}
 	if p.token != nil {
 		cfg.Token = p.token
 	}

@@ -19,6 +19,9 @@ type Config struct {
 	Label  string // CKA_LABEL of the token; Label or Serial is required
 	Serial string // serial number of the token; tells tokens of one label apart
 	PIN    string // user PIN; tried once
+	// RenewedPIN, if set, gives the PIN of each login after the first one: it may have been changed.
+	// After an error the PIN of the last login is used again.
+	RenewedPIN func() (string, error)
 	// ForcePIN tries the PIN although the token says that one more wrong one locks it.
 	ForcePIN bool
 

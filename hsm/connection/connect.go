@@ -30,6 +30,7 @@ func (l *Link) attempt(ctx context.Context) (*generation, error) {
 
 // connect finds the token and logs in.
 func (l *Link) connect() (*generation, error) {
+	l.renewPIN()
 	if err := l.pin.usable(); err != nil {
 		return nil, err
 	}
@@ -74,14 +75,15 @@ func (l *Link) connect() (*generation, error) {
 }
 
 func (l *Link) logIn(g *generation) error {
-	if err := l.pin.begin(); err != nil {
+	pin, err := l.pin.begin()
+	if err != nil {
 		return err
 	}
-	err := ckr.Failed("C_Login", l.lib.module.Login(g.Keeper, l.cfg.PIN))
+	err = ckr.Failed("C_Login", l.lib.module.Login(g.Keeper, pin))
 	if ckr.Has(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		err = nil
 	}
-	l.pin.end(err)
+	l.pin.end(pin, err)
 	return err
 }
 

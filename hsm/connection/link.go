@@ -80,6 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		cfg: cfg, profile: named, lost: make(chan *generation, 1), workers: make(chan func()),
 		stop: stop, closing: supervised.Done(),
 	}
+	l.pin.text = cfg.PIN
 	g, err := bounded(l, cfg.ConnectTimeout, ctx.Done(), l.open, func(g *generation) {
 		if g != nil {
 			g.close()

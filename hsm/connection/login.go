@@ -12,11 +12,51 @@ import (
 	"github.com/verenc/kms/hsm/ckr"
 )
 
-// pin remembers what the token has said of the PIN: tokens lock after a few failures.
+// pin is the PIN, and what the token has said of it: tokens lock after a few failures.
 type pin struct {
 	mu      sync.Mutex
-	refused error // guarded by mu
-	tries   int   // guarded by mu: logins that have not come back
+	text    string // guarded by mu
+	refused error  // guarded by mu
+	tries   int    // guarded by mu: logins that have not come back
+	problem string // guarded by mu: of the renewed PIN
+}
+
+// renewPIN takes another PIN, if there is one, and reports it. One that can't be right is not taken.
+func (l *Link) renewPIN() bool {
+	if l.cfg.RenewedPIN == nil {
+		return false
+	}
+	text, err := l.cfg.RenewedPIN()
+	if err == nil {
+		err = checkPIN(text)
+	}
+	if err != nil {
+		if l.pin.isNews(err.Error()) {
+			l.cfg.OnNotice("the PIN of the last login is kept: " + err.Error())
+		}
+		return false
+	}
+	return l.pin.renew(text)
+}
+
+func (p *pin) renew(text string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.problem = ""
+	if text == p.text {
+		return false
+	}
+	p.text, p.refused = text, nil
+	return true
+}
+
+// isNews reports whether a problem is another one than the last.
+func (p *pin) isNews(problem string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.problem
+	p.problem = problem
+	return problem != before
 }
 
 // maxLogins is how many logins may hang before no other is tried: each may turn out to be a failure.
@@ -29,23 +69,25 @@ func (p *pin) usable() error {
 	return p.refused
 }
 
-func (p *pin) begin() error {
+// begin returns the PIN for a login.
+func (p *pin) begin() (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refused == nil && p.tries >= maxLogins {
-		return fmt.Errorf("%w: %d logins have not come back", ckr.ErrUnavailable, p.tries)
+		return "", fmt.Errorf("%w: %d logins have not come back", ckr.ErrUnavailable, p.tries)
 	}
 	if p.refused == nil {
 		p.tries++
 	}
-	return p.refused
+	return p.text, p.refused
 }
 
-func (p *pin) end(err error) {
+// end takes the outcome of a login with a PIN, which may no longer be the one to use.
+func (p *pin) end(text string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tries--
-	if errors.Is(err, ckr.ErrPIN) {
+	if errors.Is(err, ckr.ErrPIN) && text == p.text {
 		p.refused = err
 	}
 }

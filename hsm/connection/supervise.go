@@ -22,9 +22,10 @@ func (l *Link) report(g *generation, err error) {
 	l.lost <- g
 }
 
-// supervise makes a new connection whenever one is lost, with growing pauses. A refused PIN ends
-// it: the PIN is tried once, since tokens lock. In between it uses the connection now and then, so
-// that the token does not close it. If absent, there is no connection yet.
+// supervise makes a new connection whenever one is lost, with growing pauses. A refused PIN is not
+// tried again, since tokens lock: without Config.RenewedPIN it ends the supervision. In between it
+// uses the connection now and then, so that the token does not close it. If absent, there is no
+// connection yet.
 func (l *Link) supervise(ctx context.Context, absent bool) {
 	defer l.done.Done()
 	if absent && !l.reconnect(ctx) {
@@ -94,7 +95,7 @@ func (l *Link) touch(g *generation) {
 	}
 }
 
-// reconnect tries until there is a connection, the PIN is refused, or ctx ends. An attempt that
+// reconnect tries until there is a connection, the PIN is refused and never renewed, or ctx ends. An attempt that
 // hangs is left behind; there are no more than MaxStuck of them. After an attempt that failed the
 // module is initialised anew: many modules of network HSMs reconnect in no other way.
 func (l *Link) reconnect(ctx context.Context) bool {
@@ -113,7 +114,10 @@ func (l *Link) reconnect(ctx context.Context) bool {
 		l.setReason(err)
 		if refused != nil { // what the token only says of its PINs may change, and costs no try
 			l.cfg.OnChange(err)
-			return false
+			if !l.awaitPIN(ctx) {
+				return false
+			}
+			continue
 		}
 		if err := l.restart(ctx, seen, err); err == nil || trusted.IsZero() {
 			trusted = time.Now()
@@ -125,6 +129,20 @@ func (l *Link) reconnect(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// awaitPIN waits for another PIN than the one that was refused. It reports false when there will be
+// none, or ctx ends.
+func (l *Link) awaitPIN(ctx context.Context) bool {
+	if l.cfg.RenewedPIN == nil {
+		return false
+	}
+	for !l.renewPIN() {
+		if !pause(ctx, l.cfg.RetryMax) {
+			return false
+		}
+	}
+	return true
 }
 
 // restartWait is how long restart waits for calls inside the module: retire has waited for them

@@ -49,6 +49,7 @@ const (
 	NotAuthorized                Code = "NotAuthorizedException"
 	NotFound                     Code = "NotFoundException"
 	Tag                          Code = "TagException"
+	Throttling                   Code = "ThrottlingException"
 	UnsupportedOperation         Code = "UnsupportedOperationException"
 	Validation                   Code = "ValidationException"
 	XksProxyInvalidConfiguration Code = "XksProxyInvalidConfigurationException"

@@ -261,7 +261,7 @@ func TestHTTPSink(t *testing.T) {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(test.statuses[n-1])
 		}))
-		s, err := NewHTTPSink(HTTPConfig{URL: server.URL, Header: http.Header{"Authorization": {"Bearer secret"}},
+		s, err := NewHTTPSink(HTTPConfig{URL: server.URL, Authorization: func() string { return "Bearer secret" },
 			Pause: time.Nanosecond})
 		must(t, err)
 		err = s.Write(ctx, [][]byte{[]byte("one"), []byte("two")})

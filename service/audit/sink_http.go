@@ -13,9 +13,11 @@ import (
 
 // HTTPConfig says where records are posted.
 type HTTPConfig struct {
-	URL    string      // required
-	Header http.Header // e.g. Authorization; its values appear in no error
-	Client *http.Client
+	URL string // required
+	// Authorization, if set, gives the value of the header Authorization of each request; "" is none.
+	// It appears in no error.
+	Authorization func() string
+	Client        *http.Client
 
 	Attempts int           // for one batch, within its time; default 3
 	Pause    time.Duration // before the second attempt, then twice as long each time; default 200 ms
@@ -70,8 +72,10 @@ func (s *HTTPSink) post(ctx context.Context, body []byte) (again bool, err error
 	if err != nil {
 		return false, fmt.Errorf("post audit records: %w", err)
 	}
-	for name, values := range s.cfg.Header {
-		request.Header[name] = values
+	if s.cfg.Authorization != nil {
+		if value := s.cfg.Authorization(); value != "" {
+			request.Header.Set("Authorization", value)
+		}
 	}
 	request.Header.Set("Content-Type", "application/x-ndjson")
 	response, err := s.cfg.Client.Do(request)

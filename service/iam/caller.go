@@ -34,7 +34,10 @@ type Identity struct {
 }
 
 // stored returns the ARN of the stored principal that an identity is, or is a session of.
-func (i *Identity) stored() string {
+func (i *Identity) stored() string { return i.User() }
+
+// User returns the ARN of the user, or of the role that a session is of.
+func (i *Identity) User() string {
 	if i.Session != nil {
 		return i.Session.RoleARN
 	}

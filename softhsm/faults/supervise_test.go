@@ -10,6 +10,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,6 +207,37 @@ func TestRefusedPIN(t *testing.T) {
 		if n := m.Calls("C_Login"); n != 1 {
 			t.Errorf("%d logins", n)
 		}
+	}
+}
+
+// TestRenewedPIN: a PIN that was refused is not tried again, and another one is tried once.
+func TestRenewedPIN(t *testing.T) {
+	var pin atomic.Pointer[string]
+	use := func(text string) { pin.Store(&text) }
+	right := ""
+	token, m, changes := observed(t, func(c *hsm.Config) {
+		right = c.PIN
+		use(right)
+		c.RetryMax = 10 * time.Millisecond
+		c.RenewedPIN = func() (string, error) { return *pin.Load(), nil }
+	})
+	known(t, token)
+	m.ResetCounts()
+	use("another one")
+	lose(t, token, m, changes)
+	m.Plug()
+	if err := next(t, changes, true); !errors.Is(err, hsm.ErrPIN) {
+		t.Errorf("%v", err)
+	}
+	use(" the same one\n") // can't be right, and is not tried
+	if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrPIN) {
+		t.Errorf("%v", err)
+	}
+	use(right)
+	next(t, changes, false)
+	known(t, token)
+	if n := m.Calls("C_Login"); n != 2 {
+		t.Errorf("%d logins", n)
 	}
 }
 

@@ -1,0 +1,298 @@
+package tlsfiles_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/verenc/kms/transport/tlsfiles"
+)
+
+// authority issues certificates and lists of revoked ones.
+type authority struct {
+	*testing.T
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+var serials = struct {
+	sync.Mutex
+	last int64
+}{}
+
+func serial() *big.Int {
+	serials.Lock()
+	defer serials.Unlock()
+	serials.last++
+	return big.NewInt(serials.last)
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return key
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	key := newKey(t)
+	template := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, IsCA: true,
+		BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte(name)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	cert, err := x509.ParseCertificate(der)
+	must(t, err)
+	return &authority{t, key, cert}
+}
+
+func (a *authority) issue(name string, usage x509.ExtKeyUsage) tls.Certificate {
+	key := newKey(a.T)
+	template := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{"kms.example.com"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	must(a.T, err)
+	leaf, err := x509.ParseCertificate(der)
+	must(a.T, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// list is the authority's list of revoked certificates, in DER.
+func (a *authority) list(until time.Time, extensions []pkix.Extension, revoked ...tls.Certificate) []byte {
+	template := &x509.RevocationList{Number: serial(), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: until,
+		ExtraExtensions: extensions}
+	for _, c := range revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: c.Leaf.SerialNumber, RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, a.cert, a.key)
+	must(a.T, err)
+	return der
+}
+
+// files are a folder with the files of a server.
+type files struct {
+	*testing.T
+	tlsfiles.Config
+
+	mu   sync.Mutex
+	late time.Duration // guarded by mu: how far the clock is ahead
+}
+
+func (f *files) write(path, kind string, ders ...[]byte) {
+	var text []byte
+	for _, der := range ders {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})...)
+	}
+	must(f.T, os.WriteFile(path, text, 0o600))
+}
+
+func (f *files) serverCertificate(c tls.Certificate) {
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	must(f.T, err)
+	f.write(f.Certificate, "CERTIFICATE", c.Certificate...)
+	f.write(f.Key, "PRIVATE KEY", key)
+}
+
+func newFiles(t *testing.T, a *authority) *files {
+	dir := t.TempDir()
+	f := &files{T: t, Config: tlsfiles.Config{Certificate: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"),
+		ClientCA: filepath.Join(dir, "ca"), Required: true}}
+	f.Now = func() time.Time {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return time.Now().Add(f.late)
+	}
+	f.serverCertificate(a.issue("server", x509.ExtKeyUsageServerAuth))
+	f.write(f.ClientCA, "CERTIFICATE", a.cert.Raw)
+	return f
+}
+
+func (f *files) pass(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.late += d
+}
+
+// served is a server with the files, which verifies the client of each request.
+type served struct {
+	*testing.T
+	*tlsfiles.Files
+	url string
+	of  *authority
+}
+
+func serve(t *testing.T, a *authority, f *files) *served {
+	opened, err := tlsfiles.Open(f.Config)
+	must(t, err)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := opened.Verify(r.TLS); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+		}
+	}))
+	s.TLS = opened.TLS()
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return &served{t, opened, s.URL, a}
+}
+
+// client is a client that keeps one connection.
+func (s *served) client(certificates ...tls.Certificate) *http.Client {
+	roots := x509.NewCertPool()
+	roots.AddCert(s.of.cert)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certificates,
+		ServerName: "kms.example.com", ClientSessionCache: tls.NewLRUClientSessionCache(8)}}
+	s.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// get makes a request; the answer's text is its error unless it is 200.
+func (s *served) get(c *http.Client) (resp *http.Response, problem string) {
+	s.Helper()
+	resp, err := c.Get(s.url)
+	if err != nil {
+		return nil, err.Error()
+	}
+	text, err := io.ReadAll(resp.Body)
+	must(s.T, err)
+	must(s.T, resp.Body.Close())
+	if resp.StatusCode != http.StatusOK {
+		problem = string(text)
+	}
+	return resp, problem
+}
+
+func (s *served) want(c *http.Client, problem string) *http.Response {
+	s.Helper()
+	resp, got := s.get(c)
+	if (problem == "") != (got == "") || !strings.Contains(got, problem) {
+		s.Errorf("%q, and not %q", got, problem)
+	}
+	return resp
+}
+
+func (s *served) reload(changed bool, problem string) {
+	s.Helper()
+	got, err := s.Reload()
+	if got != changed || (err == nil) != (problem == "") || err != nil && !strings.Contains(err.Error(), problem) {
+		s.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestRenewedCertificate(t *testing.T) {
+	a := newAuthority(t, "authority")
+	f := newFiles(t, a)
+	s := serve(t, a, f)
+	client := a.issue("client", x509.ExtKeyUsageClientAuth)
+	open := s.client(client)
+	first := s.want(open, "").TLS.PeerCertificates[0]
+	s.reload(false, "")
+
+	next := a.issue("renewed", x509.ExtKeyUsageServerAuth)
+	f.write(f.Certificate, "CERTIFICATE", next.Certificate...) // its key is not there yet
+	s.reload(false, "load tls_cert and tls_key")
+	if got := s.want(s.client(client), "").TLS.PeerCertificates[0]; !got.Equal(first) {
+		t.Errorf("served %s", got.Subject)
+	}
+	f.serverCertificate(next)
+	s.reload(true, "")
+	if got := s.want(s.client(client), "").TLS.PeerCertificates[0]; !got.Equal(next.Leaf) {
+		t.Errorf("served %s", got.Subject)
+	}
+	s.want(open, "") // its connection goes on
+	must(t, os.Remove(f.ClientCA))
+	s.reload(false, "load tls_client_ca")
+	s.want(s.client(client), "")
+}
+
+// TestRemovedAuthority: the clients of an authority that has gone from the file are refused, on
+// connections that are open and with sessions that they resume, too.
+func TestRemovedAuthority(t *testing.T) {
+	a, b := newAuthority(t, "a"), newAuthority(t, "b")
+	f := newFiles(t, a)
+	f.write(f.ClientCA, "CERTIFICATE", a.cert.Raw, b.cert.Raw)
+	s := serve(t, a, f)
+	ofA, ofB := s.client(a.issue("x", x509.ExtKeyUsageClientAuth)), s.client(b.issue("y", x509.ExtKeyUsageClientAuth))
+	s.want(ofA, "")
+	s.want(ofB, "")
+	f.write(f.ClientCA, "CERTIFICATE", a.cert.Raw)
+	s.reload(true, "")
+	s.want(ofA, "")
+	s.want(ofB, "certificate signed by unknown authority")
+	ofB.CloseIdleConnections()
+	s.want(ofB, "tls: ")
+}
+
+func TestRevokedCertificates(t *testing.T) {
+	a, other := newAuthority(t, "authority"), newAuthority(t, "other")
+	f := newFiles(t, a)
+	list := filepath.Join(t.TempDir(), "crl")
+	f.ClientCRLs = []string{list}
+	good, bad := a.issue("good", x509.ExtKeyUsageClientAuth), a.issue("bad", x509.ExtKeyUsageClientAuth)
+	tomorrow := time.Now().Add(23 * time.Hour)
+	f.write(list, "X509 CRL", a.list(tomorrow, nil))
+	s := serve(t, a, f)
+	ofGood, ofBad := s.client(good), s.client(bad)
+	s.want(ofGood, "")
+	s.want(ofBad, "")
+
+	must(t, os.WriteFile(list, a.list(tomorrow, nil, bad), 0o600)) // DER
+	s.reload(true, "")
+	s.want(ofGood, "")
+	s.want(ofBad, "it is revoked")
+	ofBad.CloseIdleConnections()
+	s.want(ofBad, "tls: ") // the session is not resumed
+	s.want(s.client(bad), "tls: ")
+	s.want(s.client(good), "")
+
+	partial := pkix.Extension{Id: []int{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}} // a delta CRL
+	for problem, text := range map[string][]byte{
+		"not a complete list": a.list(tomorrow, []pkix.Extension{partial}),
+		"no authority":        other.list(tomorrow, nil),
+		"malformed":           []byte("rubbish"),
+		"it holds no list":    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}),
+	} {
+		must(t, os.WriteFile(list, text, 0o600))
+		s.reload(false, problem)
+	}
+	s.want(ofGood, "")
+	f.pass(23*time.Hour + 30*time.Minute) // past the list, and before the end of the certificate
+	s.want(ofGood, "has no current list of CN=authority")
+}
+
+func TestFilesThatAreRefused(t *testing.T) {
+	a := newAuthority(t, "authority")
+	for problem, change := range map[string]func(f *files){
+		"load tls_cert":             func(f *files) { f.Certificate += "?" },
+		"holds no certificate":      func(f *files) { f.ClientCA = f.Key },
+		"set tls_client_ca, too":    func(f *files) { f.ClientCA, f.ClientCRLs = "", []string{"x"} },
+		"load tls_client_crl: open": func(f *files) { f.ClientCRLs = []string{"/nowhere"} },
+	} {
+		f := newFiles(t, a)
+		change(f)
+		if _, err := tlsfiles.Open(f.Config); err == nil || !strings.Contains(err.Error(), problem) {
+			t.Errorf("%s: %v", problem, err)
+		}
+	}
+}
