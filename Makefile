@@ -5,15 +5,19 @@ FUZZTIME ?= 20s
 SOAKTIME ?= 10m
 CHAOSTIME ?= 3m
 SEED ?= 0
+DIST ?= dist
+# Of a commit without a tag, the version is the one that Go gives it.
+VERSION ?= $(shell git describe --tags --exact-match --match 'v*' 2>/dev/null || \
+	TZ=UTC git show -s --abbrev=12 --date=format-local:%Y%m%d%H%M%S --format=v0.0.0-%cd-%h)
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean
+.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean release release-test reproduce
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens and PostgreSQL for the tests
-	@scripts/setup.sh clients browser tokens postgres
+setup: ## install what is missing: SoftHSM2, and the AWS clients, the browser, the other tokens, PostgreSQL, systemd and promtool for the tests
+	@scripts/setup.sh clients browser tokens postgres deploy
 
 build: ## build the server into $(DATA)/bin
 	@mkdir -p $(dir $(BIN))
@@ -37,6 +41,7 @@ lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reac
 	@echo gofmt; test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
 	@echo go vet; $(GO) vet ./...
 	@echo staticcheck; $(GO) tool staticcheck ./...
+	@echo scripts/release; check=$$($(GO) tool -n staticcheck) && cd scripts/release && $(GO) vet ./... && $$check ./...
 	@echo govulncheck; GO=$(GO) scripts/vulncheck.sh
 
 fuzz: ## every fuzz target for $(FUZZTIME)
@@ -61,6 +66,17 @@ chaos: ## kill, pause and cut off three servers under load for $(CHAOSTIME), and
 	@mkdir -p $(DATA)/chaos
 	@$(GO) test -count=1 -timeout 0 -v -run TestChaos -artifacts -outputdir $(abspath $(DATA))/chaos ./cmd/chaos \
 		-args -for $(CHAOSTIME) -seed $(SEED)
+release: ## binaries for amd64 and arm64, .deb, .rpm, SPDX and SHA256SUMS of the commit, in $(DIST)
+	@scripts/setup.sh release
+	@rm -rf $(DIST)
+	@GO=$(GO) scripts/release/build.sh $(DIST) $(VERSION) amd64 arm64
+
+release-test: ## install, start, use, upgrade, remove and purge the .deb of $(DIST) on Debian in a container; as root
+	@scripts/setup.sh release
+	@scripts/release/test.sh $(DIST) $(VERSION)
+
+reproduce: ## build the release a second time, elsewhere, and compare it with $(DIST)
+	@GO=$(GO) scripts/release/reproduce.sh $(DIST) $(VERSION)
 
 cover: setup ## coverage by package
 	@$(GO) test -cover ./...

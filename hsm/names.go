@@ -26,9 +26,10 @@ var (
 
 // What a connection is made of.
 type (
-	Config = connection.Config
-	Info   = connection.Info
-	Stats  = connection.Stats
+	Config  = connection.Config
+	Info    = connection.Info
+	Library = connection.Library
+	Stats   = connection.Stats
 )
 
 // Profiles gives the names for Config.Profile.
@@ -38,6 +39,12 @@ func Profiles() []string { return profile.Names() }
 // those of Config.
 func Tokens(module, initArguments string, command []string) ([]Info, error) {
 	return connection.Tokens(module, initArguments, command)
+}
+
+// DescribeLibrary describes a module and lists the initialised tokens that it offers, without logging in. The
+// arguments are those of Config.
+func DescribeLibrary(module, initArguments string, command []string) (Library, []Info, error) {
+	return connection.DescribeLibrary(module, initArguments, command)
 }
 
 // HostModule serves a PKCS#11 module to the process that has started this one with

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres]
+# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres] [deploy] [release]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI, boto3 and pytest for the tests
 # and the demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which
 # are those of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from
 # source into the user's cache folder; with "postgres", PostgreSQL's programs, without a cluster, since the tests run
-# servers of their own. On other systems it says what to install. When nothing is missing, it does nothing and ends at
-# once.
+# servers of their own; with "deploy", systemd's checks of a unit, and promtool, which it takes out of Debian's package of
+# Prometheus into the user's cache folder, since the package would start a server; with "release", what `make release`
+# and `make release-test` use: a compiler and an emulator for arm64, rpm, mmdebstrap and systemd-nspawn. On other systems
+# it says what to install. When nothing is missing, it does nothing and ends at once.
 set -euo pipefail
 
 fail() {
@@ -54,6 +56,17 @@ fi
 if [[ " $* " == *" postgres "* ]]; then
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
 fi
+if [[ " $* " == *" deploy "* ]]; then
+	command -v systemd-analyze >/dev/null || missing+=(systemd)
+fi
+if [[ " $* " == *" release "* ]]; then
+	[ -x /usr/bin/aarch64-linux-gnu-gcc ] || missing+=(gcc-aarch64-linux-gnu)
+	[ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing+=(libc6-dev-arm64-cross)
+	[ -x /usr/bin/qemu-aarch64-static ] || [ -x /usr/bin/qemu-aarch64 ] || missing+=(qemu-user-static)
+	command -v rpm >/dev/null || missing+=(rpm)
+	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
+	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+fi
 if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)
 	command -v npm >/dev/null || missing+=(npm)
@@ -64,17 +77,31 @@ build_softhsm_db() {
 	mkdir -p "$(dirname "$softhsm_db")"
 	"$(dirname "$0")/softhsm-db.sh" "$softhsm_db"
 }
+promtool=${XDG_CACHE_HOME:-$HOME/.cache}/verenc/promtool # TestAlerts finds it there
+get_promtool() {
+	[[ " $* " == *" deploy "* ]] && [ ! -x "$promtool" ] || return 0
+	local dir
+	dir=$(mktemp -d)
+	chmod 755 "$dir" # apt-get downloads as a user of its own
+	(
+		cd "$dir"
+		apt-get download -q prometheus || { "${root[@]}" apt-get -q update && apt-get download -q prometheus; }
+		dpkg-deb -x prometheus_*.deb .
+		mkdir -p "$(dirname "$promtool")"
+		mv usr/bin/promtool "$promtool"
+	) >/dev/null 2>&1 || fail "promtool could not be taken out of Debian's package prometheus: put it at $promtool"
+	rm -rf "$dir"
+}
+root=()
+[ "$(id -u)" = 0 ] || ! command -v sudo >/dev/null || root=(sudo)
 if [ ${#missing[@]} -eq 0 ]; then
 	build_softhsm_db "$@"
+	get_promtool "$@"
 	exit 0
 fi
 
 command -v apt-get >/dev/null || fail "install ${missing[*]} with this system's package manager, and run again"
-root=()
-if [ "$(id -u)" != 0 ]; then
-	command -v sudo >/dev/null || fail "run as root: apt-get install ${missing[*]}"
-	root=(sudo)
-fi
+[ "$(id -u)" = 0 ] || [ ${#root[@]} = 1 ] || fail "run as root: apt-get install ${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q "$@" >"$log" 2>&1; }
@@ -99,4 +126,5 @@ apt install --no-install-recommends "${missing[@]}" || {
 }
 has_softhsm || fail "SoftHSM2 is installed, but its module was not found: set VERENC_SOFTHSM_MODULE to the path of libsofthsm2.so"
 build_softhsm_db "$@"
+get_promtool "$@"
 echo "setup: done" >&2

@@ -71,6 +71,15 @@ func TestDocs(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	man := filepath.Join(s.dir, "man")
+	if r := s.with("SOURCE_DATE_EPOCH=1700000000").run(t, "docs", "--man", man); r.code != 0 {
+		t.Fatal(r)
+	}
+	for _, name := range []string{"verenc.1", "verenc-serve.1", "verenc-audit-verify.1"} {
+		if text, err := os.ReadFile(filepath.Join(man, name)); err != nil || !strings.Contains(string(text), `"Nov 2023"`) {
+			t.Errorf("%s: %v\n%.200s", name, err, text)
+		}
+	}
 	if r := s.run(t, "docs"); r.code == 0 || !strings.Contains(r.stderr, "out") {
 		t.Error(r)
 	}

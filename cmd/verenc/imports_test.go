@@ -88,6 +88,11 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"service/declaration": {module + "transport", module + "service/store", module + "hsm", "net/http",
 			"github.com/miekg", "database/sql", "go.uber.org/zap"},
 
+		// What a program was built from depends on nothing in it.
+		"cmd/verenc/version": {module},
+		// What systemd is told is decided above it.
+		"cmd/verenc/systemd": {module, "net/http", "go.uber.org/zap"},
+
 		// The pages know the operations by their description, and have no more rights than any client.
 		"transport/console": {module, "os/exec", "database/sql", "go.uber.org/zap"},
 

@@ -34,7 +34,11 @@ func read(t testing.TB, path string) string {
 // refused checks that a command failed, and that its error contains the words.
 func refused(t *testing.T, r result, words ...string) {
 	t.Helper()
-	if r.code != 1 || !strings.HasPrefix(r.stderr[max(strings.LastIndex(r.stderr, "verenc: "), 0):], "verenc: ") {
+	code := 1
+	if strings.Contains(r.stderr, "token refused the PIN") {
+		code = exitPIN
+	}
+	if r.code != code || !strings.HasPrefix(r.stderr[max(strings.LastIndex(r.stderr, "verenc: "), 0):], "verenc: ") {
 		t.Errorf("no failure that is told: %v", r)
 	}
 	for _, w := range words {

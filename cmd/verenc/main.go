@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/cmd/verenc/environment"
+	"github.com/verenc/kms/cmd/verenc/version"
 	"github.com/verenc/kms/hsm"
 )
 
@@ -35,9 +36,16 @@ func main() {
 // process. It tells the supervisor to start another process.
 const exitRestart = 3
 
+// exitPIN is the exit status when the token refused the PIN. It tells the supervisor not to start
+// another process, which would try the same PIN again: a few wrong ones lock a token.
+const exitPIN = 4
+
 func exitStatus(err error) int {
-	if errors.Is(err, hsm.ErrGivenUp) {
+	switch {
+	case errors.Is(err, hsm.ErrGivenUp):
 		return exitRestart
+	case errors.Is(err, hsm.ErrPIN):
+		return exitPIN
 	}
 	if command := (*environment.ExitError)(nil); errors.As(err, &command) {
 		return command.Status
@@ -51,7 +59,9 @@ func newRoot() *cobra.Command {
 		Short:         "AWS-KMS-compatible key service on a PKCS#11 token",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version.Read().String(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	path := root.PersistentFlags().StringP("config", "c", os.Getenv(envPrefix+"CONFIG"),
 		"YAML file with the settings ["+envPrefix+"CONFIG]")
 	addFlags(root.PersistentFlags())
@@ -95,9 +105,9 @@ func newRoot() *cobra.Command {
 		return doctor(cmd.Context(), c, cmd.OutOrStdout())
 	})
 	root.AddCommand(newBackupCommands(with)...)
-	root.AddCommand(newDatabaseCommand(func(cmd *cobra.Command) (*Config, error) {
-		return readConfig(*path, cmd.Flags(), os.Environ)
-	}))
+	// unchecked is a configuration whose settings nothing has checked, for commands that need few of them.
+	unchecked := func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }
+	root.AddCommand(newDatabaseCommand(unchecked), newVersionCommand(unchecked))
 	root.AddCommand(&cobra.Command{ // started by a server with token.isolate
 		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
 		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },
@@ -123,9 +133,7 @@ func newRoot() *cobra.Command {
 		},
 	)
 	root.AddCommand(newDocsCommand(), newDevCommand())
-	principals := principalCommands{config: func(cmd *cobra.Command) (*Config, error) {
-		return readConfig(*path, cmd.Flags(), os.Environ)
-	}}
+	principals := principalCommands{config: unchecked}
 	root.AddCommand(principals.all()...)
 	return root
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"runtime"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/cmd/verenc/systemd"
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/transport"
 	"github.com/verenc/kms/transport/proxies"
@@ -131,6 +133,11 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 		workers.Go(func() { p.witness.Run(background) })
 	}
 	workers.Go(func() { past.Run(background) })
+	workers.Go(func() {
+		if err := systemd.Watchdog(background, func() bool { return alive(api.Handler) }); err != nil {
+			p.log.Error("systemd's watchdog can't be told that the server lives", zap.Error(err))
+		}
+	})
 	renewal := newReloader(c, p)
 	workers.Go(func() { renewal.run(background) })
 	if c.run.serving != nil {
@@ -144,6 +151,27 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 	}
 	return err
 }
+
+// alive reports whether a handler answers a request for its health. It does without a connection, since a
+// listener may want a client certificate or the PROXY protocol; a listener that fails ends the server.
+func alive(h http.Handler) bool {
+	w := &statusOnly{status: http.StatusOK, header: http.Header{}}
+	r := (&http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/healthz"}, Header: http.Header{},
+		RemoteAddr: "127.0.0.1:0", Body: http.NoBody, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).
+		WithContext(context.Background())
+	h.ServeHTTP(w, r)
+	return w.status == http.StatusOK
+}
+
+// statusOnly is an http.ResponseWriter that keeps the status.
+type statusOnly struct {
+	status int
+	header http.Header
+}
+
+func (s *statusOnly) Header() http.Header         { return s.header }
+func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (s *statusOnly) WriteHeader(status int)      { s.status = status }
 
 // useProcessors sets the number of Go's processors that suits the token's latency, unless the
 // environment variable GOMAXPROCS sets it.
@@ -276,6 +304,7 @@ func (g *serverGroup) run(ctx context.Context, timeout time.Duration, log *zap.L
 			}
 		})
 	}
+	tellSystemd(systemd.Ready, log)
 	var errs []error
 	select {
 	case <-ctx.Done():
@@ -283,6 +312,7 @@ func (g *serverGroup) run(ctx context.Context, timeout time.Duration, log *zap.L
 	case err := <-failed:
 		errs = append(errs, err)
 	}
+	tellSystemd(systemd.Stopping, log)
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	for _, m := range g.members {
@@ -292,4 +322,12 @@ func (g *serverGroup) run(ctx context.Context, timeout time.Duration, log *zap.L
 	}
 	running.Wait()
 	return errors.Join(errs...)
+}
+
+// tellSystemd calls a function of package systemd. A server whose unit waits for what it can't be told is ended by
+// systemd, and the log says why.
+func tellSystemd(what func() error, log *zap.Logger) {
+	if err := what(); err != nil {
+		log.Error("systemd can't be told of the server's state", zap.Error(err))
+	}
 }

@@ -60,6 +60,17 @@ func bounded[T any](call string, rv C.ck_rv, out []T, n C.ck_ulong) ([]T, error)
 	return out[:n], nil
 }
 
+// Info implements Module. Its texts are cleaned as those of TokenInfo.
+func (m *InProcess) Info() (pkcs11.Info, error) {
+	if err := m.enter(); err != nil {
+		return pkcs11.Info{}, err
+	}
+	defer m.leave()
+	info, err := m.ctx.GetInfo()
+	info.ManufacturerID, info.LibraryDescription = printable(info.ManufacturerID), printable(info.LibraryDescription)
+	return info, err
+}
+
 // Slots implements Module.
 func (m *InProcess) Slots() ([]uint, error) {
 	if err := m.enter(); err != nil {

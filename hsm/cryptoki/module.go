@@ -28,6 +28,7 @@ import (
 //
 // Secrets in results are cleared by whoever takes them. Arguments are not kept after the call.
 type Module interface {
+	Info() (pkcs11.Info, error)                        // C_GetInfo
 	Slots() ([]uint, error)                            // C_GetSlotList: the slots with a token
 	TokenInfo(slot uint) (pkcs11.TokenInfo, error)     // C_GetTokenInfo
 	Mechanisms(slot uint) ([]uint, error)              // C_GetMechanismList

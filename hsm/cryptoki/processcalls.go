@@ -4,6 +4,15 @@ import "github.com/miekg/pkcs11"
 
 // The calls of a module, sent to its process. Each is written as calls reads it.
 
+// Info implements Module.
+func (p *Process) Info() (pkcs11.Info, error) {
+	d, err := p.request(callInfo, func(*encoder) {})
+	if err != nil {
+		return pkcs11.Info{}, err
+	}
+	return d.info(), d.end()
+}
+
 // Slots implements Module.
 func (p *Process) Slots() ([]uint, error) {
 	return p.list("C_GetSlotList", MostSlots, callSlots, func(*encoder) {})

@@ -34,6 +34,7 @@ const (
 	callGCM
 	callOperate
 	callVerify
+	callInfo
 	lastCall
 )
 
@@ -74,6 +75,11 @@ func (e *encoder) bytesOr(b []byte, err error) {
 // calls has, for each call, how Host makes it: arguments from d, results into e. Whoever sends the
 // arguments is the parent, which is trusted; what is not trusted is the answer.
 var calls = [lastCall]func(m Module, d *decoder, e *encoder){
+	callInfo: func(m Module, _ *decoder, e *encoder) {
+		info, err := m.Info()
+		e.err(err)
+		e.info(info)
+	},
 	callSlots: func(m Module, d *decoder, e *encoder) {
 		slots, err := m.Slots()
 		e.err(err)
@@ -213,6 +219,23 @@ func words(objects []Object) []uint {
 		all[i] = uint(o)
 	}
 	return all
+}
+
+func (e *encoder) info(i pkcs11.Info) {
+	e.text(i.ManufacturerID)
+	e.text(i.LibraryDescription)
+	for _, v := range []pkcs11.Version{i.CryptokiVersion, i.LibraryVersion} {
+		e.byte(v.Major)
+		e.byte(v.Minor)
+	}
+}
+
+func (d *decoder) info() (i pkcs11.Info) {
+	i.ManufacturerID, i.LibraryDescription = printable(d.text()), printable(d.text())
+	for _, v := range []*pkcs11.Version{&i.CryptokiVersion, &i.LibraryVersion} {
+		v.Major, v.Minor = d.byte(), d.byte()
+	}
+	return i
 }
 
 // tokenNumbers are the numbers of a TokenInfo, in the order of a frame.
