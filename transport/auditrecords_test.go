@@ -257,7 +257,8 @@ func TestReportHasPlots(t *testing.T) {
 	}()
 	var g given
 	records := func() string { // in the audit log, at the end of the period
-		if code, message := a.own(t, a.server.Secret, "GetReport", `{"ColorScheme":"DARK","Period":"DAY"}`, &g); code != "" {
+		const dark = `{"ColorScheme":"DARK","Period":"DAY"}`
+		if code, message := a.own(t, a.server.Secret, "GetReport", dark, &g); code != "" {
 			t.Fatal(code, message)
 		}
 		rows := g.Plots[3].Rows

@@ -36,14 +36,16 @@ func BenchmarkFairness(b *testing.B) {
 			alone := w.overHTTP(b, 4, open, o)
 			beside := w.flooded(b, flooder, open, flood, o)
 			within := w.flooded(b, flooder, restricted, flood, o)
-			fmt.Fprintf(out, "%s\t%.1f\t%.1f\t%.2f\t%.1f\t%.2f\t\n", o.name, alone, beside, beside/alone, within, within/alone)
+			fmt.Fprintf(out, "%s\t%.1f\t%.1f\t%.2f\t%.1f\t%.2f\t\n", o.name, alone, beside, beside/alone, within,
+				within/alone)
 		}
 		check(b, out.Flush())
 	}
 }
 
 // flooded is overHTTP while another user has many requests for RSA pairs under way.
-func (w *workbench) flooded(b *testing.B, flooder aws.Credentials, address string, clients int, o benchOperation) float64 {
+func (w *workbench) flooded(b *testing.B, flooder aws.Credentials, address string, clients int,
+	o benchOperation) float64 {
 	text, err := json.Marshal(map[string]any{"KeyId": w.keyID, "KeyPairSpec": "RSA_4096"})
 	check(b, err)
 	root := w.creds

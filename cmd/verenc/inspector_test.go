@@ -18,7 +18,8 @@ import (
 // own calls one of Verenc's own operations as the root user.
 func (s *site) own(t *testing.T, r *running, name, body string, answer any) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+r.api+"/", strings.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+r.api+"/",
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,8 @@ func (s *site) own(t *testing.T, r *running, name, body string, answer any) {
 func TestServerIsInspected(t *testing.T) {
 	s := initialised(t)
 	r := s.serve(t)
-	if _, err := s.sdk(t, "http://"+r.api, http.DefaultClient).CreateKey(t.Context(), &kms.CreateKeyInput{}); err != nil {
+	client := s.sdk(t, "http://"+r.api, http.DefaultClient)
+	if _, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{}); err != nil {
 		t.Fatal(err)
 	}
 	var list struct {

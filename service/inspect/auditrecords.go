@@ -98,7 +98,8 @@ func (i *Inspector) listAuditRecords(_ context.Context, c *iam.Caller, in *ListA
 	out := &ListAuditRecordsResponse{Records: []AuditRecordEntry{}, LogOrigin: origin, RecordsRead: int32(found.Read),
 		UnreadableLines: int32(found.Unreadable), Truncated: found.Next != ""}
 	for _, r := range found.Records {
-		out.Records = append(out.Records, AuditRecordEntry{LogIndex: strconv.FormatInt(r.Index, 10), Record: string(r.Text)})
+		entry := AuditRecordEntry{LogIndex: strconv.FormatInt(r.Index, 10), Record: string(r.Text)}
+		out.Records = append(out.Records, entry)
 	}
 	if found.Next != "" {
 		out.NextMarker = markerOf(origin, found.Next)

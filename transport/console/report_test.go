@@ -42,8 +42,8 @@ func TestReportPage(t *testing.T) {
 		t.Errorf("the text for the image is %q", alt)
 	}
 	b.click(".plots section:nth-of-type(5) summary")
-	if cells := eval[string](b, "document.querySelector('.plots section:nth-of-type(5) tbody').innerText"); strings.Join(
-		strings.Fields(cells), " ") != "SYMMETRIC_DEFAULT 1" {
+	cells := eval[string](b, "document.querySelector('.plots section:nth-of-type(5) tbody').innerText")
+	if strings.Join(strings.Fields(cells), " ") != "SYMMETRIC_DEFAULT 1" {
 		t.Errorf("the numbers are %q", cells)
 	}
 	b.says("#console td", "automatic rotation is off")
