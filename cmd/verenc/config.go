@@ -186,9 +186,6 @@ func leaves(prefix string, v reflect.Value) (all []setting) {
 		if !f.IsExported() {
 			continue
 		}
-		if !f.IsExported() {
-			continue
-		}
 		key := prefix + f.Tag.Get("koanf")
 		if f.Type.Kind() == reflect.Struct {
 			all = append(all, leaves(key+".", v.Field(i))...)

@@ -219,10 +219,16 @@ func (s *devServer) greeting(c *Config) string {
 	if s.o.temporary {
 		folder += ", which is removed at the end"
 	}
+	key := "below"
+	if s.o.accessKey == "" {
+		key = "in " + filepath.Join(s.o.data, devCredentials) + ":\nits whole text can be pasted into the form"
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Verenc KMS serves on %s, with arn_format: %s. The documentation is at %s/docs, where each\n"+
-		"operation can be tried out. Data: %s.\nPaste into another terminal:\n\n",
-		s.environment.URL, c.ARNFormat, s.environment.URL, folder)
+	fmt.Fprintf(&b, "Verenc KMS serves on %s, with arn_format: %s. Data: %s.\n"+
+		"Open %s/ in a browser for the documentation, where each operation can be tried out, and for\n"+
+		"the console, to create and administer keys. Sign in with the access key %s.\n"+
+		"Or paste into another terminal:\n\n",
+		s.environment.URL, c.ARNFormat, folder, s.environment.URL, key)
 	for line := range strings.Lines(s.environment.Lines()) {
 		b.WriteString("  " + line)
 	}

@@ -105,14 +105,33 @@ func TestReadmeNames(t *testing.T) {
 		return name == pinVariable || slices.ContainsFunc(settings(&c), func(s setting) bool { return s.env() == name })
 	})
 	each("systemd credential `([a-z-]+)`", func(name string) bool { return name == pinCredential })
-	each("(?m)^\\| `([a-z/]+)` \\|", func(dir string) bool {
-		info, err := os.Stat(filepath.Join(root, dir))
-		return err == nil && info.IsDir()
-	})
-	for _, dir := range []string{"service/blob", "service/store", "transport/sigv4"} {
-		if _, err := os.Stat(filepath.Join(root, dir)); err != nil || !strings.Contains(text, dir) {
-			t.Errorf("%s: %v", dir, err)
+}
+
+// TestArchitectureNames: the table of rooms has each package, and nothing else.
+func TestArchitectureNames(t *testing.T) {
+	text := read(t, filepath.Join(root, "docs", "architecture.md"))
+	_, table, _ := strings.Cut(text, "| room | what it holds |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	named := map[string]bool{}
+	for line := range strings.Lines(table) {
+		cell := strings.Split(line, "|")[1]
+		for _, m := range regexp.MustCompile("`([a-z0-9/]+)`").FindAllStringSubmatch(cell, -1) {
+			named[m[1]] = true
 		}
+	}
+	out, err := exec.Command("go", "list", "../../...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.Lines(string(out)) {
+		room := strings.TrimPrefix(strings.TrimSpace(path), module)
+		if !named[room] {
+			t.Errorf("docs/architecture.md does not name %s", room)
+		}
+		delete(named, room)
+	}
+	for room := range named {
+		t.Errorf("docs/architecture.md names %s, which is not there", room)
 	}
 }
 
