@@ -20,6 +20,7 @@ type usesStore struct {
 }
 
 func (usesStore) KeyStores(context.Context, string, string) ([]*KeyStore, error) { return nil, nil }
+func (usesStore) KeyStoresChanged() <-chan struct{}                              { return nil }
 func (usesStore) UnfinishedKeys(context.Context, time.Time, time.Time, int) ([]*Key, error) {
 	return nil, nil
 }

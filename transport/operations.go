@@ -62,9 +62,10 @@ func (o *operation) do(ctx context.Context, host service.Host, c *iam.Caller, bo
 	return o.Call(ctx, host, c, request)
 }
 
-// Decode returns the request of an operation that a JSON text has, checked as a client's request is.
+// Decode returns the request of an operation of AWS KMS that a JSON text has, checked as a client's
+// request is.
 func Decode(operation string, body []byte) (any, error) {
-	o := operations[operation]
+	o := operations[targetPrefix+operation]
 	if o == nil {
 		return nil, fmt.Errorf("there is no operation %s", operation)
 	}

@@ -82,6 +82,7 @@ func (s *site) startDev(t *testing.T, args ...string) (*exec.Cmd, map[string]str
 		line, err := lines.ReadString('\n')
 		printed.WriteString(line)
 		if err != nil {
+			_ = cmd.Wait() // its end completes stderr
 			t.Fatalf("%v: %s%s", err, printed.String(), stderr.String())
 		}
 	}

@@ -46,7 +46,7 @@ func blockWith(t *testing.T, language, words string) string {
 // targets returns the Makefile's targets.
 func targets(t *testing.T) (names []string) {
 	t.Helper()
-	for _, m := range regexp.MustCompile(`(?m)^([a-z]+):`).FindAllStringSubmatch(
+	for _, m := range regexp.MustCompile(`(?m)^([a-z-]+):`).FindAllStringSubmatch(
 		read(t, filepath.Join(root, "Makefile")), -1) {
 		names = append(names, m[1])
 	}
