@@ -35,6 +35,7 @@ import (
 type Config struct {
 	Listen              string        `koanf:"listen" doc:"address of the AWS API, host:port"`
 	PrivateListen       string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
+	Profiling           bool          `koanf:"profiling" doc:"serve profiles of the process, of Go's package net/http/pprof, at /debug/pprof/ of private_listen, to everybody who can reach it"`
 	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
 	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
 	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
@@ -387,6 +388,9 @@ func (c *Config) check() error {
 		}
 	default:
 		complain("console: %q is none of %s, %s and %s", c.Console, consoleOn, consolePrivate, consoleOff)
+	}
+	if c.Profiling && c.PrivateListen == "" {
+		complain("profiling: needs private_listen")
 	}
 	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)

@@ -120,6 +120,8 @@ func TestConfigComplaints(t *testing.T) {
 			"tls_client_auth: required needs tls_client_ca"},
 		{"client authentication", good + "tls_client_auth: none\n",
 			`tls_client_auth: "none" is neither optional nor required`},
+		{"profiles without a private listener", good + "profiling: true\nprivate_listen: ''\n",
+			"profiling: needs private_listen"},
 		{"short account", good + "account: '1'\n", `account: "1" is not 12 digits`},
 		{"letters in the account", good + "account: 11112222333x\n", `account: "11112222333x" is not 12 digits`},
 		{"no regions", good + "regions: []\n", "regions: name at least one"},
