@@ -30,7 +30,11 @@ func (h *pageHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ip, err := h.cfg.ClientIP(r)
 	const longest = 200 // bytes, more than any address of a page has
 	address := r.URL.Path
-	h.cfg.Log.Info("request", zap.String("request_id", id), zap.String("operation", r.Method+" "+route),
+	log := h.cfg.Log
+	if sent.status < http.StatusBadRequest && err == nil {
+		log = h.cfg.Succeeded
+	}
+	log.Info("request", zap.String("request_id", id), zap.String("operation", r.Method+" "+route),
 		zap.Int("status", sent.status), zap.Float64("took_ms", float64(took.Microseconds())/1000),
 		zap.String("path", address[:min(len(address), longest)]), zap.String("source_ip", ip),
 		zap.String("user_agent", r.UserAgent()), zap.Error(err))

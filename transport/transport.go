@@ -36,6 +36,8 @@ type Config struct {
 	// Inspector serves Verenc's own operations; nil: they are unknown.
 	Inspector *inspect.Inspector
 	Log       *zap.Logger
+	// Succeeded gets the lines of requests that ended without an error. Default Log.
+	Succeeded *zap.Logger
 	Metrics   prometheus.Registerer
 	// Regions are the regions served; "*" serves every region.
 	Regions []string
@@ -65,6 +67,9 @@ type handler struct {
 }
 
 func (c *Config) setDefaults() {
+	if c.Succeeded == nil {
+		c.Succeeded = c.Log
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -204,11 +209,13 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 
 // log writes one line for a request: who, what, and how it ended.
 func (h *handler) log(x *exchange, code string, status int, took time.Duration, cause error) {
-	level := zap.InfoLevel
+	log, level := h.cfg.Log, zap.InfoLevel
 	if status >= http.StatusInternalServerError {
 		level = zap.ErrorLevel
+	} else if code == "" && cause == nil {
+		log = h.cfg.Succeeded
 	}
-	if entry := h.cfg.Log.Check(level, "request"); entry != nil {
+	if entry := log.Check(level, "request"); entry != nil {
 		entry.Write(zap.Inline(&ending{x, code, status, took, cause}))
 	}
 }

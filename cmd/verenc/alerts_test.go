@@ -8,8 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/verenc/kms/service/apierror"
 )
@@ -107,4 +112,66 @@ func TestAlertsKnowTheServer(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMetricsTable: docs/metrics.md has each metric that a server exports, with its type, labels, meaning and unit,
+// and no other. The words on metrics of the Go runtime and the process are their libraries', and may change.
+func TestMetricsTable(t *testing.T) {
+	r := initialised(t).with("VERENC_AUDIT_SYSLOG=udp://127.0.0.1:9").serve(t)
+	get(t, http.DefaultClient, "http://"+r.api+"/docs") // metrics of pages begin with the first request for one
+	_, text := get(t, http.DefaultClient, "http://"+r.private+"/metrics")
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	_, table, _ := strings.Cut(read(t, root+"/docs/metrics.md"), "|---|---|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(line, "| \n"), " | ")
+		if len(cells) != 5 {
+			t.Fatalf("not five cells: %s", line)
+		}
+		name := strings.Trim(cells[0], "`")
+		listed = append(listed, name)
+		family := families[name]
+		if family == nil {
+			t.Errorf("the server has no %s", name)
+			continue
+		}
+		got := []string{strings.ToLower(family.GetType().String()), labelsOf(family)}
+		want := []string{cells[1], strings.ReplaceAll(cells[2], "`", "")}
+		if strings.HasPrefix(name, "verenc_") {
+			got, want = append(got, family.GetHelp(), unitOf(name)), append(want, cells[3], cells[4])
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s is %q, and not %q", name, got, want)
+		}
+	}
+	for name, family := range families {
+		if !slices.Contains(listed, name) {
+			t.Errorf("docs/metrics.md lacks | `%s` | %s | %s | %s | %s |", name,
+				strings.ToLower(family.GetType().String()), labelsOf(family), family.GetHelp(), unitOf(name))
+		}
+	}
+}
+
+// labelsOf returns the names of a family's labels, as in "a, b".
+func labelsOf(family *dto.MetricFamily) string {
+	var names []string
+	for _, label := range family.GetMetric()[0].GetLabel() {
+		names = append(names, label.GetName())
+	}
+	return strings.Join(names, ", ")
+}
+
+// unitOf returns the unit in a metric's name.
+func unitOf(name string) string {
+	for _, unit := range []string{"seconds", "bytes"} {
+		if strings.HasSuffix(strings.TrimSuffix(name, "_total"), "_"+unit) {
+			return unit
+		}
+	}
+	return "1"
 }

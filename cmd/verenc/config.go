@@ -35,6 +35,7 @@ import (
 type Config struct {
 	Listen              string        `koanf:"listen" doc:"address of the AWS API, host:port"`
 	PrivateListen       string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
+	Profiling           bool          `koanf:"profiling" doc:"serve profiles of the process, of Go's package net/http/pprof, at /debug/pprof/ of private_listen, to everybody who can reach it"`
 	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
 	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
 	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
@@ -54,7 +55,8 @@ type Config struct {
 	ShutdownTimeout     time.Duration `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
 	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
 	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
-	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; one line for each request is info. Commands other than serve log at warn unless it is set"`
+	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; the lines of requests are info, and error for those that failed in the server. Commands other than serve log at warn unless it is set"`
+	LogRequests         string        `koanf:"log_requests" doc:"which requests have a line in the log: all; errors: those that ended with an error; sampled: those, and of the others the first 100 in each second and then each 100th. Audit records are written for all"`
 	Quotas              QuotaConfig   `koanf:"quotas"`
 	Token               TokenConfig   `koanf:"token"`
 	Audit               AuditConfig   `koanf:"audit"`
@@ -140,7 +142,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16,
 		DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
-		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info",
+		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info", LogRequests: logAll,
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
 			CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64,
@@ -160,6 +162,13 @@ const (
 	consoleOn      = "on"
 	consolePrivate = "private"
 	consoleOff     = "off"
+)
+
+// Values of log_requests.
+const (
+	logAll     = "all"
+	logErrors  = "errors"
+	logSampled = "sampled"
 )
 
 const envPrefix = "VERENC_"
@@ -387,6 +396,12 @@ func (c *Config) check() error {
 		}
 	default:
 		complain("console: %q is none of %s, %s and %s", c.Console, consoleOn, consolePrivate, consoleOff)
+	}
+	if c.LogRequests != logAll && c.LogRequests != logErrors && c.LogRequests != logSampled {
+		complain("log_requests: %q is none of %s, %s and %s", c.LogRequests, logAll, logErrors, logSampled)
+	}
+	if c.Profiling && c.PrivateListen == "" {
+		complain("profiling: needs private_listen")
 	}
 	if !isAccount(c.Account) {
 		complain("account: %q is not 12 digits", c.Account)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/url"
 	"os"
 	"runtime"
@@ -92,8 +93,8 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 		return errors.Join(err, servers.closeListeners())
 	}
 	cfg := transport.Config{
-		Service: p.service, Inspector: inspector, Log: p.log, Metrics: metrics,
-		Regions: c.Regions, CORSOrigins: c.CORSOrigins,
+		Service: p.service, Inspector: inspector, Log: p.log, Succeeded: succeeded(p.log, c.LogRequests),
+		Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
 		AnswerWithin: limits(c).Answer, ClientIP: c.clientIP(),
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
 			"keys": watch.ready},
@@ -108,7 +109,7 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 	if api.Handler, err = transport.New(cfg); err != nil {
 		return errors.Join(err, servers.closeListeners())
 	}
-	private.Handler = privateHandler(cfg, metrics)
+	private.Handler = privateHandler(cfg, metrics, c.Profiling)
 	if c.Console != consoleOff {
 		pages, err := transport.Pages(cfg)
 		if err != nil {
@@ -208,9 +209,18 @@ func callTime(ctx context.Context, token pinger) (time.Duration, error) {
 	return fastest, nil
 }
 
-func privateHandler(cfg transport.Config, metrics *prometheus.Registry) http.Handler {
+// privateHandler returns the handler of the private listener. Importing pprof adds its handlers to
+// http.DefaultServeMux, too, which no listener serves.
+func privateHandler(cfg transport.Config, metrics *prometheus.Registry, profiling bool) http.Handler {
 	r := mux.NewRouter()
 	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	if profiling {
+		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		r.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		r.PathPrefix("/debug/pprof/").HandlerFunc(pprof.Index)
+	}
 	r.PathPrefix("/").Handler(transport.Health(cfg))
 	return r
 }

@@ -18,6 +18,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"reflect"
 	"slices"
 	"strings"
@@ -428,6 +430,35 @@ func TestFarToken(t *testing.T) {
 		}
 		if code := r.stop(t); code != 0 {
 			t.Errorf("%s: exit code %d", name, code)
+		}
+	}
+}
+
+// TestProfiles: the private listener has profiles if the settings say so, and the API's never has.
+func TestProfiles(t *testing.T) {
+	s := initialised(t)
+	for on, want := range map[string]int{"false": http.StatusNotFound, "true": http.StatusOK} {
+		r := s.with("VERENC_PROFILING=" + on).serve(t)
+		for _, name := range []string{"", "heap", "goroutine", "cmdline", "symbol", "profile?seconds=1", "trace?seconds=1"} {
+			path := "/debug/pprof/" + name
+			if got, text := get(t, http.DefaultClient, "http://"+r.private+path); got != want {
+				t.Errorf("profiling %s: %s on the private listener: %d %s", on, path, got, text)
+			}
+			if got, text := get(t, http.DefaultClient, "http://"+r.api+path); got != http.StatusNotFound {
+				t.Errorf("profiling %s: %s on the API's listener: %d %s", on, path, got, text)
+			}
+		}
+		if on == "true" {
+			cmd := exec.Command("go", "tool", "pprof", "-raw", "http://"+r.private+"/debug/pprof/heap?gc=1")
+			cmd.Env = append(os.Environ(), "PPROF_TMPDIR="+t.TempDir())
+			// serveOn holds the heapFloor.
+			if out := runCommand(t, cmd); out.code != 0 || !strings.Contains(out.stdout, "inuse_space/bytes") ||
+				!strings.Contains(out.stdout, "cmd/verenc.serveOn") {
+				t.Errorf("the heap profile: %v", out)
+			}
+		}
+		if code := r.stop(t); code != 0 {
+			t.Errorf("profiling %s: the server ended with %d", on, code)
 		}
 	}
 }

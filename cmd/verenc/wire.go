@@ -45,12 +45,32 @@ func newLogger(level string) (*zap.Logger, zap.AtomicLevel, error) {
 	}
 	c := zap.NewProductionConfig()
 	c.Level = zap.NewAtomicLevelAt(parsed)
-	c.Sampling = nil // every request has its own line
+	c.Sampling = nil // see succeeded
 	c.DisableStacktrace, c.DisableCaller = true, true
 	c.EncoderConfig.TimeKey, c.EncoderConfig.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 	c.EncoderConfig.EncodeDuration = zapcore.MillisDurationEncoder
 	log, err := c.Build()
 	return log, c.Level, err
+}
+
+// Of the lines of requests without an error, log_requests: sampled keeps so many in each second, and then each of so
+// many. The numbers are those of zap.NewProductionConfig.
+const (
+	sampledFirst = 100
+	sampledEach  = 100
+)
+
+// succeeded returns the logger of requests that end without an error.
+func succeeded(log *zap.Logger, which string) *zap.Logger {
+	switch which {
+	case logErrors:
+		return zap.NewNop()
+	case logSampled:
+		return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+			return zapcore.NewSamplerWithOptions(core, time.Second, sampledFirst, sampledEach)
+		}))
+	}
+	return log
 }
 
 // hsmConfig returns the configuration of a token. It reads the PIN.
