@@ -14,6 +14,7 @@ import (
 
 // wellFormed has a value for each shape with a pattern, and for the least length of the others.
 var wellFormed = map[string]string{
+	"LogIndexType":  "7",
 	"AccountIdType": "111122223333", "BackingKeyIdType": strings.Repeat("ab", 32),
 	"CloudHsmClusterIdType":        "cluster-22222222222",
 	"GrantConstraintSourceArnType": "arn:aws:s3:us-east-1:111122223333:b", "RegionType": "us-east-1",
