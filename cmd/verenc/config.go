@@ -374,7 +374,7 @@ func (c *Config) check() error {
 		complain("tls_cert and tls_key: give both or none")
 	}
 	if len(c.TLSClientCRL) > 0 && c.TLSClientCA == "" {
-		complain("tls_client_crl: give tls_client_ca too")
+		complain("tls_client_crl: set tls_client_ca, too: the lists are of its authorities")
 	}
 	if c.TLSClientCA != "" && c.TLSCert == "" {
 		complain("tls_client_ca: give tls_cert and tls_key too")

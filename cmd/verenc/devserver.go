@@ -66,6 +66,9 @@ func (s *devServer) open(ctx context.Context, c *Config) (p *components, err err
 	if p.can, err = selfTest(ctx, c, p); err != nil {
 		return p, err
 	}
+	if err := checkToken(ctx, p.store, p.token); err != nil {
+		return p, err
+	}
 	if err := p.newService(c, operator()); err != nil {
 		return p, err
 	}

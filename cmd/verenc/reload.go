@@ -72,10 +72,10 @@ func (r *reloader) look() {
 		changed, err := part.reload()
 		switch {
 		case err != nil && r.problems[part.name] != err.Error():
-			r.log.Error("a file was changed and can't be used; the old one is", zap.String("what", part.name),
+			r.log.Error("a changed file can't be used; its old contents stay in force", zap.String("what", part.name),
 				zap.Error(err))
 		case err == nil && changed:
-			r.log.Info("a file was changed and is used", zap.String("what", part.name))
+			r.log.Info("a changed file was read and is in force", zap.String("what", part.name))
 		}
 		if delete(r.problems, part.name); err != nil {
 			r.problems[part.name] = err.Error()

@@ -81,7 +81,7 @@ func TestCertificateIsRenewedUnderLoad(t *testing.T) {
 	first := served()
 	s.write(t, "tls.crt", "rubbish", 0o600)
 	r.hangUp(t)
-	r.await(t, "a file was changed and can't be used; the old one is", "what", "TLS certificates")
+	r.await(t, "a changed file can't be used; its old contents stay in force", "what", "TLS certificates")
 	if !served().Equal(first) {
 		t.Error("another certificate is served")
 	}
@@ -126,7 +126,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 	s.write(t, "verenc.yaml", "log_level: info\nregions: [us-east-1, eu-west-1]\n", 0o600)
 	r.hangUp(t)
 	list("Bearer one")
-	r.await(t, "a file was changed and can't be used; the old one is", "what", "audit.http_authorization_file")
+	r.await(t, "a changed file can't be used; its old contents stay in force", "what", "audit.http_authorization_file")
 	waiting := r.await(t, "these settings are used after a restart", "", "")["settings"]
 	if names, ok := waiting.([]any); !ok || len(names) != 1 || names[0] != "regions" {
 		t.Errorf("%v", waiting)

@@ -64,8 +64,8 @@ func inspect(path string) (*binary, error) {
 	if b.glibc == "" {
 		return nil, errors.New("it is not linked with glibc, so it can't load a PKCS#11 module")
 	}
-	if minor, err := strconv.Atoi(b.glibc[2:]); err != nil || minor > 36 {
-		return nil, fmt.Errorf("it needs glibc %s; releases are for 2.36, that of Debian 12, and later", b.glibc)
+	if minor, err := strconv.Atoi(b.glibc[2:]); err != nil || minor > 34 {
+		return nil, fmt.Errorf("it needs glibc %s; releases are for 2.34, that of RHEL 9, and later", b.glibc)
 	}
 	return b, nil
 }

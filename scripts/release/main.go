@@ -27,7 +27,7 @@ type release struct {
 	made    time.Time // of the commit: no file has a later one
 	root    string    // of the source tree
 	out     string    // where the files go
-	man     string    // folder with manual pages and completions, see verenc manual
+	man     string    // folder with manual pages and completions, see verenc docs --man and verenc completion
 }
 
 func run(args []string) error {

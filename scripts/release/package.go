@@ -33,7 +33,7 @@ func (r release) writePackage(b *binary, format string) (err error) {
 	}
 	info := nfpm.WithDefaults(&nfpm.Info{
 		Name: "verenc", Arch: b.arch, Platform: "linux", Version: r.version, Section: "net", Priority: "optional",
-		Maintainer: "The Verenc KMS authors <security@verenc.example>", Homepage: "https://github.com/verenc/kms",
+		Maintainer: "The Verenc KMS authors", Homepage: "https://github.com/verenc/kms",
 		License: "Apache-2.0", MTime: r.made,
 		Description: "AWS-KMS-compatible key service on a PKCS#11 token\n" +
 			"Verenc KMS serves the API of AWS KMS to unmodified AWS clients, with keys that\n" +

@@ -57,10 +57,10 @@ func openNote(signed []byte, known ...note.Verifier) (*note.Note, error) {
 	return n, nil
 }
 
-// Current returns a log's origin and the index of the current signer: the last of those that have
-// signed its latest checkpoint. The log may be in use.
+// Current returns a log's origin and its current signer: the last of those that have signed its latest
+// checkpoint. The log may be in use.
 func Current(fsys fs.FS, signers []Signer) (origin string, current Signer, err error) {
-	signed, err := fs.ReadFile(fsys, checkpointFile)
+	signed, err := readSmall(fsys, checkpointFile, maxCheckpoint)
 	if err != nil {
 		return "", nil, fmt.Errorf("read checkpoint: %w", err)
 	}

@@ -15,10 +15,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
 )
-
-const pageSize = 100 // keys read at once
 
 // Export writes the principals and keys of all accounts as a declaration. It has no secrets and no key material, and
 // leaves out what no declaration can bring back, which omitted is told: keys that are to be deleted, and those of
@@ -36,27 +35,20 @@ func Export(ctx context.Context, out io.Writer, directory *iam.Directory, store 
 	if err := all.addPrincipals(principals, certificates); err != nil {
 		return err
 	}
-	region, id := "", ""
-	for {
-		keys, err := store.EveryKey(ctx, region, id, pageSize) // in order of region and id
+	err = evidence.EachKey(ctx, store, func(k *service.Key) error {
+		if why := whyOmitted(k); why != "" {
+			omitted("key " + k.Region + "/" + k.ID + " " + why)
+			return nil
+		}
+		declared, err := declareKey(ctx, k, store)
 		if err != nil {
-			return fmt.Errorf("read keys: %w", err)
+			return fmt.Errorf("key %s: %w", k.ID, err)
 		}
-		for _, k := range keys {
-			region, id = k.Region, k.ID
-			if why := whyOmitted(k); why != "" {
-				omitted("key " + k.Region + "/" + k.ID + " " + why)
-				continue
-			}
-			declared, err := declareKey(ctx, k, store)
-			if err != nil {
-				return fmt.Errorf("key %s: %w", k.ID, err)
-			}
-			put(within(within(all.of(k.Account), "keys"), k.Region), k.ID, declared)
-		}
-		if len(keys) < pageSize {
-			break
-		}
+		put(within(within(all.of(k.Account), "keys"), k.Region), k.ID, declared)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return writeYAML(out, all.root())
 }

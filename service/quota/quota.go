@@ -97,7 +97,7 @@ type bucket struct {
 	class Class
 }
 
-// maxBuckets bounds the memory, at some 200 bytes for each. Who comes back after that many others
+// maxBuckets bounds the memory, at some 200 bytes for each. Whoever comes back after that many others
 // begins anew.
 const maxBuckets = 20_000
 

@@ -11,7 +11,7 @@
 // is never skipped. The first server of a process takes about half a second, in which the token is tested; the next
 // ones take some 50 ms each. Servers may run at the same time, each with a token and a database of its own.
 //
-// It protects nothing: see package softhsm. Other than verenc dev, a server keeps no audit log and serves no pages.
+// It protects nothing: see package softhsm. Unlike verenc dev, it keeps no audit log and serves no pages.
 package kmstest
 
 import (

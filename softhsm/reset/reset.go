@@ -21,6 +21,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -73,32 +74,21 @@ func Mark(ctx context.Context, db *store.DB, token *Token, backup string, record
 	return p, nil
 }
 
-const pageSize = 500 // keys read at once
-
 // objects are the token objects of all keys.
 func objects(ctx context.Context, db *store.DB) (map[hsm.ObjectID]bool, error) {
 	all := map[hsm.ObjectID]bool{}
-	region, id := "", ""
-	for {
-		keys, err := db.EveryKey(ctx, region, id, pageSize)
-		if err != nil {
-			return nil, fmt.Errorf("read the keys: %w", err)
-		}
-		for _, k := range keys {
-			region, id = k.Region, k.ID
-			for _, m := range k.Materials {
-				if m.WrappedBy != (hsm.ObjectID{}) {
-					continue // kept in the database; its session objects end with the connection
-				}
-				for _, object := range m.Objects {
-					all[object] = true
-				}
+	err := evidence.EachKey(ctx, db, func(k *service.Key) error {
+		for _, m := range k.Materials {
+			if m.WrappedBy != (hsm.ObjectID{}) {
+				continue // kept in the database; its session objects end with the connection
+			}
+			for _, object := range m.Objects {
+				all[object] = true
 			}
 		}
-		if len(keys) < pageSize {
-			return all, nil
-		}
-	}
+		return nil
+	})
+	return all, err
 }
 
 // Reset brings the server back to the point. It waits for requests in progress, and requests wait for it.

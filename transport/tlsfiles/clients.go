@@ -154,7 +154,7 @@ func (c *clients) current(chain []*x509.Certificate, now time.Time) (time.Time, 
 	}
 	for i, certificate := range chain {
 		earliest(certificate.NotAfter)
-		if !c.checked || i == len(chain)-1 { // nobody revokes a root but who takes it out of the file
+		if !c.checked || i == len(chain)-1 { // a root is revoked only by taking it out of the file
 			continue
 		}
 		lists := 0

@@ -54,9 +54,10 @@ type vouched struct {
 	moves  int    // how often that has changed since
 }
 
-// vouch says in the database what was seen of another log: what is there already, until the log's server
-// must have read it, and then the newest. A server reads before it publishes, and the first change that is
-// seen may be from before what is there was written: so it has read it when the third one is seen.
+// vouch chooses the checkpoint of another log that the database shows as seen by this server. It keeps the
+// present one until the log's server has certainly read it, and then takes the newest. A server reads the
+// entries before it publishes its own, and what it publishes first may come from a read before the present
+// one was written. So three changes must be seen.
 func (w *Witness) vouch(log string, now audit.Checkpoint) {
 	v, is := w.vouched[log]
 	if is && v.newest != nil && !bytes.Equal(v.newest, now.Signed) {
