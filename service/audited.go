@@ -45,6 +45,16 @@ func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 	}
 }
 
+// recorded adds a key to the record of a request that may use it, or that has been denied it, and
+// returns the decision. A caller can read its account's records, so that of a denied request has no key
+// of another account: it would tell that the key exists.
+func (s *Service) recorded(ctx context.Context, c *iam.Caller, k *Key, decision error) error {
+	if decision == nil || k.Account == c.Account {
+		s.addKeyToRecord(ctx, k)
+	}
+	return decision
+}
+
 // recordEvent runs what the service does with a key without a request, and keeps a record of it.
 func (s *Service) recordEvent(ctx context.Context, name string, k *Key, do func(context.Context) error) error {
 	e := record.Event{Name: name, KeyARN: k.ARN(s.canonical), Account: k.Account, Region: k.Region}

@@ -93,7 +93,7 @@ func explanation(d *policy.Decision, r *policy.Request, steps []policy.Step, ide
 			Reason:  step.Reason,
 			Open:    step.Open,
 		}
-		if step.By == policy.FromIdentityPolicy {
+		if step.By == policy.FromIdentityPolicy && step.Document < len(identity) { // a policy may have come since
 			x.Source += " " + identity[step.Document]
 		}
 		switch {

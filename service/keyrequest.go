@@ -47,8 +47,7 @@ func (s *Service) keyFor(ctx context.Context, c *iam.Caller, r keyRequest) (*Key
 
 // mayUse is the second half of keyFor: it authorises the caller and checks the key.
 func (s *Service) mayUse(ctx context.Context, c *iam.Caller, r keyRequest, k *Key) error {
-	s.addKeyToRecord(ctx, k)
-	if err := s.authorise(ctx, c, r, k); err != nil {
+	if err := s.recorded(ctx, c, k, s.authorise(ctx, c, r, k)); err != nil {
 		return err
 	}
 	op := operations[r.operation]

@@ -26,8 +26,7 @@ func (s *Service) KeyForOwn(ctx context.Context, c *iam.Caller, action, keyID st
 	if err != nil {
 		return nil, err
 	}
-	s.addKeyToRecord(ctx, k)
-	return k, s.decideBy(ctx, c, s.keyAccess(ctx, r, k), evaluateOwn)
+	return k, s.recorded(ctx, c, k, s.decideBy(ctx, c, s.keyAccess(ctx, r, k), evaluateOwn))
 }
 
 // evaluateOwn lets either the key policy or the identity policies allow.

@@ -30,14 +30,22 @@ type Permission struct {
 
 // PermissionsOn tells which permissions a caller has on a key: of those that apply to such a key, in
 // order. Neither the state of the key nor that of an alias is looked at.
-func (s *Service) PermissionsOn(ctx context.Context, c *iam.Caller, k *Key) (all []Permission, err error) {
+func (s *Service) PermissionsOn(ctx context.Context, c *iam.Caller, k *Key) ([]Permission, error) {
+	return s.permissionsOn(ctx, c, k, false)
+}
+
+// permissionsOn also tells of permissions that do not apply to such a key, if anyKind is set.
+func (s *Service) permissionsOn(ctx context.Context, c *iam.Caller, k *Key, anyKind bool) (all []Permission, err error) {
 	names, err := s.iam.PolicyNames(ctx, c)
 	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
 	for _, op := range keyPermissions {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		o := permissionOwners["kms:"+op]
-		if s.checkKind(ctx, o, k) != nil || s.checkUsage(ctx, o, k) != nil {
+		if !anyKind && (s.checkKind(ctx, o, k) != nil || s.checkUsage(ctx, o, k) != nil) {
 			continue
 		}
 		a := s.keyAccess(ctx, keyRequest{operation: o.Name, permission: "kms:" + op}, k)
@@ -85,8 +93,13 @@ func (s *Service) permission(ctx context.Context, c *iam.Caller, a access, opera
 // dependence says on what it depends whether something is allowed.
 func dependence(steps []ExplainedStep) string {
 	var on []string
+	more := 0
 	for _, step := range steps {
-		if step.Open != "" {
+		switch {
+		case step.Open == "":
+		case len(on) == mostReasons:
+			more++
+		default:
 			effect := "allows"
 			if step.Deny {
 				effect = "denies"
@@ -94,8 +107,14 @@ func dependence(steps []ExplainedStep) string {
 			on = append(on, strings.TrimSpace(step.Source+" "+step.Part)+" "+effect+" it under "+step.Open)
 		}
 	}
-	return fmt.Sprintf("Depends on the request: %s", strings.Join(on, "; "))
+	if more > 0 {
+		on = append(on, fmt.Sprintf("and %d more", more))
+	}
+	return "Depends on the request: " + strings.Join(on, "; ")
 }
+
+// mostReasons is how many statements and grants a reason names: a key may have 50,000 grants.
+const mostReasons = 5
 
 // PermissionsOfCaller is PermissionsOn for whoever asks, or for the operations that have no key if
 // keyID is empty. No permission is needed for it. For that it tells no more than the errors of the
@@ -118,13 +137,19 @@ func (s *Service) permissionsOfCaller(ctx context.Context, c *iam.Caller, keyID 
 	r := keyRequest{operation: "DescribeKey", keyID: keyID}
 	k, err := s.resolve(ctx, c, r)
 	if err == nil && k.Account != c.Account {
-		err = s.unknown(ctx, c, r, k.Account, "key/"+k.ID)
+		a := s.keyAccess(ctx, r, k)
+		err = s.unknown(ctx, c, r, k.Account, a.keyName())
 	}
 	if err != nil {
 		return nil, err
 	}
 	s.addKeyToRecord(ctx, k)
-	return s.PermissionsOn(ctx, c, k)
+	// Who may not describe the key does not learn of what kind it is from what applies to it.
+	err = s.decide(ctx, c, s.keyAccess(ctx, r, k))
+	if err != nil && !apierror.Is(err, apierror.AccessDenied) {
+		return nil, err
+	}
+	return s.permissionsOn(ctx, c, k, err != nil)
 }
 
 func (s *Service) permissionsWithoutKey(ctx context.Context, c *iam.Caller) (all []Permission, err error) {

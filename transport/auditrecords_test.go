@@ -321,3 +321,35 @@ func TestReportHasPlots(t *testing.T) {
 		t.Errorf("without the permission: %s", code)
 	}
 }
+
+// TestRecordsOfDeniedRequestsTellNothing: a caller can read the records of its own account. That of a
+// request that was denied a key of another account is like that for a key that does not exist.
+func TestRecordsOfDeniedRequestsTellNothing(t *testing.T) {
+	a := newAudited(t)
+	_, key := a.newKey(t)
+	prefix := key[:strings.Index(key, ":key/")+1]
+	absent := key[:len(key)-len(absentKey)] + absentKey
+	ok(a.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/hush"), TargetKeyId: &key}))(t)
+	blob := ok(a.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x")}))(t).CiphertextBlob
+	eve := a.root(t, otherAccount)
+	for _, id := range []string{key, absent, prefix + "alias/hush", prefix + "alias/none"} {
+		_, err := eve.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &id})
+		wantError(t, err, "AccessDeniedException", "*")
+	}
+	_, err := eve.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob})
+	wantError(t, err, "AccessDeniedException", "*")
+	a.own(t, eve.Secret, "GetKeyAttestation", fmt.Sprintf(`{"KeyId":%q}`, key), nil)
+	denied := 0
+	for _, r := range ok(a.records())(t) {
+		if r.UserIdentity.AccountID != otherAccount || r.ErrorCode == "" {
+			continue
+		}
+		denied++
+		if len(r.Resources) > 0 || r.RecipientAccountID != otherAccount {
+			t.Errorf("%s: %v, for account %s", r.EventName, r.Resources, r.RecipientAccountID)
+		}
+	}
+	if denied != 6 {
+		t.Errorf("%d records of denied requests", denied)
+	}
+}

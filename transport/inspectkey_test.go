@@ -172,12 +172,31 @@ func TestGetCallerAccessTellsNothingElse(t *testing.T) {
 	// Keys of other accounts are like those that don't exist.
 	other := s.user(t, otherAccount, "eve", identityPolicy("*"))
 	absent := key[:len(key)-len(absentKey)] + absentKey
+	prefix := key[:strings.Index(key, ":key/")+1]
+	alias, none := prefix+"alias/hush", prefix+"alias/none"
+	ok(s.CreateAlias(t.Context(), &kms.CreateAliasInput{AliasName: aws.String("alias/hush"), TargetKeyId: &key}))(t)
 	for _, operation := range []string{"GetCallerAccess", "ListKeyAccess", "GetKeyAttestation"} {
-		code, message := s.own(t, other.Secret, operation, fmt.Sprintf(`{"KeyId":%q}`, key), nil)
-		again, same := s.own(t, other.Secret, operation, fmt.Sprintf(`{"KeyId":%q}`, absent), nil)
-		if code != "AccessDeniedException" || again != code || strings.ReplaceAll(message, key, absent) != same {
-			t.Errorf("%s: %s %s, and of one that does not exist %s %s", operation, code, message, again, same)
+		for there, not := range map[string]string{key: absent, alias: none} {
+			code, message := s.own(t, other.Secret, operation, fmt.Sprintf(`{"KeyId":%q}`, there), nil)
+			again, same := s.own(t, other.Secret, operation, fmt.Sprintf(`{"KeyId":%q}`, not), nil)
+			if code != "AccessDeniedException" || again != code || strings.ReplaceAll(message, there, not) != same {
+				t.Errorf("%s: %s %s, and of one that does not exist %s %s", operation, code, message, again, same)
+			}
 		}
+	}
+	// Who may not describe a key does not learn its kind from the permissions that apply to it.
+	signing := ok(s.CreateKey(t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256,
+		KeyUsage: types.KeyUsageTypeSignVerify}))(t).KeyMetadata.Arn
+	names := map[string]string{}
+	for _, id := range []string{key, *signing} {
+		var of struct{ Access []operationAccess }
+		s.own(t, p.Secret, "GetCallerAccess", fmt.Sprintf(`{"KeyId":%q}`, id), &of)
+		for _, a := range of.Access {
+			names[id] += a.Operation + " "
+		}
+	}
+	if names[key] != names[*signing] || names[key] == "" {
+		t.Errorf("%v", names)
 	}
 	code, _ := s.own(t, p.Secret, "GetCallerAccess", fmt.Sprintf(`{"KeyId":%q}`, absentKey), nil)
 	if code != "NotFoundException" {

@@ -152,7 +152,7 @@ func runDev(ctx context.Context, c *Config, o devOptions, out io.Writer) (err er
 	if err != nil {
 		return err
 	}
-	if o.printEnv {
+	if o.printEnv && o.envFile == 0 { // and not in the process in the background
 		lines, pid, err := environment.Background(ctx, backgroundArgs(&o), filepath.Join(o.data, "verenc.log"))
 		if err != nil {
 			return errors.Join(err, o.removeTemporary())

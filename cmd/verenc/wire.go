@@ -252,8 +252,8 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 	if c.run.token != nil {
 		cfg.Token = c.run.token
 	}
-	if by != nil && c.Audit.Dir != noAudit {
-		cfg.Operator, cfg.Audit = by, record.Outbox{Store: p.store}
+	if cfg.Operator = by; by != nil && c.Audit.Dir != noAudit {
+		cfg.Audit = record.Outbox{Store: p.store}
 	}
 	cfg.MetadataAge, cfg.Shared = p.store.Age, store.IsURL(c.Database)
 	p.service, err = service.New(cfg)

@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,6 +20,9 @@ type pin struct {
 	refused error  // guarded by mu
 	tries   int    // guarded by mu: logins that have not come back
 	problem string // guarded by mu: of the renewed PIN
+
+	// rejected are the hashes of the PINs that the token has refused, guarded by mu. None is tried again.
+	rejected map[[sha256.Size]byte]bool
 }
 
 // renewPIN takes another PIN, if there is one, and reports it. One that can't be right is not taken.
@@ -43,7 +47,7 @@ func (p *pin) renew(text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.problem = ""
-	if text == p.text {
+	if text == p.text || p.rejected[sha256.Sum256([]byte(text))] {
 		return false
 	}
 	p.text, p.refused = text, nil
@@ -87,7 +91,14 @@ func (p *pin) end(text string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tries--
-	if errors.Is(err, ckr.ErrPIN) && text == p.text {
+	if !errors.Is(err, ckr.ErrPIN) {
+		return
+	}
+	if p.rejected == nil {
+		p.rejected = map[[sha256.Size]byte]bool{}
+	}
+	p.rejected[sha256.Sum256([]byte(text))] = true
+	if text == p.text {
 		p.refused = err
 	}
 }

@@ -160,7 +160,13 @@ func (r *reports) count(ctx context.Context, account, region string) (*counted, 
 	if err != nil {
 		return nil, err
 	}
-	if k.omitted = census.More || census.Keys*len(principals) > maxJudged; k.omitted {
+	own := 0
+	for _, p := range principals {
+		if p.Account == account {
+			own++
+		}
+	}
+	if k.omitted = census.More || (census.Keys+1)*own > maxJudged; k.omitted {
 		return k, nil
 	}
 	report, err := r.examiner.Report(ctx, account, region)

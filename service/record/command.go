@@ -24,7 +24,7 @@ const (
 // Command runs a command and keeps a record of it, which is written before its first change.
 func (r *Recorder) Command(ctx context.Context, name string, about []audit.Resource, parameters audit.Object,
 	do func(context.Context) error) error {
-	if r.operator == nil {
+	if r.operator == nil || !r.Enabled() {
 		return do(ctx)
 	}
 	rec, err := r.NewCommand(name, parameters)
@@ -38,7 +38,7 @@ func (r *Recorder) Command(ctx context.Context, name string, about []audit.Resou
 
 // WriteCommand writes the record of a command that changes nothing in the database.
 func (r *Recorder) WriteCommand(ctx context.Context, name string, parameters audit.Object) error {
-	if r.operator == nil {
+	if r.operator == nil || !r.Enabled() {
 		return nil
 	}
 	rec, err := r.NewCommand(name, parameters)

@@ -229,6 +229,11 @@ func TestRenewedPIN(t *testing.T) {
 	if err := next(t, changes, true); !errors.Is(err, hsm.ErrPIN) {
 		t.Errorf("%v", err)
 	}
+	use("the third one")
+	if err := next(t, changes, true); !errors.Is(err, hsm.ErrPIN) {
+		t.Errorf("%v", err)
+	}
+	use("another one")     // was refused before, and is not tried again
 	use(" the same one\n") // can't be right, and is not tried
 	if err := token.Ping(t.Context()); !errors.Is(err, hsm.ErrPIN) {
 		t.Errorf("%v", err)
@@ -236,7 +241,7 @@ func TestRenewedPIN(t *testing.T) {
 	use(right)
 	next(t, changes, false)
 	known(t, token)
-	if n := m.Calls("C_Login"); n != 2 {
+	if n := m.Calls("C_Login"); n != 3 {
 		t.Errorf("%d logins", n)
 	}
 }
