@@ -35,7 +35,8 @@ func (s *Service) PermissionsOn(ctx context.Context, c *iam.Caller, k *Key) ([]P
 }
 
 // permissionsOn also tells of permissions that do not apply to such a key, if anyKind is set.
-func (s *Service) permissionsOn(ctx context.Context, c *iam.Caller, k *Key, anyKind bool) (all []Permission, err error) {
+func (s *Service) permissionsOn(ctx context.Context, c *iam.Caller, k *Key, anyKind bool) (
+	all []Permission, err error) {
 	names, err := s.iam.PolicyNames(ctx, c)
 	if err != nil {
 		return nil, apierror.FromStore(err)

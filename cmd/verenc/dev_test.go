@@ -235,7 +235,7 @@ const untilGone = `until ! compgen -G "$TMPDIR/verenc-dev-*" >/dev/null; do slee
 func TestDevPrintEnv(t *testing.T) {
 	s := devSite(t)
 	self := s.command(t).Path
-	cmd := exec.Command("bash", "-ec", `eval "$("$0" dev --print-env)"; env; "$0" config >/dev/null; kill "$`+
+	cmd := exec.Command("bash", "-ec", `eval "$("$0" dev --print-env=1)"; env; "$0" config >/dev/null; kill "$`+
 		devPIDVariable+`"; `+untilGone, self)
 	cmd.Env, cmd.Dir = append(s.environ(), asVerenc+"=1", "VERENC_TOKEN_MODULE="), s.dir
 	r := runCommand(t, cmd)

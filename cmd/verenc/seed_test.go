@@ -146,3 +146,14 @@ func TestExportKeys(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", again, exported)
 	}
 }
+
+// TestApplyKeysWithoutAuditLog: a server that keeps no log has declared keys, too.
+func TestApplyKeysWithoutAuditLog(t *testing.T) {
+	s := newSite(t).with("VERENC_REGIONS=us-east-1,eu-west-1", "VERENC_AUDIT_DIR=none")
+	s.does(t, "init", "--credentials", s.path("credentials"))
+	s.copyTestdata(t, "seed.yaml")
+	contains(t, s.does(t, "apply", "-f", "seed.yaml"), "create "+seedRegion+seedKey+"1: SYMMETRIC_DEFAULT")
+	if got := s.does(t, "apply", "-f", "seed.yaml"); got != "nothing to change\n" {
+		t.Errorf("again: %s", got)
+	}
+}
