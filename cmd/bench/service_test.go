@@ -80,8 +80,6 @@ const (
 // workbench is a server, the same one with audit logs, a bare handler, and the token below.
 type workbench struct {
 	token     *hsm.Token
-	store     *store.DB
-	service   *service.Service
 	log       *zap.Logger
 	can       service.Capabilities
 	raw       cryptoki.Module // of the same token
@@ -142,13 +140,8 @@ func newWorkbench(b *testing.B) *workbench {
 }
 
 // newServer is a service on a database, and its handler.
-func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor,
-	change ...func(*service.Config)) (*service.Service, http.Handler) {
-	cfg := service.Config{Audit: auditor, Store: db, Token: w.token, Log: w.log, Can: w.can}
-	for _, f := range change {
-		f(&cfg)
-	}
-	s, err := service.New(cfg)
+func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor) (*service.Service, http.Handler) {
+	s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: w.log, Can: w.can})
 	check(b, err)
 	handler, err := transport.New(w.config(s))
 	check(b, err)
@@ -166,7 +159,7 @@ func (w *workbench) serveFrom(b *testing.B, db *store.DB) {
 	c, err := s.IAM().CreateRootAccessKey(b.Context(), "111122223333")
 	check(b, err)
 	w.creds = aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: string(c.SecretAccessKey)}
-	w.url, w.store, w.service = w.serve(b, unaudited), db, s
+	w.url = w.serve(b, unaudited)
 	pages, err := transport.Pages(w.config(s))
 	check(b, err)
 	w.withPages = w.serve(b, transport.WithPages(unaudited, pages))
