@@ -26,15 +26,15 @@ func (s *Service) limited(c *iam.Caller, op string,
 			return nil, errThrottled()
 		}
 		defer leave()
-		o := operations[op]
-		switch {
+		var err error
+		switch o := operations[op]; {
 		case o == nil || !cryptographic[o.Family]:
-			ok = s.cfg.Quotas.Allow(c.Account, c.User(), quota.Class(op))
+			err = s.charge(c, quota.Class(op))
 		case o.Key == nil: // GenerateRandom
-			ok = s.cfg.Quotas.Allow(c.Account, c.User(), quota.Symmetric)
+			err = s.charge(c, quota.Symmetric)
 		}
-		if !ok {
-			return nil, errThrottled()
+		if err != nil {
+			return nil, err
 		}
 		return do(ctx)
 	}

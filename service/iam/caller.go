@@ -33,10 +33,8 @@ type Identity struct {
 	Session     *Session // of an assumed role; nil for others
 }
 
-// stored returns the ARN of the stored principal that an identity is, or is a session of.
-func (i *Identity) stored() string { return i.User() }
-
-// User returns the ARN of the user, or of the role that a session is of.
+// User returns the ARN of the stored principal that an identity is, or is a session of: the root user,
+// a user or a role.
 func (i *Identity) User() string {
 	if i.Session != nil {
 		return i.Session.RoleARN
@@ -52,7 +50,7 @@ func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdent
 		u.Type, u.PrincipalID = "Root", c.Account
 		return u
 	}
-	issuer := c.stored()
+	issuer := c.User()
 	name, uniqueID := issuer[strings.LastIndex(issuer, "/")+1:], ""
 	if p, err := d.store.Principal(ctx, issuer); err == nil {
 		uniqueID = p.UniqueID

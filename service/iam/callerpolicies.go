@@ -32,7 +32,7 @@ func (d *Directory) CallerPolicies(ctx context.Context, c *Caller) (*CallerPolic
 		own.Principal.Type = policy.RootUser
 		return own, nil
 	}
-	p, err := d.store.Principal(ctx, c.stored())
+	p, err := d.store.Principal(ctx, c.User())
 	if errors.Is(err, ErrNoRow) || err == nil && c.Session != nil && !c.Session.isOf(p) {
 		return nil, apierror.New(apierror.UnrecognizedClient, msgUnknownClient)
 	}
@@ -67,12 +67,12 @@ func (p *Principal) policyNames() []string { return slices.Sorted(maps.Keys(p.Po
 
 // PolicyNames returns the names of a caller's identity policies, in the order of CallerPolicies.
 func (d *Directory) PolicyNames(ctx context.Context, c *Caller) ([]string, error) {
-	p, err := d.store.Principal(ctx, c.stored())
+	p, err := d.store.Principal(ctx, c.User())
 	if errors.Is(err, ErrNoRow) {
 		return nil, nil // the root user
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", c.stored(), err)
+		return nil, fmt.Errorf("find %s: %w", c.User(), err)
 	}
 	return p.policyNames(), nil
 }
