@@ -34,6 +34,7 @@ func TestBrowser(t *testing.T) {
 		Credentials map[string]string `json:"credentials"`
 		Endpoints   map[string]string `json:"endpoints"`
 	}
+	configured := make(chan struct{})
 	pages := http.NewServeMux()
 	pages.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -41,6 +42,7 @@ func TestBrowser(t *testing.T) {
 	})
 	pages.HandleFunc("GET /client.js", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, bundle) })
 	pages.HandleFunc("GET /config.json", func(w http.ResponseWriter, _ *http.Request) {
+		<-configured
 		_ = json.NewEncoder(w).Encode(config)
 	})
 	pages.HandleFunc("POST /results", func(_ http.ResponseWriter, r *http.Request) {
@@ -58,6 +60,7 @@ func TestBrowser(t *testing.T) {
 	config.Credentials = map[string]string{"accessKeyId": allowing.Secret.AccessKeyID,
 		"secretAccessKey": allowing.Secret.SecretAccessKey}
 	config.Endpoints = map[string]string{"allowing": allowing.URL, "refusing": refusing.URL}
+	close(configured)
 
 	visits := browse(t, page.URL, results)
 	if v := visits["allowing"]; v.Plaintext != "message" || v.RequestID == "" || v.Error != "NotFoundException" ||
