@@ -71,7 +71,7 @@ release: ## binaries for amd64 and arm64, .deb, .rpm, SPDX and SHA256SUMS of the
 	@rm -rf $(DIST)
 	@GO=$(GO) scripts/release/build.sh $(DIST) $(VERSION) amd64 arm64
 
-release-test: ## install, start, use, upgrade, remove and purge the .deb of $(DIST) on Debian in a container; as root
+release-test: ## install, start, use, upgrade and remove the .deb and the .rpm of $(DIST) on Debian in a container; as root
 	@scripts/setup.sh release
 	@scripts/release/test.sh $(DIST) $(VERSION)
 
