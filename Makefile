@@ -11,7 +11,8 @@ VERSION ?= $(shell git describe --tags --exact-match --match 'v*' 2>/dev/null ||
 	TZ=UTC git show -s --abbrev=12 --date=format-local:%Y%m%d%H%M%S --format=v0.0.0-%cd-%h)
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean release release-test reproduce
+.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean release release-test reproduce \
+	container container-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +78,14 @@ release-test: ## install, start, use, upgrade and remove the .deb and the .rpm o
 
 reproduce: ## build the release a second time, elsewhere, and compare it with $(DIST)
 	@GO=$(GO) scripts/release/reproduce.sh $(DIST) $(VERSION)
+
+container: ## images of the release in $(DIST): verenc:VERSION, and verenc:VERSION-softhsm, which runs verenc dev
+	@scripts/setup.sh container
+	@scripts/deploy/container.sh $(DIST) $(VERSION)
+
+container-test: ## build both images on a Debian made here, and serve from them without rights or a writable root; as root
+	@scripts/setup.sh container
+	@scripts/deploy/container-test.sh $(DIST) $(VERSION)
 
 cover: setup ## coverage by package
 	@$(GO) test -cover ./...
