@@ -3,6 +3,7 @@ package deploy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -52,7 +53,7 @@ func render(values string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.Engine{Strict: true}.Render(chart, merged)
+	return engine.Engine{Strict: true}.RenderWithContext(context.Background(), chart, merged)
 }
 
 // decode renders the chart, and reads each object as Kubernetes' types, without fields that they don't have.
