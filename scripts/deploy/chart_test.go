@@ -150,7 +150,8 @@ func TestObjects(t *testing.T) {
 			want := 6
 			if o.monitor != nil {
 				want++
-				if got := o.monitor.Spec.Selector.MatchLabels; !contains(o.private.Labels, got) || contains(o.service.Labels, got) {
+				if got := o.monitor.Spec.Selector.MatchLabels; !contains(o.private.Labels, got) ||
+					contains(o.service.Labels, got) {
 					t.Errorf("the monitor selects %v", got)
 				}
 			}
@@ -168,7 +169,8 @@ func TestObjects(t *testing.T) {
 				t.Errorf("the pods' names are of %s", o.set.Spec.ServiceName)
 			}
 			s := pod.Spec.SecurityContext
-			if !*s.RunAsNonRoot || *s.RunAsUser == 0 || s.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault ||
+			if !*s.RunAsNonRoot || *s.RunAsUser == 0 ||
+				s.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault ||
 				*pod.Spec.AutomountServiceAccountToken || *pod.Spec.EnableServiceLinks {
 				t.Errorf("the pod may do too much: %+v", pod.Spec)
 			}
@@ -193,7 +195,8 @@ func TestObjects(t *testing.T) {
 			for _, p := range server.Ports {
 				ports[p.Name] = p.ContainerPort
 			}
-			for _, port := range []string{o.service.Spec.Ports[0].TargetPort.StrVal, o.private.Spec.Ports[0].TargetPort.StrVal,
+			for _, port := range []string{o.service.Spec.Ports[0].TargetPort.StrVal,
+				o.private.Spec.Ports[0].TargetPort.StrVal,
 				server.StartupProbe.HTTPGet.Port.StrVal, server.LivenessProbe.HTTPGet.Port.StrVal,
 				server.ReadinessProbe.HTTPGet.Port.StrVal} {
 				if ports[port] == 0 {
