@@ -101,7 +101,13 @@ func TestPages(t *testing.T) {
 	text.WriteString(installed)
 	add("operations.md", 10)
 	add("auditing.md", 5)
-	text.WriteString("verenc-admin apply -f declared.yaml\nsystemctl stop\n")
+	text.WriteString(`verenc-admin apply -f declared.yaml
+verenc-admin access-key create --user app
+verenc-admin access-key rotate --user app
+id=$(sed -n 's/^aws_access_key_id = //p' var/first-access-key)
+verenc-admin access-key delete "$id"
+systemctl stop
+`)
 	cmd := exec.Command("bash", "-c", text.String())
 	cmd.Dir = home
 	cmd.Env = []string{"HOME=" + home, "PATH=" + home + "/bin:/usr/bin:" + os.Getenv("PATH"), "AWS_PAGER=",
