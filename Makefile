@@ -11,7 +11,8 @@ VERSION ?= $(shell git describe --tags --exact-match --match 'v*' 2>/dev/null ||
 	TZ=UTC git show -s --abbrev=12 --date=format-local:%Y%m%d%H%M%S --format=v0.0.0-%cd-%h)
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean release release-test reproduce
+.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean release release-test reproduce \
+	container container-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,12 +37,14 @@ demo: ## create a key, make and open a data key with the real AWS CLI, on a temp
 test: setup ## all tests, with the race detector, SoftHSM2 and the real AWS clients
 	@echo 'testing; the first time, compiling takes a few minutes' >&2
 	@$(GO) test -race -timeout 30m ./...
+	@cd scripts/deploy && $(GO) test -timeout 30m ./...
 
 lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reached
 	@echo gofmt; test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
 	@echo go vet; $(GO) vet ./...
 	@echo staticcheck; $(GO) tool staticcheck ./...
-	@echo scripts/release; check=$$($(GO) tool -n staticcheck) && cd scripts/release && $(GO) vet ./... && $$check ./...
+	@check=$$($(GO) tool -n staticcheck) && for module in scripts/release scripts/deploy; do \
+		echo $$module; (cd $$module && $(GO) vet ./... && $$check ./...) || exit 1; done
 	@echo govulncheck; GO=$(GO) scripts/vulncheck.sh
 
 fuzz: ## every fuzz target for $(FUZZTIME)
@@ -71,12 +74,20 @@ release: ## binaries for amd64 and arm64, .deb, .rpm, SPDX and SHA256SUMS of the
 	@rm -rf $(DIST)
 	@GO=$(GO) scripts/release/build.sh $(DIST) $(VERSION) amd64 arm64
 
-release-test: ## install, start, use, upgrade, remove and purge the .deb of $(DIST) on Debian in a container; as root
+release-test: ## install, start, use, upgrade and remove the .deb and the .rpm of $(DIST) on Debian in a container; as root
 	@scripts/setup.sh release
 	@scripts/release/test.sh $(DIST) $(VERSION)
 
 reproduce: ## build the release a second time, elsewhere, and compare it with $(DIST)
 	@GO=$(GO) scripts/release/reproduce.sh $(DIST) $(VERSION)
+
+container: ## images of the release in $(DIST): verenc:VERSION, and verenc:VERSION-softhsm, which runs verenc dev
+	@scripts/setup.sh container
+	@scripts/deploy/container.sh $(DIST) $(VERSION)
+
+container-test: ## build both images on a Debian made here, and serve from them without rights or a writable root; as root
+	@scripts/setup.sh container
+	@scripts/deploy/container-test.sh $(DIST) $(VERSION)
 
 cover: setup ## coverage by package
 	@$(GO) test -cover ./...

@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/verenc/kms/service/store/postgrestest"
 )
 
 // credentials is the form of an AWS credentials file.
@@ -197,6 +202,48 @@ func TestDoctor(t *testing.T) {
 			if n := strings.Count(r.stdout, "BAD"); n != 1 {
 				t.Errorf("%d bad lines: %v", n, r)
 			}
+		})
+	}
+}
+
+// TestInitIfMissing: what containers do before each start makes what is missing, once, on each of several servers; and
+// it does not begin a log again that was lost.
+func TestInitIfMissing(t *testing.T) {
+	for name, s := range map[string]*site{
+		"SQLite":     newSite(t),
+		"PostgreSQL": newSite(t).with("VERENC_DATABASE=" + postgrestest.NewDatabase(t)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := s.ofNode("a"), s.ofNode("b")
+			for range 2 {
+				if r := a.run(t, "init", "--if-missing"); r.code != 0 || r.stdout != "" {
+					t.Fatal(r)
+				}
+			}
+			r := a.serve(t)
+			if name == "PostgreSQL" {
+				if r := b.run(t, "init", "--if-missing"); r.code != 0 {
+					t.Fatal(r)
+				}
+				ready(t, "http://"+b.serve(t).private+"/readyz")
+			}
+			// While the server runs, as with kubectl exec.
+			if r := a.run(t, "init", "--add-access-key", "--credentials", s.path("credentials")); r.code != 0 {
+				t.Fatal(r)
+			}
+			client := a.sdk(t, "http://"+r.api, http.DefaultClient)
+			if _, err := client.ListKeys(t.Context(), &kms.ListKeysInput{}); err != nil {
+				t.Error(err)
+			}
+			r.terminate(t)
+			if code := r.wait(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if err := os.RemoveAll(s.path("audit-a")); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, a.run(t, "init", "--if-missing"), "audit")
+			refused(t, a.run(t, "init", "--if-missing", "--add-access-key"), "if-missing")
 		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 type initOptions struct {
 	credentials  string
 	addAccessKey bool
+	ifMissing    bool
 }
 
 // runInit creates what a server needs, and prints or writes the access key, this one time.
@@ -50,6 +51,50 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 		return fmt.Errorf("init: %w (verenc init --add-access-key makes another)", err)
 	}
 	return nil
+}
+
+// completeInit makes what is missing of what a server needs, for a container that does so before each start. It makes
+// no access key: nobody would see it, or everybody who reads the container's log. An audit log whose name the database
+// knows was lost: it is not begun again.
+func completeInit(ctx context.Context, c *Config) (err error) {
+	create, err := databaseMissing(ctx, c)
+	if err != nil {
+		return err
+	}
+	p, err := openComponents(ctx, c, create)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.newService(c, operator()); err != nil {
+		return err
+	}
+	if err := p.service.InitServiceObjects(ctx); err != nil {
+		return err
+	}
+	if c.Audit.Dir == noAudit || !isMissing(c.Audit.Dir) {
+		return nil
+	}
+	log, err := openAudit(ctx, c, p, true)
+	if err != nil {
+		return err
+	}
+	return p.closeAudit(log)
+}
+
+// databaseMissing reports whether the database is still to be made.
+func databaseMissing(ctx context.Context, c *Config) (bool, error) {
+	if !store.IsURL(c.Database) {
+		return isMissing(c.Database), nil
+	}
+	db, err := openStore(ctx, c, false)
+	if errors.Is(err, store.ErrEmpty) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, db.Close()
 }
 
 // credentialFile is where an access key is written: a file with a path, or w.

@@ -14,14 +14,14 @@ import (
 // KeyStoreConfig is a token that custom key stores may use, by its cluster id. Its PIN is the
 // KeyStorePassword of CreateCustomKeyStore.
 type KeyStoreConfig struct {
-	ClusterID     string `koanf:"cluster_id"`
-	Module        string `koanf:"module"` // default token.module, with token.init_arguments
-	InitArguments string `koanf:"init_arguments"`
-	Label         string `koanf:"label"`
-	Serial        string `koanf:"serial"`
-	TrustAnchor   string `koanf:"trust_anchor_file"`
-	Sessions      int    `koanf:"sessions"`
-	Residency     string `koanf:"residency"` // default token
+	ClusterID     string `koanf:"cluster_id" doc:"the CloudHsmClusterId of CreateCustomKeyStore that means this token"`
+	Module        string `koanf:"module" doc:"absolute path of its PKCS#11 module; default token.module"`
+	InitArguments string `koanf:"init_arguments" doc:"as token.init_arguments, which is the default for the same module"`
+	Label         string `koanf:"label" doc:"label of the token; label or serial is required"`
+	Serial        string `koanf:"serial" doc:"serial number of the token"`
+	TrustAnchor   string `koanf:"trust_anchor_file" doc:"file whose text CreateCustomKeyStore must give as TrustAnchorCertificate; default none"`
+	Sessions      int    `koanf:"sessions" doc:"largest number of sessions; default 64"`
+	Residency     string `koanf:"residency" doc:"where the material of new keys is kept, as token.residency; default token"`
 
 	trustAnchor string // text of the file
 }

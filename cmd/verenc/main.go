@@ -88,7 +88,14 @@ func newRoot() *cobra.Command {
 		"write the access key to this file, in the form of an AWS credentials file, instead of standard output")
 	initialise.Flags().BoolVar(&o.addAccessKey, "add-access-key", false,
 		"use the existing database, and create another access key for the account's root user")
+	initialise.Flags().BoolVar(&o.ifMissing, "if-missing", false,
+		"make what is missing of the database, the token objects and this server's audit log, and no access key")
+	initialise.MarkFlagsMutuallyExclusive("if-missing", "add-access-key")
+	initialise.MarkFlagsMutuallyExclusive("if-missing", "credentials")
 	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error {
+		if o.ifMissing {
+			return completeInit(cmd.Context(), c)
+		}
 		return runInit(cmd.Context(), c, o, cmd.OutOrStdout())
 	})
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Runs as root in a new Debian with systemd, curl, SoftHSM2 and two versions of the package; see test.sh. It follows
+# Usage: inside.sh deb|rpm
+# Runs as root in a new Debian with systemd, curl, rpm, SoftHSM2 and two versions of the package; see test.sh. It follows
 # docs/install.md.
 set -euo pipefail
 cd /release-test
+format=$1
 
 step() { echo "release-test: $*"; }
 fail() {
@@ -21,13 +23,31 @@ kms() {
 		http://127.0.0.1:8600/
 }
 
-step install
-dpkg --install first.deb
+# Debian's rpm has no database of Debian's packages, and so can't see that what the package needs is there.
+case $format in
+deb)
+	add() { dpkg --install "$1.deb"; }
+	remove() { dpkg --remove verenc; }
+	installed() { dpkg-query --show --showformat '${Version}' verenc; }
+	;;
+rpm)
+	add() { rpm --upgrade --nodeps --verbose "$1.rpm"; }
+	remove() { rpm --erase --verbose verenc; }
+	installed() { rpm --query --queryformat '%{VERSION}' verenc; }
+	# Names that RHEL and Fedora have.
+	needs=$(rpm --query --package --requires first.rpm 2>/dev/null | grep -v '^rpmlib(' | sed 's/ .*//' | sort -u | paste -sd ' ')
+	[ "$needs" = "glibc shadow-utils" ] || fail "the package requires $needs"
+	;;
+esac
+
+step "install the .$format"
+add first
 [ "$(stat -c '%U:%G %a' /etc/verenc /etc/verenc/verenc.yaml /var/lib/verenc)" = $'root:verenc 750\nroot:verenc 640\nverenc:verenc 700' ] ||
 	fail "owners and modes: $(stat -c '%n %U:%G %a' /etc/verenc /etc/verenc/verenc.yaml /var/lib/verenc)"
 [ "$(property ActiveState) $(property UnitFileState)" = "inactive disabled" ] || fail "it started by itself"
 verenc --version
 [ -e /usr/share/man/man1/verenc-serve.1.gz ] || [ -e /usr/share/man/man1/verenc-serve.1 ] || fail "no manual"
+[ "$format" = deb ] || rpm --verify --nodeps verenc || fail "installed files differ from the package's"
 bash -c '. /usr/share/bash-completion/completions/verenc && complete -p verenc' >/dev/null
 
 step "set up"
@@ -55,7 +75,8 @@ echo "key $key"
 step upgrade
 echo '# changed by the operator' >>/etc/verenc/verenc.yaml
 before=$(property MainPID)
-dpkg --install next.deb
+add next
+[ "$(installed)" = 9999.0.0 ] || fail "the version is $(installed)"
 [ "$(property ActiveState)" = active ] && [ "$(property MainPID)" != "$before" ] || fail "the new version does not run"
 grep -q 'changed by the operator' /etc/verenc/verenc.yaml || fail "the configuration was replaced"
 kms DescribeKey "{\"KeyId\":\"$key\"}" | grep -q '"KeyState":"Enabled"' || fail "the key is gone"
@@ -84,11 +105,18 @@ install -m 600 /dev/stdin /etc/verenc/pin <<<1234-5678
 systemctl restart verenc
 
 step remove
-dpkg --remove verenc
+remove
 [ "$(property ActiveState)" != active ] || fail "it still runs"
-[ -e /etc/verenc/verenc.yaml ] && [ ! -e /usr/bin/verenc ] || fail "remove removes the wrong files"
-
-step purge
-dpkg --purge verenc
-[ ! -e /etc/verenc/verenc.yaml ] && [ -e /var/lib/verenc/verenc.db ] || fail "purge purges the wrong files"
+[ ! -e /usr/bin/verenc ] && [ ! -e /etc/systemd/system/multi-user.target.wants/verenc.service ] ||
+	fail "remove leaves the program or the unit"
+case $format in
+deb)
+	[ -e /etc/verenc/verenc.yaml ] || fail "remove removes the configuration"
+	step purge
+	dpkg --purge verenc
+	;;
+rpm) grep -q 'changed by the operator' /etc/verenc/verenc.yaml.rpmsave || fail "remove removes a changed configuration" ;;
+esac
+[ ! -e /etc/verenc/verenc.yaml ] || fail "the configuration is left"
+[ -e /var/lib/verenc/verenc.db ] && getent passwd verenc >/dev/null || fail "the database or its owner is gone"
 touch passed

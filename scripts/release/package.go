@@ -22,7 +22,7 @@ const (
 
 // writePackage writes one package of a binary: format is deb or rpm.
 func (r release) writePackage(b *binary, format string) (err error) {
-	contents, err := r.contents(b)
+	contents, err := r.contents(b, format)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (r release) writePackage(b *binary, format string) (err error) {
 }
 
 // contents lists the files of a package.
-func (r release) contents(b *binary) (files.Contents, error) {
+func (r release) contents(b *binary, format string) (files.Contents, error) {
 	var all files.Contents
 	add := func(source, destination, kind, group string, mode os.FileMode) {
 		all = append(all, &files.Content{Source: source, Destination: destination, Type: kind,
@@ -94,7 +94,10 @@ func (r release) contents(b *binary) (files.Contents, error) {
 		case source == "verenc.bash":
 			destination = "/usr/share/bash-completion/completions/verenc"
 		case source == "verenc.zsh":
-			destination = "/usr/share/zsh/vendor-completions/_verenc"
+			destination = "/usr/share/zsh/vendor-completions/_verenc" // Debian's folder
+			if format == "rpm" {
+				destination = "/usr/share/zsh/site-functions/_verenc"
+			}
 		case source == "verenc.fish":
 			destination = "/usr/share/fish/vendor_completions.d/verenc.fish"
 		case !strings.HasSuffix(source, ".1"):

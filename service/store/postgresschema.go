@@ -79,6 +79,9 @@ func unmarshalWhole(text []byte, v any) error {
 	return nil
 }
 
+// ErrEmpty means that a PostgreSQL database has no tables, and was to be opened without making them.
+var ErrEmpty = errors.New("it is empty: verenc init makes the tables")
+
 var errIsThere = errors.New("it has the tables of Verenc already; verenc init --add-access-key makes one more " +
 	"access key in it")
 
@@ -102,7 +105,7 @@ func (d *DB) migratePostgres(ctx context.Context, create bool) error {
 	case ours == 0 && tables > 0:
 		return fmt.Errorf("it has %d tables, and they are not Verenc's: give Verenc a database of its own", tables)
 	case ours == 0 && !create:
-		return errors.New("it is empty: verenc init makes the tables")
+		return ErrEmpty
 	case create:
 		err = d.change(ctx, "make the schema", func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `CREATE TABLE verenc_schema (one BIGINT PRIMARY KEY CHECK (one = 1),
