@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres] [deploy] [release]
+# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres] [deploy] [release] [recipes]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI, boto3 and pytest for the tests
 # and the demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which
 # are those of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from
 # source into the user's cache folder; with "postgres", PostgreSQL's programs, without a cluster, since the tests run
 # servers of their own; with "deploy", systemd's checks of a unit, and promtool, which it takes out of Debian's package of
 # Prometheus into the user's cache folder, since the package would start a server; with "release", what `make release`
-# and `make release-test` use: a compiler and an emulator for arm64, rpm, mmdebstrap and systemd-nspawn. On other systems
-# it says what to install. When nothing is missing, it does nothing and ends at once.
+# and `make release-test` use: a compiler and an emulator for arm64, rpm, mmdebstrap and systemd-nspawn; with "recipes",
+# what `make recipes` uses besides the clients. On other systems it says what to install. When nothing is missing, it does
+# nothing and ends at once.
 set -euo pipefail
 
 fail() {
@@ -66,6 +67,9 @@ if [[ " $* " == *" release "* ]]; then
 	command -v rpm >/dev/null || missing+=(rpm)
 	command -v systemd-nspawn >/dev/null || missing+=(systemd-container)
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+fi
+if [[ " $* " == *" recipes "* ]]; then
+	command -v openssl >/dev/null || missing+=(openssl)
 fi
 if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)
