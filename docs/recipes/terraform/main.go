@@ -48,20 +48,28 @@ func main() {
 	later := resources{description: "seals all orders", policy: laterPolicy, period: 365,
 		tags: map[string]string{"team": "red"}}
 
-	begin("apply")
+	begin("create aws_kms_key")
 	key := p.createKey(first)
+	begin("create aws_kms_alias")
 	p.createAlias(key)
+	begin("create aws_kms_grant")
 	grant := p.createGrant(key)
-	begin("plan")
+	begin("read aws_kms_key")
 	p.readKey(key, first)
+	begin("read aws_kms_alias")
 	p.readAlias(key)
+	begin("read aws_kms_grant")
 	p.readGrant(key, grant)
-	begin("apply again, with changes")
+	begin("update aws_kms_key")
 	p.updateKey(key, later)
-	begin("destroy")
+	begin("delete aws_kms_grant")
 	p.deleteGrant(key, grant)
+	begin("delete aws_kms_alias")
 	must(p.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: aws.String(alias)}))
+	begin("delete aws_kms_key")
 	p.deleteKey(key)
+	begin("delete aws_kms_key again")
+	p.deletedKey(key)
 	fmt.Println()
 }
 
@@ -122,6 +130,9 @@ func (p provider) readTags(key *string, r resources) {
 }
 
 func (p provider) updateKey(key *string, r resources) {
+	must(p.UntagResource(p.ctx, &kms.UntagResourceInput{KeyId: key, TagKeys: []string{"stage"}}))
+	must(p.TagResource(p.ctx, &kms.TagResourceInput{KeyId: key, Tags: tags(r.tags)}))
+	p.readTags(key, r)
 	p.rotate(key, r)
 	must(p.UpdateKeyDescription(p.ctx, &kms.UpdateKeyDescriptionInput{KeyId: key, Description: &r.description}))
 	same("description", *must(p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: key})).KeyMetadata.Description,
@@ -130,19 +141,18 @@ func (p provider) updateKey(key *string, r resources) {
 	p.readPolicy(key, r)
 	must(p.DisableKey(p.ctx, &kms.DisableKeyInput{KeyId: key})) // last: a disabled key is not changed
 	same("enabled", must(p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: key})).KeyMetadata.Enabled, false)
-	must(p.UntagResource(p.ctx, &kms.UntagResourceInput{KeyId: key, TagKeys: []string{"stage"}}))
-	must(p.TagResource(p.ctx, &kms.TagResourceInput{KeyId: key, Tags: tags(r.tags)}))
-	p.readTags(key, r)
 	p.readKey(key, r)
 }
 
-// deleteKey deletes a key twice: the provider takes the second error for the key's end.
 func (p provider) deleteKey(key *string) {
-	input := &kms.ScheduleKeyDeletionInput{KeyId: key, PendingWindowInDays: aws.Int32(7)}
-	must(p.ScheduleKeyDeletion(p.ctx, input))
+	must(p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: key, PendingWindowInDays: aws.Int32(7)}))
 	same("state", must(p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: key})).KeyMetadata.KeyState,
 		types.KeyStatePendingDeletion)
-	_, err := p.ScheduleKeyDeletion(p.ctx, input)
+}
+
+// deletedKey deletes a key that somebody else has deleted: the provider takes this error for success.
+func (p provider) deletedKey(key *string) {
+	_, err := p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: key})
 	var invalid *types.KMSInvalidStateException
 	if !errors.As(err, &invalid) || !strings.Contains(invalid.ErrorMessage(), "is pending deletion") {
 		log.Fatal(err)
