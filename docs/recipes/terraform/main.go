@@ -1,6 +1,6 @@
-// Command terraform makes the calls that the AWS provider of Terraform and OpenTofu makes for aws_kms_key, aws_kms_alias
-// and aws_kms_grant, in its order, and compares the answers as it does: a difference would be a change in every plan. It
-// prints the calls. The provider repeats those with which it waits for a change; here they come once.
+// Command terraform makes the calls that the AWS provider of Terraform and OpenTofu makes for aws_kms_key,
+// aws_kms_alias and aws_kms_grant, in its order, and compares the answers as it does: a difference would be a change in
+// every plan. It prints the calls. The provider repeats those with which it waits for a change; here they come once.
 package main
 
 import (
@@ -31,7 +31,7 @@ type resources struct {
 const (
 	alias = "alias/orders"
 	root  = "arn:aws:iam::000000000000:root"
-	// The first is that of main.tf as jsonencode writes it. The service may write principals and actions in another way.
+	// policy is that of main.tf as jsonencode writes it.
 	policy = `{"Statement":[{"Action":"kms:*","Effect":"Allow","Principal":{"AWS":"` + root +
 		`"},"Resource":"*","Sid":"root"}],"Version":"2012-10-17"}`
 	laterPolicy = `{"Statement":[{"Action":["kms:*"],"Effect":"Allow","Principal":{"AWS":["000000000000"]},` +
@@ -80,7 +80,8 @@ type provider struct {
 
 func (p provider) createKey(r resources) *string {
 	created := must(p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecSymmetricDefault,
-		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Tags: tags(r.tags), Description: &r.description, Policy: &r.policy}))
+		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Tags: tags(r.tags), Description: &r.description,
+		Policy: &r.policy}))
 	key := created.KeyMetadata.KeyId
 	p.rotate(key, r)
 	p.readPolicy(key, r)
@@ -191,7 +192,8 @@ func (p provider) readGrant(key *string, grant string) {
 	if found == nil {
 		log.Fatal("the grant is not listed")
 	}
-	same("grant", []any{*found.GranteePrincipal, *found.Name, found.Operations, found.Constraints.EncryptionContextSubset},
+	same("grant",
+		[]any{*found.GranteePrincipal, *found.Name, found.Operations, found.Constraints.EncryptionContextSubset},
 		[]any{root, "orders", []types.GrantOperation{types.GrantOperationEncrypt}, map[string]string{"tenant": "blue"}})
 }
 
@@ -234,13 +236,13 @@ func begin(title string) {
 
 // printCalls prints the name of every call.
 func printCalls(stack *middleware.Stack) error {
-	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("print", func(ctx context.Context,
-		in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata,
-		error) {
+	printed := func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+		middleware.InitializeOutput, middleware.Metadata, error) {
 		fmt.Print(beginning, middleware.GetOperationName(ctx))
 		beginning = ", "
 		return next.HandleInitialize(ctx, in)
-	}), middleware.Before)
+	}
+	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("print", printed), middleware.Before)
 }
 
 func same(what string, got, want any) {
