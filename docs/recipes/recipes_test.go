@@ -67,21 +67,19 @@ func writeFiles(t *testing.T, dir, page, text string) {
 			t.Fatal(err)
 		}
 	}
-	program := false
 	for _, m := range file.FindAllStringSubmatch(text, -1) {
 		name, content := m[1], []byte(m[2])
 		if filepath.Ext(name) == ".go" {
-			program = true
 			if formatted, err := format.Source(content); err != nil || !bytes.Equal(formatted, content) {
-				t.Errorf("%s is not as gofmt has it: %v", name, err)
+				t.Errorf("%s is not as gofmt has it (%v):\n%s", name, err, formatted)
 			}
 		}
 		write(t, filepath.Join(dir, name), content)
 	}
+	if programs, err := filepath.Glob(filepath.Join(dir, "*.go")); err != nil || len(programs) == 0 {
+		return
+	}
 	for _, name := range []string{"go.mod", "go.sum"} {
-		if !program {
-			break
-		}
 		content, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
