@@ -19,8 +19,8 @@ import (
 const pageTime = 15 * time.Minute
 
 // TestRecipes: every page does what it says. Its files, which are the blocks after a line such as "`main.go`:", and
-// those of the folder of the page's name, if there is one, are put into an empty folder. There, the blocks of sh are run
-// in one shell, in order. A block of text says what the block of sh before it prints; "…" stands for anything.
+// those of the folder of the page's name, if there is one, are put into an empty folder. There, the blocks of sh are
+// run in one shell, in order. A block of text says what the block of sh before it prints; "…" stands for anything.
 func TestRecipes(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil || len(pages) == 0 {

@@ -1,6 +1,6 @@
-// Command terraform makes the calls that the AWS provider of Terraform and OpenTofu makes for aws_kms_key, aws_kms_alias
-// and aws_kms_grant, in its order, and compares the answers as it does: a difference would be a change in every plan. It
-// prints the calls. The provider repeats those with which it waits for a change; here they come once.
+// Command terraform makes the calls that the AWS provider of Terraform and OpenTofu makes for aws_kms_key,
+// aws_kms_alias and aws_kms_grant, in its order, and compares the answers as it does: a difference would be a change in
+// every plan. It prints the calls. The provider repeats those with which it waits for a change; here they come once.
 package main
 
 import (
@@ -31,7 +31,7 @@ type resources struct {
 const (
 	alias = "alias/orders"
 	root  = "arn:aws:iam::000000000000:root"
-	// The first is that of main.tf as jsonencode writes it. The service may write principals and actions in another way.
+	// policy is that of main.tf as jsonencode writes it.
 	policy = `{"Statement":[{"Action":"kms:*","Effect":"Allow","Principal":{"AWS":"` + root +
 		`"},"Resource":"*","Sid":"root"}],"Version":"2012-10-17"}`
 	laterPolicy = `{"Statement":[{"Action":["kms:*"],"Effect":"Allow","Principal":{"AWS":["000000000000"]},` +
@@ -48,20 +48,28 @@ func main() {
 	later := resources{description: "seals all orders", policy: laterPolicy, period: 365,
 		tags: map[string]string{"team": "red"}}
 
-	begin("apply")
+	begin("create aws_kms_key")
 	key := p.createKey(first)
+	begin("create aws_kms_alias")
 	p.createAlias(key)
+	begin("create aws_kms_grant")
 	grant := p.createGrant(key)
-	begin("plan")
+	begin("read aws_kms_key")
 	p.readKey(key, first)
+	begin("read aws_kms_alias")
 	p.readAlias(key)
+	begin("read aws_kms_grant")
 	p.readGrant(key, grant)
-	begin("apply again, with changes")
+	begin("update aws_kms_key")
 	p.updateKey(key, later)
-	begin("destroy")
+	begin("delete aws_kms_grant")
 	p.deleteGrant(key, grant)
+	begin("delete aws_kms_alias")
 	must(p.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: aws.String(alias)}))
+	begin("delete aws_kms_key")
 	p.deleteKey(key)
+	begin("delete aws_kms_key again")
+	p.deletedKey(key)
 	fmt.Println()
 }
 
@@ -72,7 +80,8 @@ type provider struct {
 
 func (p provider) createKey(r resources) *string {
 	created := must(p.CreateKey(p.ctx, &kms.CreateKeyInput{KeySpec: types.KeySpecSymmetricDefault,
-		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Tags: tags(r.tags), Description: &r.description, Policy: &r.policy}))
+		KeyUsage: types.KeyUsageTypeEncryptDecrypt, Tags: tags(r.tags), Description: &r.description,
+		Policy: &r.policy}))
 	key := created.KeyMetadata.KeyId
 	p.rotate(key, r)
 	p.readPolicy(key, r)
@@ -122,6 +131,9 @@ func (p provider) readTags(key *string, r resources) {
 }
 
 func (p provider) updateKey(key *string, r resources) {
+	must(p.UntagResource(p.ctx, &kms.UntagResourceInput{KeyId: key, TagKeys: []string{"stage"}}))
+	must(p.TagResource(p.ctx, &kms.TagResourceInput{KeyId: key, Tags: tags(r.tags)}))
+	p.readTags(key, r)
 	p.rotate(key, r)
 	must(p.UpdateKeyDescription(p.ctx, &kms.UpdateKeyDescriptionInput{KeyId: key, Description: &r.description}))
 	same("description", *must(p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: key})).KeyMetadata.Description,
@@ -130,19 +142,18 @@ func (p provider) updateKey(key *string, r resources) {
 	p.readPolicy(key, r)
 	must(p.DisableKey(p.ctx, &kms.DisableKeyInput{KeyId: key})) // last: a disabled key is not changed
 	same("enabled", must(p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: key})).KeyMetadata.Enabled, false)
-	must(p.UntagResource(p.ctx, &kms.UntagResourceInput{KeyId: key, TagKeys: []string{"stage"}}))
-	must(p.TagResource(p.ctx, &kms.TagResourceInput{KeyId: key, Tags: tags(r.tags)}))
-	p.readTags(key, r)
 	p.readKey(key, r)
 }
 
-// deleteKey deletes a key twice: the provider takes the second error for the key's end.
 func (p provider) deleteKey(key *string) {
-	input := &kms.ScheduleKeyDeletionInput{KeyId: key, PendingWindowInDays: aws.Int32(7)}
-	must(p.ScheduleKeyDeletion(p.ctx, input))
+	must(p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: key, PendingWindowInDays: aws.Int32(7)}))
 	same("state", must(p.DescribeKey(p.ctx, &kms.DescribeKeyInput{KeyId: key})).KeyMetadata.KeyState,
 		types.KeyStatePendingDeletion)
-	_, err := p.ScheduleKeyDeletion(p.ctx, input)
+}
+
+// deletedKey deletes a key that somebody else has deleted: the provider takes this error for success.
+func (p provider) deletedKey(key *string) {
+	_, err := p.ScheduleKeyDeletion(p.ctx, &kms.ScheduleKeyDeletionInput{KeyId: key})
 	var invalid *types.KMSInvalidStateException
 	if !errors.As(err, &invalid) || !strings.Contains(invalid.ErrorMessage(), "is pending deletion") {
 		log.Fatal(err)
@@ -181,7 +192,8 @@ func (p provider) readGrant(key *string, grant string) {
 	if found == nil {
 		log.Fatal("the grant is not listed")
 	}
-	same("grant", []any{*found.GranteePrincipal, *found.Name, found.Operations, found.Constraints.EncryptionContextSubset},
+	same("grant",
+		[]any{*found.GranteePrincipal, *found.Name, found.Operations, found.Constraints.EncryptionContextSubset},
 		[]any{root, "orders", []types.GrantOperation{types.GrantOperationEncrypt}, map[string]string{"tenant": "blue"}})
 }
 
@@ -224,13 +236,13 @@ func begin(title string) {
 
 // printCalls prints the name of every call.
 func printCalls(stack *middleware.Stack) error {
-	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("print", func(ctx context.Context,
-		in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata,
-		error) {
+	printed := func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+		middleware.InitializeOutput, middleware.Metadata, error) {
 		fmt.Print(beginning, middleware.GetOperationName(ctx))
 		beginning = ", "
 		return next.HandleInitialize(ctx, in)
-	}), middleware.Before)
+	}
+	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("print", printed), middleware.Before)
 }
 
 func same(what string, got, want any) {
