@@ -69,7 +69,7 @@ if [[ " $* " == *" release "* ]]; then
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
 fi
 if [[ " $* " == *" recipes "* ]]; then
-	command -v openssl >/dev/null || missing+=(openssl)
+	for tool in openssl gpg npm; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 fi
 if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)

@@ -39,6 +39,7 @@ func TestRecipes(t *testing.T) {
 	bin := t.TempDir()
 	run(t, "../..", "go", "build", "-o", bin, "./cmd/verenc")
 	run(t, ".", "go", "build", "-o", bin, "tool")
+	node := &packages{dir: t.TempDir()}
 	for _, page := range pages {
 		t.Run(strings.TrimSuffix(page, ".md"), func(t *testing.T) {
 			t.Parallel()
@@ -48,6 +49,7 @@ func TestRecipes(t *testing.T) {
 			}
 			dir := t.TempDir()
 			writeFiles(t, dir, strings.TrimSuffix(page, ".md"), string(text))
+			node.link(t, dir)
 			follow(t, bin, dir, string(text))
 		})
 	}
