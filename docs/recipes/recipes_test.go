@@ -29,8 +29,8 @@ const pageTime = 15 * time.Minute
 //   - sigstore: cosign takes several minutes to compile. The page has its library for AWS KMS.
 //   - smallstep: step-ca is linked with a library for smart cards. The page has its library for AWS KMS.
 //   - terraform: the proxy has no recent version of the AWS provider. The page has its calls.
-//   - vault: the modules of Vault and OpenBao replace others, which only a main module can do, and the proxy has no
-//     version of OpenBao's fork of the library. The page has the library of Vault's seal.
+//   - vault: Vault's module replaces others, which only a main module can do, and the proxy has no version of OpenBao and
+//     its fork of the library. The page has the library of Vault's seal.
 func TestRecipes(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil || len(pages) == 0 {
