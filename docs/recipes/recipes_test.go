@@ -22,15 +22,15 @@ const pageTime = 15 * time.Minute
 // those of the folder of the page's name, if there is one, are put into an empty folder. There, the blocks of sh are
 // run in one shell, in order. A block of text says what the block of sh before it prints; "…" stands for anything.
 //
-// Where a tool can't be had as a Go module, or takes too long to compile, the page uses what the tool uses to talk to the
-// key service, and says so:
+// Where a tool can't be had as a Go module, or takes too long to compile, the page uses what the tool uses to talk to
+// the key service, and says so:
 //   - kubernetes: the module proxy has no version of aws-encryption-provider. The page has its calls on Kubernetes' own
 //     library for such plugins.
 //   - sigstore: cosign takes several minutes to compile. The page has its library for AWS KMS.
 //   - smallstep: step-ca is linked with a library for smart cards. The page has its library for AWS KMS.
 //   - terraform: the proxy has no recent version of the AWS provider. The page has its calls.
-//   - vault: Vault's module replaces others, which only a main module can do, and the proxy has no version of OpenBao and
-//     its fork of the library. The page has the library of Vault's seal.
+//   - vault: Vault's module replaces others, which only a main module can do, and the proxy has no version of OpenBao
+//     and its fork of the library. The page has the library of Vault's seal.
 func TestRecipes(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil || len(pages) == 0 {
