@@ -11,8 +11,8 @@ VERSION ?= $(shell git describe --tags --exact-match --match 'v*' 2>/dev/null ||
 	TZ=UTC git show -s --abbrev=12 --date=format-local:%Y%m%d%H%M%S --format=v0.0.0-%cd-%h)
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test lint fuzz bench scale soak chaos cover build setup clean release release-test reproduce \
-	container container-test
+.PHONY: help run demo test recipes lint fuzz bench scale soak chaos cover build setup clean release release-test \
+	reproduce container container-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,16 @@ test: setup ## all tests, with the race detector, SoftHSM2 and the real AWS clie
 	@$(GO) test -race -timeout 30m ./...
 	@cd scripts/deploy && $(GO) test -timeout 30m ./...
 
+recipes: ## the commands of docs/recipes, with the real tools, against a server
+	@scripts/setup.sh clients recipes
+	@echo 'testing; the first time, compiling takes a few minutes' >&2
+	@cd docs/recipes && $(GO) test -count=1 -parallel 2 -timeout 60m .
+
 lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reached
 	@echo gofmt; test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
 	@echo go vet; $(GO) vet ./...
 	@echo staticcheck; $(GO) tool staticcheck ./...
-	@check=$$($(GO) tool -n staticcheck) && for module in scripts/release scripts/deploy; do \
+	@check=$$($(GO) tool -n staticcheck) && for module in scripts/release scripts/deploy docs/recipes; do \
 		echo $$module; (cd $$module && $(GO) vet ./... && $$check ./...) || exit 1; done
 	@echo govulncheck; GO=$(GO) scripts/vulncheck.sh
 
@@ -69,6 +74,7 @@ chaos: ## kill, pause and cut off three servers under load for $(CHAOSTIME), and
 	@mkdir -p $(DATA)/chaos
 	@$(GO) test -count=1 -timeout 0 -v -run TestChaos -artifacts -outputdir $(abspath $(DATA))/chaos ./cmd/chaos \
 		-args -for $(CHAOSTIME) -seed $(SEED)
+
 release: ## binaries for amd64 and arm64, .deb, .rpm, SPDX and SHA256SUMS of the commit, in $(DIST)
 	@scripts/setup.sh release
 	@rm -rf $(DIST)

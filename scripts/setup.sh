@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres] [deploy] [release] [container]
+# Usage: scripts/setup.sh [clients] [browser] [tokens] [postgres] [deploy] [release] [container] [recipes]
 # Installs what is missing on Debian and Ubuntu: SoftHSM2; with "clients", the AWS CLI, boto3 and pytest for the tests
 # and the demo; with "browser", Chromium and npm for a test; with "tokens", the other PKCS#11 modules of the tests, which
 # are those of p11-kit, opencryptoki and tpm2-pkcs11 on a TPM in software, and SoftHSM2 with SQLite, which it builds from
@@ -7,8 +7,9 @@
 # servers of their own; with "deploy", systemd's checks of a unit, and promtool, which it takes out of Debian's package of
 # Prometheus into the user's cache folder, since the package would start a server; with "release", what `make release`
 # and `make release-test` use: a compiler and an emulator for arm64, rpm, mmdebstrap and systemd-nspawn; with "container",
-# what `make container` and `make container-test` use: podman with runc, and mmdebstrap. On other systems it says what to
-# install. When nothing is missing, it does nothing and ends at once.
+# what `make container` and `make container-test` use: podman with runc, and mmdebstrap; with "recipes", what
+# `make recipes` uses besides the clients. On other systems it says what to install. When nothing is missing, it does
+# nothing and ends at once.
 set -euo pipefail
 
 fail() {
@@ -72,6 +73,9 @@ if [[ " $* " == *" container "* ]]; then
 	command -v podman >/dev/null || missing+=(podman)
 	command -v runc >/dev/null || missing+=(runc)
 	command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+fi
+if [[ " $* " == *" recipes "* ]]; then
+	for tool in openssl gpg npm; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 fi
 if [[ " $* " == *" browser "* ]]; then
 	[ -x /usr/bin/chromium ] || missing+=(chromium)
