@@ -15,7 +15,7 @@ type Session struct {
 }
 
 func (g *generation) use(h pkcs11.SessionHandle, idled bool) *Session {
-	return &Session{Session: session.Session{Shared: g.Shared, Handle: h, Idled: idled}, gen: g}
+	return &Session{Session: session.Session{Shared: g.Shared, Module: g.Module, Handle: h, Idled: idled}, gen: g}
 }
 
 // session takes an idle session or opens one. The caller holds a place.

@@ -23,17 +23,32 @@ func Run[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T,
 
 // RunSecret is Run for an f that reads a secret, which is cleared when f has ended or will never begin.
 func RunSecret[T any](ctx context.Context, l *Link, secret []byte, f func(s *Session) (T, error)) (T, error) {
-	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout}, secret, f)
+	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout}, secret, observed(ctx, l, f))
 }
 
 // RunGenerate is Run for an f that generates a key pair.
 func RunGenerate[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
-	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout, generates: true}, nil, f)
+	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout, generates: true}, nil, observed(ctx, l, f))
 }
 
 // RunLong is Run with Config.GenerateTimeout for an f that is not for requests.
 func RunLong[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
-	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout}, nil, f)
+	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout}, nil, observed(ctx, l, f))
+}
+
+// observed is f whose calls are told to whom Config.Observe says.
+func observed[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) func(s *Session) (T, error) {
+	if l.cfg.Observe == nil {
+		return f
+	}
+	tell, begun := l.cfg.Observe(ctx), time.Now()
+	if tell == nil {
+		return f
+	}
+	return func(s *Session) (T, error) {
+		defer s.Observe(tell, begun)()
+		return f(s)
+	}
 }
 
 func runBounded[T any](

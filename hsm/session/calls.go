@@ -44,11 +44,15 @@ func isTokenObject(template []*pkcs11.Attribute) bool {
 
 // operationResult gives the result of an operation. If it was not started, its Init call failed.
 func operationResult(o cryptoki.Operation, out []byte, started bool, err error) ([]byte, bool, error) {
-	call := o.String()
-	if !started {
-		call += "Init"
+	return out, started, ckr.Failed(functionOf(o, started), err)
+}
+
+// functionOf names the call of an operation that was the last one.
+func functionOf(o cryptoki.Operation, started bool) string {
+	if started {
+		return o.String()
 	}
-	return out, started, ckr.Failed(call, err)
+	return o.String() + "Init"
 }
 
 // gcm encrypts or decrypts with CKM_AES_GCM into a new slice. A token may overwrite the IV when it
