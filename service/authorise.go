@@ -10,6 +10,7 @@ import (
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
+	"github.com/verenc/kms/service/span"
 )
 
 // access is an action that a caller wants to perform on a resource.
@@ -47,6 +48,17 @@ func (s *Service) decideBy(ctx context.Context, c *iam.Caller, a access, by eval
 	if s.cfg.Operator != nil {
 		return nil
 	}
+	ctx, traced := span.Start(ctx, "authorise")
+	err := s.decided(ctx, c, a, by)
+	if traced != nil {
+		traced.Set("verenc.action", a.action)
+		traced.End(apierror.CodeOf(err))
+	}
+	return err
+}
+
+// decided is the decision of an evaluator.
+func (s *Service) decided(ctx context.Context, c *iam.Caller, a access, by evaluator) error {
 	d, r, err := s.evaluate(ctx, c, a, by)
 	switch {
 	case err != nil || d.Allowed:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/span"
 )
 
 // draft is a record that is being made. Only the goroutine that serves the request, event or
@@ -59,8 +60,19 @@ func (d *draft) finish(ctx context.Context, outcome error) error {
 	if outcome != nil {
 		d.fail(outcome)
 	}
-	// A client that goes away must not keep its request out of the log.
-	return d.auditor.Append(context.WithoutCancel(ctx), &d.record)
+	return d.append(ctx)
+}
+
+// append puts the record into the log. A client that goes away must not keep its request out of it.
+func (d *draft) append(ctx context.Context) error {
+	ctx, s := span.Start(ctx, "audit append")
+	err := d.auditor.Append(context.WithoutCancel(ctx), &d.record)
+	if err != nil {
+		s.End(span.Other)
+		return err
+	}
+	s.End("")
+	return nil
 }
 
 // fail makes the draft the record of a failure. One that corrects a record that was written before
@@ -89,7 +101,7 @@ func BeforeChange(ctx context.Context) error {
 	if d == nil || d.written {
 		return nil
 	}
-	if err := d.auditor.Append(context.WithoutCancel(ctx), &d.record); err != nil {
+	if err := d.append(ctx); err != nil {
 		return apierror.InternalError(err)
 	}
 	d.written = true
