@@ -23,9 +23,9 @@ func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam
 	return sigv4.Key[*iam.Identity]{Signing: signing, Principal: who}, err
 }
 
-// authenticate finds out who sends a request: by its signature or, if it has none, by a client
+// identify finds out who sends a request: by its signature or, if it has none, by a client
 // certificate that the listener has verified.
-func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
+func (h *handler) identify(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
 	if h.cfg.VerifyClient != nil && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if err := h.cfg.VerifyClient(r); err != nil {
 			return errInvalidCertificate(err)

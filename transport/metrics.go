@@ -46,7 +46,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) observe(operation, code string, took time.Duration) {
+// observe counts a request. The id of the trace that was made of it, if there is one, becomes an exemplar.
+func (m *metrics) observe(operation, code string, took time.Duration, traceID string) {
 	m.requests.WithLabelValues(operation, code).Inc()
-	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
+	seconds := m.seconds.WithLabelValues(operation)
+	if with, ok := seconds.(prometheus.ExemplarObserver); ok && traceID != "" {
+		with.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID})
+		return
+	}
+	seconds.Observe(took.Seconds())
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/inspect"
+	"github.com/verenc/kms/service/span"
 	"github.com/verenc/kms/transport/proxies"
 	"github.com/verenc/kms/transport/sigv4"
 )
@@ -39,6 +40,7 @@ type Config struct {
 	// Succeeded gets the lines of requests that ended without an error. Default Log.
 	Succeeded *zap.Logger
 	Metrics   prometheus.Registerer
+	Tracer    Tracer // nil: no request is traced
 	// Regions are the regions served; "*" serves every region.
 	Regions []string
 	// Ready has the checks of /readyz by name.
@@ -121,19 +123,28 @@ func init() { uuid.EnableRandPool() }
 
 // exchange is one request and what is known about it so far.
 type exchange struct {
-	name   string // of the operation, "unknown" until it is found
+	name   string // of the operation; unknownOperation until it is found
 	sts    bool   // of AWS STS: it is answered in XML
 	caller iam.Caller
 	noIP   error // why the client's address is not known
 	begun  time.Time
+
+	span    *span.Span // nil: the request is not traced
+	traceID string     // see Tracer
 }
 
+// unknownOperation is the name of an operation that was not found.
+const unknownOperation = "unknown"
+
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{name: "unknown", begun: h.cfg.Now()}
+	x := &exchange{name: unknownOperation, begun: h.cfg.Now()}
 	x.caller = iam.Caller{RequestID: uuid.NewString(), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
 	x.caller.SourceIP, x.noIP = h.cfg.ClientIP(r)
 	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
 
+	if h.cfg.Tracer != nil {
+		r = h.traced(r, x)
+	}
 	if h.cfg.AnswerWithin > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.AnswerWithin)
 		defer cancel()
@@ -157,8 +168,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 		cause = errors.Join(cause, sent)
 	}
 	took := h.cfg.Now().Sub(x.begun)
-	h.metrics.observe(x.name, code, took)
+	h.metrics.observe(x.name, code, took, x.exemplar())
 	h.log(x, code, status, took, cause)
+	x.endSpan(r, code, status)
 }
 
 // guarded turns a panic into an internal error, so that one request cannot end the others.
@@ -241,6 +253,9 @@ func (e *ending) MarshalLogObject(line zapcore.ObjectEncoder) error {
 	line.AddString("region", e.caller.Region)
 	line.AddString("source_ip", e.caller.SourceIP)
 	line.AddString("user_agent", e.caller.UserAgent)
+	if e.traceID != "" {
+		line.AddString("trace_id", e.traceID)
+	}
 	if e.cause != nil {
 		line.AddString("cause", e.cause.Error())
 	}

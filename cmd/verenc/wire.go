@@ -84,6 +84,7 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 		ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout,
 		MaxStuck:      c.Token.MaxStuck,
 		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected),
+		Observe:     traceCalls(c),
 		OnNotice:    func(notice string) { log.Warn(notice) },
 		GiveUpAfter: giveUpAfter(c), OnGiveUp: c.run.giveUp,
 	}, err
