@@ -36,6 +36,11 @@ func (x *exchange) exemplar() string {
 	return x.traceID
 }
 
+// methods are those that a span may name (RFC 9110 section 9, RFC 5789).
+var methods = map[string]bool{http.MethodConnect: true, http.MethodDelete: true, http.MethodGet: true,
+	http.MethodHead: true, http.MethodOptions: true, http.MethodPatch: true, http.MethodPost: true,
+	http.MethodPut: true, http.MethodTrace: true}
+
 // endSpan tells in the span of a request what it was and how it ended. The names of attributes are those of
 // OpenTelemetry's semantic conventions for HTTP servers, RPC and AWS SDKs.
 func (x *exchange) endSpan(r *http.Request, code string, status int) {
@@ -53,10 +58,9 @@ func (x *exchange) endSpan(r *http.Request, code string, status int) {
 		s.Set("rpc.service", system)
 		s.Set("rpc.method", method)
 	}
-	if r.Method == http.MethodPost {
+	s.Set("http.request.method", span.Other)
+	if methods[r.Method] {
 		s.Set("http.request.method", r.Method)
-	} else {
-		s.Set("http.request.method", span.Other)
 	}
 	s.Set("url.scheme", map[bool]string{false: "http", true: "https"}[r.TLS != nil])
 	s.SetInt("http.response.status_code", int64(status))

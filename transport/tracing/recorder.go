@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,8 +45,11 @@ func (r *recorder) Child(name string, k span.Kind, begun time.Time) span.Recorde
 // Rename implements span.Recorder.
 func (r *recorder) Rename(name string) { r.span.SetName(name) }
 
-// Set implements span.Recorder.
-func (r *recorder) Set(name, value string) { r.span.SetAttributes(attribute.String(name, value)) }
+// Set implements span.Recorder. A text that is no UTF-8, such as a client's User-Agent, could not be sent, and with it
+// all spans of the same export.
+func (r *recorder) Set(name, value string) {
+	r.span.SetAttributes(attribute.String(name, strings.ToValidUTF8(value, "\uFFFD")))
+}
 
 // SetInt implements span.Recorder.
 func (r *recorder) SetInt(name string, value int64) {

@@ -177,6 +177,7 @@ func TestTree(t *testing.T) {
 	within, inner := span.Start(ctx, "inner")
 	span.Call(within, "call").End("CODE")
 	inner.Set("text", strings.Repeat("x", 2*maxAttribute))
+	inner.Set("no text", "a\xffb\x00")
 	inner.SetInt("number", 7)
 	inner.End("")
 	past := time.Unix(1_000_000_000, 5)
@@ -196,7 +197,8 @@ func TestTree(t *testing.T) {
 	for _, s := range collector.Spans(traceID) {
 		switch s.Name {
 		case "inner":
-			if len(s.Attributes["text"]) != maxAttribute || s.Attributes["number"] != "7" {
+			if len(s.Attributes["text"]) != maxAttribute || s.Attributes["number"] != "7" ||
+				s.Attributes["no text"] != "a\ufffdb\x00" {
 				t.Errorf("%+v", s)
 			}
 		case "call":
