@@ -50,7 +50,7 @@ fuzz: ## every fuzz target for $(FUZZTIME)
 bench: ## allocations of a request; rates over HTTP, of the raw token and of a far token; audit log, PostgreSQL, nodes
 	@scripts/setup.sh postgres
 	@$(GO) test -run '^$$' -bench BenchmarkRequest -benchtime 5000x ./cmd/bench
-	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit|BenchmarkPages|BenchmarkDatabases' -benchtime 1x -timeout 30m ./cmd/bench
+	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit|BenchmarkPages|BenchmarkDatabases|BenchmarkFairness' -benchtime 1x -timeout 30m ./cmd/bench
 	@$(GO) test -run '^$$' -bench BenchmarkNodes -benchtime 1x -timeout 30m ./cmd/verenc
 
 scale: ## what a request costs, the time to start and the memory, with 1,000,000 keys and with 10, in SQLite and in PostgreSQL
