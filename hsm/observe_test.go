@@ -70,8 +70,10 @@ func TestObserve(t *testing.T) {
 	}{
 		{"encrypt", func(ctx context.Context) error { _, err := token.Encrypt(ctx, keys.Seal, nil, nil); return err },
 			[]string{"C_Encrypt"}},
-		{"generate", func(ctx context.Context) error { _, err := token.GenerateWrapped(ctx, keys, 32, nil); return err },
-			[]string{"C_GenerateKey", "C_WrapKey", "C_DestroyObject", "C_Encrypt"}},
+		{"generate", func(ctx context.Context) error {
+			_, err := token.GenerateWrapped(ctx, keys, 32, nil)
+			return err
+		}, []string{"C_GenerateKey", "C_WrapKey", "C_DestroyObject", "C_Encrypt"}},
 		{"wrapped key", func(ctx context.Context) error { _, err := token.Encrypt(ctx, key, nil, nil); return err },
 			[]string{"C_UnwrapKey", "C_Encrypt"}},
 		{"failure", func(ctx context.Context) error {
