@@ -73,7 +73,7 @@ func (r *rawToken) find(b *testing.B, key hsm.Key) cryptoki.Object {
 func (r *rawToken) close(b *testing.B) { check(b, r.module.CloseSession(r.session)) }
 
 func (r *rawToken) gcm(o cryptoki.Operation, iv, in, aad []byte) ([]byte, error) {
-	out, _, err := r.module.GCM(r.session, o, r.seal, iv, aad, in, len(in)+2*tagSize)
+	out, _, err := r.module.GCM(r.session, o, r.seal, iv, aad, in, make([]byte, len(in)+2*tagSize))
 	return out, err
 }
 
