@@ -24,16 +24,18 @@ func (l *Link) onWorker(w work) {
 		return
 	default:
 	}
-	go func() {
-		for {
-			w.do()
-			select {
-			case w = <-l.workers:
-			case <-l.closing:
-				return
-			}
+	go l.worker(w)
+}
+
+func (l *Link) worker(w work) {
+	for {
+		w.do()
+		select {
+		case w = <-l.workers:
+		case <-l.closing:
+			return
 		}
-	}()
+	}
 }
 
 // work is what a worker does.
