@@ -19,13 +19,9 @@ type Tracer interface {
 	Begin(ctx context.Context, header http.Header) (_ context.Context, _ *span.Span, traceID string)
 }
 
-// traced begins the trace of a request, if it has one.
-func (h *handler) traced(r *http.Request, x *exchange) *http.Request {
-	ctx, s, id := h.cfg.Tracer.Begin(r.Context(), r.Header)
-	if x.span, x.traceID = s, id; s == nil {
-		return r
-	}
-	return r.WithContext(ctx)
+// trace begins the trace of a request, if it has one.
+func (h *handler) trace(r *http.Request, x *exchange) {
+	x.ctx, x.span, x.traceID = h.cfg.Tracer.Begin(x.ctx, r.Header)
 }
 
 // exemplar is the id of the trace that was made of a request; empty when there is none.
@@ -43,7 +39,7 @@ var methods = map[string]bool{http.MethodConnect: true, http.MethodDelete: true,
 
 // endSpan tells in the span of a request what it was and how it ended. The names of attributes are those of
 // OpenTelemetry's semantic conventions for HTTP servers, RPC and AWS SDKs.
-func (x *exchange) endSpan(r *http.Request, code string, status int) {
+func (x *exchange) endSpan(r *http.Request) {
 	s := x.span
 	if s == nil {
 		return
@@ -63,7 +59,7 @@ func (x *exchange) endSpan(r *http.Request, code string, status int) {
 		s.Set("http.request.method", r.Method)
 	}
 	s.Set("url.scheme", map[bool]string{false: "http", true: "https"}[r.TLS != nil])
-	s.SetInt("http.response.status_code", int64(status))
+	s.SetInt("http.response.status_code", int64(x.status))
 	s.Set("aws.request_id", x.caller.RequestID)
 	for name, value := range map[string]string{"client.address": x.caller.SourceIP,
 		"user_agent.original": x.caller.UserAgent, "cloud.region": x.caller.Region, "user.id": x.caller.Principal} {
@@ -71,17 +67,19 @@ func (x *exchange) endSpan(r *http.Request, code string, status int) {
 			s.Set(name, value)
 		}
 	}
-	s.EndAnswered(code, status >= http.StatusInternalServerError)
+	s.EndAnswered(x.code, x.status >= http.StatusInternalServerError)
 }
 
 // authenticate is identify with a span.
-func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
-	ctx, s := span.Start(r.Context(), "authenticate")
+func (h *handler) authenticate(v *sigv4.Verifier[iam.Identity], r *http.Request, body []byte, x *exchange) error {
+	ctx, s := span.Start(x.ctx, "authenticate")
 	if s == nil {
 		return h.identify(v, r, body, x)
 	}
-	err := h.identify(v, r.WithContext(ctx), body, x)
-	if err != nil {
+	of := x.ctx
+	x.ctx = ctx
+	err := h.identify(v, r, body, x)
+	if x.ctx = of; err != nil {
 		s.End(problemOf(err).Type)
 		return err
 	}

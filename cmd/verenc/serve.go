@@ -93,7 +93,7 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 		return errors.Join(err, servers.closeListeners())
 	}
 	cfg := transport.Config{
-		Service: p.service, Inspector: inspector, Log: p.log, Succeeded: succeeded(p.log, c.LogRequests),
+		Service: p.service, Inspector: inspector, Log: p.log, Succeeded: succeeded(p.batched, c.LogRequests),
 		Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
 		AnswerWithin: limits(c).Answer, ClientIP: c.clientIP(),
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),

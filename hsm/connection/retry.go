@@ -54,26 +54,19 @@ func observed[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)
 func runBounded[T any](
 	ctx context.Context, l *Link, b bounds, secret []byte, f func(s *Session) (T, error),
 ) (v T, err error) {
-	timer := time.NewTimer(b.timeout)
-	defer timer.Stop()
+	w := l.waiter(b.timeout)
+	defer l.free(w)
 	for {
-		g, err := l.begin(ctx, b, timer.C)
+		g, err := l.begin(ctx, b, w.timer.C)
 		if err != nil {
 			clear(secret)
 			return v, l.counted(err)
 		}
-		v, err = await(l, timer.C, nil, func() (T, error) {
-			v, err := inSession(l, g, f)
-			if !safeToRestart(err) {
-				clear(secret)
-			}
-			b.leave(g, err)
-			return v, err
-		}, func(v T) { clear(secret); wipe(v) })
+		v, err = await(&call[T]{link: l, f: f, gen: g, bounds: b, secret: secret}, w, nil)
 		if !safeToRestart(err) {
 			return v, l.counted(err)
 		}
-		if err := l.beforeRestart(ctx, g, err, timer.C); err != nil {
+		if err := l.beforeRestart(ctx, g, err, w.timer.C); err != nil {
 			clear(secret)
 			return v, l.counted(err)
 		}

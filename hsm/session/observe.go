@@ -156,10 +156,10 @@ func (o *observed) Decapsulate(
 }
 
 func (o *observed) GCM(
-	s cryptoki.Session, op cryptoki.Operation, key cryptoki.Object, iv, aad, in []byte, n int,
+	s cryptoki.Session, op cryptoki.Operation, key cryptoki.Object, iv, aad, in, room []byte,
 ) (out []byte, started bool, err error) {
 	begun := time.Now()
-	out, started, err = o.Module.GCM(s, op, key, iv, aad, in, n)
+	out, started, err = o.Module.GCM(s, op, key, iv, aad, in, room)
 	o.called(functionOf(op, started), begun, err)
 	return out, started, err
 }

@@ -93,6 +93,7 @@ type Session struct {
 	Steps  int  // C calls made
 	Broken bool // must not be used again
 
+	iv    [IVSize]byte // of the GCM call under way: C is given its address, so it can't be on a stack
 	watch *Watch
 }
 

@@ -125,10 +125,11 @@ func InternalError(err error) *Error { return New(Internal, MessageInternal).Wit
 
 // FromStore maps what a store returned, other than its own sentinels.
 func FromStore(err error) error {
+	if err == nil {
+		return nil
+	}
 	var ours *Error
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &ours):
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
