@@ -11,8 +11,8 @@ VERSION ?= $(shell git describe --tags --exact-match --match 'v*' 2>/dev/null ||
 	TZ=UTC git show -s --abbrev=12 --date=format-local:%Y%m%d%H%M%S --format=v0.0.0-%cd-%h)
 BIN := $(DATA)/bin/verenc
 
-.PHONY: help run demo test recipes lint fuzz bench scale soak chaos cover build setup clean release release-test \
-	reproduce container container-test
+.PHONY: help run demo test recipes lint fuzz bench bench-history pgo scale soak chaos cover build setup clean release \
+	release-test reproduce container container-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,11 +55,24 @@ lint: ## gofmt, vet, staticcheck, and govulncheck where its database can be reac
 fuzz: ## every fuzz target for $(FUZZTIME)
 	@GO=$(GO) scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## allocations of a request; rates over HTTP, of the raw token and of a far token; audit log, PostgreSQL, nodes
+bench: ## allocations and cost of a request by its parts; rates over HTTP, of the raw token and of a far token; audit log, PostgreSQL, nodes
 	@scripts/setup.sh postgres
 	@$(GO) test -run '^$$' -bench BenchmarkRequest -benchtime 5000x ./cmd/bench
-	@$(GO) test -run '^$$' -bench 'BenchmarkService|BenchmarkAudit|BenchmarkPages|BenchmarkDatabases' -benchtime 1x -timeout 30m ./cmd/bench
+	@$(GO) test -run '^$$' -bench 'BenchmarkCost|BenchmarkService|BenchmarkAudit|BenchmarkPages|BenchmarkDatabases|BenchmarkFairness' -benchtime 1x -timeout 30m ./cmd/bench
 	@$(GO) test -run '^$$' -bench BenchmarkNodes -benchtime 1x -timeout 30m ./cmd/verenc
+
+bench-history: ## add this commit to docs/performance-history.csv and its picture; on a machine that does nothing else
+	@scripts/setup.sh
+	@$(GO) test -run '^$$' -bench BenchmarkCost -benchtime 1x -timeout 30m ./cmd/bench -args -rounds 25 \
+		-history $(abspath docs/performance-history.csv) -picture $(abspath docs/images/performance.svg) \
+		-commit $$(git rev-parse --short=7 HEAD)
+
+pgo: ## write $(DATA)/mix.pgo, a profile of the requests that a server gets most, for go build -pgo
+	@scripts/setup.sh
+	@mkdir -p $(DATA)
+	@$(GO) test -run '^$$' -bench BenchmarkMix -benchtime 100x -timeout 30m -cpuprofile $(abspath $(DATA))/mix.pgo \
+		-o $(abspath $(DATA))/bench.test ./cmd/bench
+	@rm -f $(abspath $(DATA))/bench.test
 
 scale: ## what a request costs, the time to start and the memory, with 1,000,000 keys and with 10, in SQLite and in PostgreSQL
 	@scripts/setup.sh postgres

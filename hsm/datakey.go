@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 // the secret. The secret is sensitive and in no memory but the token's. The box is that of Encrypt
 // over the wrapped bytes.
 func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
-	aad = bytes.Clone(aad)
 	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		sealing, wrapping, err := s.LookupPair(keys)
 		if err != nil {
@@ -56,7 +54,6 @@ func (t *Token) openWrapped(
 	ctx context.Context, keys SealingKeys, box, aad []byte,
 	unwrap func(*connection.Session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error),
 ) ([]byte, error) {
-	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		sealing, unwrapping, err := s.LookupPair(keys)
 		if err != nil {
@@ -119,7 +116,6 @@ func (t *Token) GenerateWrappedPair(
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate wrapped key pair: %w", err)
 	}
-	aad = bytes.Clone(aad)
 	both, err := connection.RunGenerate(ctx, t.link, func(s *connection.Session) ([2][]byte, error) {
 		sealing, wrapping, err := s.LookupPair(keys)
 		if err != nil {

@@ -26,7 +26,7 @@ func (s Sealed) Clear() { clear(s.Plaintext) }
 // The IV is random (section 8.2.2), drawn by this process, or by tokens that insist on it. So one
 // key must not seal more than 2^32 times; the caller counts.
 func (t *Token) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]byte, error) {
-	plaintext, aad = bytes.Clone(plaintext), bytes.Clone(aad) // the call may outlive its caller: see run
+	plaintext = bytes.Clone(plaintext) // which the caller clears; the call may outlive it
 	return connection.RunSecret(ctx, t.link, plaintext, func(s *connection.Session) ([]byte, error) {
 		h, err := s.Lookup(key)
 		if err != nil {
@@ -38,7 +38,6 @@ func (t *Token) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]
 
 // Decrypt opens a box of Encrypt. The caller clears the plaintext.
 func (t *Token) Decrypt(ctx context.Context, key Key, box, aad []byte) ([]byte, error) {
-	box, aad = bytes.Clone(box), bytes.Clone(aad)
 	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		h, err := s.Lookup(key)
 		if err != nil {
@@ -50,7 +49,6 @@ func (t *Token) Decrypt(ctx context.Context, key Key, box, aad []byte) ([]byte, 
 
 // GenerateSealed takes n bytes of the token's random number generator and seals them as Encrypt does.
 func (t *Token) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) (Sealed, error) {
-	aad = bytes.Clone(aad)
 	return connection.Run(ctx, t.link, func(s *connection.Session) (Sealed, error) {
 		h, err := s.Lookup(key)
 		if err != nil {

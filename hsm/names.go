@@ -30,6 +30,7 @@ type (
 	Info    = connection.Info
 	Library = connection.Library
 	Stats   = connection.Stats
+	Call    = session.Call // for Config.Observe
 )
 
 // Profiles gives the names for Config.Profile.

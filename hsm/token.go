@@ -28,7 +28,9 @@ import (
 )
 
 // Token is a connection to one token, kept up until Close. Its methods may be called concurrently;
-// each is bounded by Config.CallTimeout and returns errors of the kinds in this package.
+// each is bounded by Config.CallTimeout and returns errors of the kinds in this package. A call of the
+// module may outlive its caller. So callers must not change the bytes of a box or of additional data
+// afterwards; of a plaintext or a message, which they may clear, the methods take a copy.
 type Token struct{ link *connection.Link }
 
 // Open loads the module, logs in and begins to keep the connection up. It takes

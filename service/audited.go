@@ -7,6 +7,7 @@ import (
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
+	"github.com/verenc/kms/service/span"
 )
 
 // Records returns what keeps the audit records of the service.
@@ -37,6 +38,7 @@ func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string,
 // addKeyToRecord adds a key to the record of what is being served.
 func (s *Service) addKeyToRecord(ctx context.Context, k *Key) {
 	record.AddKey(ctx, k.ARN(s.canonical), k.Account)
+	span.Of(ctx).Set("aws.kms.key_id", k.ID)
 	if s.cfg.MetadataAge == nil {
 		return
 	}

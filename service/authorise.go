@@ -10,6 +10,7 @@ import (
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
+	"github.com/verenc/kms/service/span"
 )
 
 // access is an action that a caller wants to perform on a resource.
@@ -19,6 +20,13 @@ type access struct {
 	arns    []string // of the resource, in all forms
 	key     *Key     // nil for a resource that is not a key
 	request keyRequest
+}
+
+// question is what an evaluator is asked, in one piece of memory.
+type question struct {
+	access   access
+	policies policy.Policies
+	request  policy.Request
 }
 
 // keyAccess is the access that an operation asks for on a key.
@@ -47,6 +55,17 @@ func (s *Service) decideBy(ctx context.Context, c *iam.Caller, a access, by eval
 	if s.cfg.Operator != nil {
 		return nil
 	}
+	ctx, traced := span.Start(ctx, "authorise")
+	err := s.decided(ctx, c, a, by)
+	if traced != nil {
+		traced.Set("verenc.action", a.action)
+		traced.End(apierror.CodeOf(err))
+	}
+	return err
+}
+
+// decided is the decision of an evaluator.
+func (s *Service) decided(ctx context.Context, c *iam.Caller, a access, by evaluator) error {
 	d, r, err := s.evaluate(ctx, c, a, by)
 	switch {
 	case err != nil || d.Allowed:
@@ -75,8 +94,13 @@ func (s *Service) evaluate(
 	if err != nil {
 		return policy.Decision{}, nil, err
 	}
-	p := policy.Policies{Identity: own.Identity, Boundary: own.Boundary, Session: own.Session}
-	r := &policy.Request{
+	q := &question{access: a, policies: policy.Policies{
+		Identity: own.Identity,
+		Boundary: own.Boundary,
+		Session:  own.Session,
+	}}
+	p, r := &q.policies, &q.request
+	*r = policy.Request{
 		Action:            a.action,
 		CrossAccount:      allowsOtherAccounts(a.action),
 		Resources:         a.arns,
@@ -84,7 +108,7 @@ func (s *Service) evaluate(
 		Principal:         &own.Principal,
 		EncryptionContext: a.request.contextForPolicies(),
 		RequestTags:       tagMap(a.request.tags),
-		Lookup:            s.conditions(ctx, c, &a),
+		Lookup:            s.conditions(ctx, c, &q.access),
 	}
 	if a.request.fromCiphertext {
 		r.Shown = "the resource associated with this ciphertext"
@@ -94,11 +118,11 @@ func (s *Service) evaluate(
 		if p.Key, err = s.iam.ParsedPolicy(policy.KeyPolicy, a.key.Policy); err != nil {
 			return policy.Decision{}, nil, err
 		}
-		if p.Grants, err = s.grantsFor(ctx, &a, &own.Principal); err != nil {
+		if p.Grants, err = s.grantsFor(ctx, &q.access, &own.Principal); err != nil {
 			return policy.Decision{}, nil, err
 		}
 	}
-	return by(&p, r), r, nil
+	return by(p, r), r, nil
 }
 
 func tagMap(tags []Tag) map[string]string {
@@ -168,13 +192,22 @@ func (g *Grant) forPolicy() policy.Grant {
 
 // resourceARNs are the forms under which a policy may name a key or an alias; the first is shown.
 func (s *Service) resourceARNs(ctx context.Context, account, region, resource string) []string {
-	shown := s.arns(ctx)
-	arns := make([]string, 1, 3)
-	arns[0] = shown.Of(account, region, resource)
+	forms, n := [3]arn.Form{s.arns(ctx)}, 1
 	for _, f := range [...]arn.Format{arn.AWS, arn.Verenc} {
-		if other := f.Form(); other != shown {
-			arns = append(arns, other.Of(account, region, resource))
+		if other := f.Form(); other != forms[0] {
+			forms[n] = other
+			n++
 		}
+	}
+	var room [256]byte
+	all, ends := room[:0], [3]int{}
+	for i, f := range forms[:n] {
+		all = f.Append(all, account, region, resource)
+		ends[i] = len(all)
+	}
+	arns, rest, begin := make([]string, n), string(all), 0 // they share the memory of one string
+	for i := range arns {
+		arns[i], begin = rest[begin:ends[i]], ends[i]
 	}
 	return arns
 }
@@ -188,6 +221,9 @@ func (s *Service) authorise(ctx context.Context, c *iam.Caller, r keyRequest, k 
 func (r *keyRequest) action() string {
 	if r.permission != "" {
 		return r.permission
+	}
+	if o := operations[r.operation]; o != nil {
+		return o.permission
 	}
 	return "kms:" + r.operation
 }

@@ -200,8 +200,8 @@ func (s *Service) planDataKey(ctx context.Context, c *iam.Caller, r keyRequest, 
 		return nil, err
 	}
 	h.KeyID, h.Ordinal = k.ID, m.Ordinal
-	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.Encode()}
-	record.Add(ctx, "ciphertextForm", h.Form)
+	d := &dataKeyPlan{key: k, material: m, token: token, header: h, head: h.EncodeFor(h.DataKeyBytes + 16)}
+	record.Add(ctx, "ciphertextForm", int(h.Form))
 	record.Add(ctx, "keyMaterialId", m.ID)
 	d.aad, err = additionalData(d.head, r.encryptionContext)
 	return d, err

@@ -160,12 +160,12 @@ func (s *Service) seal(
 	ctx context.Context, k *Key, plaintext []byte, encryptionContext map[string]string,
 ) ([]byte, error) {
 	m := k.CurrentMaterial()
-	record.Add(ctx, "ciphertextForm", blob.Sealed)
+	record.Add(ctx, "ciphertextForm", int(blob.Sealed))
 	record.Add(ctx, "keyMaterialId", m.ID)
 	if err := s.spendIV(ctx, k, m); err != nil {
 		return nil, err
 	}
-	head := blob.Header{Form: blob.Sealed, KeyID: k.ID, Ordinal: m.Ordinal}.Encode()
+	head := blob.Header{Form: blob.Sealed, KeyID: k.ID, Ordinal: m.Ordinal}.EncodeFor(len(plaintext))
 	aad, err := additionalData(head, encryptionContext)
 	if err != nil {
 		return nil, err
@@ -337,7 +337,7 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 	if err != nil {
 		return nil, "", err
 	}
-	record.Add(ctx, "ciphertextForm", src.header.Form)
+	record.Add(ctx, "ciphertextForm", int(src.header.Form))
 	record.Add(ctx, "keyMaterialId", m.ID)
 	switch src.header.Form {
 	case blob.WrappedDataKey:

@@ -44,6 +44,8 @@ type Operation struct {
 	Page PageSize
 	// Errors are the codes of the operation's errors, besides CommonErrors.
 	Errors ErrorCodes
+
+	permission string // with the operation's name; init sets it
 }
 
 // Family groups operations, as the files of this package and the index of the documentation do.
@@ -237,6 +239,7 @@ func init() {
 	table := slices.Concat(cryptographicOperations(), keyOperations(), materialOperations())
 	for i := range table {
 		o := &table[i]
+		o.permission = "kms:" + o.Name
 		operations[o.Name] = o
 		operationNames = append(operationNames, o.Name)
 		for _, p := range o.Permissions {

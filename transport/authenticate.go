@@ -10,7 +10,7 @@ import (
 )
 
 // lookup returns the key to check a signature with.
-func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam.Identity], error) {
+func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[iam.Identity], error) {
 	who, signing, err := h.iam.Credentials(ctx,
 		iam.CredentialScope{AccessKeyID: scope.AccessKeyID, Date: scope.Date,
 			Region: scope.Region, Service: scope.Service, SessionToken: scope.SecurityToken},
@@ -20,12 +20,12 @@ func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[*iam
 	if errors.Is(err, iam.ErrUnknownCredential) {
 		err = sigv4.ErrUnknownKey
 	}
-	return sigv4.Key[*iam.Identity]{Signing: signing, Principal: who}, err
+	return sigv4.Key[iam.Identity]{Signing: signing, Principal: who}, err
 }
 
-// authenticate finds out who sends a request: by its signature or, if it has none, by a client
+// identify finds out who sends a request: by its signature or, if it has none, by a client
 // certificate that the listener has verified.
-func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request, body []byte, x *exchange) error {
+func (h *handler) identify(v *sigv4.Verifier[iam.Identity], r *http.Request, body []byte, x *exchange) error {
 	if h.cfg.VerifyClient != nil && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if err := h.cfg.VerifyClient(r); err != nil {
 			return errInvalidCertificate(err)
@@ -36,7 +36,7 @@ func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request
 		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
 			return errExpiredCertificate
 		}
-		who, err := h.iam.CertificateIdentity(r.Context(), leaf.Raw)
+		who, err := h.iam.CertificateIdentity(x.ctx, leaf.Raw)
 		if errors.Is(err, iam.ErrUnknownCredential) {
 			return errUnknownCertificate
 		}
@@ -46,11 +46,11 @@ func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request
 		x.caller.Identity, x.caller.Region = *who, defaultRegion(h.cfg.Regions)
 		return nil
 	}
-	who, scope, err := v.Verify(r, body, h.cfg.Now())
+	who, scope, err := v.VerifyContext(x.ctx, r, body, h.cfg.Now())
 	if err != nil {
 		return err
 	}
-	x.caller.Identity, x.caller.Region = *who, scope.Region
-	h.iam.AddUse(who, scope.Region, scope.Service)
+	x.caller.Identity, x.caller.Region = who, scope.Region
+	h.iam.AddUse(&x.caller.Identity, scope.Region, scope.Service)
 	return nil
 }

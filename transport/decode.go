@@ -38,9 +38,15 @@ type field struct {
 	elem     *decoder // of a structure, or of the structures in a list
 }
 
-// newDecoder panics if the type has a shape that is not in shapes, so that a program with such a
-// type does not start.
+// mostFields is the number of fields that a request, or a structure in one, may have.
+const mostFields = 32
+
+// newDecoder panics if the type has a shape that is not in shapes, or too many fields, so that a program
+// with such a type does not start.
 func newDecoder(t reflect.Type) *decoder {
+	if t.NumField() > mostFields {
+		panic(fmt.Sprintf("%s has %d fields", t, t.NumField()))
+	}
 	d := &decoder{named: map[string]int{}}
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -100,7 +106,8 @@ func (d *decoder) object(raw jsontext.Value, into reflect.Value, prefix string, 
 	if jsonKind(raw) != "Start of structure or map" {
 		return unexpected(raw, "Structure")
 	}
-	given := make([]jsontext.Value, len(d.fields))
+	var room [mostFields]jsontext.Value
+	given := room[:len(d.fields)]
 	err := eachMember(raw, func(name []byte, value jsontext.Value) error {
 		if i, ours := d.named[string(name)]; ours {
 			given[i] = value // the last one of a name counts
@@ -256,12 +263,17 @@ func readString(raw jsontext.Value, v *string, s *shape, path string, found *vio
 }
 
 func readText(raw jsontext.Value, v *string) error {
-	if jsonKind(raw) != "STRING_VALUE" {
-		return unexpected(raw, "String")
-	}
-	text, err := unquote(raw)
+	text, err := textOf(raw)
 	*v = string(text)
 	return err
+}
+
+// textOf returns the characters of a string, which may be a part of raw.
+func textOf(raw jsontext.Value) ([]byte, error) {
+	if jsonKind(raw) != "STRING_VALUE" {
+		return nil, unexpected(raw, "String")
+	}
+	return unquote(raw)
 }
 
 func readNumber(raw jsontext.Value, v *int32, s *shape, path string, found *violations) error {
@@ -340,8 +352,15 @@ func readMap(raw jsontext.Value, v *map[string]string, path string, found *viola
 	}
 	*v = map[string]string{}
 	var nulls map[string]bool
+	var copied strings.Builder // all names and values, unescaped; it is never too small
+	copied.Grow(len(raw))
+	keep := func(text []byte) string {
+		start := copied.Len()
+		copied.Write(text)
+		return copied.String()[start:]
+	}
 	err := eachMember(raw, func(name []byte, value jsontext.Value) error {
-		k, text := string(name), ""
+		k := keep(name)
 		delete(*v, k)
 		delete(nulls, k)
 		if value.Kind() == 'n' {
@@ -351,8 +370,10 @@ func readMap(raw jsontext.Value, v *map[string]string, path string, found *viola
 			nulls[k] = true
 			return nil
 		}
-		err := readText(value, &text)
-		(*v)[k] = text
+		text, err := textOf(value)
+		if err == nil {
+			(*v)[k] = keep(text)
+		}
 		return err
 	})
 	if len(nulls) == 0 {

@@ -11,6 +11,12 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	named    map[string]operationMetrics // by operation: what WithLabelValues would look for
+}
+
+type operationMetrics struct {
+	succeeded prometheus.Counter
+	seconds   prometheus.Observer
 }
 
 var requestBuckets = prometheus.ExponentialBuckets(0.0001, 2.5, 13) // 0.1 ms to 6 s
@@ -39,14 +45,23 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for action := range stsOperations {
 		names = append(names, stsPrefix+action)
 	}
+	m.named = make(map[string]operationMetrics, len(names))
 	for _, name := range names {
-		m.requests.WithLabelValues(name, "")
-		m.seconds.WithLabelValues(name)
+		m.named[name] = operationMetrics{m.requests.WithLabelValues(name, ""), m.seconds.WithLabelValues(name)}
 	}
 	return m, nil
 }
 
-func (m *metrics) observe(operation, code string, took time.Duration) {
-	m.requests.WithLabelValues(operation, code).Inc()
-	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
+// observe counts a request. The id of the trace that was made of it, if there is one, becomes an exemplar.
+func (m *metrics) observe(operation, code string, took time.Duration, traceID string) {
+	of, named := m.named[operation]
+	if !named || code != "" {
+		of = operationMetrics{m.requests.WithLabelValues(operation, code), m.seconds.WithLabelValues(operation)}
+	}
+	of.succeeded.Inc()
+	if with, ok := of.seconds.(prometheus.ExemplarObserver); ok && traceID != "" {
+		with.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID})
+		return
+	}
+	of.seconds.Observe(took.Seconds())
 }

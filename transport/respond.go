@@ -1,8 +1,6 @@
 package transport
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -94,11 +92,11 @@ func problemOf(err error) *problem {
 func (p *problem) Error() string { return p.Type + ": " + p.Message }
 
 // buffers hold encoded answers. They are wiped before reuse.
-var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 8<<10)) }}
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
 
 // answerContentType is AWS's answer to a protocol that it does not support for the operation, such
 // as CBOR: this body without a content type.
-func answerContentType(w http.ResponseWriter, status int, _ any) error {
+func answerContentType(w http.ResponseWriter, status int) error {
 	const text = "<UnknownOperationException/>\n"
 	h := w.Header()
 	h["Content-Type"] = nil // or net/http guesses one
@@ -108,29 +106,36 @@ func answerContentType(w http.ResponseWriter, status int, _ any) error {
 	return err
 }
 
+// jsonType is the Content-Type of answers; net/http only reads it.
+var jsonType = []string{contentType}
+
+// selfCounted is the size up to which net/http itself adds the Content-Length of an answer, in bytes.
+const selfCounted = 2000
+
 // answer writes a value as JSON, or an empty body for service.Empty.
 func answer(w http.ResponseWriter, status int, v any) error {
-	buf := buffers.Get().(*bytes.Buffer)
+	buf := buffers.Get().(*[]byte)
+	body := (*buf)[:0]
 	defer func() {
-		clear(buf.Bytes()[:buf.Len()])
-		buf.Reset()
+		clear(body)
+		*buf = body[:0]
 		buffers.Put(buf)
 	}()
 	if _, empty := v.(*service.Empty); !empty {
-		enc := json.NewEncoder(buf)
-		enc.SetEscapeHTML(false)
-		if err := enc.Encode(v); err != nil {
+		var err error
+		if body, err = appendAnswer(body, v); err != nil {
 			return err
 		}
-		buf.Truncate(buf.Len() - 1) // the encoder's newline
 	}
 	if secret, ok := v.(interface{ Wipe() }); ok {
 		secret.Wipe()
 	}
 	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(buf.Len()))
+	h["Content-Type"] = jsonType
+	if len(body) > selfCounted || len(body) == 0 {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	w.WriteHeader(status)
-	_, err := w.Write(buf.Bytes())
+	_, err := w.Write(body)
 	return err
 }

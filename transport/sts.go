@@ -62,7 +62,7 @@ var errUnknownAction = &problem{Type: "InvalidAction", Message: "Could not find 
 	status: http.StatusBadRequest}
 
 func (h *handler) processSTS(w http.ResponseWriter, r *http.Request, x *exchange) (any, error) {
-	body, err := readBody(w, r, usualBody)
+	body, err := x.readBody(w, r, usualBody)
 	if err != nil {
 		return nil, err
 	}

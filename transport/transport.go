@@ -12,6 +12,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -26,6 +27,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/inspect"
+	"github.com/verenc/kms/service/span"
 	"github.com/verenc/kms/transport/proxies"
 	"github.com/verenc/kms/transport/sigv4"
 )
@@ -39,6 +41,7 @@ type Config struct {
 	// Succeeded gets the lines of requests that ended without an error. Default Log.
 	Succeeded *zap.Logger
 	Metrics   prometheus.Registerer
+	Tracer    Tracer // nil: no request is traced
 	// Regions are the regions served; "*" serves every region.
 	Regions []string
 	// Ready has the checks of /readyz by name.
@@ -62,7 +65,7 @@ type Config struct {
 type handler struct {
 	cfg      Config
 	iam      *iam.Directory
-	kms, sts *sigv4.Verifier[*iam.Identity]
+	kms, sts *sigv4.Verifier[iam.Identity]
 	metrics  *metrics
 }
 
@@ -89,15 +92,25 @@ func New(cfg Config) (http.Handler, error) {
 	if h.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
 	}
-	h.kms = sigv4.New(sigv4.Config[*iam.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
-	h.sts = sigv4.New(sigv4.Config[*iam.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.kms = sigv4.New(sigv4.Config[iam.Identity]{Service: "kms", Region: serves(cfg.Regions), Lookup: h.lookup})
+	h.sts = sigv4.New(sigv4.Config[iam.Identity]{Service: "sts", Region: serves(cfg.Regions), Lookup: h.lookup})
 
-	r := mux.NewRouter().SkipClean(true)            // no redirects: a signature is valid for one path
-	r.Methods(http.MethodPost).HandlerFunc(h.serve) // which accepts only the path /
+	r := mux.NewRouter().SkipClean(true) // no redirects: a signature is valid for one path
 	health(r, cfg)
 	r.NotFoundHandler = http.HandlerFunc(h.serve) // which refuses it, and logs it like others
 	r.MethodNotAllowedHandler = r.NotFoundHandler
-	return crossOrigin(r, cfg.CORSOrigins), nil
+	return crossOrigin(h.route(r), cfg.CORSOrigins), nil
+}
+
+// route serves every POST, of which serve accepts only the path /, and leaves other requests to a router.
+func (h *handler) route(others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			h.serve(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 func serves(regions []string) func(string) bool {
@@ -119,46 +132,72 @@ func defaultRegion(regions []string) string {
 // Request ids are not secret, so they may come from random bytes that were read ahead.
 func init() { uuid.EnableRandPool() }
 
-// exchange is one request and what is known about it so far.
+// exchange is one request, what is known about it so far, and how it ended.
 type exchange struct {
-	name   string // of the operation, "unknown" until it is found
+	ctx    context.Context
+	name   string // of the operation; unknownOperation until it is found
 	sts    bool   // of AWS STS: it is answered in XML
 	caller iam.Caller
 	noIP   error // why the client's address is not known
 	begun  time.Time
+	body   *bytes.Buffer // of bodies, nil until it is read
+
+	code   string
+	status int
+	took   time.Duration
+	cause  error
+
+	span    *span.Span // nil: the request is not traced
+	traceID string     // see Tracer
+
+	// Room for what each request has, so that an exchange is one allocation.
+	limit     limited
+	requestID [1]string
+	line      [1]zap.Field
 }
 
+// unknownOperation is the name of an operation that was not found.
+const unknownOperation = "unknown"
+
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{name: "unknown", begun: h.cfg.Now()}
+	x := &exchange{ctx: r.Context(), name: unknownOperation, begun: h.cfg.Now(), status: http.StatusOK}
 	x.caller = iam.Caller{RequestID: uuid.NewString(), UserAgent: r.UserAgent(), Host: r.Host, TLS: r.TLS}
 	x.caller.SourceIP, x.noIP = h.cfg.ClientIP(r)
-	w.Header().Set("X-Amzn-Requestid", x.caller.RequestID)
+	x.requestID[0] = x.caller.RequestID
+	w.Header()["X-Amzn-Requestid"] = x.requestID[:]
 
+	if h.cfg.Tracer != nil {
+		h.trace(r, x)
+	}
 	if h.cfg.AnswerWithin > 0 {
-		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.AnswerWithin)
-		defer cancel()
-		r = r.WithContext(ctx)
+		x.limit.Context, x.limit.at = x.ctx, time.Now().Add(h.cfg.AnswerWithin)
+		x.ctx = &x.limit
+		defer x.limit.end()
 	}
 	out, err := h.guarded(w, r, x)
-	code, status := "", http.StatusOK
-	var cause error
-	send := answer
-	if x.sts {
-		send = x.answerXML
-	}
+	release(x.body)
 	if err != nil {
 		p := problemOf(err)
-		out, code, status, cause = p, p.Type, p.status, p.cause
-		if p == errContentType {
-			send = answerContentType
-		}
+		out, x.code, x.status, x.cause = p, p.Type, p.status, p.cause
 	}
-	if sent := send(w, status, out); sent != nil {
-		cause = errors.Join(cause, sent)
+	if sent := x.send(w, out); sent != nil {
+		x.cause = errors.Join(x.cause, sent)
 	}
-	took := h.cfg.Now().Sub(x.begun)
-	h.metrics.observe(x.name, code, took)
-	h.log(x, code, status, took, cause)
+	x.took = h.cfg.Now().Sub(x.begun)
+	h.metrics.observe(x.name, x.code, x.took, x.exemplar())
+	h.log(x)
+	x.endSpan(r)
+}
+
+// send answers a request in its protocol.
+func (x *exchange) send(w http.ResponseWriter, out any) error {
+	switch {
+	case out == errContentType:
+		return answerContentType(w, x.status)
+	case x.sts:
+		return x.answerXML(w, x.status, out)
+	}
+	return answer(w, x.status, out)
 }
 
 // guarded turns a panic into an internal error, so that one request cannot end the others.
@@ -186,7 +225,7 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 		return nil, errNoClientIP(x.noIP)
 	}
 	if x.sts {
-		return h.processSTS(w, r, x)
+		return h.processSTS(w, r.WithContext(x.ctx), x)
 	}
 	op, known := operations[r.Header.Get("X-Amz-Target")]
 	if !known || len(r.Header["X-Amz-Target"]) != 1 {
@@ -197,52 +236,47 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 		return nil, errUnknownOperation
 	}
 	x.name = op.label
-	body, err := readBody(w, r, op.BodyLimit())
+	body, err := x.readBody(w, r, op.BodyLimit())
 	if err != nil {
 		return nil, err
 	}
 	if err := h.authenticate(h.kms, r, body, x); err != nil {
 		return nil, err
 	}
-	return op.do(r.Context(), host, &x.caller, body)
+	return op.do(x.ctx, host, &x.caller, body)
 }
 
 // log writes one line for a request: who, what, and how it ended.
-func (h *handler) log(x *exchange, code string, status int, took time.Duration, cause error) {
+func (h *handler) log(x *exchange) {
 	log, level := h.cfg.Log, zap.InfoLevel
-	if status >= http.StatusInternalServerError {
+	if x.status >= http.StatusInternalServerError {
 		level = zap.ErrorLevel
-	} else if code == "" && cause == nil {
+	} else if x.code == "" && x.cause == nil {
 		log = h.cfg.Succeeded
 	}
 	if entry := log.Check(level, "request"); entry != nil {
-		entry.Write(zap.Inline(&ending{x, code, status, took, cause}))
+		x.line[0] = zap.Inline(x)
+		entry.Write(x.line[:]...)
 	}
 }
 
-// ending is an exchange and how it ended.
-type ending struct {
-	*exchange
-	code   string
-	status int
-	took   time.Duration
-	cause  error
-}
-
 // MarshalLogObject makes the members of a line of the log.
-func (e *ending) MarshalLogObject(line zapcore.ObjectEncoder) error {
-	line.AddString("request_id", e.caller.RequestID)
-	line.AddString("operation", e.name)
-	line.AddInt("status", e.status)
-	line.AddString("error", e.code)
-	line.AddFloat64("took_ms", float64(e.took.Microseconds())/1000)
-	line.AddString("principal", e.caller.Principal)
-	line.AddString("access_key", e.caller.AccessKeyID)
-	line.AddString("region", e.caller.Region)
-	line.AddString("source_ip", e.caller.SourceIP)
-	line.AddString("user_agent", e.caller.UserAgent)
-	if e.cause != nil {
-		line.AddString("cause", e.cause.Error())
+func (x *exchange) MarshalLogObject(line zapcore.ObjectEncoder) error {
+	line.AddString("request_id", x.caller.RequestID)
+	line.AddString("operation", x.name)
+	line.AddInt("status", x.status)
+	line.AddString("error", x.code)
+	line.AddFloat64("took_ms", float64(x.took.Microseconds())/1000)
+	line.AddString("principal", x.caller.Principal)
+	line.AddString("access_key", x.caller.AccessKeyID)
+	line.AddString("region", x.caller.Region)
+	line.AddString("source_ip", x.caller.SourceIP)
+	line.AddString("user_agent", x.caller.UserAgent)
+	if x.traceID != "" {
+		line.AddString("trace_id", x.traceID)
+	}
+	if x.cause != nil {
+		line.AddString("cause", x.cause.Error())
 	}
 	return nil
 }

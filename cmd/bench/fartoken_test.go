@@ -49,7 +49,7 @@ func measureFar(b *testing.B, token *hsm.Token, m *faults.Module, serial string)
 	keys, rsa := farKeys(b, token)
 	module := rawModule(b, m.Path)
 	for _, o := range farOperations(b, token, keys, rsa) {
-		raws := newRawTokens(b, module, serial, keys, rsa, farSessions)
+		raws := newRawTokens(b, &workbench{raw: module, serial: serial, keys: keys, rsa: rsa}, farSessions)
 		check(b, o.do()) // its handles and sessions are known
 		m.ResetCounts()
 		check(b, o.do())

@@ -15,7 +15,7 @@ type rawToken struct {
 	module  cryptoki.Module
 	session cryptoki.Session
 
-	seal, wrap, rsa cryptoki.Object
+	seal, wrap, rsa, ec, mac cryptoki.Object
 }
 
 const (
@@ -32,33 +32,36 @@ func rawModule(b *testing.B, path string) cryptoki.Module {
 	return m
 }
 
-// newRawTokens opens sessions on the token with a serial number.
-func newRawTokens(
-	b *testing.B, m cryptoki.Module, serial string, keys hsm.SealingKeys, rsa hsm.Key, sessions int,
-) (all []*rawToken) {
+// newRawTokens opens sessions on the token of a workbench.
+func newRawTokens(b *testing.B, w *workbench, sessions int) (all []*rawToken) {
+	m := w.raw
 	slots, err := m.Slots()
 	check(b, err)
 	for _, slot := range slots {
 		info, err := m.TokenInfo(slot)
 		check(b, err)
-		if info.SerialNumber != serial {
+		if info.SerialNumber != w.serial {
 			continue
 		}
 		for range sessions {
 			r := &rawToken{module: m}
 			r.session, err = m.OpenSession(slot)
 			check(b, err)
-			r.seal, r.rsa = r.find(b, keys.Seal), r.find(b, rsa)
-			r.wrap = r.find(b, keys.Wrap)
+			r.seal, r.wrap = r.find(b, w.keys.Seal), r.find(b, w.keys.Wrap)
+			r.rsa, r.ec, r.mac = r.find(b, w.rsa), r.find(b, w.ec), r.find(b, w.mac)
 			all = append(all, r)
 		}
 		return all
 	}
-	b.Fatalf("no token has serial number %s", serial)
+	b.Fatalf("no token has serial number %s", w.serial)
 	return nil
 }
 
+// find finds a key's object; a workbench need not have every key.
 func (r *rawToken) find(b *testing.B, key hsm.Key) cryptoki.Object {
+	if key == nil {
+		return 0
+	}
 	id := key.TokenObject()
 	check(b, r.module.FindInit(r.session, []*cryptoki.Attribute{pkcs11.NewAttribute(pkcs11.CKA_ID, id[:])}))
 	found, err := r.module.FindNext(r.session)
@@ -73,7 +76,7 @@ func (r *rawToken) find(b *testing.B, key hsm.Key) cryptoki.Object {
 func (r *rawToken) close(b *testing.B) { check(b, r.module.CloseSession(r.session)) }
 
 func (r *rawToken) gcm(o cryptoki.Operation, iv, in, aad []byte) ([]byte, error) {
-	out, _, err := r.module.GCM(r.session, o, r.seal, iv, aad, in, len(in)+2*tagSize)
+	out, _, err := r.module.GCM(r.session, o, r.seal, iv, aad, in, make([]byte, len(in)+2*tagSize))
 	return out, err
 }
 
@@ -149,6 +152,21 @@ func (r *rawToken) signRSA() error {
 	const digestInfo, modulus = 51, 256 // bytes, of SHA-256 and RSA-2048
 	_, _, err := r.module.Operate(
 		r.session, cryptoki.Sign, pkcs11.CKM_RSA_PKCS, nil, r.rsa, make([]byte, digestInfo), modulus,
+	)
+	return err
+}
+
+// signECDSA is C_SignInit and C_Sign with CKM_ECDSA.
+func (r *rawToken) signECDSA() error {
+	const size = 64 // bytes of P-256
+	_, _, err := r.module.Operate(r.session, cryptoki.Sign, pkcs11.CKM_ECDSA, nil, r.ec, make([]byte, keySize), size)
+	return err
+}
+
+// generateMAC is C_SignInit and C_Sign with CKM_SHA256_HMAC.
+func (r *rawToken) generateMAC() error {
+	_, _, err := r.module.Operate(
+		r.session, cryptoki.Sign, pkcs11.CKM_SHA256_HMAC, nil, r.mac, make([]byte, keySize), keySize,
 	)
 	return err
 }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,6 +32,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/verenc/kms/cmd/verenc/lines"
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/cryptoki"
 	"github.com/verenc/kms/service"
@@ -80,19 +82,23 @@ const (
 // workbench is a server, the same one with audit logs, a bare handler, and the token below.
 type workbench struct {
 	token     *hsm.Token
+	group     *hsm.Group // of that token
 	log       *zap.Logger
 	can       service.Capabilities
 	raw       cryptoki.Module // of the same token
 	serial    string
 	url, bare string
+	empty     string // answers without looking at the request
 	withPages string // the same server as url, with the documentation and the console
 	audited   []auditedServer
 	creds     aws.Credentials
-	keys      hsm.SealingKeys
-	rsa       hsm.Key
-	keyID     string
-	rsaKeyID  string
 	aad       []byte
+
+	keys           hsm.SealingKeys
+	rsa, ec, mac   hsm.Key
+	keyID          string
+	rsaKeyID, ecID string
+	macID          string
 }
 
 // benchOperation is an operation over HTTP, and the same calls on the raw token.
@@ -112,7 +118,9 @@ func newWorkbench(b *testing.B) *workbench {
 		Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN, Sessions: 130,
 	})
 	check(b, err)
-	b.Cleanup(func() { check(b, w.token.Close()) })
+	w.group, err = hsm.NewGroup(w.token) // as verenc serve has it
+	check(b, err)
+	b.Cleanup(func() { check(b, w.group.Close()) })
 	w.raw, w.serial = rawModule(b, soft.Module), soft.Serial
 	db, err := store.Open(b.Context(), store.Config{Path: filepath.Join(b.TempDir(), "kms.db"), Create: true})
 	check(b, err)
@@ -121,11 +129,11 @@ func newWorkbench(b *testing.B) *workbench {
 	check(b, err)
 	b.Cleanup(func() { null.Close() })
 	w.log = zap.New(
-		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(null), zap.InfoLevel),
+		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), lines.NewBatch(null), zap.InfoLevel),
 	)
 	w.can = service.CapabilitiesOf(w.token.SelfTest(b.Context()))
 	w.serveFrom(b, db)
-	w.bare = w.serve(b, bareHandler(w.creds))
+	w.bare, w.empty = w.serve(b, bareHandler(w.creds)), w.serve(b, emptyHandler())
 	for _, within := range []time.Duration{0, 50 * time.Millisecond} {
 		a := auditedServer{within: within, log: w.openLog(b, db, within)}
 		_, a.handler = w.newServer(b, db, a.log)
@@ -133,15 +141,15 @@ func newWorkbench(b *testing.B) *workbench {
 		w.audited = append(w.audited, a)
 	}
 	w.keyID, w.keys = w.newKey(b, db, `{}`)
-	var rsa hsm.SealingKeys
-	w.rsaKeyID, rsa = w.newKey(b, db, `{"KeySpec":"RSA_2048","KeyUsage":"SIGN_VERIFY"}`)
-	w.rsa = rsa.Seal
+	w.rsaKeyID, w.rsa = w.newOneKey(b, db, `{"KeySpec":"RSA_2048","KeyUsage":"SIGN_VERIFY"}`)
+	w.ecID, w.ec = w.newOneKey(b, db, `{"KeySpec":"ECC_NIST_P256","KeyUsage":"SIGN_VERIFY"}`)
+	w.macID, w.mac = w.newOneKey(b, db, `{"KeySpec":"HMAC_256","KeyUsage":"GENERATE_VERIFY_MAC"}`)
 	return w
 }
 
 // newServer is a service on a database, and its handler.
 func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor) (*service.Service, http.Handler) {
-	s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.token, Log: w.log, Can: w.can})
+	s, err := service.New(service.Config{Audit: auditor, Store: db, Token: w.group, Log: w.log, Can: w.can})
 	check(b, err)
 	handler, err := transport.New(w.config(s))
 	check(b, err)
@@ -149,7 +157,8 @@ func (w *workbench) newServer(b *testing.B, db *store.DB, auditor record.Auditor
 }
 
 func (w *workbench) config(s *service.Service) transport.Config {
-	return transport.Config{Service: s, Log: w.log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"}}
+	return transport.Config{Service: s, Log: w.log, Metrics: prometheus.NewRegistry(), Regions: []string{"us-east-1"},
+		AnswerWithin: transport.TimeoutsFor(time.Second, time.Second, time.Second).Answer}
 }
 
 // serveFrom makes the server one with an empty database, and an access key in it.
@@ -222,18 +231,26 @@ func bareHandler(c aws.Credentials) http.Handler {
 	})
 }
 
-// newKey makes a key over HTTP and tells where it is in the token. The one object of a pair is
-// given as Seal.
+// newKey makes a key over HTTP and tells where it is in the token. The one object of a pair, or of an HMAC
+// key, is given as Seal.
 func (w *workbench) newKey(b *testing.B, db *store.DB, body string) (string, hsm.SealingKeys) {
 	var out struct{ KeyMetadata struct{ KeyId string } }
 	check(b, json.Unmarshal(w.call(b, "CreateKey", body), &out))
 	k, err := db.Key(b.Context(), "us-east-1", out.KeyMetadata.KeyId)
 	check(b, err)
 	o := k.Materials[0].Objects
-	if id, ok := o[service.RolePair]; ok {
-		return k.ID, hsm.SealingKeys{Seal: id}
+	for _, alone := range []service.Role{service.RolePair, service.RoleMAC} {
+		if id, ok := o[alone]; ok {
+			return k.ID, hsm.SealingKeys{Seal: id}
+		}
 	}
 	return k.ID, hsm.SealingKeys{Seal: o[service.RoleSeal], Wrap: o[service.RoleWrap]}
+}
+
+// newOneKey is newKey for a key that has one object.
+func (w *workbench) newOneKey(b *testing.B, db *store.DB, body string) (string, hsm.Key) {
+	id, keys := w.newKey(b, db, body)
+	return id, keys.Seal
 }
 
 // call makes one request and returns the answer's body.
@@ -268,6 +285,7 @@ type client struct {
 	request []byte
 	conn    net.Conn
 	in      *bufio.Reader
+	answer  []byte // until the next one
 }
 
 func (c *client) dial(address string) (err error) {
@@ -280,17 +298,18 @@ func (c *client) do() ([]byte, error) {
 	if _, err := c.conn.Write(c.request); err != nil {
 		return nil, err
 	}
-	status, size := "", 0
+	var status [3]byte
+	size := 0
 	for {
 		line, err := c.in.ReadSlice('\n')
 		if err != nil {
 			return nil, err
 		}
-		if status == "" {
-			status = string(line[9:12])
+		if status[0] == 0 {
+			status = [3]byte(line[9:12])
 		}
 		if n, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
-			if _, err := fmt.Sscan(string(n), &size); err != nil {
+			if size, err = strconv.Atoi(string(bytes.TrimSpace(n))); err != nil {
 				return nil, err
 			}
 		}
@@ -298,12 +317,12 @@ func (c *client) do() ([]byte, error) {
 			break
 		}
 	}
-	body := make([]byte, size)
-	_, err := io.ReadFull(c.in, body)
-	if err == nil && status != "200" {
-		err = fmt.Errorf("status %s: %s", status, body)
+	c.answer = slices.Grow(c.answer[:0], size)[:size]
+	_, err := io.ReadFull(c.in, c.answer)
+	if err == nil && string(status[:]) != "200" {
+		err = fmt.Errorf("status %s: %s", status[:], c.answer)
 	}
-	return body, err
+	return c.answer, err
 }
 
 func (w *workbench) operations(b *testing.B) []benchOperation {
@@ -336,6 +355,11 @@ func (w *workbench) operations(b *testing.B) []benchOperation {
 		{"Sign (RSA_2048)", map[string]any{"KeyId": w.rsaKeyID, "Message": make([]byte, 32), "MessageType": "DIGEST",
 			"SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256"},
 			func(r *rawToken) error { return r.signRSA() }},
+		{"Sign (ECC_NIST_P256)", map[string]any{"KeyId": w.ecID, "Message": make([]byte, 32), "MessageType": "DIGEST",
+			"SigningAlgorithm": "ECDSA_SHA_256"},
+			func(r *rawToken) error { return r.signECDSA() }},
+		{"GenerateMac", map[string]any{"KeyId": w.macID, "Message": make([]byte, 32), "MacAlgorithm": "HMAC_SHA_256"},
+			func(r *rawToken) error { return r.generateMAC() }},
 	}
 }
 
@@ -422,7 +446,7 @@ func (w *workbench) overHTTP(b *testing.B, clients int, address string, o benchO
 }
 
 func (w *workbench) onToken(b *testing.B, clients int, o benchOperation) float64 {
-	all := newRawTokens(b, w.raw, w.serial, w.keys, w.rsa, clients)
+	all := newRawTokens(b, w, clients)
 	defer func() {
 		for _, r := range all {
 			r.close(b)

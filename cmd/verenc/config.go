@@ -57,6 +57,7 @@ type Config struct {
 	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
 	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; the lines of requests are info, and error for those that failed in the server. Commands other than serve log at warn unless it is set"`
 	LogRequests         string        `koanf:"log_requests" doc:"which requests have a line in the log: all; errors: those that ended with an error; sampled: those, and of the others the first 100 in each second and then each 100th. Audit records are written for all"`
+	Tracing             TracingConfig `koanf:"tracing"`
 	Quotas              QuotaConfig   `koanf:"quotas"`
 	Token               TokenConfig   `koanf:"token"`
 	Audit               AuditConfig   `koanf:"audit"`
@@ -143,6 +144,7 @@ func defaults() Config {
 		DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
 		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info", LogRequests: logAll,
+		Tracing: TracingConfig{Sample: 0.1},
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
 			CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Label: "verenc", Residency: string(service.ResidencyToken), HeldKeys: 5_000, Sessions: 64,
@@ -221,6 +223,8 @@ func addFlags(flags *pflag.FlagSet) {
 			flags.String(s.flag(), v, doc)
 		case int:
 			flags.Int(s.flag(), v, doc)
+		case float64:
+			flags.Float64(s.flag(), v, doc)
 		case bool:
 			flags.Bool(s.flag(), v, doc)
 		case time.Duration:
@@ -441,6 +445,9 @@ func (c *Config) check() error {
 		if d, ok := s.value.Interface().(time.Duration); ok && d <= 0 && !mayBeZero[s.key] || ok && d < 0 {
 			complain("%s: %v is not a positive time", s.key, d)
 		}
+	}
+	if err := c.Tracing.check(); err != nil {
+		problems = append(problems, err)
 	}
 	if err := c.checkKeyStores(); err != nil {
 		problems = append(problems, err)

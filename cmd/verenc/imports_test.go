@@ -69,6 +69,10 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"transport/tlsfiles": {module, "net/http", "database/sql", "go.uber.org"},
 		// Test clients know no server.
 		"transport/sdktest": {module, "github.com/"},
+		// What traces requests is told of them by package span: it can't ask for more.
+		"transport/tracing": {module + "hsm", module + "service/store", "database/sql", "github.com/miekg"},
+		// A test collector knows what the protocol says, and not who sends.
+		"transport/tracing/collectortest": {module},
 		// Test tokens serve the tests of every room, so they know none but hsm. verenc dev makes one as well, and a
 		// program does not link package testing.
 		"softhsm": {module + "transport", module + "service", "testing"},
@@ -90,6 +94,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 
 		// What a program was built from depends on nothing in it.
 		"cmd/verenc/version": {module},
+		// It writes what others have made lines of.
+		"cmd/verenc/lines": {module, "net/http", "database/sql"},
 		// What systemd is told is decided above it.
 		"cmd/verenc/systemd": {module, "net/http", "go.uber.org/zap"},
 
@@ -122,17 +128,21 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// Auditors check several logs with it, without the service.
 		"service/audit/witness": {"service/audit"},
 		// A record is made of what its maker says. If it could look things up itself, it could fail on them.
-		"service/record": {"service/apierror", "service/audit"},
+		"service/record": {"service/apierror", "service/audit", "service/span"},
 		// Rooms that know nothing of each other use these.
 		"service/lastuse":  nil,
 		"service/quota":    nil,
+		"service/span":     nil,
 		"service/apierror": nil,
 		"service/arn":      nil,
+		// A tracer knows spans, and not the requests that they are of.
+		"transport/tracing": {"service/span"},
 	}
 	// crypto11 finalises the module of its whole process and panics on errors of a token. Only the
-	// witness uses it, in a process of its own, and only the program starts that.
+	// witness uses it, in a process of its own, and only the program starts that. OpenTelemetry is far more code than
+	// what the other rooms need of it, which is package span.
 	importers := map[string]string{"github.com/ThalesIgnite/crypto11": "hsm/witness",
-		module + "hsm/witness": "cmd/verenc"}
+		module + "hsm/witness": "cmd/verenc", "go.opentelemetry.io/otel": "transport/tracing"}
 	out, err := exec.Command("go", "list", "-deps", "-f",
 		`{{if .Module}}{{if .Module.Main}}{{.ImportPath}} {{join .Imports " "}}{{end}}{{end}}`,
 		"../../...").CombinedOutput()
@@ -157,9 +167,11 @@ func TestImportsHaveOneDirection(t *testing.T) {
 				}
 			}
 		}
-		for imported, only := range importers {
-			if name != only && slices.Contains(strings.Fields(imports), imported) {
-				t.Errorf("%s imports %s, which is for %s", name, imported, only)
+		for library, only := range importers {
+			for _, imported := range strings.Fields(imports) {
+				if name != only && (imported == library || strings.HasPrefix(imported, library+"/")) {
+					t.Errorf("%s imports %s, which is for %s", name, imported, only)
+				}
 			}
 		}
 		listed[name] = true

@@ -98,7 +98,7 @@ func (m principalCommands) run(cmd *cobra.Command, c *Config, args []string,
 // openDatabase opens what a command needs that does not use the token.
 func openDatabase(ctx context.Context, c *Config) (p *components, err error) {
 	p = &components{}
-	if p.log, p.level, err = newLogger(c.commandLevel); err != nil {
+	if err = p.openLog(c.commandLevel); err != nil {
 		return nil, err
 	}
 	if p.store, err = openStore(ctx, c, false); err != nil {

@@ -86,6 +86,7 @@ func (r *reloader) look() {
 // secretFile is a file with a value that may change. Without a path the value is empty.
 type secretFile struct {
 	setting, path string
+	check         func(text string) error // nil: every text will do
 	text          atomic.Pointer[string]
 }
 
@@ -110,6 +111,11 @@ func (f *secretFile) reload() (changed bool, err error) {
 	}
 	if text == "" {
 		return false, fmt.Errorf("read %s: %s is empty", f.setting, f.path)
+	}
+	if f.check != nil {
+		if err := f.check(text); err != nil {
+			return false, fmt.Errorf("read %s: %w", f.setting, err)
+		}
 	}
 	f.text.Store(&text)
 	return true, nil

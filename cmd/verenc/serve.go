@@ -93,11 +93,19 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 		return errors.Join(err, servers.closeListeners())
 	}
 	cfg := transport.Config{
-		Service: p.service, Inspector: inspector, Log: p.log, Succeeded: succeeded(p.log, c.LogRequests),
+		Service: p.service, Inspector: inspector, Log: p.log, Succeeded: succeeded(p.batched, c.LogRequests),
 		Metrics: metrics, Regions: c.Regions, CORSOrigins: c.CORSOrigins,
 		AnswerWithin: limits(c).Answer, ClientIP: c.clientIP(),
 		Ready: map[string]func(context.Context) error{"token": p.token.Ping, "store": databaseReady(p.store),
 			"keys": watch.ready},
+	}
+	tracer, err := newTracer(c, p.log, metrics)
+	if err != nil {
+		return errors.Join(err, servers.closeListeners())
+	}
+	if tracer != nil {
+		cfg.Tracer = tracer
+		defer tracer.Close()
 	}
 	if p.audit != nil {
 		cfg.Ready["audit"] = p.audit.Ready
@@ -213,7 +221,8 @@ func callTime(ctx context.Context, token pinger) (time.Duration, error) {
 // http.DefaultServeMux, too, which no listener serves.
 func privateHandler(cfg transport.Config, metrics *prometheus.Registry, profiling bool) http.Handler {
 	r := mux.NewRouter()
-	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	r.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{
+		EnableOpenMetrics: cfg.Tracer != nil})) // for exemplars
 	if profiling {
 		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		r.HandleFunc("/debug/pprof/profile", pprof.Profile)

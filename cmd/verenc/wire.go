@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/verenc/kms/cmd/verenc/lines"
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service"
@@ -27,6 +28,7 @@ import (
 // components are what a command opens, in the order in which they are opened.
 type components struct {
 	log     *zap.Logger
+	batched *zap.Logger     // the same, with lines that are written in batches
 	level   zap.AtomicLevel // of log
 	token   *hsm.Group
 	store   *store.DB
@@ -38,19 +40,20 @@ type components struct {
 	shutdown time.Duration
 }
 
-func newLogger(level string) (*zap.Logger, zap.AtomicLevel, error) {
+// openLog makes the loggers, which write to the standard error.
+func (p *components) openLog(level string) error {
 	parsed, err := zapcore.ParseLevel(level)
 	if err != nil {
-		return nil, zap.AtomicLevel{}, fmt.Errorf("log_level: %w", err)
+		return fmt.Errorf("log_level: %w", err)
 	}
-	c := zap.NewProductionConfig()
-	c.Level = zap.NewAtomicLevelAt(parsed)
-	c.Sampling = nil // see succeeded
-	c.DisableStacktrace, c.DisableCaller = true, true
-	c.EncoderConfig.TimeKey, c.EncoderConfig.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
-	c.EncoderConfig.EncodeDuration = zapcore.MillisDurationEncoder
-	log, err := c.Build()
-	return log, c.Level, err
+	c := zap.NewProductionEncoderConfig()
+	c.TimeKey, c.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
+	c.EncodeDuration = zapcore.MillisDurationEncoder
+	encoder, batch := zapcore.NewJSONEncoder(c), lines.NewBatch(os.Stderr)
+	p.level = zap.NewAtomicLevelAt(parsed)
+	p.log = zap.New(zapcore.NewCore(encoder, batch.AtOnce(), p.level))
+	p.batched = zap.New(zapcore.NewCore(encoder, batch, p.level))
+	return nil
 }
 
 // Of the lines of requests without an error, log_requests: sampled keeps so many in each second, and then each of so
@@ -84,6 +87,7 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 		ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout,
 		MaxStuck:      c.Token.MaxStuck,
 		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected),
+		Observe:     traceCalls(c),
 		OnNotice:    func(notice string) { log.Warn(notice) },
 		GiveUpAfter: giveUpAfter(c), OnGiveUp: c.run.giveUp,
 	}, err
@@ -182,7 +186,7 @@ func openComponents(ctx context.Context, c *Config, create bool) (p *components,
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if p.log, p.level, err = newLogger(c.commandLevel); err != nil {
+	if err = p.openLog(c.commandLevel); err != nil {
 		return p, err
 	}
 	c.run.databaseChanged = logDatabase(p.log, c.DatabaseGrace)

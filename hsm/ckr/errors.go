@@ -6,6 +6,7 @@ package ckr
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 )
@@ -83,6 +84,23 @@ func Failed(call string, err error) error {
 		kind = ErrUnsupported
 	}
 	return &Error{Call: call, RV: rv, Kind: kind}
+}
+
+// Name gives the name of the return value of a C call, such as CKR_DEVICE_ERROR: empty for CKR_OK, and _OTHER for what
+// is none.
+func Name(err error) string {
+	if err == nil {
+		return ""
+	}
+	var rv pkcs11.Error
+	if !errors.As(err, &rv) {
+		return "_OTHER"
+	}
+	text := rv.Error() // pkcs11: 0x30: CKR_DEVICE_ERROR
+	if i := strings.LastIndex(text, "CKR_"); i >= 0 {
+		return text[i:]
+	}
+	return fmt.Sprintf("CKR_%#x", uint(rv))
 }
 
 // Has reports whether an error is that of a C call with one of these return values.

@@ -1,8 +1,11 @@
 package connection
 
 import (
+	"context"
 	"io"
 	"time"
+
+	"github.com/verenc/kms/hsm/session"
 )
 
 // Config says which token to use, and within what limits.
@@ -51,6 +54,10 @@ type Config struct {
 	OnGiveUp    func(error) // of ErrGivenUp; required with GiveUpAfter
 
 	KeepAlive time.Duration // an idle connection is used so often; default 30 s
+
+	// Observe, if set, is asked for each call of Run whether somebody observes it. It returns nil, or what is told
+	// of the PKCS#11 calls: one at a time, also of those that end after Run has returned.
+	Observe func(ctx context.Context) func(session.Call)
 
 	Rand io.Reader // for initialisation vectors; default crypto/rand.Reader
 

@@ -18,67 +18,127 @@ const (
 
 // onWorker runs work in another goroutine: one that waits for work, whose stack has grown to the
 // size that calls need, or a new one. They end with the Link.
-func (l *Link) onWorker(work func()) {
+func (l *Link) onWorker(w work) {
 	select {
-	case l.workers <- work:
+	case l.workers <- w:
 		return
 	default:
 	}
-	go func() {
-		for {
-			work()
-			select {
-			case work = <-l.workers:
-			case <-l.closing:
-				return
-			}
-		}
-	}()
+	go l.worker(w)
 }
 
-// await does work in another goroutine and waits for it until the deadline or cancel. Work that
-// comes back later counts as stuck until then, and its result is discarded. The caller has joined
-// for it.
-func await[T any](
-	l *Link, deadline <-chan time.Time, cancel <-chan struct{}, work func() (T, error), discard func(T),
-) (T, error) {
-	type outcome struct {
-		v   T
-		err error
-	}
-	var state atomic.Int32
-	result := make(chan outcome, 1)
-	l.onWorker(func() {
-		defer l.done.Done()
-		v, err := work()
-		if state.CompareAndSwap(working, finished) {
-			result <- outcome{v, err}
+func (l *Link) worker(w work) {
+	for {
+		w.do()
+		select {
+		case w = <-l.workers:
+		case <-l.closing:
 			return
 		}
-		discard(v)
-		state.Store(finished)
-		l.stuck.Add(-1)
-	})
+	}
+}
+
+// work is what a worker does.
+type work interface{ do() }
+
+// waiter is what a caller waits with. It is used again, since every call of the token needs one.
+type waiter struct {
+	timer *time.Timer   // of the deadline
+	done  chan struct{} // has an element when the work has ended in time
+}
+
+// waiter gives a waiter whose timer runs.
+func (l *Link) waiter(timeout time.Duration) *waiter {
+	w, ok := l.waiters.Get().(*waiter)
+	if !ok {
+		return &waiter{time.NewTimer(timeout), make(chan struct{}, 1)}
+	}
+	w.timer.Reset(timeout)
+	return w
+}
+
+// free takes a waiter back that nobody will wake any more.
+func (l *Link) free(w *waiter) {
+	w.timer.Stop() // nothing comes from its channel afterwards
+	l.waiters.Put(w)
+}
+
+// call is one piece of work for a worker: f in a session of gen, or alone. The caller and the worker
+// share it.
+type call[T any] struct {
+	link *Link
+	done chan struct{} // of the caller's waiter
+
+	alone   func() (T, error)
+	discard func(T) // with alone
+
+	f      func(*Session) (T, error)
+	gen    *generation
+	bounds bounds
+	secret []byte // read by f
+
+	state atomic.Int32
+	v     T // set before done
+	err   error
+}
+
+// do implements work.
+func (c *call[T]) do() {
+	defer c.link.done.Done()
+	v, err := c.work()
+	if c.state.CompareAndSwap(working, finished) {
+		c.v, c.err = v, err
+		c.done <- struct{}{}
+		return
+	}
+	if c.f == nil {
+		c.discard(v)
+	} else {
+		clear(c.secret)
+		wipe(v)
+	}
+	c.state.Store(finished)
+	c.link.stuck.Add(-1)
+}
+
+func (c *call[T]) work() (T, error) {
+	if c.f == nil {
+		return c.alone()
+	}
+	v, err := inSession(c.link, c.gen, c.f)
+	if !safeToRestart(err) {
+		clear(c.secret)
+	}
+	c.bounds.leave(c.gen, err)
+	return v, err
+}
+
+// await has a worker do c and waits for it until the deadline or cancel. Work that comes back later
+// counts as stuck until then, and its result is discarded. The caller has joined for it.
+func await[T any](c *call[T], w *waiter, cancel <-chan struct{}) (T, error) {
+	l := c.link
+	c.done = w.done
+	l.onWorker(c)
 	err := ckr.ErrTimeout
 	select {
-	case o := <-result:
-		return o.v, o.err
-	case <-deadline:
+	case <-w.done:
+		return c.v, c.err
+	case <-w.timer.C:
 	case <-cancel:
 		err = fmt.Errorf("%w: %w", ckr.ErrTimeout, context.Canceled)
 	}
 	l.stuck.Add(1)
 	if err == ckr.ErrTimeout && len(l.cfg.ModuleCommand) > 0 {
 		time.AfterFunc(drain, func() { // a call in a process of its own need not stay stuck
-			if state.Load() == abandoned {
+			if c.state.Load() == abandoned {
 				l.lib.module.Abort()
 			}
 		})
 	}
-	if !state.CompareAndSwap(working, abandoned) { // it came back at the last moment
+	if !c.state.CompareAndSwap(working, abandoned) { // it came back at the last moment
 		l.stuck.Add(-1)
-		o := <-result
-		return o.v, o.err
+		<-w.done
+		return c.v, c.err
 	}
 	l.stats.timeouts.Add(1)
 	var none T
@@ -100,9 +160,9 @@ func bounded[T any](
 	l *Link, timeout time.Duration, cancel <-chan struct{}, work func() (T, error), discard func(T),
 ) (v T, err error) {
 	l.done.Add(1)
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	return await(l, timer.C, cancel, work, discard)
+	w := l.waiter(timeout)
+	defer l.free(w)
+	return await(&call[T]{link: l, alone: work, discard: discard}, w, cancel)
 }
 
 func ignore[T any](T) {}

@@ -33,13 +33,13 @@ type generation struct {
 	generators chan struct{} // one for every session that may be generating a key pair: a quarter of places
 
 	mu       sync.Mutex
-	idle     []pkcs11.SessionHandle // guarded by mu
-	open     int                    // guarded by mu: sessions opened and not closed, idle ones included
-	users    int                    // guarded by mu: calls that use a session now, or open one
-	withheld int                    // guarded by mu: places taken away, since the token has no more sessions
-	returned int                    // guarded by mu: sessions given back since the last change of withheld
-	unused   chan struct{}          // closed once the connection is lost and users is 0
-	closed   bool                   // guarded by mu: close was called
+	idle     []*Session    // guarded by mu
+	open     int           // guarded by mu: sessions opened and not closed, idle ones included
+	users    int           // guarded by mu: calls that use a session now, or open one
+	withheld int           // guarded by mu: places taken away, since the token has no more sessions
+	returned int           // guarded by mu: sessions given back since the last change of withheld
+	unused   chan struct{} // closed once the connection is lost and users is 0
+	closed   bool          // guarded by mu: close was called
 
 	index                     // handles by CKA_ID
 	unwrapped *unwrappedCache // session objects of wrapped keys
@@ -87,7 +87,10 @@ func (g *generation) end() bool {
 func (g *generation) close() {
 	g.end()
 	g.mu.Lock()
-	handles := append(g.idle, g.Keeper)
+	handles := []pkcs11.SessionHandle{g.Keeper}
+	for _, s := range g.idle {
+		handles = append(handles, s.Handle)
+	}
 	g.idle, g.open, g.closed = nil, g.open-len(g.idle), true
 	g.mu.Unlock()
 	for _, h := range handles {

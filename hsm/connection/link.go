@@ -33,7 +33,8 @@ type Link struct {
 	proved  session.Proved
 
 	lost    chan *generation // to the supervisor
-	workers chan func()      // to a goroutine that waits for work: see onWorker
+	workers chan work        // to a goroutine that waits for work: see onWorker
+	waiters sync.Pool        // of *waiter
 	stop    context.CancelFunc
 	closing <-chan struct{} // closed by stop
 	done    sync.WaitGroup  // the supervisor, and every goroutine inside a C call
@@ -77,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 	}
 	supervised, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Link{
-		cfg: cfg, profile: named, lost: make(chan *generation, 1), workers: make(chan func()),
+		cfg: cfg, profile: named, lost: make(chan *generation, 1), workers: make(chan work),
 		stop: stop, closing: supervised.Done(),
 	}
 	l.pin.text = cfg.PIN

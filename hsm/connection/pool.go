@@ -14,8 +14,9 @@ type Session struct {
 	uses []*unwrappedKey // until release
 }
 
-func (g *generation) use(h pkcs11.SessionHandle, idled bool) *Session {
-	return &Session{Session: session.Session{Shared: g.Shared, Handle: h, Idled: idled}, gen: g}
+// use makes a new Session of an opened session.
+func (g *generation) use(h pkcs11.SessionHandle) *Session {
+	return &Session{Session: session.Session{Shared: g.Shared, Module: g.Module, Handle: h}, gen: g}
 }
 
 // session takes an idle session or opens one. The caller holds a place.
@@ -27,16 +28,17 @@ func (g *generation) session() (*Session, error) {
 	}
 	g.users++
 	if n := len(g.idle); n > 0 {
-		h := g.idle[n-1]
+		s := g.idle[n-1]
 		g.idle = g.idle[:n-1]
 		g.mu.Unlock()
-		return g.use(h, true), nil
+		s.Idled, s.Steps = true, 0
+		return s, nil
 	}
 	g.open++
 	g.mu.Unlock()
 	h, err := g.lib.openSession(g)
 	if err == nil {
-		return g.use(h, false), nil
+		return g.use(h), nil
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -55,7 +57,7 @@ func (s *Session) put() {
 	g.mu.Lock()
 	stale, broken := g.closed, s.Broken && !g.Lost()
 	if !stale && !broken {
-		g.idle = append(g.idle, s.Handle)
+		g.idle = append(g.idle, s)
 		g.restore()
 		g.leave()
 		g.mu.Unlock()

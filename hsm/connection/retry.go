@@ -23,42 +23,50 @@ func Run[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T,
 
 // RunSecret is Run for an f that reads a secret, which is cleared when f has ended or will never begin.
 func RunSecret[T any](ctx context.Context, l *Link, secret []byte, f func(s *Session) (T, error)) (T, error) {
-	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout}, secret, f)
+	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout}, secret, observed(ctx, l, f))
 }
 
 // RunGenerate is Run for an f that generates a key pair.
 func RunGenerate[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
-	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout, generates: true}, nil, f)
+	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout, generates: true}, nil, observed(ctx, l, f))
 }
 
 // RunLong is Run with Config.GenerateTimeout for an f that is not for requests.
 func RunLong[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
-	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout}, nil, f)
+	return runBounded(ctx, l, bounds{timeout: l.cfg.GenerateTimeout}, nil, observed(ctx, l, f))
+}
+
+// observed is f whose calls are told to whom Config.Observe says.
+func observed[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) func(s *Session) (T, error) {
+	if l.cfg.Observe == nil {
+		return f
+	}
+	tell, begun := l.cfg.Observe(ctx), time.Now()
+	if tell == nil {
+		return f
+	}
+	return func(s *Session) (T, error) {
+		defer s.Observe(tell, begun)()
+		return f(s)
+	}
 }
 
 func runBounded[T any](
 	ctx context.Context, l *Link, b bounds, secret []byte, f func(s *Session) (T, error),
 ) (v T, err error) {
-	timer := time.NewTimer(b.timeout)
-	defer timer.Stop()
+	w := l.waiter(b.timeout)
+	defer l.free(w)
 	for {
-		g, err := l.begin(ctx, b, timer.C)
+		g, err := l.begin(ctx, b, w.timer.C)
 		if err != nil {
 			clear(secret)
 			return v, l.counted(err)
 		}
-		v, err = await(l, timer.C, nil, func() (T, error) {
-			v, err := inSession(l, g, f)
-			if !safeToRestart(err) {
-				clear(secret)
-			}
-			b.leave(g, err)
-			return v, err
-		}, func(v T) { clear(secret); wipe(v) })
+		v, err = await(&call[T]{link: l, f: f, gen: g, bounds: b, secret: secret}, w, nil)
 		if !safeToRestart(err) {
 			return v, l.counted(err)
 		}
-		if err := l.beforeRestart(ctx, g, err, timer.C); err != nil {
+		if err := l.beforeRestart(ctx, g, err, w.timer.C); err != nil {
 			clear(secret)
 			return v, l.counted(err)
 		}

@@ -167,7 +167,8 @@ func (s *Session) release() {
 	}
 	// The session is closed when it fails; the object goes with the connection.
 	_ = s.DestroyAll(s.gen.unwrapped.leave(s.uses))
-	s.uses = nil
+	clear(s.uses)
+	s.uses = s.uses[:0]
 }
 
 // Evict destroys the session object of a wrapped key.

@@ -199,6 +199,48 @@ ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attri
 	return create == NULL ? CKR_FUNCTION_NOT_SUPPORTED : create(session, template, count, object);
 }
 
+static void unflatten(ck_flat_t *flat, struct ck_attribute *template)
+{
+	unsigned char *value = flat->values;
+
+	for (ck_ulong i = 0; i < flat->count; i++) {
+		template[i] = (struct ck_attribute){ flat->types[i], flat->lengths[i] ? value : NULL, flat->lengths[i] };
+		value += (flat->lengths[i] + 7) & ~7UL;
+	}
+}
+
+ck_rv ck_generate(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_flat_t *template,
+	ck_ulong *object)
+{
+	struct ck_mechanism m = { mechanism, NULL, 0 };
+	struct ck_attribute attributes[FLAT_ATTRIBUTES];
+	ck_rv (*generate)(ck_ulong, struct ck_mechanism *, struct ck_attribute *, ck_ulong, ck_ulong *);
+
+	generate = (ck_rv (*)(ck_ulong, struct ck_mechanism *, struct ck_attribute *, ck_ulong, ck_ulong *))
+		list->function[C_GENERATE_KEY];
+	if (generate == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	unflatten(template, attributes);
+	return generate(session, &m, attributes, template->count, object);
+}
+
+ck_rv ck_unwrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, void *params,
+	ck_ulong paramslen, ck_ulong unwrapping, unsigned char *wrapped, ck_ulong length, ck_flat_t *template,
+	ck_ulong *object)
+{
+	struct ck_mechanism m = { mechanism, paramslen ? params : NULL, paramslen };
+	struct ck_attribute attributes[FLAT_ATTRIBUTES];
+	ck_rv (*unwrap)(ck_ulong, struct ck_mechanism *, ck_ulong, unsigned char *, ck_ulong, struct ck_attribute *,
+		ck_ulong, ck_ulong *);
+
+	unwrap = (ck_rv (*)(ck_ulong, struct ck_mechanism *, ck_ulong, unsigned char *, ck_ulong, struct ck_attribute *,
+		ck_ulong, ck_ulong *))list->function[C_UNWRAP_KEY];
+	if (unwrap == NULL)
+		return CKR_FUNCTION_NOT_SUPPORTED;
+	unflatten(template, attributes);
+	return unwrap(session, &m, unwrapping, wrapped, length, attributes, template->count, object);
+}
+
 ck_rv ck_decapsulate(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong key,
 	struct ck_attribute *template, ck_ulong count, unsigned char *ciphertext, ck_ulong length, ck_ulong *object)
 {

@@ -11,6 +11,10 @@ package cryptoki
 #cgo nocallback ck_value
 #cgo noescape ck_create
 #cgo nocallback ck_create
+#cgo noescape ck_generate
+#cgo nocallback ck_generate
+#cgo noescape ck_unwrap
+#cgo nocallback ck_unwrap
 #cgo noescape ck_decapsulate
 #cgo nocallback ck_decapsulate
 #cgo noescape ck_random
@@ -283,7 +287,13 @@ func (m *InProcess) GenerateKey(s Session, mechanism uint, template []*Attribute
 		return 0, err
 	}
 	defer m.leave()
-	return m.ctx.GenerateKey(s, only(mechanism, nil), nested(template))
+	var flat C.ck_flat_t
+	if !flatten(nested(template), &flat) {
+		return 0, pkcs11.Error(pkcs11.CKR_ARGUMENTS_BAD)
+	}
+	var object C.ck_ulong
+	rv := C.ck_generate(m.list, C.ck_ulong(s), C.ck_ulong(mechanism), &flat, &object)
+	return Object(object), fault(rv)
 }
 
 // GenerateKeyPair implements Module.
@@ -313,13 +323,20 @@ func (m *InProcess) UnwrapKey(
 	s Session, mechanism uint, parameter []byte, unwrapping Object, wrapped []byte, template []*Attribute,
 ) (Object, error) {
 	if len(wrapped) == 0 {
-		return 0, pkcs11.Error(pkcs11.CKR_WRAPPED_KEY_LEN_RANGE) // miekg/pkcs11 needs a byte
+		return 0, pkcs11.Error(pkcs11.CKR_WRAPPED_KEY_LEN_RANGE)
 	}
 	if err := m.enter(); err != nil {
 		return 0, err
 	}
 	defer m.leave()
-	return m.ctx.UnwrapKey(s, only(mechanism, parameter), unwrapping, wrapped, template)
+	var flat C.ck_flat_t
+	if !flatten(template, &flat) {
+		return 0, pkcs11.Error(pkcs11.CKR_ARGUMENTS_BAD)
+	}
+	var object C.ck_ulong
+	rv := C.ck_unwrap(m.list, C.ck_ulong(s), C.ck_ulong(mechanism), unsafe.Pointer(bytePtr(parameter)),
+		C.ck_ulong(len(parameter)), C.ck_ulong(unwrapping), bytePtr(wrapped), C.ck_ulong(len(wrapped)), &flat, &object)
+	return Object(object), fault(rv)
 }
 
 // DeriveECDH implements Module.
@@ -349,18 +366,17 @@ func (m *InProcess) Decapsulate(
 }
 
 // GCM implements Module.
-func (m *InProcess) GCM(s Session, o Operation, key Object, iv, aad, in []byte, n int) ([]byte, bool, error) {
+func (m *InProcess) GCM(s Session, o Operation, key Object, iv, aad, in, room []byte) ([]byte, bool, error) {
 	if err := m.enter(); err != nil {
 		return nil, false, err
 	}
 	defer m.leave()
-	out := make([]byte, n)
-	length, started := C.ck_ulong(n), C.int(0)
+	length, started := C.ck_ulong(len(room)), C.int(0)
 	rv := C.ck_gcm(
 		m.list, positions[o], C.ck_ulong(s), C.ck_ulong(key), bytePtr(iv), bytePtr(aad), C.ck_ulong(len(aad)),
-		bytePtr(in), C.ck_ulong(len(in)), bytePtr(out), &length, &started,
+		bytePtr(in), C.ck_ulong(len(in)), bytePtr(room), &length, &started,
 	)
-	out, err := bounded(o.String(), rv, out, length)
+	out, err := bounded(o.String(), rv, room, length)
 	return out, started != 0, err
 }
 
@@ -407,6 +423,27 @@ func nested(template []*Attribute) []*Attribute {
 		}
 	}
 	return template
+}
+
+// flatten copies a template, which must hold no secrets, for C. It reports whether there was room: all
+// templates of this product fit.
+func flatten(template []*Attribute, flat *C.ck_flat_t) bool {
+	at := 0
+	if len(template) > len(flat.types) {
+		return false
+	}
+	for i, a := range template {
+		if at+len(a.Value) > len(flat.values) {
+			return false
+		}
+		flat.types[i], flat.lengths[i] = C.ck_ulong(a.Type), C.ck_ulong(len(a.Value))
+		for j, b := range a.Value {
+			flat.values[at+j] = C.uchar(b)
+		}
+		at += (len(a.Value) + 7) &^ 7
+	}
+	flat.count = C.ck_ulong(len(template))
+	return true
 }
 
 // pinned is a template whose values stay where they are until unpin.

@@ -13,7 +13,8 @@ struct ck_function_list;
 // Positions in CK_FUNCTION_LIST.
 enum { C_GET_INFO = 2, C_GET_SLOT_LIST = 4, C_GET_MECHANISM_LIST = 7, C_CREATE_OBJECT = 20,
 	C_GET_ATTRIBUTE_VALUE = 24, C_FIND_OBJECTS = 27, C_ENCRYPT_INIT = 29, C_DECRYPT_INIT = 33,
-	C_SIGN_INIT = 42, C_WRAP_KEY = 60, C_GENERATE_RANDOM = 64, C_DECAPSULATE_KEY = 93,
+	C_SIGN_INIT = 42, C_GENERATE_KEY = 58, C_WRAP_KEY = 60, C_UNWRAP_KEY = 61, C_GENERATE_RANDOM = 64,
+	C_DECAPSULATE_KEY = 93,
 	FUNCTIONS = 94 }; // v2.40 has 68
 
 struct ck_attribute {
@@ -70,6 +71,24 @@ ck_rv ck_value(struct ck_function_list *list, ck_ulong session, ck_ulong object,
 
 // ck_create is C_CreateObject.
 ck_rv ck_create(struct ck_function_list *list, ck_ulong session, struct ck_attribute *template, ck_ulong count,
+	ck_ulong *object);
+
+// A flat template has the types and the lengths of its attributes, and their values one after the other,
+// each at a multiple of 8 bytes. It holds no pointers of Go.
+enum { FLAT_ATTRIBUTES = 24, FLAT_ROOM = 1024 };
+typedef struct ck_flat {
+	ck_ulong count;
+	ck_ulong types[FLAT_ATTRIBUTES], lengths[FLAT_ATTRIBUTES];
+	unsigned char values[FLAT_ROOM];
+} ck_flat_t;
+
+// ck_generate is C_GenerateKey with a mechanism that takes no parameter.
+ck_rv ck_generate(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_flat_t *template,
+	ck_ulong *object);
+
+// ck_unwrap is C_UnwrapKey. params holds no pointers.
+ck_rv ck_unwrap(struct ck_function_list *list, ck_ulong session, ck_ulong mechanism, void *params,
+	ck_ulong paramslen, ck_ulong unwrapping, unsigned char *wrapped, ck_ulong length, ck_flat_t *template,
 	ck_ulong *object);
 
 // ck_decapsulate is C_DecapsulateKey with a mechanism that takes no parameter. list is one of v3.2, or NULL.

@@ -72,10 +72,10 @@ type Module interface {
 	// Decapsulate is C_DecapsulateKey of PKCS#11 v3.2, with a mechanism that has no parameter.
 	Decapsulate(s Session, mechanism uint, key Object, ciphertext []byte, template []*Attribute) (Object, error)
 
-	// GCM encrypts or decrypts with CKM_AES_GCM, a tag of 16 bytes behind the ciphertext, and gives
-	// at most n bytes. iv has 12 bytes, which a token may overwrite, or is nil. started reports
-	// whether the Init call succeeded.
-	GCM(s Session, o Operation, key Object, iv, aad, in []byte, n int) (out []byte, started bool, err error)
+	// GCM encrypts or decrypts with CKM_AES_GCM, a tag of 16 bytes behind the ciphertext. The result is
+	// a part of room, which bounds its length. iv has 12 bytes, which a token may overwrite, or is nil.
+	// started reports whether the Init call succeeded.
+	GCM(s Session, o Operation, key Object, iv, aad, in, room []byte) (out []byte, started bool, err error)
 	// Operate is the Init call of an operation and the call that does all of it, and gives at most
 	// n bytes. The mechanism's parameter holds no pointers. started reports whether the Init call
 	// succeeded.

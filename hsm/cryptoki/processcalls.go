@@ -217,7 +217,7 @@ func (p *Process) Decapsulate(
 }
 
 // GCM implements Module.
-func (p *Process) GCM(s Session, o Operation, key Object, iv, aad, in []byte, n int) ([]byte, bool, error) {
+func (p *Process) GCM(s Session, o Operation, key Object, iv, aad, in, room []byte) ([]byte, bool, error) {
 	d, err := p.request(callGCM, func(e *encoder) {
 		e.word(uint(s))
 		e.byte(byte(o))
@@ -225,19 +225,22 @@ func (p *Process) GCM(s Session, o Operation, key Object, iv, aad, in []byte, n 
 		e.bytes(iv)
 		e.bytes(aad)
 		e.bytes(in)
-		e.word(uint(n))
+		e.word(uint(len(room)))
 	})
 	if d == nil {
 		return nil, false, err
 	}
 	out, started := d.bytes(), d.byte() == 1
 	drawn := d.bytes()
-	if end := d.end(); end != nil || len(out) > n || len(drawn) != len(iv) {
-		clear(out)
+	defer clear(out)
+	if end := d.end(); end != nil || len(out) > len(room) || len(drawn) != len(iv) {
 		return nil, false, errFrame
 	}
 	copy(iv, drawn)
-	return out, started, err
+	if err != nil {
+		return nil, started, err
+	}
+	return room[:copy(room, out)], started, nil
 }
 
 // Operate implements Module.

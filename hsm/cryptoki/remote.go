@@ -174,7 +174,7 @@ var calls = [lastCall]func(m Module, d *decoder, e *encoder){
 			d.bad = true
 			return
 		}
-		out, started, err := m.GCM(s, o, key, iv, aad, in, n)
+		out, started, err := m.GCM(s, o, key, iv, aad, in, make([]byte, n))
 		clear(in)
 		e.operated(out, started, err)
 		e.bytes(iv)

@@ -1,6 +1,10 @@
 package keyobject
 
-import "github.com/miekg/pkcs11"
+import (
+	"slices"
+
+	"github.com/miekg/pkcs11"
+)
 
 // SessionObject is the end of a session object's template.
 func SessionObject() []*pkcs11.Attribute {
@@ -20,17 +24,18 @@ func TokenObject(id ID, label string) []*pkcs11.Attribute {
 	}
 }
 
-// ReadableSecret is the template of a session object whose value is read.
-func ReadableSecret() []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
-		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
-		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
-		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
-		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
-	}
-}
+// ReadableSecret is the template of a session object whose value is read. It is shared: nobody changes
+// its attributes.
+func ReadableSecret() []*pkcs11.Attribute { return readableSecret }
+
+var readableSecret = slices.Clip([]*pkcs11.Attribute{
+	pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+	pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+	pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+	pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+	pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, false),
+	pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, true),
+})
 
 // SecretTemplate has the attributes that every secret key here has.
 func SecretTemplate(keyType uint) []*pkcs11.Attribute {
@@ -42,9 +47,18 @@ func SecretTemplate(keyType uint) []*pkcs11.Attribute {
 	}
 }
 
-// DataKeyTemplate is WrappableTemplate of a generic secret.
+// DataKeyTemplate is WrappableTemplate of a generic secret. It is shared like ReadableSecret.
 func DataKeyTemplate(size int) []*pkcs11.Attribute {
+	if t, usual := usualDataKeys[size]; usual {
+		return t
+	}
 	return WrappableTemplate(pkcs11.CKK_GENERIC_SECRET, size)
+}
+
+// usualDataKeys are the templates of AES_128 and AES_256, by their size in bytes.
+var usualDataKeys = map[int][]*pkcs11.Attribute{
+	16: slices.Clip(WrappableTemplate(pkcs11.CKK_GENERIC_SECRET, 16)),
+	32: slices.Clip(WrappableTemplate(pkcs11.CKK_GENERIC_SECRET, 32)),
 }
 
 // WrappableTemplate is the template of a session object that can be wrapped but not read.

@@ -30,6 +30,9 @@ type Profile struct {
 	SearchAlone bool            // a search must not meet a creation
 }
 
+// Name is the name for Config.Profile.
+func (p *Profile) Name() string { return p.name }
+
 // Names gives the names for Config.Profile.
 func Names() []string {
 	var names []string

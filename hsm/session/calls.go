@@ -44,17 +44,21 @@ func isTokenObject(template []*pkcs11.Attribute) bool {
 
 // operationResult gives the result of an operation. If it was not started, its Init call failed.
 func operationResult(o cryptoki.Operation, out []byte, started bool, err error) ([]byte, bool, error) {
-	call := o.String()
-	if !started {
-		call += "Init"
-	}
-	return out, started, ckr.Failed(call, err)
+	return out, started, ckr.Failed(functionOf(o, started), err)
 }
 
-// gcm encrypts or decrypts with CKM_AES_GCM into a new slice. A token may overwrite the IV when it
+// functionOf names the call of an operation that was the last one.
+func functionOf(o cryptoki.Operation, started bool) string {
+	if started {
+		return o.String()
+	}
+	return o.String() + "Init"
+}
+
+// gcm encrypts or decrypts with CKM_AES_GCM into a part of room. A token may overwrite the IV when it
 // encrypts. started reports whether the Init call succeeded.
 func (s *Session) gcm(
-	o cryptoki.Operation, key pkcs11.ObjectHandle, iv *[IVSize]byte, in, aad []byte,
+	o cryptoki.Operation, key pkcs11.ObjectHandle, iv *[IVSize]byte, in, aad, room []byte,
 ) (_ []byte, started bool, err error) {
 	if err := s.step(); err != nil {
 		return nil, false, err
@@ -63,8 +67,7 @@ func (s *Session) gcm(
 	if iv != nil {
 		ivBytes = iv[:]
 	}
-	// There is room for an IV behind the tag.
-	out, started, err := s.Module.GCM(s.Handle, o, key, ivBytes, aad, in, len(in)+2*tagSize)
+	out, started, err := s.Module.GCM(s.Handle, o, key, ivBytes, aad, in, room)
 	return operationResult(o, out, started, err)
 }
 
@@ -101,7 +104,7 @@ func (s *Session) Value(object pkcs11.ObjectHandle, size int) ([]byte, error) {
 
 // Create is C_CreateObject, without a copy of any value in C memory.
 func (s *Session) Create(template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	defer s.Locks.blockSearches()()
+	defer s.Locks.blockSearches().release()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
@@ -119,7 +122,7 @@ func (s *Session) SetAttributes(h pkcs11.ObjectHandle, template []*pkcs11.Attrib
 
 // CopyObject is C_CopyObject.
 func (s *Session) CopyObject(h pkcs11.ObjectHandle, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	defer s.Locks.blockSearches()()
+	defer s.Locks.blockSearches().release()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
@@ -131,7 +134,7 @@ func (s *Session) CopyObject(h pkcs11.ObjectHandle, template []*pkcs11.Attribute
 func (s *Session) decapsulateKey(
 	mechanism uint, key pkcs11.ObjectHandle, ciphertext []byte, template []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, error) {
-	defer s.Locks.blockSearches()()
+	defer s.Locks.blockSearches().release()
 	if err := s.step(); err != nil {
 		return 0, err
 	}
@@ -151,7 +154,7 @@ func (s *Session) Random(n int) ([]byte, error) {
 // Destroy is C_DestroyObject. When it fails the session is marked broken: closing it destroys its
 // session objects.
 func (s *Session) Destroy(h pkcs11.ObjectHandle) error {
-	defer s.Locks.blockSearches()()
+	defer s.Locks.blockSearches().release()
 	if err := s.step(); err != nil {
 		return err
 	}
@@ -165,7 +168,7 @@ func (s *Session) Unwrap(
 	mechanism uint, params []byte, unwrapping pkcs11.ObjectHandle, wrapped []byte,
 	template []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, error) {
-	defer s.Locks.blockSearches()()
+	defer s.Locks.blockSearches().release()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
@@ -177,7 +180,7 @@ func (s *Session) Unwrap(
 func (s *Session) deriveECDH(
 	base pkcs11.ObjectHandle, kdf uint, peer []byte, template []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, error) {
-	defer s.Locks.blockSearches()()
+	defer s.Locks.blockSearches().release()
 	if err := s.step(); err != nil {
 		return 0, err
 	}

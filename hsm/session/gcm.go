@@ -19,6 +19,9 @@ const (
 // Overhead is how many bytes longer than its plaintext a box of Encrypt is: IV and tag.
 const Overhead = IVSize + tagSize
 
+// gcmRoom is how many bytes an answer of CKM_AES_GCM may have: there is room for an IV behind the tag.
+func gcmRoom(in int) int { return in + 2*tagSize }
+
 // Seal gives a box of AES-256-GCM (NIST SP 800-38D):
 //
 //	IV (12) | ciphertext (as long as plaintext) | tag (16)
@@ -31,13 +34,13 @@ func (s *Session) sealWith(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad
 	if err != nil {
 		return nil, err
 	}
-	var ours [IVSize]byte
 	if source == callersIV {
-		if _, err := io.ReadFull(rand, ours[:]); err != nil {
+		if _, err := io.ReadFull(rand, s.iv[:]); err != nil {
 			return nil, fmt.Errorf("draw an initialisation vector: %w", err)
 		}
 	}
-	iv, out, err := s.encryptUnder(source, ours, h, plaintext, aad)
+	box := make([]byte, IVSize+gcmRoom(len(plaintext)))
+	iv, out, err := s.encryptUnder(source, s.iv, h, plaintext, aad, box[IVSize:])
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +50,7 @@ func (s *Session) sealWith(rand io.Reader, h pkcs11.ObjectHandle, plaintext, aad
 	if iv == [IVSize]byte{} && source != callersIV {
 		return nil, errors.New("C_Encrypt: no initialisation vector came back")
 	}
-	return append(append(make([]byte, 0, IVSize+len(out)), iv[:]...), out...), nil
+	return append(append(box[:0], iv[:]...), out...), nil // out is where it belongs already
 }
 
 // Unseal opens a box. SoftHSM before 2.7.0 answers CKR_GENERAL_ERROR to a wrong tag, as a failing
@@ -72,8 +75,9 @@ func (s *Session) Unseal(h pkcs11.ObjectHandle, box, aad []byte) ([]byte, error)
 
 // tryBox decrypts. It is unsure if the error may be that of a wrong box or that of a failing token.
 func (s *Session) tryBox(h pkcs11.ObjectHandle, box, aad []byte) (plaintext []byte, unsure bool, err error) {
-	iv := [IVSize]byte(box)
-	plaintext, started, err := s.gcm(cryptoki.Decrypt, h, &iv, box[IVSize:], aad)
+	s.iv = [IVSize]byte(box)
+	in := box[IVSize:]
+	plaintext, started, err := s.gcm(cryptoki.Decrypt, h, &s.iv, in, aad, make([]byte, gcmRoom(len(in))))
 	if err == nil && len(plaintext) != len(box)-Overhead {
 		clear(plaintext)
 		return nil, false, fmt.Errorf("C_Decrypt: %d bytes instead of %d", len(plaintext), len(box)-Overhead)

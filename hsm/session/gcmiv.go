@@ -29,6 +29,9 @@ var ivSources = []ivSource{callersIV, returnedIV, appendedIV, behindIV}
 // ivs gives the token's source, ErrUnsupported if it has none. It is proved once for each connection; a
 // token that had one before fails instead.
 func (s *Session) ivs() (ivSource, error) {
+	if known := s.ivSource.known.Load(); known != nil { // without making a method value for every call
+		return *known, nil
+	}
 	return s.ivSource.get(s.findIVs)
 }
 
@@ -68,7 +71,7 @@ func (s *Session) provesIVs(source ivSource, key pkcs11.ObjectHandle) error {
 	var seen [2][IVSize]byte
 	for i := range seen {
 		ours := [IVSize]byte{byte(i + 1), 0x5a}
-		iv, out, err := s.encryptUnder(source, ours, key, plaintext, aad)
+		iv, out, err := s.encryptUnder(source, ours, key, plaintext, aad, make([]byte, gcmRoom(len(plaintext))))
 		if err != nil {
 			return err
 		}
@@ -78,7 +81,7 @@ func (s *Session) provesIVs(source ivSource, key pkcs11.ObjectHandle) error {
 		if len(out) != len(plaintext)+tagSize {
 			return fmt.Errorf("C_Encrypt: %d bytes instead of %d", len(out), len(plaintext)+tagSize)
 		}
-		got, _, err := s.gcm(cryptoki.Decrypt, key, &iv, out, aad)
+		got, _, err := s.gcm(cryptoki.Decrypt, key, &iv, out, aad, make([]byte, gcmRoom(len(out))))
 		if err != nil {
 			return err
 		}
@@ -93,21 +96,24 @@ func (s *Session) provesIVs(source ivSource, key pkcs11.ObjectHandle) error {
 	return nil
 }
 
-// encryptUnder is C_Encrypt with CKM_AES_GCM. ours is the vector for a token that takes the
-// caller's; iv is the one that was used.
+// encryptUnder is C_Encrypt with CKM_AES_GCM into a part of room, which has gcmRoom(len(plaintext)) bytes.
+// ours is the vector for a token that takes the caller's; iv is the one that was used.
 func (s *Session) encryptUnder(
-	source ivSource, ours [IVSize]byte, key pkcs11.ObjectHandle, plaintext, aad []byte,
+	source ivSource, ours [IVSize]byte, key pkcs11.ObjectHandle, plaintext, aad, room []byte,
 ) (iv [IVSize]byte, out []byte, err error) {
 	var given *[IVSize]byte
 	switch source {
 	case callersIV:
-		iv, given = ours, &iv
+		s.iv, given = ours, &s.iv
 	case returnedIV, behindIV:
-		given = &iv
+		s.iv, given = [IVSize]byte{}, &s.iv
 	}
-	out, _, err = s.gcm(cryptoki.Encrypt, key, given, plaintext, aad)
+	out, _, err = s.gcm(cryptoki.Encrypt, key, given, plaintext, aad, room)
 	if err != nil {
 		return iv, nil, err
+	}
+	if given != nil {
+		iv = s.iv
 	}
 	if n := len(out) - IVSize; source == callersIV && n == len(plaintext)+tagSize && bytes.Equal(out[n:], iv[:]) {
 		out = out[:n] // ProtectToolkit 7.0 outside of FIPS mode appends the caller's own

@@ -23,7 +23,7 @@ func (s *Session) Generate(mechanism uint, template []*pkcs11.Attribute) (pkcs11
 }
 
 func (s *Session) callGenerateKey(mechanism uint, template []*pkcs11.Attribute) (pkcs11.ObjectHandle, error) {
-	defer s.Locks.blockSearches()()
+	defer s.Locks.blockSearches().release()
 	if err := s.stepObject(template); err != nil {
 		return 0, err
 	}
@@ -48,8 +48,8 @@ func (s *Session) GenerateKeyPair(
 func (s *Session) callGenerateKeyPair(
 	mechanism uint, public, private []*pkcs11.Attribute,
 ) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
-	defer acquire(s.Locks.generators, 1)()
-	defer s.Locks.blockSearches()()
+	defer acquire(s.Locks.generators, 1).release()
+	defer s.Locks.blockSearches().release()
 	if err := s.stepObject(private); err != nil {
 		return 0, 0, err
 	}

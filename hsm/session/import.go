@@ -176,7 +176,7 @@ func (s *Session) CheckValue(h pkcs11.ObjectHandle, p keyobject.Purpose) ([]byte
 		err = failed
 	} else if source == callersIV {
 		iv := [IVSize]byte{}
-		out, _, err = s.gcm(cryptoki.Encrypt, h, &iv, constant, nil)
+		out, _, err = s.gcm(cryptoki.Encrypt, h, &iv, constant, nil, make([]byte, gcmRoom(len(constant))))
 		if err == nil && iv != [IVSize]byte{} {
 			err = fmt.Errorf("import: %w: the token has changed the initialisation vector", ckr.ErrUnsupported)
 		}

@@ -24,6 +24,9 @@ type kwpMechanism struct {
 // KWP gives the token's mechanism of AES-KWP, ErrUnsupported if it has none. It is proved once for
 // each connection.
 func (s *Session) KWP() (uint, error) {
+	if mechanism, refusal, known := s.KnownKWP(); known {
+		return mechanism, refusal
+	}
 	found, err := s.capabilities.kwp.get(s.findKWP)
 	if err == nil {
 		err = found.refusal

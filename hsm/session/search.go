@@ -36,7 +36,7 @@ func NewLocks() *Locks {
 func (l *Locks) OneAtATime() { l.alone.Store(true) }
 
 // blockSearches keeps searches from running until release is called.
-func (l *Locks) blockSearches() (release func()) {
+func (l *Locks) blockSearches() share {
 	n := int64(1)
 	if l.alone.Load() {
 		n = whole
@@ -44,10 +44,18 @@ func (l *Locks) blockSearches() (release func()) {
 	return acquire(l.objects, n)
 }
 
-func acquire(lock *semaphore.Weighted, n int64) (release func()) {
-	_ = lock.Acquire(context.Background(), n) // it has no end that could fail it
-	return func() { lock.Release(n) }
+// share is what a caller holds of a lock.
+type share struct {
+	lock *semaphore.Weighted
+	n    int64
 }
+
+func acquire(lock *semaphore.Weighted, n int64) share {
+	_ = lock.Acquire(context.Background(), n) // it has no end that could fail it
+	return share{lock, n}
+}
+
+func (s share) release() { s.lock.Release(s.n) }
 
 // whole is all of a lock.
 const whole = math.MaxInt32

@@ -64,7 +64,9 @@ func (c *Shared) End() {
 }
 
 // KeeperSession is the session that holds the login.
-func (c *Shared) KeeperSession() *Session { return &Session{Shared: c, Handle: c.Keeper} }
+func (c *Shared) KeeperSession() *Session {
+	return &Session{Shared: c, Module: c.Module, Handle: c.Keeper}
+}
 
 // InKeeper calls f with the session that holds the login, one f at a time: its objects last as long
 // as the connection, and all other sessions see them (PKCS#11 v2.40 section 2.4).
@@ -74,14 +76,24 @@ func (c *Shared) InKeeper(f func(keeper *Session) error) error {
 	return f(c.KeeperSession())
 }
 
+// InKeeper is Shared's. Who observes the calls of s observes those of f, too.
+func (s *Session) InKeeper(f func(keeper *Session) error) error {
+	return s.Shared.InKeeper(func(keeper *Session) error {
+		keeper.Module = s.Module
+		return f(keeper)
+	})
+}
+
 // Session is a PKCS#11 session, used by one goroutine at a time. Its methods make C calls in it.
 type Session struct {
 	*Shared
+	Module cryptoki.Module // that of Shared, or one that tells of its calls: see Observe
 	Handle pkcs11.SessionHandle
 	Idled  bool // it was in the pool before, so the token may have closed it
 	Steps  int  // C calls made
 	Broken bool // must not be used again
 
+	iv    [IVSize]byte // of the GCM call under way: C is given its address, so it can't be on a stack
 	watch *Watch
 }
 

@@ -95,6 +95,18 @@ func Is(err error, code Code) bool {
 	return errors.As(err, &e) && e.Code == code
 }
 
+// CodeOf is the code of an error as its client sees it: empty for nil, and Internal for an error of another type.
+func CodeOf(err error) string {
+	e := new(Error)
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e):
+		return string(e.Code)
+	}
+	return string(Internal)
+}
+
 // WithCause keeps the inner error for the log.
 func (e *Error) WithCause(err error) *Error {
 	e.cause = err
@@ -113,10 +125,11 @@ func InternalError(err error) *Error { return New(Internal, MessageInternal).Wit
 
 // FromStore maps what a store returned, other than its own sentinels.
 func FromStore(err error) error {
+	if err == nil {
+		return nil
+	}
 	var ours *Error
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &ours):
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

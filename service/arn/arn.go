@@ -39,6 +39,15 @@ func (f Form) Of(account, region, resource string) string {
 	return "arn:verenc:" + account + ":" + resource
 }
 
+// Append appends the ARN of a resource, as Of returns it.
+func (f Form) Append(b []byte, account, region, resource string) []byte {
+	if !f.IsAWS() {
+		return append(append(append(append(b, "arn:verenc:"...), account...), ':'), resource...)
+	}
+	b = append(append(append(append(b, "arn:"...), f.partition...), ":kms:"...), region...)
+	return append(append(append(append(b, ':'), account...), ':'), resource...)
+}
+
 // OfKey returns the ARN of a key.
 func (f Form) OfKey(account, region, id string) string {
 	if f.IsAWS() {

@@ -18,6 +18,10 @@ func FuzzParse(f *testing.F) {
 		if again, ok := Parse(a.Of(a.Account, a.Region, a.Resource)); !ok || again != a {
 			t.Errorf("%q parses to %+v, which does not come back", s, a)
 		}
+		if appended := a.Append([]byte("x"), a.Account, a.Region, a.Resource); string(appended) !=
+			"x"+a.Of(a.Account, a.Region, a.Resource) {
+			t.Errorf("%q is appended as %q", s, appended)
+		}
 	})
 }
 

@@ -78,7 +78,7 @@ func parallel(b *testing.B, goroutines int, f func()) {
 func BenchmarkEncode(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := record(1).encode(); err != nil {
+		if _, err := record(1).encode(nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -346,7 +346,7 @@ func TestTornBatch(t *testing.T) {
 	must(t, err)
 	batch, chain := []byte(nil), t4.chain
 	for n := int64(4); n < 7; n++ {
-		body, err := record(int(n)).encode()
+		body, err := record(int(n)).encode(nil)
 		must(t, err)
 		batch, chain = appendLine(batch, body, n, 4, chain)
 	}

@@ -80,12 +80,13 @@ type Log struct {
 	origin  string
 	outputs *outputs
 
-	queue   chan *request
-	sealNow chan struct{}
-	closing <-chan struct{} // closed by Close: no more requests
-	stop    context.CancelFunc
-	owned   sync.WaitGroup // the writer and the sealer
-	close   sync.Once
+	queue    chan *request
+	requests sync.Pool // of *request: answered ones, whose memory is used again
+	sealNow  chan struct{}
+	closing  <-chan struct{} // closed by Close: no more requests
+	stop     context.CancelFunc
+	owned    sync.WaitGroup // the writer and the sealer
+	close    sync.Once
 
 	// Owned by the writer.
 	tail   tailFile
@@ -94,6 +95,7 @@ type Log struct {
 	leaves []tlog.Hash // of the last records, which may not be durable yet
 	sealAt int64       // size of the tree at which to request a checkpoint
 	due    bool        // a sync is due: a record has waited for SyncWithin
+	batch  []*request
 	buffer []byte
 
 	mu    sync.Mutex // guards the tree, which holds what is durable
@@ -171,11 +173,21 @@ func openOn(ctx context.Context, cfg Config, d disk) (*Log, error) {
 // required output has it. After an error the record may or may not be in the log. The end of ctx
 // does not keep the record out.
 func (l *Log) Append(ctx context.Context, r *Record) error {
-	record, err := r.encode()
-	if err != nil {
+	q := l.request()
+	var err error
+	if q.record, err = r.encode(q.record[:0]); err != nil {
 		return err
 	}
-	return l.ask(ctx, &request{record, !r.ReadOnly, make(chan error, 1)})
+	q.durable = !r.ReadOnly
+	return l.ask(ctx, q)
+}
+
+// request returns an empty request, perhaps one that was answered.
+func (l *Log) request() *request {
+	if q, ok := l.requests.Get().(*request); ok {
+		return q
+	}
+	return &request{record: make([]byte, 0, usualRecord), done: make(chan error, 1)}
 }
 
 // Ready returns nil when the log takes records. After a failure it tries whether the cause still
@@ -189,7 +201,7 @@ func (l *Log) Ready(ctx context.Context) error {
 	if l.health.Load() == nil {
 		return nil
 	}
-	return l.ask(ctx, &request{nil, false, make(chan error, 1)})
+	return l.ask(ctx, &request{done: make(chan error, 1)})
 }
 
 func (l *Log) ask(ctx context.Context, r *request) error {
@@ -201,7 +213,10 @@ func (l *Log) ask(ctx context.Context, r *request) error {
 		return fmt.Errorf("wait for the audit log: %w", ctx.Err())
 	}
 	select {
-	case err := <-r.done:
+	case err := <-r.done: // the writer has no more use for it
+		if r.record != nil {
+			l.requests.Put(r)
+		}
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the audit log: %w", ctx.Err())

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -145,6 +146,8 @@ func appendJSON(b []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case string:
 		return appendString(b, v), nil
+	case int:
+		return strconv.AppendInt(b, int64(v), 10), nil
 	case map[string]string:
 		if v == nil {
 			break
@@ -210,8 +213,8 @@ func omitted(object []byte) Object {
 	return Object{{"omitted", true}, {"bytes", len(object)}, {"sha256", hex.EncodeToString(sum[:])}}
 }
 
-// encode returns the record as JSON without the closing brace.
-func (r Record) encode() ([]byte, error) {
+// encode appends the record to b as JSON without the closing brace. b is empty.
+func (r Record) encode(b []byte) ([]byte, error) {
 	if r.EventTime.IsZero() || r.EventSource == "" || r.EventName == "" || r.EventID == "" {
 		return nil, errors.New("encode audit record: EventTime, EventSource, EventName and EventID are required")
 	}
@@ -224,7 +227,7 @@ func (r Record) encode() ([]byte, error) {
 	setDefault(&r.EventType, "AwsApiCall")
 	setDefault(&r.EventCategory, "Management")
 	r.cut(maxString)
-	b, err := r.appendTo(make([]byte, 0, usualRecord))
+	b, err := r.appendTo(b)
 	if err == nil && len(b)+maxTrailer >= maxLine {
 		r.cut(shortString)
 		err = r.omitObjects()
@@ -283,14 +286,17 @@ func (r *Record) cut(limit int) {
 		}
 		r.TLSDetails = &t
 	}
-	resources := make([]Resource, len(r.Resources))
-	for i, x := range r.Resources {
+	tooLong := func(x Resource) bool { return max(len(x.ARN), len(x.AccountID), len(x.Type)) > limit }
+	if !slices.ContainsFunc(r.Resources, tooLong) {
+		return
+	}
+	r.Resources = slices.Clone(r.Resources)
+	for i := range r.Resources {
+		x := &r.Resources[i]
 		for _, s := range []*string{&x.ARN, &x.AccountID, &x.Type} {
 			cutString(s, limit)
 		}
-		resources[i] = x
 	}
-	r.Resources = resources
 }
 
 const cutMark = "...(cut)"

@@ -12,7 +12,7 @@ import (
 
 func encoded(t testing.TB, r *Record) string {
 	t.Helper()
-	b, err := r.encode()
+	b, err := r.encode(nil)
 	must(t, err)
 	return string(b) + "}"
 }
@@ -87,7 +87,7 @@ func TestRecordIsBounded(t *testing.T) {
 		t.Error("the caller's record was changed")
 	}
 	r.Resources = append(r.Resources, Resource{})
-	if _, err := r.encode(); err == nil {
+	if _, err := r.encode(nil); err == nil {
 		t.Error("any number of resources is taken")
 	}
 	r = *record(1)
@@ -96,7 +96,7 @@ func TestRecordIsBounded(t *testing.T) {
 		t.Error(got)
 	}
 	r.RequestParameters = Object{{"f", func() {}}}
-	if _, err := r.encode(); err == nil {
+	if _, err := r.encode(nil); err == nil {
 		t.Error("a function is encoded")
 	}
 }

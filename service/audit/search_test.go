@@ -181,7 +181,7 @@ func TestSearchIsBounded(t *testing.T) {
 		for range 6000 {
 			r := record(total)
 			r.EventTime = t0.Add(time.Duration(file) * 24 * time.Hour)
-			head, err := r.encode()
+			head, err := r.encode(nil)
 			must(t, err)
 			text, chain = appendLine(text, head, int64(total), int64(total), chain)
 			total++

@@ -144,6 +144,8 @@ func (t *tailFile) fail(what string, err error) error {
 	return t.broken
 }
 
+var blanks = bytes.Repeat([]byte(" "), 64<<10)
+
 // extend makes room in the file for a batch, and more. Syncing bytes that replace others leaves the
 // file system nothing else to write, and costs half as much. The batch's sync also syncs the
 // blanks.
@@ -151,11 +153,13 @@ func (t *tailFile) extend(batch int64) error {
 	if t.size()+batch <= t.end {
 		return nil
 	}
-	blanks := bytes.Repeat([]byte(" "), int(batch+t.reserve))
-	if _, err := t.file.WriteAt(blanks, t.size()); err != nil {
-		return err
+	end := t.size() + batch + t.reserve
+	for at := t.size(); at < end; at += int64(len(blanks)) {
+		if _, err := t.file.WriteAt(blanks[:min(end-at, int64(len(blanks)))], at); err != nil {
+			return err
+		}
 	}
-	t.end = t.size() + int64(len(blanks))
+	t.end = end
 	return nil
 }
 

@@ -142,7 +142,7 @@ func TestWritesBesideASync(t *testing.T) {
 		for {
 			r := record(n)
 			r.ReadOnly = readOnly
-			encoded, err := r.encode()
+			encoded, err := r.encode(nil)
 			must(t, err)
 			// Half of the limit is acknowledged, however slow the machine is. After that, a record that is not
 			// acknowledged in this time waits for the sync.

@@ -22,24 +22,20 @@ func (l *Log) write() {
 			l.due = true
 		case err := <-l.tail.flushed:
 			if err = l.tail.landed(err); err != nil {
-				l.health.Store(&err)
+				l.setHealth(err)
 			}
 			l.grow()
 		case first := <-l.queue:
 			// lets those that the last batch has woken come along: a third fewer syncs with 16 callers
 			runtime.Gosched()
-			batch := l.gather(first)
+			l.batch = l.gather(first)
 			waiting := l.tail.fresh() > 0
-			err := l.commit(batch)
+			err := l.commit(l.batch)
 			if !waiting && l.tail.fresh() > 0 {
 				late.Reset(l.cfg.SyncWithin)
 			}
-			if err != nil {
-				l.health.Store(&err)
-			} else {
-				l.health.Store(nil)
-			}
-			for _, r := range batch {
+			l.setHealth(err)
+			for _, r := range l.batch {
 				r.done <- err
 			}
 		case <-l.closing:
@@ -51,8 +47,18 @@ func (l *Log) write() {
 	}
 }
 
+// setHealth keeps the outcome of a batch.
+func (l *Log) setHealth(err error) {
+	if err == nil {
+		l.health.Store(nil)
+		return
+	}
+	failure := err // a variable of its own, so that a batch without a failure allocates nothing
+	l.health.Store(&failure)
+}
+
 func (l *Log) gather(first *request) []*request {
-	batch, size := []*request{first}, first.size()
+	batch, size := append(l.batch[:0], first), first.size()
 	for len(batch) < maxBatchRecords && size < maxBatchBytes {
 		select {
 		case r := <-l.queue:

@@ -40,7 +40,8 @@ const (
 	version         = 1
 	flagMultiRegion = 1
 	idOffset        = 3
-	ordinalOffset   = idOffset + 16
+	idSize          = 16
+	ordinalOffset   = idOffset + idSize
 	lengthOffset    = ordinalOffset + 4
 	shortHeader     = lengthOffset     // of the forms Sealed and WrappedPrivateKey
 	longHeader      = lengthOffset + 2 // of the form WrappedDataKey
@@ -72,14 +73,25 @@ type Header struct {
 
 // Encode returns the header's bytes: 25 in the form WrappedDataKey, 23 in others. The fields must be
 // as they are described.
-func (h Header) Encode() []byte {
-	b := make([]byte, idOffset, longHeader)
+func (h Header) Encode() []byte { return h.EncodeFor(0) }
+
+// EncodeFor is Encode with room for what is encrypted, of n bytes, and its overhead behind the header.
+func (h Header) EncodeFor(n int) []byte {
+	b := make([]byte, idOffset, longHeader+Overhead+n)
 	b[0], b[1] = version, byte(h.Form)
-	digits, multiRegion := strings.CutPrefix(h.KeyID, multiRegionStart)
+	rest, multiRegion := strings.CutPrefix(h.KeyID, multiRegionStart)
 	if multiRegion {
 		b[2] = flagMultiRegion
 	}
-	b, _ = hex.AppendDecode(b, []byte(strings.ReplaceAll(digits, "-", "")))
+	var digits [2 * idSize]byte
+	read := 0
+	for i := range len(rest) {
+		if rest[i] != '-' && read < len(digits) {
+			digits[read] = rest[i]
+			read++
+		}
+	}
+	b, _ = hex.AppendDecode(b, digits[:read])
 	b = binary.BigEndian.AppendUint32(b, h.Ordinal)
 	if h.Form == WrappedDataKey {
 		b = binary.BigEndian.AppendUint16(b, uint16(h.DataKeyBytes))
@@ -96,12 +108,7 @@ func Parse(blob []byte) (h Header, head, box []byte, err error) {
 		return Header{}, nil, nil, ErrFormat
 	}
 	h = Header{Form: Form(blob[1]), Ordinal: binary.BigEndian.Uint32(blob[ordinalOffset:])}
-	digits := hex.EncodeToString(blob[idOffset:ordinalOffset])
-	if blob[2] == flagMultiRegion {
-		h.KeyID = multiRegionStart + digits
-	} else {
-		h.KeyID = strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-")
-	}
+	h.KeyID = keyID(blob[idOffset:ordinalOffset], blob[2] == flagMultiRegion)
 	size := shortHeader
 	switch h.Form {
 	case Sealed, WrappedPrivateKey:
@@ -117,6 +124,20 @@ func Parse(blob []byte) (h Header, head, box []byte, err error) {
 		return Header{}, nil, nil, ErrFormat
 	}
 	return h, blob[:size:size], blob[size:], nil
+}
+
+// keyID writes an id of idSize bytes.
+func keyID(id []byte, multiRegion bool) string {
+	var room [2*idSize + len(multiRegionStart)]byte // as long as a UUID with its four hyphens
+	b := room[:0]
+	if multiRegion {
+		return string(hex.AppendEncode(append(b, multiRegionStart...), id))
+	}
+	b = hex.AppendEncode(b, id[:4])
+	for _, part := range [][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
+		b = hex.AppendEncode(append(b, '-'), part)
+	}
+	return string(b)
 }
 
 // AdditionalData returns the additional data of a blob's encryption: a label, the header's bytes, and

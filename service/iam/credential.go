@@ -26,19 +26,19 @@ type signingKeyID struct{ accessKeyID, date, region, service string }
 // Credentials returns whom an access key belongs to, and the signing key for a scope, which derive
 // makes of the secret. The secret is opened only when the derived key is not in the cache.
 func (d *Directory) Credentials(ctx context.Context, scope CredentialScope,
-	derive func(secret []byte) [sha256.Size]byte) (*Identity, [sha256.Size]byte, error) {
+	derive func(secret []byte) [sha256.Size]byte) (Identity, [sha256.Size]byte, error) {
 	var none [sha256.Size]byte
-	who, open, err := d.credential(ctx, scope)
+	who, sealed, err := d.credential(ctx, scope)
 	if err != nil {
-		return nil, none, err
+		return Identity{}, none, err
 	}
 	id := signingKeyID{scope.AccessKeyID, scope.Date, scope.Region, scope.Service}
 	if derived, ok := d.signingKeys.Get(id); ok {
 		return who, derived, nil
 	}
-	secret, err := open()
+	secret, err := d.open(ctx, sealed)
 	if err != nil {
-		return nil, none, err
+		return Identity{}, none, err
 	}
 	defer clear(secret)
 	derived := derive(secret)
@@ -46,44 +46,53 @@ func (d *Directory) Credentials(ctx context.Context, scope CredentialScope,
 	return who, derived, nil
 }
 
-// credential finds whom an access key belongs to. open returns its secret.
+// sealedCredential is where the secret of an access key is: in the key's row, or in a session token.
+type sealedCredential struct {
+	key   *AccessKey // nil for a session
+	token string
+}
+
+func (d *Directory) open(ctx context.Context, c sealedCredential) ([]byte, error) {
+	if c.key == nil {
+		opened, err := d.openSession(ctx, c.token)
+		if err != nil {
+			return nil, err
+		}
+		return opened.Secret, nil
+	}
+	secret, err := d.sealer.Open(ctx, c.key.SealedSecret, accessKeyData(c.key.ID))
+	if errors.Is(err, ErrNotAuthentic) { // the store was tampered with
+		return nil, apierror.InternalError(fmt.Errorf("access key %s: %w", c.key.ID, err))
+	}
+	return secret, err
+}
+
+// credential finds whom an access key belongs to, and where its secret is.
 func (d *Directory) credential(ctx context.Context, scope CredentialScope) (
-	who *Identity, open func() ([]byte, error), err error) {
+	who Identity, sealed sealedCredential, err error) {
 	if scope.SessionToken != "" {
 		return d.sessionCredential(ctx, scope)
 	}
 	k, err := d.store.AccessKey(ctx, scope.AccessKeyID)
 	if errors.Is(err, ErrNoRow) || (err == nil && !k.Enabled) {
-		return nil, nil, ErrUnknownCredential
+		return who, sealed, ErrUnknownCredential
 	}
 	if err != nil {
-		return nil, nil, apierror.FromStore(err)
+		return who, sealed, apierror.FromStore(err)
 	}
-	return &Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID}, func() ([]byte, error) {
-		secret, err := d.sealer.Open(ctx, k.SealedSecret, accessKeyData(k.ID))
-		if errors.Is(err, ErrNotAuthentic) { // the store was tampered with
-			return nil, apierror.InternalError(fmt.Errorf("access key %s: %w", k.ID, err))
-		}
-		return secret, err
-	}, nil
+	return Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID}, sealedCredential{key: k}, nil
 }
 
 func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope) (
-	who *Identity, open func() ([]byte, error), err error) {
+	who Identity, sealed sealedCredential, err error) {
 	session, err := d.session(ctx, scope.SessionToken)
 	if err != nil {
-		return nil, nil, err
+		return who, sealed, err
 	}
 	if session.AccessKeyID != scope.AccessKeyID {
-		return nil, nil, ErrUnknownCredential
+		return who, sealed, ErrUnknownCredential
 	}
-	who = &Identity{Principal: SessionARN(session.RoleARN, session.Name), Account: arn.AccountOf(session.RoleARN),
+	who = Identity{Principal: SessionARN(session.RoleARN, session.Name), Account: arn.AccountOf(session.RoleARN),
 		AccessKeyID: session.AccessKeyID, Session: session}
-	return who, func() ([]byte, error) {
-		opened, err := d.openSession(ctx, scope.SessionToken)
-		if err != nil {
-			return nil, err
-		}
-		return opened.Secret, nil
-	}, nil
+	return who, sealedCredential{token: scope.SessionToken}, nil
 }

@@ -55,7 +55,7 @@ func TestSession(t *testing.T) {
 		}
 	}
 
-	caller = &iam.Caller{Identity: *who}
+	caller = &iam.Caller{Identity: who}
 	if own, err := dir.CallerPolicies(t.Context(), caller); err != nil || own.Principal.IssuerARN != role.ARN {
 		t.Errorf("%+v, %v", own, err)
 	}

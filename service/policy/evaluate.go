@@ -1,5 +1,7 @@
 package policy
 
+import "sync"
+
 // Policies are all policies and grants that apply to a request.
 type Policies struct {
 	Key      *Document   // the key's policy, or the trust policy of a role; nil for operations that have neither
@@ -114,8 +116,15 @@ const retireGrant = "kms:retiregrant"
 //   - Key policies can deny RetireGrant but not allow it (AWS page "Retiring and revoking grants"); see Grant.Retiring.
 //   - Services have no identity policies; a key policy or grant that names a service allows.
 func Evaluate(p *Policies, r *Request) Decision {
-	return newEvaluation(p, r).decide()
+	e := newEvaluation(p, r)
+	d := e.decide()
+	*e = evaluation{}
+	evaluations.Put(e)
+	return d
 }
+
+// evaluations are used again: each request needs one or more.
+var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
 
 func (e *evaluation) decide() Decision {
 	for by := range e.documents {

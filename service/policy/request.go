@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"strings"
+	"sync"
+)
 
 // Request is what to decide about.
 type Request struct {
@@ -80,12 +83,25 @@ type evaluation struct {
 }
 
 func newEvaluation(p *Policies, r *Request) *evaluation {
-	e := &evaluation{Policies: p, Request: r, action: strings.ToLower(r.Action)}
+	e := evaluations.Get().(*evaluation)
+	e.Policies, e.Request, e.action = p, r, lower(r.Action)
 	e.keySpace[0] = p.Key
 	e.documents = [sets][]*Document{e.keySpace[:], p.Identity, p.Boundary, p.Session}
 	e.operation, _ = strings.CutPrefix(r.Action, "kms:")
 	return e
 }
+
+// lower gives an action in lower case. There are few actions, and all of them come from tables.
+func lower(action string) string {
+	if known, ok := lowered.Load(action); ok {
+		return known.(string)
+	}
+	text := strings.ToLower(action)
+	lowered.Store(action, text)
+	return text
+}
+
+var lowered sync.Map // string to string
 
 // keySource says where the values of a condition key come from.
 type keySource int

@@ -32,8 +32,8 @@ func (r *Recorder) Command(ctx context.Context, name string, about []audit.Resou
 		return err
 	}
 	rec.Resources = about
-	d := &draft{auditor: r.auditor, record: rec}
-	return d.run(ctx, do)
+	d := &draft{Context: ctx, auditor: r.auditor, record: rec}
+	return d.run(do)
 }
 
 // WriteCommand writes the record of a command that changes nothing in the database.

@@ -5,20 +5,44 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/span"
 )
 
-// draft is a record that is being made. Only the goroutine that serves the request, event or
-// command uses it.
+// draft is a record that is being made, and the context of what it tells of, in which it is found. Only
+// the goroutine that serves the request, event or command uses it.
 type draft struct {
-	auditor Auditor
-	record  audit.Record
-	written bool
+	context.Context // that the request, event or command came with
+	auditor         Auditor
+	record          audit.Record
+	written         bool
+
+	// Room for what most records have, so that a record is one allocation.
+	parameters [4]audit.Member
+	data       [3]audit.Member
+	resources  [1]audit.Resource
 }
 
 type draftKey struct{}
+
+// Value implements context.Context.
+func (d *draft) Value(key any) any {
+	if key == (draftKey{}) {
+		return d
+	}
+	return d.Context.Value(key)
+}
+
+// lasting is the context of a draft without its end: a client that goes away must not keep its request
+// out of the log.
+type lasting draft
+
+func (*lasting) Deadline() (at time.Time, ok bool) { return at, false }
+func (*lasting) Done() <-chan struct{}             { return nil }
+func (*lasting) Err() error                        { return nil }
 
 func draftOf(ctx context.Context) *draft {
 	d, _ := ctx.Value(draftKey{}).(*draft)
@@ -26,14 +50,14 @@ func draftOf(ctx context.Context) *draft {
 }
 
 // serve serves a request. One that panics gets its record before the panic goes on.
-func (d *draft) serve(ctx context.Context, serve func(context.Context) (any, error)) (out any, err error) {
+func (d *draft) serve(serve func(context.Context) (any, error)) (out any, err error) {
 	panicked := true
 	defer func() {
 		if panicked {
-			_ = d.finish(ctx, errPanicked) // there is no answer in any case
+			_ = d.finish(errPanicked) // there is no answer in any case
 		}
 	}()
-	out, err = serve(context.WithValue(ctx, draftKey{}, d))
+	out, err = serve(d)
 	panicked = false
 	return out, err
 }
@@ -42,25 +66,35 @@ var errPanicked = errors.New("the operation panicked")
 
 // run runs an event or a command, which no request asks for. Its record is written before its first
 // change, or when it fails.
-func (d *draft) run(ctx context.Context, do func(context.Context) error) error {
-	ctx = context.WithValue(ctx, draftKey{}, d)
-	err := do(ctx)
+func (d *draft) run(do func(context.Context) error) error {
+	err := do(d)
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, d.finish(ctx, err))
+	return errors.Join(err, d.finish(err))
 }
 
 // finish writes what has not been written yet.
-func (d *draft) finish(ctx context.Context, outcome error) error {
+func (d *draft) finish(outcome error) error {
 	if d.written && outcome == nil {
 		return nil
 	}
 	if outcome != nil {
 		d.fail(outcome)
 	}
-	// A client that goes away must not keep its request out of the log.
-	return d.auditor.Append(context.WithoutCancel(ctx), &d.record)
+	return d.append()
+}
+
+// append puts the record into the log.
+func (d *draft) append() error {
+	ctx, s := span.Start((*lasting)(d), "audit append")
+	err := d.auditor.Append(ctx, &d.record)
+	if err != nil {
+		s.End(span.Other)
+		return err
+	}
+	s.End("")
+	return nil
 }
 
 // fail makes the draft the record of a failure. One that corrects a record that was written before
@@ -89,7 +123,7 @@ func BeforeChange(ctx context.Context) error {
 	if d == nil || d.written {
 		return nil
 	}
-	if err := d.auditor.Append(context.WithoutCancel(ctx), &d.record); err != nil {
+	if err := d.append(); err != nil {
 		return apierror.InternalError(err)
 	}
 	d.written = true
@@ -106,6 +140,9 @@ func AddKey(ctx context.Context, keyARN, account string) {
 		return
 	}
 	key := audit.Resource{ARN: keyARN, AccountID: account, Type: "AWS::KMS::Key"}
+	if d.record.Resources == nil {
+		d.record.Resources = d.resources[:0]
+	}
 	d.record.Resources = append(d.record.Resources, key)
 	d.record.RecipientAccountID = account
 }
@@ -124,7 +161,7 @@ func Add(ctx context.Context, name string, value any) {
 		}
 	}
 	if d.record.AdditionalEventData == nil {
-		d.record.AdditionalEventData = make(audit.Object, 0, 2) // as many as most operations add
+		d.record.AdditionalEventData = d.data[:0]
 	}
 	d.record.AdditionalEventData = append(d.record.AdditionalEventData, audit.Member{Name: name, Value: value})
 }

@@ -34,13 +34,13 @@ func (r *Recorder) Event(ctx context.Context, e Event, do func(context.Context) 
 	if err != nil {
 		return err
 	}
-	d := &draft{auditor: r.auditor, record: audit.Record{
+	d := &draft{Context: ctx, auditor: r.auditor, record: audit.Record{
 		UserIdentity: audit.UserIdentity{Type: "AWSService", AccountID: e.Account}, EventTime: r.now(),
 		EventSource: eventSource, EventName: e.Name, EventType: "AwsServiceEvent", AWSRegion: e.Region,
 		SourceIPAddress: eventSource, UserAgent: eventSource, EventID: id, ManagementEvent: true,
 		RecipientAccountID: e.Account,
 	}}
-	return d.run(ctx, func(ctx context.Context) error {
+	return d.run(func(ctx context.Context) error {
 		AddKey(ctx, e.KeyARN, e.Account)
 		return do(ctx)
 	})

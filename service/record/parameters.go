@@ -16,7 +16,10 @@ var secretShapes = []string{"PlaintextType", "CiphertextType", "KeyStorePassword
 
 // Parameters returns the members of a request that may be in a record: those that are set and whose
 // tag shape is not that of a secret, a plaintext or a ciphertext.
-func Parameters(in any) audit.Object {
+func Parameters(in any) audit.Object { return appendParameters(nil, in) }
+
+// appendParameters appends the parameters to o. Without any the result is nil.
+func appendParameters(o audit.Object, in any) audit.Object {
 	v := reflect.ValueOf(in)
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()
@@ -24,11 +27,13 @@ func Parameters(in any) audit.Object {
 	if v.Kind() != reflect.Struct {
 		return nil
 	}
-	var o audit.Object
 	for _, m := range recordedMembers(v.Type()) {
 		if f := v.Field(m.index); !f.IsZero() {
 			o = append(o, audit.Member{Name: m.name, Value: parameter(f)})
 		}
+	}
+	if len(o) == 0 {
+		return nil
 	}
 	return o
 }

@@ -33,9 +33,10 @@ type Request struct {
 // A request whose sender is unknown has no record, as in CloudTrail: nothing that it says of itself
 // is proven, and anybody could fill the log with such requests. It has a line in the server's log.
 func (r *Recorder) Request(ctx context.Context, q *Request, serve func(context.Context) (any, error)) (any, error) {
-	d := &draft{auditor: r.auditor, record: r.ofRequest(q)}
-	out, err := d.serve(ctx, serve)
-	if failed := d.finish(ctx, err); failed != nil {
+	d := &draft{Context: ctx, auditor: r.auditor}
+	r.ofRequest(q, d)
+	out, err := d.serve(serve)
+	if failed := d.finish(err); failed != nil {
 		if secret, ok := out.(interface{ Wipe() }); ok {
 			secret.Wipe()
 		}
@@ -44,16 +45,15 @@ func (r *Recorder) Request(ctx context.Context, q *Request, serve func(context.C
 	return out, err
 }
 
-func (r *Recorder) ofRequest(q *Request) audit.Record {
-	rec := audit.Record{
+func (r *Recorder) ofRequest(q *Request, d *draft) {
+	d.record = audit.Record{
 		UserIdentity: q.User, EventTime: r.now(), EventSource: q.Source, EventName: q.Operation, AWSRegion: q.Region,
-		SourceIPAddress: q.SourceIP, UserAgent: q.UserAgent, RequestParameters: Parameters(q.Input),
+		SourceIPAddress: q.SourceIP, UserAgent: q.UserAgent, RequestParameters: appendParameters(d.parameters[:0], q.Input),
 		RequestID: q.RequestID, EventID: q.EventID, ReadOnly: q.ReadOnly, ManagementEvent: true,
 		RecipientAccountID: q.Account,
 	}
 	if q.TLS != nil {
-		rec.TLSDetails = &audit.TLSDetails{TLSVersion: tls.VersionName(q.TLS.Version),
+		d.record.TLSDetails = &audit.TLSDetails{TLSVersion: tls.VersionName(q.TLS.Version),
 			CipherSuite: tls.CipherSuiteName(q.TLS.CipherSuite), ClientProvidedHostHeader: q.Host}
 	}
-	return rec
 }

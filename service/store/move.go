@@ -96,10 +96,7 @@ func openAlone(ctx context.Context, path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := connectSQLite(path, "_locking_mode=EXCLUSIVE&_txlock=exclusive", 1)
-	if err != nil {
-		return nil, err
-	}
+	db := connectSQLite(path, "_locking_mode=EXCLUSIVE&_txlock=exclusive", 1)
 	// A transaction takes the lock; the connection keeps it.
 	err = inTransaction(ctx, db, sql.LevelDefault, func(*sql.Tx) error { return nil })
 	if classOf(err) == away {

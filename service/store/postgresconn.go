@@ -74,8 +74,11 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 func (c postgresConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	s := statement(ctx, postgresSystem, query)
 	r, err := c.Conn.ExecContext(ctx, numbered(query, len(args)), args)
-	return r, c.lost(answered(ctx, err))
+	err = c.lost(answered(ctx, err))
+	s.End(failure(err))
+	return r, err
 }
 
 // QueryContext implements driver.QueryerContext.
@@ -84,12 +87,13 @@ func (c postgresConn) QueryContext(ctx context.Context, query string, args []dri
 		return nil, err
 	}
 	ctx, cancel := bounded(ctx)
+	s := statement(ctx, postgresSystem, query)
 	rows, err := c.Conn.QueryContext(ctx, numbered(query, len(args)), args)
 	if err != nil {
 		defer cancel() // answered asks whether the time is over
-		return nil, c.lost(answered(ctx, err))
+		return rowsOf(s, nil, c.lost(answered(ctx, err)))
 	}
-	return postgresRows{rows, ctx, cancel}, nil
+	return rowsOf(s, postgresRows{rows, ctx, cancel}, nil)
 }
 
 // BeginTx implements driver.ConnBeginTx.
@@ -98,12 +102,13 @@ func (c postgresConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.T
 		return nil, err
 	}
 	ctx, cancel := bounded(ctx)
+	s := statement(ctx, postgresSystem, "BEGIN")
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err != nil {
 		defer cancel() // answered asks whether the time is over
-		return nil, c.lost(answered(ctx, err))
+		return txOf(ctx, s, postgresSystem, nil, c.lost(answered(ctx, err)))
 	}
-	return postgresTx{tx, ctx, cancel}, nil
+	return txOf(ctx, s, postgresSystem, postgresTx{tx, ctx, cancel}, nil)
 }
 
 // lost lets database/sql use another connection in the place of one that was lost while it was idle. A

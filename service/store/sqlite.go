@@ -27,12 +27,8 @@ func (d *DB) openSQLite(ctx context.Context, cfg Config) error {
 	if err := checkFile(path, cfg.Create); err != nil {
 		return err
 	}
-	if d.write, err = connectSQLite(path, "_txlock=immediate", 1); err != nil {
-		return err
-	}
-	if d.read, err = connectSQLite(path, "_query_only=true", readers); err != nil {
-		return err
-	}
+	d.write = connectSQLite(path, "_txlock=immediate", 1)
+	d.read = connectSQLite(path, "_query_only=true", readers)
 	if err := migrateSQLite(ctx, d.write, path, cfg.Create); err != nil {
 		return err
 	}
@@ -57,17 +53,14 @@ func checkFile(path string, create bool) error {
 	return f.Close()
 }
 
-func connectSQLite(path, options string, connections int) (*sql.DB, error) {
+func connectSQLite(path, options string, connections int) *sql.DB {
 	query := fmt.Sprintf("mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d&%s",
 		busyTimeout.Milliseconds(), options)
 	uri := url.URL{Scheme: "file", Path: path, RawQuery: query}
-	db, err := sql.Open("sqlite3", uri.String())
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
-	}
+	db := sql.OpenDB(&sqliteConnector{name: uri.String()})
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
-	return db, nil
+	return db
 }
 
 // migrateSQLite runs the migrations that the file has not had. Its user_version is the number of the last one.

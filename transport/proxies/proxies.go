@@ -63,7 +63,12 @@ func Peer(r *http.Request) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the connection's address %q is not one of IP", r.RemoteAddr)
 	}
-	return plain(a.Addr()).String(), nil
+	var room [64]byte
+	text := plain(a.Addr()).AppendTo(room[:0])
+	if begun := strings.TrimPrefix(r.RemoteAddr, "["); strings.HasPrefix(begun, string(text)) {
+		return begun[:len(text)], nil // nearly always, without a copy
+	}
+	return string(text), nil
 }
 
 // ClientIP returns the IP address of the client that made a request: the peer's, or the one in

@@ -119,12 +119,19 @@ func mac(key []byte, message string) (sum [sha256.Size]byte) {
 // Verify checks the signature of a request whose body has been read, at the time now. It returns
 // the principal and the scope, or an *Error, or the error of Lookup.
 func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (P, Scope, error) {
+	return v.VerifyContext(r.Context(), r, body, now)
+}
+
+// VerifyContext is Verify with another context for Lookup than the request's.
+func (v *Verifier[P]) VerifyContext(
+	ctx context.Context, r *http.Request, body []byte, now time.Time,
+) (P, Scope, error) {
 	var none P
 	a, err := parseAuthorization(r)
 	if err != nil {
 		return none, Scope{}, err
 	}
-	if err := v.checkScope(a, now); err != nil {
+	if err := v.checkScope(&a, now); err != nil {
 		return none, Scope{}, err
 	}
 	buf := buffers.Get().(*[]byte)
@@ -134,14 +141,14 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (P, Sc
 	if err != nil {
 		return none, Scope{}, err
 	}
-	k, err := v.cfg.Lookup(r.Context(), a.scope)
+	k, err := v.cfg.Lookup(ctx, a.scope)
 	if errors.Is(err, ErrUnknownKey) {
 		err = errUnknown
 	}
 	if err != nil {
 		return none, Scope{}, err
 	}
-	want := k.sign(a, sha256.Sum256(request))
+	want := sign(k.Signing, &a, sha256.Sum256(request))
 	if subtle.ConstantTimeCompare(want[:], a.signature[:]) != 1 {
 		return none, Scope{}, errForged
 	}
@@ -151,26 +158,38 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (P, Sc
 // buffers hold canonical requests. None of them contains a secret.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
-// sign signs the string to sign for a canonical request with this hash.
-func (k *Key[P]) sign(a authorization, request [sha256.Size]byte) (sum [sha256.Size]byte) {
-	var buf [256]byte
-	b := append(buf[:0], algorithm+"\n"...)
+// sign signs the string to sign for a canonical request with this hash. It is HMAC-SHA-256 (RFC 2104),
+// of whose hashes Sum256 keeps the state on the stack; package hmac allocates seven times for a signature.
+func sign(key [sha256.Size]byte, a *authorization, request [sha256.Size]byte) [sha256.Size]byte {
+	var inner [sha256.BlockSize + 256]byte
+	var outer [sha256.BlockSize + sha256.Size]byte
+	for i := range sha256.BlockSize {
+		inner[i], outer[i] = 0x36, 0x5c
+	}
+	for i, k := range key {
+		inner[i] ^= k
+		outer[i] ^= k
+	}
+	sum := sha256.Sum256(appendStringToSign(inner[:sha256.BlockSize], a, request))
+	copy(outer[sha256.BlockSize:], sum[:])
+	return sha256.Sum256(outer[:])
+}
+
+// appendStringToSign appends the string to sign for a canonical request with this hash.
+func appendStringToSign(b []byte, a *authorization, request [sha256.Size]byte) []byte {
+	b = append(b, algorithm+"\n"...)
 	b = a.at.AppendFormat(b, isoTime)
 	b = append(b, '\n')
 	for _, part := range []string{a.scope.Date, a.scope.Region, a.scope.Service} {
 		b = append(append(b, part...), '/')
 	}
 	b = append(b, terminator+"\n"...)
-	b = hex.AppendEncode(b, request[:])
-	h := hmac.New(sha256.New, k.Signing[:])
-	h.Write(b)
-	h.Sum(sum[:0])
-	return sum
+	return hex.AppendEncode(b, request[:])
 }
 
 // checkScope checks what a signature is valid for and when it was made, before any key is looked
 // up.
-func (v *Verifier[P]) checkScope(a authorization, now time.Time) error {
+func (v *Verifier[P]) checkScope(a *authorization, now time.Time) error {
 	var problems []string
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	if !v.cfg.Region(a.scope.Region) {
@@ -245,18 +264,18 @@ func parseAuthorization(r *http.Request) (a authorization, err error) {
 		}
 	}
 	at, dated := requestTime(r.Header)
-	var lacks strings.Builder
-	for _, need := range []struct{ name, value string }{{"Credential", credential}, {"Signature", signature},
+	lacks := ""
+	for _, need := range [...]struct{ name, value string }{{"Credential", credential}, {"Signature", signature},
 		{"SignedHeaders", a.signedHeaders}} {
 		if need.value == "" {
-			fmt.Fprintf(&lacks, "Authorization header requires '%s' parameter. ", need.name)
+			lacks += "Authorization header requires '" + need.name + "' parameter. "
 		}
 	}
 	if !dated {
-		lacks.WriteString("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. ")
+		lacks += "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "
 	}
-	if lacks.Len() > 0 {
-		return a, incomplete("%s%s", lacks.String(), hashed(headers[0]))
+	if lacks != "" {
+		return a, incomplete("%s%s", lacks, hashed(headers[0]))
 	}
 	if a.at, ok = parseTime(at); !ok {
 		return a, incomplete(

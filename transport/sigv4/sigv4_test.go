@@ -349,8 +349,11 @@ func TestDateHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := authorization{scope: Scope{exampleID, "20150830", "us-east-1", "kms", ""}, at: exampleTime}
-	k := Key[string]{Signing: SigningKey([]byte(exampleSecret), a.scope)}
-	sum := k.sign(a, sha256.Sum256(request))
+	key, hash := SigningKey([]byte(exampleSecret), a.scope), sha256.Sum256(request)
+	sum := sign(key, &a, hash)
+	if want := mac(key[:], string(appendStringToSign(nil, &a, hash))); sum != want { // of package hmac
+		t.Errorf("signature %x, want %x", sum, want)
+	}
 	r.Header.Set("Authorization", fmt.Sprintf(
 		"AWS4-HMAC-SHA256 Credential=%s/20150830/us-east-1/kms/aws4_request,SignedHeaders=date;host,Signature=%x",
 		exampleID, sum))

@@ -1,0 +1,55 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"github.com/verenc/kms/service"
+)
+
+// TestAnswersAreEncodedAsJSON compares every answer whose fields are written here with encoding/json.
+func TestAnswersAreEncodedAsJSON(t *testing.T) {
+	texts := []string{"", "arn:verenc:111122223333:key/x", `"\`, "<&>", "\x00\x1f\x7f", "ü\u2028", "\xff"}
+	blobs := [][]byte{nil, {}, {0}, bytes.Repeat([]byte{0xfb, 0xff}, 100)}
+	plain := 0
+	for _, name := range service.OperationNames() {
+		response := service.OperationNamed(name).Response
+		if plainFields(response) == nil {
+			continue
+		}
+		plain++
+		for round := range len(texts) {
+			v := reflect.New(response)
+			for i := range response.NumField() {
+				switch f := v.Elem().Field(i); f.Kind() {
+				case reflect.String:
+					f.SetString(texts[(round+i)%len(texts)])
+				case reflect.Bool:
+					f.SetBool(round%2 == 0)
+				default:
+					f.SetBytes(blobs[(round+i)%len(blobs)])
+				}
+			}
+			var want bytes.Buffer
+			enc := json.NewEncoder(&want)
+			enc.SetEscapeHTML(false)
+			if err := enc.Encode(v.Interface()); err != nil {
+				t.Fatal(err)
+			}
+			got, err := appendAnswer([]byte("before"), v.Interface())
+			if err != nil || string(got)+"\n" != "before"+want.String() {
+				t.Errorf("%s: %v\n%s\nwant\n%s", name, err, got, want.Bytes())
+			}
+		}
+	}
+	for _, name := range []string{"Encrypt", "Decrypt", "GenerateDataKey", "GenerateMac", "Sign"} {
+		if plainFields(service.OperationNamed(name).Response) == nil {
+			t.Errorf("the answer of %s is left to encoding/json", name)
+		}
+	}
+	if plain < 8 {
+		t.Errorf("only %d answers are written here", plain)
+	}
+}
