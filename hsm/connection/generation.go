@@ -87,10 +87,11 @@ func (g *generation) end() bool {
 func (g *generation) close() {
 	g.end()
 	g.mu.Lock()
-	handles := []pkcs11.SessionHandle{g.Keeper}
+	var handles []pkcs11.SessionHandle
 	for _, s := range g.idle {
 		handles = append(handles, s.Handle)
 	}
+	handles = append(handles, g.Keeper) // last, since it holds the login
 	g.idle, g.open, g.closed = nil, g.open-len(g.idle), true
 	g.mu.Unlock()
 	for _, h := range handles {

@@ -1,9 +1,9 @@
 package lines
 
 import (
-	"bytes"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,17 +11,36 @@ import (
 
 // full is a writer that can fail, and counts.
 type full struct {
-	bytes.Buffer
+	mu     sync.Mutex
+	text   string // guarded by mu, like the rest
 	fails  error
 	writes int
 }
 
 func (f *full) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.writes++
 	if f.fails != nil {
 		return 0, f.fails
 	}
-	return f.Buffer.Write(p)
+	f.text += string(p)
+	return len(p), nil
+}
+
+func (f *full) failWith(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fails = err
+}
+
+func (f *full) want(t *testing.T, text string, writes int) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.text != text || f.writes != writes {
+		t.Errorf("%d bytes %.20q in %d writes, want %d bytes in %d", len(f.text), f.text, f.writes, len(text), writes)
+	}
 }
 
 func TestBatches(t *testing.T) {
@@ -33,35 +52,30 @@ func TestBatches(t *testing.T) {
 				t.Fatal(n, err)
 			}
 		}
-		if out.writes != 0 {
-			t.Error("a line did not wait")
-		}
+		out.want(t, "", 0) // they wait
 		time.Sleep(Within)
 		synctest.Wait()
-		if out.String() != "a\nb\n" || out.writes != 1 {
-			t.Errorf("%q in %d writes", out, out.writes)
-		}
+		out.want(t, "a\nb\n", 1)
 		_, _ = b.Write([]byte("c\n"))
 		_, _ = b.AtOnce().Write([]byte("d\n")) // an error comes after what happened before it, and at once
-		if out.String() != "a\nb\nc\nd\n" || out.writes != 2 {
-			t.Errorf("%q in %d writes", out, out.writes)
-		}
+		out.want(t, "a\nb\nc\nd\n", 2)
 		_, _ = b.Write([]byte("e\n"))
-		if err := b.Sync(); err != nil || !strings.HasSuffix(out.String(), "e\n") {
-			t.Errorf("%q, %v", out, err)
-		}
-		time.Sleep(2 * Within)
-		if out.writes != 3 {
-			t.Errorf("%d writes", out.writes)
-		}
-		out.fails = errors.New("full")
-		if _, err := b.AtOnce().Write([]byte("f\n")); !errors.Is(err, out.fails) {
+		if err := b.Sync(); err != nil {
 			t.Error(err)
 		}
-		out.fails = nil
-		long := []byte(strings.Repeat("g", mostWaiting) + "\n")
-		if _, err := b.Write(long); err != nil || !strings.HasSuffix(out.String(), "e\n"+string(long)) {
-			t.Errorf("after a failure: %v, %d bytes", err, out.Len())
+		time.Sleep(2 * Within)
+		out.want(t, "a\nb\nc\nd\ne\n", 3)
+
+		failure := errors.New("full")
+		out.failWith(failure)
+		if _, err := b.AtOnce().Write([]byte("f\n")); !errors.Is(err, failure) {
+			t.Error(err)
 		}
+		out.failWith(nil)
+		long := strings.Repeat("g", mostWaiting) + "\n"
+		if _, err := b.Write([]byte(long)); err != nil {
+			t.Error(err)
+		}
+		out.want(t, "a\nb\nc\nd\ne\n"+long, 5)
 	})
 }
