@@ -172,8 +172,9 @@ var historyColumns = []string{"date", "commit", "machine"}
 
 // appendHistory adds a row of ratios to a CSV file. Its first row names the columns.
 func appendHistory(name, commit string, costs []cost) error {
-	header, row := slices.Clone(historyColumns), []string{
-		time.Now().UTC().Format(time.DateOnly), commit, fmt.Sprintf("%d processors, %s", runtime.NumCPU(), runtime.GOARCH)}
+	machine := fmt.Sprintf("%d processors, %s", runtime.NumCPU(), runtime.GOARCH)
+	header := slices.Clone(historyColumns)
+	row := []string{time.Now().UTC().Format(time.DateOnly), commit, machine}
 	for _, c := range costs {
 		header = append(header, c.operation)
 		row = append(row, strconv.FormatFloat(c.ratio, 'f', 3, 64))

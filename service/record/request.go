@@ -48,8 +48,9 @@ func (r *Recorder) Request(ctx context.Context, q *Request, serve func(context.C
 func (r *Recorder) ofRequest(q *Request, d *draft) {
 	d.record = audit.Record{
 		UserIdentity: q.User, EventTime: r.now(), EventSource: q.Source, EventName: q.Operation, AWSRegion: q.Region,
-		SourceIPAddress: q.SourceIP, UserAgent: q.UserAgent, RequestParameters: appendParameters(d.parameters[:0], q.Input),
-		RequestID: q.RequestID, EventID: q.EventID, ReadOnly: q.ReadOnly, ManagementEvent: true,
+		SourceIPAddress: q.SourceIP, UserAgent: q.UserAgent,
+		RequestParameters: appendParameters(d.parameters[:0], q.Input),
+		RequestID:         q.RequestID, EventID: q.EventID, ReadOnly: q.ReadOnly, ManagementEvent: true,
 		RecipientAccountID: q.Account,
 	}
 	if q.TLS != nil {
