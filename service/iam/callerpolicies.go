@@ -41,7 +41,8 @@ func (d *Directory) CallerPolicies(ctx context.Context, c *Caller) (*CallerPolic
 	}
 	own.Principal.Tags, own.Principal.Type = p.Tags, policy.User
 	own.Principal.UserName, own.Principal.UserID = p.Name, p.UniqueID
-	if c.Session != nil {
+	if c.Session.ofRole() {
+		own.Principal.Tags = c.Session.withTags(p.Tags)
 		own.Principal.Type, own.Principal.IssuerARN, own.Principal.UserName = policy.RoleSession, p.ARN, ""
 		own.Principal.UserID = p.UniqueID + ":" + c.Session.Name
 		if own.Session, err = d.identityPolicies(c.Session.Policies); err != nil {

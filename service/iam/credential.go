@@ -52,12 +52,9 @@ func (d *Directory) credential(ctx context.Context, scope CredentialScope) (
 	if scope.SessionToken != "" {
 		return d.sessionCredential(ctx, scope)
 	}
-	k, err := d.store.AccessKey(ctx, scope.AccessKeyID)
-	if errors.Is(err, ErrNoRow) || (err == nil && !k.Enabled) {
-		return nil, nil, ErrUnknownCredential
-	}
+	k, err := d.accessKey(ctx, scope.AccessKeyID)
 	if err != nil {
-		return nil, nil, apierror.FromStore(err)
+		return nil, nil, err
 	}
 	return &Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID}, func() ([]byte, error) {
 		secret, err := d.sealer.Open(ctx, k.SealedSecret, accessKeyData(k.ID))
@@ -66,6 +63,15 @@ func (d *Directory) credential(ctx context.Context, scope CredentialScope) (
 		}
 		return secret, err
 	}, nil
+}
+
+// accessKey returns an access key that may be used.
+func (d *Directory) accessKey(ctx context.Context, id string) (*AccessKey, error) {
+	k, err := d.store.AccessKey(ctx, id)
+	if errors.Is(err, ErrNoRow) || (err == nil && !k.Enabled) {
+		return nil, ErrUnknownCredential
+	}
+	return k, apierror.FromStore(err)
 }
 
 func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope) (
@@ -77,8 +83,13 @@ func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope
 	if session.AccessKeyID != scope.AccessKeyID {
 		return nil, nil, ErrUnknownCredential
 	}
-	who = &Identity{Principal: SessionARN(session.RoleARN, session.Name), Account: arn.AccountOf(session.RoleARN),
-		AccessKeyID: session.AccessKeyID, Session: session}
+	who = &Identity{Principal: session.UserARN, AccessKeyID: session.AccessKeyID, Session: session}
+	if session.ofRole() {
+		who.Principal = SessionARN(session.RoleARN, session.Name)
+	} else if _, err := d.accessKey(ctx, session.AskedWith); err != nil {
+		return nil, nil, err // a session does not outlive the access key that it was asked for with
+	}
+	who.Account = arn.AccountOf(who.Principal)
 	return who, func() ([]byte, error) {
 		opened, err := d.openSession(ctx, scope.SessionToken)
 		if err != nil {
