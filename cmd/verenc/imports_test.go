@@ -46,7 +46,7 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// and it can reach the token only by hsm, which bounds every call.
 		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
 			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn", "github.com/jackc"},
-		"service/iam":    {"net/http", "database/sql", "go.uber.org/zap"},
+		"service/iam": {"net/http", "database/sql", "go.uber.org/zap"},
 		// What verifies the tokens of other issuers asks them over the network. It knows tokens, and no principals.
 		"service/iam/oidc": {module + "service/iam/oidc/issuertest", "database/sql", "go.uber.org/zap", "testing"},
 		// An issuer for tests has keys and claims. Who verifies them is not its matter.
