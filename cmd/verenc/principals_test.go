@@ -163,6 +163,11 @@ func TestAccessKeyCommands(t *testing.T) {
 	}
 	contains(t, database.does(t, "access-key", "list"), s.accessKey(t).AccessKeyID, ":root\n")
 	contains(t, database.does(t, "user", "show", "app"), third[1]+": enabled, last used never")
+	refused(t, s.run(t, "access-key", "create", "--user", "app", "--expires", "soon"), `--expires: "soon" is neither`)
+	refused(t, s.run(t, "access-key", "create", "--user", "app", "--expires", "2020-01-31"), "which is over")
+	s.does(t, "access-key", "create", "--user", "app", "--expires", "2199-12-31", "--credentials", s.path("ending"))
+	contains(t, database.does(t, "access-key", "list", "--user", "app"), " 2199-12-31T00:00:00Z ")
+	contains(t, database.does(t, "user", "show", "app"), "expires never", "expires 2199-12-31T00:00:00Z")
 	if all := read(t, s.path("kms.db")); strings.Contains(all, third[2]) {
 		t.Error("the secret is in the database in clear")
 	}
@@ -244,8 +249,8 @@ func TestApplyRefuses(t *testing.T) {
 	s := initialised(t).tokenlessly()
 	s.copyTestdata(t, "principals.yaml") // and not list.json
 	r := s.run(t, "apply", "-f", "principals.yaml")
-	refused(t, r, "nothing was changed", "principals.yaml:19:17: policies.list: open list.json",
-		"principals.yaml:30:19: boundary: open list.json", "principals.yaml:36:17: policies.list")
+	refused(t, r, "nothing was changed", "principals.yaml:20:17: policies.list: open list.json",
+		"principals.yaml:31:19: boundary: open list.json", "principals.yaml:37:17: policies.list")
 	if strings.Contains(s.does(t, "user", "list"), "arn:") {
 		t.Error("something was changed")
 	}

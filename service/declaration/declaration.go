@@ -19,6 +19,7 @@
 //	            Statement: {Effect: Allow, Action: "kms:ListKeys", Resource: "*"}
 //	        boundary: {file: boundary.json}
 //	        certificates: [{file: app.pem}, {fingerprint: 00:11:...}]
+//	        access_key_days: 90            # how long access keys last that are made from now on
 //	    roles:
 //	      auditor:
 //	        trust: {file: trust.json}

@@ -57,6 +57,10 @@ func (r *reader) principal(account string, kind iam.PrincipalKind, name, value *
 	}
 	if kind == iam.KindUser {
 		fields["certificates"] = func(n *yaml.Node) { d.Certificates = r.certificates(n) }
+		fields["access_key_days"] = func(n *yaml.Node) {
+			places["access_key_days"] = n
+			d.AccessKeyDays = r.number(n, "access_key_days", "days")
+		}
 	} else {
 		fields["trust"] = func(n *yaml.Node) {
 			places["trust"] = n
@@ -64,7 +68,7 @@ func (r *reader) principal(account string, kind iam.PrincipalKind, name, value *
 		}
 		fields["max_session"] = func(n *yaml.Node) {
 			places["max_session"] = n
-			d.MaxSession = r.seconds(n)
+			d.MaxSession = r.number(n, "max_session", "seconds")
 		}
 	}
 	r.fields(value, what, fields)
@@ -81,10 +85,10 @@ func (r *reader) principal(account string, kind iam.PrincipalKind, name, value *
 	r.declaration.Principals = append(r.declaration.Principals, d)
 }
 
-func (r *reader) seconds(n *yaml.Node) int32 {
-	v, err := strconv.ParseInt(r.text(n, "max_session"), 10, 32)
+func (r *reader) number(n *yaml.Node, what, unit string) int32 {
+	v, err := strconv.ParseInt(r.text(n, what), 10, 32)
 	if err != nil {
-		r.addProblem(n, "max_session must be a number of seconds")
+		r.addProblem(n, "%s must be a number of %s", what, unit)
 	}
 	return int32(v)
 }

@@ -98,7 +98,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"account's field", "accounts:\n  '111122223333': {groups: {}}",
 			`f.yaml:2:20: account 111122223333 has no field "groups": it may have keys, roles, users`},
 		{"user's field", user("        polices: {}"),
-			`f.yaml:5:9: user app has no field "polices": it may have boundary, certificates, path, policies, tags`},
+			`f.yaml:5:9: user app has no field "polices": it may have access_key_days, boundary, certificates, path, policies, tags`},
 		{"role's field", role("        certificates: []"),
 			`f.yaml:5:9: role app has no field "certificates": it may have boundary, max_session, path, policies, tags, trust`},
 		{"secret", user("        access_keys: []"), `user app has no field "access_keys"`},

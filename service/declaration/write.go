@@ -215,6 +215,9 @@ func declare(p *iam.Principal, certificates []*iam.Certificate) (*yaml.Node, err
 	if p.MaxSession != 0 {
 		put(d, "max_session", plainNode(strconv.Itoa(int(p.MaxSession))))
 	}
+	if p.AccessKeyDays != 0 {
+		put(d, "access_key_days", plainNode(strconv.Itoa(int(p.AccessKeyDays))))
+	}
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, c := range certificates {
 		if c.PrincipalARN == p.ARN {

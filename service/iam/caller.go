@@ -31,6 +31,9 @@ type Identity struct {
 	Account     string
 	AccessKeyID string   // empty with a client certificate
 	Session     *Session // of an assumed role, or of GetSessionToken; nil for others
+	// IssuedAt and ExpiresAt are those of the credential: the access key, the session of a role, or the certificate.
+	// A session of a user has those of the access key that it was asked for with. Zero: not known; it never ends.
+	IssuedAt, ExpiresAt time.Time
 	// WebIdentity is set for AssumeRoleWithWebIdentity only. Principal and Account are its name, and the account of
 	// the role, then: it has no other rights.
 	WebIdentity *WebIdentity
@@ -110,6 +113,10 @@ func (d *Directory) globalCondition(c *Caller, key string) (value string, known 
 		return c.UserAgent, c.UserAgent != ""
 	case "aws:requestedregion":
 		return c.Region, c.Region != ""
+	case "verenc:credentialexpires":
+		return c.ExpiresAt.UTC().Format(time.RFC3339), !c.ExpiresAt.IsZero()
+	case "verenc:credentialage": // in days
+		return strconv.Itoa(int(d.now().Sub(c.IssuedAt) / (24 * time.Hour))), !c.IssuedAt.IsZero()
 	case "aws:tokenissuetime":
 		if c.Session != nil {
 			return c.Session.IssuedAt.UTC().Format(time.RFC3339), true

@@ -16,6 +16,9 @@ import (
 // msgUnknownClient is AWS's message for a credential whose principal does not exist.
 const msgUnknownClient = "The security token included in the request is invalid."
 
+// msgExpiredToken is AWS's message for a credential whose end has come.
+const msgExpiredToken = "The security token included in the request is expired"
+
 // CallerPolicies are a caller and the policies of its own side. What key policies and grants allow
 // comes on top.
 type CallerPolicies struct {

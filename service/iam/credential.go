@@ -56,22 +56,29 @@ func (d *Directory) credential(ctx context.Context, scope CredentialScope) (
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID}, func() ([]byte, error) {
-		secret, err := d.sealer.Open(ctx, k.SealedSecret, accessKeyData(k.ID))
-		if errors.Is(err, ErrNotAuthentic) { // the store was tampered with
-			return nil, apierror.InternalError(fmt.Errorf("access key %s: %w", k.ID, err))
-		}
-		return secret, err
-	}, nil
+	return &Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID, IssuedAt: k.CreatedAt,
+			ExpiresAt: k.ExpiresAt}, func() ([]byte, error) {
+			secret, err := d.sealer.Open(ctx, k.SealedSecret, accessKeyData(k.ID))
+			if errors.Is(err, ErrNotAuthentic) { // the store was tampered with
+				return nil, apierror.InternalError(fmt.Errorf("access key %s: %w", k.ID, err))
+			}
+			return secret, err
+		}, nil
 }
 
-// accessKey returns an access key that may be used.
+// accessKey returns an access key that may be used. One that is expired has the error of an expired session, which
+// makes clients look for new credentials, and operators look at the end and not at the secret.
 func (d *Directory) accessKey(ctx context.Context, id string) (*AccessKey, error) {
 	k, err := d.store.AccessKey(ctx, id)
-	if errors.Is(err, ErrNoRow) || (err == nil && !k.Enabled) {
+	switch {
+	case errors.Is(err, ErrNoRow), err == nil && !k.Enabled:
 		return nil, ErrUnknownCredential
+	case err != nil:
+		return nil, apierror.FromStore(err)
+	case k.Expired(d.now()):
+		return nil, apierror.New(apierror.ExpiredToken, msgExpiredToken)
 	}
-	return k, apierror.FromStore(err)
+	return k, nil
 }
 
 func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope) (
@@ -83,11 +90,16 @@ func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope
 	if session.AccessKeyID != scope.AccessKeyID {
 		return nil, nil, ErrUnknownCredential
 	}
-	who = &Identity{Principal: session.UserARN, AccessKeyID: session.AccessKeyID, Session: session}
+	who = &Identity{Principal: session.UserARN, AccessKeyID: session.AccessKeyID, Session: session,
+		IssuedAt: session.IssuedAt, ExpiresAt: session.ExpiresAt}
 	if session.ofRole() {
 		who.Principal = SessionARN(session.RoleARN, session.Name)
-	} else if _, err := d.accessKey(ctx, session.AskedWith); err != nil {
-		return nil, nil, err // a session does not outlive the access key that it was asked for with
+	} else {
+		k, err := d.accessKey(ctx, session.AskedWith)
+		if err != nil {
+			return nil, nil, err // a session does not outlive the access key that it was asked for with
+		}
+		who.IssuedAt, who.ExpiresAt = k.CreatedAt, k.ExpiresAt
 	}
 	who.Account = arn.AccountOf(who.Principal)
 	return who, func() ([]byte, error) {

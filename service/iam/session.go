@@ -87,7 +87,7 @@ func (d *Directory) session(ctx context.Context, token string) (*Session, error)
 		d.sessions.Add(id, session)
 	}
 	if !d.now().Before(session.ExpiresAt) {
-		return nil, apierror.New(apierror.ExpiredToken, "The security token included in the request is expired")
+		return nil, apierror.New(apierror.ExpiredToken, msgExpiredToken)
 	}
 	return session, nil
 }

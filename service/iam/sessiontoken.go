@@ -44,6 +44,9 @@ func (d *Directory) GetSessionToken(ctx context.Context, c *Caller, durationSeco
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{UserARN: c.Principal, AskedWith: c.AccessKeyID, RoleID: own.Principal.UserID}
-	return d.issue(ctx, s, d.now().Add(time.Duration(seconds)*time.Second))
+	expires := d.now().Add(time.Duration(seconds) * time.Second)
+	if !c.ExpiresAt.IsZero() && c.ExpiresAt.Before(expires) {
+		expires = c.ExpiresAt
+	}
+	return d.issue(ctx, &Session{UserARN: c.Principal, AskedWith: c.AccessKeyID, RoleID: own.Principal.UserID}, expires)
 }

@@ -22,6 +22,7 @@ const (
 	maxPrincipalTags  = 50
 	maxTagKey         = 128 // characters
 	maxTagValue       = 256 // characters
+	maxAccessKeyDays  = 3650
 )
 
 // The patterns of IAM. Paths may have only the characters of names here, since others would be
@@ -35,7 +36,7 @@ var (
 
 // Problem is something in a principal that is not allowed.
 type Problem struct {
-	Field string // name, path, tags.KEY, policies.NAME, boundary, trust, max_session
+	Field string // name, path, tags.KEY, policies.NAME, boundary, trust, max_session, access_key_days
 	Text  string
 }
 
@@ -74,6 +75,11 @@ func (p *Principal) Problems() []Problem {
 		all.ofPolicy("boundary", policy.IdentityPolicy, p.Boundary, maxIdentityPolicy)
 	}
 	all.ofRole(p)
+	if p.AccessKeyDays < 0 || p.AccessKeyDays > maxAccessKeyDays {
+		all.add("access_key_days", "%d is not 0 to %d days", p.AccessKeyDays, maxAccessKeyDays)
+	} else if p.AccessKeyDays != 0 && p.Kind != KindUser {
+		all.add("access_key_days", "only users have access keys")
+	}
 	return all
 }
 

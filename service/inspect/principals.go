@@ -55,6 +55,7 @@ type AccessKeyEntry struct {
 	AccessKeyId     string
 	Status          string // Active or Inactive
 	CreationDate    service.Timestamp
+	ExpirationDate  service.Timestamp `json:",omitzero"`
 	LastUsedDate    service.Timestamp `json:",omitzero"`
 	LastUsedRegion  string            `json:",omitempty"`
 	LastUsedService string            `json:",omitempty"`
@@ -123,6 +124,9 @@ func (i *Inspector) entryOf(ctx context.Context, p *iam.Principal, certificates 
 		entry := AccessKeyEntry{AccessKeyId: k.ID, Status: "Inactive", CreationDate: service.Timestamp(k.CreatedAt)}
 		if k.Enabled {
 			entry.Status = "Active"
+		}
+		if !k.ExpiresAt.IsZero() {
+			entry.ExpirationDate = service.Timestamp(k.ExpiresAt)
 		}
 		if use := k.LastUse; use != nil {
 			entry.LastUsedDate = service.Timestamp(use.At)

@@ -68,13 +68,13 @@ func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
 	})
 }
 
-const accessKeyColumns = "id, account, principal, sealed_secret, enabled, created_at"
+const accessKeyColumns = "id, account, principal, sealed_secret, enabled, created_at, expires_at"
 
 func scanAccessKey(row scanner) (*iam.AccessKey, error) {
 	var k iam.AccessKey
-	var created sql.NullInt64
-	err := row.Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created)
-	k.CreatedAt = fromNanos(created)
+	var created, expires sql.NullInt64
+	err := row.Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created, &expires)
+	k.CreatedAt, k.ExpiresAt = fromNanos(created), fromNanos(expires)
 	return &k, err
 }
 
@@ -95,7 +95,7 @@ func (d *DB) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser i
 		}
 		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+
 			placeholders(accessKeyColumns),
-			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
+			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt), nanos(k.ExpiresAt))
 		return constraintError(err)
 	})
 }

@@ -57,7 +57,8 @@ const lines = (all) => (all.length === 0 ? "–" : element("ul", { class: "plain
 
 // accessKey and certificate describe one.
 export const accessKey = (k) => [code(k.AccessKeyId), ` ${shown(k.Status.toLowerCase())}, `,
-  ...(k.LastUsedDate ? ["last used ", time(k.LastUsedDate), ` for ${shown(k.LastUsedService)}`] : ["never used"])];
+  ...(k.LastUsedDate ? ["last used ", time(k.LastUsedDate), ` for ${shown(k.LastUsedService)}`] : ["never used"]),
+  ...(k.ExpirationDate ? [", expires ", time(k.ExpirationDate)] : [", never expires"])];
 
 export const certificate = (c) => [code(c.Fingerprint), " since ", time(c.MappedDate)];
 
