@@ -44,11 +44,13 @@ func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request
 		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
 			return errExpiredCertificate
 		}
-		who, err := h.iam.CertificateIdentity(r.Context(), leaf.Raw)
-		if errors.Is(err, iam.ErrUnknownCredential) {
+		who, err := h.iam.CertificateIdentity(r.Context(), leaf)
+		switch {
+		case errors.Is(err, iam.ErrUnknownCredential):
 			return errUnknownCertificate
-		}
-		if err != nil {
+		case errors.Is(err, iam.ErrAmbiguousCertificate):
+			return errAmbiguousCertificate
+		case err != nil:
 			return err
 		}
 		x.caller.Identity, x.caller.Region = *who, defaultRegion(h.cfg.Regions)

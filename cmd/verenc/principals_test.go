@@ -191,6 +191,19 @@ func TestCertificateCommands(t *testing.T) {
 	refused(t, s.run(t, "certificate", "map", "large.pem", "--user", "app"), "large.pem has more than")
 	s.does(t, "certificate", "unmap", strings.ToUpper(fingerprint))
 	refused(t, s.run(t, "certificate", "unmap", certificate), "no principal has the certificate "+fingerprint)
+
+	const id = "spiffe://example.org/ns/shop/sa/orders"
+	for _, name := range []string{id, "dns:orders.example.org", "subject:CN=orders,O=Example"} {
+		s.does(t, "certificate", "map", name, "--user", "app")
+		contains(t, s.does(t, "certificate", "list"), name+" ", userARN+"app\n")
+	}
+	contains(t, s.does(t, "export"), "- spiffe_id: "+id+"\n", "- dns: orders.example.org\n",
+		"- subject: CN=orders,O=Example\n")
+	contains(t, s.does(t, "apply", "-f", s.write(t, "same.yaml", s.does(t, "export"), 0o600)), "nothing to change")
+	refused(t, s.run(t, "certificate", "map", "spiffe://example.org", "--user", "app"), "is not a SPIFFE ID")
+	s.does(t, "certificate", "unmap", id)
+	refused(t, s.run(t, "certificate", "unmap", id), "no principal has the certificate "+id)
+	contains(t, s.does(t, "certificate", "names", certificate), fingerprint+"\n")
 }
 
 func TestApply(t *testing.T) {

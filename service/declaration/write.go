@@ -222,7 +222,13 @@ func declare(p *iam.Principal, certificates []*iam.Certificate) (*yaml.Node, err
 	for _, c := range certificates {
 		if c.PrincipalARN == p.ARN {
 			item := emptyMapping()
-			put(item, "fingerprint", textNode(c.Fingerprint))
+			form, value := "fingerprint", c.Name
+			for _, f := range nameForms {
+				if text, ok := strings.CutPrefix(c.Name, f.prefix); ok {
+					form, value = f.field, f.shown+text
+				}
+			}
+			put(item, form, textNode(value))
 			list.Content = append(list.Content, item)
 		}
 	}

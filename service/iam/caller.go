@@ -34,6 +34,7 @@ type Identity struct {
 	// IssuedAt and ExpiresAt are those of the credential: the access key, the session of a role, or the certificate.
 	// A session of a user has those of the access key that it was asked for with. Zero: not known; it never ends.
 	IssuedAt, ExpiresAt time.Time
+	Certificate         *CertificateUse // of a caller who has one that is mapped by a name
 	// WebIdentity is set for AssumeRoleWithWebIdentity only. Principal and Account are its name, and the account of
 	// the role, then: it has no other rights.
 	WebIdentity *WebIdentity
@@ -84,6 +85,9 @@ func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdent
 	}
 	return u
 }
+
+// CertificateParameters describe the client certificate of a caller in a record, if it is mapped by a name.
+func (c *Caller) CertificateParameters() audit.Object { return c.Certificate.parameters() }
 
 // GlobalConditions appends the values of a global condition key that the origin of a request gives, and reports
 // whether it gives the key (AWS page "AWS global condition context keys").

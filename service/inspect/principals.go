@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
@@ -63,7 +64,8 @@ type AccessKeyEntry struct {
 
 // CertificateEntry is a client certificate that is mapped to a principal.
 type CertificateEntry struct {
-	Fingerprint string // SHA-256 of the DER, in hex
+	Fingerprint string `json:",omitempty"` // SHA-256 of the DER, in hex
+	Name        string `json:",omitempty"` // of all certificates that it is mapped by; see iam.ParseCertificateName
 	MappedDate  service.Timestamp
 }
 
@@ -101,9 +103,19 @@ func (i *Inspector) certificates(ctx context.Context) (map[string][]CertificateE
 	of := map[string][]CertificateEntry{}
 	for _, c := range all {
 		of[c.PrincipalARN] = append(of[c.PrincipalARN],
-			CertificateEntry{c.Fingerprint, service.Timestamp(c.CreatedAt)})
+			certificateEntry(c))
 	}
 	return of, nil
+}
+
+func certificateEntry(c *iam.Certificate) CertificateEntry {
+	e := CertificateEntry{MappedDate: service.Timestamp(c.CreatedAt)}
+	if strings.Contains(c.Name, ":") {
+		e.Name = c.Name
+	} else {
+		e.Fingerprint = c.Name
+	}
+	return e
 }
 
 func (i *Inspector) entryOf(ctx context.Context, p *iam.Principal, certificates map[string][]CertificateEntry) (

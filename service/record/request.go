@@ -24,6 +24,8 @@ type Request struct {
 	UserAgent string
 	Host      string               // as the client named the server
 	TLS       *tls.ConnectionState // nil without TLS
+	// Certificate describes the client certificate that stands for the signature, if the record has to name it.
+	Certificate audit.Object
 }
 
 // Request serves a request and keeps one record of it, whatever its outcome. A change is recorded
@@ -50,6 +52,9 @@ func (r *Recorder) ofRequest(q *Request) audit.Record {
 		SourceIPAddress: q.SourceIP, UserAgent: q.UserAgent, RequestParameters: Parameters(q.Input),
 		RequestID: q.RequestID, EventID: q.EventID, ReadOnly: q.ReadOnly, ManagementEvent: true,
 		RecipientAccountID: q.Account,
+	}
+	if q.Certificate != nil {
+		rec.AdditionalEventData = audit.Object{{Name: "clientCertificate", Value: q.Certificate}}
 	}
 	if q.TLS != nil {
 		rec.TLSDetails = &audit.TLSDetails{TLSVersion: tls.VersionName(q.TLS.Version),
