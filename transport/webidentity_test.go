@@ -3,6 +3,7 @@ package transport_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -262,6 +263,29 @@ func TestSessionTags(t *testing.T) {
 	first := aws.Credentials{AccessKeyID: *out.Credentials.AccessKeyId,
 		SecretAccessKey: *out.Credentials.SecretAccessKey, SessionToken: *out.Credentials.SessionToken}
 	second := f.mustAssume(t, first, sts.AssumeRoleInput{RoleArn: &next})
+	many := func(length int) map[string]any {
+		tags := map[string]any{}
+		for i := range 20 {
+			tags[fmt.Sprintf("tag-%02d", i)] = strings.Repeat("v", length)
+		}
+		return map[string]any{"https://aws.amazon.com/tags": map[string]any{"principal_tags": tags}}
+	}
+	token = f.issuer.Token(t, many(200))
+	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &tagged, WebIdentityToken: &token})
+	wantSTS(t, err, 400, "PackedPolicyTooLarge", "The session tags have 4120 bytes; 4096 are the most that they can have.")
+	token = f.issuer.Token(t, many(198))
+	if out, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &tagged, WebIdentityToken: &token}); err != nil {
+		t.Fatal(err)
+	}
+	if *out.PackedPolicySize != 100 {
+		t.Errorf("%d %%", *out.PackedPolicySize)
+	}
+	_, err = f.sts(aws.Credentials{AccessKeyID: *out.Credentials.AccessKeyId,
+		SecretAccessKey: *out.Credentials.SecretAccessKey, SessionToken: *out.Credentials.SessionToken}).
+		GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	if err != nil {
+		t.Error(err)
+	}
 	name := f.issuer.Name()
 	for _, test := range []struct {
 		key, value    string

@@ -17,6 +17,8 @@ const (
 	minSession       = 900
 	maxSession       = 43200
 	maxSessionPolicy = 2048 // characters
+	// maxSessionTags is for keys and values together. Each request brings them, in a header.
+	maxSessionTags = 4096 // bytes
 )
 
 // AssumeRoleRequest is the input of AssumeRole (AWS STS API Reference).
@@ -57,6 +59,7 @@ const (
 	msgChainedTooLong = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
 	msgTooLong        = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
 	msgPolicyTooLarge = "The session policy has %d bytes; %d are the most that it can have."
+	msgTagsTooLarge   = "The session tags have %d bytes; %d are the most that they can have."
 	msgMayNotAssume   = "User: %s is not authorized to perform: sts:AssumeRole on resource: %s"
 )
 
@@ -81,6 +84,13 @@ func (d *Directory) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReq
 // issueRoleSession makes temporary credentials of a role. more has what further members the session is to have.
 func (d *Directory) issueRoleSession(ctx context.Context, role *Principal, in *AssumeRoleRequest,
 	duration time.Duration, more *Session) (*AssumeRoleResponse, error) {
+	ofTags := 0
+	for key, value := range more.Tags {
+		ofTags += len(key) + len(value)
+	}
+	if ofTags > maxSessionTags {
+		return nil, apierror.New(apierror.PackedPolicyTooLarge, msgTagsTooLarge, ofTags, maxSessionTags)
+	}
 	more.RoleARN, more.RoleID, more.Name = role.ARN, role.UniqueID, in.RoleSessionName
 	if in.Policy != "" {
 		more.Policies = []string{in.Policy}
@@ -91,18 +101,13 @@ func (d *Directory) issueRoleSession(ctx context.Context, role *Principal, in *A
 	}
 	return &AssumeRoleResponse{TemporaryCredential: *issued, AssumedRoleARN: SessionARN(role.ARN, in.RoleSessionName),
 		AssumedRoleID:    role.UniqueID + ":" + in.RoleSessionName,
-		PackedPolicySize: packedPolicySize(in.Policy, more.Tags)}, nil
+		PackedPolicySize: packedPolicySize(len(in.Policy), ofTags)}, nil
 }
 
 // packedPolicySize is how much of the room for a session policy or for tags is used, in percent; 0 without any.
-func packedPolicySize(text string, tags map[string]string) int {
-	ofTags := 0
-	for key, value := range tags {
-		ofTags += len(key) + len(value)
-	}
-	const roomForTags = maxPrincipalTags * (maxTagKey + maxTagValue)
+func packedPolicySize(policyBytes, tagBytes int) int {
 	percent := func(bytes, room int) int { return (bytes*100 + room - 1) / room }
-	return min(100, max(percent(len(text), maxSessionPolicy), percent(ofTags, roomForTags)))
+	return max(percent(policyBytes, maxSessionPolicy), percent(tagBytes, maxSessionTags))
 }
 
 // issue makes temporary credentials for a session.
