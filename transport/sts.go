@@ -49,12 +49,14 @@ type assumedRole struct {
 	Credentials      temporaryCredentials
 	RoleID           string `xml:"AssumedRoleUser>AssumedRoleId"`
 	RoleARN          string `xml:"AssumedRoleUser>Arn"`
-	PackedPolicySize int    `xml:",omitempty"`
+	PackedPolicySize int    `xml:",omitempty"` // percent
+	SessionTokenSize int    // bytes
 }
 
 func assumedRoleOf(out *iam.AssumeRoleResponse) assumedRole {
 	return assumedRole{Credentials: credentialsOf(&out.TemporaryCredential), RoleID: out.AssumedRoleID,
-		RoleARN: out.AssumedRoleARN, PackedPolicySize: out.PackedPolicySize}
+		RoleARN: out.AssumedRoleARN, PackedPolicySize: out.PackedPolicySize,
+		SessionTokenSize: len(out.SessionToken)}
 }
 
 type assumeRoleResponse struct {
@@ -77,6 +79,7 @@ type webIdentityResponse struct {
 type sessionTokenResponse struct {
 	XMLName     xml.Name             `xml:"https://sts.amazonaws.com/doc/2011-06-15/ GetSessionTokenResponse"`
 	Credentials temporaryCredentials `xml:"GetSessionTokenResult>Credentials"`
+	Size        int                  `xml:"GetSessionTokenResult>SessionTokenSize"`
 	Metadata    responseMetadata     `xml:"ResponseMetadata"`
 }
 
@@ -233,7 +236,8 @@ func (h *handler) getSessionToken(r *http.Request, form url.Values, x *exchange)
 	if err != nil {
 		return nil, err
 	}
-	return &sessionTokenResponse{Credentials: credentialsOf(out), Metadata: responseMetadata{x.caller.RequestID}}, nil
+	return &sessionTokenResponse{Credentials: credentialsOf(out), Size: len(out.SessionToken),
+		Metadata: responseMetadata{x.caller.RequestID}}, nil
 }
 
 func (h *handler) getCallerIdentity(r *http.Request, _ url.Values, x *exchange) (any, error) {

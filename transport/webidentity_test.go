@@ -92,7 +92,7 @@ func TestWebIdentity(t *testing.T) {
 	if *out.SubjectFromWebIdentityToken != subject || *out.Audience != issuertest.Audience ||
 		*out.Provider != provider ||
 		*out.AssumedRoleUser.Arn != session || *out.AssumedRoleUser.AssumedRoleId != "AROAPOD:pod" ||
-		*out.PackedPolicySize < 1 || *out.PackedPolicySize > 100 ||
+		int(*out.SessionTokenSize) != len(*out.Credentials.SessionToken) ||
 		time.Until(*out.Credentials.Expiration) > 15*time.Minute {
 		t.Errorf("%+v", out)
 	}
@@ -227,11 +227,24 @@ func TestWebIdentityErrors(t *testing.T) {
 	_, err = none.exchange(t, token(nil))
 	wantSTS(t, err, 400, "InvalidIdentityToken", "*")
 
-	// A token is no credential of other operations, and a signature is not asked for.
-	body := "Action=GetCallerIdentity&Version=2011-06-15&WebIdentityToken=" + url.QueryEscape(f.issuer.Token(t, nil))
-	resp, text := send(t, http.DefaultClient, post(t, f.URL, formType, "", body))
-	if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(text), "MissingAuthenticationToken") {
-		t.Errorf("%s: %s", resp.Status, text)
+	// A token is no credential of other operations, and no other operation is without a signature.
+	ask := func(form string) (int, string) {
+		body := form + "&Version=2011-06-15&WebIdentityToken=" + url.QueryEscape(f.issuer.Token(t, nil))
+		resp, text := send(t, http.DefaultClient, post(t, f.URL, formType, "", body))
+		return resp.StatusCode, string(text)
+	}
+	for _, action := range []string{"GetCallerIdentity", "GetSessionToken", "AssumeRole"} {
+		if status, text := ask("Action=" + action); status != http.StatusForbidden ||
+			!strings.Contains(text, "MissingAuthenticationToken") {
+			t.Errorf("%s: %d %s", action, status, text)
+		}
+	}
+	// What older clients read, which is deprecated in the SDK.
+	form := "Action=AssumeRoleWithWebIdentity&RoleSessionName=pod&RoleArn=" + url.QueryEscape(role)
+	if status, text := ask(form + "&Policy=" + url.QueryEscape(strings.Repeat(" ", 1024-66)+
+		`{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}`)); status != http.StatusOK ||
+		!strings.Contains(text, "<PackedPolicySize>50</PackedPolicySize>") {
+		t.Errorf("%d %s", status, text)
 	}
 }
 
@@ -276,9 +289,6 @@ func TestSessionTags(t *testing.T) {
 	token = f.issuer.Token(t, many(198))
 	if out, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &tagged, WebIdentityToken: &token}); err != nil {
 		t.Fatal(err)
-	}
-	if *out.PackedPolicySize != 100 {
-		t.Errorf("%d %%", *out.PackedPolicySize)
 	}
 	_, err = f.sts(aws.Credentials{AccessKeyID: *out.Credentials.AccessKeyId,
 		SecretAccessKey: *out.Credentials.SecretAccessKey, SessionToken: *out.Credentials.SessionToken}).
