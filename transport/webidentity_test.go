@@ -287,7 +287,8 @@ func TestSessionTags(t *testing.T) {
 	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &tagged, WebIdentityToken: &token})
 	wantSTS(t, err, 400, "PackedPolicyTooLarge", "The session tags have 4120 bytes; 4096 are the most that they can have.")
 	token = f.issuer.Token(t, many(198))
-	if out, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &tagged, WebIdentityToken: &token}); err != nil {
+	out, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &tagged, WebIdentityToken: &token})
+	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = f.sts(aws.Credentials{AccessKeyID: *out.Credentials.AccessKeyId,
