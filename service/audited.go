@@ -31,7 +31,7 @@ func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string,
 	return s.records.Request(ctx, &record.Request{
 		EventID: id, User: s.iam.UserIdentity(ctx, c), Account: c.Account, Source: source, Operation: op,
 		ReadOnly: readOnly(op), Input: in, Region: c.Region, RequestID: c.RequestID, SourceIP: c.SourceIP,
-		UserAgent: c.UserAgent, Host: c.Host, TLS: c.TLS,
+		UserAgent: c.UserAgent, Host: c.Host, TLS: c.TLS, Certificate: c.CertificateParameters(),
 	}, do)
 }
 

@@ -26,8 +26,8 @@ type conditionSource interface {
 // supported.
 func (s *Service) conditions(ctx context.Context, c *iam.Caller, a *access) func([]string, string) []string {
 	return func(values []string, key string) []string {
-		if v, global := s.iam.GlobalCondition(c, key); global {
-			return append(values, v)
+		if all, global := s.iam.GlobalConditions(values, c, key); global {
+			return all
 		}
 		return append(values, s.condition(ctx, a, key)...)
 	}

@@ -62,6 +62,9 @@ type Config struct {
 	// limited.
 	Quotas *quota.Limiter
 
+	// WebIdentities verifies the tokens of AssumeRoleWithWebIdentity. nil: there are no issuers.
+	WebIdentities iam.WebIdentities
+
 	// Shared says that other servers may have the store open: what they have begun is not taken for
 	// what a crash has left.
 	Shared bool
@@ -146,6 +149,8 @@ func New(cfg Config) (*Service, error) {
 		Records: s.records,
 		Now:     cfg.Now,
 		Rand:    cfg.Rand,
+
+		WebIdentities: cfg.WebIdentities,
 	})
 	if err != nil {
 		return nil, err

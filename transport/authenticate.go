@@ -23,24 +23,34 @@ func (h *handler) lookup(ctx context.Context, scope sigv4.Scope) (sigv4.Key[iam.
 	return sigv4.Key[iam.Identity]{Signing: signing, Principal: who}, err
 }
 
-// identify finds out who sends a request: by its signature or, if it has none, by a client
-// certificate that the listener has verified.
-func (h *handler) identify(v *sigv4.Verifier[iam.Identity], r *http.Request, body []byte, x *exchange) error {
+// verifyClient refuses a client whose certificate was valid when the connection was made, and is no longer.
+func (h *handler) verifyClient(r *http.Request) error {
 	if h.cfg.VerifyClient != nil && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if err := h.cfg.VerifyClient(r); err != nil {
 			return errInvalidCertificate(err)
 		}
+	}
+	return nil
+}
+
+// identify finds out who sends a request: by its signature or, if it has none, by a client
+// certificate that the listener has verified.
+func (h *handler) identify(v *sigv4.Verifier[iam.Identity], r *http.Request, body []byte, x *exchange) error {
+	if err := h.verifyClient(r); err != nil {
+		return err
 	}
 	if _, signed := r.Header["Authorization"]; !signed && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		leaf := r.TLS.PeerCertificates[0]
 		if h.cfg.Now().After(leaf.NotAfter) { // since the connection was made
 			return errExpiredCertificate
 		}
-		who, err := h.iam.CertificateIdentity(x.ctx, leaf.Raw)
-		if errors.Is(err, iam.ErrUnknownCredential) {
+		who, err := h.iam.CertificateIdentity(x.ctx, leaf)
+		switch {
+		case errors.Is(err, iam.ErrUnknownCredential):
 			return errUnknownCertificate
-		}
-		if err != nil {
+		case errors.Is(err, iam.ErrAmbiguousCertificate):
+			return errAmbiguousCertificate
+		case err != nil:
 			return err
 		}
 		x.caller.Identity, x.caller.Region = *who, defaultRegion(h.cfg.Regions)

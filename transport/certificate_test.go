@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
 	"github.com/verenc/kms/transport/sdktest"
@@ -83,10 +85,15 @@ func parse(t *testing.T, der []byte) *x509.Certificate {
 // issue makes a client certificate that is valid for a time.
 func (a *authority) issue(t *testing.T, valid time.Duration) tls.Certificate {
 	t.Helper()
+	return a.issueFor(t, x509.Certificate{Subject: pkix.Name{CommonName: "client"}, NotAfter: time.Now().Add(valid)})
+}
+
+// issueFor makes a client certificate with some names.
+func (a *authority) issueFor(t *testing.T, c x509.Certificate) tls.Certificate {
+	t.Helper()
 	key := newECKey(t)
-	der := sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, NotAfter: time.Now().Add(valid),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, a, key)
+	c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	der := sign(t, &c, a, key)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
@@ -144,7 +151,7 @@ func (s *server) mapCertificate(t *testing.T, c tls.Certificate, arn string) str
 	t.Helper()
 	fingerprint := iam.Fingerprint(c.Certificate[0])
 	if err := s.Store.PutCertificate(t.Context(),
-		&iam.Certificate{Fingerprint: fingerprint, PrincipalARN: arn, CreatedAt: s.Now()}); err != nil {
+		&iam.Certificate{Name: fingerprint, PrincipalARN: arn, CreatedAt: s.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	return fingerprint
@@ -285,6 +292,103 @@ func TestClientCertificates(t *testing.T) {
 		s.advance(61 * time.Minute)
 		wantError(t, encrypt(c), "ExpiredTokenException", "The client certificate is expired.")
 	})
+}
+
+// TestCertificatesByName: all certificates of a name prove the user that the name is mapped to, without one mapping for
+// each; one whose names are mapped to several principals proves none. The record says which certificate it was.
+func TestCertificatesByName(t *testing.T) {
+	records := &memoryAuditor{}
+	s := newServer(t, options{service: func(c *service.Config) { c.Audit = records }})
+	a := newAuthority(t)
+	over := s.overTLS(t, tls.VerifyClientCertIfGiven, a)
+	id, _ := s.newKey(t)
+	users := map[string]string{}
+	for name, certificates := range map[string]string{"orders": "spiffe://example.org/ns/shop/sa/orders",
+		"batch": "spiffe://example.org/ns/batch/*", "host": "dns:host.example.org", "person": "subject:CN=person,O=Example"} {
+		user := s.user(t, account, name, identityPolicy("kms:DescribeKey"))
+		users[name] = user.ARN
+		if err := s.Store.PutCertificate(t.Context(), &iam.Certificate{Name: certificates, PrincipalARN: user.ARN,
+			CreatedAt: s.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spiffe := func(id string) x509.Certificate {
+		u, err := url.Parse(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x509.Certificate{URIs: []*url.URL{u}}
+	}
+	both := spiffe("spiffe://example.org/ns/shop/sa/orders")
+	both.DNSNames = []string{"host.example.org"}
+	const unmapped, several = "The client certificate is mapped to no principal.",
+		"The client certificate is mapped to several principals."
+	for _, test := range []struct {
+		name        string
+		certificate x509.Certificate
+		user, error string
+	}{
+		{"SPIFFE ID", spiffe("spiffe://example.org/ns/shop/sa/orders"), "orders", ""},
+		{"another SPIFFE ID", spiffe("spiffe://example.org/ns/shop/sa/order"), "", unmapped},
+		{"a longer SPIFFE ID", spiffe("spiffe://example.org/ns/shop/sa/orders/x"), "", unmapped},
+		{"another trust domain", spiffe("spiffe://example.com/ns/shop/sa/orders"), "", unmapped},
+		{"below a path", spiffe("spiffe://example.org/ns/batch/sa/night"), "batch", ""},
+		{"the path itself", spiffe("spiffe://example.org/ns/batch"), "", unmapped},
+		{"beside the path", spiffe("spiffe://example.org/ns/batch2/sa/night"), "", unmapped},
+		{"DNS name", x509.Certificate{DNSNames: []string{"a.example.org", "HOST.example.org"}}, "host", ""},
+		{"common name like the DNS name", x509.Certificate{Subject: pkix.Name{CommonName: "host.example.org"}}, "",
+			unmapped},
+		{"wildcard", x509.Certificate{DNSNames: []string{"*.example.org"}}, "", unmapped},
+		{"subject", x509.Certificate{Subject: pkix.Name{CommonName: "person", Organization: []string{"Example"}}}, "person",
+			""},
+		{"a part of the subject", x509.Certificate{Subject: pkix.Name{CommonName: "person"}}, "", unmapped},
+		{"a subject that contains it", x509.Certificate{Subject: pkix.Name{CommonName: "person,O=Example"}}, "",
+			unmapped},
+		{"two users", both, "", several},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.certificate.NotAfter = time.Now().Add(time.Hour)
+			for range 2 { // a renewed certificate is as good
+				c := a.issueFor(t, test.certificate)
+				err := describeWith(t, over.client(t, aws.AnonymousCredentials{}, c), id)
+				if test.error != "" {
+					wantError(t, err, "UnrecognizedClientException", test.error)
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines := strings.Split(strings.TrimSpace(records.String()), "\n")
+				last := lines[len(lines)-1]
+				for _, part := range []string{`"arn":"` + users[test.user] + `"`, `"clientCertificate":{"sha256":"` +
+					iam.Fingerprint(c.Certificate[0]) + `","serialNumber":"`} {
+					if !strings.Contains(last, part) {
+						t.Errorf("%s is not in %s", part, last)
+					}
+				}
+			}
+		})
+	}
+	// A changed mapping counts at once, and a certificate that was unknown before is known then.
+	stranger := spiffe("spiffe://example.org/ns/new/sa/x")
+	stranger.NotAfter = time.Now().Add(time.Hour)
+	c := over.client(t, aws.AnonymousCredentials{}, a.issueFor(t, stranger))
+	wantError(t, describeWith(t, c, id), "UnrecognizedClientException", unmapped)
+	mapping := &iam.Certificate{Name: "spiffe://example.org/ns/new/*", PrincipalARN: users["orders"],
+		CreatedAt: s.Now()}
+	if err := s.Store.PutCertificate(t.Context(), mapping); err != nil {
+		t.Fatal(err)
+	}
+	if err := describeWith(t, c, id); err != nil {
+		t.Error(err)
+	}
+	if err := s.Store.RemoveCertificate(t.Context(), mapping.Name); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, describeWith(t, c, id), "UnrecognizedClientException", unmapped)
+	// Of another authority, the same name proves nothing.
+	forged := newAuthority(t).issueFor(t, both)
+	wantTLSError(t, describeWith(t, over.client(t, aws.AnonymousCredentials{}, forged), id), "certificate")
 }
 
 // wantTLSError expects a failed handshake whose reason the server has sent.

@@ -34,6 +34,8 @@ var (
 	errUnknownOperation   = &problem{Type: "UnknownOperationException", status: http.StatusBadRequest}
 	errUnknownCertificate = &problem{Type: string(apierror.UnrecognizedClient),
 		Message: "The client certificate is mapped to no principal.", status: http.StatusBadRequest}
+	errAmbiguousCertificate = &problem{Type: string(apierror.UnrecognizedClient),
+		Message: "The client certificate is mapped to several principals.", status: http.StatusBadRequest}
 	errExpiredCertificate = &problem{Type: string(apierror.ExpiredToken), Message: "The client certificate is expired.",
 		status: http.StatusBadRequest}
 	errNotPost = &problem{Type: "UnknownOperationException", Message: "Send requests as POST /.",

@@ -416,7 +416,7 @@ func TestHostileForms(t *testing.T) {
 		{"empty", "", "", 400, "InvalidAction"},
 		{"no version", "Action=GetCallerIdentity", "", 400, "InvalidAction"},
 		{"another version", "Action=GetCallerIdentity&Version=2010-05-08", "", 400, "InvalidAction"},
-		{"an action that is not served", "Action=GetSessionToken&Version=2011-06-15", "", 400, "InvalidAction"},
+		{"an action that is not served", "Action=GetFederationToken&Version=2011-06-15", "", 400, "InvalidAction"},
 		{"an action in other case", "Action=getcalleridentity&Version=2011-06-15", "", 400, "InvalidAction"},
 		{"an action of KMS", "Action=ListKeys&Version=2011-06-15", "", 400, "InvalidAction"},
 		{"a broken escape", "Action=GetCallerIdentity&Version=2011-06-15&x=%zz", "", 400, "SerializationException"},

@@ -6,9 +6,6 @@ import (
 	"strings"
 
 	"github.com/verenc/kms/service/span"
-	"github.com/verenc/kms/transport/sigv4"
-
-	"github.com/verenc/kms/service/iam"
 )
 
 // Tracer begins the traces of requests.
@@ -70,15 +67,15 @@ func (x *exchange) endSpan(r *http.Request) {
 	s.EndAnswered(x.code, x.status >= http.StatusInternalServerError)
 }
 
-// authenticate is identify with a span.
-func (h *handler) authenticate(v *sigv4.Verifier[iam.Identity], r *http.Request, body []byte, x *exchange) error {
+// authenticate finds out who sends a request, in a span.
+func (x *exchange) authenticate(identify func() error) error {
 	ctx, s := span.Start(x.ctx, "authenticate")
 	if s == nil {
-		return h.identify(v, r, body, x)
+		return identify()
 	}
 	of := x.ctx
 	x.ctx = ctx
-	err := h.identify(v, r, body, x)
+	err := identify()
 	if x.ctx = of; err != nil {
 		s.End(problemOf(err).Type)
 		return err

@@ -240,7 +240,7 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	if err != nil {
 		return nil, err
 	}
-	if err := h.authenticate(h.kms, r, body, x); err != nil {
+	if err := x.authenticate(func() error { return h.identify(h.kms, r, body, x) }); err != nil {
 		return nil, err
 	}
 	return op.do(x.ctx, host, &x.caller, body)

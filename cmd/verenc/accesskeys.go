@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,14 +31,40 @@ func (m principalCommands) accessKeys() *cobra.Command {
 type newKeyFlags struct {
 	user        string
 	credentials string // path of the file to write
+	expires     string
 }
 
 func (f *newKeyFlags) addTo(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.user, "user", "", "name of the user")
 	cmd.Flags().StringVar(&f.credentials, "credentials", "",
 		"write the access key to this file, in the form of an AWS credentials file, instead of standard output")
+	cmd.Flags().StringVar(&f.expires, "expires", "",
+		"when the access key ends: a number of days such as 90d, or a date such as 2027-01-31 (UTC); default never, or "+
+			"as access_key_days of the user says")
 	_ = cmd.MarkFlagRequired("user") // the flag exists
 }
+
+// end returns the time that --expires names; zero if it was not given.
+func (f *newKeyFlags) end(now time.Time) (time.Time, error) {
+	if f.expires == "" {
+		return time.Time{}, nil
+	}
+	if text, isDays := strings.CutSuffix(f.expires, "d"); isDays {
+		if days, err := strconv.Atoi(text); err == nil && days > 0 && days <= maxDays {
+			return now.AddDate(0, 0, days), nil
+		}
+	}
+	for _, form := range []string{time.DateOnly, time.RFC3339} {
+		if at, err := time.Parse(form, f.expires); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--expires: %q is neither a number of days such as 90d, of %d at most, nor a date such "+
+		"as 2027-01-31 or 2027-01-31T12:00:00Z", f.expires, maxDays)
+}
+
+// maxDays keeps a slip of the pen from making an access key that never ends.
+const maxDays = 3650
 
 func (m principalCommands) createAccessKey() *cobra.Command {
 	var f newKeyFlags
@@ -53,8 +81,12 @@ func (j *job) createAccessKey(f *newKeyFlags) error {
 	if err != nil {
 		return err
 	}
+	expires, err := f.end(time.Now())
+	if err != nil {
+		return err
+	}
 	return j.writeCredential(f.credentials, func() (*iam.Credential, error) {
-		return j.directory.CreateAccessKey(j.ctx, p.Account, p.ARN)
+		return j.directory.CreateAccessKeyUntil(j.ctx, p.Account, p.ARN, expires)
 	})
 }
 
@@ -95,9 +127,13 @@ func (j *job) rotateAccessKey(f *newKeyFlags, keep, remove bool) error {
 	if err != nil {
 		return err
 	}
+	expires, err := f.end(time.Now())
+	if err != nil {
+		return err
+	}
 	var first string
 	err = j.writeCredential(f.credentials, func() (created *iam.Credential, err error) {
-		created, first, err = j.directory.RotateAccessKey(j.ctx, p)
+		created, first, err = j.directory.RotateAccessKey(j.ctx, p, expires)
 		return created, err
 	})
 	switch {
@@ -138,7 +174,7 @@ func (j *job) listAccessKeys(user string) error {
 		}
 		arns = []string{p.ARN}
 	}
-	rows := [][]string{{"ID", "STATUS", "CREATED", "LAST USED", "PRINCIPAL"}}
+	rows := [][]string{{"ID", "STATUS", "CREATED", "LAST USED", "EXPIRES", "PRINCIPAL"}}
 	for _, principal := range arns {
 		keys, err := j.directory.AccessKeys(j.ctx, principal)
 		if err != nil {
@@ -151,14 +187,20 @@ func (j *job) listAccessKeys(user string) error {
 	return table(j.out, rows)
 }
 
-// describeAccessKey returns id, status, creation and last use.
+// describeAccessKey returns id, status, creation, last use and end.
 func describeAccessKey(k iam.AccessKeyStatus) []string {
-	status, last := "disabled", "never"
-	if k.Enabled {
+	status, last, expires := "disabled", "never", "never"
+	if !k.ExpiresAt.IsZero() {
+		expires = k.ExpiresAt.Format(time.RFC3339)
+	}
+	switch {
+	case k.Expired(time.Now()):
+		status = "expired"
+	case k.Enabled:
 		status = "enabled"
 	}
 	if k.LastUse != nil {
 		last = k.LastUse.At.Format(time.RFC3339) + " " + k.LastUse.Service + " " + k.LastUse.Region
 	}
-	return []string{k.ID, status, k.CreatedAt.Format(time.RFC3339), last}
+	return []string{k.ID, status, k.CreatedAt.Format(time.RFC3339), last, expires}
 }

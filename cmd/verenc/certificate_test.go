@@ -28,7 +28,7 @@ func TestClientCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.PutCertificate(t.Context(), &iam.Certificate{Fingerprint: iam.Fingerprint(pair.Certificate[0]),
+	err = db.PutCertificate(t.Context(), &iam.Certificate{Name: iam.Fingerprint(pair.Certificate[0]),
 		PrincipalARN: "arn:aws:iam::111122223333:root", CreatedAt: time.Now()})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,13 +13,15 @@ import (
 func (m principalCommands) certificates() *cobra.Command {
 	var user string
 	mapped := m.command("map CERTIFICATE",
-		"Map a client certificate (PEM file or fingerprint) to the user whom it is to prove",
+		"Map a client certificate (PEM file or fingerprint), or all of a name (spiffe://..., dns:HOST or "+
+			"subject:CN=...), to the user whom it is to prove",
 		func(j *job) error { return j.mapCertificate(user) })
 	mapped.Flags().StringVar(&user, "user", "", "name of the user")
 	_ = mapped.MarkFlagRequired("user") // the flag exists
 	return group("certificate", "Map client certificates to users", mapped,
-		m.command("unmap CERTIFICATE", "Remove the mapping of a certificate (PEM file or fingerprint)",
+		m.command("unmap CERTIFICATE", "Remove the mapping of a certificate (PEM file or fingerprint), or of a name",
 			(*job).unmapCertificate),
+		namesCommand(),
 		m.command("list", "List the certificates and their users", (*job).listCertificates))
 }
 
@@ -27,19 +30,19 @@ func (j *job) mapCertificate(user string) error {
 	if err != nil {
 		return err
 	}
-	fingerprint, err := fingerprintOf(j.args[0])
+	name, err := certificateName(j.args[0])
 	if err != nil {
 		return err
 	}
-	return j.directory.MapCertificate(j.ctx, fingerprint, p)
+	return j.directory.MapCertificate(j.ctx, name, p)
 }
 
 func (j *job) unmapCertificate() error {
-	fingerprint, err := fingerprintOf(j.args[0])
+	name, err := certificateName(j.args[0])
 	if err != nil {
 		return err
 	}
-	return j.directory.UnmapCertificate(j.ctx, fingerprint)
+	return j.directory.UnmapCertificate(j.ctx, name)
 }
 
 func (j *job) listCertificates() error {
@@ -47,17 +50,36 @@ func (j *job) listCertificates() error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"FINGERPRINT", "CREATED", "USER"}}
+	rows := [][]string{{"CERTIFICATE", "CREATED", "USER"}}
 	for _, c := range all {
-		rows = append(rows, []string{c.Fingerprint, c.CreatedAt.Format(time.RFC3339), c.PrincipalARN})
+		rows = append(rows, []string{c.Name, c.CreatedAt.Format(time.RFC3339), c.PrincipalARN})
 	}
 	return table(j.out, rows)
 }
 
-// fingerprintOf returns a fingerprint that is given itself or by a PEM file.
-func fingerprintOf(argument string) (string, error) {
-	if fingerprint, err := iam.ParseFingerprint(argument); err == nil {
-		return fingerprint, nil
+// namesCommand prints what a certificate can be mapped by.
+func namesCommand() *cobra.Command {
+	return &cobra.Command{Use: "names FILE", Args: cobra.ExactArgs(1),
+		Short: "Print the names that the certificate in a PEM file can be mapped by",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := declaration.CertificateOfFile(args[0])
+			if err != nil {
+				return err
+			}
+			for _, name := range iam.CertificateNames(c) {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+}
+
+// certificateName returns the name of certificates that is given itself, or the fingerprint of one in a PEM file.
+func certificateName(argument string) (string, error) {
+	name, err := iam.ParseCertificateName(argument)
+	if err == nil || iam.HasNamePrefix(argument) {
+		return name, err
 	}
 	return declaration.FingerprintOfFile(argument)
 }

@@ -62,6 +62,10 @@ type Config struct {
 	Token               TokenConfig   `koanf:"token"`
 	Audit               AuditConfig   `koanf:"audit"`
 
+	// OIDCIssuers are the issuers of web identities. Like KeyStores, they are in the file only.
+	OIDCIssuers []IssuerConfig `koanf:"oidc_issuers" doc:"OpenID Connect issuers whose tokens AssumeRoleWithWebIdentity takes: a list of {url: https://..., audiences, ca_file, jwks_file}; only in the file"`
+	OIDCSkew    time.Duration  `koanf:"oidc_skew" doc:"how much the clocks of the oidc_issuers may differ from this server's"`
+
 	// commandLevel is the log level of commands. Their output, which may be a secret that is shown
 	// only once, should not stand between log lines: unless log_level is set, they log only what is wrong.
 	commandLevel string
@@ -143,6 +147,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16,
 		DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
+		OIDCSkew:        time.Minute,
 		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info", LogRequests: logAll,
 		Tracing: TracingConfig{Sample: 0.1},
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
@@ -202,7 +207,7 @@ func leaves(prefix string, v reflect.Value) (all []setting) {
 			all = append(all, leaves(key+".", v.Field(i))...)
 			continue
 		}
-		if f.Type == reflect.TypeFor[[]KeyStoreConfig]() {
+		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
 			continue // a list of structures: in the file only
 		}
 		all = append(all, setting{key: key, doc: f.Tag.Get("doc"), value: v.Field(i)})
@@ -297,6 +302,9 @@ func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func
 	if len(c.KeyStores) == 0 {
 		c.KeyStores = nil
 	}
+	if len(c.OIDCIssuers) == 0 {
+		c.OIDCIssuers = nil
+	}
 	if store.IsURL(c.Database) { // before anything can print a password that is in it
 		if err := store.CheckURL(c.Database); err != nil {
 			return nil, fmt.Errorf("database: %w", err)
@@ -344,7 +352,8 @@ func (t *TokenConfig) check() error {
 }
 
 // mayBeZero has the durations that may be 0s.
-var mayBeZero = map[string]bool{"audit.sync_within": true, "database_grace": true, "token.restart_after": true}
+var mayBeZero = map[string]bool{"audit.sync_within": true, "database_grace": true, "oidc_skew": true,
+	"token.restart_after": true}
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
@@ -431,6 +440,9 @@ func (c *Config) check() error {
 	}
 	if c.Audit.SyncWithin < 0 || c.Audit.SyncWithin > time.Second {
 		complain("audit.sync_within: %v is not 0s to 1s", c.Audit.SyncWithin)
+	}
+	if c.OIDCSkew > maxOIDCSkew {
+		complain("oidc_skew: %v is more than %v", c.OIDCSkew, maxOIDCSkew)
 	}
 	if c.Quotas.account, err = quota.Parse(c.Quotas.Account, isQuotaClass); err != nil {
 		complain("quotas.account: %w", err)

@@ -31,7 +31,7 @@ func (j *job) showPrincipal(kind iam.PrincipalKind) error {
 	var described [][2]string
 	for _, k := range keys {
 		row := describeAccessKey(k)
-		described = append(described, [2]string{k.ID, row[1] + ", last used " + row[3]})
+		described = append(described, [2]string{k.ID, row[1] + ", last used " + row[3] + ", expires " + row[4]})
 	}
 	certificates, err := j.directory.Certificates(j.ctx)
 	if err != nil {

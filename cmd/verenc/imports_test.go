@@ -46,8 +46,12 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// and it can reach the token only by hsm, which bounds every call.
 		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
 			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn", "github.com/jackc"},
-		"service/iam":    {"net/http", "database/sql", "go.uber.org/zap"},
-		"service/record": {"net/http", "database/sql"},
+		"service/iam": {"net/http", "database/sql", "go.uber.org/zap"},
+		// What verifies the tokens of other issuers asks them over the network. It knows tokens, and no principals.
+		"service/iam/oidc": {module + "service/iam/oidc/issuertest", "database/sql", "go.uber.org/zap", "testing"},
+		// An issuer for tests has keys and claims. Who verifies them is not its matter.
+		"service/iam/oidc/issuertest": {module},
+		"service/record":              {"net/http", "database/sql"},
 		// A decision is a pure function of policies and a request, so that it can be explained, fuzzed and repeated.
 		"service/policy": {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
 		// Auditors build the verifier alone. It trusts nothing that the service keeps elsewhere.
@@ -81,7 +85,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// The program connects packages. What it wants of a token or of rows, it asks them for. Of softhsm it has what
 		// verenc dev needs, and nothing that misbehaves or is for tests.
 		"cmd/verenc": {module + "softhsm/faults", module + "softhsm/tokens", module + "softhsm/kmstest",
-			module + "service/store/postgrestest", "github.com/miekg", "database/sql", "testing"},
+			module + "service/store/postgrestest", module + "service/iam/oidc/issuertest", "github.com/miekg",
+			"database/sql", "testing"},
 		// Processes and variables: what they are for is the program's matter.
 		"cmd/verenc/environment": {module, "net/http", "database/sql", "go.uber.org/zap"},
 		// A test of another module gets a server, and none of the program's flags and settings.
@@ -125,6 +130,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// them. The token seals its secrets behind an interface.
 		"service/iam": {"service/apierror", "service/arn", "service/audit", "service/lastuse", "service/policy",
 			"service/record"},
+		// Of who a caller is, the verifier of tokens needs the type of its answer, and the rules of tags.
+		"service/iam/oidc": {"service/apierror", "service/iam"},
 		// Auditors check several logs with it, without the service.
 		"service/audit/witness": {"service/audit"},
 		// A record is made of what its maker says. If it could look things up itself, it could fail on them.

@@ -115,6 +115,7 @@ type principalFlags struct {
 	path, boundary, trust string
 	tags, policies        []string
 	maxSession            time.Duration
+	accessKeyDays         int32
 }
 
 func (m principalCommands) principals(kind iam.PrincipalKind) *cobra.Command {
@@ -131,6 +132,8 @@ func (m principalCommands) principals(kind iam.PrincipalKind) *cobra.Command {
 	if kind == iam.KindRole {
 		flags.StringVar(&f.trust, "trust", "", "file of the trust policy, which says who may assume the role")
 		flags.DurationVar(&f.maxSession, "max-session", time.Hour, "longest session")
+	} else {
+		flags.Int32Var(&f.accessKeyDays, "access-key-days", 0, "how many days access keys last; 0: they need not end")
 	}
 	return group(string(kind), "Create, delete and show "+string(kind)+"s; verenc apply changes them", create,
 		m.command("delete NAME", "Delete a "+string(kind)+" with its access keys and certificates",
@@ -149,7 +152,8 @@ func (j *job) createPrincipal(kind iam.PrincipalKind, f *principalFlags) (err er
 	name := j.args[0]
 	p := &iam.Principal{ARN: iam.PrincipalARN(j.config.Account, kind, f.path, name),
 		Account: j.config.Account, Kind: kind,
-		PrincipalDetails: iam.PrincipalDetails{Name: name, MaxSession: int32(f.maxSession / time.Second)}}
+		PrincipalDetails: iam.PrincipalDetails{Name: name, MaxSession: int32(f.maxSession / time.Second),
+			AccessKeyDays: f.accessKeyDays}}
 	if p.Tags, err = pairs("tag", f.tags); err != nil {
 		return err
 	}

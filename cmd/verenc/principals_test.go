@@ -163,6 +163,11 @@ func TestAccessKeyCommands(t *testing.T) {
 	}
 	contains(t, database.does(t, "access-key", "list"), s.accessKey(t).AccessKeyID, ":root\n")
 	contains(t, database.does(t, "user", "show", "app"), third[1]+": enabled, last used never")
+	refused(t, s.run(t, "access-key", "create", "--user", "app", "--expires", "soon"), `--expires: "soon" is neither`)
+	refused(t, s.run(t, "access-key", "create", "--user", "app", "--expires", "2020-01-31"), "which is over")
+	s.does(t, "access-key", "create", "--user", "app", "--expires", "2199-12-31", "--credentials", s.path("ending"))
+	contains(t, database.does(t, "access-key", "list", "--user", "app"), " 2199-12-31T00:00:00Z ")
+	contains(t, database.does(t, "user", "show", "app"), "expires never", "expires 2199-12-31T00:00:00Z")
 	if all := read(t, s.path("kms.db")); strings.Contains(all, third[2]) {
 		t.Error("the secret is in the database in clear")
 	}
@@ -186,6 +191,19 @@ func TestCertificateCommands(t *testing.T) {
 	refused(t, s.run(t, "certificate", "map", "large.pem", "--user", "app"), "large.pem has more than")
 	s.does(t, "certificate", "unmap", strings.ToUpper(fingerprint))
 	refused(t, s.run(t, "certificate", "unmap", certificate), "no principal has the certificate "+fingerprint)
+
+	const id = "spiffe://example.org/ns/shop/sa/orders"
+	for _, name := range []string{id, "dns:orders.example.org", "subject:CN=orders,O=Example"} {
+		s.does(t, "certificate", "map", name, "--user", "app")
+		contains(t, s.does(t, "certificate", "list"), name+" ", userARN+"app\n")
+	}
+	contains(t, s.does(t, "export"), "- spiffe_id: "+id+"\n", "- dns: orders.example.org\n",
+		"- subject: CN=orders,O=Example\n")
+	contains(t, s.does(t, "apply", "-f", s.write(t, "same.yaml", s.does(t, "export"), 0o600)), "nothing to change")
+	refused(t, s.run(t, "certificate", "map", "spiffe://example.org", "--user", "app"), "is not a SPIFFE ID")
+	s.does(t, "certificate", "unmap", id)
+	refused(t, s.run(t, "certificate", "unmap", id), "no principal has the certificate "+id)
+	contains(t, s.does(t, "certificate", "names", certificate), fingerprint+"\n")
 }
 
 func TestApply(t *testing.T) {
@@ -244,8 +262,8 @@ func TestApplyRefuses(t *testing.T) {
 	s := initialised(t).tokenlessly()
 	s.copyTestdata(t, "principals.yaml") // and not list.json
 	r := s.run(t, "apply", "-f", "principals.yaml")
-	refused(t, r, "nothing was changed", "principals.yaml:19:17: policies.list: open list.json",
-		"principals.yaml:30:19: boundary: open list.json", "principals.yaml:36:17: policies.list")
+	refused(t, r, "nothing was changed", "principals.yaml:20:17: policies.list: open list.json",
+		"principals.yaml:31:19: boundary: open list.json", "principals.yaml:37:17: policies.list")
 	if strings.Contains(s.does(t, "user", "list"), "arn:") {
 		t.Error("something was changed")
 	}

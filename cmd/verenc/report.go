@@ -158,11 +158,11 @@ func reportText(out io.Writer, r *evidence.Report) error {
 		}
 	}
 	if len(r.AccessKeys) > 0 {
-		fmt.Fprintln(w, "\naccess key\tprincipal\tenabled\tcreated\tlast used")
+		fmt.Fprintln(w, "\naccess key\tprincipal\tenabled\tcreated\tlast used\texpires")
 	}
 	for _, k := range r.AccessKeys {
-		fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\n",
-			k.ID, k.Principal, k.Enabled, reportDate(k.CreatedAt), reportDate(k.LastUsed))
+		fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\t%s\n", k.ID, k.Principal, k.Enabled, reportDate(k.CreatedAt),
+			reportDate(k.LastUsed), reportDate(k.ExpiresAt))
 	}
 	return w.Flush()
 }

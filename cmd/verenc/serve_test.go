@@ -245,14 +245,14 @@ func TestServeRefuses(t *testing.T) {
 }
 
 // selfSigned makes a certificate for 127.0.0.1, and a pool that trusts it.
-func selfSigned(t *testing.T, s *site) (certificate, key string, pool *x509.CertPool) {
+func selfSigned(t *testing.T, s *site, names ...string) (certificate, key string, pool *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
-		NotAfter:    time.Now().Add(time.Hour),
+		NotAfter: time.Now().Add(time.Hour), DNSNames: names,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)

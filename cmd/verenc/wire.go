@@ -260,6 +260,11 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 		cfg.Audit = record.Outbox{Store: p.store}
 	}
 	cfg.MetadataAge, cfg.Shared = p.store.Age, store.IsURL(c.Database)
+	if by == nil {
+		if cfg.WebIdentities, err = c.webIdentities(); err != nil {
+			return err
+		}
+	}
 	p.service, err = service.New(cfg)
 	return err
 }

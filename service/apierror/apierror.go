@@ -59,10 +59,16 @@ const (
 	UnrecognizedClient Code = "UnrecognizedClientException"
 
 	// Of AWS STS (API Reference of AWS STS), whose names have no Exception behind them.
-	AccessDeniedSTS      Code = "AccessDenied"
-	MalformedPolicy      Code = "MalformedPolicyDocument"
-	PackedPolicyTooLarge Code = "PackedPolicyTooLarge"
-	STSValidation        Code = "ValidationError"
+	AccessDeniedSTS       Code = "AccessDenied"
+	IDPCommunicationError Code = "IDPCommunicationError"
+	IDPRejectedClaim      Code = "IDPRejectedClaim"
+	InvalidIdentityToken  Code = "InvalidIdentityToken"
+	MalformedPolicy       Code = "MalformedPolicyDocument"
+	PackedPolicyTooLarge  Code = "PackedPolicyTooLarge"
+	STSValidation         Code = "ValidationError"
+	// ExpiredWebIdentity is ExpiredTokenException of AssumeRoleWithWebIdentity, which STS calls by that name, and
+	// not by the one that it has for the session token of a request: ExpiredToken.
+	ExpiredWebIdentity Code = "ExpiredWebIdentityToken"
 )
 
 // Error is what an operation returns to its client. The cause is for the log only.

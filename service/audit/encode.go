@@ -124,6 +124,7 @@ func (u *UserIdentity) appendTo(e *encoder) {
 	if u.SessionContext != nil {
 		e.value("sessionContext", u.SessionContext)
 	}
+	e.optionalText("identityProvider", u.IdentityProvider)
 }
 
 // MarshalJSON implements json.Marshaler.

@@ -69,12 +69,28 @@ type UserIdentity struct {
 	AccessKeyID    string          `json:"accessKeyId,omitempty"`
 	UserName       string          `json:"userName,omitempty"`
 	SessionContext *SessionContext `json:"sessionContext,omitempty"`
+	// IdentityProvider is the ARN of the provider of a web identity.
+	IdentityProvider string `json:"identityProvider,omitempty"`
 }
 
 // SessionContext describes temporary credentials.
 type SessionContext struct {
 	Issuer       *SessionIssuer `json:"sessionIssuer,omitempty"`
 	CreationDate time.Time      `json:"creationDate,omitzero"`
+	// WebIDFederation is the web identity that assumed the role.
+	WebIDFederation *WebIDFederation `json:"webIdFederationData,omitempty"`
+}
+
+// WebIDFederation says where the identity of a role session comes from.
+type WebIDFederation struct {
+	Provider   string        `json:"federatedProvider"` // ARN
+	Attributes WebAttributes `json:"attributes"`
+}
+
+// WebAttributes are the application and the user that the provider has named.
+type WebAttributes struct {
+	Audience string `json:"aud,omitempty"`
+	Subject  string `json:"sub,omitempty"`
 }
 
 // SessionIssuer is who gave temporary credentials.
@@ -259,6 +275,25 @@ func (r *Record) omitObjects() error {
 	return nil
 }
 
+// cut returns a copy whose strings are limited.
+func (c SessionContext) cut(limit int) *SessionContext {
+	if c.Issuer != nil {
+		i := *c.Issuer
+		for _, s := range []*string{&i.Type, &i.PrincipalID, &i.ARN, &i.AccountID, &i.UserName} {
+			cutString(s, limit)
+		}
+		c.Issuer = &i
+	}
+	if c.WebIDFederation != nil {
+		w := *c.WebIDFederation
+		for _, s := range []*string{&w.Provider, &w.Attributes.Audience, &w.Attributes.Subject} {
+			cutString(s, limit)
+		}
+		c.WebIDFederation = &w
+	}
+	return &c
+}
+
 // cut limits the strings. What the pointers of r refer to belongs to the caller and is copied
 // first.
 func (r *Record) cut(limit int) {
@@ -269,15 +304,12 @@ func (r *Record) cut(limit int) {
 		cutString(s, limit)
 	}
 	u := &r.UserIdentity
-	for _, s := range []*string{&u.Type, &u.PrincipalID, &u.ARN, &u.AccountID, &u.AccessKeyID, &u.UserName} {
+	for _, s := range []*string{&u.Type, &u.PrincipalID, &u.ARN, &u.AccountID, &u.AccessKeyID, &u.UserName,
+		&u.IdentityProvider} {
 		cutString(s, limit)
 	}
-	if c := u.SessionContext; c != nil && c.Issuer != nil {
-		i := *c.Issuer
-		for _, s := range []*string{&i.Type, &i.PrincipalID, &i.ARN, &i.AccountID, &i.UserName} {
-			cutString(s, limit)
-		}
-		u.SessionContext = &SessionContext{Issuer: &i, CreationDate: c.CreationDate}
+	if u.SessionContext != nil {
+		u.SessionContext = u.SessionContext.cut(limit)
 	}
 	if r.TLSDetails != nil {
 		t := *r.TLSDetails

@@ -18,7 +18,13 @@
 //	            Version: "2012-10-17"
 //	            Statement: {Effect: Allow, Action: "kms:ListKeys", Resource: "*"}
 //	        boundary: {file: boundary.json}
-//	        certificates: [{file: app.pem}, {fingerprint: 00:11:...}]
+//	        certificates:                  # client certificates that prove the user
+//	          - {file: app.pem}
+//	          - {fingerprint: 00:11:...}
+//	          - {spiffe_id: spiffe://example.org/ns/shop/sa/orders}  # or .../* for all below a path
+//	          - {dns: orders.example.org}
+//	          - {subject: "CN=orders,O=Example"}
+//	        access_key_days: 90            # how long access keys last that are made from now on
 //	    roles:
 //	      auditor:
 //	        trust: {file: trust.json}

@@ -1,10 +1,12 @@
 package declaration
 
 import (
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -57,6 +59,10 @@ func (r *reader) principal(account string, kind iam.PrincipalKind, name, value *
 	}
 	if kind == iam.KindUser {
 		fields["certificates"] = func(n *yaml.Node) { d.Certificates = r.certificates(n) }
+		fields["access_key_days"] = func(n *yaml.Node) {
+			places["access_key_days"] = n
+			d.AccessKeyDays = r.number(n, "access_key_days", "days")
+		}
 	} else {
 		fields["trust"] = func(n *yaml.Node) {
 			places["trust"] = n
@@ -64,7 +70,7 @@ func (r *reader) principal(account string, kind iam.PrincipalKind, name, value *
 		}
 		fields["max_session"] = func(n *yaml.Node) {
 			places["max_session"] = n
-			d.MaxSession = r.seconds(n)
+			d.MaxSession = r.number(n, "max_session", "seconds")
 		}
 	}
 	r.fields(value, what, fields)
@@ -81,15 +87,15 @@ func (r *reader) principal(account string, kind iam.PrincipalKind, name, value *
 	r.declaration.Principals = append(r.declaration.Principals, d)
 }
 
-func (r *reader) seconds(n *yaml.Node) int32 {
-	v, err := strconv.ParseInt(r.text(n, "max_session"), 10, 32)
+func (r *reader) number(n *yaml.Node, what, unit string) int32 {
+	v, err := strconv.ParseInt(r.text(n, what), 10, 32)
 	if err != nil {
-		r.addProblem(n, "max_session must be a number of seconds")
+		r.addProblem(n, "%s must be a number of %s", what, unit)
 	}
 	return int32(v)
 }
 
-func (r *reader) certificates(n *yaml.Node) (fingerprints []string) {
+func (r *reader) certificates(n *yaml.Node) (names []string) {
 	if isNull(n) {
 		return nil
 	}
@@ -98,35 +104,75 @@ func (r *reader) certificates(n *yaml.Node) (fingerprints []string) {
 		return nil
 	}
 	for _, item := range n.Content {
-		name, value := r.reference(item, "a certificate", "file", "fingerprint")
-		var fingerprint string
-		var err error
-		switch name {
-		case "file":
-			fingerprint, err = FingerprintOfFile(r.resolve(value))
-		case "fingerprint":
-			fingerprint, err = iam.ParseFingerprint(value)
-		default:
-			err = errors.New("a certificate must have a file or a fingerprint")
-		}
+		form, value := r.reference(item, "a certificate", "file", "fingerprint", "spiffe_id", "dns", "subject")
+		name, err := r.certificate(form, value)
 		if err != nil {
 			r.addProblem(item, "%v", err)
 			continue
 		}
-		fingerprints = append(fingerprints, fingerprint)
+		names = append(names, name)
 	}
-	return fingerprints
+	return names
+}
+
+// nameForms are the fields that name certificates by something else than a fingerprint, and the prefixes of these names
+// in iam. A SPIFFE ID is shown with its prefix.
+var nameForms = []struct{ field, prefix, shown string }{{"spiffe_id", "spiffe://", "spiffe://"}, {"dns", "dns:", ""},
+	{"subject", "subject:", ""}}
+
+// certificate returns the name of the certificates that one member of a list declares.
+func (r *reader) certificate(form, value string) (string, error) {
+	switch form {
+	case "file":
+		return FingerprintOfFile(r.resolve(value))
+	case "fingerprint":
+		if iam.HasNamePrefix(value) {
+			return "", fmt.Errorf("%q is not a fingerprint", value)
+		}
+		return iam.ParseCertificateName(value)
+	}
+	for _, f := range nameForms {
+		if form != f.field {
+			continue
+		}
+		if f.shown != "" && !strings.HasPrefix(value, f.shown) {
+			return "", fmt.Errorf("%q is not a SPIFFE ID: it does not begin with %s", value, f.shown)
+		}
+		return iam.ParseCertificateName(f.prefix + strings.TrimPrefix(value, f.shown))
+	}
+	return "", errors.New("a certificate must have a file, a fingerprint, a spiffe_id, a dns name or a subject")
 }
 
 // FingerprintOfFile returns the fingerprint of the certificate in a PEM file.
 func FingerprintOfFile(path string) (string, error) {
-	text, err := ReadFile(path)
+	der, err := derOfFile(path)
 	if err != nil {
 		return "", err
 	}
+	return iam.Fingerprint(der), nil
+}
+
+// CertificateOfFile returns the certificate in a PEM file.
+func CertificateOfFile(path string) (*x509.Certificate, error) {
+	der, err := derOfFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func derOfFile(path string) ([]byte, error) {
+	text, err := ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE" {
-		return "", fmt.Errorf("%s does not begin with a certificate in PEM", path)
+		return nil, fmt.Errorf("%s does not begin with a certificate in PEM", path)
 	}
-	return iam.Fingerprint(block.Bytes), nil
+	return block.Bytes, nil
 }

@@ -98,7 +98,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"account's field", "accounts:\n  '111122223333': {groups: {}}",
 			`f.yaml:2:20: account 111122223333 has no field "groups": it may have keys, roles, users`},
 		{"user's field", user("        polices: {}"),
-			`f.yaml:5:9: user app has no field "polices": it may have boundary, certificates, path, policies, tags`},
+			`f.yaml:5:9: user app has no field "polices": it may have access_key_days, boundary, certificates, path, policies, tags`},
 		{"role's field", role("        certificates: []"),
 			`f.yaml:5:9: role app has no field "certificates": it may have boundary, max_session, path, policies, tags, trust`},
 		{"secret", user("        access_keys: []"), `user app has no field "access_keys"`},
@@ -144,7 +144,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"trust of a user", user("        trust: {}"), `user app has no field "trust"`},
 		{"certificates", user("        certificates: {file: a.pem}"), "f.yaml:5:23: certificates must be a list"},
 		{"certificate", user("        certificates: [a.pem]"),
-			"f.yaml:5:24: a certificate must have a file or a fingerprint"},
+			"f.yaml:5:24: a certificate must have a file, a fingerprint, a spiffe_id, a dns name or a subject"},
 		{"certificate's fingerprint", user("        certificates: [{fingerprint: abc}]"),
 			`f.yaml:5:24: "abc" is not the SHA-256 of a certificate`},
 		{"certificate's file", user("        certificates: [{file: none.pem}]"),
@@ -218,7 +218,7 @@ func write(t *testing.T, d *Declaration) string {
 	for _, p := range d.Principals {
 		principals = append(principals, &p.Principal)
 		for _, fingerprint := range p.Certificates {
-			certificates = append(certificates, &iam.Certificate{Fingerprint: fingerprint, PrincipalARN: p.ARN})
+			certificates = append(certificates, &iam.Certificate{Name: fingerprint, PrincipalARN: p.ARN})
 		}
 	}
 	slices.SortStableFunc(principals, func(a, b *iam.Principal) int { return strings.Compare(a.ARN, b.ARN) })

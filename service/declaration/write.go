@@ -215,11 +215,20 @@ func declare(p *iam.Principal, certificates []*iam.Certificate) (*yaml.Node, err
 	if p.MaxSession != 0 {
 		put(d, "max_session", plainNode(strconv.Itoa(int(p.MaxSession))))
 	}
+	if p.AccessKeyDays != 0 {
+		put(d, "access_key_days", plainNode(strconv.Itoa(int(p.AccessKeyDays))))
+	}
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, c := range certificates {
 		if c.PrincipalARN == p.ARN {
 			item := emptyMapping()
-			put(item, "fingerprint", textNode(c.Fingerprint))
+			form, value := "fingerprint", c.Name
+			for _, f := range nameForms {
+				if text, ok := strings.CutPrefix(c.Name, f.prefix); ok {
+					form, value = f.field, f.shown+text
+				}
+			}
+			put(item, form, textNode(value))
 			list.Content = append(list.Content, item)
 		}
 	}

@@ -114,5 +114,6 @@ type AccessKeySummary struct {
 	Principal string
 	Enabled   bool
 	CreatedAt time.Time
+	ExpiresAt time.Time `json:",omitzero"` // zero when it never expires
 	LastUsed  time.Time `json:",omitzero"` // zero when it never signed a request
 }

@@ -192,7 +192,8 @@ func fillPrincipals(t *testing.T, db *store.DB) {
 	for _, k := range []*iam.AccessKey{
 		{ID: "AKIAROOTROOTROOTROOT", PrincipalARN: rootARN, Enabled: true, CreatedAt: ago(400)},
 		{ID: "AKIAALICEALICEALICE2", PrincipalARN: user + "alice", CreatedAt: ago(10)},
-		{ID: "AKIABOBBOBBOBBOBBOB2", PrincipalARN: user + "bob", Enabled: true, CreatedAt: ago(10)},
+		{ID: "AKIABOBBOBBOBBOBBOB2", PrincipalARN: user + "bob", Enabled: true, CreatedAt: ago(10),
+			ExpiresAt: ago(-10)},
 	} {
 		k.Account, k.SealedSecret = account, []byte("sealed")
 		must(t, db.InsertAccessKey(t.Context(), k, 2))

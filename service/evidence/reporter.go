@@ -21,6 +21,7 @@ const (
 	staleRotation  = 365 * day // since a key's material was made
 	staleKey       = 90 * day  // without use
 	staleAccessKey = 365 * day // since an access key was made
+	expiresSoon    = 14 * day  // before an access key ends
 )
 
 // ReportStore is the part of a store that a report needs; service.Store documents its methods.
@@ -104,7 +105,8 @@ func (r *reporter) addAccessKeys(ctx context.Context) error {
 }
 
 func (r *reporter) addAccessKey(ctx context.Context, k *iam.AccessKey) error {
-	summary := AccessKeySummary{ID: k.ID, Principal: k.PrincipalARN, Enabled: k.Enabled, CreatedAt: k.CreatedAt.UTC()}
+	summary := AccessKeySummary{ID: k.ID, Principal: k.PrincipalARN, Enabled: k.Enabled, CreatedAt: k.CreatedAt.UTC(),
+		ExpiresAt: k.ExpiresAt.UTC()}
 	use, err := r.Store.LastAccessKeyUse(ctx, k.ID)
 	switch {
 	case err == nil:
@@ -117,9 +119,17 @@ func (r *reporter) addAccessKey(ctx context.Context, k *iam.AccessKey) error {
 	case !k.Enabled:
 		r.addFinding(Low, k.ID, "access key of %s is disabled: remove it when nobody needs it back", k.PrincipalARN)
 		return nil
+	case k.Expired(r.out.Time):
+		r.addFinding(Low, k.ID, "access key of %s is expired: remove it", k.PrincipalARN)
+		return nil
 	case isRoot:
 		r.addFinding(Medium, k.ID, "access key of the account's root principal is enabled: "+
 			"nothing limits what it may do but key policies")
+	}
+	if left := k.ExpiresAt.Sub(r.out.Time); k.ExpiresAt.IsZero() {
+		r.addFinding(Low, k.ID, "access key of %s never expires", k.PrincipalARN)
+	} else if left < expiresSoon {
+		r.addFinding(Low, k.ID, "access key of %s expires in %d days", k.PrincipalARN, left/day)
 	}
 	if age := r.out.Time.Sub(k.CreatedAt); age > staleAccessKey {
 		r.addFinding(Medium, k.ID, "access key of %s is %d days old: replace it",

@@ -25,6 +25,12 @@ type AccessKey struct {
 	SealedSecret []byte
 	Enabled      bool
 	CreatedAt    time.Time
+	ExpiresAt    time.Time // zero: never
+}
+
+// Expired reports whether the end of an access key has come.
+func (k *AccessKey) Expired(now time.Time) bool {
+	return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)
 }
 
 // AccessKeyUse is the last request that an access key has signed.
@@ -63,9 +69,16 @@ func (d *Directory) newCredential(prefix string) (*Credential, error) {
 // accessKeyData is the additional data that binds a sealed secret to its access key and to this use.
 func accessKeyData(id string) string { return "verenc-kms/access-key/1|" + id }
 
-// CreateAccessKey makes an access key of a user, or of the root principal of an account. Its secret
-// is stored sealed by the token, bound to its id, and returned this once.
+// CreateAccessKey is CreateAccessKeyUntil of an access key that ends when the user's rules say so, or never.
 func (d *Directory) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
+	return d.CreateAccessKeyUntil(ctx, account, principal, time.Time{})
+}
+
+// CreateAccessKeyUntil makes an access key of a user, or of the root principal of an account, which is valid until a
+// time; zero: as long as the user's AccessKeyDays let it be. Its secret is stored sealed by the token, bound to its id,
+// and returned this once.
+func (d *Directory) CreateAccessKeyUntil(ctx context.Context, account, principal string, expires time.Time) (
+	*Credential, error) {
 	if kindOf(principal) == KindRole {
 		return nil, fmt.Errorf("%s is a role and has no access keys: AssumeRole gives temporary credentials", principal)
 	}
@@ -73,7 +86,7 @@ func (d *Directory) CreateAccessKey(ctx context.Context, account, principal stri
 	if err != nil {
 		return nil, err
 	}
-	if err := d.insertAccessKey(ctx, account, principal, created); err != nil {
+	if err := d.insertAccessKey(ctx, account, principal, created, expires); err != nil {
 		clear(created.SecretAccessKey)
 		return nil, err
 	}
@@ -81,17 +94,25 @@ func (d *Directory) CreateAccessKey(ctx context.Context, account, principal stri
 }
 
 // insertAccessKey stores an access key with its secret sealed, and keeps the record of CreateAccessKey.
-func (d *Directory) insertAccessKey(ctx context.Context, account, principal string, created *Credential) error {
+func (d *Directory) insertAccessKey(ctx context.Context, account, principal string, created *Credential,
+	expires time.Time) error {
+	expires, err := d.accessKeyEnd(ctx, principal, expires)
+	if err != nil {
+		return err
+	}
 	id := created.AccessKeyID
 	sealed, err := d.sealer.Seal(ctx, created.SecretAccessKey, accessKeyData(id))
 	if err != nil {
 		return fmt.Errorf("seal access key: %w", err)
 	}
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
+	if !expires.IsZero() {
+		parameters = append(parameters, audit.Member{Name: "expires", Value: expires.Format(time.RFC3339)})
+	}
 	err = d.records.Command(ctx, "CreateAccessKey", aboutPrincipal(principal), parameters,
 		func(ctx context.Context) error {
 			return d.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal,
-				SealedSecret: sealed, Enabled: true, CreatedAt: d.now()}, maxAccessKeys)
+				SealedSecret: sealed, Enabled: true, CreatedAt: d.now(), ExpiresAt: expires}, maxAccessKeys)
 		})
 	switch {
 	case errors.Is(err, ErrLimit):
@@ -103,6 +124,33 @@ func (d *Directory) insertAccessKey(ctx context.Context, account, principal stri
 		return fmt.Errorf("store access key: %w", err)
 	}
 	return nil
+}
+
+// accessKeyEnd returns when a new access key is to end: zero is never, or as the user's AccessKeyDays say.
+func (d *Directory) accessKeyEnd(ctx context.Context, principal string, wanted time.Time) (time.Time, error) {
+	now := d.now()
+	if !wanted.IsZero() && !now.Before(wanted) {
+		return wanted, fmt.Errorf("the access key would expire at %s, which is over", wanted.Format(time.RFC3339))
+	}
+	p, err := d.store.Principal(ctx, principal)
+	if errors.Is(err, ErrNoRow) { // the root principal, or nobody, as the insertion tells
+		return wanted.UTC(), nil
+	}
+	if err != nil {
+		return wanted, fmt.Errorf("find %s: %w", principal, err)
+	}
+	if p.AccessKeyDays == 0 {
+		return wanted.UTC(), nil
+	}
+	last := now.AddDate(0, 0, int(p.AccessKeyDays)).UTC()
+	switch {
+	case wanted.IsZero():
+		return last, nil
+	case wanted.After(last):
+		return wanted, fmt.Errorf("access keys of %s last %d days at most, until %s", principal, p.AccessKeyDays,
+			last.Format(time.RFC3339))
+	}
+	return wanted.UTC(), nil
 }
 
 // PutRootAccessKey makes an access key of the root principal of an account whose id and secret are given, in place of
@@ -120,7 +168,7 @@ func (d *Directory) PutRootAccessKey(ctx context.Context, account string, key *C
 	if err != nil {
 		return fmt.Errorf("put access key: %w", err)
 	}
-	return d.insertAccessKey(ctx, account, arn.Root(account), key)
+	return d.insertAccessKey(ctx, account, arn.Root(account), key, time.Time{})
 }
 
 // CreateRootAccessKey makes an access key of the root principal of an account.
@@ -132,8 +180,8 @@ func (d *Directory) CreateRootAccessKey(ctx context.Context, account string) (*C
 }
 
 // RotateAccessKey gives a user who has one access key a second one, and returns the id of the
-// first. The first stays as it is, until its users have the second.
-func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal) (
+// first. The first stays as it is, until its users have the second. expires is that of CreateAccessKeyUntil.
+func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal, expires time.Time) (
 	created *Credential, first string, err error) {
 	keys, err := d.store.AccessKeys(ctx, user.ARN)
 	switch {
@@ -145,7 +193,7 @@ func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal) (
 		return nil, "", fmt.Errorf("user %s has %d access keys already: delete the unused one first "+
 			"(verenc access-key list shows the last uses)", user.Name, len(keys))
 	}
-	created, err = d.CreateAccessKey(ctx, user.Account, user.ARN)
+	created, err = d.CreateAccessKeyUntil(ctx, user.Account, user.ARN, expires)
 	return created, keys[0].ID, err
 }
 

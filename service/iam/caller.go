@@ -30,13 +30,20 @@ type Identity struct {
 	Principal   string // ARN, e.g. arn:aws:iam::111122223333:root
 	Account     string
 	AccessKeyID string   // empty with a client certificate
-	Session     *Session // of an assumed role; nil for others
+	Session     *Session // of an assumed role, or of GetSessionToken; nil for others
+	// IssuedAt and ExpiresAt are those of the credential: the access key, the session of a role, or the certificate.
+	// A session of a user has those of the access key that it was asked for with. Zero: not known; it never ends.
+	IssuedAt, ExpiresAt time.Time
+	Certificate         *CertificateUse // of a caller who has one that is mapped by a name
+	// WebIdentity is set for AssumeRoleWithWebIdentity only. Principal and Account are its name, and the account of
+	// the role, then: it has no other rights.
+	WebIdentity *WebIdentity
 }
 
 // User returns the ARN of the stored principal that an identity is, or is a session of: the root user,
 // a user or a role.
 func (i *Identity) User() string {
-	if i.Session != nil {
+	if i.Session.ofRole() {
 		return i.Session.RoleARN
 	}
 	return i.Principal
@@ -45,7 +52,14 @@ func (i *Identity) User() string {
 // UserIdentity describes a caller for an audit record (AWS page "CloudTrail userIdentity element").
 // When the principal can't be looked up its unique id is left out, since the record matters more.
 func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdentity {
+	if w := c.WebIdentity; w != nil {
+		return audit.UserIdentity{Type: "WebIdentityUser", PrincipalID: c.Principal, UserName: w.Subject,
+			IdentityProvider: providerARN(c.Account, w.Issuer)}
+	}
 	u := audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID}
+	if c.Session != nil {
+		u.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt}
+	}
 	if c.Principal == arn.Root(c.Account) {
 		u.Type, u.PrincipalID = "Root", c.Account
 		return u
@@ -55,7 +69,7 @@ func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdent
 	if p, err := d.store.Principal(ctx, issuer); err == nil {
 		uniqueID = p.UniqueID
 	}
-	if c.Session == nil {
+	if !c.Session.ofRole() {
 		u.UserName, u.PrincipalID = name, uniqueID
 		return u
 	}
@@ -63,14 +77,33 @@ func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdent
 	if uniqueID != "" {
 		u.PrincipalID = uniqueID + ":" + c.Session.Name
 	}
-	u.SessionContext = &audit.SessionContext{CreationDate: c.Session.IssuedAt, Issuer: &audit.SessionIssuer{
-		Type: "Role", PrincipalID: uniqueID, ARN: issuer, AccountID: c.Account, UserName: name}}
+	u.SessionContext.Issuer = &audit.SessionIssuer{Type: "Role", PrincipalID: uniqueID, ARN: issuer,
+		AccountID: c.Account, UserName: name}
+	if f := c.Session.Federation; f != nil {
+		u.SessionContext.WebIDFederation = &audit.WebIDFederation{Provider: f.Provider,
+			Attributes: audit.WebAttributes{Audience: strings.Join(f.Audience, ","), Subject: f.Subject}}
+	}
 	return u
 }
 
-// GlobalCondition returns the value of a global condition key that the origin of a request gives
-// (AWS page "AWS global condition context keys").
-func (d *Directory) GlobalCondition(c *Caller, key string) (value string, known bool) {
+// CertificateParameters describe the client certificate of a caller in a record, if it is mapped by a name.
+func (c *Caller) CertificateParameters() audit.Object { return c.Certificate.parameters() }
+
+// GlobalConditions appends the values of a global condition key that the origin of a request gives, and reports
+// whether it gives the key (AWS page "AWS global condition context keys").
+func (d *Directory) GlobalConditions(values []string, c *Caller, key string) (all []string, known bool) {
+	if c.Session != nil && c.Session.Federation != nil {
+		if own := c.Session.Federation.condition(key); own != nil {
+			return append(values, own...), true
+		}
+	}
+	if value, known := d.globalCondition(c, key); known {
+		return append(values, value), true
+	}
+	return values, false
+}
+
+func (d *Directory) globalCondition(c *Caller, key string) (value string, known bool) {
 	switch key {
 	case "aws:sourceip":
 		return c.SourceIP, c.SourceIP != ""
@@ -84,6 +117,10 @@ func (d *Directory) GlobalCondition(c *Caller, key string) (value string, known 
 		return c.UserAgent, c.UserAgent != ""
 	case "aws:requestedregion":
 		return c.Region, c.Region != ""
+	case "verenc:credentialexpires":
+		return c.ExpiresAt.UTC().Format(time.RFC3339), !c.ExpiresAt.IsZero()
+	case "verenc:credentialage": // in days
+		return strconv.Itoa(int(d.now().Sub(c.IssuedAt) / (24 * time.Hour))), !c.IssuedAt.IsZero()
 	case "aws:tokenissuetime":
 		if c.Session != nil {
 			return c.Session.IssuedAt.UTC().Format(time.RFC3339), true

@@ -16,6 +16,9 @@ import (
 // msgUnknownClient is AWS's message for a credential whose principal does not exist.
 const msgUnknownClient = "The security token included in the request is invalid."
 
+// msgExpiredToken is AWS's message for a credential whose end has come.
+const msgExpiredToken = "The security token included in the request is expired"
+
 // CallerPolicies are a caller and the policies of its own side. What key policies and grants allow
 // comes on top.
 type CallerPolicies struct {
@@ -41,7 +44,8 @@ func (d *Directory) CallerPolicies(ctx context.Context, c *Caller) (*CallerPolic
 	}
 	own.Principal.Tags, own.Principal.Type = p.Tags, policy.User
 	own.Principal.UserName, own.Principal.UserID = p.Name, p.UniqueID
-	if c.Session != nil {
+	if c.Session.ofRole() {
+		own.Principal.Tags = c.Session.withTags(p.Tags)
 		own.Principal.Type, own.Principal.IssuerARN, own.Principal.UserName = policy.RoleSession, p.ARN, ""
 		own.Principal.UserID = p.UniqueID + ":" + c.Session.Name
 		if own.Session, err = d.identityPolicies(c.Session.Policies); err != nil {

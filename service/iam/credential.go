@@ -73,14 +73,27 @@ func (d *Directory) credential(ctx context.Context, scope CredentialScope) (
 	if scope.SessionToken != "" {
 		return d.sessionCredential(ctx, scope)
 	}
-	k, err := d.store.AccessKey(ctx, scope.AccessKeyID)
-	if errors.Is(err, ErrNoRow) || (err == nil && !k.Enabled) {
-		return who, sealed, ErrUnknownCredential
-	}
+	k, err := d.accessKey(ctx, scope.AccessKeyID)
 	if err != nil {
-		return who, sealed, apierror.FromStore(err)
+		return who, sealed, err
 	}
-	return Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID}, sealedCredential{key: k}, nil
+	return Identity{Principal: k.PrincipalARN, Account: k.Account, AccessKeyID: k.ID, IssuedAt: k.CreatedAt,
+		ExpiresAt: k.ExpiresAt}, sealedCredential{key: k}, nil
+}
+
+// accessKey returns an access key that may be used. One that is expired has the error of an expired session, which
+// makes clients look for new credentials, and operators look at the end and not at the secret.
+func (d *Directory) accessKey(ctx context.Context, id string) (*AccessKey, error) {
+	k, err := d.store.AccessKey(ctx, id)
+	switch {
+	case errors.Is(err, ErrNoRow), err == nil && !k.Enabled:
+		return nil, ErrUnknownCredential
+	case err != nil:
+		return nil, apierror.FromStore(err)
+	case k.Expired(d.now()):
+		return nil, apierror.New(apierror.ExpiredToken, msgExpiredToken)
+	}
+	return k, nil
 }
 
 func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope) (
@@ -92,7 +105,17 @@ func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope
 	if session.AccessKeyID != scope.AccessKeyID {
 		return who, sealed, ErrUnknownCredential
 	}
-	who = Identity{Principal: SessionARN(session.RoleARN, session.Name), Account: arn.AccountOf(session.RoleARN),
-		AccessKeyID: session.AccessKeyID, Session: session}
+	who = Identity{Principal: session.UserARN, AccessKeyID: session.AccessKeyID, Session: session,
+		IssuedAt: session.IssuedAt, ExpiresAt: session.ExpiresAt}
+	if session.ofRole() {
+		who.Principal = SessionARN(session.RoleARN, session.Name)
+	} else {
+		k, err := d.accessKey(ctx, session.AskedWith)
+		if err != nil {
+			return Identity{}, sealed, err // a session does not outlive the access key that it was asked for with
+		}
+		who.IssuedAt, who.ExpiresAt = k.CreatedAt, k.ExpiresAt
+	}
+	who.Account = arn.AccountOf(who.Principal)
 	return who, sealedCredential{token: scope.SessionToken}, nil
 }

@@ -17,7 +17,7 @@ type Declaration struct {
 // Declared is the wanted state of one principal. It is complete, except for the access keys.
 type Declared struct {
 	Principal
-	Certificates []string // fingerprints; only of a user
+	Certificates []string // names; only of a user
 	Place        string   // of the declaration, for errors
 }
 
@@ -44,7 +44,7 @@ func (d *Directory) Plan(ctx context.Context, declaration *Declaration, prune bo
 	p := planner{d: d, current: byName(principals), owners: map[string]string{},
 		declared: map[uniqueName]*Declared{}, declaredOwners: map[string]*Declared{}}
 	for _, c := range certificates {
-		p.owners[c.Fingerprint] = c.PrincipalARN
+		p.owners[c.Name] = c.PrincipalARN
 	}
 	for i := range declaration.Principals {
 		p.planPrincipal(&declaration.Principals[i])
@@ -53,9 +53,9 @@ func (d *Directory) Plan(ctx context.Context, declaration *Declaration, prune bo
 		p.planCertificates(&declaration.Principals[i])
 	}
 	for _, c := range certificates {
-		if p.declares(c.PrincipalARN) && p.declaredOwners[c.Fingerprint] == nil {
-			p.add("unmap", "certificate "+c.Fingerprint, []string{"from " + c.PrincipalARN},
-				func(ctx context.Context) error { return d.UnmapCertificate(ctx, c.Fingerprint) })
+		if p.declares(c.PrincipalARN) && p.declaredOwners[c.Name] == nil {
+			p.add("unmap", "certificate "+c.Name, []string{"from " + c.PrincipalARN},
+				func(ctx context.Context) error { return d.UnmapCertificate(ctx, c.Name) })
 		}
 	}
 	for _, old := range principals {
@@ -83,9 +83,9 @@ func Apply(ctx context.Context, changes []Change) error {
 type planner struct {
 	d              *Directory
 	current        map[uniqueName]*Principal
-	owners         map[string]string // ARNs by the fingerprints of their certificates, now
+	owners         map[string]string // ARNs by the names of their certificates, now
 	declared       map[uniqueName]*Declared
-	declaredOwners map[string]*Declared // by fingerprint
+	declaredOwners map[string]*Declared // by the names of certificates
 	changes        []Change
 	errs           []error
 }
@@ -143,20 +143,20 @@ func (p *planner) planCertificates(declared *Declared) {
 			declared.Name)
 		return
 	}
-	for _, fingerprint := range declared.Certificates {
-		if other := p.declaredOwners[fingerprint]; other != nil {
+	for _, name := range declared.Certificates {
+		if other := p.declaredOwners[name]; other != nil {
 			p.addError(declared, "user %s: the certificate %s is already declared for user %s at %s",
-				declared.Name, fingerprint, other.Name, other.Place)
+				declared.Name, name, other.Name, other.Place)
 			continue
 		}
-		p.declaredOwners[fingerprint] = declared
-		if old := p.owners[fingerprint]; old != declared.ARN {
+		p.declaredOwners[name] = declared
+		if old := p.owners[name]; old != declared.ARN {
 			details := []string{"to " + declared.ARN}
 			if old != "" {
 				details = append(details, "from "+old)
 			}
-			p.add("map", "certificate "+fingerprint, details,
-				func(ctx context.Context) error { return p.d.putCertificate(ctx, fingerprint, declared.ARN) })
+			p.add("map", "certificate "+name, details,
+				func(ctx context.Context) error { return p.d.putCertificate(ctx, name, declared.ARN) })
 		}
 	}
 }
@@ -170,9 +170,9 @@ func (p *planner) planRemoval(ctx context.Context, old *Principal) error {
 	for _, k := range keys {
 		details = append(details, "access key "+k.ID)
 	}
-	for fingerprint, owner := range p.owners {
-		if owner == old.ARN && p.declaredOwners[fingerprint] == nil {
-			details = append(details, "certificate "+fingerprint)
+	for name, owner := range p.owners {
+		if owner == old.ARN && p.declaredOwners[name] == nil {
+			details = append(details, "certificate "+name)
 		}
 	}
 	slices.SortStableFunc(details, strings.Compare)

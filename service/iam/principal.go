@@ -47,6 +47,8 @@ type PrincipalDetails struct {
 	Boundary   string            `json:",omitempty"` // permissions boundary
 	Trust      string            `json:",omitempty"` // trust policy of a role
 	MaxSession int32             `json:",omitempty"` // of a role, in seconds
+	// AccessKeyDays is how long the access keys of a user last that are made from now on; 0: they need not end.
+	AccessKeyDays int32 `json:",omitempty"`
 }
 
 // PrincipalARN is the ARN of a user or role. A path begins and ends with a slash.
@@ -254,6 +256,7 @@ func (p *Principal) parameters() audit.Object {
 	add("permissionsBoundary", p.Boundary, p.Boundary != "")
 	add("assumeRolePolicyDocument", p.Trust, p.Trust != "")
 	add("maxSessionDuration", p.MaxSession, p.MaxSession != 0)
+	add("accessKeyDays", p.AccessKeyDays, p.AccessKeyDays != 0)
 	return o
 }
 
@@ -277,6 +280,7 @@ func (p *Principal) differences(o *Principal) (fields []string) {
 	add("boundary", EqualJSON(p.Boundary, o.Boundary))
 	add("trust", EqualJSON(p.Trust, o.Trust))
 	add("max_session", p.MaxSession == o.MaxSession)
+	add("access_key_days", p.AccessKeyDays == o.AccessKeyDays)
 	return fields
 }
 

@@ -17,21 +17,34 @@ import (
 // sessionTokenData is the additional data that binds a sealed session to this use.
 const sessionTokenData = "verenc-kms/session/1"
 
-// Session is a role that was assumed. It is not stored: it is sealed in its session token, which
-// each request brings.
+// Session is a role that was assumed, or a user with temporary credentials. It is not stored: it is sealed in its
+// session token, which each request brings.
 type Session struct {
-	RoleARN     string
-	RoleID      string // unique id: a new role of the same name does not revive the sessions of the old one
+	RoleARN string
+	// UserARN is the user, or the root user, to whom GetSessionToken gave the session with an access key; empty for
+	// a role.
+	UserARN   string `json:",omitempty"`
+	AskedWith string `json:",omitempty"` // id of that access key
+	// RoleID is the unique id of the role or user: a new one of the same name does not revive the sessions of the
+	// old one.
+	RoleID      string
 	Name        string
 	AccessKeyID string
 	Policies    []string `json:",omitempty"` // session policies
 	IssuedAt    time.Time
 	ExpiresAt   time.Time
+
+	Tags           map[string]string `json:",omitempty"` // session tags
+	TransitiveTags []string          `json:",omitempty"` // keys of Tags that sessions of further roles have, too
+	Federation     *Federation       `json:",omitempty"` // of AssumeRoleWithWebIdentity
 }
 
-// isOf reports whether a session belongs to this role, and not to an earlier one of the same name.
+// ofRole reports whether a session is one of a role.
+func (s *Session) ofRole() bool { return s != nil && s.UserARN == "" }
+
+// isOf reports whether a session belongs to this role or user, and not to an earlier one of the same name.
 // The session of a client certificate has no unique id: it belongs to every role of its name.
-func (s *Session) isOf(role *Principal) bool { return s.RoleID == "" || s.RoleID == role.UniqueID }
+func (s *Session) isOf(p *Principal) bool { return s.RoleID == "" || s.RoleID == p.UniqueID }
 
 // sealedSession is what a session token holds.
 type sealedSession struct {
@@ -74,7 +87,7 @@ func (d *Directory) session(ctx context.Context, token string) (*Session, error)
 		d.sessions.Add(id, session)
 	}
 	if !d.now().Before(session.ExpiresAt) {
-		return nil, apierror.New(apierror.ExpiredToken, "The security token included in the request is expired")
+		return nil, apierror.New(apierror.ExpiredToken, msgExpiredToken)
 	}
 	return session, nil
 }

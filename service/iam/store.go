@@ -13,8 +13,8 @@ var (
 
 // Store keeps principals and their credentials. Its contract is that of service.Store, of which it
 // is a part: a change is whole and durable when its method returns nil, and seen by every process
-// within a second. Principal, AccessKey and Certificate are served from memory when they can be;
-// what they return is shared, and must not be modified.
+// within a second. Principal, AccessKey and CertificatesNamed are served from memory when they
+// can be; what they return is shared, and must not be modified.
 type Store interface {
 	PrincipalStore
 	AccessKeyStore
@@ -55,14 +55,17 @@ type AccessKeyStore interface {
 	LastAccessKeyUse(ctx context.Context, id string) (*AccessKeyUse, error)
 }
 
-// CertificateStore keeps the mappings of client certificates to principals.
+// CertificateStore keeps the mappings of client certificates to principals, by the names of certificates.
 type CertificateStore interface {
 	// PutCertificate maps a certificate to a principal, in place of the one that it was mapped to.
 	PutCertificate(ctx context.Context, c *Certificate) error
 	// Certificate returns a mapping; ErrNoRow when there is none.
-	Certificate(ctx context.Context, fingerprint string) (*Certificate, error)
-	// Certificates returns all mappings, in order of their fingerprints.
+	Certificate(ctx context.Context, name string) (*Certificate, error)
+	// CertificatesNamed returns the mappings of any of the names of one certificate, in order of their names; none when
+	// there is none. The first name is the certificate's fingerprint, which determines the others.
+	CertificatesNamed(ctx context.Context, names []string) ([]*Certificate, error)
+	// Certificates returns all mappings, in order of their names.
 	Certificates(ctx context.Context) ([]*Certificate, error)
 	// RemoveCertificate deletes a mapping; ErrNoRow when there is none.
-	RemoveCertificate(ctx context.Context, fingerprint string) error
+	RemoveCertificate(ctx context.Context, name string) error
 }

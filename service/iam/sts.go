@@ -17,6 +17,8 @@ const (
 	minSession       = 900
 	maxSession       = 43200
 	maxSessionPolicy = 2048 // characters
+	// maxSessionTags is for keys and values together. Each request brings them, in a header.
+	maxSessionTags = 4096 // bytes
 )
 
 // AssumeRoleRequest is the input of AssumeRole (AWS STS API Reference).
@@ -28,14 +30,19 @@ type AssumeRoleRequest struct {
 	ExternalID      string
 }
 
+// TemporaryCredential is an access key that is valid with its session token only, and until it expires.
+type TemporaryCredential struct {
+	Credential
+	SessionToken string
+	Expiration   time.Time
+}
+
 // AssumeRoleResponse is the output of AssumeRole.
 type AssumeRoleResponse struct {
-	AccessKeyID     string
-	SecretAccessKey Secret
-	SessionToken    string
-	Expiration      time.Time
-	AssumedRoleARN  string
-	AssumedRoleID   string
+	TemporaryCredential
+	AssumedRoleARN   string
+	AssumedRoleID    string
+	PackedPolicySize int // percent; 0 without a policy and tags
 }
 
 var (
@@ -52,12 +59,13 @@ const (
 	msgChainedTooLong = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
 	msgTooLong        = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
 	msgPolicyTooLarge = "The session policy has %d bytes; %d are the most that it can have."
+	msgTagsTooLarge   = "The session tags have %d bytes; %d are the most that they can have."
 	msgMayNotAssume   = "User: %s is not authorized to perform: sts:AssumeRole on resource: %s"
 )
 
 // AssumeRole gives temporary credentials of a role to a caller whom the role trusts.
 func (d *Directory) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleRequest) (*AssumeRoleResponse, error) {
-	if err := checkAssumeRole(in); err != nil {
+	if err := in.check(); err != nil {
 		return nil, err
 	}
 	role, err := d.trustingRole(ctx, c, in)
@@ -68,26 +76,55 @@ func (d *Directory) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReq
 	if err != nil {
 		return nil, err
 	}
+	var more Session
+	more.Tags, more.TransitiveTags = c.Session.passedOn()
+	return d.issueRoleSession(ctx, role, in, duration, &more)
+}
+
+// issueRoleSession makes temporary credentials of a role. more has what further members the session is to have.
+func (d *Directory) issueRoleSession(ctx context.Context, role *Principal, in *AssumeRoleRequest,
+	duration time.Duration, more *Session) (*AssumeRoleResponse, error) {
+	ofTags := 0
+	for key, value := range more.Tags {
+		ofTags += len(key) + len(value)
+	}
+	if ofTags > maxSessionTags {
+		return nil, apierror.New(apierror.PackedPolicyTooLarge, msgTagsTooLarge, ofTags, maxSessionTags)
+	}
+	more.RoleARN, more.RoleID, more.Name = role.ARN, role.UniqueID, in.RoleSessionName
+	if in.Policy != "" {
+		more.Policies = []string{in.Policy}
+	}
+	issued, err := d.issue(ctx, more, d.now().Add(duration))
+	if err != nil {
+		return nil, err
+	}
+	return &AssumeRoleResponse{TemporaryCredential: *issued, AssumedRoleARN: SessionARN(role.ARN, in.RoleSessionName),
+		AssumedRoleID:    role.UniqueID + ":" + in.RoleSessionName,
+		PackedPolicySize: packedPolicySize(len(in.Policy), ofTags)}, nil
+}
+
+// packedPolicySize is how much of the room for a session policy or for tags is used, in percent; 0 without any.
+func packedPolicySize(policyBytes, tagBytes int) int {
+	percent := func(bytes, room int) int { return (bytes*100 + room - 1) / room }
+	return max(percent(policyBytes, maxSessionPolicy), percent(tagBytes, maxSessionTags))
+}
+
+// issue makes temporary credentials for a session.
+func (d *Directory) issue(ctx context.Context, s *Session, expires time.Time) (*TemporaryCredential, error) {
 	created, err := d.newCredential("ASIA")
 	if err != nil {
 		return nil, apierror.InternalError(err)
 	}
-	now := d.now()
-	issued := sealedSession{Session: Session{RoleARN: role.ARN, RoleID: role.UniqueID, Name: in.RoleSessionName,
-		AccessKeyID: created.AccessKeyID, IssuedAt: now, ExpiresAt: now.Add(duration)}, Secret: created.SecretAccessKey}
-	if in.Policy != "" {
-		issued.Policies = []string{in.Policy}
-	}
-	token, err := d.sealSession(ctx, &issued)
+	s.AccessKeyID, s.IssuedAt, s.ExpiresAt = created.AccessKeyID, d.now(), expires
+	token, err := d.sealSession(ctx, &sealedSession{Session: *s, Secret: created.SecretAccessKey})
 	if err != nil {
 		return nil, err
 	}
-	return &AssumeRoleResponse{AccessKeyID: created.AccessKeyID, SecretAccessKey: created.SecretAccessKey,
-		SessionToken: token, Expiration: issued.ExpiresAt, AssumedRoleARN: SessionARN(role.ARN, in.RoleSessionName),
-		AssumedRoleID: role.UniqueID + ":" + in.RoleSessionName}, nil
+	return &TemporaryCredential{Credential: *created, SessionToken: token, Expiration: expires}, nil
 }
 
-func checkAssumeRole(in *AssumeRoleRequest) error {
+func (in *AssumeRoleRequest) check() error {
 	switch {
 	case !roleARNPattern.MatchString(in.RoleARN):
 		return apierror.New(apierror.STSValidation, "%s is invalid", in.RoleARN)
@@ -115,7 +152,7 @@ func sessionDuration(c *Caller, role *Principal, in *AssumeRoleRequest) (time.Du
 		most = defaultSession
 	}
 	switch {
-	case c.Session != nil && seconds > defaultSession:
+	case c.Session.ofRole() && seconds > defaultSession:
 		return 0, apierror.New(apierror.STSValidation, msgChainedTooLong)
 	case seconds > most:
 		return 0, apierror.New(apierror.STSValidation, msgTooLong)
@@ -127,19 +164,12 @@ func sessionDuration(c *Caller, role *Principal, in *AssumeRoleRequest) (time.Du
 // tell a role that does not exist from one that does not trust the caller.
 func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleRequest) (*Principal, error) {
 	denied := apierror.New(apierror.AccessDeniedSTS, msgMayNotAssume, c.Principal, in.RoleARN)
-	role, err := d.store.Principal(ctx, in.RoleARN)
-	if errors.Is(err, ErrNoRow) || err == nil && (role.Kind != KindRole || role.Trust == "") {
-		return nil, denied
-	}
+	role, trust, err := d.roleWithTrust(ctx, in.RoleARN, denied)
 	if err != nil {
-		return nil, apierror.FromStore(err)
+		return nil, err
 	}
 	if c.Principal == arn.Root(c.Account) {
 		return nil, denied // AWS STS API Reference, AssumeRole: root users can't
-	}
-	trust, err := d.ParsedPolicy(policy.TrustPolicy, role.Trust)
-	if err != nil {
-		return nil, err
 	}
 	own, err := d.CallerPolicies(ctx, c)
 	if err != nil {
@@ -155,21 +185,32 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	return role, nil
 }
 
+// roleWithTrust returns a role and its trust policy; denied if there is none.
+func (d *Directory) roleWithTrust(ctx context.Context, roleARN string, denied error) (
+	*Principal, *policy.Document, error) {
+	role, err := d.store.Principal(ctx, roleARN)
+	if errors.Is(err, ErrNoRow) || err == nil && (role.Kind != KindRole || role.Trust == "") {
+		return nil, nil, denied
+	}
+	if err != nil {
+		return nil, nil, apierror.FromStore(err)
+	}
+	trust, err := d.ParsedPolicy(policy.TrustPolicy, role.Trust)
+	return role, trust, err
+}
+
 // assumeRoleConditions gives the values of condition keys for AssumeRole (AWS page "Actions,
 // resources, and condition keys for AWS Security Token Service").
 func (d *Directory) assumeRoleConditions(c *Caller, in *AssumeRoleRequest) func([]string, string) []string {
 	return func(values []string, key string) []string {
-		value, _ := d.GlobalCondition(c, key)
 		switch key {
 		case "sts:externalid":
-			value = in.ExternalID
+			return appendNonEmpty(values, in.ExternalID)
 		case "sts:rolesessionname":
-			value = in.RoleSessionName
+			return appendNonEmpty(values, in.RoleSessionName)
 		}
-		if value == "" {
-			return values
-		}
-		return append(values, value)
+		values, _ = d.GlobalConditions(values, c, key)
+		return values
 	}
 }
 

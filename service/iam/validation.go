@@ -22,6 +22,7 @@ const (
 	maxPrincipalTags  = 50
 	maxTagKey         = 128 // characters
 	maxTagValue       = 256 // characters
+	maxAccessKeyDays  = 3650
 )
 
 // The patterns of IAM. Paths may have only the characters of names here, since others would be
@@ -35,7 +36,7 @@ var (
 
 // Problem is something in a principal that is not allowed.
 type Problem struct {
-	Field string // name, path, tags.KEY, policies.NAME, boundary, trust, max_session
+	Field string // name, path, tags.KEY, policies.NAME, boundary, trust, max_session, access_key_days
 	Text  string
 }
 
@@ -59,7 +60,7 @@ func (p *Principal) Problems() []Problem {
 		all.add("path", "%q must begin and end with /, have only letters, digits and characters of _+=,.@- between slashes, "+
 			"and at most %d characters", path, maxPath)
 	}
-	all.ofTags(p)
+	all.ofTags(p.Tags)
 	if len(p.Policies) > maxPolicies {
 		all.add("policies", "%d are more than %d: combine their statements", len(p.Policies), maxPolicies)
 	}
@@ -74,15 +75,31 @@ func (p *Principal) Problems() []Problem {
 		all.ofPolicy("boundary", policy.IdentityPolicy, p.Boundary, maxIdentityPolicy)
 	}
 	all.ofRole(p)
+	if p.AccessKeyDays < 0 || p.AccessKeyDays > maxAccessKeyDays {
+		all.add("access_key_days", "%d is not 0 to %d days", p.AccessKeyDays, maxAccessKeyDays)
+	} else if p.AccessKeyDays != 0 && p.Kind != KindUser {
+		all.add("access_key_days", "only users have access keys")
+	}
 	return all
 }
 
-func (all *problems) ofTags(p *Principal) {
-	if len(p.Tags) > maxPrincipalTags {
-		all.add("tags", "%d are more than %d", len(p.Tags), maxPrincipalTags)
+// CheckTags checks session tags, whose rules are those of principals' tags.
+func CheckTags(tags map[string]string) error {
+	var all problems
+	all.ofTags(tags)
+	var errs []error
+	for _, problem := range all {
+		errs = append(errs, fmt.Errorf("%s: %s", problem.Field, problem.Text))
+	}
+	return errors.Join(errs...)
+}
+
+func (all *problems) ofTags(tags map[string]string) {
+	if len(tags) > maxPrincipalTags {
+		all.add("tags", "%d are more than %d", len(tags), maxPrincipalTags)
 	}
 	seen := map[string]string{}
-	for _, key := range slices.Sorted(maps.Keys(p.Tags)) {
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		field, lower := "tags."+key, strings.ToLower(key)
 		switch n := len([]rune(key)); {
 		case n < 1 || n > maxTagKey || !tagCharacters.MatchString(key):
@@ -93,7 +110,7 @@ func (all *problems) ofTags(p *Principal) {
 			all.add(field, "the key differs only in case from %s, and conditions ignore case", seen[lower])
 		}
 		seen[lower] = key
-		if n := len([]rune(p.Tags[key])); n > maxTagValue || !tagCharacters.MatchString(p.Tags[key]) {
+		if n := len([]rune(tags[key])); n > maxTagValue || !tagCharacters.MatchString(tags[key]) {
 			all.add(field, "the value is not up to %d letters, digits, spaces and characters of _.:/=+-@", maxTagValue)
 		}
 	}

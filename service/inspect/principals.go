@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/apierror"
@@ -55,6 +56,7 @@ type AccessKeyEntry struct {
 	AccessKeyId     string
 	Status          string // Active or Inactive
 	CreationDate    service.Timestamp
+	ExpirationDate  service.Timestamp `json:",omitzero"`
 	LastUsedDate    service.Timestamp `json:",omitzero"`
 	LastUsedRegion  string            `json:",omitempty"`
 	LastUsedService string            `json:",omitempty"`
@@ -62,7 +64,8 @@ type AccessKeyEntry struct {
 
 // CertificateEntry is a client certificate that is mapped to a principal.
 type CertificateEntry struct {
-	Fingerprint string // SHA-256 of the DER, in hex
+	Fingerprint string `json:",omitempty"` // SHA-256 of the DER, in hex
+	Name        string `json:",omitempty"` // of all certificates that it is mapped by; see iam.ParseCertificateName
 	MappedDate  service.Timestamp
 }
 
@@ -100,9 +103,19 @@ func (i *Inspector) certificates(ctx context.Context) (map[string][]CertificateE
 	of := map[string][]CertificateEntry{}
 	for _, c := range all {
 		of[c.PrincipalARN] = append(of[c.PrincipalARN],
-			CertificateEntry{c.Fingerprint, service.Timestamp(c.CreatedAt)})
+			certificateEntry(c))
 	}
 	return of, nil
+}
+
+func certificateEntry(c *iam.Certificate) CertificateEntry {
+	e := CertificateEntry{MappedDate: service.Timestamp(c.CreatedAt)}
+	if strings.Contains(c.Name, ":") {
+		e.Name = c.Name
+	} else {
+		e.Fingerprint = c.Name
+	}
+	return e
 }
 
 func (i *Inspector) entryOf(ctx context.Context, p *iam.Principal, certificates map[string][]CertificateEntry) (
@@ -123,6 +136,9 @@ func (i *Inspector) entryOf(ctx context.Context, p *iam.Principal, certificates 
 		entry := AccessKeyEntry{AccessKeyId: k.ID, Status: "Inactive", CreationDate: service.Timestamp(k.CreatedAt)}
 		if k.Enabled {
 			entry.Status = "Active"
+		}
+		if !k.ExpiresAt.IsZero() {
+			entry.ExpirationDate = service.Timestamp(k.ExpiresAt)
 		}
 		if use := k.LastUse; use != nil {
 			entry.LastUsedDate = service.Timestamp(use.At)

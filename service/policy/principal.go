@@ -16,6 +16,7 @@ const (
 	User          PrincipalType = "User"
 	RoleSession   PrincipalType = "AssumedRole"
 	FederatedUser PrincipalType = "FederatedUser"
+	WebIdentity   PrincipalType = "WebIdentity" // of AssumeRoleWithWebIdentity, before it has a role
 	AWSService    PrincipalType = "AWSService"
 )
 
@@ -24,7 +25,7 @@ type Principal struct {
 	Type PrincipalType
 	// ARN is the caller's: arn:aws:iam::<account>:root, ...:user/<path><name>,
 	// arn:aws:sts::<account>:assumed-role/<role>/<session>, ...:federated-user/<name>; or a service's name such as
-	// dynamodb.amazonaws.com.
+	// dynamodb.amazonaws.com. Of a web identity it is that of its issuer: arn:aws:iam::<account>:oidc-provider/<host>.
 	ARN     string
 	Account string // 12 digits; empty for a service
 	// IssuerARN is the ARN of the role that a session is of
@@ -61,6 +62,8 @@ type principals struct {
 	accounts []string // 12 digits: "AWS" account ids and root ARNs
 	arns     []string // other "AWS" ARNs
 	services []string
+	// federated are the "Federated" identity providers: ARNs, or HOST/PATH.
+	federated []string
 }
 
 var (
@@ -77,8 +80,8 @@ var (
 	errNoPrincipal       = malformed("Policy contains a statement with no principal.")
 )
 
-// principals compiles an element whose name is Principal or NotPrincipal. Values of Federated and
-// CanonicalUser are allowed, but no caller of this service has one.
+// principals compiles an element whose name is Principal or NotPrincipal. Values of CanonicalUser are allowed, but no
+// caller of this service has one. Federated matters in trust policies only.
 func (c *compiler) principals(name string, n *node) (*principals, error) {
 	p := &principals{not: name == "NotPrincipal"}
 	if n.kind == jsonString && n.text == "*" {
@@ -127,6 +130,8 @@ func (p *principals) add(kind, text string) bool {
 			return false
 		}
 		p.services = append(p.services, text)
+	case "Federated":
+		p.federated = append(p.federated, strings.TrimSuffix(strings.TrimPrefix(text, "https://"), "/"))
 	}
 	return true
 }
@@ -147,6 +152,8 @@ func accountOf(s string) string {
 // reach returns how closely the listed principals name the caller.
 func (p *principals) reach(caller *Principal) reach {
 	switch {
+	case caller.Type == WebIdentity:
+		return p.reachWebIdentity(caller)
 	case p.everyone:
 		return reachCaller
 	case caller.Type == AWSService:
@@ -166,12 +173,28 @@ func (p *principals) reach(caller *Principal) reach {
 	return reachAccount
 }
 
+// reachWebIdentity is reach for a web identity, whose issuer must be named. Whoever writes "*" into a trust policy does
+// not think of everybody who has an account at some issuer.
+func (p *principals) reachWebIdentity(caller *Principal) reach {
+	_, issuer, _ := strings.Cut(caller.ARN, ":oidc-provider/")
+	if slices.Contains(p.federated, caller.ARN) || slices.Contains(p.federated, issuer) {
+		return reachCaller
+	}
+	return reachNone
+}
+
 // match is reach for Principal and for NotPrincipal (AWS page "AWS JSON policy elements:
 // NotPrincipal"). An Allow with NotPrincipal does not apply to anybody who is named in any way. A
 // Deny with NotPrincipal spares only a caller who is named together with its account and, for a
 // session, with its role or user.
 func (p *principals) match(caller *Principal, allow bool) reach {
 	named := p.reach(caller)
+	switch {
+	case caller.Type == WebIdentity && allow && p.not:
+		return reachNone // the issuer must be named
+	case caller.Type == WebIdentity && !allow && p.everyone:
+		named = reachCaller
+	}
 	switch {
 	case !p.not:
 		return named
@@ -183,7 +206,7 @@ func (p *principals) match(caller *Principal, allow bool) reach {
 
 // namesIssuerToo reports whether, besides the caller, its account and its issuer are named too.
 func (p *principals) namesIssuerToo(caller *Principal) bool {
-	if p.everyone || caller.Type == AWSService {
+	if p.everyone || caller.Type == AWSService || caller.Type == WebIdentity {
 		return true
 	}
 	return slices.Contains(p.accounts, caller.Account) &&

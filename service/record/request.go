@@ -24,6 +24,8 @@ type Request struct {
 	UserAgent string
 	Host      string               // as the client named the server
 	TLS       *tls.ConnectionState // nil without TLS
+	// Certificate describes the client certificate that stands for the signature, if the record has to name it.
+	Certificate audit.Object
 }
 
 // Request serves a request and keeps one record of it, whatever its outcome. A change is recorded
@@ -52,6 +54,9 @@ func (r *Recorder) ofRequest(q *Request, d *draft) {
 		RequestParameters: appendParameters(d.parameters[:0], q.Input),
 		RequestID:         q.RequestID, EventID: q.EventID, ReadOnly: q.ReadOnly, ManagementEvent: true,
 		RecipientAccountID: q.Account,
+	}
+	if q.Certificate != nil {
+		d.record.AdditionalEventData = audit.Object{{Name: "clientCertificate", Value: q.Certificate}}
 	}
 	if q.TLS != nil {
 		d.record.TLSDetails = &audit.TLSDetails{TLSVersion: tls.VersionName(q.TLS.Version),

@@ -56,9 +56,7 @@ func (d *DB) drop(t touched) {
 		d.accessKeys.forgetAll()
 	case is(kindPrincipal, 1):
 		d.principals.forget(t[1])
-	case is(kindCertificate, 1):
-		d.certificates.forget(t[1])
-	case is(kindCertificates, 0):
+	case is(kindCertificates, 0), is(kindCertificate, 1): // a mapping is one of many certificates
 		d.certificates.forgetAll()
 	case is(kindKeyStores, 0):
 		d.keyStoresMayDiffer()

@@ -32,7 +32,7 @@ func fill(t *testing.T, d *DB, keys int) {
 	must(t, d.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, d.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
 	must(t, d.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{{ID: "AKIA1", At: t0, Region: region, Service: "kms"}}))
-	must(t, d.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	must(t, d.PutCertificate(ctx, &iam.Certificate{Name: "aa", PrincipalARN: userARN, CreatedAt: t0}))
 	must(t, d.InsertKeyStore(ctx, newKeyStore("s1", "one", "c1"), 2))
 	must(t, d.InsertServiceObject(ctx, "x", service.ObjectID{1}, t0))
 	must(t, d.InsertWrappingKey(ctx, service.WrappingKey{ObjectID: service.ObjectID{2}, ExpiresAt: t0}))

@@ -39,7 +39,7 @@ func TestOtherServer(t *testing.T) {
 	must(t, theirs.InsertGrant(ctx, newGrant("g1", "k1"), 50))
 	must(t, theirs.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, theirs.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
-	must(t, theirs.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	must(t, theirs.PutCertificate(ctx, &iam.Certificate{Name: "aa", PrincipalARN: userARN, CreatedAt: t0}))
 	other, err := ours.Key(ctx, region, "k2")
 	must(t, err)
 	aliasOf := func(name string) string {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/verenc/kms/service/iam"
 )
@@ -68,13 +69,13 @@ func (d *DB) RemovePrincipal(ctx context.Context, arn string) error {
 	})
 }
 
-const accessKeyColumns = "id, account, principal, sealed_secret, enabled, created_at"
+const accessKeyColumns = "id, account, principal, sealed_secret, enabled, created_at, expires_at"
 
 func scanAccessKey(row scanner) (*iam.AccessKey, error) {
 	var k iam.AccessKey
-	var created sql.NullInt64
-	err := row.Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created)
-	k.CreatedAt = fromNanos(created)
+	var created, expires sql.NullInt64
+	err := row.Scan(&k.ID, &k.Account, &k.PrincipalARN, &k.SealedSecret, &k.Enabled, &created, &expires)
+	k.CreatedAt, k.ExpiresAt = fromNanos(created), fromNanos(expires)
 	return &k, err
 }
 
@@ -95,7 +96,7 @@ func (d *DB) InsertAccessKey(ctx context.Context, k *iam.AccessKey, maxPerUser i
 		}
 		_, err := tx.ExecContext(ctx, "INSERT INTO access_keys ("+accessKeyColumns+") VALUES "+
 			placeholders(accessKeyColumns),
-			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt))
+			k.ID, k.Account, k.PrincipalARN, k.SealedSecret, k.Enabled, nanos(k.CreatedAt), nanos(k.ExpiresAt))
 		return constraintError(err)
 	})
 }
@@ -160,27 +161,38 @@ func (d *DB) LastAccessKeyUse(ctx context.Context, id string) (*iam.AccessKeyUse
 
 // PutCertificate implements iam.Store.
 func (d *DB) PutCertificate(ctx context.Context, c *iam.Certificate) error {
-	return d.changing(ctx, "put certificate", &[]touched{{kindCertificate, c.Fingerprint}}, func(tx *sql.Tx) error {
+	return d.changing(ctx, "put certificate", &[]touched{{kindCertificates}}, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO certificates (fingerprint, principal, created_at) VALUES (?, ?, ?)
-			ON CONFLICT (fingerprint) DO UPDATE SET principal = excluded.principal`, c.Fingerprint, c.PrincipalARN,
+			ON CONFLICT (fingerprint) DO UPDATE SET principal = excluded.principal`, c.Name, c.PrincipalARN,
 			nanos(c.CreatedAt))
 		return err
 	})
 }
 
-// Certificate implements iam.Store.
-func (d *DB) Certificate(ctx context.Context, fingerprint string) (*iam.Certificate, error) {
-	return d.certificates.get(fingerprint, func() (*iam.Certificate, error) {
-		c, err := scanCertificate(d.read.QueryRowContext(ctx,
-			"SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", fingerprint))
-		return one(c, err, "certificate")
+// Certificate implements iam.Store. Only commands ask for one.
+func (d *DB) Certificate(ctx context.Context, name string) (*iam.Certificate, error) {
+	c, err := scanCertificate(d.read.QueryRowContext(ctx,
+		"SELECT fingerprint, principal, created_at FROM certificates WHERE fingerprint = ?", name))
+	return one(c, err, "certificate")
+}
+
+// CertificatesNamed implements iam.Store.
+func (d *DB) CertificatesNamed(ctx context.Context, names []string) ([]*iam.Certificate, error) {
+	return d.certificates.get(names[0], func() ([]*iam.Certificate, error) {
+		arguments := make([]any, len(names))
+		for i, name := range names {
+			arguments[i] = name
+		}
+		rows, err := d.read.QueryContext(ctx, "SELECT fingerprint, principal, created_at FROM certificates "+
+			"WHERE fingerprint IN (?"+strings.Repeat(", ?", len(names)-1)+") ORDER BY fingerprint", arguments...)
+		return collect(rows, err, scanCertificate)
 	})
 }
 
 func scanCertificate(row scanner) (*iam.Certificate, error) {
 	var c iam.Certificate
 	var created sql.NullInt64
-	err := row.Scan(&c.Fingerprint, &c.PrincipalARN, &created)
+	err := row.Scan(&c.Name, &c.PrincipalARN, &created)
 	c.CreatedAt = fromNanos(created)
 	return &c, err
 }
@@ -193,8 +205,8 @@ func (d *DB) Certificates(ctx context.Context) ([]*iam.Certificate, error) {
 }
 
 // RemoveCertificate implements iam.Store.
-func (d *DB) RemoveCertificate(ctx context.Context, fingerprint string) error {
-	return d.changing(ctx, "remove certificate", &[]touched{{kindCertificate, fingerprint}}, func(tx *sql.Tx) error {
-		return affected(tx.ExecContext(ctx, "DELETE FROM certificates WHERE fingerprint = ?", fingerprint))
+func (d *DB) RemoveCertificate(ctx context.Context, name string) error {
+	return d.changing(ctx, "remove certificate", &[]touched{{kindCertificates}}, func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, "DELETE FROM certificates WHERE fingerprint = ?", name))
 	})
 }

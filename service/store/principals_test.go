@@ -75,8 +75,8 @@ func testRemovePrincipal(t *testing.T, s service.Store) {
 	must(t, s.InsertAccessKey(ctx, mine, 2))
 	must(t, s.InsertAccessKey(ctx, theirs, 2))
 	must(t, s.RecordAccessKeyUses(ctx, []iam.AccessKeyUse{{ID: mine.ID, At: t0, Region: region, Service: "kms"}}))
-	must(t, s.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
-	must(t, s.PutCertificate(ctx, &iam.Certificate{Fingerprint: "bb", PrincipalARN: roleARN, CreatedAt: t0}))
+	must(t, s.PutCertificate(ctx, &iam.Certificate{Name: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	must(t, s.PutCertificate(ctx, &iam.Certificate{Name: "bb", PrincipalARN: roleARN, CreatedAt: t0}))
 	same(t, mine)(s.AccessKey(ctx, mine.ID)) // now they are in memory
 	_, err := s.Certificate(ctx, "aa")
 	must(t, err)
@@ -147,13 +147,13 @@ func testAccessKeyUse(t *testing.T, s service.Store) {
 }
 
 func testCertificate(t *testing.T, s service.Store) {
-	first := &iam.Certificate{Fingerprint: strings.Repeat("ab", 32), PrincipalARN: userARN, CreatedAt: t0}
-	gone[*iam.Certificate](t)(s.Certificate(ctx, first.Fingerprint))
+	first := &iam.Certificate{Name: strings.Repeat("ab", 32), PrincipalARN: userARN, CreatedAt: t0}
+	gone[*iam.Certificate](t)(s.Certificate(ctx, first.Name))
 	must(t, s.PutCertificate(ctx, first))
 	for range 2 {
-		same(t, first)(s.Certificate(ctx, first.Fingerprint))
+		same(t, first)(s.Certificate(ctx, first.Name))
 	}
-	second := &iam.Certificate{Fingerprint: strings.Repeat("0b", 32), PrincipalARN: userARN, CreatedAt: t0}
+	second := &iam.Certificate{Name: strings.Repeat("0b", 32), PrincipalARN: userARN, CreatedAt: t0}
 	must(t, s.PutCertificate(ctx, second))
 	same(t, []*iam.Certificate{second, first})(s.Certificates(ctx))
 
@@ -161,11 +161,11 @@ func testCertificate(t *testing.T, s service.Store) {
 	moved.PrincipalARN, moved.CreatedAt = roleARN, t0.Add(time.Hour)
 	must(t, s.PutCertificate(ctx, &moved))
 	moved.CreatedAt = t0 // only the principal is replaced
-	same(t, &moved)(s.Certificate(ctx, first.Fingerprint))
+	same(t, &moved)(s.Certificate(ctx, first.Name))
 
-	must(t, s.RemoveCertificate(ctx, first.Fingerprint))
-	gone[*iam.Certificate](t)(s.Certificate(ctx, first.Fingerprint))
-	wantError(t, s.RemoveCertificate(ctx, first.Fingerprint), service.ErrNoRow)
+	must(t, s.RemoveCertificate(ctx, first.Name))
+	gone[*iam.Certificate](t)(s.Certificate(ctx, first.Name))
+	wantError(t, s.RemoveCertificate(ctx, first.Name), service.ErrNoRow)
 	same(t, []*iam.Certificate{second})(s.Certificates(ctx))
 }
 
@@ -176,7 +176,7 @@ func testOtherProcessChangesPrincipals(t *testing.T, database string) {
 	ours, theirs := open(t, database, true), open(t, database, false)
 	must(t, theirs.PutPrincipal(ctx, newPrincipal(userARN)))
 	must(t, theirs.InsertAccessKey(ctx, newAccessKey("AKIA1", userARN), 2))
-	must(t, theirs.PutCertificate(ctx, &iam.Certificate{Fingerprint: "aa", PrincipalARN: userARN, CreatedAt: t0}))
+	must(t, theirs.PutCertificate(ctx, &iam.Certificate{Name: "aa", PrincipalARN: userARN, CreatedAt: t0}))
 	seen := func() (user *iam.Principal, enabled, mapped bool) {
 		user, err := ours.Principal(ctx, userARN)
 		must(t, err)

@@ -90,7 +90,7 @@ type DB struct {
 	accessKeys   *cache[string, *iam.AccessKey]
 	grants       *cache[keyName, []*service.Grant]
 	principals   *cache[string, *iam.Principal]
-	certificates *cache[string, *iam.Certificate]
+	certificates *cache[string, []*iam.Certificate] // by the fingerprints of certificates
 	// policies has the key policies, each under itself: most keys of an account have the same
 	// policy, which is held, and parsed, once.
 	policies *cache[string, string]
@@ -115,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		accessKeys:   newCache[string, *iam.AccessKey](cfg.CacheSize),
 		grants:       newCache[keyName, []*service.Grant](cfg.CacheSize),
 		principals:   newCache[string, *iam.Principal](cfg.CacheSize),
-		certificates: newCache[string, *iam.Certificate](cfg.CacheSize),
+		certificates: newCache[string, []*iam.Certificate](cfg.CacheSize),
 		policies:     newCache[string, string](cfg.CacheSize),
 		keyStores:    make(chan struct{}, 1),
 	}

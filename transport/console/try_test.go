@@ -168,7 +168,7 @@ func TestClientCertificate(t *testing.T) {
 		return l
 	})
 	fingerprint := sha256.Sum256(certificate.Raw)
-	must(t, s.Store.PutCertificate(t.Context(), &iam.Certificate{Fingerprint: hex.EncodeToString(fingerprint[:]),
+	must(t, s.Store.PutCertificate(t.Context(), &iam.Certificate{Name: hex.EncodeToString(fingerprint[:]),
 		PrincipalARN: "arn:aws:iam::" + account + ":root", CreatedAt: time.Now()}))
 	b := newBrowser(t, s.URL, chromedp.IgnoreCertErrors)
 	b.open("/docs/GenerateRandom")

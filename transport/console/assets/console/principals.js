@@ -57,9 +57,10 @@ const lines = (all) => (all.length === 0 ? "–" : element("ul", { class: "plain
 
 // accessKey and certificate describe one.
 export const accessKey = (k) => [code(k.AccessKeyId), ` ${shown(k.Status.toLowerCase())}, `,
-  ...(k.LastUsedDate ? ["last used ", time(k.LastUsedDate), ` for ${shown(k.LastUsedService)}`] : ["never used"])];
+  ...(k.LastUsedDate ? ["last used ", time(k.LastUsedDate), ` for ${shown(k.LastUsedService)}`] : ["never used"]),
+  ...(k.ExpirationDate ? [", expires ", time(k.ExpirationDate)] : [", never expires"])];
 
-export const certificate = (c) => [code(c.Fingerprint), " since ", time(c.MappedDate)];
+export const certificate = (c) => [code(c.Fingerprint ?? c.Name), " since ", time(c.MappedDate)];
 
 const textOf = (p) => [p.Arn, p.Kind, ...(p.PolicyNames ?? []), ...(p.AccessKeys ?? []).map((k) => `${k.AccessKeyId} ${k.Status}`),
-  ...(p.Certificates ?? []).map((c) => c.Fingerprint)].join(" ").toLowerCase();
+  ...(p.Certificates ?? []).map((c) => c.Fingerprint ?? c.Name)].join(" ").toLowerCase();
