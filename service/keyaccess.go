@@ -26,7 +26,7 @@ func (s *Service) AllowedOperations(
 			permission:  "kms:" + op,
 			policyInput: policyInput{conditions: o.emptyConditions()},
 		}, k)
-		d, _, err := s.evaluate(ctx, c, a, policy.Evaluate)
+		d, _, err := s.evaluate(ctx, c, &a, policy.Evaluate)
 		if err != nil {
 			return nil, false, err
 		}

@@ -204,6 +204,11 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	if err := h.authenticate(h.kms, r, body, x); err != nil {
 		return nil, err
 	}
+	if op.KeepsProof {
+		if x.caller.Signed, err = proofOf(r, body); err != nil {
+			return nil, err
+		}
+	}
 	return op.do(r.Context(), host, &x.caller, body)
 }
 

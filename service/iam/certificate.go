@@ -13,6 +13,7 @@ import (
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
 // Certificate maps a client certificate to a principal.
@@ -98,7 +99,11 @@ func (d *Directory) putCertificate(ctx context.Context, fingerprint, principal s
 // UnmapCertificate removes the mapping of a certificate.
 func (d *Directory) UnmapCertificate(ctx context.Context, fingerprint string) error {
 	parameters := audit.Object{{Name: "fingerprint", Value: fingerprint}}
-	err := d.records.Command(ctx, "UnmapCertificate", nil, parameters, func(ctx context.Context) error {
+	c := &record.Command{Name: "UnmapCertificate", Parameters: parameters}
+	if mapped, err := d.store.Certificate(ctx, fingerprint); err == nil { // or the command fails anyway
+		c.Account = arn.AccountOf(mapped.PrincipalARN)
+	}
+	err := d.records.Run(ctx, c, func(ctx context.Context) error {
 		return d.store.RemoveCertificate(ctx, fingerprint)
 	})
 	if errors.Is(err, ErrNoRow) {

@@ -30,13 +30,16 @@ import (
 	"github.com/verenc/kms/service/record"
 )
 
-// Config is what a Directory is made of. All members are required.
+// Config is what a Directory is made of. All members but VerifyProof are required.
 type Config struct {
 	Store   Store
 	Sealer  Sealer
 	Records *record.Recorder // of the commands that change principals
 	Now     func() time.Time
 	Rand    io.Reader // for identifiers and secrets
+	// VerifyProof verifies a signature with the secret of its credential: transport.VerifyProof. nil: no proof is
+	// valid.
+	VerifyProof func(secret []byte, p *Proof) bool
 }
 
 // Sealer seals secrets under a key of the token. Its errors, except ErrNotAuthentic, are of
@@ -60,6 +63,8 @@ type Directory struct {
 	now     func() time.Time
 	rand    io.Reader
 
+	verifyProof func(secret []byte, p *Proof) bool
+
 	signingKeys *lru.Cache[signingKeyID, [sha256.Size]byte]
 	sessions    *lru.Cache[[sha256.Size]byte, *Session] // by the hash of their tokens
 	policies    *lru.Cache[*byte, parsedPolicy]
@@ -78,7 +83,8 @@ func New(cfg Config) (*Directory, error) {
 	if cfg.Store == nil || cfg.Sealer == nil || cfg.Records == nil || cfg.Now == nil || cfg.Rand == nil {
 		return nil, errors.New("new directory of principals: Store, Sealer, Records, Now and Rand are required")
 	}
-	d := &Directory{store: cfg.Store, sealer: cfg.Sealer, records: cfg.Records, now: cfg.Now, rand: cfg.Rand}
+	d := &Directory{store: cfg.Store, sealer: cfg.Sealer, records: cfg.Records, now: cfg.Now, rand: cfg.Rand,
+		verifyProof: cfg.VerifyProof}
 	var errs [3]error
 	d.signingKeys, errs[0] = lru.New[signingKeyID, [sha256.Size]byte](signingKeyCache)
 	d.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](sessionCache)

@@ -25,8 +25,10 @@ type Session struct {
 	Name        string
 	AccessKeyID string
 	Policies    []string `json:",omitempty"` // session policies
-	IssuedAt    time.Time
-	ExpiresAt   time.Time
+	// AssumedBy are the stored principals who assumed the role, by way of which others if roles are chained.
+	AssumedBy []string `json:",omitempty"`
+	IssuedAt  time.Time
+	ExpiresAt time.Time
 }
 
 // isOf reports whether a session belongs to this role, and not to an earlier one of the same name.

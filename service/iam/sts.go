@@ -74,7 +74,8 @@ func (d *Directory) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReq
 	}
 	now := d.now()
 	issued := sealedSession{Session: Session{RoleARN: role.ARN, RoleID: role.UniqueID, Name: in.RoleSessionName,
-		AccessKeyID: created.AccessKeyID, IssuedAt: now, ExpiresAt: now.Add(duration)}, Secret: created.SecretAccessKey}
+		AccessKeyID: created.AccessKeyID, AssumedBy: c.Behind(), IssuedAt: now,
+		ExpiresAt: now.Add(duration)}, Secret: created.SecretAccessKey}
 	if in.Policy != "" {
 		issued.Policies = []string{in.Policy}
 	}
@@ -145,8 +146,13 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	if err != nil {
 		return nil, err
 	}
+	guards, err := d.GuardsOver(ctx, c.Account, role.Account)
+	if err != nil {
+		return nil, err
+	}
 	decision := policy.Evaluate(
-		&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session},
+		&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session,
+			Guard: guards},
 		&policy.Request{Action: "sts:AssumeRole", CrossAccount: true, Resources: []string{role.ARN},
 			ResourceAccount: role.Account, Principal: &own.Principal, Lookup: d.assumeRoleConditions(c, in)})
 	if !decision.Allowed {
@@ -165,6 +171,8 @@ func (d *Directory) assumeRoleConditions(c *Caller, in *AssumeRoleRequest) func(
 			value = in.ExternalID
 		case "sts:rolesessionname":
 			value = in.RoleSessionName
+		case policy.Approvals:
+			value = "0" // nobody can approve of a session
 		}
 		if value == "" {
 			return values

@@ -16,6 +16,7 @@ type draft struct {
 	auditor Auditor
 	record  audit.Record
 	written bool
+	before  []func(context.Context) error // see BeforeEffect
 }
 
 type draftKey struct{}
@@ -34,8 +35,35 @@ func (d *draft) serve(ctx context.Context, serve func(context.Context) (any, err
 		}
 	}()
 	out, err = serve(context.WithValue(ctx, draftKey{}, d))
+	if err == nil {
+		err = d.runBefore(ctx)
+	}
 	panicked = false
 	return out, err
+}
+
+// runBefore runs what has to be done before the first effect, once.
+func (d *draft) runBefore(ctx context.Context) error {
+	for len(d.before) > 0 {
+		f := d.before[0]
+		d.before = d.before[1:]
+		if err := f(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BeforeEffect has f run before the first change that is made, or before the answer if nothing is changed. Without f
+// there is neither. If there is no record that is being made, f runs at once. It does not run when what is served
+// fails before it has changed anything. f changes the store by methods that have no record of their own.
+func BeforeEffect(ctx context.Context, f func(context.Context) error) error {
+	d := draftOf(ctx)
+	if d == nil || d.written {
+		return f(ctx)
+	}
+	d.before = append(d.before, f)
+	return nil
 }
 
 var errPanicked = errors.New("the operation panicked")
@@ -45,6 +73,9 @@ var errPanicked = errors.New("the operation panicked")
 func (d *draft) run(ctx context.Context, do func(context.Context) error) error {
 	ctx = context.WithValue(ctx, draftKey{}, d)
 	err := do(ctx)
+	if err == nil {
+		err = d.runBefore(ctx)
+	}
 	if err == nil {
 		return nil
 	}
@@ -89,6 +120,9 @@ func BeforeChange(ctx context.Context) error {
 	if d == nil || d.written {
 		return nil
 	}
+	if err := d.runBefore(ctx); err != nil {
+		return err
+	}
 	if err := d.auditor.Append(context.WithoutCancel(ctx), &d.record); err != nil {
 		return apierror.InternalError(err)
 	}
@@ -102,12 +136,12 @@ func AddKey(ctx context.Context, keyARN, account string) {
 	if d == nil {
 		return
 	}
+	d.record.RecipientAccountID = account
 	if slices.ContainsFunc(d.record.Resources, func(r audit.Resource) bool { return r.ARN == keyARN }) {
 		return
 	}
 	key := audit.Resource{ARN: keyARN, AccountID: account, Type: "AWS::KMS::Key"}
 	d.record.Resources = append(d.record.Resources, key)
-	d.record.RecipientAccountID = account
 }
 
 // Add adds a member to the additionalEventData of the record. Only ReEncrypt adds one twice: for

@@ -36,12 +36,25 @@ func (r *Recorder) Request(ctx context.Context, q *Request, serve func(context.C
 	d := &draft{auditor: r.auditor, record: r.ofRequest(q)}
 	out, err := d.serve(ctx, serve)
 	if failed := d.finish(ctx, err); failed != nil {
-		if secret, ok := out.(interface{ Wipe() }); ok {
-			secret.Wipe()
-		}
-		return nil, apierror.InternalError(failed)
+		err = apierror.InternalError(failed)
 	}
-	return out, err
+	return give(out, err)
+}
+
+// Unrecorded serves a request of which no record is kept.
+func (r *Recorder) Unrecorded(ctx context.Context, serve func(context.Context) (any, error)) (any, error) {
+	return give((&draft{auditor: NoAudit}).serve(ctx, serve))
+}
+
+// give wipes an answer that is not given.
+func give(out any, err error) (any, error) {
+	if err == nil {
+		return out, nil
+	}
+	if secret, ok := out.(interface{ Wipe() }); ok {
+		secret.Wipe()
+	}
+	return nil, err
 }
 
 func (r *Recorder) ofRequest(q *Request) audit.Record {
