@@ -93,6 +93,8 @@ func TestDualControl(t *testing.T) {
 
 	contains(t, s.does(t, "report"), "guard of the account", `Deny "KeysNeedOneMore"`, "ScheduleKeyDeletion", "USED",
 		userARN+"bob")
+	contains(t, s.does(t, "report", "--format", "html"), "<h2>Guard and approvals</h2>", "<th>Deny KeysNeedOneMore</th>",
+		"<td>USED</td><td>ScheduleKeyDeletion</td>")
 	contains(t, s.does(t, "attest", id), `"GuardSHA256": "`)
 	contains(t, s.does(t, "policy", "explain", "--principal", userARN+"alice", "--action", "kms:PutKeyPolicy", "--key",
 		id), "denied: guard statement 1 KeysNeedOneMore", "with an explicit deny in a guard")
