@@ -70,8 +70,7 @@ type request struct {
 // TestCanonical: secrets are hashed, equal requests have equal JSON, and whatever differs makes another digest.
 func TestCanonical(t *testing.T) {
 	base := func() *request {
-		return &request{KeyId: "k", Plaintext: []byte("secret"), Password: "secret", Tokens: []string{"secret"},
-			Context: map[string]string{"b": "1", "a": "2"}, Nested: &request{Password: "secret"}, At: t0}
+		return &request{KeyId: "k", Context: map[string]string{"b": "1", "a": "2"}, Nested: &request{KeyId: "l"}, At: t0}
 	}
 	digest := func(account, region string, caller []string, r *request) string {
 		t.Helper()
@@ -106,14 +105,16 @@ func TestCanonical(t *testing.T) {
 	other("another caller", digest("1", "r", []string{"bob"}, base()))
 	other("a longer chain", digest("1", "r", []string{"alice", "bob"}, base()))
 	for name, change := range map[string]func(*request){
-		"key":      func(r *request) { r.KeyId = "l" },
-		"secret":   func(r *request) { r.Plaintext = []byte("secreu") },
-		"password": func(r *request) { r.Password = "secreu" },
-		"token":    func(r *request) { r.Tokens = []string{"secret", "secret"} },
-		"context":  func(r *request) { r.Context = map[string]string{"b": "2", "a": "1"} },
-		"nested":   func(r *request) { r.Nested = nil },
-		"time":     func(r *request) { r.At = r.At.Add(time.Nanosecond) },
-		"flag":     func(r *request) { r.DryRun = true },
+		"key":            func(r *request) { r.KeyId = "l" },
+		"secret":         func(r *request) { r.Plaintext = []byte("secret") },
+		"another secret": func(r *request) { r.Plaintext = []byte("secret two") },
+		"password":       func(r *request) { r.Password = "secret" },
+		"token":          func(r *request) { r.Tokens = []string{"secret"} },
+		"nested secret":  func(r *request) { r.Nested.Password = "secret" },
+		"context":        func(r *request) { r.Context = map[string]string{"b": "2", "a": "1"} },
+		"nested":         func(r *request) { r.Nested = nil },
+		"time":           func(r *request) { r.At = r.At.Add(time.Nanosecond) },
+		"flag":           func(r *request) { r.DryRun = true },
 	} {
 		r := base()
 		change(r)
