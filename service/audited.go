@@ -21,7 +21,7 @@ func (s *Service) DeliverRecords(ctx context.Context) { s.delivery.Deliver(ctx) 
 func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string, in any,
 	do func(context.Context) (any, error)) (any, error) {
 	if do = s.limited(c, op, do); !s.records.Enabled() {
-		return do(ctx)
+		return s.records.Unrecorded(ctx, do)
 	}
 	id, err := s.records.NewEventID()
 	if err != nil {
@@ -30,8 +30,9 @@ func (s *Service) Audited(ctx context.Context, c *iam.Caller, source, op string,
 	c.EventID = id
 	return s.records.Request(ctx, &record.Request{
 		EventID: id, User: s.iam.UserIdentity(ctx, c), Account: c.Account, Source: source, Operation: op,
-		ReadOnly: readOnly(op), Input: in, Region: c.Region, RequestID: c.RequestID, SourceIP: c.SourceIP,
-		UserAgent: c.UserAgent, Host: c.Host, TLS: c.TLS, Certificate: c.CertificateParameters(),
+		ReadOnly: readOnly(op) && !c.Call.Changes, Input: in, Region: c.Region, RequestID: c.RequestID,
+		SourceIP: c.SourceIP, UserAgent: c.UserAgent, Host: c.Host, TLS: c.TLS,
+		Certificate: c.CertificateParameters(),
 	}, do)
 }
 

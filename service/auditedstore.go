@@ -2,7 +2,9 @@ package service
 
 import (
 	"context"
+	"time"
 
+	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
@@ -90,6 +92,23 @@ func (s auditedStore) PutCertificate(ctx context.Context, c *iam.Certificate) er
 
 func (s auditedStore) RemoveCertificate(ctx context.Context, fingerprint string) error {
 	return recorded(ctx, func() error { return s.Store.RemoveCertificate(ctx, fingerprint) })
+}
+
+func (s auditedStore) PutGuard(ctx context.Context, g *iam.Guard) error {
+	return recorded(ctx, func() error { return s.Store.PutGuard(ctx, g) })
+}
+
+func (s auditedStore) RemoveGuard(ctx context.Context, account string) error {
+	return recorded(ctx, func() error { return s.Store.RemoveGuard(ctx, account) })
+}
+
+func (s auditedStore) InsertApproval(ctx context.Context, a *approval.Approval, now time.Time) error {
+	return recorded(ctx, func() error { return s.Store.InsertApproval(ctx, a, now) })
+}
+
+func (s auditedStore) RejectApprovalRequest(ctx context.Context, account string, number int64, by string,
+	now time.Time) error {
+	return recorded(ctx, func() error { return s.Store.RejectApprovalRequest(ctx, account, number, by, now) })
 }
 
 func recorded(ctx context.Context, change func() error) error {

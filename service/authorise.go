@@ -20,6 +20,9 @@ type access struct {
 	arns    []string // of the resource, in all forms
 	key     *Key     // nil for a resource that is not a key
 	request keyRequest
+
+	operator  bool       // runs a command: only guards limit it
+	approvals *approvals // of the call; nil until a policy asks for them
 }
 
 // question is what an evaluator is asked, in one piece of memory.
@@ -49,27 +52,36 @@ func (s *Service) decide(ctx context.Context, c *iam.Caller, a access) error {
 	return s.decideBy(ctx, c, a, policy.Evaluate)
 }
 
-// decideBy is decide by an evaluator. An operator is asked for no permission: a Service that has one serves a
-// command, never a client (Config.Operator), and whoever runs commands has the database and the token.
+// decideBy is decide by an evaluator. Of an operator's policies only the guard is asked: a Service that has one serves
+// a command, never a client (Config.Operator), and whoever runs commands has the database and the token.
 func (s *Service) decideBy(ctx context.Context, c *iam.Caller, a access, by evaluator) error {
-	if s.cfg.Operator != nil {
-		return nil
-	}
+	q := &question{access: a}
+	q.access.operator = s.cfg.Operator != nil
+	return s.decideAs(ctx, c, q, by)
+}
+
+// decideAs is decideBy for a caller who is no operator, unless the access says so.
+func (s *Service) decideAs(ctx context.Context, c *iam.Caller, q *question, by evaluator) error {
 	ctx, traced := span.Start(ctx, "authorise")
-	err := s.decided(ctx, c, a, by)
+	err := s.decided(ctx, c, q, by)
 	if traced != nil {
-		traced.Set("verenc.action", a.action)
+		traced.Set("verenc.action", q.access.action)
 		traced.End(apierror.CodeOf(err))
 	}
 	return err
 }
 
 // decided is the decision of an evaluator.
-func (s *Service) decided(ctx context.Context, c *iam.Caller, a access, by evaluator) error {
-	d, r, err := s.evaluate(ctx, c, a, by)
+func (s *Service) decided(ctx context.Context, c *iam.Caller, q *question, by evaluator) error {
+	a := &q.access
+	d, r, err := s.evaluate(ctx, c, q, by)
 	switch {
-	case err != nil || d.Allowed:
+	case err != nil:
 		return err
+	case d.Allowed:
+		return s.spend(ctx, c, a.approvals)
+	case a.approvals != nil && a.approvals.helps:
+		return s.askForApproval(ctx, a, d.Message(r))
 	case a.key != nil && a.account != c.Account && (d.Explicit || d.By == policy.FromKeyPolicy):
 		// A caller whose account the key policy does not let in must not learn whether the key
 		// exists.
@@ -88,18 +100,17 @@ func (a *access) keyName() string {
 
 // evaluate collects all policies and grants that apply to an access, for an evaluator.
 func (s *Service) evaluate(
-	ctx context.Context, c *iam.Caller, a access, by evaluator,
+	ctx context.Context, c *iam.Caller, q *question, by evaluator,
 ) (policy.Decision, *policy.Request, error) {
 	own, err := s.iam.CallerPolicies(ctx, c)
 	if err != nil {
 		return policy.Decision{}, nil, err
 	}
-	q := &question{access: a, policies: policy.Policies{
-		Identity: own.Identity,
-		Boundary: own.Boundary,
-		Session:  own.Session,
-	}}
-	p, r := &q.policies, &q.request
+	a, p, r := &q.access, &q.policies, &q.request
+	*p = policy.Policies{Identity: own.Identity, Boundary: own.Boundary, Session: own.Session}
+	if p.Guard, err = s.iam.GuardsOver(ctx, c.Account, a.account); err != nil {
+		return policy.Decision{}, nil, err
+	}
 	*r = policy.Request{
 		Action:            a.action,
 		CrossAccount:      allowsOtherAccounts(a.action),
@@ -108,21 +119,29 @@ func (s *Service) evaluate(
 		Principal:         &own.Principal,
 		EncryptionContext: a.request.contextForPolicies(),
 		RequestTags:       tagMap(a.request.tags),
-		Lookup:            s.conditions(ctx, c, &q.access),
 	}
+	r.Lookup = s.conditions(ctx, c, a, r)
 	if a.request.fromCiphertext {
 		r.Shown = "the resource associated with this ciphertext"
 	}
-	if a.key != nil {
+	if a.key != nil && !a.operator {
 		r.ResourceTags = tagMap(a.key.Tags)
 		if p.Key, err = s.iam.ParsedPolicy(policy.KeyPolicy, a.key.Policy); err != nil {
 			return policy.Decision{}, nil, err
 		}
-		if p.Grants, err = s.grantsFor(ctx, &q.access, &own.Principal); err != nil {
+		if p.Grants, err = s.grantsFor(ctx, a, &own.Principal); err != nil {
 			return policy.Decision{}, nil, err
 		}
 	}
-	return by(p, r), r, nil
+	d := by(p, r)
+	if a.approvals == nil {
+		return d, r, nil
+	}
+	if a.approvals.err != nil {
+		return policy.Decision{}, nil, a.approvals.err
+	}
+	a.approvals.weigh(d, p, r, by)
+	return d, r, nil
 }
 
 func tagMap(tags []Tag) map[string]string {
@@ -242,7 +261,7 @@ func (s *Service) unknown(ctx context.Context, c *iam.Caller, r keyRequest, acco
 		key:     &Key{Account: account, Region: c.Region, Policy: denyAllPolicy},
 		request: r,
 	}
-	d, decided, err := s.evaluate(ctx, c, a, policy.Evaluate)
+	d, decided, err := s.evaluate(ctx, c, &question{access: a}, policy.Evaluate)
 	switch {
 	case err != nil:
 		return err

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/policy"
 )
 
 // conditionSource gives the values of the condition keys that come from the members of a request.
@@ -24,8 +25,12 @@ type conditionSource interface {
 // which there are none here. kms:RecipientAttestation:... is for attestation documents of AWS
 // Nitro, which no operation takes. Keys of external key stores are for their proxies, which are not
 // supported.
-func (s *Service) conditions(ctx context.Context, c *iam.Caller, a *access) func([]string, string) []string {
+func (s *Service) conditions(ctx context.Context, c *iam.Caller, a *access, r *policy.Request) func(
+	[]string, string) []string {
 	return func(values []string, key string) []string {
+		if key == policy.Approvals || key == policy.ApprovedBy {
+			return append(values, s.approvalCondition(ctx, c, a, r, key)...)
+		}
 		if all, global := s.iam.GlobalConditions(values, c, key); global {
 			return all
 		}

@@ -21,12 +21,12 @@ func (s *Service) AllowedOperations(
 	c.Region = k.Region
 	for _, op := range keyPermissions {
 		o := permissionOwners["kms:"+op]
-		a := s.keyAccess(ctx, keyRequest{
+		q := &question{access: s.keyAccess(ctx, keyRequest{
 			operation:   o.Name,
 			permission:  "kms:" + op,
 			policyInput: policyInput{conditions: o.emptyConditions()},
-		}, k)
-		d, _, err := s.evaluate(ctx, c, a, policy.Evaluate)
+		}, k)}
+		d, _, err := s.evaluate(ctx, c, q, policy.Evaluate)
 		if err != nil {
 			return nil, false, err
 		}

@@ -63,7 +63,7 @@ func (s *Service) checkPolicy(ctx context.Context, c *iam.Caller, text string, b
 		ResourceAccount: c.Account,
 		Principal:       &own.Principal,
 		Resources:       anyResource,
-		Lookup:          s.conditions(ctx, c, &access{}),
+		Lookup:          s.conditions(ctx, c, &access{}, &policy.Request{}),
 	}) {
 		return apierror.New(apierror.MalformedPolicyDocument,
 			"The new key policy will not allow you to update the key policy in the future.")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
 // Migration is what MigrateKey did.
@@ -42,8 +43,10 @@ func (s *Service) MigrateKey(ctx context.Context, account, region, name string, 
 		move = s.moveToWrapped
 	}
 	var done Migration
-	parameters := audit.Object{{Name: "residency", Value: to}}
-	err = s.records.Command(ctx, "MigrateKey", nil, parameters, func(ctx context.Context) (err error) {
+	command := &record.Command{Name: "MigrateKey", Account: k.Account,
+		About:      []audit.Resource{{ARN: k.ARN(s.canonical), AccountID: k.Account, Type: "AWS::KMS::Key"}},
+		Parameters: audit.Object{{Name: "residency", Value: to}}}
+	err = s.records.Run(ctx, command, func(ctx context.Context) (err error) {
 		s.addKeyToRecord(ctx, k)
 		done, err = move(ctx, k)
 		return err

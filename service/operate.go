@@ -22,8 +22,8 @@ import (
 	"github.com/verenc/kms/service/record"
 )
 
-// This file has what commands do with keys. They need a Service that has an Operator. No policy is asked
-// (decideBy), and what changes is recorded as the operator's.
+// This file has what commands do with keys. They need a Service that has an Operator. No policy is asked but the
+// account's guard (decideBy), and what changes is recorded as the operator's.
 
 var errNoOperator = errors.New("only an operator's command does this")
 
@@ -48,7 +48,8 @@ func (s *Service) operate(ctx context.Context, account, region, operation string
 	if s.cfg.Operator == nil {
 		return fmt.Errorf("%s: %w", operation, errNoOperator)
 	}
-	c := &iam.Caller{Identity: iam.Identity{Principal: arn.Root(account), Account: account}, Region: region}
+	c := operatorOf(account, region)
+	c.Call = operations[operation].call(request)
 	return s.records.Command(ctx, operation, nil, record.Parameters(request),
 		func(ctx context.Context) error { return do(ctx, c) })
 }
@@ -60,6 +61,10 @@ func (s *Service) CreateKeyNamed(ctx context.Context, account, region, id string
 		return fmt.Errorf("create key: %q is no key id, or not that of such a key", id)
 	}
 	return s.operate(ctx, account, region, "CreateKey", in, func(ctx context.Context, c *iam.Caller) error {
+		c.Call.Input = &struct {
+			KeyId string
+			*CreateKeyRequest
+		}{id, in}
 		k, err := s.newKey(ctx, c, in)
 		if err != nil {
 			return err
@@ -127,7 +132,12 @@ func (i *Importer) Import(ctx context.Context, account, region, id string, mater
 	}
 	return i.s.operate(ctx, account, region, "ImportKeyMaterial", in,
 		func(ctx context.Context, c *iam.Caller) error {
-			_, err := i.s.importMaterial(ctx, c, in, KnownMaterial(id, material))
+			known := KnownMaterial(id, material)
+			c.Call.KeyMember, c.Call.Input = 0, &struct { // without what is drawn anew each time
+				KeyId    string
+				Material []byte
+			}{id, known}
+			_, err := i.s.importMaterial(ctx, c, in, known)
 			return err
 		})
 }

@@ -40,6 +40,8 @@ type Operation struct {
 	// WithoutPlaintext marks operations that make a secret which should never be outside the token
 	// in clear.
 	WithoutPlaintext bool
+	// KeepsProof marks operations that are given what proves that the caller has signed the request: iam.Caller.Signed.
+	KeepsProof bool
 	// Page is the length of the pages of a list operation.
 	Page PageSize
 	// Errors are the codes of the operation's errors, besides CommonErrors.
@@ -183,14 +185,28 @@ func (o *Operation) source() string {
 // the operation's method belongs to.
 func (o *Operation) Call(ctx context.Context, h Host, c *iam.Caller, request any) (any, error) {
 	ctx = o.withARNForm(ctx, request)
+	c.Call = o.call(request)
 	return h.Audited(ctx, c, o.source(), o.Name, request, func(ctx context.Context) (any, error) {
 		return o.serve(ctx, h, c, request)
 	})
 }
 
+// call is what approvals of a request are for. Operations of Verenc's own need none.
+func (o *Operation) call(request any) iam.Call {
+	if o.Source != "" {
+		return iam.Call{Changes: o.Effect == Changes}
+	}
+	c := iam.Call{Operation: o.Name, Input: request, KeyMember: -1, Changes: o.Effect == Changes}
+	if o.Resource == OnKey && len(o.keyMembers) == 1 {
+		c.KeyMember = o.keyMembers[0]
+	}
+	return c
+}
+
 // Reject keeps the record of a request that can't be read, or breaks a constraint, and returns the
 // reason.
 func (o *Operation) Reject(ctx context.Context, h Host, c *iam.Caller, reason error) error {
+	c.Call = iam.Call{Changes: o.Effect == Changes}
 	_, err := h.Audited(ctx, c, o.source(), o.Name, nil, func(context.Context) (any, error) { return nil, reason })
 	return err
 }

@@ -25,6 +25,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/keystore"
@@ -64,6 +65,10 @@ type Config struct {
 
 	// WebIdentities verifies the tokens of AssumeRoleWithWebIdentity. nil: there are no issuers.
 	WebIdentities iam.WebIdentities
+	// ApprovalsExpire is how long a call can be approved and then made; default approval.ExpiresAfter.
+	ApprovalsExpire time.Duration
+	// VerifyProof verifies signatures of approvals: transport.VerifyProof. nil: no approval counts.
+	VerifyProof func(secret []byte, p *iam.Proof) bool
 
 	// Shared says that other servers may have the store open: what they have begun is not taken for
 	// what a crash has left.
@@ -119,6 +124,9 @@ func New(cfg Config) (*Service, error) {
 	if cfg.ARNFormat != arn.Verenc && cfg.ARNFormat != arn.AWS {
 		return nil, errors.New("new service: arn_format must be verenc or aws")
 	}
+	if cfg.ApprovalsExpire == 0 {
+		cfg.ApprovalsExpire = approval.ExpiresAfter
+	}
 	if len(cfg.Regions) == 0 {
 		cfg.Regions = []string{"us-east-1"}
 	}
@@ -140,6 +148,8 @@ func New(cfg Config) (*Service, error) {
 		Operator: cfg.Operator,
 		Now:      cfg.Now,
 		NewID:    func() (string, error) { return s.newKeyID(false) },
+
+		Authorise: s.authoriseCommand,
 	})
 	s.delivery = record.Delivery{From: s.store, To: cfg.Audit, Log: cfg.Log}
 	var err error
@@ -150,7 +160,7 @@ func New(cfg Config) (*Service, error) {
 		Now:     cfg.Now,
 		Rand:    cfg.Rand,
 
-		WebIdentities: cfg.WebIdentities,
+		WebIdentities: cfg.WebIdentities, VerifyProof: cfg.VerifyProof,
 	})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
 )
@@ -29,7 +30,7 @@ var (
 //     to answer from memory only for as long as it was told that it may.
 //   - An error that is context.DeadlineExceeded says that the store can't be reached, or was busy
 //     for too long: the same may succeed later.
-//   - Key, Alias, AccessKey, Principal, Certificate and GrantsOf are served from memory when they
+//   - Key, Alias, AccessKey, Principal, Certificate, Guard and GrantsOf are served from memory when they
 //     can be. What they return is shared: it must not be modified.
 type Store interface {
 	KeyRows
@@ -41,6 +42,7 @@ type Store interface {
 	KeyUseRows
 	IVLeases
 	record.PendingStore
+	approval.Store
 	iam.Store
 
 	// Exclusively runs work that only one server may do at a time, or returns nil without running

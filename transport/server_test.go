@@ -110,7 +110,7 @@ func newServer(t testing.TB, o options) *server {
 	s.log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s.Log),
 		zap.DebugLevel))
 	sc := service.Config{Audit: record.NoAudit, Store: s.Store, Token: s.Token, Log: s.log, Can: o.can(s.Token),
-		Now: s.serviceNow, Regions: []string{region, otherRegion}}
+		Now: s.serviceNow, Regions: []string{region, otherRegion}, VerifyProof: transport.VerifyProof}
 	if o.service != nil {
 		o.service(&sc)
 	}

@@ -24,6 +24,9 @@ var shapes = map[string]*shape{
 	"AlgorithmSpec": {enum: "RSAES_PKCS1_V1_5 RSAES_OAEP_SHA_1 RSAES_OAEP_SHA_256 RSA_AES_KEY_WRAP_SHA_1 " +
 		"RSA_AES_KEY_WRAP_SHA_256 SM2PKE"},
 	"AliasNameType":           {min: 1, max: 256, pattern: `^[a-zA-Z0-9:/_-]+$`},
+	"ApprovalDigestType":      {min: 64, max: 64, pattern: `^[0-9a-f]+$`},
+	"ApprovalNumberType":      {min: 1, max: 1_000_000_000},
+	"ApprovalStateType":       {enum: "PENDING APPROVED REJECTED USED EXPIRED"},
 	"AttestationDocumentType": {min: 1, max: 262144},
 	"AuditResultType":         {enum: "SUCCESS ERROR"},
 	"AuditTextType":           {min: 1, max: 256},

@@ -243,6 +243,11 @@ func (h *handler) process(w http.ResponseWriter, r *http.Request, x *exchange) (
 	if err := x.authenticate(func() error { return h.identify(h.kms, r, body, x) }); err != nil {
 		return nil, err
 	}
+	if op.KeepsProof {
+		if x.caller.Signed, err = proofOf(r, body); err != nil {
+			return nil, err
+		}
+	}
 	return op.do(x.ctx, host, &x.caller, body)
 }
 

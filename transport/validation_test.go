@@ -16,6 +16,7 @@ import (
 var wellFormed = map[string]string{
 	"LogIndexType":  "7",
 	"AccountIdType": "111122223333", "BackingKeyIdType": strings.Repeat("ab", 32),
+	"ApprovalDigestType":           strings.Repeat("ab", 32),
 	"CloudHsmClusterIdType":        "cluster-22222222222",
 	"GrantConstraintSourceArnType": "arn:aws:s3:us-east-1:111122223333:b", "RegionType": "us-east-1",
 	"ServicePrincipalType":                  "s3.amazonaws.com",
@@ -28,6 +29,7 @@ var wellFormed = map[string]string{
 // take every character but this one.
 var illFormed = map[string]string{
 	"AccountIdType": "11112222333x", "BackingKeyIdType": strings.Repeat("AB", 32),
+	"ApprovalDigestType":           strings.Repeat("AB", 32),
 	"CloudHsmClusterIdType":        "Cluster-22222222222",
 	"GrantConstraintSourceArnType": "arn:gcp:s3:us-east-1:111122223333:b", "RegionType": "us-east",
 	"ServicePrincipalType":    "amazonaws.com",

@@ -16,13 +16,13 @@ import (
 func (m principalCommands) accessKeys() *cobra.Command {
 	return group("access-key", "Create, rotate, disable, enable, delete and list access keys",
 		m.createAccessKey(), m.rotateAccessKey(), m.listAccessKeys(),
-		m.command("disable ID", "Disable an access key", func(j *job) error {
+		m.changing("disable ID", "Disable an access key", func(j *job) error {
 			return j.directory.EnableAccessKey(j.ctx, j.args[0], false)
 		}),
-		m.command("enable ID", "Enable an access key", func(j *job) error {
+		m.changing("enable ID", "Enable an access key", func(j *job) error {
 			return j.directory.EnableAccessKey(j.ctx, j.args[0], true)
 		}),
-		m.command("delete ID", "Delete an access key", func(j *job) error {
+		m.changing("delete ID", "Delete an access key", func(j *job) error {
 			return j.directory.DeleteAccessKey(j.ctx, j.args[0])
 		}))
 }

@@ -37,7 +37,7 @@ func (m principalCommands) apply() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		open := openDatabase
+		open := openGuarded
 		if len(d.Keys) > 0 && !dry { // keys are made in the token
 			open = openTested
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/verenc/kms/hsm/selftest"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
 )
 
@@ -23,10 +24,8 @@ func newBackupCommands(with withConfig) []*cobra.Command {
 		Short: "Copy the database to a file, while servers may run; keys stay in the token, or are in the database wrapped by it",
 	}
 	backup.RunE = func(cmd *cobra.Command, args []string) error {
-		return with(func(cmd *cobra.Command, c *Config) (err error) {
-			return recorded(cmd.Context(), c, "Backup", args[0], func(db *store.DB) error {
-				return db.Backup(cmd.Context(), args[0])
-			})
+		return with(func(cmd *cobra.Command, c *Config) error {
+			return backUp(cmd.Context(), c, args[0])
 		})(cmd, args)
 	}
 	restore := &cobra.Command{
@@ -47,6 +46,23 @@ func newBackupCommands(with withConfig) []*cobra.Command {
 		})(cmd, args)
 	}
 	return []*cobra.Command{backup, restore}
+}
+
+// backUp copies the database, if the guard of the account lets it: a copy is a point to which somebody could return.
+func backUp(ctx context.Context, c *Config, file string) (err error) {
+	p, err := openGuarded(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	command := &record.Command{Name: "Backup", Account: c.Account,
+		Parameters: audit.Object{{Name: "file", Value: file}}}
+	return p.service.Records().Run(ctx, command, func(ctx context.Context) error {
+		if err := record.BeforeChange(ctx); err != nil {
+			return err
+		}
+		return p.store.Backup(ctx, file)
+	})
 }
 
 // recorded records a command about a file, and runs it.

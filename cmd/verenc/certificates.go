@@ -12,14 +12,14 @@ import (
 
 func (m principalCommands) certificates() *cobra.Command {
 	var user string
-	mapped := m.command("map CERTIFICATE",
+	mapped := m.changing("map CERTIFICATE",
 		"Map a client certificate (PEM file or fingerprint), or all of a name (spiffe://..., dns:HOST or "+
 			"subject:CN=...), to the user whom it is to prove",
 		func(j *job) error { return j.mapCertificate(user) })
 	mapped.Flags().StringVar(&user, "user", "", "name of the user")
 	_ = mapped.MarkFlagRequired("user") // the flag exists
 	return group("certificate", "Map client certificates to users", mapped,
-		m.command("unmap CERTIFICATE", "Remove the mapping of a certificate (PEM file or fingerprint), or of a name",
+		m.changing("unmap CERTIFICATE", "Remove the mapping of a certificate (PEM file or fingerprint), or of a name",
 			(*job).unmapCertificate),
 		namesCommand(),
 		m.command("list", "List the certificates and their users", (*job).listCertificates))

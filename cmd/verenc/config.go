@@ -24,6 +24,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/transport/proxies"
@@ -33,34 +34,35 @@ import (
 // flags; the later ones win. For a field with the path token.pin_file, the variable is
 // VERENC_TOKEN_PIN_FILE and the flag --token-pin-file. The PIN itself is not a field: see readPIN.
 type Config struct {
-	Listen              string        `koanf:"listen" doc:"address of the AWS API, host:port"`
-	PrivateListen       string        `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
-	Profiling           bool          `koanf:"profiling" doc:"serve profiles of the process, of Go's package net/http/pprof, at /debug/pprof/ of private_listen, to everybody who can reach it"`
-	TLSCert             string        `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
-	TLSKey              string        `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
-	TLSClientCA         string        `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
-	TLSClientCRL        []string      `koanf:"tls_client_crl" doc:"files, PEM or DER, with the revoked certificates of the authorities in tls_client_ca; with them, a certificate that no current list covers is refused"`
-	TLSClientAuth       string        `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
-	TrustedProxies      []string      `koanf:"trusted_proxies" doc:"networks and addresses of the load balancers, such as 10.0.0.0/28: they tell the client's address, for aws:SourceIp and records, in X-Forwarded-For or as proxy_protocol says, and nobody else is believed; none by default"`
-	ProxyProtocol       bool          `koanf:"proxy_protocol" doc:"the trusted_proxies begin each connection to listen with the PROXY protocol (version 1 or 2); X-Forwarded-For is not read then"`
-	Database            string        `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
-	DatabasePassword    string        `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
-	DatabaseConnections int           `koanf:"database_connections" doc:"connections to PostgreSQL at most"`
-	DatabaseGrace       time.Duration `koanf:"database_grace" doc:"how long keys that a server knows are used while PostgreSQL is away, which also is how long it may miss changes of other servers then; 0s: not at all"`
-	DatabaseConnect     time.Duration `koanf:"database_connect_timeout" doc:"most time for a connection to PostgreSQL"`
-	Account             string        `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
-	Regions             []string      `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every region"`
-	ARNFormat           string        `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that parse ARNs need; both are accepted"`
-	Reconcile           time.Duration `koanf:"reconcile_interval" doc:"how often the server looks for due deletions and for what a crash has left"`
-	ShutdownTimeout     time.Duration `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
-	CORSOrigins         []string      `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
-	Console             string        `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
-	LogLevel            string        `koanf:"log_level" doc:"debug, info, warn or error; the lines of requests are info, and error for those that failed in the server. Commands other than serve log at warn unless it is set"`
-	LogRequests         string        `koanf:"log_requests" doc:"which requests have a line in the log: all; errors: those that ended with an error; sampled: those, and of the others the first 100 in each second and then each 100th. Audit records are written for all"`
-	Tracing             TracingConfig `koanf:"tracing"`
-	Quotas              QuotaConfig   `koanf:"quotas"`
-	Token               TokenConfig   `koanf:"token"`
-	Audit               AuditConfig   `koanf:"audit"`
+	Listen              string         `koanf:"listen" doc:"address of the AWS API, host:port"`
+	PrivateListen       string         `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
+	Profiling           bool           `koanf:"profiling" doc:"serve profiles of the process, of Go's package net/http/pprof, at /debug/pprof/ of private_listen, to everybody who can reach it"`
+	TLSCert             string         `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
+	TLSKey              string         `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
+	TLSClientCA         string         `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
+	TLSClientCRL        []string       `koanf:"tls_client_crl" doc:"files, PEM or DER, with the revoked certificates of the authorities in tls_client_ca; with them, a certificate that no current list covers is refused"`
+	TLSClientAuth       string         `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
+	TrustedProxies      []string       `koanf:"trusted_proxies" doc:"networks and addresses of the load balancers, such as 10.0.0.0/28: they tell the client's address, for aws:SourceIp and records, in X-Forwarded-For or as proxy_protocol says, and nobody else is believed; none by default"`
+	ProxyProtocol       bool           `koanf:"proxy_protocol" doc:"the trusted_proxies begin each connection to listen with the PROXY protocol (version 1 or 2); X-Forwarded-For is not read then"`
+	Database            string         `koanf:"database" doc:"SQLite file of the metadata, which verenc init creates; or a PostgreSQL database that several servers may have, postgres://USER@HOST/DATABASE?sslmode=verify-full&sslrootcert=FILE, in which it makes the tables"`
+	DatabasePassword    string         `koanf:"database_password_file" doc:"file with the password of the PostgreSQL user, readable by its owner only"`
+	DatabaseConnections int            `koanf:"database_connections" doc:"connections to PostgreSQL at most"`
+	DatabaseGrace       time.Duration  `koanf:"database_grace" doc:"how long keys that a server knows are used while PostgreSQL is away, which also is how long it may miss changes of other servers then; 0s: not at all"`
+	DatabaseConnect     time.Duration  `koanf:"database_connect_timeout" doc:"most time for a connection to PostgreSQL"`
+	Account             string         `koanf:"account" doc:"12-digit account of the first access key, and of the users and roles that commands name"`
+	Regions             []string       `koanf:"regions" doc:"regions served, as in the clients' credential scope; * serves every region"`
+	ARNFormat           string         `koanf:"arn_format" doc:"form of ARNs in answers to requests that name no key by an ARN, and in records: verenc (arn:verenc:ACCOUNT:key/ID) or aws (arn:aws:kms:REGION:ACCOUNT:key/ID), which clients that parse ARNs need; both are accepted"`
+	Reconcile           time.Duration  `koanf:"reconcile_interval" doc:"how often the server looks for due deletions and for what a crash has left"`
+	ShutdownTimeout     time.Duration  `koanf:"shutdown_timeout" doc:"how long requests in progress may take when the server ends"`
+	CORSOrigins         []string       `koanf:"cors_origins" doc:"origins of web pages whose scripts may call the AWS API, such as https://app.example.com, or * for all; none by default"`
+	Console             string         `koanf:"console" doc:"the documentation and Try it out, at /docs, and the console, at /console: on serves them beside the AWS API; private serves them, and the AWS API for them, at private_listen only; off serves none of them"`
+	LogLevel            string         `koanf:"log_level" doc:"debug, info, warn or error; the lines of requests are info, and error for those that failed in the server. Commands other than serve log at warn unless it is set"`
+	LogRequests         string         `koanf:"log_requests" doc:"which requests have a line in the log: all; errors: those that ended with an error; sampled: those, and of the others the first 100 in each second and then each 100th. Audit records are written for all"`
+	Tracing             TracingConfig  `koanf:"tracing"`
+	Quotas              QuotaConfig    `koanf:"quotas"`
+	Approval            ApprovalConfig `koanf:"approval"`
+	Token               TokenConfig    `koanf:"token"`
+	Audit               AuditConfig    `koanf:"audit"`
 
 	// OIDCIssuers are the issuers of web identities. Like KeyStores, they are in the file only.
 	OIDCIssuers []IssuerConfig `koanf:"oidc_issuers" doc:"OpenID Connect issuers whose tokens AssumeRoleWithWebIdentity takes: a list of {url: https://..., audiences, ca_file, jwks_file}; only in the file"`
@@ -101,6 +103,11 @@ type QuotaConfig struct {
 	Concurrent int      `koanf:"concurrent" doc:"requests of one user or role under way at a time; 0: no limit"`
 
 	account, principal quota.Rates // once the settings were checked
+}
+
+// ApprovalConfig is about calls that need approvals; see docs/dual-control.md.
+type ApprovalConfig struct {
+	ExpiresAfter time.Duration `koanf:"expires_after" doc:"how long a call that needs approvals can be approved and made"`
 }
 
 // runOptions are the options of one run of the program that are not settings.
@@ -147,7 +154,7 @@ func defaults() Config {
 		Listen: "127.0.0.1:8600", PrivateListen: "127.0.0.1:8601", Database: "verenc.db", DatabaseConnections: 16,
 		DatabaseGrace: 30 * time.Second, DatabaseConnect: 2 * time.Second, Account: "111122223333",
 		Regions: []string{"us-east-1"}, ARNFormat: "verenc", TLSClientAuth: clientOptional, Reconcile: time.Minute,
-		OIDCSkew:        time.Minute,
+		OIDCSkew: time.Minute, Approval: ApprovalConfig{ExpiresAfter: approval.ExpiresAfter},
 		ShutdownTimeout: 15 * time.Second, Console: consoleOn, LogLevel: "info", LogRequests: logAll,
 		Tracing: TracingConfig{Sample: 0.1},
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/verenc/kms/cmd/verenc/approvals"
 	"github.com/verenc/kms/cmd/verenc/environment"
 	"github.com/verenc/kms/cmd/verenc/version"
 	"github.com/verenc/kms/hsm"
@@ -139,7 +140,7 @@ func newRoot() *cobra.Command {
 			},
 		},
 	)
-	root.AddCommand(newDocsCommand(), newDevCommand())
+	root.AddCommand(newDocsCommand(), newDevCommand(), approvals.NewCommand())
 	principals := principalCommands{config: unchecked}
 	root.AddCommand(principals.all()...)
 	return root

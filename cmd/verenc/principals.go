@@ -56,6 +56,11 @@ func (m principalCommands) command(use, short string, run func(*job) error) *cob
 	return m.commandWith(use, short, openDatabase, run)
 }
 
+// changing makes a command that changes something, which a guard may limit.
+func (m principalCommands) changing(use, short string, run func(*job) error) *cobra.Command {
+	return m.commandWith(use, short, openGuarded, run)
+}
+
 // tokenCommand makes a command that needs the token, too.
 func (m principalCommands) tokenCommand(use, short string, run func(*job) error) *cobra.Command {
 	return m.commandWith(use, short, func(ctx context.Context, c *Config) (*components, error) {
@@ -110,6 +115,26 @@ func openDatabase(ctx context.Context, c *Config) (p *components, err error) {
 	return p, nil
 }
 
+// openGuarded is openDatabase for commands that a guard may limit. If there is a guard, it opens the token, too: the
+// signatures of approvals are verified with secrets that the token has sealed.
+func openGuarded(ctx context.Context, c *Config) (*components, error) {
+	p, err := openDatabase(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	guards, err := p.store.Guards(ctx)
+	if err == nil && len(guards) == 0 {
+		return p, nil
+	}
+	if err = errors.Join(err, p.close()); err != nil {
+		return nil, err
+	}
+	if err := c.Token.check(); err != nil {
+		return nil, fmt.Errorf("an account has a guard, so that the command needs the token: %w", err)
+	}
+	return openForCommand(ctx, c, false)
+}
+
 // principalFlags are the flags of verenc user create and verenc role create.
 type principalFlags struct {
 	path, boundary, trust string
@@ -120,7 +145,7 @@ type principalFlags struct {
 
 func (m principalCommands) principals(kind iam.PrincipalKind) *cobra.Command {
 	var f principalFlags
-	create := m.command("create NAME", "Create a "+string(kind), func(j *job) error {
+	create := m.changing("create NAME", "Create a "+string(kind), func(j *job) error {
 		return j.createPrincipal(kind, &f)
 	})
 	flags := create.Flags()
@@ -136,7 +161,7 @@ func (m principalCommands) principals(kind iam.PrincipalKind) *cobra.Command {
 		flags.Int32Var(&f.accessKeyDays, "access-key-days", 0, "how many days access keys last; 0: they need not end")
 	}
 	return group(string(kind), "Create, delete and show "+string(kind)+"s; verenc apply changes them", create,
-		m.command("delete NAME", "Delete a "+string(kind)+" with its access keys and certificates",
+		m.changing("delete NAME", "Delete a "+string(kind)+" with its access keys and certificates",
 			func(j *job) error { return j.deletePrincipal(kind) }),
 		m.command("list", "List the "+string(kind)+"s of all accounts", func(j *job) error {
 			return j.listPrincipals(kind)

@@ -157,6 +157,23 @@ func reportText(out io.Writer, r *evidence.Report) error {
 				g.Grantee, reportList(g.Operations), g.ID, reportDate(g.CreatedAt))
 		}
 	}
+	if r.Guard != nil {
+		fmt.Fprintf(w, "\nguard of the account, changed %s\n", reportDate(r.Guard.ChangedAt))
+		for _, s := range r.Guard.Statements {
+			condition := ""
+			if s.Conditional {
+				condition = ", under a condition"
+			}
+			fmt.Fprintf(w, "  %s %q\t%q%s\n", s.Effect, s.Sid, s.Actions, condition)
+		}
+	}
+	if len(r.Approvals) > 0 {
+		fmt.Fprintln(w, "\napproval request\tstate\toperation\tkey\trequester\tmade\tapproved by\tended by")
+	}
+	for _, a := range r.Approvals {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%q\t%s\t%s\t%q\n", a.Number, a.State, a.Operation, a.KeyID, a.Requester,
+			reportDate(a.CreatedAt), reportList(a.ApprovedBy), a.EndedBy)
+	}
 	if len(r.AccessKeys) > 0 {
 		fmt.Fprintln(w, "\naccess key\tprincipal\tenabled\tcreated\tlast used\texpires")
 	}

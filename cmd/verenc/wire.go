@@ -23,6 +23,7 @@ import (
 	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
+	"github.com/verenc/kms/transport"
 )
 
 // components are what a command opens, in the order in which they are opened.
@@ -250,6 +251,7 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 		Concurrent: c.Quotas.Concurrent, Now: time.Now}); err != nil {
 		return err
 	}
+	cfg.ApprovalsExpire, cfg.VerifyProof = c.Approval.ExpiresAfter, transport.VerifyProof
 	if p.token != nil {
 		cfg.Token = p.token
 	}

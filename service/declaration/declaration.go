@@ -29,6 +29,7 @@
 //	      auditor:
 //	        trust: {file: trust.json}
 //	        max_session: 3600              # seconds
+//	    guard: {file: guard.json}            # restricts everybody; {} removes it
 //	    keys:
 //	      us-east-1:                       # region
 //	        1234abcd-12ab-34cd-56ef-1234567890ab:  # key id: a UUID, or mrk- and 32 hex digits
@@ -51,9 +52,10 @@
 //	        5678abcd-...: {spec: HMAC_256, usage: GENERATE_VERIFY_MAC, material: q83vEjRWeJA...}
 //	        9abcdef0-...: {origin: EXTERNAL}  # its material is imported by other means
 //
-// A principal is declared completely: it loses what the file does not mention, except its access keys. Of a key,
-// what the file does not mention stays as it is, and what it mentions is complete: tags: {} removes all tags. Spec,
-// usage, origin, primary and material of a key that exists can't be changed, and no key is ever deleted.
+// The guard of an account that the file does not mention stays as it is. A principal is declared completely: it loses
+// what the file does not mention, except its access keys. Of a key, what the file does not mention stays as it is, and
+// what it mentions is complete: tags: {} removes all tags. Spec, usage, origin, primary and material of a key that
+// exists can't be changed, and no key is ever deleted.
 //
 // material is base64: the bytes of a symmetric or HMAC key, or the PKCS#8 DER of a private key. It is for tests:
 // whoever reads the file has the key. Such a key has the origin EXTERNAL and is marked; see service.Material.

@@ -34,12 +34,14 @@ type Planner struct {
 	Decode func(operation string, body []byte) (any, error)
 }
 
-// Plan returns the changes of principals and then those of keys, for iam.Apply. With prune, they remove the users
-// and roles of the declared accounts that are not declared. Its error has everything that is wrong with the
-// declaration. After the last change, end destroys what imports needed in the token.
+// Plan returns the changes of principals, then those of keys, and then those of guards, for iam.Apply. With prune, they
+// remove the users and roles of the declared accounts that are not declared. Its error has everything that is wrong
+// with the declaration. After the last change, end destroys what imports needed in the token.
 func (p *Planner) Plan(ctx context.Context, d *Declaration, prune bool) (
 	changes []iam.Change, end func(context.Context) error, err error) {
 	principals, err := p.Service.IAM().Plan(ctx, &d.Declaration, prune)
+	guards, guardsErr := p.Service.IAM().PlanGuards(ctx, d.Guards)
+	err = errors.Join(err, guardsErr)
 	run := keyPlan{Planner: p, importer: p.Service.NewImporter(), aliases: map[aliasName]*Key{},
 		declared: map[keyName]*Key{}}
 	for _, k := range d.Keys {
@@ -61,7 +63,7 @@ func (p *Planner) Plan(ctx context.Context, d *Declaration, prune bool) (
 	if err = errors.Join(err, errors.Join(run.problems...)); err != nil {
 		return nil, nil, err
 	}
-	return slices.Concat(principals, keys, replicas), run.importer.Close, nil
+	return slices.Concat(principals, keys, replicas, guards), run.importer.Close, nil
 }
 
 type keyName struct{ region, id string }

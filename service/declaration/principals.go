@@ -29,7 +29,19 @@ func (r *reader) account(key, value *yaml.Node) {
 		"users": all(iam.KindUser),
 		"roles": all(iam.KindRole),
 		"keys":  func(n *yaml.Node) { r.keys(key.Value, n) },
+		"guard": func(n *yaml.Node) { r.guard(key.Value, n) },
 	})
+}
+
+// guard reads an account's guard. An empty mapping says that there is to be none.
+func (r *reader) guard(account string, n *yaml.Node) {
+	g := iam.DeclaredGuard{Account: account, Place: r.place(n)}
+	if n.Kind != yaml.MappingNode || len(n.Content) > 0 {
+		if g.Document = r.policy(n, "guard"); g.Document == "" {
+			return // which is a problem already
+		}
+	}
+	r.declaration.Guards = append(r.declaration.Guards, g)
 }
 
 func (r *reader) principal(account string, kind iam.PrincipalKind, name, value *yaml.Node) {

@@ -96,7 +96,7 @@ func TestReadDeclarationRefuses(t *testing.T) {
 		{"unknown field", "acounts: {}", `f.yaml:1:1: the file has no field "acounts": it may have accounts`},
 		{"account", "accounts:\n  1234: {}", `f.yaml:2:3: account "1234" is not 12 digits`},
 		{"account's field", "accounts:\n  '111122223333': {groups: {}}",
-			`f.yaml:2:20: account 111122223333 has no field "groups": it may have keys, roles, users`},
+			`f.yaml:2:20: account 111122223333 has no field "groups": it may have guard, keys, roles, users`},
 		{"user's field", user("        polices: {}"),
 			`f.yaml:5:9: user app has no field "polices": it may have access_key_days, boundary, certificates, path, policies, tags`},
 		{"role's field", role("        certificates: []"),

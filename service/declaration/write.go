@@ -19,9 +19,9 @@ import (
 	"github.com/verenc/kms/service/iam"
 )
 
-// Export writes the principals and keys of all accounts as a declaration. It has no secrets and no key material, and
-// leaves out what no declaration can bring back, which omitted is told: keys that are to be deleted, and those of
-// custom key stores. The same principals and keys are always written in the same bytes.
+// Export writes the principals, guards and keys of all accounts as a declaration. It has no secrets and no key
+// material, and leaves out what no declaration can bring back, which omitted is told: keys that are to be deleted, and
+// those of custom key stores. The same principals and keys are always written in the same bytes.
 func Export(ctx context.Context, out io.Writer, directory *iam.Directory, store Store, omitted func(string)) error {
 	principals, err := directory.Principals(ctx)
 	if err != nil {
@@ -34,6 +34,15 @@ func Export(ctx context.Context, out io.Writer, directory *iam.Directory, store 
 	all := accounts{}
 	if err := all.addPrincipals(principals, certificates); err != nil {
 		return err
+	}
+	guards, err := directory.Guards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range guards {
+		if err := putPolicy(all.of(g.Account), "guard", g.Document); err != nil {
+			return fmt.Errorf("guard of account %s: %w", g.Account, err)
+		}
 	}
 	err = evidence.EachKey(ctx, store, func(k *service.Key) error {
 		if why := whyOmitted(k); why != "" {

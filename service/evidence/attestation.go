@@ -15,6 +15,7 @@ import (
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/iam"
 )
 
 // The first line of an attestation is its format and version. An attestation with a Witness is of
@@ -53,6 +54,7 @@ type AttestedKey struct {
 	State           service.KeyState
 	CreatedAt       time.Time
 	PolicySHA256    string // of the key policy's text, in hex
+	GuardSHA256     string `json:",omitempty"` // of the text of the account's guard, in hex; empty: it has none
 	PublicKeySHA256 string `json:",omitempty"` // of an asymmetric key's SubjectPublicKeyInfo, in hex
 }
 
@@ -117,8 +119,12 @@ func (e *Examiner) Attest(ctx context.Context, account, region, name string) (*A
 	if !ok {
 		return nil, fmt.Errorf("attest %s: its token tells no attributes", name)
 	}
+	guard, err := e.Service.IAM().Guard(ctx, k.Account)
+	if err != nil {
+		return nil, fmt.Errorf("attest %s: %w", name, err)
+	}
 	a := &Attestation{
-		Time: e.Now().UTC().Truncate(time.Second), Key: e.attestedKey(k),
+		Time: e.Now().UTC().Truncate(time.Second), Key: e.attestedKey(k, guard),
 		publicKey: k.PublicKey, keyStore: k.CustomKeyStore,
 	}
 	if a.Token, err = inspected.Info(); err != nil {
@@ -137,13 +143,16 @@ func (e *Examiner) Attest(ctx context.Context, account, region, name string) (*A
 	return a, nil
 }
 
-func (e *Examiner) attestedKey(k *service.Key) AttestedKey {
+func (e *Examiner) attestedKey(k *service.Key, guard *iam.Guard) AttestedKey {
 	a := AttestedKey{
 		ARN: k.ARN(e.ARNFormat.Form()), ID: k.ID, Account: k.Account, Region: k.Region, Spec: k.Spec, Usage: k.Usage,
 		Origin: k.Origin, State: k.State, CreatedAt: k.CreatedAt.UTC(), PolicySHA256: hexSHA256([]byte(k.Policy)),
 	}
 	if k.PublicKey != nil {
 		a.PublicKeySHA256 = hexSHA256(k.PublicKey)
+	}
+	if guard.Document != "" {
+		a.GuardSHA256 = hexSHA256([]byte(guard.Document))
 	}
 	return a
 }

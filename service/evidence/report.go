@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/approval"
 )
 
 // Report is an auditor's summary of an account's keys in a region.
@@ -14,6 +15,30 @@ type Report struct {
 	Findings   []Finding    // the gravest first
 	Keys       []KeySummary // in order of id
 	AccessKeys []AccessKeySummary
+	Guard      *GuardSummary `json:",omitempty"` // of the account; nil when it has none
+	// Approvals are the newest requests for approval, of calls and commands; see package approval.
+	Approvals []ApprovalSummary `json:",omitempty"`
+}
+
+// GuardSummary describes what restricts every caller of the account.
+type GuardSummary struct {
+	SHA256     string // of its text, in hex, as attestations have it
+	ChangedAt  time.Time
+	Statements []StatementSummary
+}
+
+// ApprovalSummary describes a call or a command that needed approvals.
+type ApprovalSummary struct {
+	Number     int64
+	State      approval.State
+	Operation  string
+	KeyID      string `json:",omitempty"`
+	Requester  string
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
+	ApprovedBy []string  // whose approvals count, or counted
+	EndedBy    string    `json:",omitempty"`
+	EndedAt    time.Time `json:",omitzero"`
 }
 
 // Severity of a finding.

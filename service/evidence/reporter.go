@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
@@ -32,6 +33,7 @@ type ReportStore interface {
 	Principals(ctx context.Context) ([]*iam.Principal, error)
 	AccessKeys(ctx context.Context, principal string) ([]*iam.AccessKey, error)
 	LastAccessKeyUse(ctx context.Context, id string) (*iam.AccessKeyUse, error)
+	ApprovalRequests(ctx context.Context, account string, before int64, limit int) ([]*approval.Request, error)
 }
 
 // Report looks at every key, principal and access key of an account. No policy is asked whether it
@@ -41,6 +43,9 @@ func (e *Examiner) Report(ctx context.Context, account, region string) (*Report,
 	r := &reporter{Examiner: e, out: out}
 	if err := r.addAccessKeys(ctx); err != nil {
 		return nil, fmt.Errorf("report on principals: %w", err)
+	}
+	if err := r.addApprovals(ctx); err != nil {
+		return nil, fmt.Errorf("report on approvals: %w", err)
 	}
 	for after := ""; ; {
 		keys, err := e.Store.Keys(ctx, account, region, after, pageSize)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
 // maxAccessKeys is how many access keys a user can have (AWS page "IAM and AWS STS quotas"): two, so
@@ -109,7 +110,9 @@ func (d *Directory) insertAccessKey(ctx context.Context, account, principal stri
 	if !expires.IsZero() {
 		parameters = append(parameters, audit.Member{Name: "expires", Value: expires.Format(time.RFC3339)})
 	}
-	err = d.records.Command(ctx, "CreateAccessKey", aboutPrincipal(principal), parameters,
+	command := &record.Command{Name: "CreateAccessKey", Account: account, About: aboutPrincipal(principal),
+		Parameters: parameters, Drawn: "accessKeyId"}
+	err = d.records.Run(ctx, command,
 		func(ctx context.Context) error {
 			return d.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal,
 				SealedSecret: sealed, Enabled: true, CreatedAt: d.now(), ExpiresAt: expires}, maxAccessKeys)
@@ -227,7 +230,7 @@ func (d *Directory) AccessKeys(ctx context.Context, principal string) ([]AccessK
 func (d *Directory) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
 	status := map[bool]string{true: "Active", false: "Inactive"}[enabled]
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}, {Name: "status", Value: status}}
-	err := d.records.Command(ctx, "UpdateAccessKey", nil, parameters, func(ctx context.Context) error {
+	err := d.records.Run(ctx, d.onAccessKey(ctx, "UpdateAccessKey", id, parameters), func(ctx context.Context) error {
 		return d.store.EnableAccessKey(ctx, id, enabled)
 	})
 	return accessKeyError(id, err)
@@ -236,10 +239,19 @@ func (d *Directory) EnableAccessKey(ctx context.Context, id string, enabled bool
 // DeleteAccessKey deletes an access key for good.
 func (d *Directory) DeleteAccessKey(ctx context.Context, id string) error {
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
-	err := d.records.Command(ctx, "DeleteAccessKey", nil, parameters, func(ctx context.Context) error {
+	err := d.records.Run(ctx, d.onAccessKey(ctx, "DeleteAccessKey", id, parameters), func(ctx context.Context) error {
 		return d.store.RemoveAccessKey(ctx, id)
 	})
 	return accessKeyError(id, err)
+}
+
+// onAccessKey is a command on an access key. Its record is about no resource.
+func (d *Directory) onAccessKey(ctx context.Context, name, id string, parameters audit.Object) *record.Command {
+	c := &record.Command{Name: name, Parameters: parameters}
+	if k, err := d.store.AccessKey(ctx, id); err == nil { // or the command fails anyway
+		c.Account = k.Account
+	}
+	return c
 }
 
 func accessKeyError(id string, err error) error {

@@ -23,6 +23,21 @@ type Caller struct {
 	UserAgent string
 	Host      string               // as the client named the server
 	TLS       *tls.ConnectionState // nil without TLS
+	// Call is what the caller asks for, if policies may ask for approvals of it; zero for other requests.
+	Call Call
+	// Signed is what proves that the caller sent the request, of operations that keep the proof; or nil.
+	Signed *Proof
+}
+
+// Call is one request of an operation, as approvers see it.
+type Call struct {
+	Operation string
+	Input     any // the decoded request
+	KeyMember int // the index of the member of Input that names its only key; negative if there is none
+	Changes   bool
+
+	// Approved are the numbers of the approval requests that the call makes use of, as far as it was decided.
+	Approved []int64
 }
 
 // Identity is who a credential or a client certificate proves its holder to be.
@@ -47,6 +62,14 @@ func (i *Identity) User() string {
 		return i.Session.RoleARN
 	}
 	return i.Principal
+}
+
+// Behind returns the stored principals that an identity is or acts for: User, and whoever assumed its role.
+func (i *Identity) Behind() []string {
+	if i.Session == nil {
+		return []string{i.User()}
+	}
+	return append([]string{i.User()}, i.Session.AssumedBy...)
 }
 
 // UserIdentity describes a caller for an audit record (AWS page "CloudTrail userIdentity element").

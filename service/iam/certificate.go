@@ -14,6 +14,7 @@ import (
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/record"
 )
 
 // Certificate maps client certificates to a principal.
@@ -120,8 +121,11 @@ func (d *Directory) putCertificate(ctx context.Context, name, principal string) 
 
 // UnmapCertificate removes the mapping of a certificate.
 func (d *Directory) UnmapCertificate(ctx context.Context, name string) error {
-	parameters := nameParameter(name)
-	err := d.records.Command(ctx, "UnmapCertificate", nil, parameters, func(ctx context.Context) error {
+	c := &record.Command{Name: "UnmapCertificate", Parameters: nameParameter(name)}
+	if mapped, err := d.store.Certificate(ctx, name); err == nil { // or the command fails anyway
+		c.Account = arn.AccountOf(mapped.PrincipalARN)
+	}
+	err := d.records.Run(ctx, c, func(ctx context.Context) error {
 		return d.store.RemoveCertificate(ctx, name)
 	})
 	if errors.Is(err, ErrNoRow) {

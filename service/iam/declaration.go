@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/verenc/kms/service/apierror"
 )
 
 // Declaration is the wanted state of the principals of some accounts.
 type Declaration struct {
 	Accounts   []string // every account that is declared, also one that is to have no principals
 	Principals []Declared
+	Guards     []DeclaredGuard // of accounts that declare one; the others keep what they have
 }
 
 // Declared is the wanted state of one principal. It is complete, except for the access keys.
@@ -69,14 +72,22 @@ func (d *Directory) Plan(ctx context.Context, declaration *Declaration, prune bo
 }
 
 // Apply makes the changes of a plan, one by one. When one fails, those before it have been made,
-// and a new plan for the same declaration has the others.
+// and a new plan for the same declaration has the others. Those that a guard denies are left out: the error names the
+// approvals that they need, so that one run asks for all of them.
 func Apply(ctx context.Context, changes []Change) error {
+	var denied []error
 	for _, c := range changes {
-		if err := c.Do(ctx); err != nil {
-			return fmt.Errorf("%s %s: %w", c.Verb, c.What, err)
+		err := c.Do(ctx)
+		if err == nil {
+			continue
 		}
+		err = fmt.Errorf("%s %s: %w", c.Verb, c.What, err)
+		if !apierror.Is(err, apierror.AccessDenied) {
+			return errors.Join(append(denied, err)...)
+		}
+		denied = append(denied, err)
 	}
-	return nil
+	return errors.Join(denied...)
 }
 
 // planner collects changes and errors.

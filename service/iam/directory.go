@@ -39,6 +39,9 @@ type Config struct {
 	Rand    io.Reader // for identifiers and secrets
 	// WebIdentities verifies the tokens of AssumeRoleWithWebIdentity. nil: there are no issuers.
 	WebIdentities WebIdentities
+	// VerifyProof verifies a signature with the secret of its credential: transport.VerifyProof. nil: no proof is
+	// valid.
+	VerifyProof func(secret []byte, p *Proof) bool
 }
 
 // Sealer seals secrets under a key of the token. Its errors, except ErrNotAuthentic, are of
@@ -63,6 +66,7 @@ type Directory struct {
 	rand    io.Reader
 
 	webIdentities WebIdentities // may be nil
+	verifyProof   func(secret []byte, p *Proof) bool
 
 	signingKeys *lru.Cache[signingKeyID, [sha256.Size]byte]
 	sessions    *lru.Cache[[sha256.Size]byte, *Session] // by the hash of their tokens
@@ -83,7 +87,7 @@ func New(cfg Config) (*Directory, error) {
 		return nil, errors.New("new directory of principals: Store, Sealer, Records, Now and Rand are required")
 	}
 	d := &Directory{store: cfg.Store, sealer: cfg.Sealer, records: cfg.Records, now: cfg.Now, rand: cfg.Rand,
-		webIdentities: cfg.WebIdentities}
+		webIdentities: cfg.WebIdentities, verifyProof: cfg.VerifyProof}
 	var errs [3]error
 	d.signingKeys, errs[0] = lru.New[signingKeyID, [sha256.Size]byte](signingKeyCache)
 	d.sessions, errs[1] = lru.New[[sha256.Size]byte, *Session](sessionCache)

@@ -31,8 +31,11 @@ type Session struct {
 	Name        string
 	AccessKeyID string
 	Policies    []string `json:",omitempty"` // session policies
-	IssuedAt    time.Time
-	ExpiresAt   time.Time
+	// AssumedBy are the stored principals and web identities who assumed the role, by way of which others if roles are
+	// chained.
+	AssumedBy []string `json:",omitempty"`
+	IssuedAt  time.Time
+	ExpiresAt time.Time
 
 	Tags           map[string]string `json:",omitempty"` // session tags
 	TransitiveTags []string          `json:",omitempty"` // keys of Tags that sessions of further roles have, too

@@ -13,12 +13,13 @@ var (
 
 // Store keeps principals and their credentials. Its contract is that of service.Store, of which it
 // is a part: a change is whole and durable when its method returns nil, and seen by every process
-// within a second. Principal, AccessKey and CertificatesNamed are served from memory when they
+// within a second. Principal, AccessKey, CertificatesNamed and Guard are served from memory when they
 // can be; what they return is shared, and must not be modified.
 type Store interface {
 	PrincipalStore
 	AccessKeyStore
 	CertificateStore
+	GuardStore
 }
 
 // PrincipalStore keeps users and roles.

@@ -76,7 +76,7 @@ func (d *Directory) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReq
 	if err != nil {
 		return nil, err
 	}
-	var more Session
+	more := Session{AssumedBy: c.Behind()}
 	more.Tags, more.TransitiveTags = c.Session.passedOn()
 	return d.issueRoleSession(ctx, role, in, duration, &more)
 }
@@ -175,8 +175,13 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	if err != nil {
 		return nil, err
 	}
+	guards, err := d.GuardsOver(ctx, c.Account, role.Account)
+	if err != nil {
+		return nil, err
+	}
 	decision := policy.Evaluate(
-		&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session},
+		&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session,
+			Guard: guards},
 		&policy.Request{Action: "sts:AssumeRole", CrossAccount: true, Resources: []string{role.ARN},
 			ResourceAccount: role.Account, Principal: &own.Principal, Lookup: d.assumeRoleConditions(c, in)})
 	if !decision.Allowed {
@@ -208,6 +213,8 @@ func (d *Directory) assumeRoleConditions(c *Caller, in *AssumeRoleRequest) func(
 			return appendNonEmpty(values, in.ExternalID)
 		case "sts:rolesessionname":
 			return appendNonEmpty(values, in.RoleSessionName)
+		case policy.Approvals:
+			return append(values, "0") // nobody can approve of a session
 		}
 		values, _ = d.GlobalConditions(values, c, key)
 		return values

@@ -65,6 +65,9 @@ func (w *WebIdentity) name() string {
 	return w.Issuer + ":" + strings.Join(w.audience(), ",") + ":" + w.Subject
 }
 
+// person is who has the token, whatever audience it is for.
+func (w *WebIdentity) person() string { return w.Issuer + ":" + w.Subject }
+
 // Federation is where the identity of a session comes from.
 type Federation struct {
 	Provider string // ARN
@@ -157,8 +160,8 @@ func (d *Directory) AssumeRoleWithWebIdentity(ctx context.Context, c *Caller, in
 	if err != nil {
 		return nil, err
 	}
-	out, err := d.issueRoleSession(ctx, role, request, duration, &Session{Tags: w.SessionTags,
-		TransitiveTags: w.TransitiveTags, Federation: &Federation{Provider: providerARN(role.Account, w.Issuer),
+	out, err := d.issueRoleSession(ctx, role, request, duration, &Session{AssumedBy: []string{w.person()},
+		Tags: w.SessionTags, TransitiveTags: w.TransitiveTags, Federation: &Federation{Provider: providerARN(role.Account, w.Issuer),
 			Subject: w.Subject, Audience: w.audience()}})
 	if err != nil {
 		return nil, err
@@ -177,10 +180,14 @@ func (d *Directory) roleTrustingWebIdentity(ctx context.Context, c *Caller, in *
 		return nil, err
 	}
 	w := c.WebIdentity
+	guards, err := d.GuardsOver(ctx, role.Account, role.Account)
+	if err != nil {
+		return nil, err
+	}
 	caller := &policy.Principal{Type: policy.WebIdentity, Account: role.Account,
 		ARN: providerARN(role.Account, w.Issuer)}
 	may := func(action string) bool {
-		return policy.Evaluate(&policy.Policies{Key: trust}, &policy.Request{Action: action,
+		return policy.Evaluate(&policy.Policies{Key: trust, Guard: guards}, &policy.Request{Action: action,
 			Resources: []string{role.ARN}, ResourceAccount: role.Account, Principal: caller,
 			RequestTags: w.SessionTags, Lookup: d.webIdentityConditions(c, in)}).Allowed
 	}
@@ -220,6 +227,8 @@ func (d *Directory) webIdentityConditions(c *Caller, in *AssumeRoleWithWebIdenti
 			return append(values, providerARN(arn.AccountOf(in.RoleARN), w.Issuer))
 		case "sts:rolesessionname":
 			return append(values, in.RoleSessionName)
+		case policy.Approvals:
+			return append(values, "0") // nobody can approve of a session
 		case "sts:transitivetagkeys":
 			return append(values, w.TransitiveTags...)
 		}

@@ -2,9 +2,9 @@
 // after a service want to see. Who are the users and roles, who may use a key and why, what does
 // the token say of a key, what has been done with it, and how is the server.
 //
-// They are called like those of AWS KMS, by the target Verenc.NAME, and change nothing. Who may
-// call them is decided by policies with actions verenc:NAME; see service.AuthoriseOwn. Each request
-// has its record in the audit log.
+// They are called like those of AWS KMS, by the target Verenc.NAME. They change nothing but approval
+// requests, which people approve of and reject. Who may call them is decided by policies with actions
+// verenc:NAME; see service.AuthoriseOwn. Each request has its record in the audit log.
 //
 // What it protects: no answer has a secret, a plaintext, a ciphertext, a sealed value or the text
 // of one. An account sees its own users, roles, keys and audit records only; the numbers of the whole
@@ -91,7 +91,7 @@ var (
 
 func init() {
 	for _, o := range slices.Concat(principalOperations(), accessOperations(), attestationOperations(),
-		auditOperations(), reportOperations()) {
+		auditOperations(), reportOperations(), approvalOperations()) {
 		operations[o.Name] = &o
 		names = append(names, o.Name)
 	}

@@ -16,7 +16,8 @@ const (
 
 // condition is one key of one operator in a Condition element.
 type condition struct {
-	operator string // as the policy has it, for Explain
+	operator string   // as the policy has it, for Explain
+	texts    []string // the values, as the policy has them
 	key      key
 	set      set
 	ifExists bool
@@ -145,6 +146,7 @@ func (c *compiler) conditionValues(cond *condition, op *operator, n *node) error
 		(cond.key.source == fromEncryptionContext || cond.key.source == fromRequestTag) {
 		return malformed("OverlyPermissiveCondition: Using the ForAllValues set operator with a single-valued condition key matches requests without the specified encryption context or tag, or with an unspecified one. To fix, remove ForAllValues.")
 	}
+	cond.texts = values
 	if cond.values, err = op.compile(c, values); err != nil {
 		return malformed("Condition: %s: %w", cond.operator, err)
 	}

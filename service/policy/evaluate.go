@@ -1,6 +1,9 @@
 package policy
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // Policies are all policies and grants that apply to a request.
 type Policies struct {
@@ -8,6 +11,7 @@ type Policies struct {
 	Identity []*Document // of the caller: the user's, or the role's
 	Boundary []*Document // permissions boundaries of the user or role; no limit if empty
 	Session  []*Document // session policies of the role session; no limit if empty
+	Guard    []*Document // guards of the caller's account and of the resource's; see Evaluate
 	Grants   []Grant     // on the key; those for other principals have no effect
 }
 
@@ -20,6 +24,7 @@ const (
 	FromIdentityPolicy Source = "identity-based policy"
 	FromBoundary       Source = "permissions boundary"
 	FromSessionPolicy  Source = "session policy"
+	FromGuard          Source = "guard"
 	FromGrant          Source = "grant"
 	FromRootUser       Source = "account root user" // the root user, who needs no identity policy
 )
@@ -32,10 +37,11 @@ const (
 	identitySet
 	boundarySet
 	sessionSet
+	guardSet
 	sets // how many
 )
 
-var sources = [sets]Source{FromKeyPolicy, FromIdentityPolicy, FromBoundary, FromSessionPolicy}
+var sources = [sets]Source{FromKeyPolicy, FromIdentityPolicy, FromBoundary, FromSessionPolicy, FromGuard}
 
 // Decision is the answer to a request.
 type Decision struct {
@@ -115,6 +121,8 @@ const retireGrant = "kms:retiregrant"
 //     takes its place (AWS page "Allowing users in other accounts to use a KMS key", step 2).
 //   - Key policies can deny RetireGrant but not allow it (AWS page "Retiring and revoking grants"); see Grant.Retiring.
 //   - Services have no identity policies; a key policy or grant that names a service allows.
+//   - A guard only restricts, whoever calls, the root user too (as service control policies do in AWS). What a guard
+//     with Allow statements does not allow is denied; one that has only Deny statements allows the rest.
 func Evaluate(p *Policies, r *Request) Decision {
 	e := newEvaluation(p, r)
 	d := e.decide()
@@ -132,6 +140,28 @@ func (e *evaluation) decide() Decision {
 			return denied(setIndex(by), deny)
 		}
 	}
+	d := e.decideUnguarded()
+	if d.Allowed && !e.allowedByGuards() {
+		return denied(guardSet, found{})
+	}
+	return d
+}
+
+// allowedByGuards reports whether each guard that allows anything allows this.
+func (e *evaluation) allowedByGuards() bool {
+	for _, guard := range e.documents[guardSet] {
+		if len(guard.allow) > 0 && !slices.ContainsFunc(guard.allow, func(s *statement) bool {
+			_, miss, _ := s.match(e)
+			return miss == missNothing
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// decideUnguarded decides when no statement denies, without the guards.
+func (e *evaluation) decideUnguarded() Decision {
 	if e.Key == nil {
 		return e.byIdentity()
 	}
@@ -202,10 +232,10 @@ func (e *evaluation) findGrant() (best *Grant, closest reach) {
 // LeavesControl reports whether the key policy lets the request's caller replace the policy, which
 // AWS requires of a new key policy unless BypassPolicyLockoutSafetyCheck is set (AWS page "Default
 // key policy"). It is enough that the policy lets the caller's account allow it by identity
-// policies.
+// policies, and that it is allowed with approvals.
 func (d *Document) LeavesControl(r *Request) bool {
-	put := *r
+	put := r.withApprovals(MostApprovals)
 	put.Action = "kms:PutKeyPolicy"
-	e := newEvaluation(&Policies{Key: d}, &put)
+	e := newEvaluation(&Policies{Key: d}, put)
 	return !e.foreign() && e.find(keySet, false).statement == nil && e.find(keySet, true).statement != nil
 }

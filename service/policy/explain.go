@@ -79,7 +79,7 @@ func reason(s *statement, reach reach, miss mismatch, c *condition) string {
 // open names the conditions of a statement that depend on what is not known of the request, when
 // the statement would apply otherwise.
 func (s *statement) open(e *evaluation, miss mismatch) string {
-	if e.Assume == AbsentIsAbsent || miss != missNothing && miss != missCondition {
+	if !e.guesses() || miss != missNothing && miss != missCondition {
 		return ""
 	}
 	var names []string

@@ -49,11 +49,23 @@ const (
 	AbsentIsAbsent Assumption = iota // there is no value, as in a request that is made
 	Favourable                       // it holds where it allows, and not where it denies
 	Unfavourable                     // the other way round
+	// AnyApprovers takes only conditions on ApprovedBy for favourable; see MissingApprovals.
+	AnyApprovers
+)
+
+// Condition keys of approvals, in lower case: how many principals have approved of the very request, and their ARNs.
+const (
+	Approvals  = "verenc:approvals"
+	ApprovedBy = "verenc:approvedby"
 )
 
 // holds evaluates a condition of a statement that allows or denies.
 func (e *evaluation) holds(c *condition, allow bool) bool {
-	if e.Assume == AbsentIsAbsent {
+	switch {
+	case e.Assume == AnyApprovers && c.key.name == ApprovedBy:
+		e.approvers = append(e.approvers, c)
+		return allow
+	case !e.guesses():
 		return c.holds(e, allow)
 	}
 	holds, open := c.isOpen(e, allow)
@@ -62,6 +74,9 @@ func (e *evaluation) holds(c *condition, allow bool) bool {
 	}
 	return holds
 }
+
+// guesses reports whether something is assumed of every member of the request that has no value.
+func (e *evaluation) guesses() bool { return e.Assume == Favourable || e.Assume == Unfavourable }
 
 // assumed reports whether a statement is taken to apply as far as that is not known.
 func (e *evaluation) assumed(allow bool) bool { return allow == (e.Assume == Favourable) }
@@ -75,6 +90,7 @@ type evaluation struct {
 	operation string // the action without kms:, as grants name it; or empty
 	// unresolved reports that a variable of the statement had no value.
 	unresolved bool
+	approvers  []*condition // on ApprovedBy that were assumed to hold; see AnyApprovers
 
 	members    [families][]pair // of the families, once requested
 	looked     []lookupResult   // keys that Lookup was called for
@@ -86,7 +102,7 @@ func newEvaluation(p *Policies, r *Request) *evaluation {
 	e := evaluations.Get().(*evaluation)
 	e.Policies, e.Request, e.action = p, r, lower(r.Action)
 	e.keySpace[0] = p.Key
-	e.documents = [sets][]*Document{e.keySpace[:], p.Identity, p.Boundary, p.Session}
+	e.documents = [sets][]*Document{e.keySpace[:], p.Identity, p.Boundary, p.Session, p.Guard}
 	e.operation, _ = strings.CutPrefix(r.Action, "kms:")
 	return e
 }

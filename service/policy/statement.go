@@ -185,7 +185,7 @@ func (s *statement) match(e *evaluation) (reach, mismatch, *condition) {
 	}
 	e.unresolved = false
 	matched := s.matchResource(e) != s.notResources
-	if e.Assume != AbsentIsAbsent && e.unresolved {
+	if e.guesses() && e.unresolved {
 		matched = e.assumed(s.allow)
 	}
 	if !matched {
@@ -199,7 +199,7 @@ func (s *statement) match(e *evaluation) (reach, mismatch, *condition) {
 	// A variable without a value makes an Allow invalid (AWS page "IAM policy elements: Variables
 	// and tags", note). In a Deny it matches nothing, so that nobody escapes a negated condition by
 	// having no value.
-	if e.unresolved && s.allow && e.Assume == AbsentIsAbsent {
+	if e.unresolved && s.allow && !e.guesses() {
 		return reachNone, missVariable, nil
 	}
 	return r, missNothing, nil

@@ -21,19 +21,48 @@ const (
 	operatorType  = "OperatingSystemUser"
 )
 
-// Command runs a command and keeps a record of it, which is written before its first change.
+// Command is what an operator wants to do.
+type Command struct {
+	Name       string
+	Account    string           // that it concerns; empty: none
+	About      []audit.Resource // of its record
+	Parameters audit.Object
+	// Drawn names a member of Parameters that is drawn anew each time. Whoever allows the command allows any.
+	Drawn string
+}
+
+// Command runs a command on what belongs to an account; see Run.
 func (r *Recorder) Command(ctx context.Context, name string, about []audit.Resource, parameters audit.Object,
 	do func(context.Context) error) error {
-	if r.operator == nil || !r.Enabled() {
+	c := &Command{Name: name, About: about, Parameters: parameters}
+	if len(about) > 0 {
+		c.Account = about[0].AccountID
+	}
+	return r.Run(ctx, c, do)
+}
+
+// Run runs a command, if it may be run, and keeps a record of it, which is written before its first change.
+func (r *Recorder) Run(ctx context.Context, c *Command, do func(context.Context) error) error {
+	if r.operator == nil {
 		return do(ctx)
 	}
-	rec, err := r.NewCommand(name, parameters)
+	if allowed := do; r.authorise != nil {
+		do = func(ctx context.Context) error {
+			if err := r.authorise(ctx, c); err != nil {
+				return err
+			}
+			return allowed(ctx)
+		}
+	}
+	if !r.Enabled() {
+		return (&draft{Context: ctx, auditor: NoAudit}).run(do)
+	}
+	rec, err := r.NewCommand(c.Name, c.Parameters)
 	if err != nil {
 		return err
 	}
-	rec.Resources = about
-	d := &draft{Context: ctx, auditor: r.auditor, record: rec}
-	return d.run(do)
+	rec.Resources = c.About
+	return (&draft{Context: ctx, auditor: r.auditor, record: rec}).run(do)
 }
 
 // WriteCommand writes the record of a command that changes nothing in the database.

@@ -19,6 +19,7 @@ type draft struct {
 	auditor         Auditor
 	record          audit.Record
 	written         bool
+	before          []func(context.Context) error // see BeforeEffect
 
 	// Room for what most records have, so that a record is one allocation.
 	parameters [4]audit.Member
@@ -58,8 +59,35 @@ func (d *draft) serve(serve func(context.Context) (any, error)) (out any, err er
 		}
 	}()
 	out, err = serve(d)
+	if err == nil {
+		err = d.runBefore(d.Context)
+	}
 	panicked = false
 	return out, err
+}
+
+// runBefore runs what has to be done before the first effect, once.
+func (d *draft) runBefore(ctx context.Context) error {
+	for len(d.before) > 0 {
+		f := d.before[0]
+		d.before = d.before[1:]
+		if err := f(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BeforeEffect has f run before the first change that is made, or before the answer if nothing is changed. Without f
+// there is neither. If there is no record that is being made, f runs at once. It does not run when what is served
+// fails before it has changed anything. f changes the store by methods that have no record of their own.
+func BeforeEffect(ctx context.Context, f func(context.Context) error) error {
+	d := draftOf(ctx)
+	if d == nil || d.written {
+		return f(ctx)
+	}
+	d.before = append(d.before, f)
+	return nil
 }
 
 var errPanicked = errors.New("the operation panicked")
@@ -68,6 +96,9 @@ var errPanicked = errors.New("the operation panicked")
 // change, or when it fails.
 func (d *draft) run(do func(context.Context) error) error {
 	err := do(d)
+	if err == nil {
+		err = d.runBefore(d.Context)
+	}
 	if err == nil {
 		return nil
 	}
@@ -123,6 +154,9 @@ func BeforeChange(ctx context.Context) error {
 	if d == nil || d.written {
 		return nil
 	}
+	if err := d.runBefore(ctx); err != nil {
+		return err
+	}
 	if err := d.append(); err != nil {
 		return apierror.InternalError(err)
 	}
@@ -136,6 +170,7 @@ func AddKey(ctx context.Context, keyARN, account string) {
 	if d == nil {
 		return
 	}
+	d.record.RecipientAccountID = account
 	if slices.ContainsFunc(d.record.Resources, func(r audit.Resource) bool { return r.ARN == keyARN }) {
 		return
 	}
@@ -144,7 +179,6 @@ func AddKey(ctx context.Context, keyARN, account string) {
 		d.record.Resources = d.resources[:0]
 	}
 	d.record.Resources = append(d.record.Resources, key)
-	d.record.RecipientAccountID = account
 }
 
 // Add adds a member to the additionalEventData of the record. Only ReEncrypt adds one twice: for

@@ -14,6 +14,9 @@ import (
 var secretShapes = []string{"PlaintextType", "CiphertextType", "KeyStorePasswordType", "GrantTokenType",
 	"GrantTokenList", "RecipientInfo", "XksProxyAuthenticationCredentialType"}
 
+// IsSecret tells whether a member of a request is a secret, a plaintext or a ciphertext.
+func IsSecret(f reflect.StructField) bool { return slices.Contains(secretShapes, f.Tag.Get("shape")) }
+
 // Parameters returns the members of a request that may be in a record: those that are set and whose
 // tag shape is not that of a secret, a plaintext or a ciphertext.
 func Parameters(in any) audit.Object { return appendParameters(nil, in) }
@@ -52,7 +55,7 @@ func recordedMembers(t reflect.Type) []recordedMember {
 	}
 	var members []recordedMember
 	for i := range t.NumField() {
-		if f := t.Field(i); !slices.Contains(secretShapes, f.Tag.Get("shape")) {
+		if f := t.Field(i); !IsSecret(f) {
 			members = append(members, recordedMember{i, strings.ToLower(f.Name[:1]) + f.Name[1:]})
 		}
 	}

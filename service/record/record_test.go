@@ -136,3 +136,78 @@ func TestServerEvent(t *testing.T) {
 		t.Errorf("got %+v", m.records)
 	}
 }
+
+// TestBeforeEffect: what has to be done before the first effect is done once: before the record of a change, and before
+// the answer of a request that changes nothing; not when it fails before that. If it can't be done, there is no effect.
+func TestBeforeEffect(t *testing.T) {
+	spent := apierror.New(apierror.AccessDenied, "spent")
+	for name, test := range map[string]struct {
+		do      func(context.Context) error
+		refuse  error
+		ran     int
+		records []string
+	}{
+		"nothing changes": {func(context.Context) error { return nil }, nil, 1, []string{"id"}},
+		"two changes": {func(ctx context.Context) error { return errors.Join(change(ctx), change(ctx)) }, nil, 1,
+			[]string{"id"}},
+		"it fails before": {func(context.Context) error { return apierror.New(apierror.NotFound, "no") }, nil, 0,
+			[]string{"id NotFoundException"}},
+		"refused, and nothing changes": {func(context.Context) error { return nil }, spent, 1,
+			[]string{"id AccessDeniedException"}},
+		"refused before a change": {func(ctx context.Context) error { return change(ctx) }, spent, 1,
+			[]string{"id AccessDeniedException"}},
+	} {
+		for _, recorded := range []bool{true, false} {
+			log, ran := &memory{}, 0
+			r := newRecorder(log)
+			serve := func(ctx context.Context) (any, error) {
+				err := BeforeEffect(ctx, func(context.Context) error {
+					if ran++; len(log.records) != 0 {
+						t.Errorf("%s: it runs after the record", name)
+					}
+					return test.refuse
+				})
+				if err != nil || ran != 0 {
+					t.Errorf("%s: it ran at once, %v", name, err)
+				}
+				return &answer{[]byte{1}}, test.do(ctx)
+			}
+			var err error
+			if recorded {
+				_, err = r.Request(t.Context(), &Request{EventID: "id"}, serve)
+			} else {
+				_, err = r.Unrecorded(t.Context(), serve)
+			}
+			if ran != test.ran || test.refuse != nil && !errors.Is(err, test.refuse) ||
+				recorded && !slices.Equal(log.events(), test.records) {
+				t.Errorf("%s: it ran %d times, %v, %v", name, ran, err, log.events())
+			}
+		}
+	}
+	ran := false
+	err := BeforeEffect(t.Context(), func(context.Context) error { ran = true; return spent })
+	if !ran || !errors.Is(err, spent) {
+		t.Error("without a record it does not run at once")
+	}
+}
+
+// TestAuthorisedCommands: a command that is not allowed does nothing, and its record says so.
+func TestAuthorisedCommands(t *testing.T) {
+	denied := apierror.New(apierror.AccessDenied, "no")
+	for _, auditor := range []Auditor{&memory{}, NoAudit} {
+		r := newRecorder(auditor)
+		var asked *Command
+		r.authorise = func(_ context.Context, c *Command) error { asked = c; return denied }
+		about := []audit.Resource{{ARN: "arn", AccountID: "account"}}
+		err := r.Command(t.Context(), "CreateUser", about, nil, func(context.Context) error {
+			t.Error("it was run")
+			return nil
+		})
+		if !errors.Is(err, denied) || asked.Name != "CreateUser" || asked.Account != "account" {
+			t.Errorf("%v, %+v", err, asked)
+		}
+		if log, kept := auditor.(*memory); kept && !slices.Equal(log.events(), []string{"e1 AccessDeniedException"}) {
+			t.Error(log.events())
+		}
+	}
+}

@@ -36,6 +36,8 @@ type Config struct {
 	Operator *Operator
 	Now      func() time.Time
 	NewID    func() (string, error) // draws an event id
+	// Authorise decides on a command before it runs; nil: every command is allowed.
+	Authorise func(context.Context, *Command) error
 }
 
 // Recorder keeps the records of a service. Its methods may be called concurrently.
@@ -44,11 +46,14 @@ type Recorder struct {
 	operator *Operator
 	now      func() time.Time
 	newID    func() (string, error)
+
+	authorise func(context.Context, *Command) error
 }
 
 // New returns a Recorder.
 func New(cfg Config) *Recorder {
-	return &Recorder{auditor: cfg.Auditor, operator: cfg.Operator, now: cfg.Now, newID: cfg.NewID}
+	return &Recorder{auditor: cfg.Auditor, operator: cfg.Operator, now: cfg.Now, newID: cfg.NewID,
+		authorise: cfg.Authorise}
 }
 
 // Enabled reports whether records are kept at all.

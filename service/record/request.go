@@ -39,12 +39,25 @@ func (r *Recorder) Request(ctx context.Context, q *Request, serve func(context.C
 	r.ofRequest(q, d)
 	out, err := d.serve(serve)
 	if failed := d.finish(err); failed != nil {
-		if secret, ok := out.(interface{ Wipe() }); ok {
-			secret.Wipe()
-		}
-		return nil, apierror.InternalError(failed)
+		err = apierror.InternalError(failed)
 	}
-	return out, err
+	return give(out, err)
+}
+
+// Unrecorded serves a request of which no record is kept.
+func (r *Recorder) Unrecorded(ctx context.Context, serve func(context.Context) (any, error)) (any, error) {
+	return give((&draft{Context: ctx, auditor: NoAudit}).serve(serve))
+}
+
+// give wipes an answer that is not given.
+func give(out any, err error) (any, error) {
+	if err == nil {
+		return out, nil
+	}
+	if secret, ok := out.(interface{ Wipe() }); ok {
+		secret.Wipe()
+	}
+	return nil, err
 }
 
 func (r *Recorder) ofRequest(q *Request, d *draft) {

@@ -81,7 +81,7 @@ func (d *DB) check(ctx context.Context) error {
 // back: counters of initialisation vectors, records that wait for the audit log, objects of the service itself and
 // custom key stores, which may be connected.
 var rewound = []string{"keys", "aliases", "grants", "key_uses", "principals", "access_keys", "access_key_uses",
-	"certificates"}
+	"certificates", "guards", "approval_requests", "approvals"}
 
 // Rewind makes the keys and principals those of a backup of this database, in one transaction. The token's objects
 // are left alone: a development server (package softhsm/reset) keeps those of the backup.

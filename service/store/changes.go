@@ -36,6 +36,7 @@ const (
 	kindCertificate  = "certificate" // fingerprint
 	kindCertificates = "certificates"
 	kindKeyStores    = "key stores" // all
+	kindGuard        = "guard"      // account
 )
 
 // drop forgets what was touched.
@@ -58,6 +59,8 @@ func (d *DB) drop(t touched) {
 		d.principals.forget(t[1])
 	case is(kindCertificates, 0), is(kindCertificate, 1): // a mapping is one of many certificates
 		d.certificates.forgetAll()
+	case is(kindGuard, 1):
+		d.guards.forget(t[1])
 	case is(kindKeyStores, 0):
 		d.keyStoresMayDiffer()
 	default:

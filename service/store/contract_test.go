@@ -88,6 +88,8 @@ func contract(t *testing.T, open func(*testing.T) service.Store) {
 		"any text":       testAnyText,
 		"own objects":    testOwnObjects,
 		"leases":         testLeaseIVs,
+		"guards":         testGuards,
+		"approvals":      testApprovals,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)

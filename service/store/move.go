@@ -34,6 +34,9 @@ var movedTables = []movedTable{
 	{name: "pending_records", key: "number", own: "number"},
 	{name: "tokens", key: "serial"},
 	{name: "audit_logs", key: "log"},
+	{name: "guards", key: "account"},
+	{name: "approval_requests", key: "number"},
+	{name: "approvals", key: "request, approver"},
 }
 
 // moveMany are the rows of one statement. PostgreSQL takes 65,535 values at most.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/audit/witness"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store/postgrestest"
@@ -45,6 +46,10 @@ func fill(t *testing.T, d *DB, keys int) {
 	must(t, err)
 	must(t, d.RemovePendingRecord(ctx, first[0].Number))
 	must(t, d.RecordTokenSerial(ctx, "serial", t0))
+	must(t, d.PutGuard(ctx, &iam.Guard{Account: account, Document: "{}", ChangedAt: t0}))
+	asked, err := d.InsertApprovalRequest(ctx, newRequest("d", "u"), 1, t0)
+	must(t, err)
+	must(t, d.InsertApproval(ctx, &approval.Approval{Request: asked.Number, Approver: "a", At: t0}, t0))
 	must(t, d.ChangeAuditLog(ctx, "log", func(e *witness.Entry) error { e.Newest = []byte("\xff"); return nil }))
 }
 

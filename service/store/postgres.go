@@ -149,7 +149,7 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	d.writers = newWriters(connections / 2)
 	d.fresh = &freshness{grace: cfg.Grace, limit: max(cfg.Grace, promised)}
 	for _, c := range []interface{ serveWhile(func() error) }{
-		d.keys, d.aliases, d.accessKeys, d.grants, d.principals, d.certificates,
+		d.keys, d.aliases, d.accessKeys, d.grants, d.principals, d.certificates, d.guards,
 	} {
 		c.serveWhile(d.fresh.check)
 	}

@@ -91,6 +91,7 @@ type DB struct {
 	grants       *cache[keyName, []*service.Grant]
 	principals   *cache[string, *iam.Principal]
 	certificates *cache[string, []*iam.Certificate] // by the fingerprints of certificates
+	guards       *cache[string, *iam.Guard]         // by account; one without a document where there is none
 	// policies has the key policies, each under itself: most keys of an account have the same
 	// policy, which is held, and parsed, once.
 	policies *cache[string, string]
@@ -116,6 +117,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		grants:       newCache[keyName, []*service.Grant](cfg.CacheSize),
 		principals:   newCache[string, *iam.Principal](cfg.CacheSize),
 		certificates: newCache[string, []*iam.Certificate](cfg.CacheSize),
+		guards:       newCache[string, *iam.Guard](cfg.CacheSize),
 		policies:     newCache[string, string](cfg.CacheSize),
 		keyStores:    make(chan struct{}, 1),
 	}
@@ -235,6 +237,7 @@ func (d *DB) forget() {
 	d.grants.forgetAll()
 	d.principals.forgetAll()
 	d.certificates.forgetAll()
+	d.guards.forgetAll()
 	d.keyStoresMayDiffer()
 }
 

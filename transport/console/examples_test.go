@@ -23,6 +23,9 @@ func TestEveryExample(t *testing.T) {
 		"ReplicateKey":             "UnsupportedOperationException", // there is one region
 		"UpdatePrimaryRegion":      "NotFoundException",
 		"RevokeGrant":              "NotFoundException", // it was retired before
+		"ApproveRequest":           "NotFoundException", // nobody has asked
+		"GetApprovalRequest":       "NotFoundException",
+		"RejectRequest":            "NotFoundException",
 	}
 	var names []string
 	for _, op := range transport.Reference().Operations {

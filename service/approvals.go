@@ -1,0 +1,275 @@
+package service
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/approval"
+	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/policy"
+	"github.com/verenc/kms/service/record"
+)
+
+// This file decides on calls whose policies ask for approvals, by the condition keys verenc:Approvals and
+// verenc:ApprovedBy. A call of which no policy asks costs nothing here.
+
+// approve is the action of those who approve.
+const approve = "verenc:Approve"
+
+// approvals is what is known of the approvals of a call, once a policy has asked for them.
+type approvals struct {
+	call    approval.Call
+	digest  string
+	request *approval.Request // that is open for the call; nil: there is none
+	by      []string          // whose approvals count
+	err     error             // why it is not known; the call is denied then
+	decide  bool              // without the approvals, the call would be denied
+	missing policy.Missing    // if it was denied: what would make it allowed,
+	helps   bool              // if anything would
+}
+
+// approvalCondition returns the values of the two condition keys. Where there is no call, nobody has approved.
+func (s *Service) approvalCondition(ctx context.Context, c *iam.Caller, a *access, r *policy.Request,
+	key string) []string {
+	if c.Call.Input == nil {
+		if key == policy.Approvals && r.Assume == policy.AbsentIsAbsent {
+			return one("0")
+		}
+		return nil
+	}
+	if a.approvals == nil {
+		a.approvals = s.approvalsOf(ctx, c, a)
+	}
+	if key == policy.Approvals {
+		return one(strconv.Itoa(len(a.approvals.by)))
+	}
+	return a.approvals.by
+}
+
+// approvalsOf looks up the approvals of a call, and counts those that are valid now.
+func (s *Service) approvalsOf(ctx context.Context, c *iam.Caller, a *access) *approvals {
+	p := &approvals{call: approval.Call{Source: eventSource, Operation: c.Call.Operation, Region: c.Region,
+		Caller: c.Behind()}}
+	if s.cfg.Operator != nil {
+		p.call.Caller = []string{operatorName(s.cfg.Operator)}
+	}
+	if a.key != nil {
+		p.call.KeyID = a.key.ID
+	}
+	if p.err = p.describe(c, a); p.err == nil {
+		p.digest, p.err = p.call.Digest(a.account)
+	}
+	if p.err != nil {
+		p.err = apierror.InternalError(p.err)
+		return p
+	}
+	now := s.now()
+	p.request, p.err = s.store.OpenApprovalRequest(ctx, p.digest, now)
+	switch {
+	case errors.Is(p.err, ErrNoRow):
+		p.request, p.err = nil, nil
+	case p.err != nil:
+		p.err = apierror.FromStore(p.err)
+	}
+	if p.request != nil {
+		p.by, p.err = s.validApprovals(ctx, p.request, now)
+	}
+	return p
+}
+
+// operatorName is who calls when an operator runs a command.
+func operatorName(o *record.Operator) string { return "operator " + o.Name + "@" + o.Host }
+
+// describe sets what the call has besides its caller. The key that an operation names is the one that was found.
+func (p *approvals) describe(c *iam.Caller, a *access) (err error) {
+	in := c.Call.Input
+	if command, ok := in.(*record.Command); ok {
+		p.call.Source = "verenc"
+		for _, about := range command.About {
+			p.call.Resources = append(p.call.Resources, about.ARN)
+		}
+		p.call.Parameters, err = canonicalCommand(command)
+		return err
+	}
+	if i := c.Call.KeyMember; i >= 0 && a.key != nil {
+		named := reflect.New(reflect.TypeOf(in).Elem())
+		named.Elem().Set(reflect.ValueOf(in).Elem())
+		named.Elem().Field(i).SetString(a.key.ID)
+		in = named.Interface()
+	}
+	p.call.Parameters, err = approval.Canonical(in)
+	return err
+}
+
+// validApprovals returns whose approvals count now: those with a valid signature, of a principal who still may approve
+// and is not behind the call.
+func (s *Service) validApprovals(ctx context.Context, r *approval.Request, now time.Time) ([]string, error) {
+	k, err := s.keyOfRequest(ctx, r)
+	if errors.Is(err, ErrNoRow) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, apierror.FromStore(err)
+	}
+	var voters approval.Voters
+	for _, a := range r.Approvals {
+		if !r.Proven(a, now) {
+			continue
+		}
+		who, err := s.iam.Proven(ctx, a.Proof)
+		if errors.Is(err, iam.ErrNotProven) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		c := &iam.Caller{Identity: *who, SourceIP: a.SourceIP, TLS: secured(a.TLS)}
+		if r.Concerns(who) || who.User() != a.Approver {
+			continue
+		}
+		err = s.mayApprove(ctx, c, r, k)
+		switch {
+		case err == nil:
+			voters.Add(who)
+		case !apierror.Is(err, apierror.AccessDenied) && !apierror.Is(err, apierror.UnrecognizedClient):
+			return nil, err
+		}
+	}
+	return voters.ARNs, nil
+}
+
+// secured is the state of a connection of which nothing else is known.
+func secured(overTLS bool) *tls.ConnectionState {
+	if !overTLS {
+		return nil
+	}
+	return &tls.ConnectionState{}
+}
+
+// keyOfRequest returns the key that a request is about; nil if it is about none.
+func (s *Service) keyOfRequest(ctx context.Context, r *approval.Request) (*Key, error) {
+	if r.KeyID == "" {
+		return nil, nil
+	}
+	return s.key(ctx, r.Region, r.KeyID)
+}
+
+// mayApprove decides whether a caller may approve of a request: on its key, or on the account.
+func (s *Service) mayApprove(ctx context.Context, c *iam.Caller, r *approval.Request, k *Key) error {
+	local := *c
+	local.Region = r.Region
+	a := access{action: approve, account: r.Account, arns: anyResource, request: keyRequest{permission: approve}}
+	if k != nil {
+		a = s.keyAccess(ctx, a.request, k)
+	} else if c.Account != r.Account {
+		return apierror.New(apierror.AccessDenied, "The request is one of another account.")
+	}
+	return s.decideAs(ctx, &local, &question{access: a}, evaluateOwn)
+}
+
+// weigh finds out what the approvals do to a decision.
+func (p *approvals) weigh(d policy.Decision, all *policy.Policies, r *policy.Request, by evaluator) {
+	if !d.Allowed {
+		p.missing, p.helps = policy.MissingApprovals(all, r)
+		return
+	}
+	without := *r
+	without.Lookup = func(values []string, key string) []string {
+		switch key {
+		case policy.Approvals:
+			return append(values, "0")
+		case policy.ApprovedBy:
+			return values
+		}
+		return r.Lookup(values, key)
+	}
+	p.decide = !by(all, &without).Allowed
+}
+
+// spend has the approvals of an allowed call used up before it has any effect.
+func (s *Service) spend(ctx context.Context, c *iam.Caller, p *approvals) error {
+	if p == nil || !p.decide || slices.Contains(c.Call.Approved, p.request.Number) {
+		return nil
+	}
+	n := p.request.Number
+	c.Call.Approved = append(c.Call.Approved, n)
+	record.Add(ctx, "approvalRequest", n)
+	record.Add(ctx, "approvedBy", p.by)
+	return record.BeforeEffect(ctx, func(ctx context.Context) error {
+		err := s.store.SpendApprovals(ctx, n, p.call.Caller[0], p.by, s.now())
+		if errors.Is(err, ErrNoRow) {
+			return apierror.New(apierror.AccessDenied,
+				"Approval request %d was used, was rejected or has expired meanwhile.", n)
+		}
+		return apierror.FromStore(err)
+	})
+}
+
+// askForApproval makes the approval request of a call that was denied for want of approvals, unless there is one, and
+// returns the denial with what the caller has to know of it.
+func (s *Service) askForApproval(ctx context.Context, a *access, denial string) error {
+	p, now := a.approvals, s.now()
+	if p.request == nil {
+		var err error
+		p.request, err = s.store.InsertApprovalRequest(ctx, &approval.Request{
+			Account: a.account, Digest: p.digest, Requester: p.call.Caller[0], Stored: approval.Pending,
+			CreatedAt: now, ExpiresAt: now.Add(s.cfg.ApprovalsExpire),
+			Details: approval.Details{Call: p.call, Needed: p.missing.Approvals, By: p.missing.By},
+		}, approval.MaxOpen, now.Add(-approval.Kept))
+		if errors.Is(err, ErrLimit) {
+			return apierror.New(apierror.AccessDenied, "%s. It needs approval, and %s has %d approval requests that "+
+				"have not expired, the most that there can be.", denial, p.call.Caller[0], approval.MaxOpen)
+		}
+		if err != nil {
+			return apierror.FromStore(err)
+		}
+	}
+	record.Add(ctx, "approvalRequest", p.request.Number)
+	on := "the account"
+	if a.key != nil {
+		on = "the key"
+	}
+	of := "principals who have verenc:Approve on " + on
+	if len(p.missing.By) > 0 {
+		of += " and are among " + strings.Join(p.missing.By, ", ")
+	}
+	return apierror.New(apierror.AccessDenied, "%s. Approval request %d: the same call is allowed once when %d of %s "+
+		"have approved, until %s; %d have.", denial, p.request.Number, p.missing.Approvals, of,
+		p.request.ExpiresAt.UTC().Format(time.RFC3339), len(p.by))
+}
+
+// canonicalCommand returns the parameters of a command as JSON.
+func canonicalCommand(c *record.Command) ([]byte, error) {
+	members := map[string]any{}
+	for _, m := range c.Parameters {
+		if m.Name != c.Drawn {
+			members[m.Name] = m.Value
+		}
+	}
+	return approval.Canonical(&struct{ Parameters map[string]any }{members})
+}
+
+// authoriseCommand decides on a command by the guard of the account that it concerns. Operations on keys are decided
+// on when they are carried out.
+func (s *Service) authoriseCommand(ctx context.Context, command *record.Command) error {
+	if command.Account == "" || operations[command.Name] != nil {
+		return nil
+	}
+	c := operatorOf(command.Account, "")
+	c.Call = iam.Call{Operation: command.Name, Input: command, KeyMember: -1}
+	r := keyRequest{permission: "verenc:" + command.Name}
+	return s.decide(ctx, c, access{action: r.permission, account: command.Account, arns: anyResource, request: r})
+}
+
+// operatorOf is the caller of what an operator does in an account: its root user.
+func operatorOf(account, region string) *iam.Caller {
+	return &iam.Caller{Identity: iam.Identity{Principal: arn.Root(account), Account: account}, Region: region}
+}
