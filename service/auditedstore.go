@@ -92,6 +92,10 @@ func (s auditedStore) RemoveCertificate(ctx context.Context, fingerprint string)
 	return recorded(ctx, func() error { return s.Store.RemoveCertificate(ctx, fingerprint) })
 }
 
+func (s auditedStore) InsertDestruction(ctx context.Context, c *DestructionCertificate) error {
+	return recorded(ctx, func() error { return s.Store.InsertDestruction(ctx, c) })
+}
+
 func recorded(ctx context.Context, change func() error) error {
 	if err := record.BeforeChange(ctx); err != nil {
 		return err

@@ -16,6 +16,7 @@
 package service
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/destruction"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/keystore"
 	"github.com/verenc/kms/service/quota"
@@ -61,6 +63,9 @@ type Config struct {
 	// Quotas limits how often, and how many at a time, callers may use the service. nil: nothing is
 	// limited.
 	Quotas *quota.Limiter
+
+	// Certify signs the certificate of a destruction. nil: none are made.
+	Certify func(context.Context, *destruction.Statement) ([]byte, error)
 
 	// Shared says that other servers may have the store open: what they have begun is not taken for
 	// what a crash has left.

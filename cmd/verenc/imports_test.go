@@ -52,6 +52,9 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"service/record": {"net/http", "database/sql"},
 		// A decision is a pure function of policies and a request, so that it can be explained, fuzzed and repeated.
 		"service/policy": {module, "net/http", "os", "time/tzdata", "database/sql", "go.uber.org/zap"},
+		// Auditors check statements and certificates without the service, a token and a database.
+		"service/statement":   {module + "service/store", module + "transport", module + "hsm", "net", "database/sql"},
+		"service/destruction": {module + "service/store", module + "transport", "net", "database/sql", "os"},
 		// Auditors build the verifier alone. It trusts nothing that the service keeps elsewhere.
 		"service/audit": {module, "database/sql", "github.com/miekg"},
 		// The witness compares logs, and what the database says of them. It asks for rows by an interface of its own.
@@ -126,10 +129,12 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// A record is made of what its maker says. If it could look things up itself, it could fail on them.
 		"service/record": {"service/apierror", "service/audit"},
 		// Rooms that know nothing of each other use these.
-		"service/lastuse":  nil,
-		"service/quota":    nil,
-		"service/apierror": nil,
-		"service/arn":      nil,
+		"service/statement":   {"service/audit"},
+		"service/destruction": {"service/audit", "service/statement", "hsm"},
+		"service/lastuse":     nil,
+		"service/quota":       nil,
+		"service/apierror":    nil,
+		"service/arn":         nil,
 	}
 	// crypto11 finalises the module of its whole process and panics on errors of a token. Only the
 	// witness uses it, in a process of its own, and only the program starts that.

@@ -114,6 +114,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newWitnessCommand(),
 		newReportCommand(with), newKeyCommand(with), newTLSCommand(with),
+		newDestructionCommand(unchecked),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",

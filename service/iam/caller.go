@@ -23,6 +23,8 @@ type Caller struct {
 	UserAgent string
 	Host      string               // as the client named the server
 	TLS       *tls.ConnectionState // nil without TLS
+	// ApprovedBy are the ARNs of those who have approved this very request, where approvals are asked for.
+	ApprovedBy []string
 }
 
 // Identity is who a credential or a client certificate proves its holder to be.

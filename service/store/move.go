@@ -34,6 +34,7 @@ var movedTables = []movedTable{
 	{name: "pending_records", key: "number", own: "number"},
 	{name: "tokens", key: "serial"},
 	{name: "audit_logs", key: "log"},
+	{name: "destructions", key: "id"},
 }
 
 // moveMany are the rows of one statement. PostgreSQL takes 65,535 values at most.

@@ -45,6 +45,7 @@ func fill(t *testing.T, d *DB, keys int) {
 	must(t, err)
 	must(t, d.RemovePendingRecord(ctx, first[0].Number))
 	must(t, d.RecordTokenSerial(ctx, "serial", t0))
+	must(t, d.InsertDestruction(ctx, &service.DestructionCertificate{ID: "d", At: t0, Signed: []byte("\xff")}))
 	must(t, d.ChangeAuditLog(ctx, "log", func(e *witness.Entry) error { e.Newest = []byte("\xff"); return nil }))
 }
 
