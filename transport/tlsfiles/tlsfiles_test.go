@@ -195,8 +195,8 @@ func (s *served) want(c *http.Client, problem string) *http.Response {
 }
 
 // wantRefused expects that the server refuses a client's handshake. With TLS 1.3 a client learns that only after its
-// own part of the handshake, and an HTTP client, which writes its request at once, may find a closed connection instead of
-// the server's reason. So this one only reads.
+// own part of the handshake, and an HTTP client, which writes its request at once, may find a closed connection instead
+// of the server's reason. So this one only reads.
 func (s *served) wantRefused(c *http.Client) {
 	s.Helper()
 	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), c.Transport.(*http.Transport).TLSClientConfig)
