@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/iam/breakglass"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -94,6 +95,20 @@ func (s auditedStore) RemoveCertificate(ctx context.Context, fingerprint string)
 
 func (s auditedStore) InsertDestruction(ctx context.Context, c *DestructionCertificate) error {
 	return recorded(ctx, func() error { return s.Store.InsertDestruction(ctx, c) })
+}
+
+func (s auditedStore) InsertBreakGlassKey(ctx context.Context, k *breakglass.Key) error {
+	return recorded(ctx, func() error { return s.Store.InsertBreakGlassKey(ctx, k) })
+}
+
+func (s auditedStore) InsertBreakGlassOpening(ctx context.Context, o *iam.BreakGlassOpening) error {
+	return recorded(ctx, func() error { return s.Store.InsertBreakGlassOpening(ctx, o) })
+}
+
+func (s auditedStore) UpdateBreakGlassOpening(
+	ctx context.Context, id string, change func(*iam.BreakGlassOpening) error,
+) error {
+	return recorded(ctx, func() error { return s.Store.UpdateBreakGlassOpening(ctx, id, change) })
 }
 
 func recorded(ctx context.Context, change func() error) error {

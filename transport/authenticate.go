@@ -52,5 +52,5 @@ func (h *handler) authenticate(v *sigv4.Verifier[*iam.Identity], r *http.Request
 	}
 	x.caller.Identity, x.caller.Region = *who, scope.Region
 	h.iam.AddUse(who, scope.Region, scope.Service)
-	return nil
+	return h.iam.UseBreakGlass(r.Context(), who)
 }

@@ -90,6 +90,7 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 		addAuditWitness(metrics, p.witness)
 	}
 	addHiddenDataKeys(metrics, p.can)
+	addBreakGlass(context.WithoutCancel(ctx), metrics, p.service.IAM())
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	past, err := p.history(metrics)

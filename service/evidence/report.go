@@ -14,6 +14,21 @@ type Report struct {
 	Findings   []Finding    // the gravest first
 	Keys       []KeySummary // in order of id
 	AccessKeys []AccessKeySummary
+	// BreakGlass are the newest openings of the sealed credential, the newest first. They are of all accounts.
+	BreakGlass []BreakGlassSummary `json:",omitempty"`
+}
+
+// BreakGlassSummary describes an opening of the sealed credential. The credential in force has signed Account, Reason
+// and Operator; they are empty when one before it has.
+type BreakGlassSummary struct {
+	ID       string
+	OpenedAt time.Time
+	Until    time.Time
+	ClosedAt time.Time `json:",omitzero"` // zero when it was not closed before its time
+	UsedAt   time.Time `json:",omitzero"` // of the first request; zero when there was none
+	Account  string    `json:",omitempty"`
+	Reason   string    `json:",omitempty"`
+	Operator string    `json:",omitempty"`
 }
 
 // Severity of a finding.

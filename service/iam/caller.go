@@ -33,6 +33,9 @@ type Identity struct {
 	Account     string
 	AccessKeyID string   // empty with a client certificate
 	Session     *Session // of an assumed role; nil for others
+	// BreakGlass is the opening of the sealed credential that this is a session of; empty for others. No policy,
+	// guard or approval limits such a caller: package policy decides so, by the type of the principal.
+	BreakGlass string
 }
 
 // User returns the ARN of the stored principal that an identity is, or is a session of: the root user,
@@ -50,6 +53,10 @@ func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdent
 	u := audit.UserIdentity{Type: "IAMUser", ARN: c.Principal, AccountID: c.Account, AccessKeyID: c.AccessKeyID}
 	if c.Principal == arn.Root(c.Account) {
 		u.Type, u.PrincipalID = "Root", c.Account
+		return u
+	}
+	if c.BreakGlass != "" {
+		u.Type, u.PrincipalID = "VerencBreakGlass", c.BreakGlass
 		return u
 	}
 	issuer := c.User()

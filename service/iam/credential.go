@@ -77,13 +77,24 @@ func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope
 	if session.AccessKeyID != scope.AccessKeyID {
 		return nil, nil, ErrUnknownCredential
 	}
+	if session.Opening != "" {
+		if who, err = d.breakGlassIdentity(ctx, session); err != nil {
+			return nil, nil, err
+		}
+		return who, d.secretOf(ctx, scope.SessionToken), nil
+	}
 	who = &Identity{Principal: SessionARN(session.RoleARN, session.Name), Account: arn.AccountOf(session.RoleARN),
 		AccessKeyID: session.AccessKeyID, Session: session}
-	return who, func() ([]byte, error) {
-		opened, err := d.openSession(ctx, scope.SessionToken)
+	return who, d.secretOf(ctx, scope.SessionToken), nil
+}
+
+// secretOf returns a function that returns the secret of a session.
+func (d *Directory) secretOf(ctx context.Context, token string) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		opened, err := d.openSession(ctx, token)
 		if err != nil {
 			return nil, err
 		}
 		return opened.Secret, nil
-	}, nil
+	}
 }

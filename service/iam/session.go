@@ -27,6 +27,8 @@ type Session struct {
 	Policies    []string `json:",omitempty"` // session policies
 	IssuedAt    time.Time
 	ExpiresAt   time.Time
+	// Opening is that of the sealed credential which the session is of, instead of a role's.
+	Opening string `json:",omitempty"`
 }
 
 // isOf reports whether a session belongs to this role, and not to an earlier one of the same name.

@@ -17,6 +17,9 @@ const (
 	RoleSession   PrincipalType = "AssumedRole"
 	FederatedUser PrincipalType = "FederatedUser"
 	AWSService    PrincipalType = "AWSService"
+	// BreakGlass is not AWS's: it is allowed everything, whatever policies say, for as long as its credentials
+	// last.
+	BreakGlass PrincipalType = "VerencBreakGlass"
 )
 
 // Principal is the caller of a request.

@@ -35,6 +35,8 @@ var movedTables = []movedTable{
 	{name: "tokens", key: "serial"},
 	{name: "audit_logs", key: "log"},
 	{name: "destructions", key: "id"},
+	{name: "break_glass_keys", key: "number"},
+	{name: "break_glass_openings", key: "id"},
 }
 
 // moveMany are the rows of one statement. PostgreSQL takes 65,535 values at most.

@@ -11,6 +11,7 @@ import (
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit/witness"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/iam/breakglass"
 	"github.com/verenc/kms/service/store/postgrestest"
 )
 
@@ -46,6 +47,8 @@ func fill(t *testing.T, d *DB, keys int) {
 	must(t, d.RemovePendingRecord(ctx, first[0].Number))
 	must(t, d.RecordTokenSerial(ctx, "serial", t0))
 	must(t, d.InsertDestruction(ctx, &service.DestructionCertificate{ID: "d", At: t0, Signed: []byte("\xff")}))
+	must(t, d.InsertBreakGlassKey(ctx, &breakglass.Key{Threshold: 2}))
+	must(t, d.InsertBreakGlassOpening(ctx, &iam.BreakGlassOpening{ID: "o", OpenedAt: t0, Until: t0, Signed: []byte("\xff")}))
 	must(t, d.ChangeAuditLog(ctx, "log", func(e *witness.Entry) error { e.Newest = []byte("\xff"); return nil }))
 }
 
