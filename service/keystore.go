@@ -8,8 +8,6 @@ import (
 	"io"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/keystore"
@@ -35,6 +33,7 @@ type KeyStore struct {
 	TrustAnchor     string
 	SealedPassword  []byte // the token's user PIN, sealed by the service's token and bound to ID
 	Connected       bool   // the last of ConnectCustomKeyStore and DisconnectCustomKeyStore was the former
+	Connections     int64  // how often ConnectCustomKeyStore was answered: the number of the connection
 	ConnectionError string // ConnectionErrorCode of the last failed connection
 	CreatedAt       time.Time
 }
@@ -178,19 +177,19 @@ func (s *Service) ConnectCustomKeyStore(
 	}
 	s.connecting.Lock()
 	defer s.connecting.Unlock()
-	state := s.keyStores.Status(store.ID).State
-	if state == keystore.Failed { // it must be disconnected first
-		return nil, wrongKeyStoreState(store.ID, state)
-	}
-	attempt := s.keyStores.Begin(store.ID)
-	if attempt == nil {
-		return nil, wrongKeyStoreState(store.ID, state)
-	}
-	if err := s.setConnected(ctx, store.ID, true); err != nil {
-		attempt.Cancel()
+	err = s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error {
+		if k.Connected { // also one whose connection has failed: it must be disconnected first
+			return wrongKeyStoreState(k.ID, s.keyStoreStatus(k).State)
+		}
+		k.Connected = true
+		k.Connections++
+		store = k
+		return nil
+	})
+	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	go attempt.Open(context.WithoutCancel(ctx), s.keyStoreOpener(store))
+	s.connectKeyStore(ctx, store)
 	return &Empty{}, nil
 }
 
@@ -209,23 +208,18 @@ func (s *Service) DisconnectCustomKeyStore(
 	}
 	s.connecting.Lock()
 	defer s.connecting.Unlock()
-	if state := s.keyStores.Status(store.ID).State; state == keystore.Disconnected {
-		return nil, wrongKeyStoreState(store.ID, state)
-	}
-	if err := s.setConnected(ctx, store.ID, false); err != nil {
-		return nil, apierror.FromStore(err)
-	}
-	if err := s.keyStores.Disconnect(store.ID); err != nil {
-		s.log.Warn("close a custom key store", zap.String("store", store.ID), zap.Error(err))
-	}
-	return &Empty{}, nil
-}
-
-func (s *Service) setConnected(ctx context.Context, id string, connected bool) error {
-	return s.store.UpdateKeyStore(ctx, id, func(k *KeyStore) error {
-		k.Connected = connected
+	err = s.store.UpdateKeyStore(ctx, store.ID, func(k *KeyStore) error {
+		if !k.Connected {
+			return wrongKeyStoreState(k.ID, keystore.Disconnected)
+		}
+		k.Connected = false
 		return nil
 	})
+	if err != nil {
+		return nil, apierror.FromStore(err)
+	}
+	s.disconnectKeyStore(store.ID)
+	return &Empty{}, nil
 }
 
 // UpdateCustomKeyStoreRequest is the input of UpdateCustomKeyStore.
@@ -254,7 +248,7 @@ func (s *Service) UpdateCustomKeyStore(
 		return nil, apierror.New(apierror.XksProxyInvalidConfiguration,
 			"Custom key store %s is not an external key store.", store.ID)
 	}
-	state := s.keyStores.Status(store.ID).State
+	state := s.keyStoreStatus(store).State
 	if state != keystore.Disconnected && (in.KeyStorePassword != "" || in.CloudHsmClusterId != "") {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
@@ -313,7 +307,7 @@ func (s *Service) DeleteCustomKeyStore(
 	if err != nil {
 		return nil, err
 	}
-	if state := s.keyStores.Status(store.ID).State; state != keystore.Disconnected {
+	if state := s.keyStoreStatus(store).State; state != keystore.Disconnected {
 		return nil, wrongKeyStoreState(store.ID, state)
 	}
 	err = s.store.RemoveKeyStore(ctx, store.ID)
@@ -390,7 +384,7 @@ func (s *Service) DescribeCustomKeyStores(
 		Truncated:       next != "",
 	}
 	for _, store := range list {
-		status := s.keyStores.Status(store.ID)
+		status := s.keyStoreStatus(store)
 		out.CustomKeyStores = append(out.CustomKeyStores, CustomKeyStoresListEntry{
 			CustomKeyStoreId:       store.ID,
 			CustomKeyStoreName:     store.Name,

@@ -79,7 +79,7 @@ func (s *Service) connectKeyStoreOf(ctx context.Context, k *Key) error {
 		return fmt.Errorf("the key is in the custom key store %s, which is disconnected: "+
 			"ConnectCustomKeyStore connects it", id)
 	}
-	if attempt := s.keyStores.Begin(id); attempt != nil {
+	if attempt := s.keyStores.Begin(id, store.Connections); attempt != nil {
 		attempt.Open(ctx, s.keyStoreOpener(store))
 	}
 	if status := s.keyStores.Status(id); status.State != keystore.Connected {
@@ -118,14 +118,41 @@ func (s *Service) syncKeyStores(ctx context.Context) error {
 			continue
 		}
 		wanted[store.ID] = true
-		if s.keyStores.Status(store.ID).State != keystore.Disconnected {
+		if status := s.keyStores.Status(store.ID); status.State != keystore.Disconnected &&
+			status.Connection == store.Connections {
 			continue // a failed one, too: its owner has to disconnect it first
 		}
-		if attempt := s.keyStores.Begin(store.ID); attempt != nil {
-			go attempt.Open(context.WithoutCancel(ctx), s.keyStoreOpener(store))
-		}
+		s.connectKeyStore(ctx, store)
 	}
 	return s.keyStores.DisconnectOthers(wanted)
+}
+
+// connectKeyStore begins to connect a custom key store, and ends the connection that was there before another process
+// has handled DisconnectCustomKeyStore and ConnectCustomKeyStore. The caller holds s.connecting.
+func (s *Service) connectKeyStore(ctx context.Context, store *KeyStore) {
+	s.disconnectKeyStore(store.ID)
+	if attempt := s.keyStores.Begin(store.ID, store.Connections); attempt != nil {
+		go attempt.Open(context.WithoutCancel(ctx), s.keyStoreOpener(store))
+	}
+}
+
+func (s *Service) disconnectKeyStore(id string) {
+	if err := s.keyStores.Disconnect(id); err != nil {
+		s.log.Warn("close a custom key store", zap.String("store", id), zap.Error(err))
+	}
+}
+
+// keyStoreStatus is the status of a custom key store with this row. Until this process has begun the connection that
+// another one was asked for, it is Connecting.
+func (s *Service) keyStoreStatus(k *KeyStore) keystore.Status {
+	status := s.keyStores.Status(k.ID)
+	switch {
+	case !k.Connected:
+		return keystore.Status{State: keystore.Disconnected}
+	case status.State == keystore.Disconnected, status.Connection != k.Connections:
+		return keystore.Status{State: keystore.Connecting}
+	}
+	return status
 }
 
 // Close ends the connections to custom key stores. After Run has returned it does nothing.

@@ -177,6 +177,34 @@ func TestKeyStoresOfNodes(t *testing.T) {
 		t.Logf("disconnected after %v",
 			until(t, "disconnected on the other server", is(a, types.ConnectionStateTypeDisconnected)))
 	}
+
+	// A connection that has failed on both is made anew on both, however soon after it was disconnected.
+	password := func(pin string) {
+		if _, err := a.UpdateCustomKeyStore(t.Context(),
+			&kms.UpdateCustomKeyStoreInput{CustomKeyStoreId: id, KeyStorePassword: &pin}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect := func() {
+		if _, err := a.ConnectCustomKeyStore(t.Context(),
+			&kms.ConnectCustomKeyStoreInput{CustomKeyStoreId: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	password("wrong-pin")
+	connect()
+	for _, n := range nodes {
+		until(t, "failed", is(n, types.ConnectionStateTypeFailed))
+	}
+	if _, err := a.DisconnectCustomKeyStore(t.Context(),
+		&kms.DisconnectCustomKeyStoreInput{CustomKeyStoreId: id}); err != nil {
+		t.Fatal(err)
+	}
+	password(soft.PIN)
+	connect()
+	for _, n := range nodes {
+		until(t, "connected after all", is(n, types.ConnectionStateTypeConnected))
+	}
 }
 
 // TestNodesWithoutDatabase: keys that are known are used while the database is away, and the records say so.

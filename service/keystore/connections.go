@@ -30,10 +30,11 @@ const (
 	Disconnected State = "DISCONNECTED"
 )
 
-// Status is a connection's state and, when it is Failed, its ConnectionErrorCode.
+// Status is the state of a connection.
 type Status struct {
-	State     State
-	ErrorCode string
+	State      State
+	ErrorCode  string // ConnectionErrorCode, when it is Failed
+	Connection int64  // the number that Begin was given, unless it is Disconnected
 }
 
 var (
@@ -91,22 +92,22 @@ func (c *Connections[T]) Status(id string) Status {
 	return Status{State: Disconnected}
 }
 
-// Attempt is an attempt to connect. Either Open or Cancel must be called, once.
+// Attempt is an attempt to connect. Open must be called, once.
 type Attempt[T io.Closer] struct {
 	all *Connections[T]
 	id  string
 	own *connection[T]
 }
 
-// Begin makes a key store Connecting and returns the attempt, or nil when the key store is Connecting
-// or Connected, or c is closed.
-func (c *Connections[T]) Begin(id string) *Attempt[T] {
+// Begin makes a key store Connecting, as the connection with a number, and returns the attempt, or nil when the key
+// store is Connecting or Connected, or c is closed.
+func (c *Connections[T]) Begin(id string, number int64) *Attempt[T] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if one := c.byID[id]; c.closed || one != nil && one.State != Failed {
 		return nil
 	}
-	a := &Attempt[T]{all: c, id: id, own: &connection[T]{Status: Status{State: Connecting}}}
+	a := &Attempt[T]{all: c, id: id, own: &connection[T]{Status: Status{State: Connecting, Connection: number}}}
 	c.byID[id] = a.own
 	c.opening.Add(1)
 	return a
@@ -123,7 +124,7 @@ func (a *Attempt[T]) Open(ctx context.Context, open OpenFunc[T]) {
 	if err != nil {
 		code := errorCode(err)
 		log.Warn("custom key store can't be connected", zap.String("code", code), zap.Error(err))
-		a.end(connection[T]{Status: Status{Failed, code}})
+		a.end(connection[T]{Status: Status{State: Failed, ErrorCode: code}})
 		return
 	}
 	if a.end(connection[T]{Status{State: Connected}, token}) {
@@ -140,19 +141,10 @@ func (a *Attempt[T]) end(outcome connection[T]) bool {
 	defer a.all.mu.Unlock()
 	wanted := a.all.byID[a.id] == a.own
 	if wanted {
+		outcome.Connection = a.own.Connection
 		*a.own = outcome
 	}
 	return wanted
-}
-
-// Cancel gives the attempt up; the key store is Disconnected.
-func (a *Attempt[T]) Cancel() {
-	defer a.all.opening.Done()
-	a.all.mu.Lock()
-	defer a.all.mu.Unlock()
-	if a.all.byID[a.id] == a.own {
-		delete(a.all.byID, a.id)
-	}
 }
 
 // Disconnect makes a key store Disconnected and closes its token. Its error is that of closing.

@@ -31,7 +31,7 @@ func opens(t *fakeToken) OpenFunc[*fakeToken] {
 func connect(t *testing.T, c *Connections[*fakeToken], id string) *fakeToken {
 	t.Helper()
 	token := &fakeToken{}
-	c.Begin(id).Open(t.Context(), opens(token))
+	c.Begin(id, 1).Open(t.Context(), opens(token))
 	if got, err := c.Token(id); err != nil || got != token {
 		t.Fatalf("%s is not connected: %v", id, err)
 	}
@@ -42,7 +42,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 	c := New[*fakeToken](zap.NewNop())
 	is := func(want State) {
 		t.Helper()
-		if got := c.Status("a"); got != (Status{State: want}) {
+		if got := c.Status("a"); got.State != want || (got.Connection == 7) == (want == Disconnected) {
 			t.Fatalf("%+v, want %s", got, want)
 		}
 		if _, err := c.Token("a"); (err == nil) != (want == Connected) || err != nil && err != ErrDisconnected {
@@ -50,16 +50,16 @@ func TestConnectAndDisconnect(t *testing.T) {
 		}
 	}
 	is(Disconnected)
-	attempt := c.Begin("a")
-	is(Connecting)
-	if c.Begin("a") != nil {
-		t.Error("two attempts at once")
-	}
-	attempt.Cancel()
-	is(Disconnected)
-	token := connect(t, c, "a")
+	token := &fakeToken{}
+	c.Begin("a", 7).Open(t.Context(), func(context.Context) (*fakeToken, error) {
+		is(Connecting)
+		if c.Begin("a", 8) != nil {
+			t.Error("two attempts at once")
+		}
+		return token, nil
+	})
 	is(Connected)
-	if c.Begin("a") != nil {
+	if c.Begin("a", 8) != nil {
 		t.Error("an attempt while it is connected")
 	}
 	token.err = errors.New("stuck")
@@ -82,10 +82,10 @@ func TestErrorCodes(t *testing.T) {
 		{hsm.ErrTimeout, "NETWORK_ERRORS"}, {errors.New("other"), "INTERNAL_ERROR"},
 	} {
 		c := New[*fakeToken](zap.NewNop())
-		c.Begin("a").Open(t.Context(), func(context.Context) (*fakeToken, error) {
+		c.Begin("a", 1).Open(t.Context(), func(context.Context) (*fakeToken, error) {
 			return nil, fmt.Errorf("open: %w", test.err)
 		})
-		if got := c.Status("a"); got != (Status{Failed, test.want}) {
+		if got := c.Status("a"); got != (Status{Failed, test.want, 1}) {
 			t.Errorf("%v: %+v", test.err, got)
 		}
 		connect(t, c, "a") // a new attempt may follow
@@ -98,7 +98,7 @@ func TestUnwantedAttempt(t *testing.T) {
 	c := New[*fakeToken](zap.NewNop())
 	late := &fakeToken{}
 	var current *fakeToken
-	c.Begin("a").Open(t.Context(), func(context.Context) (*fakeToken, error) {
+	c.Begin("a", 1).Open(t.Context(), func(context.Context) (*fakeToken, error) {
 		if err := c.Disconnect("a"); err != nil {
 			t.Error(err)
 		}
@@ -129,11 +129,11 @@ func TestDisconnectOthers(t *testing.T) {
 func TestClose(t *testing.T) {
 	c := New[*fakeToken](zap.NewNop())
 	a, late := connect(t, c, "a"), &fakeToken{}
-	attempt, opening, closed := c.Begin("b"), make(chan struct{}), make(chan error)
+	attempt, opening, closed := c.Begin("b", 1), make(chan struct{}), make(chan error)
 	go attempt.Open(t.Context(), func(context.Context) (*fakeToken, error) {
 		close(opening)
-		for other := c.Begin("c"); other != nil; other = c.Begin("c") { // until Close has begun
-			other.Cancel()
+		for other := c.Begin("c", 1); other != nil; other = c.Begin("c", 1) { // until Close has begun
+			other.Open(t.Context(), func(context.Context) (*fakeToken, error) { return nil, ErrUnknownCluster })
 			runtime.Gosched()
 		}
 		return late, nil
@@ -143,7 +143,7 @@ func TestClose(t *testing.T) {
 	if err := <-closed; err != nil || a.closed.Load() != 1 || late.closed.Load() != 1 {
 		t.Errorf("closed %d and %d times, %v", a.closed.Load(), late.closed.Load(), err)
 	}
-	if c.Begin("d") != nil || c.Status("a").State != Disconnected {
+	if c.Begin("d", 1) != nil || c.Status("a").State != Disconnected {
 		t.Error("an attempt begins after Close")
 	}
 }

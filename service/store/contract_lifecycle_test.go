@@ -149,7 +149,7 @@ func testKeyStores(t *testing.T, s service.Store) {
 	wantError(t, s.UpdateKeyStore(ctx, "none", func(*service.KeyStore) error { return nil }), service.ErrNoRow)
 	change := func(k *service.KeyStore) error {
 		k.Name, k.ClusterID, k.TrustAnchor, k.SealedPassword = "new", "c9", "other", []byte{9}
-		k.Connected, k.ConnectionError = true, ""
+		k.Connected, k.ConnectionError, k.Connections = true, "", 3
 		return nil
 	}
 	want := newKeyStore("s1", "one", "c1")

@@ -8,13 +8,13 @@ import (
 )
 
 const keyStoreColumns = "id, account, region, name, cluster, trust_anchor, sealed_password, connected, " +
-	"connection_error, created_at"
+	"connection_error, created_at, connections"
 
 func scanKeyStore(row scanner) (*service.KeyStore, error) {
 	var s service.KeyStore
 	var created sql.NullInt64
 	err := row.Scan(&s.ID, &s.Account, &s.Region, &s.Name, &s.ClusterID, &s.TrustAnchor, &s.SealedPassword,
-		&s.Connected, &s.ConnectionError, &created)
+		&s.Connected, &s.ConnectionError, &created, &s.Connections)
 	s.CreatedAt = fromNanos(created)
 	return &s, err
 }
@@ -34,7 +34,7 @@ func (d *DB) InsertKeyStore(ctx context.Context, s *service.KeyStore, max int) e
 		const insert = "INSERT INTO key_stores (" + keyStoreColumns + ") VALUES "
 		_, err = tx.ExecContext(ctx, insert+placeholders(keyStoreColumns),
 			s.ID, s.Account, s.Region, s.Name, s.ClusterID, s.TrustAnchor, s.SealedPassword,
-			s.Connected, s.ConnectionError, nanos(s.CreatedAt))
+			s.Connected, s.ConnectionError, nanos(s.CreatedAt), s.Connections)
 		return constraintError(err)
 	})
 }
@@ -68,8 +68,8 @@ func (d *DB) UpdateKeyStore(ctx context.Context, id string, change func(*service
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE key_stores SET name = ?, cluster = ?, trust_anchor = ?,
-			sealed_password = ?, connected = ?, connection_error = ? WHERE id = ?`,
-			s.Name, s.ClusterID, s.TrustAnchor, s.SealedPassword, s.Connected, s.ConnectionError, id)
+			sealed_password = ?, connected = ?, connection_error = ?, connections = ? WHERE id = ?`,
+			s.Name, s.ClusterID, s.TrustAnchor, s.SealedPassword, s.Connected, s.ConnectionError, s.Connections, id)
 		return constraintError(err)
 	})
 }
