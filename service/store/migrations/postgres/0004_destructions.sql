@@ -1,4 +1,4 @@
--- sqlite/0010_destructions.sql tells what is what.
+-- sqlite/0011_destructions.sql tells what is what.
 CREATE TABLE destructions (
 	id     TEXT COLLATE "C" NOT NULL PRIMARY KEY,
 	region TEXT COLLATE "C" NOT NULL,

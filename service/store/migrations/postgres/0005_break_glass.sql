@@ -1,4 +1,4 @@
--- sqlite/0011_break_glass.sql tells what is what.
+-- sqlite/0012_break_glass.sql tells what is what.
 CREATE TABLE break_glass_keys (
 	number  BIGINT NOT NULL PRIMARY KEY,
 	details TEXT COLLATE "C" NOT NULL
