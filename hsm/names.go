@@ -60,6 +60,7 @@ type (
 	ObjectID    = keyobject.ID
 	Key         = connection.Key
 	WrappedKey  = connection.WrappedKey
+	NamedKey    = connection.NamedKey
 	SealingKeys = connection.SealingKeys
 	SecretKey   = keyobject.Secret
 	Purpose     = keyobject.Purpose

@@ -200,7 +200,7 @@ func (s *Service) spend(ctx context.Context, c *iam.Caller, p *approvals) error 
 		return nil
 	}
 	n := p.request.Number
-	c.Call.Approved = append(c.Call.Approved, n)
+	c.Call.Approved, c.Call.ApprovedBy = append(c.Call.Approved, n), append(c.Call.ApprovedBy, p.by...)
 	record.Add(ctx, "approvalRequest", n)
 	record.Add(ctx, "approvedBy", p.by)
 	return record.BeforeEffect(ctx, func(ctx context.Context) error {
@@ -257,16 +257,35 @@ func canonicalCommand(c *record.Command) ([]byte, error) {
 	return approval.Canonical(&struct{ Parameters map[string]any }{members})
 }
 
-// authoriseCommand decides on a command by the guard of the account that it concerns. Operations on keys are decided
+// authoriseCommand decides on a command by the guard of the account that it concerns, or by those of all. Operations on keys are decided
 // on when they are carried out.
 func (s *Service) authoriseCommand(ctx context.Context, command *record.Command) error {
-	if command.Account == "" || operations[command.Name] != nil {
+	if operations[command.Name] != nil {
 		return nil
 	}
-	c := operatorOf(command.Account, "")
+	if !command.Everywhere {
+		return s.authoriseCommandIn(ctx, command, command.Account)
+	}
+	all, err := s.iam.Guards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		if err := s.authoriseCommandIn(ctx, command, g.Account); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) authoriseCommandIn(ctx context.Context, command *record.Command, account string) error {
+	if account == "" {
+		return nil
+	}
+	c := operatorOf(account, "")
 	c.Call = iam.Call{Operation: command.Name, Input: command, KeyMember: -1}
 	r := keyRequest{permission: "verenc:" + command.Name}
-	return s.decide(ctx, c, access{action: r.permission, account: command.Account, arns: anyResource, request: r})
+	return s.decide(ctx, c, access{action: r.permission, account: account, arns: anyResource, request: r})
 }
 
 // operatorOf is the caller of what an operator does in an account: its root user.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/iam/breakglass"
 	"github.com/verenc/kms/service/record"
 )
 
@@ -109,6 +110,24 @@ func (s auditedStore) InsertApproval(ctx context.Context, a *approval.Approval, 
 func (s auditedStore) RejectApprovalRequest(ctx context.Context, account string, number int64, by string,
 	now time.Time) error {
 	return recorded(ctx, func() error { return s.Store.RejectApprovalRequest(ctx, account, number, by, now) })
+}
+
+func (s auditedStore) InsertDestruction(ctx context.Context, c *DestructionCertificate) error {
+	return recorded(ctx, func() error { return s.Store.InsertDestruction(ctx, c) })
+}
+
+func (s auditedStore) InsertBreakGlassKey(ctx context.Context, k *breakglass.Key) error {
+	return recorded(ctx, func() error { return s.Store.InsertBreakGlassKey(ctx, k) })
+}
+
+func (s auditedStore) InsertBreakGlassOpening(ctx context.Context, o *iam.BreakGlassOpening) error {
+	return recorded(ctx, func() error { return s.Store.InsertBreakGlassOpening(ctx, o) })
+}
+
+func (s auditedStore) UpdateBreakGlassOpening(
+	ctx context.Context, id string, change func(*iam.BreakGlassOpening) error,
+) error {
+	return recorded(ctx, func() error { return s.Store.UpdateBreakGlassOpening(ctx, id, change) })
 }
 
 func recorded(ctx context.Context, change func() error) error {

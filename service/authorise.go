@@ -251,7 +251,7 @@ func (r *keyRequest) action() string {
 // same as for one that the caller may not use, so that nobody learns which keys others have. For a
 // key that only a ciphertext names, account is empty.
 func (s *Service) unknown(ctx context.Context, c *iam.Caller, r keyRequest, account, resource string) error {
-	if account == c.Account {
+	if account == c.Account || c.BreakGlass != "" {
 		return apierror.New(apierror.NotFound, "Key '%s' does not exist", s.arns(ctx).Of(account, c.Region, resource))
 	}
 	a := access{

@@ -44,11 +44,12 @@ func (s *Service) ScheduleKeyDeletion(
 		return nil, err
 	}
 	at := s.now().Add(time.Duration(days) * day)
+	asked := s.destructionRequest(c, opScheduleKeyDeletion)
 	out := &ScheduleKeyDeletionResponse{KeyId: k.ARN(s.arns(ctx)), PendingWindowInDays: days}
 	err = s.updateShared(ctx, "ScheduleKeyDeletion", k, func(keys []*Key) error {
 		for _, r := range keys {
 			if r.Region == k.Region {
-				r.State, r.DeletionAt = StatePendingDeletion, at
+				r.State, r.DeletionAt, r.Deletion = StatePendingDeletion, at, asked
 				if r.primary() && len(keys) > 1 {
 					r.State, r.DeletionAt, r.PendingWindow = StatePendingReplicaDeletion, time.Time{}, days
 				}
@@ -92,7 +93,7 @@ func (s *Service) CancelKeyDeletion(
 		return nil, err
 	}
 	err = s.updateKey(ctx, "CancelKeyDeletion", k, func(k *Key) error {
-		k.State, k.DeletionAt, k.PendingWindow = StateDisabled, time.Time{}, 0
+		k.State, k.DeletionAt, k.PendingWindow, k.Deletion = StateDisabled, time.Time{}, 0, nil
 		if k.Origin == originExternal && !k.complete() {
 			k.State = StatePendingImport
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/destruction"
 	"github.com/verenc/kms/service/iam"
 )
 
@@ -459,11 +460,11 @@ func (s *Service) DeleteImportedKeyMaterial(
 	if k.symmetric() {
 		out.KeyMaterialId = m.ID
 	}
-	return out, s.removeImported(ctx, k, m.ID)
+	return out, s.removeImported(ctx, k, m.ID, s.destructionRequest(c, "DeleteImportedKeyMaterial"))
 }
 
 // removeImported takes the token objects away from an imported material, and destroys them.
-func (s *Service) removeImported(ctx context.Context, k *Key, id string) error {
+func (s *Service) removeImported(ctx context.Context, k *Key, id string, asked *destruction.Request) error {
 	var scrap Material
 	err := s.updateKey(ctx, "DeleteImportedKeyMaterial", k, func(k *Key) error {
 		scrap = Material{} // of a run that met another change
@@ -473,7 +474,8 @@ func (s *Service) removeImported(ctx context.Context, k *Key, id string) error {
 		}
 		m := &k.Materials[i]
 		last := k.Materials[len(k.Materials)-1].Ordinal
-		scrap = Material{Ordinal: last + 1, ID: id, CreatedAt: s.now(), Objects: m.Objects, Scrap: true}
+		scrap = Material{Ordinal: last + 1, ID: id, CreatedAt: s.now(), Objects: m.Objects, Scrap: true,
+			Destruction: asked}
 		m.Objects, m.ExpiresAt = nil, time.Time{}
 		if m.Pending && (!k.multiRegion() || k.primary()) {
 			k.Materials = slices.Delete(k.Materials, i, i+1)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/destruction"
 )
 
 // ObjectID is the CKA_ID of a token object.
@@ -71,8 +72,10 @@ type Details struct {
 	PrimaryRegion string `json:",omitempty"`
 	// PendingWindow is the waiting period in days that begins when the last replica is gone
 	// (PendingReplicaDeletion only).
-	PendingWindow int32    `json:",omitempty"`
-	Rotation      Rotation `json:",omitzero"`
+	PendingWindow int32 `json:",omitempty"`
+	// Deletion is who asked for the key's deletion; nil unless its waiting period has begun, or will.
+	Deletion *destruction.Request `json:",omitempty"`
+	Rotation Rotation             `json:",omitzero"`
 }
 
 // Rotation is the automatic and on-demand rotation of a key (AWS page "Rotate AWS KMS keys").

@@ -13,6 +13,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service/apierror"
+	"github.com/verenc/kms/service/destruction"
 )
 
 // Material is one generation of a key's cryptographic material. Its ordinal (from 1) is part of
@@ -46,6 +47,8 @@ type Material struct {
 	// Known is a hash of imported material that a declaration has in clear (ImportKnown): whoever has read the
 	// file knows the key. Empty for all other material.
 	Known []byte `json:",omitempty"`
+	// Destruction is who asked for the destruction of scrap that was in use; nil for other material.
+	Destruction *destruction.Request `json:",omitempty"`
 }
 
 func (m *Material) present() bool { return len(m.Objects) > 0 }
@@ -227,7 +230,7 @@ func (s *Service) destroyScrap(ctx context.Context, k *Key, ordinal uint32) erro
 		return nil
 	}
 	scrap := now.Materials[i]
-	if err := s.destroyObjects(ctx, now, &scrap); err != nil {
+	if err := s.destroyCertified(ctx, now, now.Materials[i:i+1], scrap.Destruction); err != nil {
 		return err
 	}
 	err = s.store.UpdateKey(ctx, k.Region, k.ID, func(k *Key) error {

@@ -119,7 +119,7 @@ func (s *Service) finish(ctx context.Context, k *Key) error {
 	case err != nil:
 		return fmt.Errorf("mark: %w", err)
 	}
-	if err := s.destroyMaterials(ctx, k); err != nil {
+	if err := s.destroyCertified(ctx, k, k.Materials, k.deletionRequest()); err != nil {
 		return err
 	}
 	if err := s.store.RemoveKey(ctx, k.Region, k.ID); err != nil {
@@ -169,7 +169,7 @@ func (s *Service) upkeep(ctx context.Context, k *Key) error {
 		case !m.Scrap && m.present() && !m.ExpiresAt.IsZero() && !m.ExpiresAt.After(now):
 			s.log.Info("imported key material expired", zap.String("key", k.ID), zap.String("material", m.ID))
 			errs = append(errs, s.recordEvent(ctx, record.DeleteExpiredKeyMaterial, k, func(ctx context.Context) error {
-				return s.removeImported(ctx, k, m.ID)
+				return s.removeImported(ctx, k, m.ID, s.destructionRequest(nil, record.DeleteExpiredKeyMaterial))
 			}))
 		}
 	}

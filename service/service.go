@@ -16,6 +16,7 @@
 package service
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/arn"
+	"github.com/verenc/kms/service/destruction"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/keystore"
 	"github.com/verenc/kms/service/quota"
@@ -69,6 +71,8 @@ type Config struct {
 	ApprovalsExpire time.Duration
 	// VerifyProof verifies signatures of approvals: transport.VerifyProof. nil: no approval counts.
 	VerifyProof func(secret []byte, p *iam.Proof) bool
+	// Certify signs the certificate of a destruction. nil: none are made.
+	Certify func(context.Context, *destruction.Statement) ([]byte, error)
 
 	// Shared says that other servers may have the store open: what they have begun is not taken for
 	// what a crash has left.

@@ -41,6 +41,7 @@ type Store interface {
 	ServiceObjectRows
 	KeyUseRows
 	IVLeases
+	DestructionRows
 	record.PendingStore
 	approval.Store
 	iam.Store
@@ -178,6 +179,25 @@ type KeyUseRows interface {
 	RecordUses(ctx context.Context, uses []KeyUse) error
 	// LastUse returns a key's last use; ErrNoRow when there is none.
 	LastUse(ctx context.Context, region, keyID string) (*KeyUse, error)
+}
+
+// DestructionCertificate is a signed statement that key material was destroyed; see package destruction.
+type DestructionCertificate struct {
+	ID     string
+	Region string
+	KeyID  string
+	At     time.Time // of the statement
+	Signed []byte
+}
+
+// DestructionRows keeps destruction certificates, for ever.
+type DestructionRows interface {
+	// InsertDestruction adds a certificate; ErrExists when there is one with its id.
+	InsertDestruction(ctx context.Context, c *DestructionCertificate) error
+	// Destruction returns a certificate; ErrNoRow when there is none.
+	Destruction(ctx context.Context, id string) (*DestructionCertificate, error)
+	// Destructions returns up to limit certificates in order of At and ID, from the first one after these two.
+	Destructions(ctx context.Context, at time.Time, id string, limit int) ([]*DestructionCertificate, error)
 }
 
 // IVLeases counts the initialisation vectors that key materials have used.

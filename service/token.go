@@ -15,6 +15,7 @@ type Token interface {
 	DataKeyToken
 	PrivateKeyToken
 	RandomToken
+	DescribingToken
 }
 
 // ObjectToken makes and destroys keys.
@@ -62,6 +63,14 @@ type PrivateKeyToken interface {
 	MAC(ctx context.Context, key hsm.Key, hash crypto.Hash, message []byte) ([]byte, error)
 	Derive(ctx context.Context, key hsm.Key, t hsm.KeyType, peer []byte) ([]byte, error)
 	Decapsulate(ctx context.Context, key hsm.Key, t hsm.KeyType, ciphertext []byte) ([]byte, error)
+}
+
+// DescribingToken tells of itself and of the objects in it.
+type DescribingToken interface {
+	Info() (hsm.Info, error)
+	Attributes(ctx context.Context, key hsm.Key) (hsm.Attributes, error)
+	// Missing returns those of some objects that a search in the token does not find.
+	Missing(ctx context.Context, ids ...hsm.ObjectID) ([]hsm.ObjectID, error)
 }
 
 // RandomToken has a random number generator.

@@ -62,5 +62,5 @@ func (h *handler) identify(v *sigv4.Verifier[iam.Identity], r *http.Request, bod
 	}
 	x.caller.Identity, x.caller.Region = who, scope.Region
 	h.iam.AddUse(&x.caller.Identity, scope.Region, scope.Service)
-	return nil
+	return h.iam.UseBreakGlass(x.ctx, &x.caller.Identity)
 }

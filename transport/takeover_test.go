@@ -16,6 +16,18 @@ type pausedStore struct {
 	service.Store
 	meanwhile func() error // what happens then; nil: nothing any more
 	changes   int          // before it
+
+	certificate func() error // what happens before the next certificate is kept; nil: nothing
+}
+
+func (p *pausedStore) InsertDestruction(ctx context.Context, c *service.DestructionCertificate) error {
+	if f := p.certificate; f != nil {
+		p.certificate = nil
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return p.Store.InsertDestruction(ctx, c)
 }
 
 func (p *pausedStore) UpdateKey(ctx context.Context, region, id string, change func(*service.Key) error) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -117,9 +118,10 @@ func TestAlertsKnowTheServer(t *testing.T) {
 // TestMetricsTable: docs/metrics.md has each metric that a server exports, with its type, labels, meaning and unit,
 // and no other. The words on metrics of the Go runtime and the process are their libraries', and may change.
 func TestMetricsTable(t *testing.T) {
-	r := initialised(t).with("VERENC_AUDIT_SYSLOG=udp://127.0.0.1:9",
+	s, i := initialised(t), newIssuer(t)
+	r := s.tlsKey(t, i, "kms", "ec-p256").with("VERENC_AUDIT_SYSLOG=udp://127.0.0.1:9",
 		"VERENC_TRACING_ENDPOINT=http://127.0.0.1:9").serve(t)
-	get(t, http.DefaultClient, "http://"+r.api+"/docs") // metrics of pages begin with the first request for one
+	get(t, i.over(&tls.Config{}), "https://"+r.api+"/docs") // metrics of pages begin with the first request for one
 	_, text := get(t, http.DefaultClient, "http://"+r.private+"/metrics")
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))

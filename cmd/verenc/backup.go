@@ -97,6 +97,9 @@ func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) 
 	for _, o := range inv.OrphanObjects {
 		fmt.Fprintf(out, "no key:    object %s (CKA_ID %s)\n", o.Label, o.ID)
 	}
+	for _, o := range inv.TLS {
+		fmt.Fprintf(out, "TLS key:   object %s (CKA_ID %s), %s\n", o.Label, o.ID, usedAsTLSKey(c, o))
+	}
 	if inv.SelfTest > 0 {
 		fmt.Fprintf(out, "self-test: %d objects of self-tests that run or were broken off; a start destroys those older than %v\n",
 			inv.SelfTest, selftest.LeftOverAfter)

@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/hsm/pkcs11uri"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/quota"
@@ -38,7 +39,7 @@ type Config struct {
 	PrivateListen       string         `koanf:"private_listen" doc:"address of /metrics, /healthz and /readyz for operators; empty for none"`
 	Profiling           bool           `koanf:"profiling" doc:"serve profiles of the process, of Go's package net/http/pprof, at /debug/pprof/ of private_listen, to everybody who can reach it"`
 	TLSCert             string         `koanf:"tls_cert" doc:"PEM file of the server certificate and its chain; empty serves plain HTTP"`
-	TLSKey              string         `koanf:"tls_key" doc:"PEM file of the certificate's private key"`
+	TLSKey              string         `koanf:"tls_key" doc:"the certificate's private key: a PEM file, or the PKCS#11 URI (RFC 7512) of a key in the token, such as pkcs11:object=verenc%2Ftls%2Fkms, which verenc tls csr makes"`
 	TLSClientCA         string         `koanf:"tls_client_ca" doc:"PEM file of the authorities whose client certificates are accepted; empty requests no certificates"`
 	TLSClientCRL        []string       `koanf:"tls_client_crl" doc:"files, PEM or DER, with the revoked certificates of the authorities in tls_client_ca; with them, a certificate that no current list covers is refused"`
 	TLSClientAuth       string         `koanf:"tls_client_auth" doc:"optional: a client may have a certificate instead of signing; required: none is served without one"`
@@ -120,6 +121,7 @@ type runOptions struct {
 	load             func() (*Config, error)
 	reload           []reloadable    // what a server reads again
 	trusted          proxies.Trusted // of trusted_proxies, once the settings were checked
+	tlsKey           *pkcs11uri.Key  // of tls_key, once the settings were checked; nil for a file
 	giveUp           func(error)     // ends a server whose PKCS#11 module can no longer be used; nil in commands
 
 	// Of verenc dev, and nil in all other commands.
@@ -392,6 +394,13 @@ func (c *Config) check() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
+	}
+	if c.run.tlsKey = nil; pkcs11uri.Is(c.TLSKey) {
+		if key, err := pkcs11uri.Parse(c.TLSKey); err != nil {
+			complain("tls_key: %w", err)
+		} else {
+			c.run.tlsKey = &key
+		}
 	}
 	if len(c.TLSClientCRL) > 0 && c.TLSClientCA == "" {
 		complain("tls_client_crl: set tls_client_ca, too: the lists are of its authorities")

@@ -58,6 +58,7 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 	if token != nil {
 		defer func() { _ = token.Close() }() // the details are in the HSM's own log
 	}
+	e.examineTLSKey(c, token)
 	e.examineDatabase(ctx, c, token)
 	e.examineClients(c)
 	return e.print(out)

@@ -126,6 +126,9 @@ func newCredentialFile(path string, out io.Writer) (*credentialFile, error) {
 func (f *credentialFile) write(cred *iam.Credential) error {
 	text := fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", cred.AccessKeyID,
 		[]byte(cred.SecretAccessKey))
+	if cred.SessionToken != "" {
+		text = fmt.Appendf(text, "aws_session_token = %s\n", cred.SessionToken)
+	}
 	defer clear(text)
 	var err error
 	if f.path == "" {

@@ -121,7 +121,8 @@ func newRoot() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return hsm.HostModule() },
 	})
 	root.AddCommand(initialise, examine, newAuditCommand(with), newAttestCommand(with), newWitnessCommand(),
-		newReportCommand(with), newKeyCommand(with),
+		newReportCommand(with), newKeyCommand(with), newTLSCommand(with),
+		newDestructionCommand(unchecked),
 		&cobra.Command{
 			Use: "serve", Args: cobra.NoArgs,
 			Short: "Serve the AWS API until SIGTERM or SIGINT",

@@ -26,7 +26,7 @@ type principalCommands struct {
 // all returns the commands.
 func (m principalCommands) all() []*cobra.Command {
 	return []*cobra.Command{m.principals(iam.KindUser), m.principals(iam.KindRole), m.accessKeys(), m.certificates(),
-		m.apply(), m.export(), m.policies()}
+		m.apply(), m.export(), m.policies(), m.breakGlass()}
 }
 
 // job is one run of such a command.

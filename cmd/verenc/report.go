@@ -174,6 +174,13 @@ func reportText(out io.Writer, r *evidence.Report) error {
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%q\t%s\t%s\t%q\n", a.Number, a.State, a.Operation, a.KeyID, a.Requester,
 			reportDate(a.CreatedAt), reportList(a.ApprovedBy), a.EndedBy)
 	}
+	if len(r.BreakGlass) > 0 {
+		fmt.Fprintln(w, "\nbreak-glass\topened\tuntil\tclosed\tfirst used\tby\treason")
+	}
+	for _, o := range r.BreakGlass {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%q\t%q\n", o.ID, reportDate(o.OpenedAt), reportDate(o.Until),
+			reportDate(o.ClosedAt), reportDate(o.UsedAt), o.Operator, o.Reason)
+	}
 	if len(r.AccessKeys) > 0 {
 		fmt.Fprintln(w, "\naccess key\tprincipal\tenabled\tcreated\tlast used\texpires")
 	}

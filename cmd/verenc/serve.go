@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"math"
@@ -78,10 +79,18 @@ func serveOn(ctx context.Context, c *Config, open func(context.Context, *Config)
 
 	useProcessors(ctx, p.token, p.log)
 	metrics := newRegistry(p.token, p.audit)
+	if c.run.tlsKey != nil {
+		signers := tlsSigners(c, p.token)
+		if err := servers.openTLS(api, c, signers.of(c.run.tlsKey)); err != nil {
+			return errors.Join(err, servers.closeListeners())
+		}
+		addTLSSignatures(metrics, signers)
+	}
 	if p.audit != nil {
 		addAuditWitness(metrics, p.witness)
 	}
 	addHiddenDataKeys(metrics, p.can)
+	addBreakGlass(context.WithoutCancel(ctx), metrics, p.service.IAM())
 	watch := &tokenWatch{connected: c.run.connected, log: p.log,
 		check: func(ctx context.Context) error { return checkToken(ctx, p.store, p.token) }}
 	past, err := p.history(metrics)
@@ -258,13 +267,10 @@ type member struct {
 func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, error) {
 	s := &http.Server{ReadHeaderTimeout: headerTimeout, ReadTimeout: limits(c).Read, WriteTimeout: limits(c).Write,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes}
-	if c.TLSCert != "" {
-		var err error
-		if g.tls, err = tlsfiles.Open(tlsfiles.Config{Certificate: c.TLSCert, Key: c.TLSKey, ClientCA: c.TLSClientCA,
-			ClientCRLs: c.TLSClientCRL, Required: c.TLSClientAuth == clientRequired}); err != nil {
+	if c.TLSCert != "" && c.run.tlsKey == nil {
+		if err := g.openTLS(s, c, nil); err != nil {
 			return nil, err
 		}
-		s.TLSConfig = g.tls.TLS()
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -275,6 +281,18 @@ func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, err
 	}
 	g.members = append(g.members, member{name, s, l})
 	return s, nil
+}
+
+// openTLS makes a server serve TLS. signer is that of a key in the token, nil for one in a file.
+func (g *serverGroup) openTLS(
+	s *http.Server, c *Config, signer func(crypto.PublicKey) (crypto.Signer, error),
+) (err error) {
+	if g.tls, err = tlsfiles.Open(tlsfiles.Config{Certificate: c.TLSCert, Key: c.TLSKey, Signer: signer,
+		ClientCA: c.TLSClientCA, ClientCRLs: c.TLSClientCRL, Required: c.TLSClientAuth == clientRequired}); err != nil {
+		return err
+	}
+	s.TLSConfig = g.tls.TLS()
+	return nil
 }
 
 // logTo sends the servers' own errors, about connections without a request, to the log.

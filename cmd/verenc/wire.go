@@ -20,6 +20,7 @@ import (
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/audit/witness"
+	"github.com/verenc/kms/service/destruction"
 	"github.com/verenc/kms/service/quota"
 	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/service/store"
@@ -260,6 +261,15 @@ func (p *components) newService(c *Config, by *record.Operator) (err error) {
 	}
 	if cfg.Operator = by; by != nil && c.Audit.Dir != noAudit {
 		cfg.Audit = record.Outbox{Store: p.store}
+	}
+	if c.Audit.Dir != noAudit && c.run.token == nil { // verenc dev keeps objects that it was asked to destroy
+		cfg.Certify = func(ctx context.Context, d *destruction.Statement) ([]byte, error) {
+			origin, signer, err := currentSigner(ctx, c, p)
+			if err != nil {
+				return nil, err
+			}
+			return d.Sign(ctx, origin, signer)
+		}
 	}
 	cfg.MetadataAge, cfg.Shared = p.store.Age, store.IsURL(c.Database)
 	if by == nil {

@@ -57,7 +57,8 @@ func newGeneration(lib *library, shared *session.Shared, info pkcs11.TokenInfo, 
 		Shared: shared, lib: lib, ofModule: lib.module.Generation(), info: info,
 		unused: make(chan struct{}), places: make(chan struct{}, limit),
 		generators: make(chan struct{}, max(1, limit/4)),
-		index:      index{handles: map[keyobject.ID]pkcs11.ObjectHandle{}, complete: make(chan struct{})},
+		index: index{handles: map[keyobject.ID]pkcs11.ObjectHandle{}, named: map[NamedKey]named{},
+			complete: make(chan struct{})},
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 type index struct {
 	mu       sync.RWMutex
 	handles  map[keyobject.ID]pkcs11.ObjectHandle // guarded by mu
+	named    map[NamedKey]named                   // guarded by mu
 	complete chan struct{}                        // closed once handles has all objects of the connection's start
 }
 

@@ -81,12 +81,12 @@ func (s *Session) Visit(f func(pkcs11.ObjectHandle, Object)) error {
 			f(h, Object{ID: keyobject.ID(values[0]), Label: string(values[1])})
 		}
 	}
-	return s.checkLogin()
+	return s.CheckLogin()
 }
 
-// checkLogin comes after a search: without a login, C_FindObjects finds no private object and gives
+// CheckLogin comes after a search: without a login, C_FindObjects finds no private object and gives
 // no error.
-func (s *Session) checkLogin() error {
+func (s *Session) CheckLogin() error {
 	if !s.LoggedIn() {
 		return ckr.Failed("C_FindObjects", pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN))
 	}
@@ -106,7 +106,7 @@ func (s *Session) Locate(id keyobject.ID) (pkcs11.ObjectHandle, error) {
 	case len(handles) > 0:
 		return handles[0], nil
 	}
-	if err := s.checkLogin(); err != nil {
+	if err := s.CheckLogin(); err != nil {
 		return 0, err
 	}
 	return 0, fmt.Errorf("%w: CKA_ID %s", ckr.ErrNoObject, id)

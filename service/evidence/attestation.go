@@ -5,17 +5,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/statement"
 )
 
 // The first line of an attestation is its format and version. An attestation with a Witness is of
@@ -198,53 +196,28 @@ func isWrapped(m *service.Material) bool { return m.WrappedBy != service.ObjectI
 // Sign returns the statement as a C2SP signed note. The signer is a key of an audit log, whose origin
 // is the signer's name.
 func (a *Attestation) Sign(ctx context.Context, origin string, signer audit.Signer) ([]byte, error) {
-	text, err := a.text()
-	if err != nil {
-		return nil, err
-	}
-	return audit.SignNote(ctx, origin, signer, text)
+	return statement.Sign(ctx, a.head(), a, origin, signer)
 }
 
-// text is the head and the statement as indented JSON, the only form that VerifyAttestation accepts.
-func (a *Attestation) text() (string, error) {
-	text, err := json.MarshalIndent(a, "", "  ")
-	if err != nil {
-		return "", fmt.Errorf("write attestation: %w", err)
-	}
-	head := attestationHead
+func (a *Attestation) head() string {
 	if a.Witness != nil {
-		head = attestationHeadWitnessed
+		return attestationHeadWitnessed
 	}
-	return head + string(text) + "\n", nil
+	return attestationHead
 }
 
 // VerifyAttestation returns the statement of an attestation that one of the verifier keys has signed.
 // It needs nothing else.
 func VerifyAttestation(signed []byte, keys ...string) (*Attestation, error) {
-	text, err := audit.OpenNote(signed, keys...)
-	if err != nil {
-		return nil, fmt.Errorf("verify attestation: %w", err)
-	}
-	body, ok := strings.CutPrefix(text, attestationHead)
-	if !ok {
-		body, ok = strings.CutPrefix(text, attestationHeadWitnessed)
-	}
-	if !ok {
-		return nil, errors.New("verify attestation: what is signed is no attestation of this version")
-	}
 	a := &Attestation{}
-	d := json.NewDecoder(bytes.NewReader([]byte(body)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(a); err != nil {
-		return nil, fmt.Errorf("verify attestation: %w", err)
+	err := statement.Open(signed, keys, a, attestationHead, attestationHeadWitnessed)
+	if err == nil && !bytes.HasPrefix(signed, []byte(a.head())) {
+		err = errors.New("it is not spelled as it would be written")
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("verify attestation: there is something behind the statement")
+	if err == nil {
+		err = a.checkWitness()
 	}
-	if again, err := a.text(); err != nil || again != text {
-		return nil, errors.Join(errors.New("verify attestation: it is not spelled as it would be written"), err)
-	}
-	if err := a.checkWitness(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("verify attestation: %w", err)
 	}
 	return a, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/hsm/selftest"
@@ -21,6 +22,9 @@ type Inventory struct {
 	// OrphanObjects are the objects with such a label that no row names. Nothing destroys them: they
 	// may be the keys of a newer database than this one.
 	OrphanObjects []hsm.Object
+	// TLS are the private keys of TLS certificates. They are of no row either: settings name them, and
+	// nothing but their owner destroys them.
+	TLS []hsm.Object
 	// SelfTest is the number of objects of self-tests, which run or were broken off. No row names them,
 	// and a later self-test destroys them.
 	SelfTest int
@@ -49,6 +53,10 @@ type ObjectLister interface {
 
 // labelPrefix begins the CKA_LABEL of every object of this service.
 const labelPrefix = "verenc/"
+
+// TLSLabelPrefix begins the CKA_LABEL of the private keys of TLS certificates. No KMS key has such a label, since
+// the id of a key comes in its place.
+const TLSLabelPrefix = labelPrefix + "tls/"
 
 // TakeInventory reads every row and every object. Its time grows with their number. It leaves out keys
 // in custom key stores, whose objects are in other tokens.
@@ -104,6 +112,8 @@ func TakeInventory(ctx context.Context, store InventoryStore, token ObjectLister
 		case named[o.ID]:
 		case o.Label == selftest.Label:
 			inv.SelfTest++
+		case strings.HasPrefix(o.Label, TLSLabelPrefix):
+			inv.TLS = append(inv.TLS, o)
 		default:
 			inv.OrphanObjects = append(inv.OrphanObjects, o)
 		}
@@ -111,6 +121,8 @@ func TakeInventory(ctx context.Context, store InventoryStore, token ObjectLister
 	slices.SortFunc(inv.Lost, func(a, b LostObject) int {
 		return cmp.Or(cmp.Compare(a.Region, b.Region), cmp.Compare(a.KeyID, b.KeyID), cmp.Compare(a.Role, b.Role))
 	})
-	slices.SortFunc(inv.OrphanObjects, func(a, b hsm.Object) int { return cmp.Compare(a.Label, b.Label) })
+	byLabel := func(a, b hsm.Object) int { return cmp.Compare(a.Label, b.Label) }
+	slices.SortFunc(inv.OrphanObjects, byLabel)
+	slices.SortFunc(inv.TLS, byLabel)
 	return inv, nil
 }

@@ -18,6 +18,8 @@ type Report struct {
 	Guard      *GuardSummary `json:",omitempty"` // of the account; nil when it has none
 	// Approvals are the newest requests for approval, of calls and commands; see package approval.
 	Approvals []ApprovalSummary `json:",omitempty"`
+	// BreakGlass are the newest openings of the sealed credential, the newest first. They are of all accounts.
+	BreakGlass []BreakGlassSummary `json:",omitempty"`
 }
 
 // GuardSummary describes what restricts every caller of the account.
@@ -39,6 +41,19 @@ type ApprovalSummary struct {
 	ApprovedBy []string  // whose approvals count, or counted
 	EndedBy    string    `json:",omitempty"`
 	EndedAt    time.Time `json:",omitzero"`
+}
+
+// BreakGlassSummary describes an opening of the sealed credential. The credential in force has signed Account, Reason
+// and Operator; they are empty when one before it has.
+type BreakGlassSummary struct {
+	ID       string
+	OpenedAt time.Time
+	Until    time.Time
+	ClosedAt time.Time `json:",omitzero"` // zero when it was not closed before its time
+	UsedAt   time.Time `json:",omitzero"` // of the first request; zero when there was none
+	Account  string    `json:",omitempty"`
+	Reason   string    `json:",omitempty"`
+	Operator string    `json:",omitempty"`
 }
 
 // Severity of a finding.

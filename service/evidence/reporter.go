@@ -13,6 +13,7 @@ import (
 	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/iam/breakglass"
 	"github.com/verenc/kms/service/policy"
 )
 
@@ -34,6 +35,8 @@ type ReportStore interface {
 	AccessKeys(ctx context.Context, principal string) ([]*iam.AccessKey, error)
 	LastAccessKeyUse(ctx context.Context, id string) (*iam.AccessKeyUse, error)
 	ApprovalRequests(ctx context.Context, account string, before int64, limit int) ([]*approval.Request, error)
+	BreakGlassKey(ctx context.Context) (*breakglass.Key, error)
+	BreakGlassOpenings(ctx context.Context, limit int) ([]*iam.BreakGlassOpening, error)
 }
 
 // Report looks at every key, principal and access key of an account. No policy is asked whether it
@@ -46,6 +49,9 @@ func (e *Examiner) Report(ctx context.Context, account, region string) (*Report,
 	}
 	if err := r.addApprovals(ctx); err != nil {
 		return nil, fmt.Errorf("report on approvals: %w", err)
+	}
+	if err := r.addBreakGlass(ctx); err != nil {
+		return nil, fmt.Errorf("report on break-glass: %w", err)
 	}
 	for after := ""; ; {
 		keys, err := e.Store.Keys(ctx, account, region, after, pageSize)
@@ -139,6 +145,42 @@ func (r *reporter) addAccessKey(ctx context.Context, k *iam.AccessKey) error {
 	if age := r.out.Time.Sub(k.CreatedAt); age > staleAccessKey {
 		r.addFinding(Medium, k.ID, "access key of %s is %d days old: replace it",
 			k.PrincipalARN, r.ageInDays(k.CreatedAt))
+	}
+	return nil
+}
+
+// openingsReported is how many openings a report has.
+const openingsReported = 100
+
+func (r *reporter) addBreakGlass(ctx context.Context) error {
+	openings, err := r.Store.BreakGlassOpenings(ctx, openingsReported)
+	if err != nil || len(openings) == 0 {
+		return err
+	}
+	k, err := r.Store.BreakGlassKey(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range openings {
+		s := BreakGlassSummary{ID: row.ID, OpenedAt: row.OpenedAt.UTC(), Until: row.Until.UTC(),
+			ClosedAt: row.ClosedAt.UTC(), UsedAt: row.UsedAt.UTC()}
+		o, err := k.Verify(row.Signed)
+		if err == nil {
+			s.Account, s.Reason, s.Operator, s.Until = o.Account, o.Reason, o.Operator, o.Until.UTC()
+		}
+		r.out.BreakGlass = append(r.out.BreakGlass, s)
+		used := "was not used"
+		if !row.UsedAt.IsZero() {
+			used = "was first used at " + s.UsedAt.Format(time.RFC3339)
+		}
+		switch isOpen := err == nil && row.ClosedAt.IsZero() && r.out.Time.Before(o.Until); {
+		case isOpen:
+			r.addFinding(High, s.ID, "break-glass is open until %s by %q (%q), and %s: verenc break-glass close ends it",
+				s.Until.Format(time.RFC3339), s.Operator, s.Reason, used)
+		case r.out.Time.Sub(row.OpenedAt) < staleKey:
+			r.addFinding(Medium, s.ID, "break-glass was opened at %s by %q (%q), and %s: compare it with the audit log",
+				s.OpenedAt.Format(time.RFC3339), s.Operator, s.Reason, used)
+		}
 	}
 	return nil
 }

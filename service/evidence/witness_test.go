@@ -9,6 +9,7 @@ import (
 
 	"github.com/verenc/kms/hsm"
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/statement"
 )
 
 func goldenAttestation() *Attestation {
@@ -45,7 +46,7 @@ func TestGoldenAttestation(t *testing.T) {
 		"alone":     {goldenAttestation(), "bd96889b4424a5ebd20be9005feba72a97c34d4f0c0326ec636d00d128fc30c4"},
 		"witnessed": {witnessed(), "5b20fa122ab39e61b041d9e6b48f193f6720c9f9441dd3b6474c843ae29d184e"},
 	} {
-		text, err := test.a.text()
+		text, err := statement.Text(test.a.head(), test.a)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,6 +54,7 @@ func (Secret) GoString() string { return "[secret]" }
 type Credential struct {
 	AccessKeyID     string
 	SecretAccessKey Secret
+	SessionToken    string // of temporary credentials; empty for others
 }
 
 // newCredential draws an access key, whose id begins with prefix. The caller clears its secret.
@@ -266,7 +267,7 @@ func accessKeyError(id string, err error) error {
 
 // AddUse remembers that an identity has signed a request, if it did so with an access key.
 func (d *Directory) AddUse(who *Identity, region, service string) {
-	if who.AccessKeyID == "" || who.Session != nil {
+	if who.AccessKeyID == "" || who.Session != nil || who.BreakGlass != "" {
 		return
 	}
 	d.uses.Add(who.AccessKeyID, AccessKeyUse{ID: who.AccessKeyID, At: d.now(), Region: region, Service: service})

@@ -36,8 +36,10 @@ type Call struct {
 	KeyMember int // the index of the member of Input that names its only key; negative if there is none
 	Changes   bool
 
-	// Approved are the numbers of the approval requests that the call makes use of, as far as it was decided.
-	Approved []int64
+	// Approved are the numbers of the approval requests that the call makes use of, as far as it was decided, and
+	// ApprovedBy the ARNs of those who have approved.
+	Approved   []int64
+	ApprovedBy []string
 }
 
 // Identity is who a credential or a client certificate proves its holder to be.
@@ -53,6 +55,9 @@ type Identity struct {
 	// WebIdentity is set for AssumeRoleWithWebIdentity only. Principal and Account are its name, and the account of
 	// the role, then: it has no other rights.
 	WebIdentity *WebIdentity
+	// BreakGlass is the opening of the sealed credential that this is a session of; empty for others. No policy,
+	// guard or approval limits such a caller: package policy decides so, by the type of the principal.
+	BreakGlass string
 }
 
 // User returns the ARN of the stored principal that an identity is, or is a session of: the root user,
@@ -85,6 +90,10 @@ func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdent
 	}
 	if c.Principal == arn.Root(c.Account) {
 		u.Type, u.PrincipalID = "Root", c.Account
+		return u
+	}
+	if c.BreakGlass != "" {
+		u.Type, u.PrincipalID = "VerencBreakGlass", c.BreakGlass
 		return u
 	}
 	issuer := c.User()

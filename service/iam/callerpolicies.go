@@ -35,6 +35,10 @@ func (d *Directory) CallerPolicies(ctx context.Context, c *Caller) (*CallerPolic
 		own.Principal.Type = policy.RootUser
 		return own, nil
 	}
+	if c.BreakGlass != "" {
+		own.Principal.Type, own.Principal.UserID = policy.BreakGlass, c.BreakGlass
+		return own, nil
+	}
 	p, err := d.store.Principal(ctx, c.User())
 	if errors.Is(err, ErrNoRow) || err == nil && c.Session != nil && !c.Session.isOf(p) {
 		return nil, apierror.New(apierror.UnrecognizedClient, msgUnknownClient)

@@ -105,6 +105,10 @@ func (d *Directory) sessionCredential(ctx context.Context, scope CredentialScope
 	if session.AccessKeyID != scope.AccessKeyID {
 		return who, sealed, ErrUnknownCredential
 	}
+	if session.Opening != "" {
+		who, err = d.breakGlassIdentity(ctx, session)
+		return who, sealedCredential{token: scope.SessionToken}, err
+	}
 	who = Identity{Principal: session.UserARN, AccessKeyID: session.AccessKeyID, Session: session,
 		IssuedAt: session.IssuedAt, ExpiresAt: session.ExpiresAt}
 	if session.ofRole() {

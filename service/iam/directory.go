@@ -71,6 +71,7 @@ type Directory struct {
 	signingKeys *lru.Cache[signingKeyID, [sha256.Size]byte]
 	sessions    *lru.Cache[[sha256.Size]byte, *Session] // by the hash of their tokens
 	policies    *lru.Cache[*byte, parsedPolicy]
+	breakGlass  breakGlass
 	uses        lastuse.Uses[string, AccessKeyUse] // of access keys, by id
 }
 

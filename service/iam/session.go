@@ -40,10 +40,13 @@ type Session struct {
 	Tags           map[string]string `json:",omitempty"` // session tags
 	TransitiveTags []string          `json:",omitempty"` // keys of Tags that sessions of further roles have, too
 	Federation     *Federation       `json:",omitempty"` // of AssumeRoleWithWebIdentity
+
+	// Opening is that of the sealed credential which the session is of, instead of a role's.
+	Opening string `json:",omitempty"`
 }
 
 // ofRole reports whether a session is one of a role.
-func (s *Session) ofRole() bool { return s != nil && s.UserARN == "" }
+func (s *Session) ofRole() bool { return s != nil && s.UserARN == "" && s.Opening == "" }
 
 // isOf reports whether a session belongs to this role or user, and not to an earlier one of the same name.
 // The session of a client certificate has no unique id: it belongs to every role of its name.

@@ -30,7 +30,7 @@ func (d *Directory) GetSessionToken(ctx context.Context, c *Caller, durationSeco
 		seconds, most = maxRootSessionToken, maxRootSessionToken
 	}
 	switch {
-	case c.Session != nil:
+	case c.Session != nil, c.BreakGlass != "":
 		return nil, apierror.New(apierror.AccessDeniedSTS, msgSessionOfSession)
 	case c.AccessKeyID == "":
 		return nil, apierror.New(apierror.AccessDeniedSTS, msgSessionOfCertificate)

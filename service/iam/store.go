@@ -3,6 +3,8 @@ package iam
 import (
 	"context"
 	"errors"
+
+	"github.com/verenc/kms/service/iam/breakglass"
 )
 
 // Errors of a Store. Everything else that it returns is an internal failure.
@@ -20,6 +22,23 @@ type Store interface {
 	AccessKeyStore
 	CertificateStore
 	GuardStore
+	BreakGlassStore
+}
+
+// BreakGlassStore keeps the public part of the sealed credential, and its openings. Nothing is served from memory.
+type BreakGlassStore interface {
+	// InsertBreakGlassKey makes a credential the one in force. Those before it stay.
+	InsertBreakGlassKey(ctx context.Context, k *breakglass.Key) error
+	// BreakGlassKey returns the credential in force; ErrNoRow when there is none.
+	BreakGlassKey(ctx context.Context) (*breakglass.Key, error)
+	// InsertBreakGlassOpening adds an opening; an error when its id exists.
+	InsertBreakGlassOpening(ctx context.Context, o *BreakGlassOpening) error
+	// BreakGlassOpening returns an opening; ErrNoRow when there is none.
+	BreakGlassOpening(ctx context.Context, id string) (*BreakGlassOpening, error)
+	// BreakGlassOpenings returns up to limit openings, the newest first.
+	BreakGlassOpenings(ctx context.Context, limit int) ([]*BreakGlassOpening, error)
+	// UpdateBreakGlassOpening changes ClosedAt and UsedAt of an opening; ErrNoRow when there is none.
+	UpdateBreakGlassOpening(ctx context.Context, id string, change func(*BreakGlassOpening) error) error
 }
 
 // PrincipalStore keeps users and roles.

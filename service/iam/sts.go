@@ -171,6 +171,9 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	if c.Principal == arn.Root(c.Account) {
 		return nil, denied // AWS STS API Reference, AssumeRole: root users can't
 	}
+	if c.BreakGlass != "" {
+		return nil, denied // the session of a role would outlast the opening
+	}
 	own, err := d.CallerPolicies(ctx, c)
 	if err != nil {
 		return nil, err

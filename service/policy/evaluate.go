@@ -27,6 +27,7 @@ const (
 	FromGuard          Source = "guard"
 	FromGrant          Source = "grant"
 	FromRootUser       Source = "account root user" // the root user, who needs no identity policy
+	FromBreakGlass     Source = "break-glass"       // see BreakGlass
 )
 
 // setIndex identifies the policies of one source.
@@ -120,6 +121,7 @@ const retireGrant = "kms:retiregrant"
 //     allows, whomever the key policy names. A grant to such a caller needs no identity policy: it
 //     takes its place (AWS page "Allowing users in other accounts to use a KMS key", step 2).
 //   - Key policies can deny RetireGrant but not allow it (AWS page "Retiring and revoking grants"); see Grant.Retiring.
+//   - Break-glass is allowed everything.
 //   - Services have no identity policies; a key policy or grant that names a service allows.
 //   - A guard only restricts, whoever calls, the root user too (as service control policies do in AWS). What a guard
 //     with Allow statements does not allow is denied; one that has only Deny statements allows the rest.
@@ -135,6 +137,9 @@ func Evaluate(p *Policies, r *Request) Decision {
 var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
 
 func (e *evaluation) decide() Decision {
+	if e.Principal.Type == BreakGlass {
+		return Decision{Allowed: true, By: FromBreakGlass, Document: -1, Statement: -1}
+	}
 	for by := range e.documents {
 		if deny := e.find(setIndex(by), false); deny.statement != nil {
 			return denied(setIndex(by), deny)

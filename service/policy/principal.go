@@ -18,6 +18,9 @@ const (
 	FederatedUser PrincipalType = "FederatedUser"
 	WebIdentity   PrincipalType = "WebIdentity" // of AssumeRoleWithWebIdentity, before it has a role
 	AWSService    PrincipalType = "AWSService"
+	// BreakGlass is not AWS's: it is allowed everything, whatever policies say, for as long as its credentials
+	// last.
+	BreakGlass PrincipalType = "VerencBreakGlass"
 )
 
 // Principal is the caller of a request.

@@ -25,6 +25,7 @@ const (
 type Command struct {
 	Name       string
 	Account    string           // that it concerns; empty: none
+	Everywhere bool             // it concerns all accounts
 	About      []audit.Resource // of its record
 	Parameters audit.Object
 	// Drawn names a member of Parameters that is drawn anew each time. Whoever allows the command allows any.

@@ -12,11 +12,13 @@ const (
 	RotateKey                = "RotateKey"
 	DeleteKey                = "DeleteKey"
 	DeleteExpiredKeyMaterial = "DeleteExpiredKeyMaterial"
+	// CertifyDestruction is ours: CloudTrail knows no certificates.
+	CertifyDestruction = "CertifyDestruction"
 )
 
 // Event is something that the service does with a key without a request.
 type Event struct {
-	Name    string // RotateKey, DeleteKey or DeleteExpiredKeyMaterial
+	Name    string // one of those above
 	KeyARN  string
 	Account string // of the key
 	Region  string // of the key

@@ -37,6 +37,9 @@ var movedTables = []movedTable{
 	{name: "guards", key: "account"},
 	{name: "approval_requests", key: "number"},
 	{name: "approvals", key: "request, approver"},
+	{name: "destructions", key: "id"},
+	{name: "break_glass_keys", key: "number"},
+	{name: "break_glass_openings", key: "id"},
 }
 
 // moveMany are the rows of one statement. PostgreSQL takes 65,535 values at most.

@@ -12,6 +12,7 @@ import (
 	"github.com/verenc/kms/service/approval"
 	"github.com/verenc/kms/service/audit/witness"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/iam/breakglass"
 	"github.com/verenc/kms/service/store/postgrestest"
 )
 
@@ -50,6 +51,9 @@ func fill(t *testing.T, d *DB, keys int) {
 	asked, err := d.InsertApprovalRequest(ctx, newRequest("d", "u"), 1, t0)
 	must(t, err)
 	must(t, d.InsertApproval(ctx, &approval.Approval{Request: asked.Number, Approver: "a", At: t0}, t0))
+	must(t, d.InsertDestruction(ctx, &service.DestructionCertificate{ID: "d", At: t0, Signed: []byte("\xff")}))
+	must(t, d.InsertBreakGlassKey(ctx, &breakglass.Key{Threshold: 2}))
+	must(t, d.InsertBreakGlassOpening(ctx, &iam.BreakGlassOpening{ID: "o", OpenedAt: t0, Until: t0, Signed: []byte("\xff")}))
 	must(t, d.ChangeAuditLog(ctx, "log", func(e *witness.Entry) error { e.Newest = []byte("\xff"); return nil }))
 }
 

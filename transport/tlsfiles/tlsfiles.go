@@ -1,5 +1,6 @@
 // Package tlsfiles serves TLS with a certificate, and with authorities and revocation lists for
-// client certificates, that are files and change while the server runs.
+// client certificates, that are files and change while the server runs. The certificate's private key
+// is a file, too, or something that signs.
 //
 // What it protects: only a client whose certificate is valid by the files of this moment is let in.
 // That holds for the first request of a connection, for a session that is resumed, and, by Verify,
@@ -11,7 +12,10 @@ package tlsfiles
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -23,7 +27,10 @@ import (
 // Config names the files. Members without a default are required.
 type Config struct {
 	Certificate string // PEM: the server's certificate and its chain
-	Key         string // PEM: its private key
+	Key         string // PEM: its private key; not with Signer
+	// Signer returns a signer with the private key of a public key, which is not in a file. It is called when
+	// the certificate has changed, and fails when it has another key. nil: Key is used.
+	Signer func(public crypto.PublicKey) (crypto.Signer, error)
 	// ClientCA is a PEM file of the authorities of client certificates. Empty: none is asked for.
 	ClientCA string
 	// ClientCRLs are files with the authorities' lists of revoked certificates, in PEM or DER
@@ -73,7 +80,11 @@ func (f *Files) Reload() (changed bool, err error) {
 		c.raw = append(c.raw, text)
 		return text
 	}
-	certificate, key := read("tls_cert", f.cfg.Certificate), read("tls_key", f.cfg.Key)
+	certificate := read("tls_cert", f.cfg.Certificate)
+	var key []byte
+	if f.cfg.Signer == nil {
+		key = read("tls_key", f.cfg.Key)
+	}
 	var authorities []byte
 	var lists []list
 	if f.cfg.ClientCA != "" {
@@ -86,7 +97,7 @@ func (f *Files) Reload() (changed bool, err error) {
 	if err != nil || old != nil && slices.EqualFunc(old.raw, c.raw, bytes.Equal) {
 		return false, err
 	}
-	pair, err := tls.X509KeyPair(certificate, key)
+	pair, err := f.pair(certificate, key)
 	if err != nil {
 		return false, fmt.Errorf("load tls_cert and tls_key: %w", err)
 	}
@@ -105,6 +116,26 @@ func (f *Files) Reload() (changed bool, err error) {
 	}
 	f.current.Store(c)
 	return true, nil
+}
+
+// pair returns the certificate in PEM, and its key in PEM or with Config.Signer.
+func (f *Files) pair(certificate, key []byte) (pair tls.Certificate, err error) {
+	if f.cfg.Signer == nil {
+		return tls.X509KeyPair(certificate, key)
+	}
+	for block, rest := pem.Decode(certificate); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			pair.Certificate = append(pair.Certificate, block.Bytes)
+		}
+	}
+	if len(pair.Certificate) == 0 {
+		return pair, fmt.Errorf("%s holds no certificate in PEM", f.cfg.Certificate)
+	}
+	if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+		return pair, err
+	}
+	pair.PrivateKey, err = f.cfg.Signer(pair.Leaf.PublicKey)
+	return pair, err
 }
 
 // TLS returns the configuration of a listener. Each handshake uses the files as they were last read.

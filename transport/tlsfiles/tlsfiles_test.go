@@ -1,6 +1,7 @@
 package tlsfiles_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net/http"
@@ -305,6 +307,52 @@ func TestFilesThatAreRefused(t *testing.T) {
 		change(f)
 		if _, err := tlsfiles.Open(f.Config); err == nil || !strings.Contains(err.Error(), problem) {
 			t.Errorf("%s: %v", problem, err)
+		}
+	}
+}
+
+// TestSigner: the key of a certificate may be elsewhere than in a file. A certificate that its signer refuses
+// changes nothing.
+func TestSigner(t *testing.T) {
+	a := newAuthority(t, "a")
+	f := newFiles(t, a)
+	must(t, os.Remove(f.Key))
+	first := a.issue("server", x509.ExtKeyUsageServerAuth)
+	keys := map[string]crypto.Signer{}
+	known := func(c tls.Certificate) {
+		keys[string(c.Leaf.RawSubjectPublicKeyInfo)] = c.PrivateKey.(crypto.Signer)
+	}
+	known(first)
+	f.Signer = func(public crypto.PublicKey) (crypto.Signer, error) {
+		spki, err := x509.MarshalPKIXPublicKey(public)
+		must(t, err)
+		if key := keys[string(spki)]; key != nil {
+			return key, nil
+		}
+		return nil, errors.New("another key")
+	}
+	f.write(f.Certificate, "CERTIFICATE", first.Certificate...)
+	opened, err := tlsfiles.Open(f.Config)
+	must(t, err)
+	next := a.issue("server", x509.ExtKeyUsageServerAuth)
+	f.write(f.Certificate, "CERTIFICATE", next.Certificate...)
+	for range 2 {
+		if changed, err := opened.Reload(); changed || err == nil || !strings.Contains(err.Error(), "another key") {
+			t.Error(changed, err)
+		}
+	}
+	known(next)
+	if changed, err := opened.Reload(); !changed || err != nil {
+		t.Error(changed, err)
+	}
+	if changed, err := opened.Reload(); changed || err != nil {
+		t.Error(changed, err)
+	}
+	for text, want := range map[string]string{"": "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n" +
+		"-----END CERTIFICATE-----\n": "x509"} {
+		must(t, os.WriteFile(f.Certificate, []byte(text), 0o600))
+		if _, err := opened.Reload(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
