@@ -257,8 +257,8 @@ func canonicalCommand(c *record.Command) ([]byte, error) {
 	return approval.Canonical(&struct{ Parameters map[string]any }{members})
 }
 
-// authoriseCommand decides on a command by the guard of the account that it concerns, or by those of all. Operations on keys are decided
-// on when they are carried out.
+// authoriseCommand decides on a command by the guard of the account that it concerns, or by those of all. Operations on
+// keys are decided on when they are carried out.
 func (s *Service) authoriseCommand(ctx context.Context, command *record.Command) error {
 	if operations[command.Name] != nil {
 		return nil

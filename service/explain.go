@@ -63,7 +63,8 @@ func (s *Service) Explain(ctx context.Context, in *ExplainRequest) (*Explanation
 		}
 	}
 	var steps []policy.Step
-	d, r, err := s.evaluate(ctx, c, &question{access: *a}, func(p *policy.Policies, r *policy.Request) (d policy.Decision) {
+	q := &question{access: *a}
+	d, r, err := s.evaluate(ctx, c, q, func(p *policy.Policies, r *policy.Request) (d policy.Decision) {
 		d, steps = policy.Explain(p, r)
 		return d
 	})

@@ -65,7 +65,8 @@ func (s *Service) permission(ctx context.Context, c *iam.Caller, a access, opera
 	*Permission, error) {
 	var worst policy.Decision
 	var worstSteps, steps []policy.Step
-	best, r, err := s.evaluate(ctx, c, &question{access: a}, func(p *policy.Policies, r *policy.Request) (best policy.Decision) {
+	q := &question{access: a}
+	best, r, err := s.evaluate(ctx, c, q, func(p *policy.Policies, r *policy.Request) (best policy.Decision) {
 		r.Assume = policy.Unfavourable
 		worst, worstSteps = policy.Explain(p, r)
 		r.Assume = policy.Favourable

@@ -41,7 +41,7 @@ func TestDefaults(t *testing.T) {
 		Account: "111122223333", Regions: []string{"us-east-1"},
 		ARNFormat: "verenc", TLSClientAuth: "optional", Reconcile: time.Minute, ShutdownTimeout: 15 * time.Second,
 		Console: "on", LogLevel: "info", LogRequests: "all", Tracing: TracingConfig{Sample: 0.1},
-		Approval: ApprovalConfig{ExpiresAfter: 24 * time.Hour},
+		Approval: ApprovalConfig{ExpiresAfter: 24 * time.Hour}, OIDCSkew: time.Minute,
 		Audit: AuditConfig{Dir: "audit", Origin: "verenc-kms", CheckpointEvery: 4096,
 			CheckpointWithin: 10 * time.Second, SegmentBytes: 64 << 20, SyncWithin: 50 * time.Millisecond},
 		Token: TokenConfig{Module: anyModule, Label: "verenc", Residency: "token", HeldKeys: 5_000, Sessions: 64,

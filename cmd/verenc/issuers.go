@@ -10,10 +10,10 @@ import (
 
 // IssuerConfig is an OpenID Connect issuer whose tokens AssumeRoleWithWebIdentity takes.
 type IssuerConfig struct {
-	URL       string   `koanf:"url"`
-	Audiences []string `koanf:"audiences"`
-	CAFile    string   `koanf:"ca_file"`   // default the system's authorities
-	JWKSFile  string   `koanf:"jwks_file"` // default the keys are fetched
+	URL       string   `koanf:"url" doc:"URL of the issuer, https://HOST or https://HOST/PATH, as the claim iss of its tokens has it"`
+	Audiences []string `koanf:"audiences" doc:"values of the claim aud that are accepted, at least one"`
+	CAFile    string   `koanf:"ca_file" doc:"PEM file of the authorities of the issuer's host; default those of the system"`
+	JWKSFile  string   `koanf:"jwks_file" doc:"file with the issuer's keys, for a room without a network; default they are fetched from the issuer"`
 }
 
 // maxOIDCSkew is more than clocks that are kept right ever differ.

@@ -61,9 +61,11 @@ func settingsTables() map[string]string {
 		}
 		tables[section] += row(s, value)
 	}
-	tables["key_stores"] = head
-	for _, s := range leaves("key_stores.", reflect.ValueOf(&KeyStoreConfig{}).Elem()) {
-		tables["key_stores"] += row(s, "") // what they mean says what their default is
+	for section, entry := range map[string]any{"key_stores": &KeyStoreConfig{}, "oidc_issuers": &IssuerConfig{}} {
+		tables[section] = head
+		for _, s := range leaves(section+".", reflect.ValueOf(entry).Elem()) {
+			tables[section] += row(s, "") // what they mean says what their default is
+		}
 	}
 	return tables
 }

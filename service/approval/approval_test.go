@@ -70,7 +70,8 @@ type request struct {
 // TestCanonical: secrets are hashed, equal requests have equal JSON, and whatever differs makes another digest.
 func TestCanonical(t *testing.T) {
 	base := func() *request {
-		return &request{KeyId: "k", Context: map[string]string{"b": "1", "a": "2"}, Nested: &request{KeyId: "l"}, At: t0}
+		return &request{KeyId: "k", Context: map[string]string{"b": "1", "a": "2"}, Nested: &request{KeyId: "l"},
+			At: t0}
 	}
 	digest := func(account, region string, caller []string, r *request) string {
 		t.Helper()

@@ -161,8 +161,8 @@ func (d *Directory) AssumeRoleWithWebIdentity(ctx context.Context, c *Caller, in
 		return nil, err
 	}
 	out, err := d.issueRoleSession(ctx, role, request, duration, &Session{AssumedBy: []string{w.person()},
-		Tags: w.SessionTags, TransitiveTags: w.TransitiveTags, Federation: &Federation{Provider: providerARN(role.Account, w.Issuer),
-			Subject: w.Subject, Audience: w.audience()}})
+		Tags: w.SessionTags, TransitiveTags: w.TransitiveTags, Federation: &Federation{
+			Provider: providerARN(role.Account, w.Issuer), Subject: w.Subject, Audience: w.audience()}})
 	if err != nil {
 		return nil, err
 	}
