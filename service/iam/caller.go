@@ -69,7 +69,8 @@ func (i *Identity) User() string {
 	return i.Principal
 }
 
-// Behind returns the stored principals that an identity is or acts for: User, and whoever assumed its role.
+// Behind returns the principals that an identity is or acts for: User, and whoever assumed its role, which are stored
+// principals and web identities (ISSUER:SUBJECT).
 func (i *Identity) Behind() []string {
 	if i.Session == nil {
 		return []string{i.User()}
