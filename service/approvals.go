@@ -93,6 +93,7 @@ func (p *approvals) describe(c *iam.Caller, a *access) (err error) {
 	in := c.Call.Input
 	if command, ok := in.(*record.Command); ok {
 		p.call.Source = "verenc"
+		p.call.Everywhere = command.Everywhere
 		for _, about := range command.About {
 			p.call.Resources = append(p.call.Resources, about.ARN)
 		}
@@ -201,8 +202,8 @@ func (s *Service) spend(ctx context.Context, c *iam.Caller, p *approvals) error 
 	}
 	n := p.request.Number
 	c.Call.Approved, c.Call.ApprovedBy = append(c.Call.Approved, n), append(c.Call.ApprovedBy, p.by...)
-	record.Add(ctx, "approvalRequest", n)
-	record.Add(ctx, "approvedBy", p.by)
+	record.Set(ctx, "approvalRequests", slices.Clone(c.Call.Approved))
+	record.Set(ctx, "approvedBy", slices.Clone(c.Call.ApprovedBy))
 	return record.BeforeEffect(ctx, func(ctx context.Context) error {
 		err := s.store.SpendApprovals(ctx, n, p.call.Caller[0], p.by, s.now())
 		if errors.Is(err, ErrNoRow) {
@@ -215,7 +216,7 @@ func (s *Service) spend(ctx context.Context, c *iam.Caller, p *approvals) error 
 
 // askForApproval makes the approval request of a call that was denied for want of approvals, unless there is one, and
 // returns the denial with what the caller has to know of it.
-func (s *Service) askForApproval(ctx context.Context, a *access, denial string) error {
+func (s *Service) askForApproval(ctx context.Context, c *iam.Caller, a *access, denial string) error {
 	p, now := a.approvals, s.now()
 	if p.request == nil {
 		var err error
@@ -232,7 +233,8 @@ func (s *Service) askForApproval(ctx context.Context, a *access, denial string) 
 			return apierror.FromStore(err)
 		}
 	}
-	record.Add(ctx, "approvalRequest", p.request.Number)
+	c.Call.Asked = append(c.Call.Asked, p.request.Number)
+	record.Set(ctx, "approvalRequests", slices.Concat(c.Call.Approved, c.Call.Asked))
 	on := "the account"
 	if a.key != nil {
 		on = "the key"
@@ -250,7 +252,7 @@ func (s *Service) askForApproval(ctx context.Context, a *access, denial string) 
 func canonicalCommand(c *record.Command) ([]byte, error) {
 	members := map[string]any{}
 	for _, m := range c.Parameters {
-		if m.Name != c.Drawn {
+		if !slices.Contains(c.Drawn, m.Name) {
 			members[m.Name] = m.Value
 		}
 	}
@@ -263,29 +265,30 @@ func (s *Service) authoriseCommand(ctx context.Context, command *record.Command)
 	if operations[command.Name] != nil {
 		return nil
 	}
-	if !command.Everywhere {
-		return s.authoriseCommandIn(ctx, command, command.Account)
+	var accounts []string
+	if command.Account != "" {
+		accounts = []string{command.Account}
 	}
-	all, err := s.iam.Guards(ctx)
-	if err != nil {
-		return err
-	}
-	for _, g := range all {
-		if err := s.authoriseCommandIn(ctx, command, g.Account); err != nil {
+	if command.Everywhere {
+		all, err := s.iam.Guards(ctx)
+		if err != nil {
 			return err
 		}
+		for _, g := range all {
+			accounts = append(accounts, g.Account)
+		}
 	}
-	return nil
-}
-
-func (s *Service) authoriseCommandIn(ctx context.Context, command *record.Command, account string) error {
-	if account == "" {
-		return nil
-	}
-	c := operatorOf(account, "")
-	c.Call = iam.Call{Operation: command.Name, Input: command, KeyMember: -1}
 	r := keyRequest{permission: "verenc:" + command.Name}
-	return s.decide(ctx, c, access{action: r.permission, account: account, arns: anyResource, request: r})
+	call := iam.Call{Operation: command.Name, Input: command, KeyMember: -1}
+	var denials []error // all at once, so that one round of approvals is enough
+	for _, account := range accounts {
+		c := operatorOf(account, "")
+		c.Call = call
+		a := access{action: r.permission, account: account, arns: anyResource, request: r}
+		denials = append(denials, s.decide(ctx, c, a))
+		call = c.Call
+	}
+	return errors.Join(denials...)
 }
 
 // operatorOf is the caller of what an operator does in an account: its root user.

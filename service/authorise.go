@@ -81,7 +81,7 @@ func (s *Service) decided(ctx context.Context, c *iam.Caller, q *question, by ev
 	case d.Allowed:
 		return s.spend(ctx, c, a.approvals)
 	case a.approvals != nil && a.approvals.helps:
-		return s.askForApproval(ctx, a, d.Message(r))
+		return s.askForApproval(ctx, c, a, d.Message(r))
 	case a.key != nil && a.account != c.Account && (d.Explicit || d.By == policy.FromKeyPolicy):
 		// A caller whose account the key policy does not let in must not learn whether the key
 		// exists.

@@ -33,6 +33,9 @@ func (s *Service) destructionRequest(c *iam.Caller, operation string) *destructi
 	asked := &destruction.Request{Operation: operation, At: s.now().UTC()}
 	if c != nil {
 		asked.Principal, asked.EventID, asked.ApprovedBy = c.Principal, c.EventID, c.Call.ApprovedBy
+		if s.cfg.Operator != nil {
+			asked.Principal = operatorName(s.cfg.Operator)
+		}
 	}
 	return asked
 }

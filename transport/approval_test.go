@@ -382,7 +382,7 @@ func TestApprovalsAreSpentBeforeTheEffect(t *testing.T) {
 	for _, e := range ok(a.records())(t) {
 		if e.EventName == "ScheduleKeyDeletion" && e.ErrorCode == "" {
 			uses++
-			if n := fmt.Sprint(e.AdditionalEventData["approvalRequest"]); n != second ||
+			if n := fmt.Sprint(e.AdditionalEventData["approvalRequests"]); n != "["+second+"]" ||
 				fmt.Sprint(e.AdditionalEventData["approvedBy"]) != "["+bob.ARN+"]" {
 				t.Errorf("%+v", e.AdditionalEventData)
 			}

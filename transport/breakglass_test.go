@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func (s *server) opened(t *testing.T, lasts time.Duration) (aws.Credentials, *ia
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := directory.PutBreakGlass(t.Context(), k); err != nil {
+	if err := directory.PutBreakGlass(t.Context(), k, func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	private := ok(k.Combine(shares[:2]))(t)

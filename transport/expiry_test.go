@@ -8,6 +8,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/verenc/kms/service/iam"
 )
 
 // TestExpiringAccessKeys: an access key is refused from its end on, with all that was asked for with it, and policies
@@ -19,7 +21,8 @@ func TestExpiringAccessKeys(t *testing.T) {
 		user := s.user(t, account, name, document(statement{Action: "*", Resource: "*"},
 			statement{Effect: "Deny", Action: "kms:*", Resource: "*",
 				Condition: map[string]any{operator: map[string]string{conditionKey: value}}}))
-		until, err := s.Service.IAM().CreateAccessKeyUntil(t.Context(), account, user.ARN, s.Now().Add(30*time.Minute))
+		until, err := s.Service.IAM().CreateAccessKeyFor(t.Context(), account, user.ARN,
+			iam.Lifetime{Until: s.Now().Add(30 * time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}

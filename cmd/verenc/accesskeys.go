@@ -44,23 +44,23 @@ func (f *newKeyFlags) addTo(cmd *cobra.Command) {
 	_ = cmd.MarkFlagRequired("user") // the flag exists
 }
 
-// end returns the time that --expires names; zero if it was not given.
-func (f *newKeyFlags) end(now time.Time) (time.Time, error) {
+// lifetime returns what --expires says.
+func (f *newKeyFlags) lifetime() (iam.Lifetime, error) {
 	if f.expires == "" {
-		return time.Time{}, nil
+		return iam.Lifetime{}, nil
 	}
 	if text, isDays := strings.CutSuffix(f.expires, "d"); isDays {
 		if days, err := strconv.Atoi(text); err == nil && days > 0 && days <= maxDays {
-			return now.AddDate(0, 0, days), nil
+			return iam.Lifetime{Days: days}, nil
 		}
 	}
 	for _, form := range []string{time.DateOnly, time.RFC3339} {
 		if at, err := time.Parse(form, f.expires); err == nil {
-			return at, nil
+			return iam.Lifetime{Until: at}, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--expires: %q is neither a number of days such as 90d, of %d at most, nor a date such "+
-		"as 2027-01-31 or 2027-01-31T12:00:00Z", f.expires, maxDays)
+	return iam.Lifetime{}, fmt.Errorf("--expires: %q is neither a number of days such as 90d, of %d at most, nor a date "+
+		"such as 2027-01-31 or 2027-01-31T12:00:00Z", f.expires, maxDays)
 }
 
 // maxDays keeps a slip of the pen from making an access key that never ends.
@@ -81,12 +81,12 @@ func (j *job) createAccessKey(f *newKeyFlags) error {
 	if err != nil {
 		return err
 	}
-	expires, err := f.end(time.Now())
+	lasts, err := f.lifetime()
 	if err != nil {
 		return err
 	}
 	return j.writeCredential(f.credentials, func() (*iam.Credential, error) {
-		return j.directory.CreateAccessKeyUntil(j.ctx, p.Account, p.ARN, expires)
+		return j.directory.CreateAccessKeyFor(j.ctx, p.Account, p.ARN, lasts)
 	})
 }
 
@@ -127,13 +127,13 @@ func (j *job) rotateAccessKey(f *newKeyFlags, keep, remove bool) error {
 	if err != nil {
 		return err
 	}
-	expires, err := f.end(time.Now())
+	lasts, err := f.lifetime()
 	if err != nil {
 		return err
 	}
 	var first string
 	err = j.writeCredential(f.credentials, func() (created *iam.Credential, err error) {
-		created, first, err = j.directory.RotateAccessKey(j.ctx, p, expires)
+		created, first, err = j.directory.RotateAccessKey(j.ctx, p, lasts)
 		return created, err
 	})
 	switch {

@@ -22,7 +22,7 @@ import (
 func (m principalCommands) breakGlass() *cobra.Command {
 	var shares, threshold int
 	var replace bool
-	initialise := m.command("init", "Make the sealed credential, and show each share once to its holder",
+	initialise := m.changing("init", "Make the sealed credential, and show each share once to its holder",
 		func(j *job) error { return j.initBreakGlass(shares, threshold, replace) })
 	initialise.Flags().IntVar(&shares, "shares", 0, fmt.Sprintf("how many people get a share; at most %d",
 		breakglass.MaxShares))
@@ -67,20 +67,24 @@ func (j *job) initBreakGlass(shares, threshold int, replace bool) (err error) {
 		return fmt.Errorf("break-glass init: %w", err)
 	}
 	defer func() { err = errors.Join(err, tty.Close()) }()
-	for _, s := range all {
-		text, err := s.Text()
-		if err != nil {
-			return err
+	shown := ""
+	err = j.directory.PutBreakGlass(j.ctx, k, func(ctx context.Context) error {
+		shown = ": nothing was changed, and the shares are worth nothing"
+		for _, s := range all {
+			text, err := s.Text()
+			if err != nil {
+				return err
+			}
+			if err := tty.Show(ctx, fmt.Sprintf("Share %d of %d of credential %s, for one holder alone.\n"+
+				"%d shares open everything. Write it down; it is not shown again.\n\n%s", s.Number, shares, k.ID(),
+				threshold, text), "Press Enter when it is written down: "); err != nil {
+				return err
+			}
 		}
-		if err := tty.Show(j.ctx, fmt.Sprintf("Share %d of %d of credential %s, for one holder alone.\n"+
-			"%d shares open everything. Write it down; it is not shown again.\n\n%s", s.Number, shares, k.ID(),
-			threshold, text), "Press Enter when it is written down: "); err != nil {
-			return fmt.Errorf("break-glass init: %w: nothing was changed, and the shares are worth nothing", err)
-		}
-	}
-	// Only now: a ceremony that is broken off leaves the credential before it in force.
-	if err := j.directory.PutBreakGlass(j.ctx, k); err != nil {
-		return err
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("break-glass init: %w%s", err, shown)
 	}
 	_, err = fmt.Fprintf(j.out, "credential %s is in force: %d of %d shares open it\n", k.ID(), threshold, shares)
 	return err

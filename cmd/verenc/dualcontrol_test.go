@@ -142,7 +142,7 @@ func TestDualControl(t *testing.T) {
 	var used bool
 	err := audit.Read(os.DirFS(s.path("audit")), func(_ int64, text []byte) error {
 		used = used || strings.Contains(string(text), `"eventName":"ScheduleKeyDeletion"`) &&
-			strings.Contains(string(text), `"approvalRequest":1,"approvedBy":["`+userARN+`bob"]`)
+			strings.Contains(string(text), `"approvalRequests":[1],"approvedBy":["`+userARN+`bob"]`)
 		return nil
 	})
 	if err != nil || !used {

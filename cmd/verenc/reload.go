@@ -165,5 +165,8 @@ func differences(a, b *Config) (names []string) {
 	if !reflect.DeepEqual(a.KeyStores, b.KeyStores) {
 		names = append(names, "key_stores")
 	}
+	if !reflect.DeepEqual(a.OIDCIssuers, b.OIDCIssuers) {
+		names = append(names, "oidc_issuers")
+	}
 	return names
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/verenc/kms/hsm/pkcs11uri"
 	"github.com/verenc/kms/service/audit"
 	"github.com/verenc/kms/service/evidence"
+	"github.com/verenc/kms/service/record"
 	"github.com/verenc/kms/transport/tlsfiles"
 )
 
@@ -186,17 +187,23 @@ func newKeyRequest(ctx context.Context, c *Config, p *components, o *csrOptions,
 		return fmt.Errorf("draw an object id: %w", err)
 	}
 	named := pkcs11uri.Key{Token: info.Label, Object: label}
-	// The record comes first: a key that nobody knows of must not be made.
-	if err := p.service.Records().WriteCommand(ctx, "CreateTLSKey", audit.Object{{Name: "label", Value: label},
-		{Name: "type", Value: keyType.String()}, {Name: "objectId", Value: key.ID.String()}}); err != nil {
-		return err
-	}
+	command := &record.Command{Name: "CreateTLSKey", Everywhere: true, Parameters: audit.Object{
+		{Name: "label", Value: label}, {Name: "type", Value: keyType.String()},
+		{Name: "objectId", Value: key.ID.String()}}, Drawn: []string{"objectId"}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.token.Destroy(context.WithoutCancel(ctx), key.ID))
 		}
 	}()
-	spki, err := p.token.GenerateKeyPair(ctx, key)
+	var spki []byte
+	err = p.service.Records().Run(ctx, command, func(ctx context.Context) error {
+		// The record comes first: a key that nobody knows of must not be made.
+		if err := record.BeforeChange(ctx); err != nil {
+			return err
+		}
+		spki, err = p.token.GenerateKeyPair(ctx, key)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("make the TLS key: %w", err)
 	}

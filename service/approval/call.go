@@ -19,7 +19,9 @@ type Call struct {
 	Region    string   `json:",omitempty"`
 	KeyID     string   `json:",omitempty"` // the key; empty for what concerns none
 	Resources []string `json:",omitempty"` // of a command: ARNs
-	Caller    []string // the principals behind the call, as iam.Identity.Behind returns them
+	// Everywhere is a command that concerns all accounts.
+	Everywhere bool     `json:",omitempty"`
+	Caller     []string // the principals behind the call, as iam.Identity.Behind returns them
 	// Parameters are those of the request, as JSON with its members in order; see Canonical.
 	Parameters json.RawMessage `json:",omitempty"`
 }

@@ -71,15 +71,21 @@ func (d *Directory) newCredential(prefix string) (*Credential, error) {
 // accessKeyData is the additional data that binds a sealed secret to its access key and to this use.
 func accessKeyData(id string) string { return "verenc-kms/access-key/1|" + id }
 
-// CreateAccessKey is CreateAccessKeyUntil of an access key that ends when the user's rules say so, or never.
-func (d *Directory) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
-	return d.CreateAccessKeyUntil(ctx, account, principal, time.Time{})
+// Lifetime is how long a new access key is to be valid: a number of days, or until a time. The zero Lifetime is as long
+// as the user's AccessKeyDays let it be.
+type Lifetime struct {
+	Days  int
+	Until time.Time
 }
 
-// CreateAccessKeyUntil makes an access key of a user, or of the root principal of an account, which is valid until a
-// time; zero: as long as the user's AccessKeyDays let it be. Its secret is stored sealed by the token, bound to its id,
-// and returned this once.
-func (d *Directory) CreateAccessKeyUntil(ctx context.Context, account, principal string, expires time.Time) (
+// CreateAccessKey is CreateAccessKeyFor of an access key that ends when the user's rules say so, or never.
+func (d *Directory) CreateAccessKey(ctx context.Context, account, principal string) (*Credential, error) {
+	return d.CreateAccessKeyFor(ctx, account, principal, Lifetime{})
+}
+
+// CreateAccessKeyFor makes an access key of a user, or of the root principal of an account. Its secret is stored sealed
+// by the token, bound to its id, and returned this once.
+func (d *Directory) CreateAccessKeyFor(ctx context.Context, account, principal string, lasts Lifetime) (
 	*Credential, error) {
 	if kindOf(principal) == KindRole {
 		return nil, fmt.Errorf("%s is a role and has no access keys: AssumeRole gives temporary credentials", principal)
@@ -88,7 +94,7 @@ func (d *Directory) CreateAccessKeyUntil(ctx context.Context, account, principal
 	if err != nil {
 		return nil, err
 	}
-	if err := d.insertAccessKey(ctx, account, principal, created, expires); err != nil {
+	if err := d.insertAccessKey(ctx, account, principal, created, lasts); err != nil {
 		clear(created.SecretAccessKey)
 		return nil, err
 	}
@@ -97,22 +103,26 @@ func (d *Directory) CreateAccessKeyUntil(ctx context.Context, account, principal
 
 // insertAccessKey stores an access key with its secret sealed, and keeps the record of CreateAccessKey.
 func (d *Directory) insertAccessKey(ctx context.Context, account, principal string, created *Credential,
-	expires time.Time) error {
-	expires, err := d.accessKeyEnd(ctx, principal, expires)
+	lasts Lifetime) error {
+	lasts, err := d.accessKeyEnd(ctx, principal, lasts)
 	if err != nil {
 		return err
 	}
+	expires := lasts.Until
 	id := created.AccessKeyID
 	sealed, err := d.sealer.Seal(ctx, created.SecretAccessKey, accessKeyData(id))
 	if err != nil {
 		return fmt.Errorf("seal access key: %w", err)
 	}
-	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
-	if !expires.IsZero() {
-		parameters = append(parameters, audit.Member{Name: "expires", Value: expires.Format(time.RFC3339)})
-	}
 	command := &record.Command{Name: "CreateAccessKey", Account: account, About: aboutPrincipal(principal),
-		Parameters: parameters, Drawn: "accessKeyId"}
+		Parameters: audit.Object{{Name: "accessKeyId", Value: id}}, Drawn: []string{"accessKeyId"}}
+	if !expires.IsZero() {
+		command.Parameters = append(command.Parameters, audit.Member{Name: "expires", Value: expires.Format(time.RFC3339)})
+	}
+	if lasts.Days > 0 { // who approves of so many days approves of whatever day they end on
+		command.Parameters = append(command.Parameters, audit.Member{Name: "expiresDays", Value: lasts.Days})
+		command.Drawn = append(command.Drawn, "expires")
+	}
 	err = d.records.Run(ctx, command,
 		func(ctx context.Context) error {
 			return d.store.InsertAccessKey(ctx, &AccessKey{ID: id, Account: account, PrincipalARN: principal,
@@ -130,31 +140,33 @@ func (d *Directory) insertAccessKey(ctx context.Context, account, principal stri
 	return nil
 }
 
-// accessKeyEnd returns when a new access key is to end: zero is never, or as the user's AccessKeyDays say.
-func (d *Directory) accessKeyEnd(ctx context.Context, principal string, wanted time.Time) (time.Time, error) {
-	now := d.now()
-	if !wanted.IsZero() && !now.Before(wanted) {
-		return wanted, fmt.Errorf("the access key would expire at %s, which is over", wanted.Format(time.RFC3339))
+// accessKeyEnd returns how long a new access key is to last, with the time of its end: zero is never.
+func (d *Directory) accessKeyEnd(ctx context.Context, principal string, wanted Lifetime) (Lifetime, error) {
+	now := d.now().UTC()
+	if wanted.Days > 0 {
+		wanted.Until = now.AddDate(0, 0, wanted.Days)
+	}
+	if wanted.Until = wanted.Until.UTC(); !wanted.Until.IsZero() && !now.Before(wanted.Until) {
+		return wanted, fmt.Errorf("the access key would expire at %s, which is over", wanted.Until.Format(time.RFC3339))
 	}
 	p, err := d.store.Principal(ctx, principal)
-	if errors.Is(err, ErrNoRow) { // the root principal, or nobody, as the insertion tells
-		return wanted.UTC(), nil
-	}
-	if err != nil {
-		return wanted, fmt.Errorf("find %s: %w", principal, err)
-	}
-	if p.AccessKeyDays == 0 {
-		return wanted.UTC(), nil
-	}
-	last := now.AddDate(0, 0, int(p.AccessKeyDays)).UTC()
 	switch {
-	case wanted.IsZero():
-		return last, nil
-	case wanted.After(last):
-		return wanted, fmt.Errorf("access keys of %s last %d days at most, until %s", principal, p.AccessKeyDays,
-			last.Format(time.RFC3339))
+	case errors.Is(err, ErrNoRow): // the root principal, or nobody, as the insertion tells
+		return wanted, nil
+	case err != nil:
+		return wanted, fmt.Errorf("find %s: %w", principal, err)
+	case p.AccessKeyDays == 0:
+		return wanted, nil
 	}
-	return wanted.UTC(), nil
+	last := Lifetime{Days: int(p.AccessKeyDays), Until: now.AddDate(0, 0, int(p.AccessKeyDays))}
+	switch {
+	case wanted.Until.IsZero():
+		return last, nil
+	case wanted.Until.After(last.Until):
+		return wanted, fmt.Errorf("access keys of %s last %d days at most, until %s", principal, p.AccessKeyDays,
+			last.Until.Format(time.RFC3339))
+	}
+	return wanted, nil
 }
 
 // PutRootAccessKey makes an access key of the root principal of an account whose id and secret are given, in place of
@@ -172,7 +184,7 @@ func (d *Directory) PutRootAccessKey(ctx context.Context, account string, key *C
 	if err != nil {
 		return fmt.Errorf("put access key: %w", err)
 	}
-	return d.insertAccessKey(ctx, account, arn.Root(account), key, time.Time{})
+	return d.insertAccessKey(ctx, account, arn.Root(account), key, Lifetime{})
 }
 
 // CreateRootAccessKey makes an access key of the root principal of an account.
@@ -184,8 +196,8 @@ func (d *Directory) CreateRootAccessKey(ctx context.Context, account string) (*C
 }
 
 // RotateAccessKey gives a user who has one access key a second one, and returns the id of the
-// first. The first stays as it is, until its users have the second. expires is that of CreateAccessKeyUntil.
-func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal, expires time.Time) (
+// first. The first stays as it is, until its users have the second. lasts is that of CreateAccessKeyFor.
+func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal, lasts Lifetime) (
 	created *Credential, first string, err error) {
 	keys, err := d.store.AccessKeys(ctx, user.ARN)
 	switch {
@@ -197,7 +209,7 @@ func (d *Directory) RotateAccessKey(ctx context.Context, user *Principal, expire
 		return nil, "", fmt.Errorf("user %s has %d access keys already: delete the unused one first "+
 			"(verenc access-key list shows the last uses)", user.Name, len(keys))
 	}
-	created, err = d.CreateAccessKeyUntil(ctx, user.Account, user.ARN, expires)
+	created, err = d.CreateAccessKeyFor(ctx, user.Account, user.ARN, lasts)
 	return created, keys[0].ID, err
 }
 

@@ -14,20 +14,20 @@ func TestAccessKeysOfUser(t *testing.T) {
 	_, err := dir.CreateAccessKey(t.Context(), account, iam.PrincipalARN(account, iam.KindUser, "/", "app"))
 	wantWords(t, err, "create the user first")
 	user := createPrincipal(t, dir, plainPrincipal(iam.KindUser, "/", "app"))
-	_, _, err = dir.RotateAccessKey(t.Context(), user, time.Time{})
+	_, _, err = dir.RotateAccessKey(t.Context(), user, iam.Lifetime{})
 	wantWords(t, err, "has no access key to rotate", "verenc access-key create")
 	first, err := dir.CreateAccessKey(t.Context(), account, user.ARN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, old, err := dir.RotateAccessKey(t.Context(), user, time.Time{})
+	second, old, err := dir.RotateAccessKey(t.Context(), user, iam.Lifetime{})
 	if err != nil || old != first.AccessKeyID || second.AccessKeyID == old ||
 		bytes.Equal(second.SecretAccessKey, first.SecretAccessKey) {
 		t.Fatalf("%s, %v", old, err)
 	}
 	_, err = dir.CreateAccessKey(t.Context(), account, user.ARN)
 	wantWords(t, err, "has 2 access keys already", "delete one first")
-	_, _, err = dir.RotateAccessKey(t.Context(), user, time.Time{})
+	_, _, err = dir.RotateAccessKey(t.Context(), user, iam.Lifetime{})
 	wantWords(t, err, "has 2 access keys already", "delete the unused one")
 
 	if err := dir.EnableAccessKey(t.Context(), old, false); err != nil {
@@ -78,7 +78,7 @@ func TestAccessKeyEnds(t *testing.T) {
 		if test.wanted != 0 {
 			expires = t0.Add(test.wanted)
 		}
-		created, err := dir.CreateAccessKeyUntil(t.Context(), account, test.principal, expires)
+		created, err := dir.CreateAccessKeyFor(t.Context(), account, test.principal, iam.Lifetime{Until: expires})
 		if test.words != "" {
 			wantWords(t, err, test.words)
 			continue

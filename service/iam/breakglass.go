@@ -55,8 +55,9 @@ type breakGlass struct {
 // BreakGlassRequests is how many requests openings have made since the start.
 func (d *Directory) BreakGlassRequests() uint64 { return d.breakGlass.requests.Load() }
 
-// PutBreakGlass makes a credential the one in force. Openings of the one before end.
-func (d *Directory) PutBreakGlass(ctx context.Context, k *breakglass.Key) error {
+// PutBreakGlass makes a credential the one in force, after handOut has given its shares to their holders, if the command
+// may be run. Openings of the credential before it end. When handOut fails, that one stays in force.
+func (d *Directory) PutBreakGlass(ctx context.Context, k *breakglass.Key, handOut func(context.Context) error) error {
 	replaced := ""
 	switch old, err := d.store.BreakGlassKey(ctx); {
 	case err == nil:
@@ -67,8 +68,12 @@ func (d *Directory) PutBreakGlass(ctx context.Context, k *breakglass.Key) error 
 	parameters := audit.Object{{Name: "credential", Value: k.ID()}, {Name: "threshold", Value: k.Threshold},
 		{Name: "shares", Value: k.Shares}, {Name: "replaces", Value: replaced}}
 	// It opens every account, so that the guard of each is asked.
-	command := &record.Command{Name: "InitBreakGlass", Everywhere: true, Parameters: parameters, Drawn: "credential"}
+	command := &record.Command{Name: "InitBreakGlass", Everywhere: true, Parameters: parameters,
+		Drawn: []string{"credential"}}
 	return d.records.Run(ctx, command, func(ctx context.Context) error {
+		if err := handOut(ctx); err != nil {
+			return err
+		}
 		return d.store.InsertBreakGlassKey(ctx, k)
 	})
 }

@@ -37,9 +37,9 @@ type Call struct {
 	Changes   bool
 
 	// Approved are the numbers of the approval requests that the call makes use of, as far as it was decided, and
-	// ApprovedBy the ARNs of those who have approved.
-	Approved   []int64
-	ApprovedBy []string
+	// ApprovedBy the ARNs of those who have approved. Asked are the numbers of those that it was denied for want of.
+	Approved, Asked []int64
+	ApprovedBy      []string
 }
 
 // Identity is who a credential or a client certificate proves its holder to be.

@@ -71,7 +71,7 @@ type ApprovalRequestEntry struct {
 	OperationName     string
 	KeyArn            string   `json:",omitempty"`
 	Region            string   `json:",omitempty"`
-	Resources         []string `json:",omitempty"` // ARNs of what a command is about
+	Resources         []string `json:",omitempty"` // ARNs of what a command is about; "*": all accounts
 	Requester         string   // ARN, or the operator of a command
 	CallerChain       []string `json:",omitempty"` // whom the requester acts for
 	CreationDate      service.Timestamp
@@ -152,11 +152,18 @@ func (i *Inspector) listApprovalRequests(ctx context.Context, c *iam.Caller, in 
 	return out, nil
 }
 
+func resourcesOf(r *approval.Request) []string {
+	if r.Everywhere {
+		return []string{"*"}
+	}
+	return r.Resources
+}
+
 func (i *Inspector) approvalEntry(ctx context.Context, r *service.CountedRequest) (
 	*ApprovalRequestEntry, *service.Key, error) {
 	e := &ApprovalRequestEntry{
 		RequestId: int32(r.Number), State: string(r.State), Digest: r.Digest, EventSource: r.Source,
-		OperationName: r.Operation, Region: r.Region, Resources: r.Resources, Requester: r.Requester,
+		OperationName: r.Operation, Region: r.Region, Resources: resourcesOf(r.Request), Requester: r.Requester,
 		CallerChain: r.Caller[min(1, len(r.Caller)):], CreationDate: service.Timestamp(r.CreatedAt),
 		ExpirationDate: service.Timestamp(r.ExpiresAt), ApprovalsNeeded: int32(r.Needed), EligibleApprovers: r.By,
 		ApprovedBy: append([]string{}, r.Counts...), EndedBy: r.EndedBy,

@@ -28,8 +28,9 @@ type Command struct {
 	Everywhere bool             // it concerns all accounts
 	About      []audit.Resource // of its record
 	Parameters audit.Object
-	// Drawn names a member of Parameters that is drawn anew each time. Whoever allows the command allows any.
-	Drawn string
+	// Drawn names the members of Parameters that differ each time, such as random ids. Whoever allows the command
+	// allows any.
+	Drawn []string
 }
 
 // Command runs a command on what belongs to an account; see Run.

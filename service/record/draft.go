@@ -181,6 +181,18 @@ func AddKey(ctx context.Context, keyARN, account string) {
 	d.record.Resources = append(d.record.Resources, key)
 }
 
+// Set adds a member to the additionalEventData of the record, or replaces it.
+func Set(ctx context.Context, name string, value any) {
+	if d := draftOf(ctx); d != nil {
+		i := slices.IndexFunc(d.record.AdditionalEventData, func(m audit.Member) bool { return m.Name == name })
+		if i >= 0 {
+			d.record.AdditionalEventData[i].Value = value
+			return
+		}
+	}
+	Add(ctx, name, value)
+}
+
 // Add adds a member to the additionalEventData of the record. Only ReEncrypt adds one twice: for
 // its source, then for its destination.
 func Add(ctx context.Context, name string, value any) {

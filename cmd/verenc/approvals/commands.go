@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -118,6 +119,9 @@ func (c *client) list(cmd *cobra.Command, state string) error {
 func (r *request) about() string {
 	if r.KeyArn != "" {
 		return r.KeyArn
+	}
+	if slices.Contains(r.Resources, "*") {
+		return "all accounts"
 	}
 	if len(r.Resources) > 0 {
 		return strings.Join(r.Resources, ",")
