@@ -33,8 +33,9 @@ type Caller struct {
 type Call struct {
 	Operation string
 	Input     any // the decoded request
-	KeyMember int // the index of the member of Input that names its only key; negative if there is none
-	Changes   bool
+	// KeyMembers are the indexes of the members of Input that name keys.
+	KeyMembers []int
+	Changes    bool
 
 	// Approved are the numbers of the approval requests that the call makes use of, as far as it was decided, and
 	// ApprovedBy the ARNs of those who have approved. Asked are the numbers of those that it was denied for want of.
