@@ -33,8 +33,8 @@ type approvals struct {
 	missing policy.Missing    // what would make the call allowed
 }
 
-// approvalCondition returns the values of the two condition keys. Until approvals are needed, or where there is no call,
-// nobody has approved.
+// approvalCondition returns the values of the two condition keys. Until approvals are needed, or where there is no
+// call, nobody has approved.
 func (a *access) approvalCondition(c *iam.Caller, r *policy.Request, key string) []string {
 	a.asked = true
 	switch {
@@ -48,13 +48,13 @@ func (a *access) approvalCondition(c *iam.Caller, r *policy.Request, key string)
 	return nil
 }
 
-// decideWithApprovals decides again, with approvals, on a call that was denied, if approvals can help. Only then the call is
-// described, which takes time for one with secrets.
+// decideWithApprovals decides again, with approvals, on a call that was denied, if approvals can help. Only then the
+// call is described, which takes time for one with secrets.
 //
-// On a resource of another account, approvals are those of that account's people. So they count for its policies and its
-// guard, and the caller's own have to allow the call without.
-func (s *Service) decideWithApprovals(ctx context.Context, c *iam.Caller, q *question, d policy.Decision, by evaluator) (
-	policy.Decision, error) {
+// On a resource of another account, approvals are those of that account's people. So they count for its policies and
+// its guard, and the caller's own have to allow the call without.
+func (s *Service) decideWithApprovals(ctx context.Context, c *iam.Caller, q *question, d policy.Decision,
+	by evaluator) (policy.Decision, error) {
 	a, p, r := &q.access, &q.policies, &q.request
 	missing, helps := policy.MissingApprovals(p, r)
 	if !helps || c.Call.Input == nil {

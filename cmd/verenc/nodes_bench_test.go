@@ -14,11 +14,10 @@ import (
 	"github.com/verenc/kms/service/store/postgrestest"
 )
 
-// BenchmarkNodes compares three servers on one machine and one PostgreSQL, over which requests are spread,
-// with one of them that gets all: in one run, in turns, with as many clients as the other benchmarks have, and
-// with three times as many, so that each server has work for all its threads. Clients, servers and the database share the
-// processors, so more than one is not expected of the ratio, and less would be what the servers cost
-// each other.
+// BenchmarkNodes compares three servers on one machine and one PostgreSQL, over which requests are spread, with one of
+// them that gets all: in one run, in turns, with as many clients as the other benchmarks have, and with three times as
+// many. Clients, servers and the database share the processors, so more than one is not expected of the ratio, and less
+// would be what the servers cost each other.
 func BenchmarkNodes(b *testing.B) {
 	nodes := newNodes(b, postgrestest.NewDatabase(b), "a", "b", "c")
 	key, err := nodes[0].CreateKey(b.Context(), &kms.CreateKeyInput{})

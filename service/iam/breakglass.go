@@ -150,8 +150,8 @@ func (d *Directory) CloseBreakGlass(ctx context.Context, id string) error {
 	})
 }
 
-// OpenBreakGlasses returns the openings that are in force now, among the newest MaxOpenings.
-func (d *Directory) OpenBreakGlasses(ctx context.Context) (open []*breakglass.Opening, err error) {
+// OpeningsInForce returns the openings that are in force now, among the newest MaxOpenings.
+func (d *Directory) OpeningsInForce(ctx context.Context) (open []*breakglass.Opening, err error) {
 	openings, err := d.store.BreakGlassOpenings(ctx, MaxOpenings)
 	if err != nil || len(openings) == 0 {
 		return nil, err
