@@ -265,6 +265,12 @@ func (s *Service) authoriseCommand(ctx context.Context, command *record.Command)
 	if operations[command.Name] != nil {
 		return nil
 	}
+	if command.Account == "" && !command.Everywhere { // it concerns no account
+		return nil
+	}
+	if err := checkCommand(command); err != nil {
+		return err
+	}
 	var accounts []string
 	if command.Account != "" {
 		accounts = []string{command.Account}
@@ -278,7 +284,7 @@ func (s *Service) authoriseCommand(ctx context.Context, command *record.Command)
 			accounts = append(accounts, g.Account)
 		}
 	}
-	r := keyRequest{permission: "verenc:" + command.Name}
+	r := keyRequest{permission: commandAction(command.Name)}
 	call := iam.Call{Operation: command.Name, Input: command, KeyMember: -1}
 	var denials []error // all at once, so that one round of approvals is enough
 	for _, account := range accounts {

@@ -91,7 +91,8 @@ func TestDualControl(t *testing.T) {
 		t.Fatal(got)
 	}
 
-	contains(t, s.does(t, "report"), "guard of the account", `Deny "KeysNeedOneMore"`, "ScheduleKeyDeletion", "USED",
+	contains(t, s.does(t, "report"), "guard of the account", `Deny "KeysNeedOneMore"`,
+		`, if {"NumericLessThan":{"verenc:Approvals":"1"}}`, "but key policies and the account's guard", "ScheduleKeyDeletion", "USED",
 		userARN+"bob")
 	contains(t, s.does(t, "report", "--format", "html"), "<h2>Guard and approvals</h2>", "<th>Deny KeysNeedOneMore</th>",
 		"<td>USED</td><td>ScheduleKeyDeletion</td>")
@@ -99,6 +100,18 @@ func TestDualControl(t *testing.T) {
 	contains(t, s.does(t, "policy", "explain", "--principal", userARN+"alice", "--action", "kms:PutKeyPolicy", "--key",
 		id), "denied: guard statement 1 KeysNeedOneMore", "with an explicit deny in a guard")
 	contains(t, s.does(t, "export"), "guard:", "Sid: KeysNeedOneMore")
+
+	// A guard with a typing error would be without effect.
+	good := namedBlock(t, page, "yaml guard.yaml")
+	for wrong, want := range map[string]string{
+		strings.Replace(good, "verenc:Approvals", "verenc:Aprovals", 1):           "the nearest is verenc:Approvals",
+		strings.Replace(good, "kms:ScheduleKeyDeletion", "kms:SheduleKeyDel*", 1): "no action is named kms:shedulekeydel*",
+		strings.Replace(good, "verenc:PutGuard", "verenc:PutGuards", 1):           "the nearest is verenc:PutGuard",
+	} {
+		s.write(t, "wrong.yaml", wrong, 0o600)
+		refused(t, s.run(t, "apply", "-f", "wrong.yaml"), "nothing was changed", want)
+		refused(t, s.run(t, "apply", "--dry-run", "-f", "wrong.yaml"), want)
+	}
 
 	// The guard guards itself, and the principals.
 	weaker := "accounts:\n  \"111122223333\":\n    guard: {}\n    users:\n      mallory: {}\n"

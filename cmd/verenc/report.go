@@ -67,8 +67,8 @@ var reportPage string
 
 // reportFuncs are the functions of the template, which reportText uses, too.
 var reportFuncs = template.FuncMap{
-	"date": reportDate, "list": reportList, "may": reportOperations, "plain": reportPlain, "rotation": reportRotation,
-	"use": reportUse,
+	"condition": reportCondition, "date": reportDate, "list": reportList, "may": reportOperations, "plain": reportPlain,
+	"rotation": reportRotation, "use": reportUse,
 }
 
 var reportTemplate = template.Must(template.New("report").Funcs(reportFuncs).Parse(reportPage))
@@ -112,6 +112,16 @@ func reportRotation(r evidence.RotationSummary) string {
 	return fmt.Sprintf("material %d days old, last rotated %s; %s", r.AgeDays, reportDate(r.LastAt), schedule)
 }
 
+func reportCondition(s evidence.StatementSummary) string {
+	if !s.Conditional {
+		return ""
+	}
+	if s.Condition == "" {
+		return ", under a condition"
+	}
+	return ", if " + reportPlain(s.Condition)
+}
+
 func reportUse(u *evidence.UseSummary) string {
 	if u == nil {
 		return "never"
@@ -143,11 +153,7 @@ func reportText(out io.Writer, r *evidence.Report) error {
 			fmt.Fprintf(w, "  %s\t%s\n", line[0], line[1])
 		}
 		for _, s := range k.Access.Statements {
-			condition := ""
-			if s.Conditional {
-				condition = ", under a condition"
-			}
-			fmt.Fprintf(w, "  key policy\t%s %q: %q%s\n", s.Effect, s.Principals, s.Actions, condition)
+			fmt.Fprintf(w, "  key policy\t%s %q: %q%s\n", s.Effect, s.Principals, s.Actions, reportCondition(s))
 		}
 		for _, p := range k.Access.Principals {
 			fmt.Fprintf(w, "  may use it\t%s: %s\n", p.ARN, reportOperations(p))
@@ -160,11 +166,7 @@ func reportText(out io.Writer, r *evidence.Report) error {
 	if r.Guard != nil {
 		fmt.Fprintf(w, "\nguard of the account, changed %s\n", reportDate(r.Guard.ChangedAt))
 		for _, s := range r.Guard.Statements {
-			condition := ""
-			if s.Conditional {
-				condition = ", under a condition"
-			}
-			fmt.Fprintf(w, "  %s %q\t%q%s\n", s.Effect, s.Sid, s.Actions, condition)
+			fmt.Fprintf(w, "  %s %q\t%q%s\n", s.Effect, s.Sid, s.Actions, reportCondition(s))
 		}
 	}
 	if len(r.Approvals) > 0 {
