@@ -65,8 +65,9 @@ func TestDoctorOnFiles(t *testing.T) {
 	s := initialised(t)
 	for settings, want := range map[string]string{
 		"oidc_issuers: [{url: https://issuer.example, audiences: [verenc], jwks_file: none.json}]\n": "none.json",
-		"oidc_issuers: [{url: https://issuer.example}]\n":                                           "audiences",
-		"tracing: {endpoint: http://127.0.0.1:9, sample: 1, headers_file: none.txt}\n":              "none.txt",
+		"oidc_issuers: [{url: https://issuer.example}]\n":                                            "audiences",
+		"tracing: {endpoint: http://127.0.0.1:9, sample: 1, headers_file: none.txt}\n":               "none.txt",
+		"tls_cert: none.pem\ntls_key: none.key\n":                                                    "none.pem",
 	} {
 		s := s.with("VERENC_CONFIG=" + s.write(t, "settings.yaml", settings, 0o600))
 		for _, command := range []string{"doctor", "serve"} {

@@ -101,7 +101,8 @@ func TestDualControl(t *testing.T) {
 	}
 
 	contains(t, s.does(t, "report"), "guard of the account", `Deny "KeysNeedOneMore"`,
-		`, if {"NumericLessThan":{"verenc:Approvals":"1"}}`, "but key policies and the account's guard", "ScheduleKeyDeletion", "USED",
+		`, if {"NumericLessThan":{"verenc:Approvals":"1"}}`, "but key policies and the account's guard",
+		"ScheduleKeyDeletion", "USED",
 		userARN+"bob")
 	contains(t, s.does(t, "report", "--format", "html"), "<h2>Guard and approvals</h2>", "<th>Deny KeysNeedOneMore</th>",
 		"<td>USED</td><td>ScheduleKeyDeletion</td>")

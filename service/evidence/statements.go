@@ -11,8 +11,8 @@ import (
 // notPrefix marks what a statement excludes, by NotPrincipal or NotAction.
 const notPrefix = "all but "
 
-// statementsOf summarises a policy, with its conditions if they are asked for. Package policy, which decides by it, keeps
-// none of its text.
+// statementsOf summarises a policy, with its conditions if they are asked for. Package policy, which decides by it,
+// keeps none of its text.
 func statementsOf(text string, conditions bool) ([]StatementSummary, error) {
 	var document struct{ Statement oneOrMore[statementText] }
 	if err := json.Unmarshal([]byte(text), &document); err != nil {

@@ -39,8 +39,8 @@ type breakGlass struct {
 // BreakGlassRequests is how many requests openings have made since the start.
 func (d *Directory) BreakGlassRequests() uint64 { return d.breakGlass.requests.Load() }
 
-// PutBreakGlass makes a credential the one in force, after handOut has given its shares to their holders, if the command
-// may be run. Openings of the credential before it end. When handOut fails, that one stays in force.
+// PutBreakGlass makes a credential the one in force, after handOut has given its shares to their holders, if the
+// command may be run. Openings of the credential before it end. When handOut fails, that one stays in force.
 func (d *Directory) PutBreakGlass(ctx context.Context, k *breakglass.Key, handOut func(context.Context) error) error {
 	replaced := ""
 	switch old, err := d.store.BreakGlassKey(ctx); {
