@@ -85,6 +85,7 @@ func reportPlain(text string) string {
 	}, text)
 }
 
+// reportDate writes a time in a table, of reports and of commands alike.
 func reportDate(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -112,6 +113,7 @@ func reportRotation(r evidence.RotationSummary) string {
 	return fmt.Sprintf("material %d days old, last rotated %s; %s", r.AgeDays, reportDate(r.LastAt), schedule)
 }
 
+// reportCondition is what follows a statement's actions.
 func reportCondition(s evidence.StatementSummary) string {
 	if !s.Conditional {
 		return ""

@@ -25,6 +25,22 @@ type BreakGlassOpening struct {
 	Signed   []byte    // see breakglass.Opening
 }
 
+// Verify returns what was signed for an opening; nil unless the credential k has signed it, for this opening.
+func (b *BreakGlassOpening) Verify(k *breakglass.Key) *breakglass.Opening {
+	o, err := k.Verify(b.Signed)
+	if err != nil || o.ID != b.ID {
+		return nil
+	}
+	return o
+}
+
+// InForce returns what was signed for an opening, and whether it is in force at a time: the credential in force, k,
+// has signed it, it was not closed, and its time has not passed.
+func (b *BreakGlassOpening) InForce(k *breakglass.Key, now time.Time) (o *breakglass.Opening, inForce bool) {
+	o = b.Verify(k)
+	return o, o != nil && b.ClosedAt.IsZero() && now.Before(o.Until)
+}
+
 // BreakGlassARN is the ARN of the principal of an opening. It is neither a user nor a role: no policy is attached to
 // it, and none can be.
 func BreakGlassARN(account, id string) string {
@@ -134,9 +150,9 @@ func (d *Directory) CloseBreakGlass(ctx context.Context, id string) error {
 	})
 }
 
-// OpenBreakGlasses returns the openings that are in force now.
-func (d *Directory) OpenBreakGlasses(ctx context.Context) (open []*breakglass.Opening, err error) {
-	openings, err := d.store.BreakGlassOpenings(ctx, maxOpenings)
+// OpeningsInForce returns the openings that are in force now, among the newest MaxOpenings.
+func (d *Directory) OpeningsInForce(ctx context.Context) (open []*breakglass.Opening, err error) {
+	openings, err := d.store.BreakGlassOpenings(ctx, MaxOpenings)
 	if err != nil || len(openings) == 0 {
 		return nil, err
 	}
@@ -145,25 +161,15 @@ func (d *Directory) OpenBreakGlasses(ctx context.Context) (open []*breakglass.Op
 		return nil, err
 	}
 	for _, row := range openings {
-		if o, err := d.inForce(k, row); err == nil {
+		if o, inForce := row.InForce(k, d.now()); inForce {
 			open = append(open, o)
 		}
 	}
 	return open, nil
 }
 
-// inForce returns an opening if it is in force: the credential in force has signed it, it was not closed, and its
-// time has not passed. Others are ErrUnknownCredential.
-func (d *Directory) inForce(k *breakglass.Key, row *BreakGlassOpening) (*breakglass.Opening, error) {
-	o, err := k.Verify(row.Signed)
-	if err != nil || o.ID != row.ID || !row.ClosedAt.IsZero() || !d.now().Before(o.Until) {
-		return nil, ErrUnknownCredential
-	}
-	return o, nil
-}
-
-// maxOpenings is how many of the newest openings are looked at for those that are in force.
-const maxOpenings = 100
+// MaxOpenings is how many of the newest openings are looked at for those that are in force, and reported.
+const MaxOpenings = 100
 
 // opening returns an opening that is in force. It asks the database each time, since it is rare.
 func (d *Directory) opening(ctx context.Context, id string) (*breakglass.Opening, error) {
@@ -178,7 +184,11 @@ func (d *Directory) opening(ctx context.Context, id string) (*breakglass.Opening
 	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	return d.inForce(k, row)
+	o, inForce := row.InForce(k, d.now())
+	if !inForce {
+		return nil, ErrUnknownCredential
+	}
+	return o, nil
 }
 
 // UseBreakGlass is called for each request whose signature was verified. The first one of an opening has an alarm
