@@ -252,12 +252,16 @@ func (s *Service) askForApproval(ctx context.Context, c *iam.Caller, a *access, 
 	if a.key != nil {
 		on = "the key"
 	}
-	of := "principals who have verenc:Approve on " + on
-	if len(p.missing.By) > 0 {
-		of += " and are among " + strings.Join(p.missing.By, ", ")
+	who, have, is := "principals who have", "have", "are"
+	if p.missing.Approvals == 1 {
+		who, have, is = "principal who has", "has", "is"
 	}
-	return apierror.New(apierror.AccessDenied, "%s. Approval request %d: the same call is allowed once when %d of %s "+
-		"have approved, until %s; %d have.", denial, p.request.Number, p.missing.Approvals, of,
+	who += " verenc:Approve on " + on
+	if len(p.missing.By) > 0 {
+		who += " and " + is + " among " + strings.Join(p.missing.By, ", ")
+	}
+	return apierror.New(apierror.AccessDenied, "%s. Approval request %d: the same call is allowed, once, when %d %s %s "+
+		"approved, until %s (%d so far).", denial, p.request.Number, p.missing.Approvals, who, have,
 		p.request.ExpiresAt.UTC().Format(time.RFC3339), len(p.by))
 }
 
@@ -278,6 +282,12 @@ func (s *Service) authoriseCommand(ctx context.Context, command *record.Command)
 	if operations[command.Name] != nil {
 		return nil
 	}
+	if command.Account == "" && !command.Everywhere { // it concerns no account
+		return nil
+	}
+	if err := checkCommand(command); err != nil {
+		return err
+	}
 	var accounts []string
 	if command.Account != "" {
 		accounts = []string{command.Account}
@@ -291,7 +301,7 @@ func (s *Service) authoriseCommand(ctx context.Context, command *record.Command)
 			accounts = append(accounts, g.Account)
 		}
 	}
-	r := keyRequest{permission: "verenc:" + command.Name}
+	r := keyRequest{permission: commandAction(command.Name)}
 	call := iam.Call{Operation: command.Name, Input: command}
 	var denials []error // all at once, so that one round of approvals is enough
 	for _, account := range accounts {

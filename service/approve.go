@@ -119,15 +119,22 @@ func (s *Service) ApprovalRequests(ctx context.Context, c *iam.Caller, state app
 // Approve keeps the caller's approval of a request, with the signature of the caller's request. The digest is that of
 // the call that the caller has seen.
 func (s *Service) Approve(ctx context.Context, c *iam.Caller, number int64, digest string) (*CountedRequest, error) {
-	r, err := s.decidable(ctx, c, number)
+	r, err := s.findApprovalRequest(ctx, c, number)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Concerns(&c.Identity): // no permission would help
+		return nil, apierror.New(apierror.AccessDenied,
+			"User: %s is behind the call of approval request %d, and can't approve of it.", c.Principal, number)
+	}
+	if err = s.mayDecide(ctx, c, r); err == nil {
+		err = s.checkOpen(r)
+	}
 	switch {
 	case err != nil:
 		return nil, err
 	case r.Digest != digest:
 		return nil, apierror.New(apierror.Validation, "The Digest is not that of approval request %d.", number)
-	case r.Concerns(&c.Identity):
-		return nil, apierror.New(apierror.AccessDenied,
-			"User: %s is behind the call of approval request %d, and can't approve of it.", c.Principal, number)
 	case c.Signed == nil:
 		return nil, apierror.New(apierror.AccessDenied, "An approval must be signed with an access key.")
 	case slices.ContainsFunc(r.Approvals, func(a *approval.Approval) bool { return a.Approver == c.User() }):
@@ -154,7 +161,7 @@ func (s *Service) Approve(ctx context.Context, c *iam.Caller, number int64, dige
 func (s *Service) Reject(ctx context.Context, c *iam.Caller, number int64) (*CountedRequest, error) {
 	r, err := s.findApprovalRequest(ctx, c, number)
 	if err == nil && c.User() != r.Requester {
-		r, err = s.decidable(ctx, c, number)
+		err = s.mayDecide(ctx, c, r)
 	}
 	if err == nil {
 		err = s.checkOpen(r)
@@ -173,21 +180,6 @@ func (s *Service) Reject(ctx context.Context, c *iam.Caller, number int64) (*Cou
 		return nil, err
 	}
 	return s.CountApprovals(ctx, r)
-}
-
-// decidable returns an open request that the caller may approve or reject.
-func (s *Service) decidable(ctx context.Context, c *iam.Caller, number int64) (*approval.Request, error) {
-	r, err := s.findApprovalRequest(ctx, c, number)
-	if err == nil {
-		err = s.mayDecide(ctx, c, r)
-	}
-	if err == nil {
-		err = s.checkOpen(r)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
 }
 
 func (s *Service) checkOpen(r *approval.Request) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 
+	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/policy"
 )
@@ -106,18 +107,27 @@ func keyCondition(k *Key, key string) (value string, known bool) {
 	return "", false
 }
 
-func (s *Service) aliasNames(ctx context.Context, k *Key) (names []string) {
+func (s *Service) aliasNames(ctx context.Context, k *Key) []string {
 	if k == nil {
 		return nil
 	}
-	aliases, err := s.store.Aliases(ctx, k.Account, k.Region, k.ID, "", maxAliases)
+	names, err := s.AliasesOf(ctx, k)
 	if err != nil {
 		return one(unreadable)
+	}
+	return names
+}
+
+// AliasesOf returns the names of a key's aliases. No policy is asked whether it may.
+func (s *Service) AliasesOf(ctx context.Context, k *Key) (names []string, err error) {
+	aliases, err := s.store.Aliases(ctx, k.Account, k.Region, k.ID, "", maxAliases)
+	if err != nil {
+		return nil, apierror.FromStore(err)
 	}
 	for _, a := range aliases {
 		names = append(names, a.Name)
 	}
-	return names
+	return names, nil
 }
 
 func orElse(v, other string) string {

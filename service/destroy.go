@@ -91,7 +91,10 @@ func (s *Service) describeDestruction(
 	var names []ObjectID
 	for i := range materials {
 		m := &materials[i]
-		destroyed := destruction.Material{Ordinal: m.Ordinal, ID: m.ID, CreatedAt: m.CreatedAt.UTC()}
+		destroyed := destruction.Material{Ordinal: m.Ordinal, ID: m.ID, CreatedAt: m.objectsMadeAt().UTC()}
+		if m.Former != 0 { // the scrap itself, with its own ordinal, began when the objects were taken away
+			destroyed.Ordinal = m.Former
+		}
 		for _, role := range slices.Sorted(maps.Keys(m.Objects)) {
 			id := m.Objects[role]
 			if shared[id] {

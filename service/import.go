@@ -372,6 +372,7 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, a adopt
 		first := k.CurrentMaterial() == nil
 		scrap.Scrap, scrap.ID, scrap.Pending = false, id, !first
 		setImport(scrap, a)
+		scrap.ImportedAt = scrap.CreatedAt
 		for _, replica := range keys {
 			if replica != k {
 				replica.Materials = append(replica.Materials,
@@ -380,7 +381,9 @@ func (s *Service) adopt(ctx context.Context, keys []*Key, region string, a adopt
 		}
 	default:
 		m := &k.Materials[known]
-		m.Objects, scrap.Objects = scrap.Objects, m.Objects
+		made := scrap.Objects
+		scrap.takeObjects(m)
+		m.Objects, m.ImportedAt = made, scrap.CreatedAt
 		setImport(m, a)
 	}
 	if len(a.public) > 0 {
@@ -474,9 +477,9 @@ func (s *Service) removeImported(ctx context.Context, k *Key, id string, asked *
 		}
 		m := &k.Materials[i]
 		last := k.Materials[len(k.Materials)-1].Ordinal
-		scrap = Material{Ordinal: last + 1, ID: id, CreatedAt: s.now(), Objects: m.Objects, Scrap: true,
-			Destruction: asked}
-		m.Objects, m.ExpiresAt = nil, time.Time{}
+		scrap = Material{Ordinal: last + 1, ID: id, CreatedAt: s.now(), Scrap: true, Destruction: asked}
+		scrap.takeObjects(m)
+		m.ExpiresAt = time.Time{}
 		if m.Pending && (!k.multiRegion() || k.primary()) {
 			k.Materials = slices.Delete(k.Materials, i, i+1)
 		} else if !m.Pending && k.State != StatePendingDeletion && k.State != StatePendingReplicaDeletion {

@@ -47,11 +47,30 @@ type Material struct {
 	// Known is a hash of imported material that a declaration has in clear (ImportKnown): whoever has read the
 	// file knows the key. Empty for all other material.
 	Known []byte `json:",omitempty"`
+	// ImportedAt is when the objects of imported material were made, which can be later than the material. Zero for
+	// generated material, and for what was imported before this was recorded.
+	ImportedAt time.Time `json:",omitzero"`
+	// Former is the ordinal of the material to which the objects of scrap belonged; 0 if to none.
+	Former uint32 `json:",omitempty"`
 	// Destruction is who asked for the destruction of scrap that was in use; nil for other material.
 	Destruction *destruction.Request `json:",omitempty"`
 }
 
 func (m *Material) present() bool { return len(m.Objects) > 0 }
+
+// objectsMadeAt is when the objects of a material were made.
+func (m *Material) objectsMadeAt() time.Time {
+	if m.ImportedAt.IsZero() {
+		return m.CreatedAt
+	}
+	return m.ImportedAt
+}
+
+// takeObjects moves the objects of another material to this scrap.
+func (m *Material) takeObjects(from *Material) {
+	m.Former, m.ImportedAt, m.Objects = from.Ordinal, from.objectsMadeAt(), from.Objects
+	from.Objects, from.ImportedAt = nil, time.Time{}
+}
 
 // CurrentMaterial is the material that makes new ciphertexts: the newest that is not pending
 // rotation. It is nil for a key that never had any material.

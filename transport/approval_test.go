@@ -30,7 +30,7 @@ func (s *server) guard(t testing.TB, document string) {
 	}
 }
 
-var requestNumber = regexp.MustCompile(`Approval request (\d+): the same call is allowed once when (\d+) of .* have approved, until \S+; (\d+) have\.`)
+var requestNumber = regexp.MustCompile(`Approval request (\d+): the same call is allowed, once, when (\d+) principals? .* ha(?:s|ve) approved, until \S+ \((\d+) so far\)\.`)
 
 // wantsApproval checks that a call was denied for want of approvals, and gives the number of its request, and how many
 // approvals are needed and there.

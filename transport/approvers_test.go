@@ -211,7 +211,7 @@ func TestConditionsOnApprovers(t *testing.T) {
 		return err
 	}
 	number, _ := wantsApproval(t, disable())
-	if err := disable(); !strings.Contains(err.Error(), "are among "+c.carol.ARN) {
+	if err := disable(); !strings.Contains(err.Error(), "is among "+c.carol.ARN) {
 		t.Error(err)
 	}
 	c.mustApprove(t, c.bob.Secret, number)

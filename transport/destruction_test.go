@@ -203,6 +203,95 @@ func TestImportedMaterialIsCertified(t *testing.T) {
 	}
 }
 
+// TestCertificateOfWhichMaterial: ordinals and times are those of the material that was destroyed, and not those of
+// the destruction.
+func TestCertificateOfWhichMaterial(t *testing.T) {
+	c := newCertified(t, options{})
+	id := *c.makeKey(t, kms.CreateKeyInput{Origin: types.OriginTypeExternal}).KeyId
+	type loaded struct {
+		ordinal      uint32
+		id           string
+		since, until time.Time
+	}
+	load := func(ordinal uint32, material []byte, kind types.ImportType, validFor time.Duration) loaded {
+		in := c.importInput(t, c.Client, id, "RSAES_OAEP_SHA_256", "RSA_2048", material)
+		in.ImportType = kind
+		if validFor > 0 {
+			in.ExpirationModel, in.ValidTo = types.ExpirationModelTypeKeyMaterialExpires,
+				aws.Time(c.serviceNow().Add(validFor))
+		}
+		done := loaded{ordinal: ordinal, since: c.serviceNow()}
+		done.id = *ok(c.ImportKeyMaterial(t.Context(), in))(t).KeyMaterialId
+		done.until = c.serviceNow()
+		c.age(time.Hour)
+		return done
+	}
+	newest := func(n int, want ...loaded) {
+		t.Helper()
+		all, _ := c.certificates(t, id)
+		if len(all) != n {
+			t.Fatalf("%d certificates, not %d", len(all), n)
+		}
+		got := all[n-1].Materials
+		if len(got) != len(want) {
+			t.Fatalf("%+v", got)
+		}
+		for i, w := range want {
+			if m := got[i]; m.Ordinal != w.ordinal || m.ID != w.id || m.CreatedAt.Before(w.since) ||
+				m.CreatedAt.After(w.until) {
+				t.Errorf("certificate %d: %+v, not %+v", n, m, w)
+			}
+		}
+	}
+	remove := func(m loaded) {
+		ok(c.DeleteImportedKeyMaterial(t.Context(),
+			&kms.DeleteImportedKeyMaterialInput{KeyId: &id, KeyMaterialId: &m.id}))(t)
+	}
+	first, second := randomBytes(32), randomBytes(32)
+
+	m := load(1, first, "", 0)
+	remove(m)
+	newest(1, m)
+
+	m = load(1, first, types.ImportTypeExistingKeyMaterial, 2*time.Hour) // again, and it expires
+	c.age(2 * time.Hour)
+	c.reconcile(t)
+	newest(2, m)
+
+	load(1, first, types.ImportTypeExistingKeyMaterial, 0)
+	m = load(1, first, types.ImportTypeExistingKeyMaterial, 0) // in place of objects that are there
+	other := load(0, second, types.ImportTypeNewKeyMaterial, 0)
+	row := ok(c.Store.Key(t.Context(), region, id))(t)
+	other.ordinal = row.Materials[len(row.Materials)-1].Ordinal
+	ok(c.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: &id}))(t)
+	listed := ok(c.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &id,
+		IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial}))(t).Rotations
+	if len(listed) != 2 || *listed[0].KeyMaterialId != m.id || *listed[1].KeyMaterialId != other.id {
+		t.Fatalf("%+v", listed)
+	}
+	remove(m) // which is not the newest
+	newest(3, m)
+	m = load(1, first, types.ImportTypeExistingKeyMaterial, 0)
+	c.delete(t, id)
+	c.reconcile(t)
+	newest(4, m, other)
+
+	// A rotated key of the service's own material.
+	made := loaded{ordinal: 1, since: c.serviceNow()}
+	id, _ = c.newKey(t)
+	made.until = c.serviceNow()
+	c.age(time.Hour)
+	rotated := loaded{ordinal: 2, since: c.serviceNow()}
+	ok(c.RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: &id}))(t)
+	rotated.until = c.serviceNow()
+	listed = ok(c.ListKeyRotations(t.Context(), &kms.ListKeyRotationsInput{KeyId: &id,
+		IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial}))(t).Rotations
+	made.id, rotated.id = *listed[0].KeyMaterialId, *listed[1].KeyMaterialId
+	c.delete(t, id)
+	c.reconcile(t)
+	newest(1, made, rotated)
+}
+
 // TestWrappedMaterialIsCertified: the certificate says that it was in the database.
 func TestWrappedMaterialIsCertified(t *testing.T) {
 	c := newCertified(t, options{service: func(sc *service.Config) { sc.Residency = service.ResidencyWrapped }})

@@ -36,7 +36,7 @@ func (m principalCommands) breakGlass() *cobra.Command {
 		func(j *job) error { return j.openBreakGlass(lasts, reason, credentials) })
 	open.Flags().DurationVar(&lasts, "for", time.Hour, fmt.Sprintf("how long it is open; at most %v",
 		breakglass.MaxOpening))
-	open.Flags().StringVar(&reason, "reason", "", "why, for the audit log")
+	open.Flags().StringVar(&reason, "reason", "", "why, for the audit log; required")
 	open.Flags().StringVar(&credentials, "credentials", "",
 		"write the credentials to this file, in the form of an AWS credentials file, instead of standard output")
 	for cmd, flags := range map[*cobra.Command][]string{initialise: {"shares", "threshold"}, open: {"reason"}} {
@@ -226,8 +226,9 @@ func (j *job) showBreakGlass() error {
 		return err
 	}
 	state := "closed"
-	for _, o := range open {
-		state = "OPEN until " + reportDate(o.Until)
+	if len(open) > 0 {
+		last := slices.MaxFunc(open, func(a, b *breakglass.Opening) int { return a.Until.Compare(b.Until) })
+		state = "OPEN until " + reportDate(last.Until)
 	}
 	openings, err := j.directory.BreakGlassOpenings(j.ctx, openingsShown)
 	if err != nil {

@@ -60,6 +60,7 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 	}
 	e.examineTLSKey(c, token)
 	e.examineDatabase(ctx, c, token)
+	e.examineFiles(c)
 	e.examineClients(c)
 	return e.print(out)
 }
@@ -164,6 +165,20 @@ func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm
 		return
 	}
 	e.ok("keys", "the token holds the service's own keys and the newest ones of the database")
+}
+
+// examineFiles reads the files of settings without which a server does not start.
+func (e *examination) examineFiles(c *Config) {
+	if v, err := c.webIdentities(); err != nil {
+		e.bad("issuers", err, "correct oidc_issuers")
+	} else if v != nil {
+		e.ok("issuers", "the settings and files of %d OpenID Connect issuers are right", len(c.OIDCIssuers))
+	}
+	if file, err := c.tracingHeaders(); err != nil {
+		e.bad("tracing", err, "correct tracing.headers_file")
+	} else if file != nil {
+		e.ok("tracing", "%s has the headers for the collector", file.path)
+	}
 }
 
 // print writes the table. It returns an error when something is bad.

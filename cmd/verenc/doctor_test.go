@@ -60,6 +60,24 @@ func TestDoctorOnOtherTokens(t *testing.T) {
 	}
 }
 
+// TestDoctorOnFiles: what a server does not start with is found before, and doctor says which setting it is.
+func TestDoctorOnFiles(t *testing.T) {
+	s := initialised(t)
+	for settings, want := range map[string]string{
+		"oidc_issuers: [{url: https://issuer.example, audiences: [verenc], jwks_file: none.json}]\n": "none.json",
+		"oidc_issuers: [{url: https://issuer.example}]\n":                                            "audiences",
+		"tracing: {endpoint: http://127.0.0.1:9, sample: 1, headers_file: none.txt}\n":               "none.txt",
+		"tls_cert: none.pem\ntls_key: none.key\n":                                                    "none.pem",
+	} {
+		s := s.with("VERENC_CONFIG=" + s.write(t, "settings.yaml", settings, 0o600))
+		for _, command := range []string{"doctor", "serve"} {
+			if r := s.run(t, command); r.code != 1 || !strings.Contains(r.stdout+r.stderr, want) {
+				t.Errorf("%s with %s: %v", command, settings, r)
+			}
+		}
+	}
+}
+
 // TestServeIsolated: the module's own process serves the same as the server's; hsm tests how it
 // ends.
 func TestServeIsolated(t *testing.T) {

@@ -95,14 +95,6 @@ func reportDate(t time.Time) string {
 
 func reportList(all []string) string { return strings.Join(all, ", ") }
 
-// reportCondition is what follows a statement's actions.
-func reportCondition(s evidence.StatementSummary) string {
-	if s.Conditional {
-		return ", under a condition"
-	}
-	return ""
-}
-
 func reportOperations(p evidence.PrincipalAccess) string {
 	if p.Everything {
 		return "everything"
@@ -119,6 +111,17 @@ func reportRotation(r evidence.RotationSummary) string {
 		schedule = fmt.Sprintf("every %d days, next %s", r.PeriodDays, reportDate(r.NextAt))
 	}
 	return fmt.Sprintf("material %d days old, last rotated %s; %s", r.AgeDays, reportDate(r.LastAt), schedule)
+}
+
+// reportCondition is what follows a statement's actions.
+func reportCondition(s evidence.StatementSummary) string {
+	if !s.Conditional {
+		return ""
+	}
+	if s.Condition == "" {
+		return ", under a condition"
+	}
+	return ", if " + reportPlain(s.Condition)
 }
 
 func reportUse(u *evidence.UseSummary) string {

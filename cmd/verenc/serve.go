@@ -283,12 +283,17 @@ func (g *serverGroup) listen(name, address string, c *Config) (*http.Server, err
 	return s, nil
 }
 
+// tlsConfig names the files of TLS. signer is as that of openTLS.
+func tlsConfig(c *Config, signer func(crypto.PublicKey) (crypto.Signer, error)) tlsfiles.Config {
+	return tlsfiles.Config{Certificate: c.TLSCert, Key: c.TLSKey, Signer: signer, ClientCA: c.TLSClientCA,
+		ClientCRLs: c.TLSClientCRL, Required: c.TLSClientAuth == clientRequired}
+}
+
 // openTLS makes a server serve TLS. signer is that of a key in the token, nil for one in a file.
 func (g *serverGroup) openTLS(
 	s *http.Server, c *Config, signer func(crypto.PublicKey) (crypto.Signer, error),
 ) (err error) {
-	if g.tls, err = tlsfiles.Open(tlsfiles.Config{Certificate: c.TLSCert, Key: c.TLSKey, Signer: signer,
-		ClientCA: c.TLSClientCA, ClientCRLs: c.TLSClientCRL, Required: c.TLSClientAuth == clientRequired}); err != nil {
+	if g.tls, err = tlsfiles.Open(tlsConfig(c, signer)); err != nil {
 		return err
 	}
 	s.TLSConfig = g.tls.TLS()

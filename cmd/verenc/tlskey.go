@@ -76,12 +76,20 @@ func usedAsTLSKey(c *Config, o hsm.Object) string {
 	return "not that of tls_key: another server's, or one that waits for its certificate"
 }
 
-// examineTLSKey checks that a TLS key in the token is that of the certificate.
+// examineTLSKey checks that the TLS key, in a file or in the token, is that of the certificate.
 func (e *examination) examineTLSKey(c *Config, token *hsm.Token) {
-	if c.run.tlsKey == nil || token == nil {
+	if c.TLSCert == "" || c.run.tlsKey != nil && token == nil {
 		return
 	}
-	files := tlsfiles.Config{Certificate: c.TLSCert, Signer: tlsSigners(c, token).of(c.run.tlsKey)}
+	if c.run.tlsKey == nil {
+		if _, err := tlsfiles.Open(tlsConfig(c, nil)); err != nil {
+			e.bad("TLS key", err, "correct tls_cert, tls_key and the other files of TLS")
+			return
+		}
+		e.ok("TLS key", "%s has that of the certificate", c.TLSKey)
+		return
+	}
+	files := tlsConfig(c, tlsSigners(c, token).of(c.run.tlsKey))
 	if _, err := tlsfiles.Open(files); err != nil {
 		e.bad("TLS key", err, "correct tls_key and tls_cert; verenc doctor --reconcile lists the TLS keys that "+
 			"verenc tls csr has made")

@@ -38,6 +38,19 @@ func (c *TracingConfig) check() error {
 	return errors.Join(errs...)
 }
 
+// tracingHeaders reads the file with headers for the collector; nil when there is none, or no tracing.
+func (c *Config) tracingHeaders() (*secretFile, error) {
+	if !c.Tracing.on() || c.Tracing.HeadersFile == "" {
+		return nil, nil
+	}
+	file := &secretFile{setting: "tracing.headers_file", path: c.Tracing.HeadersFile,
+		check: func(text string) error { _, err := tracing.ParseHeaders(text); return err }}
+	if _, err := file.reload(); err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
 // newTracer returns the tracer of a server; nil when it traces no requests.
 func newTracer(c *Config, log *zap.Logger, metrics prometheus.Registerer) (*tracing.Tracer, error) {
 	if !c.Tracing.on() {
@@ -49,12 +62,11 @@ func newTracer(c *Config, log *zap.Logger, metrics prometheus.Registerer) (*trac
 	}
 	cfg := tracing.Config{Endpoint: endpoint, Sample: c.Tracing.Sample, Version: version.Read().Version, Log: log,
 		Metrics: metrics}
-	if c.Tracing.HeadersFile != "" {
-		file := &secretFile{setting: "tracing.headers_file", path: c.Tracing.HeadersFile,
-			check: func(text string) error { _, err := tracing.ParseHeaders(text); return err }}
-		if _, err := file.reload(); err != nil {
-			return nil, err
-		}
+	file, err := c.tracingHeaders()
+	if err != nil {
+		return nil, err
+	}
+	if file != nil {
 		c.run.reload = append(c.run.reload, reloadable{file.setting, file.reload})
 		cfg.Headers = func() http.Header { header, _ := tracing.ParseHeaders(file.value()); return header } // checked
 	}

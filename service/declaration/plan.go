@@ -12,6 +12,7 @@ import (
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
+	"github.com/verenc/kms/service/inspect"
 )
 
 // Store is where a plan finds the present state of keys; *store.DB is one.
@@ -39,7 +40,8 @@ type Planner struct {
 func (p *Planner) Plan(ctx context.Context, d *Declaration, prune bool) (
 	changes []iam.Change, end func(context.Context) error, err error) {
 	principals, err := p.Service.IAM().Plan(ctx, &d.Declaration, prune)
-	guards, guardsErr := p.Service.IAM().PlanGuards(ctx, d.Guards)
+	guards, guardsErr := p.Service.IAM().PlanGuards(ctx, d.Guards,
+		slices.Concat(service.Actions(), inspect.Actions()))
 	err = errors.Join(err, guardsErr)
 	run := keyPlan{Planner: p, importer: p.Service.NewImporter(), aliases: map[aliasName]*Key{},
 		declared: map[keyName]*Key{}}

@@ -62,7 +62,7 @@ type Key struct {
 type Material struct {
 	Ordinal   uint32
 	ID        string
-	CreatedAt time.Time
+	CreatedAt time.Time // of what was destroyed: of imported material, the time of its last import
 	// Objects were the material's objects in the token. A search in the token has found none of them afterwards.
 	Objects []Object `json:",omitempty"`
 	// WrappedUnder is the CKA_ID of the token object that had wrapped the material, which was kept in the

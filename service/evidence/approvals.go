@@ -16,7 +16,7 @@ func (r *reporter) addApprovals(ctx context.Context) error {
 	}
 	if guard.Document != "" {
 		summary := GuardSummary{SHA256: hexSHA256([]byte(guard.Document)), ChangedAt: guard.ChangedAt.UTC()}
-		if summary.Statements, err = statementsOf(guard.Document); err != nil {
+		if summary.Statements, err = statementsOf(guard.Document, true); err != nil {
 			return err
 		}
 		r.out.Guard = &summary

@@ -129,6 +129,7 @@ type StatementSummary struct {
 	Principals  []string // "all but X" for a NotPrincipal
 	Actions     []string // "all but X" for a NotAction
 	Conditional bool     // it has a Condition
+	Condition   string   `json:",omitempty"` // of a guard: it, as JSON
 }
 
 // PrincipalAccess is what a principal may do with a key.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,11 +45,11 @@ type ReportStore interface {
 func (e *Examiner) Report(ctx context.Context, account, region string) (*Report, error) {
 	out := &Report{Account: account, Region: region, Time: e.Now().UTC().Truncate(time.Second)}
 	r := &reporter{Examiner: e, out: out}
-	if err := r.addAccessKeys(ctx); err != nil {
-		return nil, fmt.Errorf("report on principals: %w", err)
-	}
 	if err := r.addApprovals(ctx); err != nil {
 		return nil, fmt.Errorf("report on approvals: %w", err)
+	}
+	if err := r.addAccessKeys(ctx); err != nil {
+		return nil, fmt.Errorf("report on principals: %w", err)
 	}
 	if err := r.addBreakGlass(ctx); err != nil {
 		return nil, fmt.Errorf("report on break-glass: %w", err)
@@ -99,6 +100,9 @@ func (r *reporter) addAccessKeys(ctx context.Context) error {
 		if p.Account == r.out.Account {
 			r.principals = append(r.principals, p)
 			arns = append(arns, p.ARN)
+			if err := r.judgePolicies(p); err != nil {
+				return err
+			}
 		}
 	}
 	for _, principal := range arns {
@@ -134,8 +138,12 @@ func (r *reporter) addAccessKey(ctx context.Context, k *iam.AccessKey) error {
 		r.addFinding(Low, k.ID, "access key of %s is expired: remove it", k.PrincipalARN)
 		return nil
 	case isRoot:
+		limits := "key policies"
+		if r.out.Guard != nil {
+			limits += " and the account's guard"
+		}
 		r.addFinding(Medium, k.ID, "access key of the account's root principal is enabled: "+
-			"nothing limits what it may do but key policies")
+			"nothing limits what it may do but %s", limits)
 	}
 	if left := k.ExpiresAt.Sub(r.out.Time); k.ExpiresAt.IsZero() {
 		r.addFinding(Low, k.ID, "access key of %s never expires", k.PrincipalARN)
@@ -247,7 +255,7 @@ func (r *reporter) judgeKey(k *KeySummary) {
 
 // access reports on who may use a key.
 func (r *reporter) access(ctx context.Context, k *service.Key) (a KeyAccess, err error) {
-	if a.Statements, err = statementsOf(k.Policy); err != nil {
+	if a.Statements, err = statementsOf(k.Policy, false); err != nil {
 		return a, err
 	}
 	d, err := policy.Parse(policy.KeyPolicy, k.Policy)
@@ -255,6 +263,7 @@ func (r *reporter) access(ctx context.Context, k *service.Key) (a KeyAccess, err
 		return a, fmt.Errorf("parse key policy: %w", err)
 	}
 	r.judgeStatements(k, a.Statements)
+	r.judgeNames(k.ID, "the key policy", d)
 	missing, err := r.missingPrincipals(ctx, k.Account, d.Principals()...)
 	if err != nil {
 		return a, err
@@ -289,6 +298,25 @@ func (r *reporter) access(ctx context.Context, k *service.Key) (a KeyAccess, err
 		}
 	}
 	return a, nil
+}
+
+// judgeNames adds findings about condition keys of this service's own that no request has.
+func (r *reporter) judgeNames(about, which string, d *policy.Document) {
+	for _, name := range d.UnknownKeys() {
+		r.addFinding(Medium, about, "%s has the condition key %s, which does not exist", which, name)
+	}
+}
+
+// judgePolicies adds findings about the policies of a user or a role.
+func (r *reporter) judgePolicies(p *iam.Principal) error {
+	for _, name := range slices.Sorted(maps.Keys(p.Policies)) {
+		d, err := policy.Parse(policy.IdentityPolicy, p.Policies[name])
+		if err != nil {
+			return fmt.Errorf("parse policy %s of %s: %w", name, p.ARN, err)
+		}
+		r.judgeNames(p.ARN, "policy "+name, d)
+	}
+	return nil
 }
 
 // missingPrincipals returns those principals that name a user or a role that does not exist, of an

@@ -11,16 +11,23 @@ import (
 // notPrefix marks what a statement excludes, by NotPrincipal or NotAction.
 const notPrefix = "all but "
 
-// statementsOf summarises a key policy. Package policy, which decides by it, keeps none of its text.
-func statementsOf(text string) ([]StatementSummary, error) {
+// statementsOf summarises a policy, with its conditions if they are asked for. Package policy, which decides by it,
+// keeps none of its text.
+func statementsOf(text string, conditions bool) ([]StatementSummary, error) {
 	var document struct{ Statement oneOrMore[statementText] }
 	if err := json.Unmarshal([]byte(text), &document); err != nil {
 		return nil, fmt.Errorf("read key policy: %w", err)
 	}
 	var all []StatementSummary
 	for _, s := range document.Statement {
+		var condition bytes.Buffer
+		if conditions && s.Condition != nil {
+			if err := json.Compact(&condition, s.Condition); err != nil {
+				return nil, fmt.Errorf("read condition: %w", err)
+			}
+		}
 		all = append(all, StatementSummary{
-			Sid: s.Sid, Effect: s.Effect, Conditional: s.Condition != nil,
+			Sid: s.Sid, Effect: s.Effect, Conditional: s.Condition != nil, Condition: condition.String(),
 			Principals: append(s.Principal.names(), prefixed(s.NotPrincipal.names())...),
 			Actions:    append(s.Action, prefixed(s.NotAction)...),
 		})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/verenc/kms/service/arn"
 	"github.com/verenc/kms/service/audit"
+	"github.com/verenc/kms/service/policy"
 )
 
 // Caller is the origin of an authenticated request.
@@ -151,9 +152,9 @@ func (d *Directory) globalCondition(c *Caller, key string) (value string, known 
 		return c.UserAgent, c.UserAgent != ""
 	case "aws:requestedregion":
 		return c.Region, c.Region != ""
-	case "verenc:credentialexpires":
+	case policy.CredentialExpires:
 		return c.ExpiresAt.UTC().Format(time.RFC3339), !c.ExpiresAt.IsZero()
-	case "verenc:credentialage": // in days
+	case policy.CredentialAge:
 		return strconv.Itoa(int(d.now().Sub(c.IssuedAt) / (24 * time.Hour))), !c.IssuedAt.IsZero()
 	case "aws:tokenissuetime":
 		if c.Session != nil {

@@ -76,22 +76,25 @@ func (d *Directory) Guards(ctx context.Context) ([]*Guard, error) {
 	return all, nil
 }
 
-// CheckGuard returns what is wrong with the document of a guard.
-func CheckGuard(document string) error {
-	if _, err := policy.Parse(policy.IdentityPolicy, document); err != nil {
+// CheckGuard returns what is wrong with the document of a guard. One that names no action of those that guards decide
+// on, or asks for what no request has, would be without effect: such names are mistakes.
+func CheckGuard(document string, actions []string) error {
+	d, err := policy.Parse(policy.IdentityPolicy, document)
+	if err == nil {
+		err = d.CheckNames(actions)
+	}
+	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
 	return nil
 }
 
-// PutGuard sets the guard of an account, in place of the one that it has. An empty document removes it.
+// PutGuard sets the guard of an account, in place of the one that it has, to a document that CheckGuard accepts. An
+// empty document removes it.
 func (d *Directory) PutGuard(ctx context.Context, account, document string) error {
 	about := []audit.Resource{{ARN: arn.Root(account), AccountID: account, Type: "Verenc::Guard"}}
 	var parameters audit.Object
 	if document != "" {
-		if err := CheckGuard(document); err != nil {
-			return err
-		}
 		parameters = audit.Object{{Name: "policyDocument", Value: document}}
 	}
 	err := d.records.Command(ctx, "PutGuard", about, parameters, func(ctx context.Context) error {
@@ -117,9 +120,9 @@ type DeclaredGuard struct {
 }
 
 // planGuard adds the change of an account's guard. It comes after all others, which are under the guard that there is.
-func (d *Directory) planGuard(ctx context.Context, g *DeclaredGuard) (*Change, error) {
+func (d *Directory) planGuard(ctx context.Context, g *DeclaredGuard, actions []string) (*Change, error) {
 	if g.Document != "" {
-		if err := CheckGuard(g.Document); err != nil {
+		if err := CheckGuard(g.Document, actions); err != nil {
 			return nil, fmt.Errorf("%s: account %s: %w", g.Place, g.Account, err)
 		}
 	}
@@ -136,10 +139,12 @@ func (d *Directory) planGuard(ctx context.Context, g *DeclaredGuard) (*Change, e
 	}}, nil
 }
 
-// PlanGuards returns the changes of the declared guards, which are made last.
-func (d *Directory) PlanGuards(ctx context.Context, guards []DeclaredGuard) (changes []Change, err error) {
+// PlanGuards returns the changes of the declared guards, which are made last. actions are all that guards decide on,
+// with their prefixes.
+func (d *Directory) PlanGuards(ctx context.Context, guards []DeclaredGuard, actions []string) (changes []Change,
+	err error) {
 	for i := range guards {
-		c, planErr := d.planGuard(ctx, &guards[i])
+		c, planErr := d.planGuard(ctx, &guards[i], actions)
 		if err = errors.Join(err, planErr); c != nil {
 			changes = append(changes, *c)
 		}

@@ -11,6 +11,11 @@ import (
 	"github.com/verenc/kms/service/policy"
 )
 
+// Actions are those of AWS STS that policies decide on.
+func Actions() []string {
+	return []string{"sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:TagSession"}
+}
+
 // Limits of AssumeRole (AWS STS API Reference, DurationSeconds and Policy).
 const (
 	defaultSession   = 3600 // seconds

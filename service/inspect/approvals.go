@@ -91,6 +91,11 @@ type GetApprovalRequestRequest struct {
 // GetApprovalRequestResponse is the output of GetApprovalRequest.
 type GetApprovalRequestResponse struct {
 	Request ApprovalRequestEntry
+	// KeyDescription and KeyAliases are what the key is known by.
+	KeyDescription string   `json:",omitempty"`
+	KeyAliases     []string `json:",omitempty"`
+	// BehindCall tells that the caller is behind the call, and so can't approve of it.
+	BehindCall bool `json:",omitempty"`
 	// Parameters are everything that the call has, as JSON. Plaintexts, ciphertexts and secrets are hashed.
 	Parameters string
 	Changes    []DocumentChange `json:",omitempty"` // of policies
@@ -188,7 +193,14 @@ func (i *Inspector) getApprovalRequest(ctx context.Context, c *iam.Caller, in *G
 	if err != nil {
 		return nil, err
 	}
-	out := &GetApprovalRequestResponse{Request: *entry, Parameters: indented(string(r.Parameters))}
+	out := &GetApprovalRequestResponse{Request: *entry, Parameters: indented(string(r.Parameters)),
+		BehindCall: r.Concerns(&c.Identity)}
+	if k != nil {
+		out.KeyDescription = k.Description
+		if out.KeyAliases, err = i.service.AliasesOf(ctx, k); err != nil {
+			return nil, err
+		}
+	}
 	out.Changes, err = i.documentChanges(ctx, r.Request, k)
 	return out, err
 }

@@ -101,6 +101,15 @@ func init() {
 // OperationNames are the names of all operations, in order.
 func OperationNames() []string { return slices.Clone(names) }
 
+// Actions are those that callers of the operations need, with their prefix.
+func Actions() (all []string) {
+	for _, name := range names {
+		all = append(all, operations[name].Permissions...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // OperationNamed returns the entry of an operation, or nil. It is shared, and must not be modified.
 func OperationNamed(name string) *service.Operation { return operations[name] }
 

@@ -9,6 +9,7 @@ package approvals
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/config"
 )
 
 const (
@@ -41,8 +43,29 @@ type client struct {
 	now         func() time.Time
 }
 
+// readProfile reads the profile of whoever calls from the files that AWS's clients read. Only access keys in it are
+// used.
+func readProfile(ctx context.Context, env func(string) string) (config.SharedConfig, error) {
+	profile := cmp.Or(env("AWS_PROFILE"), env("AWS_DEFAULT_PROFILE"), config.DefaultSharedConfigProfile)
+	files := func(o *config.LoadSharedConfigOptions) {
+		o.CredentialsFiles = []string{cmp.Or(env("AWS_SHARED_CREDENTIALS_FILE"),
+			config.DefaultSharedCredentialsFilename())}
+		o.ConfigFiles = []string{cmp.Or(env("AWS_CONFIG_FILE"), config.DefaultSharedConfigFilename())}
+	}
+	const advice = "set AWS_SHARED_CREDENTIALS_FILE to a file with your own access key, or AWS_ACCESS_KEY_ID and " +
+		"AWS_SECRET_ACCESS_KEY to it"
+	c, err := config.LoadSharedConfigProfile(ctx, profile, files)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", advice, err)
+	}
+	if !c.Credentials.HasKeys() {
+		return c, fmt.Errorf("profile %s has no access key: %s", profile, advice)
+	}
+	return c, nil
+}
+
 // newClient makes a client of the variables that AWS's clients take. endpoint is the flag's.
-func newClient(endpoint string, env func(string) string) (*client, error) {
+func newClient(ctx context.Context, endpoint string, env func(string) string) (*client, error) {
 	first := func(names ...string) string {
 		for _, name := range names {
 			if v := env(name); v != "" {
@@ -56,16 +79,22 @@ func newClient(endpoint string, env func(string) string) (*client, error) {
 	if c.endpoint == "" {
 		c.endpoint = first("AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL")
 	}
-	if c.region == "" {
-		c.region = "us-east-1"
+	if c.endpoint == "" {
+		return nil, errors.New("name the server by --endpoint or AWS_ENDPOINT_URL, such as https://kms.example.com")
 	}
 	c.credentials = aws.Credentials{AccessKeyID: env("AWS_ACCESS_KEY_ID"),
 		SecretAccessKey: env("AWS_SECRET_ACCESS_KEY"), SessionToken: env("AWS_SESSION_TOKEN")}
-	switch {
-	case c.endpoint == "":
-		return nil, errors.New("name the server by --endpoint or AWS_ENDPOINT_URL, such as https://kms.example.com")
-	case !c.credentials.HasKeys():
-		return nil, errors.New("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to your own access key")
+	if !c.credentials.HasKeys() {
+		profile, err := readProfile(ctx, env)
+		if err != nil {
+			return nil, err
+		}
+		if c.credentials = profile.Credentials; c.region == "" {
+			c.region = profile.Region
+		}
+	}
+	if c.region == "" {
+		c.region = "us-east-1"
 	}
 	if bundle := env("AWS_CA_BUNDLE"); bundle != "" {
 		text, err := os.ReadFile(bundle)

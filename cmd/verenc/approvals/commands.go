@@ -31,7 +31,12 @@ type request struct {
 }
 
 type shown struct {
-	Request    request
+	Request request
+
+	KeyDescription string
+	KeyAliases     []string
+	BehindCall     bool // whoever asks is behind the call
+
 	Parameters string
 	Changes    []struct{ Document, Difference string }
 }
@@ -41,7 +46,7 @@ type numbered struct{ RequestId int32 }
 // NewCommand returns the command approval with its subcommands.
 func NewCommand() *cobra.Command {
 	group := &cobra.Command{Use: "approval", Args: cobra.NoArgs,
-		Short: "List, show, approve and reject calls that need approvals, with your own AWS_ACCESS_KEY_ID and so on",
+		Short: "List, show, approve and reject calls that need approvals, with your own access key, as AWS CLI finds it",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fmt.Errorf("approval: name a subcommand (%s --help lists them)", cmd.CommandPath())
 		}}
@@ -49,7 +54,7 @@ func NewCommand() *cobra.Command {
 		"address of the server, such as https://kms.example.com [AWS_ENDPOINT_URL_KMS, AWS_ENDPOINT_URL]")
 	with := func(run func(*cobra.Command, *client, []string) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, args []string) error {
-			c, err := newClient(*endpoint, os.Getenv)
+			c, err := newClient(cmd.Context(), *endpoint, os.Getenv)
 			if err != nil {
 				return fmt.Errorf("approval: %w", err)
 			}
@@ -160,19 +165,24 @@ func (c *client) show(cmd *cobra.Command, number string) error {
 		return err
 	}
 	out := cmd.OutOrStdout()
-	s.Request.print(out)
+	s.print(out)
 	indent(out, "parameters:", s.Parameters)
 	for _, change := range s.Changes {
 		indent(out, "change of the "+printable(change.Document)+":", change.Difference)
 	}
-	if s.Request.State == "PENDING" || s.Request.State == "APPROVED" {
+	switch {
+	case s.Request.State != "PENDING" && s.Request.State != "APPROVED":
+	case s.BehindCall:
+		fmt.Fprintln(out, "it is your own call: others have to approve of it")
+	default:
 		fmt.Fprintf(out, "to approve of exactly this: verenc approval approve %d --digest %s\n", s.Request.RequestId,
 			printable(s.Request.Digest))
 	}
 	return nil
 }
 
-func (r *request) print(out io.Writer) {
+func (s *shown) print(out io.Writer) {
+	r := &s.Request
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {
@@ -183,6 +193,8 @@ func (r *request) print(out io.Writer) {
 	line("state", r.State)
 	line("operation", r.OperationName+" ("+r.EventSource+")")
 	line("about", r.about())
+	line("key's aliases", strings.Join(s.KeyAliases, ", "))
+	line("key's description", s.KeyDescription)
 	line("region", r.Region)
 	line("requester", r.Requester)
 	line("acting for", strings.Join(r.CallerChain, ", "))

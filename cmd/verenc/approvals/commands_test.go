@@ -13,7 +13,8 @@ import (
 func run(t *testing.T, env map[string]string, args ...string) (string, error) {
 	t.Helper()
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION",
-		"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS", "AWS_CA_BUNDLE"} {
+		"AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS", "AWS_CA_BUNDLE",
+		"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"} {
 		t.Setenv(name, env[name])
 	}
 	var out bytes.Buffer
@@ -82,7 +83,8 @@ func TestWhatIsMissing(t *testing.T) {
 		want string
 	}{
 		{keys, []string{"list"}, "name the server by --endpoint"},
-		{nil, []string{"list", "--endpoint", "http://127.0.0.1:1"}, "set AWS_ACCESS_KEY_ID"},
+		{map[string]string{"AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_CONFIG_FILE": "/nonexistent"},
+			[]string{"list", "--endpoint", "http://127.0.0.1:1"}, "set AWS_SHARED_CREDENTIALS_FILE"},
 		{keys, []string{"show", "x", "--endpoint", "http://127.0.0.1:1"}, `"x" is no number`},
 		{keys, []string{"show", "0", "--endpoint", "http://127.0.0.1:1"}, `"0" is no number`},
 		{keys, []string{"approve", "1", "--endpoint", "http://127.0.0.1:1"}, `"digest" not set`},
