@@ -248,16 +248,26 @@ func TestWebIdentityErrors(t *testing.T) {
 	}
 }
 
+// tagsFrom is a trust policy that lets a role pass a tag on, if it has a value.
+func tagsFrom(role, team string) string {
+	return document(statement{Principal: principals(role), Action: "sts:AssumeRole"},
+		statement{Principal: principals(role), Action: "sts:TagSession", Condition: map[string]any{
+			"StringEquals":              map[string]string{"aws:RequestTag/team": team},
+			"ForAllValues:StringEquals": map[string]string{"sts:TransitiveTagKeys": "team", "aws:TagKeys": "team"}}})
+}
+
 // TestSessionTags: the tags in a token are those of the session, if the trust policy lets it have tags, and transitive
 // ones go on to further roles. What the token says can be asked for in key policies, too.
 func TestSessionTags(t *testing.T) {
 	f := newFederated(t)
 	trust := func(actions ...string) iam.PrincipalDetails {
 		return iam.PrincipalDetails{Trust: f.trust(subject, actions...), Tags: map[string]string{"Team": "red", "a": "b"},
-			Policies: named([]string{identityPolicy("sts:AssumeRole")})}
+			Policies: named([]string{identityPolicy("sts:AssumeRole", "sts:TagSession")})}
 	}
 	tagged, plain := f.role(t, account, "tagged", trust("sts:TagSession")), f.role(t, account, "plain", trust())
-	next := f.role(t, account, "next", iam.PrincipalDetails{Trust: trusting(tagged)})
+	next := f.role(t, account, "next", iam.PrincipalDetails{Trust: tagsFrom(tagged, "blue")})
+	untagged := f.role(t, account, "untagged", iam.PrincipalDetails{Trust: trusting(tagged)})
+	otherTag := f.role(t, account, "other", iam.PrincipalDetails{Trust: tagsFrom(tagged, "red")})
 	keyOf := func(operator string, values map[string]string) string {
 		return *f.makeKey(t, kms.CreateKeyInput{Policy: aws.String(document(
 			statement{Principal: principals(iamARN(account, "root")), Action: "kms:*", Resource: "*"},
@@ -276,6 +286,11 @@ func TestSessionTags(t *testing.T) {
 	first := aws.Credentials{AccessKeyID: *out.Credentials.AccessKeyId,
 		SecretAccessKey: *out.Credentials.SecretAccessKey, SessionToken: *out.Credentials.SessionToken}
 	second := f.mustAssume(t, first, sts.AssumeRoleInput{RoleArn: &next})
+	for _, role := range []string{untagged, otherTag} { // every role of a chain must allow the tags
+		_, err := f.assume(t, first, sts.AssumeRoleInput{RoleArn: &role})
+		wantSTS(t, err, 403, "AccessDenied", "User: arn:aws:sts::"+account+":assumed-role/tagged/pod is not authorized "+
+			"to perform: sts:TagSession on resource: "+role)
+	}
 	many := func(length int) map[string]any {
 		tags := map[string]any{}
 		for i := range 20 {
