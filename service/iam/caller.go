@@ -77,6 +77,12 @@ func (i *Identity) Behind() []string {
 	return append([]string{i.User()}, i.Session.AssumedBy...)
 }
 
+// Traced reports whether those behind somebody, as Behind returns them, include a person or workload. The sessions of
+// roles that versions before dual control have made name the role alone: anybody may have assumed it.
+func Traced(behind []string) bool {
+	return len(behind) > 1 || len(behind) == 1 && kindOf(behind[0]) != KindRole
+}
+
 // UserIdentity describes a caller for an audit record (AWS page "CloudTrail userIdentity element").
 // When the principal can't be looked up its unique id is left out, since the record matters more.
 func (d *Directory) UserIdentity(ctx context.Context, c *Caller) audit.UserIdentity {

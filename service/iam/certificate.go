@@ -58,7 +58,8 @@ func (d *Directory) CertificateIdentity(ctx context.Context, leaf *x509.Certific
 	}
 	if kindOf(c.PrincipalARN) == KindRole {
 		who.Principal = SessionARN(c.PrincipalARN, names[0])
-		who.Session = &Session{RoleARN: c.PrincipalARN, Name: names[0], IssuedAt: d.now()}
+		who.Session = &Session{RoleARN: c.PrincipalARN, Name: names[0], IssuedAt: d.now(),
+			AssumedBy: []string{"certificate " + c.Name}} // which is the same after a renewal, unless it is a fingerprint
 	}
 	return who, nil
 }

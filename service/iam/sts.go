@@ -76,7 +76,10 @@ func (d *Directory) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReq
 	if err != nil {
 		return nil, err
 	}
-	more := Session{AssumedBy: c.Behind()}
+	var more Session
+	if by := c.Behind(); Traced(by) { // or it is not known who is behind this session, either
+		more.AssumedBy = by
+	}
 	more.Tags, more.TransitiveTags = c.Session.passedOn()
 	return d.issueRoleSession(ctx, role, in, duration, &more)
 }

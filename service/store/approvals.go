@@ -127,15 +127,16 @@ func (d *DB) addApprovals(ctx context.Context, r *approval.Request) error {
 	return nil
 }
 
-// InsertApproval implements approval.Store.
-func (d *DB) InsertApproval(ctx context.Context, a *approval.Approval, now time.Time) error {
+// PutApproval implements approval.Store.
+func (d *DB) PutApproval(ctx context.Context, a *approval.Approval, now time.Time) error {
 	evidence, err := json.Marshal(a.Evidence)
 	if err != nil {
-		return fmt.Errorf("insert approval: %w", err)
+		return fmt.Errorf("put approval: %w", err)
 	}
-	return d.change(ctx, "insert approval", func(tx *sql.Tx) error {
+	return d.change(ctx, "put approval", func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, `INSERT INTO approvals (request, approver, at, evidence)
-			SELECT number, ?, ?, ? FROM approval_requests WHERE number = ? AND `+isOpen+" ON CONFLICT DO NOTHING",
+			SELECT number, ?, ?, ? FROM approval_requests WHERE number = ? AND `+isOpen+
+			" ON CONFLICT (request, approver) DO UPDATE SET at = excluded.at, evidence = excluded.evidence",
 			a.Approver, nanos(a.At), string(evidence), a.Request, nanos(now)))
 	})
 }

@@ -64,11 +64,14 @@ func testApprovals(t *testing.T, s service.Store) {
 	proof := &iam.Proof{At: t0, Request: "POST", Signature: []byte{1}, Body: []byte("{}")}
 	vote := &approval.Approval{Request: first.Number, Approver: "a", At: t0,
 		Evidence: approval.Evidence{Principal: "p", SourceIP: "::1", TLS: true, Proof: proof}}
-	must(t, s.InsertApproval(ctx, vote, t0))
-	wantError(t, s.InsertApproval(ctx, vote, t0), service.ErrNoRow) // the same approver
+	must(t, s.PutApproval(ctx, vote, t0))
+	again := *vote // the same approver
+	again.At, again.SourceIP = t0.Add(time.Minute), "::2"
+	vote = &again
+	must(t, s.PutApproval(ctx, vote, t0))
 	late := t0.Add(time.Hour)
 	another := &approval.Approval{Request: first.Number, Approver: "b"}
-	wantError(t, s.InsertApproval(ctx, another, late), service.ErrNoRow)
+	wantError(t, s.PutApproval(ctx, another, late), service.ErrNoRow)
 
 	got, err := s.OpenApprovalRequest(ctx, "d1", t0)
 	must(t, err)
@@ -99,7 +102,7 @@ func testApprovals(t *testing.T, s service.Store) {
 		r.EndedBy != "u" || !reflect.DeepEqual(r.Approvers, []string{"a"}) || !r.EndedAt.Equal(t0) {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	wantError(t, s.InsertApproval(ctx, another, t0), service.ErrNoRow)
+	wantError(t, s.PutApproval(ctx, another, t0), service.ErrNoRow)
 	wantError(t, s.RejectApprovalRequest(ctx, account, first.Number, "u", t0), service.ErrNoRow)
 
 	// A rejected request counts on, so that nobody makes endless ones.
