@@ -104,8 +104,13 @@ func TestWebIdentity(t *testing.T) {
 	_, err = c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
 	wantError(t, err, "AccessDeniedException", "*") // the session policy does not allow it
 
-	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: aws.String(role + "2"),
-		WebIdentityToken: &token})
+	stranger := f.issuer.Token(t, map[string]any{"sub": "stranger"})
+	for _, arn := range []string{role, role + "2"} {
+		_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &arn, WebIdentityToken: &stranger})
+		wantSTS(t, err, 403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
+	}
+	f.guard(t, document(statement{Effect: "Deny", Action: "sts:*", Resource: "*"}))
+	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &role, WebIdentityToken: &token})
 	wantSTS(t, err, 403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
 	forged := token[:len(token)-4] + "AAAA"
 	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &role, WebIdentityToken: &forged})
@@ -122,8 +127,13 @@ func TestWebIdentity(t *testing.T) {
 			all = append(all, r)
 		}
 	}
-	if len(all) != 3 { // a forged token proves nothing, and has no record
+	// A forged token proves nothing, and whoever has an account with a public issuer has a token that no role trusts.
+	if len(all) != 3 || strings.Contains(records, "stranger") {
 		t.Fatalf("%d records: %s", len(all), records)
+	}
+	if log := f.Log.String(); strings.Count(log, f.issuer.Name()+":"+issuertest.Audience+":stranger") != 2 ||
+		!strings.Contains(log, `"AccessDenied"`) {
+		t.Error(log)
 	}
 	assumed, described, denied := all[0], all[1], all[2]
 	for _, r := range []audit.Record{assumed, denied} {
