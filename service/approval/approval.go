@@ -146,9 +146,10 @@ func (v *Voters) Add(who *iam.Identity) {
 
 // Limits of requests.
 const (
-	// MaxOpen is how many requests of one principal there can be whose time is not over, used ones aside. It bounds
-	// what a hostile caller can put into the database.
+	// MaxOpen is how many open requests of one principal there can be, and MaxKept how many that were rejected or not
+	// used in their time stay in the database. They bound what a hostile caller can put into it.
 	MaxOpen = 100
+	MaxKept = 1000
 	// Kept is how long a request stays in the database after its time. The audit log keeps it for longer.
 	Kept = 30 * 24 * time.Hour
 	// ExpiresAfter is the default time of a request.
@@ -158,8 +159,8 @@ const (
 // Store keeps requests; its contract is that of service.Store.
 type Store interface {
 	// InsertApprovalRequest adds a request, and sets its Number; or returns the pending request of its digest whose
-	// time is not over. ErrLimit if the requester has max requests that are neither used nor over. It removes the
-	// requester's requests that were over before a time.
+	// time is not over. ErrLimit if the requester has max open requests. It removes the requester's requests that were
+	// over before a time, and the oldest of those that were rejected or not used in their time, beyond MaxKept.
 	InsertApprovalRequest(ctx context.Context, r *Request, max int, over time.Time) (*Request, error)
 	// OpenApprovalRequest returns the pending request of a digest whose time is not over, with its approvals;
 	// ErrNoRow when there is none.
