@@ -134,11 +134,18 @@ func (d *Directory) CloseBreakGlass(ctx context.Context, id string) error {
 	})
 }
 
-// OpenBreakGlasses returns the openings that are in force now.
+// ErrManyOpenings is returned when there are more openings in the database than anybody has made.
+var ErrManyOpenings = errors.New("the database has too many openings of break-glass")
+
+// OpenBreakGlasses returns the openings that are in force now. It looks at all that the database has for such, whenever
+// they were opened, so that made-up rows hide none: ErrManyOpenings when there are too many of them.
 func (d *Directory) OpenBreakGlasses(ctx context.Context) (open []*breakglass.Opening, err error) {
-	openings, err := d.store.BreakGlassOpenings(ctx, maxOpenings)
-	if err != nil || len(openings) == 0 {
+	openings, err := d.store.UnclosedBreakGlassOpenings(ctx, d.now(), maxOpenings)
+	switch {
+	case err != nil || len(openings) == 0:
 		return nil, err
+	case len(openings) == maxOpenings:
+		return nil, ErrManyOpenings
 	}
 	k, err := d.store.BreakGlassKey(ctx)
 	if err != nil {
@@ -152,18 +159,18 @@ func (d *Directory) OpenBreakGlasses(ctx context.Context) (open []*breakglass.Op
 	return open, nil
 }
 
-// inForce returns an opening if it is in force: the credential in force has signed it, it was not closed, and its
-// time has not passed. Others are ErrUnknownCredential.
+// inForce returns an opening if it is in force: the credential in force has signed it, its row is as it was signed and was
+// not closed, and its time has not passed. Others are ErrUnknownCredential.
 func (d *Directory) inForce(k *breakglass.Key, row *BreakGlassOpening) (*breakglass.Opening, error) {
 	o, err := k.Verify(row.Signed)
-	if err != nil || o.ID != row.ID || !row.ClosedAt.IsZero() || !d.now().Before(o.Until) {
+	if err != nil || o.ID != row.ID || !o.Until.Equal(row.Until) || !row.ClosedAt.IsZero() || !d.now().Before(o.Until) {
 		return nil, ErrUnknownCredential
 	}
 	return o, nil
 }
 
-// maxOpenings is how many of the newest openings are looked at for those that are in force.
-const maxOpenings = 100
+// maxOpenings is from how many openings on, whose time is not over, they are taken for made up.
+const maxOpenings = 10_000
 
 // opening returns an opening that is in force. It asks the database each time, since it is rare.
 func (d *Directory) opening(ctx context.Context, id string) (*breakglass.Opening, error) {
