@@ -24,38 +24,62 @@ import (
 // approve is the action of those who approve.
 const approve = "verenc:Approve"
 
-// approvals is what is known of the approvals of a call, once a policy has asked for them.
+// approvals is what is known of the approvals of a call that a policy asks for.
 type approvals struct {
 	call    approval.Call
 	digest  string
 	request *approval.Request // that is open for the call; nil: there is none
 	by      []string          // whose approvals count
-	err     error             // why it is not known; the call is denied then
-	decide  bool              // without the approvals, the call would be denied
-	missing policy.Missing    // if it was denied: what would make it allowed,
-	helps   bool              // if anything would
+	missing policy.Missing    // what would make the call allowed
 }
 
-// approvalCondition returns the values of the two condition keys. Where there is no call, nobody has approved.
-func (s *Service) approvalCondition(ctx context.Context, c *iam.Caller, a *access, r *policy.Request,
-	key string) []string {
-	if c.Call.Input == nil {
-		if key == policy.Approvals && r.Assume == policy.AbsentIsAbsent {
-			return one("0")
-		}
-		return nil
-	}
-	if a.approvals == nil {
-		a.approvals = s.approvalsOf(ctx, c, a)
-	}
-	if key == policy.Approvals {
+// approvalCondition returns the values of the two condition keys. Until approvals are needed, or where there is no
+// call, nobody has approved.
+func (a *access) approvalCondition(c *iam.Caller, r *policy.Request, key string) []string {
+	a.asked = true
+	switch {
+	case a.approvals != nil && key == policy.ApprovedBy:
+		return a.approvals.by
+	case a.approvals != nil:
 		return one(strconv.Itoa(len(a.approvals.by)))
+	case key == policy.Approvals && (c.Call.Input != nil || r.Assume == policy.AbsentIsAbsent):
+		return one("0")
 	}
-	return a.approvals.by
+	return nil
+}
+
+// decideWithApprovals decides again, with approvals, on a call that was denied, if approvals can help. Only then the
+// call is described, which takes time for one with secrets.
+//
+// On a resource of another account, approvals are those of that account's people. So they count for its policies and
+// its guard, and the caller's own have to allow the call without.
+func (s *Service) decideWithApprovals(ctx context.Context, c *iam.Caller, q *question, d policy.Decision,
+	by evaluator) (policy.Decision, error) {
+	a, p, r := &q.access, &q.policies, &q.request
+	missing, helps := policy.MissingApprovals(p, r)
+	if !helps || c.Call.Input == nil {
+		return d, nil
+	}
+	if c.Account != a.account {
+		guards, err := s.iam.GuardsOver(ctx, c.Account, c.Account)
+		if err != nil {
+			return d, err
+		}
+		own := &policy.Policies{Identity: p.Identity, Boundary: p.Boundary, Session: p.Session, Guard: guards}
+		if !policy.Evaluate(own, r).Allowed {
+			return d, nil
+		}
+	}
+	found, err := s.approvalsOf(ctx, c, a)
+	if err != nil {
+		return d, err
+	}
+	found.missing, a.approvals = missing, found
+	return by(p, r), nil
 }
 
 // approvalsOf looks up the approvals of a call, and counts those that are valid now.
-func (s *Service) approvalsOf(ctx context.Context, c *iam.Caller, a *access) *approvals {
+func (s *Service) approvalsOf(ctx context.Context, c *iam.Caller, a *access) (*approvals, error) {
 	p := &approvals{call: approval.Call{Source: eventSource, Operation: c.Call.Operation, Region: c.Region,
 		Caller: c.Behind()}}
 	if s.cfg.Operator != nil {
@@ -64,49 +88,57 @@ func (s *Service) approvalsOf(ctx context.Context, c *iam.Caller, a *access) *ap
 	if a.key != nil {
 		p.call.KeyID = a.key.ID
 	}
-	if p.err = p.describe(c, a); p.err == nil {
-		p.digest, p.err = p.call.Digest(a.account)
+	err := s.describeCall(ctx, c, a, &p.call)
+	if err == nil {
+		p.digest, err = p.call.Digest(a.account)
 	}
-	if p.err != nil {
-		p.err = apierror.InternalError(p.err)
-		return p
+	if err != nil {
+		return nil, apierror.InternalError(err)
 	}
 	now := s.now()
-	p.request, p.err = s.store.OpenApprovalRequest(ctx, p.digest, now)
+	p.request, err = s.store.OpenApprovalRequest(ctx, p.digest, now)
 	switch {
-	case errors.Is(p.err, ErrNoRow):
-		p.request, p.err = nil, nil
-	case p.err != nil:
-		p.err = apierror.FromStore(p.err)
+	case errors.Is(err, ErrNoRow):
+		p.request = nil
+		return p, nil
+	case err != nil:
+		return nil, apierror.FromStore(err)
 	}
-	if p.request != nil {
-		p.by, p.err = s.validApprovals(ctx, p.request, now)
-	}
-	return p
+	p.by, err = s.validApprovals(ctx, p.request, now)
+	return p, err
 }
 
 // operatorName is who calls when an operator runs a command.
 func operatorName(o *record.Operator) string { return "operator " + o.Name + "@" + o.Host }
 
-// describe sets what the call has besides its caller. The key that an operation names is the one that was found.
-func (p *approvals) describe(c *iam.Caller, a *access) (err error) {
+// describeCall sets what a call has besides its caller. A key that it names is the one that is found now, so that an
+// alias which is moved after an approval makes it another call.
+func (s *Service) describeCall(ctx context.Context, c *iam.Caller, a *access, call *approval.Call) (err error) {
 	in := c.Call.Input
 	if command, ok := in.(*record.Command); ok {
-		p.call.Source = "verenc"
-		p.call.Everywhere = command.Everywhere
+		call.Source, call.Everywhere = "verenc", command.Everywhere
 		for _, about := range command.About {
-			p.call.Resources = append(p.call.Resources, about.ARN)
+			call.Resources = append(call.Resources, about.ARN)
 		}
-		p.call.Parameters, err = canonicalCommand(command)
+		call.Parameters, err = canonicalCommand(command)
 		return err
 	}
-	if i := c.Call.KeyMember; i >= 0 && a.key != nil {
+	if len(c.Call.KeyMembers) > 0 && a.key != nil {
 		named := reflect.New(reflect.TypeOf(in).Elem())
 		named.Elem().Set(reflect.ValueOf(in).Elem())
-		named.Elem().Field(i).SetString(a.key.ID)
+		for _, i := range c.Call.KeyMembers {
+			member := named.Elem().Field(i)
+			switch k, err := s.resolve(ctx, c, keyRequest{operation: c.Call.Operation, keyID: member.String()}); {
+			case member.String() == "":
+			case len(c.Call.KeyMembers) == 1, err == nil && k.ID == a.key.ID && k.Account == a.key.Account:
+				member.SetString(a.key.ID)
+			case err == nil:
+				member.SetString(k.Account + ":" + k.ID)
+			}
+		}
 		in = named.Interface()
 	}
-	p.call.Parameters, err = approval.Canonical(in)
+	call.Parameters, err = approval.Canonical(in)
 	return err
 }
 
@@ -176,28 +208,9 @@ func (s *Service) mayApprove(ctx context.Context, c *iam.Caller, r *approval.Req
 	return s.decideAs(ctx, &local, &question{access: a}, evaluateOwn)
 }
 
-// weigh finds out what the approvals do to a decision.
-func (p *approvals) weigh(d policy.Decision, all *policy.Policies, r *policy.Request, by evaluator) {
-	if !d.Allowed {
-		p.missing, p.helps = policy.MissingApprovals(all, r)
-		return
-	}
-	without := *r
-	without.Lookup = func(values []string, key string) []string {
-		switch key {
-		case policy.Approvals:
-			return append(values, "0")
-		case policy.ApprovedBy:
-			return values
-		}
-		return r.Lookup(values, key)
-	}
-	p.decide = !by(all, &without).Allowed
-}
-
 // spend has the approvals of an allowed call used up before it has any effect.
 func (s *Service) spend(ctx context.Context, c *iam.Caller, p *approvals) error {
-	if p == nil || !p.decide || slices.Contains(c.Call.Approved, p.request.Number) {
+	if p == nil || p.request == nil || slices.Contains(c.Call.Approved, p.request.Number) {
 		return nil
 	}
 	n := p.request.Number
@@ -279,7 +292,7 @@ func (s *Service) authoriseCommand(ctx context.Context, command *record.Command)
 		}
 	}
 	r := keyRequest{permission: "verenc:" + command.Name}
-	call := iam.Call{Operation: command.Name, Input: command, KeyMember: -1}
+	call := iam.Call{Operation: command.Name, Input: command}
 	var denials []error // all at once, so that one round of approvals is enough
 	for _, account := range accounts {
 		c := operatorOf(account, "")

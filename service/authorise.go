@@ -22,7 +22,8 @@ type access struct {
 	request keyRequest
 
 	operator  bool       // runs a command: only guards limit it
-	approvals *approvals // of the call; nil until a policy asks for them
+	asked     bool       // a policy has asked for approvals
+	approvals *approvals // of the call; nil unless it needs some
 }
 
 // question is what an evaluator is asked, in one piece of memory.
@@ -80,7 +81,7 @@ func (s *Service) decided(ctx context.Context, c *iam.Caller, q *question, by ev
 		return err
 	case d.Allowed:
 		return s.spend(ctx, c, a.approvals)
-	case a.approvals != nil && a.approvals.helps:
+	case a.approvals != nil:
 		return s.askForApproval(ctx, c, a, d.Message(r))
 	case a.key != nil && a.account != c.Account && (d.Explicit || d.By == policy.FromKeyPolicy):
 		// A caller whose account the key policy does not let in must not learn whether the key
@@ -134,14 +135,10 @@ func (s *Service) evaluate(
 		}
 	}
 	d := by(p, r)
-	if a.approvals == nil {
-		return d, r, nil
+	if a.asked && !d.Allowed {
+		d, err = s.decideWithApprovals(ctx, c, q, d, by)
 	}
-	if a.approvals.err != nil {
-		return policy.Decision{}, nil, a.approvals.err
-	}
-	a.approvals.weigh(d, p, r, by)
-	return d, r, nil
+	return d, r, err
 }
 
 func tagMap(tags []Tag) map[string]string {

@@ -29,7 +29,7 @@ func (s *Service) conditions(ctx context.Context, c *iam.Caller, a *access, r *p
 	[]string, string) []string {
 	return func(values []string, key string) []string {
 		if key == policy.Approvals || key == policy.ApprovedBy {
-			return append(values, s.approvalCondition(ctx, c, a, r, key)...)
+			return append(values, a.approvalCondition(c, r, key)...)
 		}
 		if all, global := s.iam.GlobalConditions(values, c, key); global {
 			return all

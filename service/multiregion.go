@@ -201,6 +201,19 @@ func (s *Service) UpdatePrimaryRegion(
 	if err != nil {
 		return nil, err
 	}
+	// Nothing is decided inside of a change: a decision may write to the database itself.
+	replica, err := s.key(ctx, in.PrimaryRegion, k.ID)
+	switch {
+	case errors.Is(err, ErrNoRow):
+		return nil, apierror.New(apierror.NotFound,
+			"Key '%s' does not exist", s.arns(ctx).OfKey(k.Account, in.PrimaryRegion, k.ID))
+	case err != nil:
+		return nil, apierror.FromStore(err)
+	}
+	r = keyRequest{operation: "UpdatePrimaryRegion", policyInput: policyInput{conditions: in}}
+	if err := s.authorise(ctx, c, r, replica); err != nil {
+		return nil, err
+	}
 	return &Empty{}, s.updateShared(ctx, "UpdatePrimaryRegion", k, func(keys []*Key) error {
 		i := slices.IndexFunc(keys, func(r *Key) bool { return r.Region == in.PrimaryRegion && r.Region != k.Region })
 		if i < 0 {
@@ -208,10 +221,6 @@ func (s *Service) UpdatePrimaryRegion(
 				"Key '%s' does not exist", s.arns(ctx).OfKey(k.Account, in.PrimaryRegion, k.ID))
 		}
 		if err := s.checkState(ctx, operations["UpdatePrimaryRegion"], keys[i]); err != nil {
-			return err
-		}
-		r := keyRequest{operation: "UpdatePrimaryRegion", policyInput: policyInput{conditions: in}}
-		if err := s.authorise(ctx, c, r, keys[i]); err != nil {
 			return err
 		}
 		for _, r := range keys {

@@ -133,7 +133,7 @@ func (i *Importer) Import(ctx context.Context, account, region, id string, mater
 	return i.s.operate(ctx, account, region, "ImportKeyMaterial", in,
 		func(ctx context.Context, c *iam.Caller) error {
 			known := KnownMaterial(id, material)
-			c.Call.KeyMember, c.Call.Input = 0, &struct { // without what is drawn anew each time
+			c.Call.KeyMembers, c.Call.Input = []int{0}, &struct { // without what is drawn anew each time
 				KeyId    string
 				Material []byte
 			}{id, known}

@@ -196,11 +196,7 @@ func (o *Operation) call(request any) iam.Call {
 	if o.Source != "" {
 		return iam.Call{Changes: o.Effect == Changes}
 	}
-	c := iam.Call{Operation: o.Name, Input: request, KeyMember: -1, Changes: o.Effect == Changes}
-	if o.Resource == OnKey && len(o.keyMembers) == 1 {
-		c.KeyMember = o.keyMembers[0]
-	}
-	return c
+	return iam.Call{Operation: o.Name, Input: request, KeyMembers: o.keyMembers, Changes: o.Effect == Changes}
 }
 
 // Reject keeps the record of a request that can't be read, or breaks a constraint, and returns the

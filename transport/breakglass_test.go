@@ -94,7 +94,7 @@ func TestBreakGlassEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if open := ok(s.Service.IAM().OpenBreakGlasses(t.Context()))(t); len(open) != 1 || open[0].ID != row.ID {
+	if open := ok(s.Service.IAM().OpeningsInForce(t.Context()))(t); len(open) != 1 || open[0].ID != row.ID {
 		t.Errorf("open: %+v", open)
 	}
 	s.age(59 * time.Minute)
@@ -111,7 +111,7 @@ func TestBreakGlassEnds(t *testing.T) {
 	if err := s.Store.InsertBreakGlassOpening(t.Context(), &replayed); err != nil {
 		t.Fatal(err)
 	}
-	if open := ok(s.Service.IAM().OpenBreakGlasses(t.Context()))(t); len(open) != 0 {
+	if open := ok(s.Service.IAM().OpeningsInForce(t.Context()))(t); len(open) != 0 {
 		t.Errorf("open: %+v", open)
 	}
 	if _, err := s.Service.IAM().OpenBreakGlass(t.Context(), row.Signed); err == nil {

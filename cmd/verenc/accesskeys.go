@@ -189,10 +189,7 @@ func (j *job) listAccessKeys(user string) error {
 
 // describeAccessKey returns id, status, creation, last use and end.
 func describeAccessKey(k iam.AccessKeyStatus) []string {
-	status, last, expires := "disabled", "never", "never"
-	if !k.ExpiresAt.IsZero() {
-		expires = k.ExpiresAt.Format(time.RFC3339)
-	}
+	status, last := "disabled", reportDate(time.Time{})
 	switch {
 	case k.Expired(time.Now()):
 		status = "expired"
@@ -200,7 +197,7 @@ func describeAccessKey(k iam.AccessKeyStatus) []string {
 		status = "enabled"
 	}
 	if k.LastUse != nil {
-		last = k.LastUse.At.Format(time.RFC3339) + " " + k.LastUse.Service + " " + k.LastUse.Region
+		last = reportDate(k.LastUse.At) + " " + k.LastUse.Service + " " + k.LastUse.Region
 	}
-	return []string{k.ID, status, k.CreatedAt.Format(time.RFC3339), last, expires}
+	return []string{k.ID, status, reportDate(k.CreatedAt), last, reportDate(k.ExpiresAt)}
 }

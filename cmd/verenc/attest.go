@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -130,9 +129,9 @@ func verifyAttestation(file string, keys []string, out io.Writer) error {
 	if len(keys) == 0 {
 		return errors.New("attest: --verify needs --key, a public key that verenc audit keys has printed")
 	}
-	text, err := os.ReadFile(file)
+	text, err := readSigned(file)
 	if err != nil {
-		return fmt.Errorf("read the statement: %w", err)
+		return err
 	}
 	a, err := evidence.VerifyAttestation(text, keys...)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -178,4 +179,25 @@ func TestAttest(t *testing.T) {
 	refused(t, s.run(t, "attest", id, "--region", "eu-west-1"), "find key "+id)
 	refused(t, s.run(t, "attest"), "name a key")
 	refused(t, s.with("VERENC_AUDIT_DIR=none").run(t, "attest", id), "audit.dir is none")
+}
+
+// TestReadSigned: a file that has more than any statement is refused, not read to its end.
+func TestReadSigned(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "statement")
+	f, err := os.Create(path)
+	if err == nil {
+		err = errors.Join(f.Truncate(maxSignedFile), f.Close()) // without a byte on the disk
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signed, err := readSigned(path); err != nil || len(signed) != maxSignedFile {
+		t.Errorf("%d bytes, %v", len(signed), err)
+	}
+	if err := os.Truncate(path, maxSignedFile+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSigned(path); err == nil || !strings.Contains(err.Error(), "has more than") {
+		t.Error(err)
+	}
 }

@@ -193,7 +193,7 @@ func (j *job) askForShares(tty *terminal.Terminal, k *breakglass.Key) (shares []
 }
 
 func (j *job) closeBreakGlass() error {
-	open, err := j.directory.OpenBreakGlasses(j.ctx)
+	open, err := j.directory.OpeningsInForce(j.ctx)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (j *job) showBreakGlass() error {
 	if err != nil {
 		return err
 	}
-	open, err := j.directory.OpenBreakGlasses(j.ctx)
+	open, err := j.directory.OpeningsInForce(j.ctx)
 	if err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func addBreakGlass(ctx context.Context, r *prometheus.Registry, directory *iam.D
 		Help: "1 while break-glass is open."}, func() float64 {
 		ctx, cancel := context.WithTimeout(ctx, breakGlassTimeout)
 		defer cancel()
-		open, err := directory.OpenBreakGlasses(ctx)
+		open, err := directory.OpeningsInForce(ctx)
 		if many := errors.Is(err, iam.ErrManyOpenings); err == nil || many {
 			last.Store(many || len(open) > 0)
 		}

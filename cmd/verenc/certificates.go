@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,7 +51,7 @@ func (j *job) listCertificates() error {
 	}
 	rows := [][]string{{"CERTIFICATE", "CREATED", "USER"}}
 	for _, c := range all {
-		rows = append(rows, []string{c.Name, c.CreatedAt.Format(time.RFC3339), c.PrincipalARN})
+		rows = append(rows, []string{c.Name, reportDate(c.CreatedAt), c.PrincipalARN})
 	}
 	return table(j.out, rows)
 }

@@ -89,7 +89,7 @@ func listDestructions(ctx context.Context, db *store.DB, out io.Writer) error {
 			return err
 		}
 		for _, d := range some {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", d.ID, d.At.UTC().Format(time.RFC3339), d.Region, d.KeyID)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", d.ID, reportDate(d.At), d.Region, d.KeyID)
 			at, id = d.At, d.ID
 		}
 		if len(some) < destructionsAtOnce {
@@ -98,18 +98,30 @@ func listDestructions(ctx context.Context, db *store.DB, out io.Writer) error {
 	}
 }
 
-// maxCertificateSize is far more than a certificate has, in bytes. A key may have thousands of materials.
-const maxCertificateSize = 16 << 20
+// maxSignedFile is far more than a signed statement has, in bytes. A key may have thousands of materials.
+const maxSignedFile = 16 << 20
 
-func verifyDestruction(file string, keys []string, out io.Writer) error {
-	f, err := os.Open(file)
+// readSigned reads the file of a signed statement, a certificate or an attestation, which may be anybody's.
+func readSigned(path string) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("read the certificate: %w", err)
+		return nil, fmt.Errorf("read the statement: %w", err)
 	}
 	defer f.Close() // it is only read
-	signed, err := io.ReadAll(io.LimitReader(f, maxCertificateSize))
+	signed, err := io.ReadAll(io.LimitReader(f, maxSignedFile+1))
+	if err == nil && len(signed) > maxSignedFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxSignedFile)
+	}
 	if err != nil {
-		return fmt.Errorf("read the certificate: %w", err)
+		return nil, fmt.Errorf("read the statement: %w", err)
+	}
+	return signed, nil
+}
+
+func verifyDestruction(file string, keys []string, out io.Writer) error {
+	signed, err := readSigned(file)
+	if err != nil {
+		return err
 	}
 	d, err := destruction.Verify(signed, keys...)
 	if err != nil {

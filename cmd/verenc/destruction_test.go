@@ -55,7 +55,7 @@ func TestDestructionCommand(t *testing.T) {
 
 	lines := strings.Split(strings.TrimSpace(s.succeeds(t, "destruction", "list")), "\n")
 	fields := strings.Fields(lines[len(lines)-1])
-	if len(lines) != 2 || len(fields) != 4 || fields[3] != id {
+	if len(lines) != 2 || len(fields) != 5 || fields[4] != id { // the time has two words
 		t.Fatal(lines)
 	}
 	file := s.write(t, "certificate", s.succeeds(t, "destruction", "show", fields[0]), 0o600)
@@ -72,7 +72,7 @@ func TestDestructionCommand(t *testing.T) {
 	forged = s.write(t, "forged", forged, 0o600)
 	refused(t, auditor.run(t, "destruction", "verify", forged, "--key", s.auditKey(t)), "verify destruction certificate")
 	refused(t, auditor.run(t, "destruction", "verify", file), "key")
-	refused(t, auditor.run(t, "destruction", "verify", "/nowhere", "--key", "k"), "read the certificate")
+	refused(t, auditor.run(t, "destruction", "verify", "/nowhere", "--key", "k"), "read the statement")
 	refused(t, s.run(t, "destruction", "show", "none"), "there is no certificate none")
 
 	if log := logText(t, s); !strings.Contains(log, "CertifyDestruction") || !strings.Contains(log, fields[0]) {

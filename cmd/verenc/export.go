@@ -10,7 +10,7 @@ import (
 )
 
 func (m principalCommands) export() *cobra.Command {
-	return m.command("export", "Print all users, roles and keys as a declaration for verenc apply; no secrets, no key material",
+	return m.command("export", "Print all users, roles, guards and keys as a declaration for verenc apply; no secrets, no key material",
 		func(j *job) error {
 			return declaration.Export(j.ctx, j.out, j.directory, j.store, func(what string) {
 				fmt.Fprintln(j.notes, "left out:", what) // advice: if nobody can read it, nothing is lost

@@ -219,7 +219,7 @@ func (j *job) listPrincipals(kind iam.PrincipalKind) error {
 	rows := [][]string{{"ARN", "ID", "CREATED"}}
 	for _, p := range all {
 		if p.Kind == kind {
-			rows = append(rows, []string{p.ARN, p.UniqueID, p.CreatedAt.Format(time.RFC3339)})
+			rows = append(rows, []string{p.ARN, p.UniqueID, reportDate(p.CreatedAt)})
 		}
 	}
 	return table(j.out, rows)

@@ -135,6 +135,20 @@ func TestArchitectureNames(t *testing.T) {
 	}
 }
 
+// TestPagesAreListed: docs/README.md has a link to each page.
+func TestPagesAreListed(t *testing.T) {
+	list := read(t, filepath.Join(root, "docs", "README.md"))
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(pages) < 2 {
+		t.Fatal(pages, err)
+	}
+	for _, page := range pages {
+		if name := filepath.Base(page); name != "README.md" && !strings.Contains(list, "]("+name+")") {
+			t.Errorf("docs/README.md has no link to %s", name)
+		}
+	}
+}
+
 func TestReadmeConfiguration(t *testing.T) {
 	c, err := load(t, blockWith(t, "yaml", "token:"), nil)
 	if err != nil {

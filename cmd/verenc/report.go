@@ -67,8 +67,8 @@ var reportPage string
 
 // reportFuncs are the functions of the template, which reportText uses, too.
 var reportFuncs = template.FuncMap{
-	"date": reportDate, "list": reportList, "may": reportOperations, "plain": reportPlain, "rotation": reportRotation,
-	"use": reportUse,
+	"condition": reportCondition, "date": reportDate, "list": reportList, "may": reportOperations, "plain": reportPlain,
+	"rotation": reportRotation, "use": reportUse,
 }
 
 var reportTemplate = template.Must(template.New("report").Funcs(reportFuncs).Parse(reportPage))
@@ -85,6 +85,7 @@ func reportPlain(text string) string {
 	}, text)
 }
 
+// reportDate writes a time in a table, of reports and of commands alike.
 func reportDate(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -93,6 +94,14 @@ func reportDate(t time.Time) string {
 }
 
 func reportList(all []string) string { return strings.Join(all, ", ") }
+
+// reportCondition is what follows a statement's actions.
+func reportCondition(s evidence.StatementSummary) string {
+	if s.Conditional {
+		return ", under a condition"
+	}
+	return ""
+}
 
 func reportOperations(p evidence.PrincipalAccess) string {
 	if p.Everything {
@@ -143,11 +152,7 @@ func reportText(out io.Writer, r *evidence.Report) error {
 			fmt.Fprintf(w, "  %s\t%s\n", line[0], line[1])
 		}
 		for _, s := range k.Access.Statements {
-			condition := ""
-			if s.Conditional {
-				condition = ", under a condition"
-			}
-			fmt.Fprintf(w, "  key policy\t%s %q: %q%s\n", s.Effect, s.Principals, s.Actions, condition)
+			fmt.Fprintf(w, "  key policy\t%s %q: %q%s\n", s.Effect, s.Principals, s.Actions, reportCondition(s))
 		}
 		for _, p := range k.Access.Principals {
 			fmt.Fprintf(w, "  may use it\t%s: %s\n", p.ARN, reportOperations(p))
@@ -160,11 +165,7 @@ func reportText(out io.Writer, r *evidence.Report) error {
 	if r.Guard != nil {
 		fmt.Fprintf(w, "\nguard of the account, changed %s\n", reportDate(r.Guard.ChangedAt))
 		for _, s := range r.Guard.Statements {
-			condition := ""
-			if s.Conditional {
-				condition = ", under a condition"
-			}
-			fmt.Fprintf(w, "  %s %q\t%q%s\n", s.Effect, s.Sid, s.Actions, condition)
+			fmt.Fprintf(w, "  %s %q\t%q%s\n", s.Effect, s.Sid, s.Actions, reportCondition(s))
 		}
 	}
 	if len(r.Approvals) > 0 {

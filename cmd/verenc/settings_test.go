@@ -83,7 +83,7 @@ func typeName(value any) string {
 	switch value.(type) {
 	case bool:
 		return "true or false"
-	case int:
+	case int, float64:
 		return "number"
 	case time.Duration:
 		return "time"

@@ -136,10 +136,33 @@ podAnnotations: {a: b}
 podLabels: {c: d}
 `
 
+// a TLS key in the token, with its certificate in a Secret.
+const tokenKey = `
+config: {tls_key: "pkcs11:token=verenc;object=verenc%2Ftls%2Fkms"}
+secrets: {tls: {name: verenc-tls}}
+`
+
+// files that settings name.
+const files = `
+config:
+  oidc_issuers:
+    - {url: "https://a.example.com", audiences: [verenc], ca_file: /etc/verenc-issuers/ca.crt}
+    - {url: "https://b.example.com", audiences: [verenc], jwks_file: /etc/verenc-issuers/jwks.json}
+  tracing: {endpoint: "https://collector.example.com:4318", headers_file: /etc/verenc-tracing/headers}
+extraVolumes:
+  - {name: issuers, configMap: {name: verenc-issuers}}
+  - {name: tracing, secret: {secretName: verenc-tracing, defaultMode: 0440}}
+extraVolumeMounts:
+  - {name: issuers, mountPath: /etc/verenc-issuers, readOnly: true}
+  - {name: tracing, mountPath: /etc/verenc-tracing, readOnly: true}
+`
+
 var cases = map[string]string{
 	"defaults":   "",
 	"everything": everything,
 	"volume":     "hsm: {volume: {persistentVolumeClaim: {claimName: client, readOnly: true}}}",
+	"token key":  tokenKey,
+	"files":      files,
 }
 
 // TestObjects: the objects are Kubernetes', belong together, and let a container do as little as it can do with.
@@ -231,6 +254,39 @@ func TestNobody(t *testing.T) {
 	}
 }
 
+// TestTLSKey: a key in the token is that of the server; without one the Secret has it.
+func TestTLSKey(t *testing.T) {
+	for values, want := range map[string]string{
+		tokenKey:                             "pkcs11:token=verenc;object=verenc%2Ftls%2Fkms",
+		"secrets: {tls: {name: verenc-tls}}": "/etc/verenc-tls/tls.key",
+	} {
+		var config struct {
+			Certificate string `json:"tls_cert"`
+			Key         string `json:"tls_key"`
+		}
+		if err := yaml.Unmarshal([]byte(decode(t, values).config.Data["verenc.yaml"]), &config); err != nil {
+			t.Fatal(err)
+		}
+		if config.Certificate != "/etc/verenc-tls/tls.crt" || config.Key != want {
+			t.Errorf("%+v", config)
+		}
+	}
+}
+
+// TestFiles: each run of verenc has the files that settings name.
+func TestFiles(t *testing.T) {
+	pod := decode(t, files+"initialise: true").set.Spec.Template.Spec
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		paths := map[string]string{}
+		for _, m := range c.VolumeMounts {
+			paths[m.Name] = m.MountPath
+		}
+		if paths["issuers"] != "/etc/verenc-issuers" || paths["tracing"] != "/etc/verenc-tracing" {
+			t.Errorf("%s has %v", c.Name, paths)
+		}
+	}
+}
+
 // TestRefused: values that the chart does not have, or that would be secrets, and what can't work.
 func TestRefused(t *testing.T) {
 	for values, words := range map[string]string{
@@ -239,6 +295,7 @@ func TestRefused(t *testing.T) {
 		`secrets: {pin: {name: "", key: b}}`:              "/secrets/pin",
 		"config: {token: {pin_file: /etc/pin}}":           "/config/token/pin_file",
 		"config: {database_password_file: /etc/password}": "database_password_file",
+		"config: {tls_key: /etc/verenc/tls.key}":          "/config/tls_key",
 		"config: {listen: 127.0.0.1:8600}":                "/config/listen",
 		"config: {audit: {dir: /tmp/audit}}":              "/config/audit/dir",
 		"replicas: -1":                                    "/replicas",

@@ -21,7 +21,7 @@ type Call struct {
 	Resources []string `json:",omitempty"` // of a command: ARNs
 	// Everywhere is a command that concerns all accounts.
 	Everywhere bool     `json:",omitempty"`
-	Caller     []string // the stored principals behind the call; iam.Identity.Behind
+	Caller     []string // the principals behind the call, as iam.Identity.Behind returns them
 	// Parameters are those of the request, as JSON with its members in order; see Canonical.
 	Parameters json.RawMessage `json:",omitempty"`
 }

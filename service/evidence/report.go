@@ -22,7 +22,7 @@ type Report struct {
 	BreakGlass []BreakGlassSummary `json:",omitempty"`
 }
 
-// GuardSummary describes what restricts every caller of the account.
+// GuardSummary describes what restricts every caller of the account but break-glass.
 type GuardSummary struct {
 	SHA256     string // of its text, in hex, as attestations have it
 	ChangedAt  time.Time

@@ -149,11 +149,8 @@ func (r *reporter) addAccessKey(ctx context.Context, k *iam.AccessKey) error {
 	return nil
 }
 
-// openingsReported is how many openings a report has.
-const openingsReported = 100
-
 func (r *reporter) addBreakGlass(ctx context.Context) error {
-	openings, err := r.Store.BreakGlassOpenings(ctx, openingsReported)
+	openings, err := r.Store.BreakGlassOpenings(ctx, iam.MaxOpenings)
 	if err != nil || len(openings) == 0 {
 		return err
 	}
@@ -164,8 +161,8 @@ func (r *reporter) addBreakGlass(ctx context.Context) error {
 	for _, row := range openings {
 		s := BreakGlassSummary{ID: row.ID, OpenedAt: row.OpenedAt.UTC(), Until: row.Until.UTC(),
 			ClosedAt: row.ClosedAt.UTC(), UsedAt: row.UsedAt.UTC()}
-		o, err := k.Verify(row.Signed)
-		if err == nil {
+		o, inForce := row.InForce(k, r.out.Time)
+		if o != nil {
 			s.Account, s.Reason, s.Operator, s.Until = o.Account, o.Reason, o.Operator, o.Until.UTC()
 		}
 		r.out.BreakGlass = append(r.out.BreakGlass, s)
@@ -173,8 +170,8 @@ func (r *reporter) addBreakGlass(ctx context.Context) error {
 		if !row.UsedAt.IsZero() {
 			used = "was first used at " + s.UsedAt.Format(time.RFC3339)
 		}
-		switch isOpen := err == nil && row.ClosedAt.IsZero() && r.out.Time.Before(o.Until); {
-		case isOpen:
+		switch {
+		case inForce:
 			r.addFinding(High, s.ID, "break-glass is open until %s by %q (%q), and %s: verenc break-glass close ends it",
 				s.Until.Format(time.RFC3339), s.Operator, s.Reason, used)
 		case r.out.Time.Sub(row.OpenedAt) < staleKey:

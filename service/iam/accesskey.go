@@ -117,7 +117,8 @@ func (d *Directory) insertAccessKey(ctx context.Context, account, principal stri
 	command := &record.Command{Name: "CreateAccessKey", Account: account, About: aboutPrincipal(principal),
 		Parameters: audit.Object{{Name: "accessKeyId", Value: id}}, Drawn: []string{"accessKeyId"}}
 	if !expires.IsZero() {
-		command.Parameters = append(command.Parameters, audit.Member{Name: "expires", Value: expires.Format(time.RFC3339)})
+		end := audit.Member{Name: "expires", Value: expires.Format(time.RFC3339)}
+		command.Parameters = append(command.Parameters, end)
 	}
 	if lasts.Days > 0 { // who approves of so many days approves of whatever day they end on
 		command.Parameters = append(command.Parameters, audit.Member{Name: "expiresDays", Value: lasts.Days})

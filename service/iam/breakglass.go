@@ -25,6 +25,22 @@ type BreakGlassOpening struct {
 	Signed   []byte    // see breakglass.Opening
 }
 
+// Verify returns what was signed for an opening; nil unless the credential k has signed it, for this opening.
+func (b *BreakGlassOpening) Verify(k *breakglass.Key) *breakglass.Opening {
+	o, err := k.Verify(b.Signed)
+	if err != nil || o.ID != b.ID {
+		return nil
+	}
+	return o
+}
+
+// InForce returns what was signed for an opening, and whether it is in force at a time: the credential in force, k,
+// has signed it, with the end that its row has, it was not closed, and its time has not passed.
+func (b *BreakGlassOpening) InForce(k *breakglass.Key, now time.Time) (o *breakglass.Opening, inForce bool) {
+	o = b.Verify(k)
+	return o, o != nil && b.ClosedAt.IsZero() && now.Before(o.Until) && b.Until.Equal(o.Until)
+}
+
 // BreakGlassARN is the ARN of the principal of an opening. It is neither a user nor a role: no policy is attached to
 // it, and none can be.
 func BreakGlassARN(account, id string) string {
@@ -39,8 +55,8 @@ type breakGlass struct {
 // BreakGlassRequests is how many requests openings have made since the start.
 func (d *Directory) BreakGlassRequests() uint64 { return d.breakGlass.requests.Load() }
 
-// PutBreakGlass makes a credential the one in force, after handOut has given its shares to their holders, if the command
-// may be run. Openings of the credential before it end. When handOut fails, that one stays in force.
+// PutBreakGlass makes a credential the one in force, after handOut has given its shares to their holders, if the
+// command may be run. Openings of the credential before it end. When handOut fails, that one stays in force.
 func (d *Directory) PutBreakGlass(ctx context.Context, k *breakglass.Key, handOut func(context.Context) error) error {
 	replaced := ""
 	switch old, err := d.store.BreakGlassKey(ctx); {
@@ -137,14 +153,14 @@ func (d *Directory) CloseBreakGlass(ctx context.Context, id string) error {
 // ErrManyOpenings is returned when there are more openings in the database than anybody has made.
 var ErrManyOpenings = errors.New("the database has too many openings of break-glass")
 
-// OpenBreakGlasses returns the openings that are in force now. It looks at all that the database has for such, whenever
+// OpeningsInForce returns the openings that are in force now. It looks at all that the database has for such, whenever
 // they were opened, so that made-up rows hide none: ErrManyOpenings when there are too many of them.
-func (d *Directory) OpenBreakGlasses(ctx context.Context) (open []*breakglass.Opening, err error) {
-	openings, err := d.store.UnclosedBreakGlassOpenings(ctx, d.now(), maxOpenings)
+func (d *Directory) OpeningsInForce(ctx context.Context) (open []*breakglass.Opening, err error) {
+	openings, err := d.store.UnclosedBreakGlassOpenings(ctx, d.now(), maxUnclosed)
 	switch {
 	case err != nil || len(openings) == 0:
 		return nil, err
-	case len(openings) == maxOpenings:
+	case len(openings) == maxUnclosed:
 		return nil, ErrManyOpenings
 	}
 	k, err := d.store.BreakGlassKey(ctx)
@@ -152,25 +168,18 @@ func (d *Directory) OpenBreakGlasses(ctx context.Context) (open []*breakglass.Op
 		return nil, err
 	}
 	for _, row := range openings {
-		if o, err := d.inForce(k, row); err == nil {
+		if o, inForce := row.InForce(k, d.now()); inForce {
 			open = append(open, o)
 		}
 	}
 	return open, nil
 }
 
-// inForce returns an opening if it is in force: the credential in force has signed it, its row is as it was signed and was
-// not closed, and its time has not passed. Others are ErrUnknownCredential.
-func (d *Directory) inForce(k *breakglass.Key, row *BreakGlassOpening) (*breakglass.Opening, error) {
-	o, err := k.Verify(row.Signed)
-	if err != nil || o.ID != row.ID || !o.Until.Equal(row.Until) || !row.ClosedAt.IsZero() || !d.now().Before(o.Until) {
-		return nil, ErrUnknownCredential
-	}
-	return o, nil
-}
+// MaxOpenings is how many of the newest openings are reported.
+const MaxOpenings = 100
 
-// maxOpenings is from how many openings on, whose time is not over, they are taken for made up.
-const maxOpenings = 10_000
+// maxUnclosed is from how many openings on, whose time is not over, they are taken for made up.
+const maxUnclosed = 10_000
 
 // opening returns an opening that is in force. It asks the database each time, since it is rare.
 func (d *Directory) opening(ctx context.Context, id string) (*breakglass.Opening, error) {
@@ -185,7 +194,11 @@ func (d *Directory) opening(ctx context.Context, id string) (*breakglass.Opening
 	if err != nil {
 		return nil, apierror.FromStore(err)
 	}
-	return d.inForce(k, row)
+	o, inForce := row.InForce(k, d.now())
+	if !inForce {
+		return nil, ErrUnknownCredential
+	}
+	return o, nil
 }
 
 // UseBreakGlass is called for each request whose signature was verified. The first one of an opening has an alarm

@@ -33,8 +33,9 @@ type Caller struct {
 type Call struct {
 	Operation string
 	Input     any // the decoded request
-	KeyMember int // the index of the member of Input that names its only key; negative if there is none
-	Changes   bool
+	// KeyMembers are the indexes of the members of Input that name keys.
+	KeyMembers []int
+	Changes    bool
 
 	// Approved are the numbers of the approval requests that the call makes use of, as far as it was decided, and
 	// ApprovedBy the ARNs of those who have approved. Asked are the numbers of those that it was denied for want of.
@@ -69,7 +70,8 @@ func (i *Identity) User() string {
 	return i.Principal
 }
 
-// Behind returns the stored principals that an identity is or acts for: User, and whoever assumed its role.
+// Behind returns the principals that an identity is or acts for: User, and whoever assumed its role, which are stored
+// principals, web identities (ISSUER:SUBJECT) and mappings of client certificates ("certificate NAME").
 func (i *Identity) Behind() []string {
 	if i.Session == nil {
 		return []string{i.User()}

@@ -13,8 +13,8 @@ import (
 	"github.com/verenc/kms/service/policy"
 )
 
-// Guard is the policy document that restricts every caller of an account, the root user too, and every caller of
-// another account that uses a key of this one. No other policy of the account can weaken it.
+// Guard is the policy document that restricts every caller of an account but break-glass, the root user too, and every
+// caller of another account that uses a key of this one. No other policy of the account can weaken it.
 type Guard struct {
 	Account   string
 	Document  string // JSON, in the grammar of identity policies; empty: the account has no guard

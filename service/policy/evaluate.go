@@ -112,7 +112,8 @@ const retireGrant = "kms:retiregrant"
 // Evaluate decides (AWS pages "Policy evaluation logic", "Cross-account policy evaluation logic", "Key policies in
 // AWS KMS", "Troubleshooting AWS KMS permissions"):
 //
-//   - A Deny statement that applies, in any policy, denies.
+//   - Break-glass is allowed everything, before any policy is looked at.
+//   - For all others, a Deny statement that applies, in any policy, denies.
 //   - Without a key, identity policies decide; the root user is allowed.
 //   - In the key's account, a key policy or grant that names the caller allows. One that names the
 //     caller's role allows within the permissions boundary and session policies. A statement that
@@ -121,9 +122,8 @@ const retireGrant = "kms:retiregrant"
 //     allows, whomever the key policy names. A grant to such a caller needs no identity policy: it
 //     takes its place (AWS page "Allowing users in other accounts to use a KMS key", step 2).
 //   - Key policies can deny RetireGrant but not allow it (AWS page "Retiring and revoking grants"); see Grant.Retiring.
-//   - Break-glass is allowed everything.
 //   - Services have no identity policies; a key policy or grant that names a service allows.
-//   - A guard only restricts, whoever calls, the root user too (as service control policies do in AWS). What a guard
+//   - A guard only restricts, the root user too (as service control policies do in AWS). What a guard
 //     with Allow statements does not allow is denied; one that has only Deny statements allows the rest.
 func Evaluate(p *Policies, r *Request) Decision {
 	e := newEvaluation(p, r)

@@ -78,8 +78,9 @@ func (d *DB) check(ctx context.Context) error {
 }
 
 // rewound are the tables that Rewind brings back, those first that others refer to. What it leaves alone must not go
-// back: counters of initialisation vectors, records that wait for the audit log, objects of the service itself and
-// custom key stores, which may be connected.
+// back: counters of initialisation vectors, objects of the service itself, custom key stores, which may be connected,
+// the tokens' identities, and what tells of the past: records that wait for the audit log, the newest checkpoints of
+// audit logs, destruction certificates, and the break-glass credential with its openings.
 var rewound = []string{"keys", "aliases", "grants", "key_uses", "principals", "access_keys", "access_key_uses",
 	"certificates", "guards", "approval_requests", "approvals"}
 

@@ -24,8 +24,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- define "verenc.config" -}}
 {{- $pod := dict "listen" "0.0.0.0:8600" "private_listen" "0.0.0.0:8601"
       "shutdown_timeout" (printf "%ds" (int .Values.shutdownSeconds)) -}}
+{{- $key := get .Values.config "tls_key" | default "/etc/verenc-tls/tls.key" -}}
 {{- with .Values.secrets.tls -}}
-{{- if .name }}{{ $_ := merge $pod (dict "tls_cert" "/etc/verenc-tls/tls.crt" "tls_key" "/etc/verenc-tls/tls.key") }}{{ end -}}
+{{- if .name }}{{ $_ := merge $pod (dict "tls_cert" "/etc/verenc-tls/tls.crt" "tls_key" $key) }}{{ end -}}
 {{- if .clientCA }}{{ $_ := set $pod "tls_client_ca" (printf "/etc/verenc-tls/%s" .clientCA) }}{{ end -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $pod) -}}
@@ -62,4 +63,5 @@ volumeMounts:
   {{- if or .Values.hsm.image .Values.hsm.volume }}
   - {name: hsm, mountPath: /opt/hsm, readOnly: true}
   {{- end }}
+  {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}

@@ -1,4 +1,4 @@
--- What restricts every caller of an account: package policy, Evaluate.
+-- What restricts every caller of an account but break-glass: package policy, Evaluate.
 CREATE TABLE guards (
 	account    TEXT NOT NULL PRIMARY KEY,
 	document   TEXT NOT NULL CHECK (json_valid(document)),
