@@ -58,8 +58,8 @@ func TestAnswersAreEncodedAsJSON(t *testing.T) {
 	}
 }
 
-// slowWriter is the answer of a stream that ended while it was written, as net/http's HTTP/2 server has it: somebody else
-// reads on.
+// slowWriter is the answer of a stream that ended while it was written, as net/http's HTTP/2 server has it: somebody
+// else reads on.
 type slowWriter struct {
 	http.ResponseWriter
 	reads []byte
@@ -77,7 +77,8 @@ func TestUnwrittenAnswer(t *testing.T) {
 		t.Fatal("no error")
 	}
 	for range 10 {
-		if err := answer(httptest.NewRecorder(), http.StatusOK, &service.ListKeysResponse{NextMarker: "another's"}); err != nil {
+		other := &service.ListKeysResponse{NextMarker: "another's"}
+		if err := answer(httptest.NewRecorder(), http.StatusOK, other); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -58,8 +58,9 @@ func (d *Directory) CertificateIdentity(ctx context.Context, leaf *x509.Certific
 	}
 	if kindOf(c.PrincipalARN) == KindRole {
 		who.Principal = SessionARN(c.PrincipalARN, names[0])
+		// Unless it is a fingerprint, the name is the same after a renewal.
 		who.Session = &Session{RoleARN: c.PrincipalARN, Name: names[0], IssuedAt: d.now(),
-			AssumedBy: []string{"certificate " + c.Name}} // which is the same after a renewal, unless it is a fingerprint
+			AssumedBy: []string{"certificate " + c.Name}}
 	}
 	return who, nil
 }

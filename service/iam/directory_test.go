@@ -124,7 +124,8 @@ func TestNobodyToAsk(t *testing.T) {
 	records := record.New(record.Config{Auditor: record.NoAudit, Now: now, Operator: &record.Operator{},
 		NewID:     func() (string, error) { return "id", nil },
 		Authorise: func(context.Context, *record.Command) error { authorised++; return nil }})
-	blind, err := iam.New(iam.Config{Store: forgetful{db}, Sealer: sealer, Now: now, Rand: rand.Reader, Records: records})
+	blind, err := iam.New(iam.Config{Store: forgetful{db}, Sealer: sealer, Now: now, Rand: rand.Reader,
+		Records: records})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,15 +106,16 @@ func TestCallerNamed(t *testing.T) {
 	wantWords(t, err, "there is no "+user.ARN+"x (verenc user list")
 }
 
-// TestTraced: every new session of a role says who assumed it. One that was assumed by a session that does not say so, of
-// an earlier version, does not say so, either.
+// TestTraced: every new session of a role says who assumed it. One that was assumed by a session that does not say so,
+// of an earlier version, does not say so, either.
 func TestTraced(t *testing.T) {
 	dir, db := newDirectory(t)
 	role := plainPrincipal(iam.KindRole, "/", "r")
 	role.Policies = map[string]string{
 		"p": `{"Statement":{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}}`}
 	role = createPrincipal(t, dir, role)
-	leaf := &x509.Certificate{Raw: []byte("certificate"), SerialNumber: big.NewInt(1), DNSNames: []string{"host.example"}}
+	leaf := &x509.Certificate{Raw: []byte("certificate"), SerialNumber: big.NewInt(1),
+		DNSNames: []string{"host.example"}}
 	if err := db.PutCertificate(t.Context(), &iam.Certificate{Name: "dns:host.example", PrincipalARN: role.ARN,
 		CreatedAt: t0}); err != nil {
 		t.Fatal(err)

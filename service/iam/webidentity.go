@@ -182,8 +182,8 @@ func (d *Directory) KnowsWebIdentity(ctx context.Context, c *Caller, in *AssumeR
 	return err
 }
 
-// roleKnowing returns the role, and its trust policy, if that lets the web identity assume it. The answer does not tell a
-// role that does not exist from one that does not trust.
+// roleKnowing returns the role, and its trust policy, if that lets the web identity assume it. The answer does not tell
+// a role that does not exist from one that does not trust.
 func (d *Directory) roleKnowing(ctx context.Context, c *Caller, in *AssumeRoleWithWebIdentityRequest) (
 	*Principal, *policy.Policies, error) {
 	denied := apierror.New(apierror.AccessDeniedSTS, msgMayNotAssumeWith)
@@ -198,8 +198,8 @@ func (d *Directory) roleKnowing(ctx context.Context, c *Caller, in *AssumeRoleWi
 	return role, all, nil
 }
 
-// roleTrustingWebIdentity returns the role if its trust policy and the guards let the web identity assume it and, if the
-// token has session tags, lets it set them.
+// roleTrustingWebIdentity returns the role if its trust policy and the guards let the web identity assume it and, if
+// the token has session tags, let it set them.
 func (d *Directory) roleTrustingWebIdentity(ctx context.Context, c *Caller, in *AssumeRoleWithWebIdentityRequest) (
 	*Principal, error) {
 	role, all, err := d.roleKnowing(ctx, c, in)

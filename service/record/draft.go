@@ -67,8 +67,8 @@ func (d *draft) serve(serve func(context.Context) (any, error)) (out any, err er
 	return out, err
 }
 
-// runBefore runs what has to be done before the first effect, once. When that fails, it fails for good: an operation that
-// goes on has no effect later, either.
+// runBefore runs what has to be done before the first effect, once. When that fails, it fails for good: an operation
+// that goes on has no effect later, either.
 func (d *draft) runBefore(ctx context.Context) error {
 	for len(d.before) > 0 && d.refused == nil {
 		f := d.before[0]
