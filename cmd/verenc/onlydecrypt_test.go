@@ -357,7 +357,7 @@ func TestOnlyDecrypt(t *testing.T) {
 		t.Errorf("not in the audit trail: %v", denials)
 	}
 	used := regexp.MustCompile(`(?m)^` + s.accessKey(t).AccessKeyID +
-		` +enabled +\S+ +20\S+Z kms us-east-1 +never +arn:aws:iam::111122223333:root$`)
+		` +enabled +20\S+ \S+Z +20\S+ \S+Z kms us-east-1 +never +arn:aws:iam::111122223333:root$`)
 	// the server stores it when it ends
 	if list := s.tokenlessly().does(t, "access-key", "list"); !used.MatchString(list) {
 		t.Errorf("the last use is not in\n%s", list)
