@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/verenc/kms/service/apierror"
 	"github.com/verenc/kms/service/approval"
@@ -48,7 +47,7 @@ func (s *Service) findApprovalRequest(ctx context.Context, c *iam.Caller, number
 
 // maySee lets the requester, and those who may approve, see a request.
 func (s *Service) maySee(ctx context.Context, c *iam.Caller, r *approval.Request) error {
-	if c.User() == r.Requester {
+	if r.IsOf(&c.Identity) {
 		return nil
 	}
 	return s.mayDecide(ctx, c, r)
@@ -135,10 +134,11 @@ func (s *Service) Approve(ctx context.Context, c *iam.Caller, number int64, dige
 		return nil, err
 	case r.Digest != digest:
 		return nil, apierror.New(apierror.Validation, "The Digest is not that of approval request %d.", number)
+	case !iam.Traced(r.Caller) || !iam.Traced(c.Behind()):
+		return nil, apierror.New(apierror.AccessDenied, "It is not known who assumed the role in whose session approval "+
+			"request %d was made, or is approved of: assume the role again.", number)
 	case c.Signed == nil:
 		return nil, apierror.New(apierror.AccessDenied, "An approval must be signed with an access key.")
-	case slices.ContainsFunc(r.Approvals, func(a *approval.Approval) bool { return a.Approver == c.User() }):
-		return s.CountApprovals(ctx, r) // nothing to change
 	}
 	now := s.now()
 	a := &approval.Approval{Request: number, Approver: c.User(), At: now, Evidence: approval.Evidence{
@@ -146,7 +146,7 @@ func (s *Service) Approve(ctx context.Context, c *iam.Caller, number int64, dige
 	if !r.Proven(a, now) {
 		return nil, apierror.New(apierror.Validation, "The signature is not one of this approval.")
 	}
-	if err := s.store.InsertApproval(ctx, a, now); errors.Is(err, ErrNoRow) {
+	if err := s.store.PutApproval(ctx, a, now); errors.Is(err, ErrNoRow) {
 		return nil, apierror.New(apierror.InvalidState, "Approval request %d has ended meanwhile.", number)
 	} else if err != nil {
 		return nil, apierror.FromStore(err)
@@ -160,7 +160,7 @@ func (s *Service) Approve(ctx context.Context, c *iam.Caller, number int64, dige
 // Reject ends a request. Whoever may approve of it may reject it, and its requester may withdraw it.
 func (s *Service) Reject(ctx context.Context, c *iam.Caller, number int64) (*CountedRequest, error) {
 	r, err := s.findApprovalRequest(ctx, c, number)
-	if err == nil && c.User() != r.Requester {
+	if err == nil && !r.IsOf(&c.Identity) {
 		err = s.mayDecide(ctx, c, r)
 	}
 	if err == nil {

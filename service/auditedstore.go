@@ -103,8 +103,8 @@ func (s auditedStore) RemoveGuard(ctx context.Context, account string) error {
 	return recorded(ctx, func() error { return s.Store.RemoveGuard(ctx, account) })
 }
 
-func (s auditedStore) InsertApproval(ctx context.Context, a *approval.Approval, now time.Time) error {
-	return recorded(ctx, func() error { return s.Store.InsertApproval(ctx, a, now) })
+func (s auditedStore) PutApproval(ctx context.Context, a *approval.Approval, now time.Time) error {
+	return recorded(ctx, func() error { return s.Store.PutApproval(ctx, a, now) })
 }
 
 func (s auditedStore) RejectApprovalRequest(ctx context.Context, account string, number int64, by string,

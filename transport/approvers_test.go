@@ -139,6 +139,48 @@ func TestApprovalsThatCountNoMore(t *testing.T) {
 	}
 }
 
+// TestApprovalWithANewAccessKey: whose approval counts no more can approve again.
+func TestApprovalWithANewAccessKey(t *testing.T) {
+	c := newCustody(t, 1, "kms:ScheduleKeyDeletion")
+	number, _ := wantsApproval(t, c.schedule(t, c.alice.Client, 7))
+	c.mustApprove(t, c.bob.Secret, number)
+	rotated := c.signing(t, account, c.bob.ARN).Secret
+	if err := c.Store.RemoveAccessKey(t.Context(), c.bob.Secret.AccessKeyID); err != nil {
+		t.Fatal(err)
+	}
+	if again, have := wantsApproval(t, c.schedule(t, c.alice.Client, 7)); again != number || have != "0/1" {
+		t.Error(again, have)
+	}
+	c.mustApprove(t, rotated, number)
+	if err := c.schedule(t, c.alice.Client, 7); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRequestsOfASharedRole: whoever shares a role sees, and withdraws, their own requests only.
+func TestRequestsOfASharedRole(t *testing.T) {
+	c := newCustody(t, 1, "kms:ScheduleKeyDeletion")
+	dave := c.user(t, account, "dave", identityPolicy("sts:AssumeRole"))
+	role := c.role(t, account, "worker", iam.PrincipalDetails{Trust: trusting(c.alice.ARN, dave.ARN),
+		Policies: map[string]string{"all": identityPolicy("kms:*")}})
+	of := func(who *person) aws.Credentials {
+		return c.mustAssume(t, who.Secret, sts.AssumeRoleInput{RoleArn: &role})
+	}
+	mine, others := of(c.alice), of(dave)
+	number, _ := wantsApproval(t, c.schedule(t, c.client(mine, region), 7))
+	for _, operation := range []string{"GetApprovalRequest", "RejectRequest"} {
+		if code, message := c.own(t, others, operation, `{"RequestId":`+number+`}`, nil); code != "AccessDeniedException" {
+			t.Errorf("%s: %s %s", operation, code, message)
+		}
+	}
+	if r := c.approvalRequest(t, of(c.alice), number); r.Request.State != "PENDING" {
+		t.Errorf("%+v", r)
+	}
+	if code, message := c.own(t, mine, "RejectRequest", `{"RequestId":`+number+`}`, nil); code != "" {
+		t.Error(code, message)
+	}
+}
+
 // TestForgedApprovals: whoever can write to the database can't approve by it.
 func TestForgedApprovals(t *testing.T) {
 	c := newCustody(t, 1, "kms:ScheduleKeyDeletion")
@@ -175,7 +217,7 @@ func TestForgedApprovals(t *testing.T) {
 		forged := *real.Approvals[0]
 		forged.Request = other.Number
 		forge(&forged)
-		if err := c.Store.InsertApproval(ctx, &forged, c.serviceNow()); err != nil {
+		if err := c.Store.PutApproval(ctx, &forged, c.serviceNow()); err != nil {
 			t.Fatal(err)
 		}
 		if _, have := wantsApproval(t, c.schedule(t, c.alice.Client, days)); have != "0/1" {

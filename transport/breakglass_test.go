@@ -3,6 +3,7 @@ package transport_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -85,6 +86,16 @@ func TestBreakGlassEnds(t *testing.T) {
 	}
 	if used := ok(s.Store.BreakGlassOpening(t.Context(), row.ID))(t).UsedAt; used.IsZero() {
 		t.Error("the first use is not kept")
+	}
+	for n := range 200 { // made-up rows hide nothing
+		fake := iam.BreakGlassOpening{ID: fmt.Sprint("fake", n), OpenedAt: row.OpenedAt.Add(time.Hour),
+			Until: row.Until.Add(time.Minute), Signed: []byte("x")}
+		if err := s.Store.InsertBreakGlassOpening(t.Context(), &fake); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if open := ok(s.Service.IAM().OpeningsInForce(t.Context()))(t); len(open) != 1 || open[0].ID != row.ID {
+		t.Errorf("open: %+v", open)
 	}
 	s.age(59 * time.Minute)
 	if err := call(credentials); err != nil {

@@ -3,7 +3,11 @@ package transport
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/verenc/kms/service"
@@ -51,5 +55,34 @@ func TestAnswersAreEncodedAsJSON(t *testing.T) {
 	}
 	if plain < 8 {
 		t.Errorf("only %d answers are written here", plain)
+	}
+}
+
+// slowWriter is the answer of a stream that ended while it was written, as net/http's HTTP/2 server has it: somebody
+// else reads on.
+type slowWriter struct {
+	http.ResponseWriter
+	reads []byte
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	w.reads = p
+	return 0, io.ErrClosedPipe
+}
+
+// TestUnwrittenAnswer: the buffer of an answer that could not be written has nothing else in it later.
+func TestUnwrittenAnswer(t *testing.T) {
+	w := &slowWriter{ResponseWriter: httptest.NewRecorder()}
+	if err := answer(w, http.StatusOK, &service.ListKeysResponse{NextMarker: "unwritten"}); err == nil {
+		t.Fatal("no error")
+	}
+	for range 10 {
+		other := &service.ListKeysResponse{NextMarker: "another's"}
+		if err := answer(httptest.NewRecorder(), http.StatusOK, other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(string(w.reads), "unwritten") {
+		t.Errorf("it has %q", w.reads)
 	}
 }

@@ -117,8 +117,11 @@ const selfCounted = 2000
 // answer writes a value as JSON, or an empty body for service.Empty.
 func answer(w http.ResponseWriter, status int, v any) error {
 	buf := buffers.Get().(*[]byte)
-	body := (*buf)[:0]
+	body, inUse := (*buf)[:0], false
 	defer func() {
+		if inUse {
+			return
+		}
 		clear(body)
 		*buf = body[:0]
 		buffers.Put(buf)
@@ -139,5 +142,6 @@ func answer(w http.ResponseWriter, status int, v any) error {
 	}
 	w.WriteHeader(status)
 	_, err := w.Write(body)
+	inUse = err != nil // HTTP/2 may still read what it could not write before its stream ended
 	return err
 }

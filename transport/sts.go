@@ -204,7 +204,7 @@ func (h *handler) identifyWebIdentity(r *http.Request, form url.Values, x *excha
 		return err
 	}
 	x.caller.Identity, x.caller.Region = *who, defaultRegion(h.cfg.Regions)
-	return nil
+	return h.iam.KnowsWebIdentity(x.ctx, &x.caller, in)
 }
 
 func webIdentityRequest(form url.Values) (*iam.AssumeRoleWithWebIdentityRequest, error) {

@@ -104,8 +104,13 @@ func TestWebIdentity(t *testing.T) {
 	_, err = c.Encrypt(t.Context(), &kms.EncryptInput{KeyId: &id, Plaintext: []byte("x")})
 	wantError(t, err, "AccessDeniedException", "*") // the session policy does not allow it
 
-	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: aws.String(role + "2"),
-		WebIdentityToken: &token})
+	stranger := f.issuer.Token(t, map[string]any{"sub": "stranger"})
+	for _, arn := range []string{role, role + "2"} {
+		_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &arn, WebIdentityToken: &stranger})
+		wantSTS(t, err, 403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
+	}
+	f.guard(t, document(statement{Effect: "Deny", Action: "sts:*", Resource: "*"}))
+	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &role, WebIdentityToken: &token})
 	wantSTS(t, err, 403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
 	forged := token[:len(token)-4] + "AAAA"
 	_, err = f.exchange(t, sts.AssumeRoleWithWebIdentityInput{RoleArn: &role, WebIdentityToken: &forged})
@@ -122,8 +127,13 @@ func TestWebIdentity(t *testing.T) {
 			all = append(all, r)
 		}
 	}
-	if len(all) != 3 { // a forged token proves nothing, and has no record
+	// A forged token proves nothing, and whoever has an account with a public issuer has a token that no role trusts.
+	if len(all) != 3 || strings.Contains(records, "stranger") {
 		t.Fatalf("%d records: %s", len(all), records)
+	}
+	if log := f.Log.String(); strings.Count(log, f.issuer.Name()+":"+issuertest.Audience+":stranger") != 2 ||
+		!strings.Contains(log, `"AccessDenied"`) {
+		t.Error(log)
 	}
 	assumed, described, denied := all[0], all[1], all[2]
 	for _, r := range []audit.Record{assumed, denied} {
@@ -248,16 +258,26 @@ func TestWebIdentityErrors(t *testing.T) {
 	}
 }
 
+// tagsFrom is a trust policy that lets a role pass a tag on, if it has a value.
+func tagsFrom(role, team string) string {
+	return document(statement{Principal: principals(role), Action: "sts:AssumeRole"},
+		statement{Principal: principals(role), Action: "sts:TagSession", Condition: map[string]any{
+			"StringEquals":              map[string]string{"aws:RequestTag/team": team},
+			"ForAllValues:StringEquals": map[string]string{"sts:TransitiveTagKeys": "team", "aws:TagKeys": "team"}}})
+}
+
 // TestSessionTags: the tags in a token are those of the session, if the trust policy lets it have tags, and transitive
 // ones go on to further roles. What the token says can be asked for in key policies, too.
 func TestSessionTags(t *testing.T) {
 	f := newFederated(t)
 	trust := func(actions ...string) iam.PrincipalDetails {
 		return iam.PrincipalDetails{Trust: f.trust(subject, actions...), Tags: map[string]string{"Team": "red", "a": "b"},
-			Policies: named([]string{identityPolicy("sts:AssumeRole")})}
+			Policies: named([]string{identityPolicy("sts:AssumeRole", "sts:TagSession")})}
 	}
 	tagged, plain := f.role(t, account, "tagged", trust("sts:TagSession")), f.role(t, account, "plain", trust())
-	next := f.role(t, account, "next", iam.PrincipalDetails{Trust: trusting(tagged)})
+	next := f.role(t, account, "next", iam.PrincipalDetails{Trust: tagsFrom(tagged, "blue")})
+	untagged := f.role(t, account, "untagged", iam.PrincipalDetails{Trust: trusting(tagged)})
+	otherTag := f.role(t, account, "other", iam.PrincipalDetails{Trust: tagsFrom(tagged, "red")})
 	keyOf := func(operator string, values map[string]string) string {
 		return *f.makeKey(t, kms.CreateKeyInput{Policy: aws.String(document(
 			statement{Principal: principals(iamARN(account, "root")), Action: "kms:*", Resource: "*"},
@@ -276,6 +296,11 @@ func TestSessionTags(t *testing.T) {
 	first := aws.Credentials{AccessKeyID: *out.Credentials.AccessKeyId,
 		SecretAccessKey: *out.Credentials.SecretAccessKey, SessionToken: *out.Credentials.SessionToken}
 	second := f.mustAssume(t, first, sts.AssumeRoleInput{RoleArn: &next})
+	for _, role := range []string{untagged, otherTag} { // every role of a chain must allow the tags
+		_, err := f.assume(t, first, sts.AssumeRoleInput{RoleArn: &role})
+		wantSTS(t, err, 403, "AccessDenied", "User: arn:aws:sts::"+account+":assumed-role/tagged/pod is not authorized "+
+			"to perform: sts:TagSession on resource: "+role)
+	}
 	many := func(length int) map[string]any {
 		tags := map[string]any{}
 		for i := range 20 {

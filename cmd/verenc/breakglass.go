@@ -260,8 +260,9 @@ func addBreakGlass(ctx context.Context, r *prometheus.Registry, directory *iam.D
 		Help: "1 while break-glass is open."}, func() float64 {
 		ctx, cancel := context.WithTimeout(ctx, breakGlassTimeout)
 		defer cancel()
-		if open, err := directory.OpeningsInForce(ctx); err == nil {
-			last.Store(len(open) > 0)
+		open, err := directory.OpeningsInForce(ctx)
+		if many := errors.Is(err, iam.ErrManyOpenings); err == nil || many {
+			last.Store(many || len(open) > 0)
 		}
 		return truth(last.Load())
 	}))

@@ -94,8 +94,18 @@ func (r *Request) State(now time.Time, valid int) State {
 // Open reports whether a request can still be approved, rejected or used.
 func (r *Request) Open(now time.Time) bool { return r.Stored == Pending && now.Before(r.ExpiresAt) }
 
-// Concerns reports whether somebody is behind the call of a request, and so can't approve of it.
-func (r *Request) Concerns(who *iam.Identity) bool { return overlap(r.Caller, who.Behind()) }
+// Concerns reports whether somebody is behind the call of a request, and so can't approve of it; or may be, since it is
+// not known who is behind one of the two.
+func (r *Request) Concerns(who *iam.Identity) bool {
+	behind := who.Behind()
+	return !iam.Traced(r.Caller) || !iam.Traced(behind) || overlap(r.Caller, behind)
+}
+
+// IsOf reports whether somebody has made the call of a request, in the same way.
+func (r *Request) IsOf(who *iam.Identity) bool {
+	behind := who.Behind()
+	return iam.Traced(behind) && slices.Equal(r.Caller, behind)
+}
 
 func overlap(a, b []string) bool {
 	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
@@ -136,9 +146,10 @@ func (v *Voters) Add(who *iam.Identity) {
 
 // Limits of requests.
 const (
-	// MaxOpen is how many requests of one principal there can be whose time is not over, used ones aside. It bounds
-	// what a hostile caller can put into the database.
+	// MaxOpen is how many open requests of one principal there can be, and MaxKept how many that were rejected or not
+	// used in their time stay in the database. They bound what a hostile caller can put into it.
 	MaxOpen = 100
+	MaxKept = 1000
 	// Kept is how long a request stays in the database after its time. The audit log keeps it for longer.
 	Kept = 30 * 24 * time.Hour
 	// ExpiresAfter is the default time of a request.
@@ -148,8 +159,8 @@ const (
 // Store keeps requests; its contract is that of service.Store.
 type Store interface {
 	// InsertApprovalRequest adds a request, and sets its Number; or returns the pending request of its digest whose
-	// time is not over. ErrLimit if the requester has max requests that are neither used nor over. It removes the
-	// requester's requests that were over before a time.
+	// time is not over. ErrLimit if the requester has max open requests. It removes the requester's requests that were
+	// over before a time, and the oldest of those that were rejected or not used in their time, beyond MaxKept.
 	InsertApprovalRequest(ctx context.Context, r *Request, max int, over time.Time) (*Request, error)
 	// OpenApprovalRequest returns the pending request of a digest whose time is not over, with its approvals;
 	// ErrNoRow when there is none.
@@ -159,9 +170,9 @@ type Store interface {
 	// ApprovalRequests returns up to limit requests of an account with their approvals, the newest first, from the
 	// first number below before.
 	ApprovalRequests(ctx context.Context, account string, before int64, limit int) ([]*Request, error)
-	// InsertApproval adds an approval to a pending request whose time is not over; ErrNoRow when there is none, or the
-	// approver has approved already.
-	InsertApproval(ctx context.Context, a *Approval, now time.Time) error
+	// PutApproval adds an approval to a pending request whose time is not over, in place of an earlier one of the same
+	// approver, whose credential may be gone; ErrNoRow when there is no such request.
+	PutApproval(ctx context.Context, a *Approval, now time.Time) error
 	// RejectApprovalRequest ends a pending request whose time is not over; ErrNoRow when there is none.
 	RejectApprovalRequest(ctx context.Context, account string, number int64, by string, now time.Time) error
 	// SpendApprovals makes a pending request whose time is not over a used one, so that it is used once; ErrNoRow when

@@ -123,6 +123,42 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
+// TestConcerns: nobody approves of what they may be behind, and sees what another session of their role has asked for.
+func TestConcerns(t *testing.T) {
+	const role, alice, bob = "arn:aws:iam::111122223333:role/r", "arn:aws:iam::111122223333:user/alice",
+		"arn:aws:iam::111122223333:user/bob"
+	user := func(arn string) *iam.Identity { return &iam.Identity{Principal: arn} }
+	session := func(by ...string) *iam.Identity {
+		return &iam.Identity{Principal: "session", Session: &iam.Session{RoleARN: role, AssumedBy: by}}
+	}
+	for name, test := range map[string]struct {
+		caller         []string
+		who            *iam.Identity
+		concerns, isOf bool
+	}{
+		"herself":                 {[]string{alice}, user(alice), true, true},
+		"herself in a role":       {[]string{alice}, session(alice), true, false},
+		"another":                 {[]string{alice}, user(bob), false, false},
+		"another in a role":       {[]string{alice}, session(bob), false, false},
+		"an old session":          {[]string{alice}, session(), true, false},
+		"of an old session":       {[]string{role}, user(bob), true, false},
+		"both of old sessions":    {[]string{role}, session(), true, false},
+		"the same session":        {[]string{role, alice}, session(alice), true, true},
+		"another's session":       {[]string{role, alice}, session(bob), true, false},
+		"of nobody":               {nil, user(bob), true, false},
+		"an operator's":           {[]string{"operator ann@host"}, user(bob), false, false},
+		"a certificate's session": {[]string{alice}, session("certificate dns:host"), false, false},
+	} {
+		r := Request{Details: Details{Call: Call{Caller: test.caller}}}
+		if got := r.Concerns(test.who); got != test.concerns {
+			t.Errorf("%s: concerns: %v", name, got)
+		}
+		if got := r.IsOf(test.who); got != test.isOf {
+			t.Errorf("%s: is of: %v", name, got)
+		}
+	}
+}
+
 func TestVoters(t *testing.T) {
 	user := func(arn string) *iam.Identity { return &iam.Identity{Principal: arn} }
 	session := func(role string, by ...string) *iam.Identity {

@@ -244,31 +244,31 @@ func (d *Directory) AccessKeys(ctx context.Context, principal string) ([]AccessK
 func (d *Directory) EnableAccessKey(ctx context.Context, id string, enabled bool) error {
 	status := map[bool]string{true: "Active", false: "Inactive"}[enabled]
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}, {Name: "status", Value: status}}
-	err := d.records.Run(ctx, d.onAccessKey(ctx, "UpdateAccessKey", id, parameters), func(ctx context.Context) error {
+	return d.onAccessKey(ctx, "UpdateAccessKey", id, parameters, func(ctx context.Context) error {
 		return d.store.EnableAccessKey(ctx, id, enabled)
 	})
-	return accessKeyError(id, err)
 }
 
 // DeleteAccessKey deletes an access key for good.
 func (d *Directory) DeleteAccessKey(ctx context.Context, id string) error {
 	parameters := audit.Object{{Name: "accessKeyId", Value: id}}
-	err := d.records.Run(ctx, d.onAccessKey(ctx, "DeleteAccessKey", id, parameters), func(ctx context.Context) error {
+	return d.onAccessKey(ctx, "DeleteAccessKey", id, parameters, func(ctx context.Context) error {
 		return d.store.RemoveAccessKey(ctx, id)
 	})
-	return accessKeyError(id, err)
 }
 
-// onAccessKey is a command on an access key. Its record is about no resource.
-func (d *Directory) onAccessKey(ctx context.Context, name, id string, parameters audit.Object) *record.Command {
+// onAccessKey runs a command on an access key. Its record is about no resource. Without knowing whose access key it is,
+// no guard could be asked: so nothing is done when the store can't tell.
+func (d *Directory) onAccessKey(ctx context.Context, name, id string, parameters audit.Object,
+	do func(context.Context) error) error {
 	c := &record.Command{Name: name, Parameters: parameters}
-	if k, err := d.store.AccessKey(ctx, id); err == nil { // or the command fails anyway
+	k, err := d.store.AccessKey(ctx, id)
+	if err == nil {
 		c.Account = k.Account
 	}
-	return c
-}
-
-func accessKeyError(id string, err error) error {
+	if err == nil || errors.Is(err, ErrNoRow) { // of which there is a record, too
+		err = d.records.Run(ctx, c, do)
+	}
 	if errors.Is(err, ErrNoRow) {
 		return fmt.Errorf("there is no access key %s (verenc access-key list shows all)", id)
 	}

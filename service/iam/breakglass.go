@@ -35,10 +35,10 @@ func (b *BreakGlassOpening) Verify(k *breakglass.Key) *breakglass.Opening {
 }
 
 // InForce returns what was signed for an opening, and whether it is in force at a time: the credential in force, k,
-// has signed it, it was not closed, and its time has not passed.
+// has signed it, with the end that its row has, it was not closed, and its time has not passed.
 func (b *BreakGlassOpening) InForce(k *breakglass.Key, now time.Time) (o *breakglass.Opening, inForce bool) {
 	o = b.Verify(k)
-	return o, o != nil && b.ClosedAt.IsZero() && now.Before(o.Until)
+	return o, o != nil && b.ClosedAt.IsZero() && now.Before(o.Until) && b.Until.Equal(o.Until)
 }
 
 // BreakGlassARN is the ARN of the principal of an opening. It is neither a user nor a role: no policy is attached to
@@ -150,11 +150,18 @@ func (d *Directory) CloseBreakGlass(ctx context.Context, id string) error {
 	})
 }
 
-// OpeningsInForce returns the openings that are in force now, among the newest MaxOpenings.
+// ErrManyOpenings is returned when there are more openings in the database than anybody has made.
+var ErrManyOpenings = errors.New("the database has too many openings of break-glass")
+
+// OpeningsInForce returns the openings that are in force now. It looks at all that the database has for such, whenever
+// they were opened, so that made-up rows hide none: ErrManyOpenings when there are too many of them.
 func (d *Directory) OpeningsInForce(ctx context.Context) (open []*breakglass.Opening, err error) {
-	openings, err := d.store.BreakGlassOpenings(ctx, MaxOpenings)
-	if err != nil || len(openings) == 0 {
+	openings, err := d.store.UnclosedBreakGlassOpenings(ctx, d.now(), maxUnclosed)
+	switch {
+	case err != nil || len(openings) == 0:
 		return nil, err
+	case len(openings) == maxUnclosed:
+		return nil, ErrManyOpenings
 	}
 	k, err := d.store.BreakGlassKey(ctx)
 	if err != nil {
@@ -168,8 +175,11 @@ func (d *Directory) OpeningsInForce(ctx context.Context) (open []*breakglass.Ope
 	return open, nil
 }
 
-// MaxOpenings is how many of the newest openings are looked at for those that are in force, and reported.
+// MaxOpenings is how many of the newest openings are reported.
 const MaxOpenings = 100
+
+// maxUnclosed is from how many openings on, whose time is not over, they are taken for made up.
+const maxUnclosed = 10_000
 
 // opening returns an opening that is in force. It asks the database each time, since it is rare.
 func (d *Directory) opening(ctx context.Context, id string) (*breakglass.Opening, error) {

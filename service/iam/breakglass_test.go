@@ -40,10 +40,13 @@ func TestInForce(t *testing.T) {
 	if got, inForce := good.InForce(other, now); inForce || got != nil {
 		t.Errorf("of another credential: %+v, %t", got, inForce)
 	}
-	closed, renamed, unsigned := good, good, good
+	closed, extended, renamed, unsigned := good, good, good, good
 	closed.ClosedAt, renamed.ID, unsigned.Signed = now, "two", nil
-	if got, inForce := closed.InForce(k, now); inForce || got == nil {
-		t.Errorf("closed: %+v, %t", got, inForce)
+	extended.Until = o.Until.Add(time.Hour)
+	for _, row := range []BreakGlassOpening{closed, extended} {
+		if got, inForce := row.InForce(k, now); inForce || got == nil {
+			t.Errorf("closed or changed: %+v, %t", got, inForce)
+		}
 	}
 	for _, row := range []BreakGlassOpening{renamed, unsigned} {
 		if got, inForce := row.InForce(k, now); inForce || got != nil {

@@ -72,12 +72,18 @@ func (i *Identity) User() string {
 }
 
 // Behind returns the principals that an identity is or acts for: User, and whoever assumed its role, which are stored
-// principals and web identities (ISSUER:SUBJECT).
+// principals, web identities (ISSUER:SUBJECT) and mappings of client certificates ("certificate NAME").
 func (i *Identity) Behind() []string {
 	if i.Session == nil {
 		return []string{i.User()}
 	}
 	return append([]string{i.User()}, i.Session.AssumedBy...)
+}
+
+// Traced reports whether those behind somebody, as Behind returns them, include a person or workload. The sessions of
+// roles that versions before dual control have made name the role alone: anybody may have assumed it.
+func Traced(behind []string) bool {
+	return len(behind) > 1 || len(behind) == 1 && kindOf(behind[0]) != KindRole
 }
 
 // UserIdentity describes a caller for an audit record (AWS page "CloudTrail userIdentity element").

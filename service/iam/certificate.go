@@ -58,7 +58,9 @@ func (d *Directory) CertificateIdentity(ctx context.Context, leaf *x509.Certific
 	}
 	if kindOf(c.PrincipalARN) == KindRole {
 		who.Principal = SessionARN(c.PrincipalARN, names[0])
-		who.Session = &Session{RoleARN: c.PrincipalARN, Name: names[0], IssuedAt: d.now()}
+		// Unless it is a fingerprint, the name is the same after a renewal.
+		who.Session = &Session{RoleARN: c.PrincipalARN, Name: names[0], IssuedAt: d.now(),
+			AssumedBy: []string{"certificate " + c.Name}}
 	}
 	return who, nil
 }
@@ -122,12 +124,15 @@ func (d *Directory) putCertificate(ctx context.Context, name, principal string) 
 // UnmapCertificate removes the mapping of a certificate.
 func (d *Directory) UnmapCertificate(ctx context.Context, name string) error {
 	c := &record.Command{Name: "UnmapCertificate", Parameters: nameParameter(name)}
-	if mapped, err := d.store.Certificate(ctx, name); err == nil { // or the command fails anyway
+	mapped, err := d.store.Certificate(ctx, name)
+	if err == nil {
 		c.Account = arn.AccountOf(mapped.PrincipalARN)
 	}
-	err := d.records.Run(ctx, c, func(ctx context.Context) error {
-		return d.store.RemoveCertificate(ctx, name)
-	})
+	if err == nil || errors.Is(err, ErrNoRow) { // no guard could be asked otherwise
+		err = d.records.Run(ctx, c, func(ctx context.Context) error {
+			return d.store.RemoveCertificate(ctx, name)
+		})
+	}
 	if errors.Is(err, ErrNoRow) {
 		return fmt.Errorf("no principal has the certificate %s (verenc certificate list shows all)", name)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -93,5 +94,54 @@ func wantWords(t *testing.T, err error, words ...string) {
 		if err == nil || !strings.Contains(err.Error(), w) {
 			t.Errorf("%q is not in: %v", w, err)
 		}
+	}
+}
+
+// forgetful is a store that can't tell whose access keys and certificates there are.
+type forgetful struct{ *store.DB }
+
+var errForgotten = errors.New("forgotten")
+
+func (forgetful) AccessKey(context.Context, string) (*iam.AccessKey, error) { return nil, errForgotten }
+
+func (forgetful) Certificate(context.Context, string) (*iam.Certificate, error) {
+	return nil, errForgotten
+}
+
+// TestNobodyToAsk: a command is not run if it can't be known whose account it concerns, and so whose guard to ask.
+func TestNobodyToAsk(t *testing.T) {
+	sealer, now, name := &clearSealer{}, func() time.Time { return t0 }, strings.Repeat("ab", 32)
+	dir, db := openDirectory(t, sealer, now)
+	user := createPrincipal(t, dir, plainPrincipal(iam.KindUser, "/", "app"))
+	key, err := dir.CreateAccessKey(t.Context(), account, user.ARN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.MapCertificate(t.Context(), name, user); err != nil {
+		t.Fatal(err)
+	}
+	authorised := 0
+	records := record.New(record.Config{Auditor: record.NoAudit, Now: now, Operator: &record.Operator{},
+		NewID:     func() (string, error) { return "id", nil },
+		Authorise: func(context.Context, *record.Command) error { authorised++; return nil }})
+	blind, err := iam.New(iam.Config{Store: forgetful{db}, Sealer: sealer, Now: now, Rand: rand.Reader,
+		Records: records})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"disable": blind.EnableAccessKey(t.Context(), key.AccessKeyID, false),
+		"delete":  blind.DeleteAccessKey(t.Context(), key.AccessKeyID),
+		"unmap":   blind.UnmapCertificate(t.Context(), name),
+	} {
+		if !errors.Is(err, errForgotten) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if k, err := db.AccessKey(t.Context(), key.AccessKeyID); err != nil || !k.Enabled || authorised != 0 {
+		t.Errorf("%+v, %v, authorised %d times", k, err, authorised)
+	}
+	if _, err := db.Certificate(t.Context(), name); err != nil {
+		t.Error(err)
 	}
 }

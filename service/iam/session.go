@@ -31,8 +31,8 @@ type Session struct {
 	Name        string
 	AccessKeyID string
 	Policies    []string `json:",omitempty"` // session policies
-	// AssumedBy are the stored principals and web identities who assumed the role, by way of which others if roles are
-	// chained.
+	// AssumedBy are the stored principals, web identities and mappings of certificates who assumed the role, by way of
+	// which others if roles are chained. Empty for a role: it is not known; see Traced.
 	AssumedBy []string `json:",omitempty"`
 	IssuedAt  time.Time
 	ExpiresAt time.Time

@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/verenc/kms/service/iam/breakglass"
 )
@@ -37,6 +38,8 @@ type BreakGlassStore interface {
 	BreakGlassOpening(ctx context.Context, id string) (*BreakGlassOpening, error)
 	// BreakGlassOpenings returns up to limit openings, the newest first.
 	BreakGlassOpenings(ctx context.Context, limit int) ([]*BreakGlassOpening, error)
+	// UnclosedBreakGlassOpenings returns up to limit openings that end after a time, and were not closed.
+	UnclosedBreakGlassOpenings(ctx context.Context, after time.Time, limit int) ([]*BreakGlassOpening, error)
 	// UpdateBreakGlassOpening changes ClosedAt and UsedAt of an opening; ErrNoRow when there is none.
 	UpdateBreakGlassOpening(ctx context.Context, id string, change func(*BreakGlassOpening) error) error
 }

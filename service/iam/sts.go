@@ -65,7 +65,7 @@ const (
 	msgTooLong        = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
 	msgPolicyTooLarge = "The session policy has %d bytes; %d are the most that it can have."
 	msgTagsTooLarge   = "The session tags have %d bytes; %d are the most that they can have."
-	msgMayNotAssume   = "User: %s is not authorized to perform: sts:AssumeRole on resource: %s"
+	msgMayNotAssume   = "User: %s is not authorized to perform: %s on resource: %s"
 )
 
 // AssumeRole gives temporary credentials of a role to a caller whom the role trusts.
@@ -81,7 +81,10 @@ func (d *Directory) AssumeRole(ctx context.Context, c *Caller, in *AssumeRoleReq
 	if err != nil {
 		return nil, err
 	}
-	more := Session{AssumedBy: c.Behind()}
+	var more Session
+	if by := c.Behind(); Traced(by) { // or it is not known who is behind this session, either
+		more.AssumedBy = by
+	}
 	more.Tags, more.TransitiveTags = c.Session.passedOn()
 	return d.issueRoleSession(ctx, role, in, duration, &more)
 }
@@ -165,10 +168,10 @@ func sessionDuration(c *Caller, role *Principal, in *AssumeRoleRequest) (time.Du
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// trustingRole returns the role if its trust policy lets the caller assume it. The answer does not
-// tell a role that does not exist from one that does not trust the caller.
+// trustingRole returns the role if its trust policy lets the caller assume it and, if the caller's session passes tags
+// on, lets it set them. The answer does not tell a role that does not exist from one that does not trust the caller.
 func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleRequest) (*Principal, error) {
-	denied := apierror.New(apierror.AccessDeniedSTS, msgMayNotAssume, c.Principal, in.RoleARN)
+	denied := apierror.New(apierror.AccessDeniedSTS, msgMayNotAssume, c.Principal, "sts:AssumeRole", in.RoleARN)
 	role, trust, err := d.roleWithTrust(ctx, in.RoleARN, denied)
 	if err != nil {
 		return nil, err
@@ -187,13 +190,21 @@ func (d *Directory) trustingRole(ctx context.Context, c *Caller, in *AssumeRoleR
 	if err != nil {
 		return nil, err
 	}
-	decision := policy.Evaluate(
-		&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session,
-			Guard: guards},
-		&policy.Request{Action: "sts:AssumeRole", CrossAccount: true, Resources: []string{role.ARN},
-			ResourceAccount: role.Account, Principal: &own.Principal, Lookup: d.assumeRoleConditions(c, in)})
-	if !decision.Allowed {
+	tags, _ := c.Session.passedOn()
+	may := func(action string) bool {
+		return policy.Evaluate(
+			&policy.Policies{Key: trust, Identity: own.Identity, Boundary: own.Boundary, Session: own.Session,
+				Guard: guards},
+			&policy.Request{Action: action, CrossAccount: true, Resources: []string{role.ARN},
+				ResourceAccount: role.Account, Principal: &own.Principal, RequestTags: tags,
+				Lookup: d.assumeRoleConditions(c, in)}).Allowed
+	}
+	if !may("sts:AssumeRole") {
 		return nil, denied
+	}
+	// AWS page "Passing session tags in AWS STS": every role of a chain must allow the tags.
+	if len(tags) > 0 && !may("sts:TagSession") {
+		return nil, apierror.New(apierror.AccessDeniedSTS, msgMayNotAssume, c.Principal, "sts:TagSession", in.RoleARN)
 	}
 	return role, nil
 }
@@ -223,6 +234,9 @@ func (d *Directory) assumeRoleConditions(c *Caller, in *AssumeRoleRequest) func(
 			return appendNonEmpty(values, in.RoleSessionName)
 		case policy.Approvals:
 			return append(values, "0") // nobody can approve of a session
+		case "sts:transitivetagkeys":
+			_, transitive := c.Session.passedOn()
+			return append(values, transitive...)
 		}
 		values, _ = d.GlobalConditions(values, c, key)
 		return values

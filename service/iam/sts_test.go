@@ -2,8 +2,10 @@ package iam_test
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"math/big"
 	"slices"
 	"testing"
 	"time"
@@ -102,4 +104,49 @@ func TestCallerNamed(t *testing.T) {
 	}
 	_, err := dir.CallerNamed(t.Context(), user.ARN+"x", "default")
 	wantWords(t, err, "there is no "+user.ARN+"x (verenc user list")
+}
+
+// TestTraced: every new session of a role says who assumed it. One that was assumed by a session that does not say so,
+// of an earlier version, does not say so, either.
+func TestTraced(t *testing.T) {
+	dir, db := newDirectory(t)
+	role := plainPrincipal(iam.KindRole, "/", "r")
+	role.Policies = map[string]string{
+		"p": `{"Statement":{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}}`}
+	role = createPrincipal(t, dir, role)
+	leaf := &x509.Certificate{Raw: []byte("certificate"), SerialNumber: big.NewInt(1),
+		DNSNames: []string{"host.example"}}
+	if err := db.PutCertificate(t.Context(), &iam.Certificate{Name: "dns:host.example", PrincipalARN: role.ARN,
+		CreatedAt: t0}); err != nil {
+		t.Fatal(err)
+	}
+	byCertificate, err := dir.CertificateIdentity(t.Context(), leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := func(by ...string) *iam.Identity {
+		return &iam.Identity{Principal: iam.SessionARN(role.ARN, "s"), Account: account,
+			Session: &iam.Session{RoleARN: role.ARN, RoleID: role.UniqueID, Name: "s", AssumedBy: by}}
+	}
+	for name, test := range map[string]struct {
+		who  *iam.Identity
+		want []string
+	}{
+		"traced":      {session("alice"), []string{role.ARN, role.ARN, "alice"}},
+		"certificate": {byCertificate, []string{role.ARN, role.ARN, "certificate dns:host.example"}},
+		"old":         {session(), []string{role.ARN}},
+	} {
+		out, err := dir.AssumeRole(t.Context(), &iam.Caller{Identity: *test.who},
+			&iam.AssumeRoleRequest{RoleARN: role.ARN, RoleSessionName: "work"})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		scope := scopeOf(&iam.Credential{AccessKeyID: out.AccessKeyID})
+		scope.SessionToken = out.SessionToken
+		who, _, err := dir.Credentials(t.Context(), scope, sha256.Sum256)
+		if behind := who.Behind(); err != nil || !slices.Equal(behind, test.want) ||
+			iam.Traced(behind) != (len(test.want) > 1) {
+			t.Errorf("%s: %v, %v", name, behind, err)
+		}
+	}
 }

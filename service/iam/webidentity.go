@@ -18,12 +18,14 @@ const (
 	maxWebIdentityToken = 20_000
 )
 
+const assumeRoleWithWebIdentity = "sts:AssumeRoleWithWebIdentity" // the action
+
 // AWS's messages.
 const (
 	msgTokenLength = "1 validation error detected: Value at 'webIdentityToken' failed to satisfy constraint: " +
 		"Member must have length between %d and %d"
 	msgNoIssuer         = "No OpenIDConnect provider found in your account for the issuer of the token"
-	msgMayNotAssumeWith = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
+	msgMayNotAssumeWith = "Not authorized to perform " + assumeRoleWithWebIdentity
 	msgMayNotTag        = "Not authorized to perform sts:TagSession"
 )
 
@@ -170,34 +172,60 @@ func (d *Directory) AssumeRoleWithWebIdentity(ctx context.Context, c *Caller, in
 		Audience: w.audience()[0], Provider: providerARN(role.Account, w.Issuer)}, nil
 }
 
-// roleTrustingWebIdentity returns the role if its trust policy lets the web identity assume it and, if the token has
-// session tags, lets it set them. The answer does not tell a role that does not exist from one that does not trust.
-func (d *Directory) roleTrustingWebIdentity(ctx context.Context, c *Caller, in *AssumeRoleWithWebIdentityRequest) (
-	*Principal, error) {
+// KnowsWebIdentity returns AccessDenied unless the trust policy of the role lets a web identity assume it. Guards and
+// session tags are AssumeRoleWithWebIdentity's matter.
+//
+// It is asked before there is a record of the request: public issuers give tokens to anybody, who could fill the audit
+// log otherwise.
+func (d *Directory) KnowsWebIdentity(ctx context.Context, c *Caller, in *AssumeRoleWithWebIdentityRequest) error {
+	_, _, err := d.roleKnowing(ctx, c, in)
+	return err
+}
+
+// roleKnowing returns the role, and its trust policy, if that lets the web identity assume it. The answer does not tell
+// a role that does not exist from one that does not trust.
+func (d *Directory) roleKnowing(ctx context.Context, c *Caller, in *AssumeRoleWithWebIdentityRequest) (
+	*Principal, *policy.Policies, error) {
 	denied := apierror.New(apierror.AccessDeniedSTS, msgMayNotAssumeWith)
 	role, trust, err := d.roleWithTrust(ctx, in.RoleARN, denied)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	w := c.WebIdentity
-	guards, err := d.GuardsOver(ctx, role.Account, role.Account)
+	all := &policy.Policies{Key: trust}
+	if !d.mayWithWebIdentity(c, in, assumeRoleWithWebIdentity, role, all) {
+		return nil, nil, denied
+	}
+	return role, all, nil
+}
+
+// roleTrustingWebIdentity returns the role if its trust policy and the guards let the web identity assume it and, if
+// the token has session tags, let it set them.
+func (d *Directory) roleTrustingWebIdentity(ctx context.Context, c *Caller, in *AssumeRoleWithWebIdentityRequest) (
+	*Principal, error) {
+	role, all, err := d.roleKnowing(ctx, c, in)
 	if err != nil {
 		return nil, err
 	}
-	caller := &policy.Principal{Type: policy.WebIdentity, Account: role.Account,
-		ARN: providerARN(role.Account, w.Issuer)}
-	may := func(action string) bool {
-		return policy.Evaluate(&policy.Policies{Key: trust, Guard: guards}, &policy.Request{Action: action,
-			Resources: []string{role.ARN}, ResourceAccount: role.Account, Principal: caller,
-			RequestTags: w.SessionTags, Lookup: d.webIdentityConditions(c, in)}).Allowed
+	if all.Guard, err = d.GuardsOver(ctx, role.Account, role.Account); err != nil {
+		return nil, err
 	}
-	if !may("sts:AssumeRoleWithWebIdentity") {
-		return nil, denied
+	if !d.mayWithWebIdentity(c, in, assumeRoleWithWebIdentity, role, all) {
+		return nil, apierror.New(apierror.AccessDeniedSTS, msgMayNotAssumeWith)
 	}
-	if len(w.SessionTags) > 0 && !may("sts:TagSession") {
+	if len(c.WebIdentity.SessionTags) > 0 && !d.mayWithWebIdentity(c, in, "sts:TagSession", role, all) {
 		return nil, apierror.New(apierror.AccessDeniedSTS, msgMayNotTag)
 	}
 	return role, nil
+}
+
+// mayWithWebIdentity reports whether policies allow a web identity an action on a role.
+func (d *Directory) mayWithWebIdentity(c *Caller, in *AssumeRoleWithWebIdentityRequest, action string, role *Principal,
+	all *policy.Policies) bool {
+	w := c.WebIdentity
+	return policy.Evaluate(all, &policy.Request{Action: action, Resources: []string{role.ARN},
+		ResourceAccount: role.Account, RequestTags: w.SessionTags, Lookup: d.webIdentityConditions(c, in),
+		Principal: &policy.Principal{Type: policy.WebIdentity, Account: role.Account,
+			ARN: providerARN(role.Account, w.Issuer)}}).Allowed
 }
 
 // webIdentityConditions gives the values of condition keys for AssumeRoleWithWebIdentity (AWS page "Available keys for

@@ -20,6 +20,7 @@ type draft struct {
 	record          audit.Record
 	written         bool
 	before          []func(context.Context) error // see BeforeEffect
+	refused         error                         // by one of them: from then on there is no effect
 
 	// Room for what most records have, so that a record is one allocation.
 	parameters [4]audit.Member
@@ -66,16 +67,15 @@ func (d *draft) serve(serve func(context.Context) (any, error)) (out any, err er
 	return out, err
 }
 
-// runBefore runs what has to be done before the first effect, once.
+// runBefore runs what has to be done before the first effect, once. When that fails, it fails for good: an operation
+// that goes on has no effect later, either.
 func (d *draft) runBefore(ctx context.Context) error {
-	for len(d.before) > 0 {
+	for len(d.before) > 0 && d.refused == nil {
 		f := d.before[0]
 		d.before = d.before[1:]
-		if err := f(ctx); err != nil {
-			return err
-		}
+		d.refused = f(ctx)
 	}
-	return nil
+	return d.refused
 }
 
 // BeforeEffect has f run before the first change that is made, or before the answer if nothing is changed. Without f

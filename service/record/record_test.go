@@ -156,6 +156,14 @@ func TestBeforeEffect(t *testing.T) {
 			[]string{"id AccessDeniedException"}},
 		"refused before a change": {func(ctx context.Context) error { return change(ctx) }, spent, 1,
 			[]string{"id AccessDeniedException"}},
+		"refused before a change, and it goes on": {func(ctx context.Context) error {
+			_ = change(ctx)
+			return change(ctx)
+		}, spent, 1, []string{"id AccessDeniedException"}},
+		"refused before a change that is not missed": {func(ctx context.Context) error {
+			_ = change(ctx)
+			return nil
+		}, spent, 1, []string{"id AccessDeniedException"}},
 	} {
 		for _, recorded := range []bool{true, false} {
 			log, ran := &memory{}, 0

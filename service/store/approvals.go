@@ -47,14 +47,12 @@ func (d *DB) InsertApprovalRequest(ctx context.Context, r *approval.Request, max
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM approval_requests WHERE requester = ? AND expires_at < ?
-			AND number < (SELECT max(number) FROM approval_requests)`, r.Requester, nanos(over))
-		if err != nil {
+		if err := makeRoom(ctx, tx, r, over); err != nil {
 			return err
 		}
 		var count int
-		err = tx.QueryRowContext(ctx, "SELECT count(*) FROM approval_requests WHERE requester = ? AND expires_at > ? "+
-			"AND state <> 'USED'", r.Requester, nanos(r.CreatedAt)).Scan(&count)
+		err = tx.QueryRowContext(ctx, "SELECT count(*) FROM approval_requests WHERE requester = ? AND "+isOpen,
+			r.Requester, nanos(r.CreatedAt)).Scan(&count)
 		if err != nil {
 			return err
 		}
@@ -76,6 +74,21 @@ func (d *DB) InsertApprovalRequest(ctx context.Context, r *approval.Request, max
 		return nil, err
 	}
 	return made, nil
+}
+
+// makeRoom removes the old requests of the requester of r, whose CreatedAt is now.
+func makeRoom(ctx context.Context, tx *sql.Tx, r *approval.Request, over time.Time) error {
+	const remove = `DELETE FROM approval_requests WHERE requester = ?
+		AND number < (SELECT max(number) FROM approval_requests) AND `
+	_, err := tx.ExecContext(ctx, remove+"expires_at < ?", r.Requester, nanos(over))
+	if err != nil {
+		return err
+	}
+	const unused = "(state = 'REJECTED' OR state = 'PENDING' AND expires_at <= ?)"
+	_, err = tx.ExecContext(ctx, remove+unused+` AND number <= (SELECT number FROM approval_requests
+		WHERE requester = ? AND `+unused+" ORDER BY number DESC LIMIT 1 OFFSET ?)",
+		r.Requester, nanos(r.CreatedAt), r.Requester, nanos(r.CreatedAt), approval.MaxKept-1)
+	return err
 }
 
 // OpenApprovalRequest implements approval.Store.
@@ -127,15 +140,16 @@ func (d *DB) addApprovals(ctx context.Context, r *approval.Request) error {
 	return nil
 }
 
-// InsertApproval implements approval.Store.
-func (d *DB) InsertApproval(ctx context.Context, a *approval.Approval, now time.Time) error {
+// PutApproval implements approval.Store.
+func (d *DB) PutApproval(ctx context.Context, a *approval.Approval, now time.Time) error {
 	evidence, err := json.Marshal(a.Evidence)
 	if err != nil {
-		return fmt.Errorf("insert approval: %w", err)
+		return fmt.Errorf("put approval: %w", err)
 	}
-	return d.change(ctx, "insert approval", func(tx *sql.Tx) error {
+	return d.change(ctx, "put approval", func(tx *sql.Tx) error {
 		return affected(tx.ExecContext(ctx, `INSERT INTO approvals (request, approver, at, evidence)
-			SELECT number, ?, ?, ? FROM approval_requests WHERE number = ? AND `+isOpen+" ON CONFLICT DO NOTHING",
+			SELECT number, ?, ?, ? FROM approval_requests WHERE number = ? AND `+isOpen+
+			" ON CONFLICT (request, approver) DO UPDATE SET at = excluded.at, evidence = excluded.evidence",
 			a.Approver, nanos(a.At), string(evidence), a.Request, nanos(now)))
 	})
 }

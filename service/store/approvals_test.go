@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -64,11 +65,14 @@ func testApprovals(t *testing.T, s service.Store) {
 	proof := &iam.Proof{At: t0, Request: "POST", Signature: []byte{1}, Body: []byte("{}")}
 	vote := &approval.Approval{Request: first.Number, Approver: "a", At: t0,
 		Evidence: approval.Evidence{Principal: "p", SourceIP: "::1", TLS: true, Proof: proof}}
-	must(t, s.InsertApproval(ctx, vote, t0))
-	wantError(t, s.InsertApproval(ctx, vote, t0), service.ErrNoRow) // the same approver
+	must(t, s.PutApproval(ctx, vote, t0))
+	again := *vote // the same approver
+	again.At, again.SourceIP = t0.Add(time.Minute), "::2"
+	vote = &again
+	must(t, s.PutApproval(ctx, vote, t0))
 	late := t0.Add(time.Hour)
 	another := &approval.Approval{Request: first.Number, Approver: "b"}
-	wantError(t, s.InsertApproval(ctx, another, late), service.ErrNoRow)
+	wantError(t, s.PutApproval(ctx, another, late), service.ErrNoRow)
 
 	got, err := s.OpenApprovalRequest(ctx, "d1", t0)
 	must(t, err)
@@ -99,14 +103,15 @@ func testApprovals(t *testing.T, s service.Store) {
 		r.EndedBy != "u" || !reflect.DeepEqual(r.Approvers, []string{"a"}) || !r.EndedAt.Equal(t0) {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	wantError(t, s.InsertApproval(ctx, another, t0), service.ErrNoRow)
+	wantError(t, s.PutApproval(ctx, another, t0), service.ErrNoRow)
 	wantError(t, s.RejectApprovalRequest(ctx, account, first.Number, "u", t0), service.ErrNoRow)
 
-	// A rejected request counts on, so that nobody makes endless ones.
+	// A rejected request makes room.
 	wantError(t, s.RejectApprovalRequest(ctx, "444455556666", second.Number, "x", t0), service.ErrNoRow)
 	must(t, s.RejectApprovalRequest(ctx, account, second.Number, "x", t0))
+	insert(newRequest("d2", "u"))
 	insert(newRequest("d1", "u"))
-	_, err = s.InsertApprovalRequest(ctx, newRequest("d2", "u"), 2, t0)
+	_, err = s.InsertApprovalRequest(ctx, newRequest("d5", "u"), 2, t0)
 	wantError(t, err, service.ErrLimit)
 
 	// Old ones make room, and no number comes back.
@@ -130,4 +135,45 @@ func testApprovals(t *testing.T, s service.Store) {
 	}
 	_, err = s.ApprovalRequest(ctx, "444455556666", made.Number)
 	wantError(t, err, service.ErrNoRow)
+}
+
+func TestKeptRequests(t *testing.T) { testKeptRequests(t, create(t)) }
+
+func TestKeptRequestsInPostgres(t *testing.T) { testKeptRequests(t, createPostgres(t)) }
+
+// testKeptRequests: whoever makes and withdraws requests without end does not fill the database. What is open, or was
+// used, stays, and so do the requests of others.
+func testKeptRequests(t *testing.T, d *DB) {
+	t.Helper()
+	insert := func(digest, requester string) *approval.Request {
+		t.Helper()
+		made, err := d.InsertApprovalRequest(ctx, newRequest(digest, requester), 2, t0)
+		must(t, err)
+		return made
+	}
+	used, open, others := insert("used", "u"), insert("open", "u"), insert("others", "v")
+	must(t, d.SpendApprovals(ctx, used.Number, "u", nil, t0))
+	must(t, d.RejectApprovalRequest(ctx, account, others.Number, "v", t0))
+	must(t, d.change(ctx, "fill", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `WITH RECURSIVE n (i) AS (SELECT 101 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+			INSERT INTO approval_requests (`+requestColumns+`)
+			SELECT i, account, digest, requester, 'REJECTED', created_at, expires_at, details
+			FROM n, approval_requests WHERE number = ?`, 100+approval.MaxKept, open.Number)
+		return err
+	}))
+	for n := range 3 {
+		made := insert(fmt.Sprint(n), "u")
+		must(t, d.RejectApprovalRequest(ctx, account, made.Number, "u", t0))
+	}
+	var ended, first int
+	must(t, d.read.QueryRowContext(ctx, "SELECT count(*), min(number) FROM approval_requests WHERE requester = 'u' AND "+
+		"state = 'REJECTED'").Scan(&ended, &first))
+	if ended != approval.MaxKept || first != 104 {
+		t.Errorf("%d requests are kept, from number %d on", ended, first)
+	}
+	for _, r := range []*approval.Request{used, open, others} {
+		if _, err := d.ApprovalRequest(ctx, account, r.Number); err != nil {
+			t.Errorf("%s: %v", r.Digest, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"time"
 
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/iam/breakglass"
@@ -66,6 +67,14 @@ func (d *DB) BreakGlassOpening(ctx context.Context, id string) (*iam.BreakGlassO
 func (d *DB) BreakGlassOpenings(ctx context.Context, limit int) ([]*iam.BreakGlassOpening, error) {
 	rows, err := d.read.QueryContext(ctx, "SELECT "+openingColumns+
 		" FROM break_glass_openings ORDER BY opened_at DESC, id DESC LIMIT ?", limit)
+	return collect(rows, err, scanOpening)
+}
+
+// UnclosedBreakGlassOpenings implements iam.BreakGlassStore.
+func (d *DB) UnclosedBreakGlassOpenings(ctx context.Context, after time.Time, limit int) (
+	[]*iam.BreakGlassOpening, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT "+openingColumns+
+		" FROM break_glass_openings WHERE until_at > ? AND closed_at IS NULL LIMIT ?", nanos(after), limit)
 	return collect(rows, err, scanOpening)
 }
 

@@ -55,6 +55,12 @@ func testBreakGlass(t *testing.T, d *DB) {
 	if got, err := d.BreakGlassOpenings(ctx, 1); err != nil || !reflect.DeepEqual(got, want[:1]) {
 		t.Errorf("got %+v, %v", got, err)
 	}
+	for after, n := range map[time.Time]int{t0: 1, t0.Add(time.Hour): 0} { // "a" was closed
+		if got, err := d.UnclosedBreakGlassOpenings(ctx, after, 10); err != nil || len(got) != n ||
+			n > 0 && !reflect.DeepEqual(got[0], want[0]) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	}
 	if got, err := d.BreakGlassOpening(ctx, "a"); err != nil || !reflect.DeepEqual(got, want[1]) {
 		t.Errorf("got %+v, %v", got, err)
 	}

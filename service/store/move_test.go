@@ -50,7 +50,7 @@ func fill(t *testing.T, d *DB, keys int) {
 	must(t, d.PutGuard(ctx, &iam.Guard{Account: account, Document: "{}", ChangedAt: t0}))
 	asked, err := d.InsertApprovalRequest(ctx, newRequest("d", "u"), 1, t0)
 	must(t, err)
-	must(t, d.InsertApproval(ctx, &approval.Approval{Request: asked.Number, Approver: "a", At: t0}, t0))
+	must(t, d.PutApproval(ctx, &approval.Approval{Request: asked.Number, Approver: "a", At: t0}, t0))
 	must(t, d.InsertDestruction(ctx, &service.DestructionCertificate{ID: "d", At: t0, Signed: []byte("\xff")}))
 	must(t, d.InsertBreakGlassKey(ctx, &breakglass.Key{Threshold: 2}))
 	must(t, d.InsertBreakGlassOpening(ctx, &iam.BreakGlassOpening{ID: "o", OpenedAt: t0, Until: t0, Signed: []byte("\xff")}))
