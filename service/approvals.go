@@ -240,7 +240,8 @@ func (s *Service) askForApproval(ctx context.Context, c *iam.Caller, a *access, 
 		}, approval.MaxOpen, now.Add(-approval.Kept))
 		if errors.Is(err, ErrLimit) {
 			return apierror.New(apierror.AccessDenied, "%s. It needs approval, and %s has %d approval requests that "+
-				"are open, the most that there can be: withdraw some, or wait for their end.", denial, p.call.Caller[0], approval.MaxOpen)
+				"are open, the most that there can be: withdraw some, or wait for their end.", denial, p.call.Caller[0],
+				approval.MaxOpen)
 		}
 		if err != nil {
 			return apierror.FromStore(err)
