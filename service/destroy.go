@@ -2,8 +2,6 @@ package service
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +13,7 @@ import (
 	"github.com/verenc/kms/service/destruction"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/record"
+	"github.com/verenc/kms/service/statement"
 )
 
 const opScheduleKeyDeletion = "ScheduleKeyDeletion"
@@ -46,10 +45,10 @@ func (s *Service) destructionRequest(c *iam.Caller, operation string) *destructi
 func (s *Service) destroyCertified(
 	ctx context.Context, k *Key, materials []Material, asked *destruction.Request,
 ) error {
-	var statement *destruction.Statement
+	var d *destruction.Statement
 	if s.cfg.Certify != nil && asked != nil {
 		var err error
-		if statement, err = s.describeDestruction(ctx, k, materials, asked); err != nil {
+		if d, err = s.describeDestruction(ctx, k, materials, asked); err != nil {
 			return fmt.Errorf("certify the destruction: %w", err)
 		}
 	}
@@ -58,10 +57,10 @@ func (s *Service) destroyCertified(
 			return fmt.Errorf("material %d: %w", materials[i].Ordinal, err)
 		}
 	}
-	if statement == nil {
+	if d == nil {
 		return nil
 	}
-	if err := s.certifyDestruction(ctx, k, statement); err != nil {
+	if err := s.certifyDestruction(ctx, k, d); err != nil {
 		return fmt.Errorf("certify the destruction: %w", err)
 	}
 	return nil
@@ -85,8 +84,7 @@ func (s *Service) describeDestruction(
 		Origin: k.Origin, CreatedAt: k.CreatedAt.UTC(), Deleted: asked.Operation == opScheduleKeyDeletion,
 	}}
 	if len(k.PublicKey) > 0 {
-		hash := sha256.Sum256(k.PublicKey)
-		d.Key.PublicKeySHA256 = hex.EncodeToString(hash[:])
+		d.Key.PublicKeySHA256 = statement.SHA256(k.PublicKey)
 	}
 	var names []ObjectID
 	for i := range materials {
@@ -162,9 +160,8 @@ func (s *Service) certifyDestruction(ctx context.Context, k *Key, d *destruction
 		return err
 	}
 	err = s.recordEvent(ctx, record.CertifyDestruction, k, func(ctx context.Context) error {
-		hash := sha256.Sum256(signed)
 		record.Add(ctx, "certificateId", d.ID)
-		record.Add(ctx, "certificateSHA256", hex.EncodeToString(hash[:]))
+		record.Add(ctx, "certificateSHA256", statement.SHA256(signed))
 		record.Add(ctx, "requestEventID", d.Request.EventID)
 		return s.store.InsertDestruction(ctx, &DestructionCertificate{ID: d.ID, Region: k.Region, KeyID: k.ID,
 			At: d.Time, Signed: signed})

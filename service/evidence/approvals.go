@@ -3,6 +3,8 @@ package evidence
 import (
 	"context"
 	"math"
+
+	"github.com/verenc/kms/service/statement"
 )
 
 // maxApprovals is how many requests a report has: more than people decide on in a month, for which they are kept.
@@ -15,7 +17,7 @@ func (r *reporter) addApprovals(ctx context.Context) error {
 		return err
 	}
 	if guard.Document != "" {
-		summary := GuardSummary{SHA256: hexSHA256([]byte(guard.Document)), ChangedAt: guard.ChangedAt.UTC()}
+		summary := GuardSummary{SHA256: statement.SHA256([]byte(guard.Document)), ChangedAt: guard.ChangedAt.UTC()}
 		if summary.Statements, err = statementsOf(guard.Document, true); err != nil {
 			return err
 		}

@@ -3,8 +3,6 @@ package evidence
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -144,20 +142,16 @@ func (e *Examiner) Attest(ctx context.Context, account, region, name string) (*A
 func (e *Examiner) attestedKey(k *service.Key, guard *iam.Guard) AttestedKey {
 	a := AttestedKey{
 		ARN: k.ARN(e.ARNFormat.Form()), ID: k.ID, Account: k.Account, Region: k.Region, Spec: k.Spec, Usage: k.Usage,
-		Origin: k.Origin, State: k.State, CreatedAt: k.CreatedAt.UTC(), PolicySHA256: hexSHA256([]byte(k.Policy)),
+		Origin: k.Origin, State: k.State, CreatedAt: k.CreatedAt.UTC(),
+		PolicySHA256: statement.SHA256([]byte(k.Policy)),
 	}
 	if k.PublicKey != nil {
-		a.PublicKeySHA256 = hexSHA256(k.PublicKey)
+		a.PublicKeySHA256 = statement.SHA256(k.PublicKey)
 	}
 	if guard.Document != "" {
-		a.GuardSHA256 = hexSHA256([]byte(guard.Document))
+		a.GuardSHA256 = statement.SHA256([]byte(guard.Document))
 	}
 	return a
-}
-
-func hexSHA256(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
 }
 
 func attestedMaterial(

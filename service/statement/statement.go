@@ -9,6 +9,8 @@ package statement
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,4 +70,10 @@ func kind(head string) string {
 	_, rest, _ := strings.Cut(head, " ")
 	name, _, _ := strings.Cut(rest, " ")
 	return name
+}
+
+// SHA256 is the hash of what a statement names and does not hold, in hex.
+func SHA256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
