@@ -58,7 +58,7 @@ fuzz: ## every fuzz target for $(FUZZTIME)
 bench: ## allocations and cost of a request by its parts; rates over HTTP, of the raw token and of a far token; audit log, PostgreSQL, nodes
 	@scripts/setup.sh postgres
 	@$(GO) test -run '^$$' -bench BenchmarkRequest -benchtime 5000x ./cmd/bench
-	@$(GO) test -run '^$$' -bench 'BenchmarkCost|BenchmarkService|BenchmarkAudit|BenchmarkPages|BenchmarkDatabases|BenchmarkFairness' -benchtime 1x -timeout 30m ./cmd/bench
+	@$(GO) test -run '^$$' -bench 'BenchmarkCost|BenchmarkService|BenchmarkAudit|BenchmarkPages|BenchmarkDatabases|BenchmarkFairness|BenchmarkTurns' -benchtime 1x -timeout 30m ./cmd/bench
 	@$(GO) test -run '^$$' -bench BenchmarkNodes -benchtime 1x -timeout 30m ./cmd/verenc
 
 bench-history: ## add this commit to docs/performance-history.csv and its picture; on a machine that does nothing else

@@ -17,7 +17,7 @@ import (
 // the secret. The secret is sensitive and in no memory but the token's. The box is that of Encrypt
 // over the wrapped bytes.
 func (t *Token) GenerateWrapped(ctx context.Context, keys SealingKeys, n int, aad []byte) ([]byte, error) {
-	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+	return connection.RunInTurn(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		sealing, wrapping, err := s.LookupPair(keys)
 		if err != nil {
 			return nil, err
@@ -54,7 +54,7 @@ func (t *Token) openWrapped(
 	ctx context.Context, keys SealingKeys, box, aad []byte,
 	unwrap func(*connection.Session, []uint, pkcs11.ObjectHandle, []byte) ([]byte, error),
 ) ([]byte, error) {
-	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+	return connection.RunInTurn(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		sealing, unwrapping, err := s.LookupPair(keys)
 		if err != nil {
 			return nil, err

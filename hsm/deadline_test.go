@@ -152,6 +152,47 @@ func TestGeneratorsLeaveRoom(t *testing.T) {
 	newKeyPair(t, token, P256, SignPair) // no place was lost
 }
 
+// TestStuckCallKeepsNobody: in a token whose calls take turns, a call that stays inside the module does not
+// keep the others, nor a key pair under generation.
+func TestStuckCallKeepsNobody(t *testing.T) {
+	token, m := misbehaving(t, func(*faults.Module) {}, func(c *Config) { c.Turns = 1 })
+	p := newPair(t, token)
+	encrypt := func() error { _, err := token.Encrypt(t.Context(), p.Seal, []byte("plaintext"), nil); return err }
+	for range 200 { // the token turns out to be near
+		if err := encrypt(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Hang("C_EncryptInit", faults.Times(2))
+	var stuck, all sync.WaitGroup
+	for range 2 {
+		stuck.Go(func() {
+			if err := encrypt(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := m.WaitHanging(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		all.Go(func() {
+			for range 10 {
+				if err := encrypt(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	newKeyPair(t, token, P256, SignPair)
+	m.Release()
+	stuck.Wait()
+	if s := token.Stats(); s.Busy != 0 || s.Timeouts != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestGenerateTimeout(t *testing.T) {
 	token, m := misbehaving(t, func(*faults.Module) {}, func(c *Config) { c.GenerateTimeout = time.Second })
 	var err error

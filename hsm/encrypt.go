@@ -38,7 +38,7 @@ func (t *Token) Encrypt(ctx context.Context, key Key, plaintext, aad []byte) ([]
 
 // Decrypt opens a box of Encrypt. The caller clears the plaintext.
 func (t *Token) Decrypt(ctx context.Context, key Key, box, aad []byte) ([]byte, error) {
-	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+	return connection.RunInTurn(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		h, err := s.Lookup(key)
 		if err != nil {
 			return nil, err
@@ -49,7 +49,7 @@ func (t *Token) Decrypt(ctx context.Context, key Key, box, aad []byte) ([]byte, 
 
 // GenerateSealed takes n bytes of the token's random number generator and seals them as Encrypt does.
 func (t *Token) GenerateSealed(ctx context.Context, key Key, n int, aad []byte) (Sealed, error) {
-	return connection.Run(ctx, t.link, func(s *connection.Session) (Sealed, error) {
+	return connection.RunInTurn(ctx, t.link, func(s *connection.Session) (Sealed, error) {
 		h, err := s.Lookup(key)
 		if err != nil {
 			return Sealed{}, err

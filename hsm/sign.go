@@ -25,7 +25,11 @@ func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message
 			return nil, err
 		}
 	}
-	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+	run := connection.RunInTurn[[]byte]
+	if k, err := kt.Known(); err == nil && k.RSA() {
+		run = connection.Run[[]byte]
+	}
+	return run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		h, err := s.Lookup(key)
 		if err != nil {
 			return nil, err
@@ -87,7 +91,7 @@ func (t *Token) MAC(ctx context.Context, key Key, hash crypto.Hash, message []by
 		return nil, fmt.Errorf("MAC: no HMAC with %v", hash)
 	}
 	message = bytes.Clone(message)
-	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+	return connection.RunInTurn(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		h, err := s.Lookup(key)
 		if err != nil {
 			return nil, err

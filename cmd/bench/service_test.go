@@ -108,14 +108,17 @@ type benchOperation struct {
 	raw  func(*rawToken) error
 }
 
-func newWorkbench(b *testing.B) *workbench {
+func newWorkbench(b *testing.B) *workbench { return newWorkbenchOf(b, 0) }
+
+// newWorkbenchOf is newWorkbench with hsm.Config.Turns.
+func newWorkbenchOf(b *testing.B, turns int) *workbench {
 	floor := make([]byte, 8<<20) // as verenc serve has it; the bare handler gains as much
 	b.Cleanup(func() { runtime.KeepAlive(floor) })
 	soft := softhsm.New(b)
 	w := &workbench{aad: make([]byte, 12+25+4+30)}
 	var err error
 	w.token, err = hsm.Open(b.Context(), hsm.Config{
-		Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN, Sessions: 130,
+		Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN, Sessions: 130, Turns: turns,
 	})
 	check(b, err)
 	w.group, err = hsm.NewGroup(w.token) // as verenc serve has it

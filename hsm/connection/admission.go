@@ -9,10 +9,12 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// bounds are the deadline of a call, and whether it needs a place among the generators too.
+// bounds are the deadline of a call, whether it needs a place among the generators too, and whether it
+// computes little, so that it may have to wait for its turn.
 type bounds struct {
 	timeout   time.Duration
 	generates bool
+	turns     bool
 }
 
 // queues are where a call needs a place, in the order of taking.

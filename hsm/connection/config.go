@@ -30,7 +30,10 @@ type Config struct {
 
 	Profile string // one of Profiles; default: the one of the token's manufacturer and model
 
-	Sessions    int           // sessions at most, default 64; a token's own lower limit wins
+	Sessions int // sessions at most, default 64; a token's own lower limit wins
+	// Turns is how many calls that compute little are inside the module at once, if the token is near;
+	// default half of Go's processors. See turns.
+	Turns       int
 	CallTimeout time.Duration // for one request's calls, the wait for a session included; default 5 s
 	// GenerateTimeout is CallTimeout for the generation of key pairs, default 30 s. A quarter of
 	// the sessions may generate at once; the others are left for everything else.

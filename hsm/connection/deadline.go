@@ -11,7 +11,8 @@ import (
 
 // States of work. Whoever changes working to another one decides what becomes of the result.
 const (
-	working int32 = iota
+	queued int32 = iota // it waits for its turn
+	working
 	finished
 	abandoned
 )
@@ -29,7 +30,9 @@ func (l *Link) onWorker(w work) {
 
 func (l *Link) worker(w work) {
 	for {
-		w.do()
+		for w != nil {
+			w = w.do()
+		}
 		select {
 		case w = <-l.workers:
 		case <-l.closing:
@@ -38,8 +41,8 @@ func (l *Link) worker(w work) {
 	}
 }
 
-// work is what a worker does.
-type work interface{ do() }
+// work is what a worker does. It gives what is to be done next by the same worker, nil for nothing.
+type work interface{ do() work }
 
 // waiter is what a caller waits with. It is used again, since every call of the token needs one.
 type waiter struct {
@@ -76,6 +79,7 @@ type call[T any] struct {
 	gen    *generation
 	bounds bounds
 	secret []byte // read by f
+	turn   bool   // it is one of link.turns
 
 	state atomic.Int32
 	v     T // set before done
@@ -83,8 +87,23 @@ type call[T any] struct {
 }
 
 // do implements work.
-func (c *call[T]) do() {
+func (c *call[T]) do() work {
 	defer c.link.done.Done()
+	if !c.turn {
+		c.begin()
+		return nil
+	}
+	if c.state.CompareAndSwap(queued, working) {
+		c.begin()
+	} else { // its caller has gone
+		clear(c.secret)
+		c.bounds.leave(c.gen, nil)
+	}
+	return c.link.turns.next()
+}
+
+// begin does the work, and gives the caller its result if it still waits.
+func (c *call[T]) begin() {
 	v, err := c.work()
 	if c.state.CompareAndSwap(working, finished) {
 		c.v, c.err = v, err
@@ -105,7 +124,14 @@ func (c *call[T]) work() (T, error) {
 	if c.f == nil {
 		return c.alone()
 	}
+	var begun time.Time
+	if c.bounds.turns {
+		begun = time.Now()
+	}
 	v, err := inSession(c.link, c.gen, c.f)
+	if c.bounds.turns && err == nil {
+		c.link.turns.pace.took(time.Since(begun))
+	}
 	if !safeToRestart(err) {
 		clear(c.secret)
 	}
@@ -118,7 +144,12 @@ func (c *call[T]) work() (T, error) {
 func await[T any](c *call[T], w *waiter, cancel <-chan struct{}) (T, error) {
 	l := c.link
 	c.done = w.done
-	l.onWorker(c)
+	if c.turn = c.bounds.turns && l.turns.pace.near.Load(); c.turn {
+		l.turns.add(c)
+	} else {
+		c.state.Store(working)
+		l.onWorker(c)
+	}
 	err := ckr.ErrTimeout
 	select {
 	case <-w.done:
@@ -126,6 +157,11 @@ func await[T any](c *call[T], w *waiter, cancel <-chan struct{}) (T, error) {
 	case <-w.timer.C:
 	case <-cancel:
 		err = fmt.Errorf("%w: %w", ckr.ErrTimeout, context.Canceled)
+	}
+	var none T
+	if c.state.CompareAndSwap(queued, abandoned) {
+		l.stats.timeouts.Add(1)
+		return none, fmt.Errorf("%w: other calls took all the time", err)
 	}
 	l.stuck.Add(1)
 	if err == ckr.ErrTimeout && len(l.cfg.ModuleCommand) > 0 {
@@ -141,7 +177,6 @@ func await[T any](c *call[T], w *waiter, cancel <-chan struct{}) (T, error) {
 		return c.v, c.err
 	}
 	l.stats.timeouts.Add(1)
-	var none T
 	return none, err
 }
 

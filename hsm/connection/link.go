@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type Link struct {
 	lost    chan *generation // to the supervisor
 	workers chan work        // to a goroutine that waits for work: see onWorker
 	waiters sync.Pool        // of *waiter
+	turns   *turns
 	stop    context.CancelFunc
 	closing <-chan struct{} // closed by stop
 	done    sync.WaitGroup  // the supervisor, and every goroutine inside a C call
@@ -51,6 +53,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		return nil, errors.New("open token: give the token's label or serial number")
 	}
 	setDefault(&cfg.Sessions, 64)
+	setDefault(&cfg.Turns, max(1, runtime.GOMAXPROCS(0)/2))
 	setDefault(&cfg.CallTimeout, 5*time.Second)
 	setDefault(&cfg.GenerateTimeout, 30*time.Second)
 	setDefault(&cfg.ConnectTimeout, 10*time.Second)
@@ -82,6 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 		stop: stop, closing: supervised.Done(),
 	}
 	l.pin.text = cfg.PIN
+	l.turns = newTurns(cfg.Turns, l.onWorker)
 	g, err := bounded(l, cfg.ConnectTimeout, ctx.Done(), l.open, func(g *generation) {
 		if g != nil {
 			g.close()

@@ -18,12 +18,18 @@ import (
 //
 // A caller that goes away (ctx) stops waiting for a session, but not for a call under way.
 func Run[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
+	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout}, nil, observed(ctx, l, f))
+}
+
+// RunInTurn is Run for an f that computes little, such as symmetric cryptography: see turns. The private
+// operations of RSA compute much.
+func RunInTurn[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
 	return RunSecret(ctx, l, nil, f)
 }
 
-// RunSecret is Run for an f that reads a secret, which is cleared when f has ended or will never begin.
+// RunSecret is RunInTurn for an f that reads a secret, which is cleared when f has ended or will never begin.
 func RunSecret[T any](ctx context.Context, l *Link, secret []byte, f func(s *Session) (T, error)) (T, error) {
-	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout}, secret, observed(ctx, l, f))
+	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout, turns: true}, secret, observed(ctx, l, f))
 }
 
 // RunGenerate is Run for an f that generates a key pair.
