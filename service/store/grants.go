@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/verenc/kms/service"
 )
@@ -57,13 +59,16 @@ func (d *DB) DeleteGrant(ctx context.Context, g *service.Grant) error {
 	})
 }
 
-const grantsOfKey = " FROM grants WHERE region = ? AND key_id = ? ORDER BY id"
+// grantsOfKey has no ORDER BY: with one, SQLite plans the statement anew for every key.
+const grantsOfKey = " FROM grants WHERE region = ? AND key_id = ?"
 
 // GrantsOf implements service.GrantRows.
 func (d *DB) GrantsOf(ctx context.Context, region, keyID string) ([]*service.Grant, error) {
 	return d.grants.get(keyName{region, keyID}, func() ([]*service.Grant, error) {
 		rows, err := d.read.QueryContext(ctx, "SELECT "+grantColumns+grantsOfKey, region, keyID)
-		return collect(rows, err, scanGrant)
+		grants, err := collect(rows, err, scanGrant)
+		slices.SortFunc(grants, func(a, b *service.Grant) int { return strings.Compare(a.ID, b.ID) })
+		return grants, err
 	})
 }
 
