@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2/simplelru"
 	"go.uber.org/zap"
@@ -23,6 +24,10 @@ const (
 	ivBlock     = 1 << 20 // encryptions in a lease
 	ivMaterials = 20_000  // materials that are counted at once; one that is evicted has used up its block
 	ivQueue     = 1024    // materials that wait for a lease
+
+	// ivPause is the time after a write of leases during which others gather for the next one. It is
+	// that of a write to a slow disk, so a lease never waits much longer than it may anyway.
+	ivPause = 10 * time.Millisecond
 )
 
 // ivBudget counts the encryptions of key materials.
@@ -206,16 +211,31 @@ func (s *Service) leased(ctx context.Context, a leaseRequest, total int64) error
 	return nil // others have found the limit, too, and were faster
 }
 
-// leaseIVs serves requests for leases, until ctx ends.
+// leaseIVs serves requests for leases, until ctx ends, and those that wait then.
 func (s *Service) leaseIVs(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
 		case a := <-s.ivs.requests:
-			if err := s.lease(ctx, s.ivs.batch(a)); err != nil && ctx.Err() == nil {
-				s.log.Error("lease initialisation vectors; it is tried again", zap.Error(err))
+			s.leaseBatch(ctx, a)
+			select {
+			case <-ctx.Done():
+			case <-time.After(ivPause):
 			}
 		}
+	}
+	select {
+	case a := <-s.ivs.requests:
+		s.leaseBatch(ctx, a)
+	default:
+	}
+}
+
+// leaseBatch serves requests also when ctx has ended: their encryptions have been made.
+func (s *Service) leaseBatch(ctx context.Context, first leaseRequest) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := s.lease(ctx, s.ivs.batch(first)); err != nil {
+		s.log.Error("lease initialisation vectors; it is tried again", zap.Error(err))
 	}
 }

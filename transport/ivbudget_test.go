@@ -3,6 +3,7 @@ package transport_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -125,6 +126,25 @@ func TestLeasesAreNotLost(t *testing.T) {
 	}
 	if totals, err := s.Store.LeaseIVs(t.Context(), []string{*described.KeyMetadata.CurrentKeyMaterialId},
 		1); err != nil || totals[0] != 5 {
+		t.Errorf("%d leased, %v", totals, err)
+	}
+}
+
+// TestLeasesAreWrittenAtTheEnd: a service that ends writes the leases that wait.
+func TestLeasesAreWrittenAtTheEnd(t *testing.T) {
+	s := newServer(t, options{service: func(c *service.Config) { c.IVLimit, c.IVBlock = 1000, 100 }})
+	var materials []string
+	for range 3 {
+		id, _ := s.newKey(t)
+		made := ok(s.GenerateDataKey(t.Context(), &kms.GenerateDataKeyInput{KeyId: &id,
+			KeySpec: types.DataKeySpecAes256}))(t)
+		materials = append(materials, *made.KeyMaterialId)
+	}
+	run, stop := context.WithCancel(t.Context())
+	stop()
+	s.Service.Run(run, time.Hour)
+	totals, err := s.Store.LeaseIVs(t.Context(), materials, 0)
+	if err != nil || !slices.Equal(totals, []int64{100, 100, 100}) {
 		t.Errorf("%d leased, %v", totals, err)
 	}
 }
