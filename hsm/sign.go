@@ -25,11 +25,7 @@ func (t *Token) Sign(ctx context.Context, key Key, kt KeyType, s Scheme, message
 			return nil, err
 		}
 	}
-	run := connection.RunInTurn[[]byte]
-	if k, err := kt.Known(); err == nil && k.RSA() {
-		run = connection.Run[[]byte]
-	}
-	return run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
+	return connection.Run(ctx, t.link, func(s *connection.Session) ([]byte, error) {
 		h, err := s.Lookup(key)
 		if err != nil {
 			return nil, err

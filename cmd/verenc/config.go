@@ -139,6 +139,7 @@ type TokenConfig struct {
 	RequireHiddenDataKeys bool          `koanf:"require_hidden_data_keys" doc:"refuse GenerateDataKeyWithoutPlaintext and GenerateDataKeyPairWithoutPlaintext where the token can't keep the plaintext to itself, instead of making it in the server's memory"`
 	HeldKeys              int           `koanf:"held_keys" doc:"how many wrapped keys may be held unwrapped in the token, as session objects; SoftHSM2 needs 9 kB for each"`
 	Sessions              int           `koanf:"sessions" doc:"largest number of sessions; a lower limit of the token takes precedence"`
+	Turns                 int           `koanf:"turns" doc:"how many calls of symmetric cryptography are inside the module at once, if its calls take less than 0.2 ms, as those of SoftHSM2 do; the others wait. 0 is half of the processors; as many as sessions: none wait"`
 	Connect               time.Duration `koanf:"connect_timeout" doc:"longest time to connect to the token"`
 	CallTimeout           time.Duration `koanf:"call_timeout" doc:"longest time for the calls of one request to the token"`
 	GenerateTimeout       time.Duration `koanf:"generate_timeout" doc:"the same for the generation of a key pair, including the wait for other generations"`

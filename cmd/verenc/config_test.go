@@ -137,6 +137,7 @@ func TestConfigComplaints(t *testing.T) {
 		{"ARN format", good + "arn_format: gcp\n", `arn_format: "gcp" is neither verenc nor aws`},
 		{"no sessions", "token: {module: " + anyModule + ", sessions: 0}\n",
 			"token.sessions, token.max_stuck and token.held_keys: give at least 1"},
+		{"negative turns", "token: {module: " + anyModule + ", turns: -1}\n", "token.turns: give 0 or more"},
 		{"residency", "token: {module: " + anyModule + ", residency: elsewhere}\n",
 			"token.residency: \"elsewhere\" is neither token nor wrapped"},
 		{"residency of a key store", "token: {module: " + anyModule +

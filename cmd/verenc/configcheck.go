@@ -26,6 +26,9 @@ func (t *TokenConfig) check() error {
 	if t.Label == "" && t.Serial == "" {
 		problems = append(problems, errors.New("token.label: give the token's label or token.serial"))
 	}
+	if t.Turns < 0 {
+		problems = append(problems, errors.New("token.turns: give 0 or more"))
+	}
 	if t.Sessions < 1 || t.MaxStuck < 1 || t.HeldKeys < 1 {
 		problems = append(problems, errors.New("token.sessions, token.max_stuck and token.held_keys: give at least 1"))
 	}

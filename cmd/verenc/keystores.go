@@ -34,7 +34,8 @@ func clusters(c *Config, log *zap.Logger) map[string]service.TokenSource {
 		open := func(ctx context.Context, pin string) (service.ClosableToken, error) {
 			token, err := openToken(ctx, hsm.Config{
 				Module: k.Module, InitArguments: k.InitArguments, ModuleCommand: moduleCommand(c),
-				Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, HeldKeys: c.Token.HeldKeys,
+				Label: k.Label, Serial: k.Serial, PIN: pin, Sessions: k.Sessions, Turns: c.Token.Turns,
+				HeldKeys:    c.Token.HeldKeys,
 				CallTimeout: c.Token.CallTimeout, MaxStuck: c.Token.MaxStuck, Observe: traceCalls(c),
 				OnChange: logToken(log.With(zap.String("cluster", k.ClusterID)), nil),
 			}, nil, nil, log)

@@ -85,7 +85,7 @@ func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
 	return hsm.Config{
 		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label,
 		Serial: c.Token.Serial, PIN: pin, RenewedPIN: renewed,
-		Profile: c.Token.Profile, Sessions: c.Token.Sessions, HeldKeys: c.Token.HeldKeys,
+		Profile: c.Token.Profile, Sessions: c.Token.Sessions, Turns: c.Token.Turns, HeldKeys: c.Token.HeldKeys,
 		ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout,
 		MaxStuck:      c.Token.MaxStuck,
 		ModuleCommand: moduleCommand(c), ForcePIN: c.run.forcePIN, OnChange: logToken(log, c.run.connected),

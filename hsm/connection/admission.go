@@ -9,8 +9,8 @@ import (
 	"github.com/verenc/kms/hsm/session"
 )
 
-// bounds are the deadline of a call, whether it needs a place among the generators too, and whether it
-// computes little, so that it may have to wait for its turn.
+// bounds are the deadline of a call, whether it needs a place among the generators too, and whether it takes
+// turns in a token that is near.
 type bounds struct {
 	timeout   time.Duration
 	generates bool

@@ -31,8 +31,9 @@ type Config struct {
 	Profile string // one of Profiles; default: the one of the token's manufacturer and model
 
 	Sessions int // sessions at most, default 64; a token's own lower limit wins
-	// Turns is how many calls that compute little are inside the module at once, if the token is near;
-	// default half of Go's processors. See turns.
+	// Turns is how many calls of symmetric cryptography are inside the module at once, if its calls take less than
+	// 200 µs, as those of SoftHSM2 do; default half of Go's processors when Open is called, at least 1. See
+	// docs/performance.md.
 	Turns       int
 	CallTimeout time.Duration // for one request's calls, the wait for a session included; default 5 s
 	// GenerateTimeout is CallTimeout for the generation of key pairs, default 30 s. A quarter of

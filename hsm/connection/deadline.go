@@ -79,7 +79,7 @@ type call[T any] struct {
 	gen    *generation
 	bounds bounds
 	secret []byte // read by f
-	turn   bool   // it is one of link.turns
+	turn   turn   // of link.turns, if it has work
 
 	state atomic.Int32
 	v     T // set before done
@@ -89,17 +89,14 @@ type call[T any] struct {
 // do implements work.
 func (c *call[T]) do() work {
 	defer c.link.done.Done()
-	if !c.turn {
+	if c.turn.work == nil {
 		c.begin()
 		return nil
 	}
-	if c.state.CompareAndSwap(queued, working) {
+	if c.state.CompareAndSwap(queued, working) { // or its caller has gone
 		c.begin()
-	} else { // its caller has gone
-		clear(c.secret)
-		c.bounds.leave(c.gen, nil)
 	}
-	return c.link.turns.next()
+	return c.link.turns.next(&c.turn)
 }
 
 // begin does the work, and gives the caller its result if it still waits.
@@ -118,6 +115,16 @@ func (c *call[T]) begin() {
 	}
 	c.state.Store(finished)
 	c.link.stuck.Add(-1)
+}
+
+// giveUp reports whether the call has not begun, and never will.
+func (c *call[T]) giveUp() bool {
+	if !c.state.CompareAndSwap(queued, abandoned) {
+		return false
+	}
+	clear(c.secret)
+	c.bounds.leave(c.gen, nil)
+	return true
 }
 
 func (c *call[T]) work() (T, error) {
@@ -144,12 +151,14 @@ func (c *call[T]) work() (T, error) {
 func await[T any](c *call[T], w *waiter, cancel <-chan struct{}) (T, error) {
 	l := c.link
 	c.done = w.done
-	if c.turn = c.bounds.turns && l.turns.pace.near.Load(); c.turn {
-		l.turns.add(c)
+	if c.bounds.turns && l.turns.pace.near.Load() {
+		c.turn.work = c
+		l.turns.add(&c.turn)
 	} else {
 		c.state.Store(working)
 		l.onWorker(c)
 	}
+	var none T
 	err := ckr.ErrTimeout
 	select {
 	case <-w.done:
@@ -158,10 +167,9 @@ func await[T any](c *call[T], w *waiter, cancel <-chan struct{}) (T, error) {
 	case <-cancel:
 		err = fmt.Errorf("%w: %w", ckr.ErrTimeout, context.Canceled)
 	}
-	var none T
-	if c.state.CompareAndSwap(queued, abandoned) {
+	if c.giveUp() {
 		l.stats.timeouts.Add(1)
-		return none, fmt.Errorf("%w: other calls took all the time", err)
+		return none, fmt.Errorf("%w: no turn came in time", err)
 	}
 	l.stuck.Add(1)
 	if err == ckr.ErrTimeout && len(l.cfg.ModuleCommand) > 0 {

@@ -21,8 +21,7 @@ func Run[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T,
 	return runBounded(ctx, l, bounds{timeout: l.cfg.CallTimeout}, nil, observed(ctx, l, f))
 }
 
-// RunInTurn is Run for an f that computes little, such as symmetric cryptography: see turns. The private
-// operations of RSA compute much.
+// RunInTurn is Run for an f that does symmetric cryptography, which takes turns in a token that is near.
 func RunInTurn[T any](ctx context.Context, l *Link, f func(s *Session) (T, error)) (T, error) {
 	return RunSecret(ctx, l, nil, f)
 }

@@ -1,36 +1,43 @@
 package connection
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// turns let calls that compute little take turns in the module. A token that is near, such as SoftHSM2, holds
-// its locks for most of such a call. Two calls at once then cost a server more processor time than one after the
+// turns let symmetric cryptography take turns in the module. A token that is near, such as SoftHSM2, holds its
+// locks for most of such a call. Two calls at once then cost a server more processor time than one after the
 // other, since each wakes the other's thread, and both end later: see BenchmarkTurns. So no more than most are
 // inside at once, and the others wait in their order.
 //
 // That suits a token that is near. One that is far away answers many calls at once: its calls take no turns.
-// Nor may a call that is slow, stuck or waits for a search keep the others: when no call has ended for a while,
-// one more is let in.
+// A call that stays inside for long, since it is slow, stuck or waits for a search, no longer counts, so that it
+// does not keep the others.
 type turns struct {
 	most int
-	run  func(work) // does work, and what it gives, in another goroutine
+	run  func(work) // does work, and what that gives, in another goroutine
 	pace pace
 
 	mu       sync.Mutex
-	waiting  []work // guarded by mu
-	inside   int    // guarded by mu: goroutines that do work of turns
-	ended    uint64 // guarded by mu: pieces of work
-	seen     uint64 // guarded by mu: ended, when watch was set
+	waiting  []*turn // guarded by mu
+	inside   []*turn // guarded by mu: those that are not late
 	watch    *time.Timer
-	watching bool // guarded by mu: watch is set
+	watching bool   // guarded by mu: watch is set
+	period   uint64 // guarded by mu: of watch
 }
 
-// stalled is how long no call may end until one more is let in. It is long for a call that computes little, and
-// short for whoever waits.
-const stalled = 2 * time.Millisecond
+// turn is one piece of work.
+type turn struct {
+	work work
+	from uint64 // the period in which it began
+	late bool   // it no longer counts
+}
+
+// overlong is how long a turn may take, at least, while others wait, until it is late. It is long for symmetric
+// cryptography, and short for whoever waits.
+const overlong = 2 * time.Millisecond
 
 func newTurns(most int, run func(work)) *turns {
 	t := &turns{most: most, run: run}
@@ -39,54 +46,67 @@ func newTurns(most int, run func(work)) *turns {
 	return t
 }
 
-// add has w done when its turn comes. What does it calls next afterwards.
-func (t *turns) add(w work) {
+// add has the work of a turn done when it comes. The work calls next at its end.
+func (t *turns) add(n *turn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.inside < t.most {
-		t.inside++
-		t.run(w)
+	if len(t.inside) < t.most {
+		t.begin(n)
+		t.run(n.work)
 		return
 	}
-	t.waiting = append(t.waiting, w)
+	t.waiting = append(t.waiting, n)
 	t.guard()
 }
 
-// next ends a turn, and gives the work of the next one, nil for none.
-func (t *turns) next() work {
+// next ends a turn, and gives the work of the one that comes in its place, nil for none.
+func (t *turns) next(n *turn) work {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ended++
-	if len(t.waiting) == 0 || t.inside > t.most {
-		t.inside--
+	if n.late {
+		return nil // another one has come in its place
+	}
+	t.inside = slices.DeleteFunc(t.inside, func(other *turn) bool { return other == n })
+	if len(t.waiting) == 0 {
 		return nil
 	}
 	return t.first()
 }
 
-// first takes the first one that waits. The caller holds mu.
+// first begins the first turn that waits. The caller holds mu.
 func (t *turns) first() work {
-	w := t.waiting[0]
+	n := t.waiting[0]
 	t.waiting[0] = nil
 	t.waiting = t.waiting[1:]
-	return w
+	t.begin(n)
+	return n.work
 }
 
-// guard sets watch while somebody waits. The caller holds mu.
+// begin counts a turn. The caller holds mu.
+func (t *turns) begin(n *turn) {
+	n.from = t.period
+	t.inside = append(t.inside, n)
+}
+
+// guard begins a period of watch, if somebody waits and there is none. The caller holds mu.
 func (t *turns) guard() {
 	if !t.watching && len(t.waiting) > 0 {
-		t.watching, t.seen = true, t.ended
-		t.watch.Reset(stalled)
+		t.watching = true
+		t.period++
+		t.watch.Reset(overlong)
 	}
 }
 
-// relieve lets one more in, if no call has ended since watch was set.
+// relieve lets others come in place of the turns that were there before the period began.
 func (t *turns) relieve() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.watching = false
-	if len(t.waiting) > 0 && t.ended == t.seen {
-		t.inside++
+	t.inside = slices.DeleteFunc(t.inside, func(n *turn) bool {
+		n.late = n.from < t.period
+		return n.late
+	})
+	for len(t.waiting) > 0 && len(t.inside) < t.most {
 		t.run(t.first())
 	}
 	t.guard()
@@ -94,24 +114,23 @@ func (t *turns) relieve() {
 
 // pace tells from the calls of a token whether it is near.
 type pace struct {
-	near    atomic.Bool
-	calls   atomic.Uint32
-	fastest atomic.Int64 // of the calls since it was told last, in nanoseconds; 0 for none
+	near        atomic.Bool
+	calls, fast atomic.Uint32
 }
 
-// paceCalls are the calls after which it is told whether the token is near. The fastest of them is not one that
-// other work of the machine delayed.
-const paceCalls = 64
+// A token is near when fastCalls of paceCalls calls took less than nearCall. They are few, since most calls of
+// a token that is near take longer when many are inside.
+const (
+	paceCalls = 64
+	fastCalls = paceCalls / 16
+)
 
 // took counts a call that succeeded.
 func (p *pace) took(d time.Duration) {
-	for {
-		fastest := p.fastest.Load()
-		if fastest != 0 && fastest <= int64(d) || p.fastest.CompareAndSwap(fastest, int64(d)) {
-			break
-		}
+	if d < nearCall {
+		p.fast.Add(1)
 	}
 	if p.calls.Add(1)%paceCalls == 0 {
-		p.near.Store(p.fastest.Swap(0) < int64(nearCall))
+		p.near.Store(p.fast.Swap(0) >= fastCalls)
 	}
 }

@@ -16,6 +16,7 @@ import (
 // step is work that waits for go-ahead, and then takes the next turn.
 type step struct {
 	turns *turns
+	turn  turn
 	begun func()
 	ahead chan struct{}
 }
@@ -23,7 +24,7 @@ type step struct {
 func (s *step) do() work {
 	s.begun()
 	<-s.ahead
-	return s.turns.next()
+	return s.turns.next(&s.turn)
 }
 
 // bench is turns of steps, and which of them have begun.
@@ -54,8 +55,9 @@ func (b *bench) add(n int) (ahead []chan struct{}) {
 			defer b.mu.Unlock()
 			b.begun = append(b.begun, i)
 		}}
+		s.turn.work = s
 		ahead = append(ahead, s.ahead)
-		b.turns.add(s)
+		b.turns.add(&s.turn)
 	}
 	return ahead
 }
@@ -66,55 +68,90 @@ func (b *bench) want(t *testing.T, begun ...int) {
 	synctest.Wait()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	got := slices.Sorted(slices.Values(b.begun))
-	if !slices.Equal(got, begun) {
-		t.Errorf("begun: %v, want %v", got, begun)
+	if !slices.Equal(b.begun, begun) {
+		t.Errorf("begun: %v, want %v", b.begun, begun)
+	}
+}
+
+// end has the rest go ahead, and checks that nothing is left.
+func (b *bench) end(t *testing.T, ahead []chan struct{}) {
+	t.Helper()
+	for _, a := range ahead {
+		close(a)
+	}
+	b.group.Wait()
+	if len(b.turns.inside) != 0 || len(b.turns.waiting) != 0 {
+		t.Errorf("%d are inside, and %d wait", len(b.turns.inside), len(b.turns.waiting))
 	}
 }
 
 func TestTurnsComeInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(2)
-		ahead := b.add(5)
-		b.want(t, 0, 1)
-		close(ahead[1])
-		b.want(t, 0, 1, 2)
-		close(ahead[0])
-		b.want(t, 0, 1, 2, 3)
-		for _, a := range ahead[2:] {
-			close(a)
+		b := newBench(1)
+		ahead := b.add(4)
+		for i := range ahead {
+			b.want(t, []int{0, 1, 2, 3}[:i+1]...)
+			close(ahead[i])
 		}
-		b.group.Wait()
-		b.want(t, 0, 1, 2, 3, 4)
-		if b.turns.inside != 0 {
-			t.Errorf("%d are inside", b.turns.inside)
-		}
+		b.end(t, nil)
 	})
 }
 
-// TestStalledTurns: when no step ends, one more begins every while, and none more than that. Once the first
-// ones end, no more than the limit are inside again.
-func TestStalledTurns(t *testing.T) {
+func TestTurnsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(2)
+		ahead := b.add(5)
+		synctest.Wait()
+		if n := len(b.begun); n != 2 {
+			t.Errorf("%d are inside", n)
+		}
+		close(ahead[1])
+		synctest.Wait()
+		if n := len(b.begun); n != 3 {
+			t.Errorf("%d have begun", n)
+		}
+		close(ahead[0])
+		b.end(t, ahead[2:])
+	})
+}
+
+// TestLateTurns: turns that are late keep nobody, however long they stay, and do not come back.
+func TestLateTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(1)
-		ahead := b.add(5)
+		ahead := b.add(6)
+		time.Sleep(overlong - 1)
 		b.want(t, 0)
-		time.Sleep(stalled + 1)
+		time.Sleep(2)
 		b.want(t, 0, 1)
-		time.Sleep(stalled)
-		b.want(t, 0, 1, 2)
-		close(ahead[0])
 		close(ahead[1])
-		b.want(t, 0, 1, 2) // two ended, and one is inside
-		close(ahead[2])
+		b.want(t, 0, 1, 2) // at once
+		time.Sleep(2 * overlong)
 		b.want(t, 0, 1, 2, 3)
+		close(ahead[0])
+		close(ahead[2])
+		b.want(t, 0, 1, 2, 3) // one is inside, as before
 		close(ahead[3])
-		close(ahead[4])
-		b.group.Wait()
 		b.want(t, 0, 1, 2, 3, 4)
-		if b.turns.inside != 0 {
-			t.Errorf("%d are inside", b.turns.inside)
+		b.end(t, ahead[4:])
+	})
+}
+
+// TestOneLateTurnOfTwo: the others are as many as without it.
+func TestOneLateTurnOfTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(2)
+		first := b.add(1)
+		synctest.Wait()
+		ahead := b.add(5)
+		close(ahead[0]) // turns end all the time
+		time.Sleep(overlong + 1)
+		synctest.Wait()
+		if n := len(b.turns.inside); n != 2 {
+			t.Errorf("%d are inside beside a late one", n)
 		}
+		close(first[0])
+		b.end(t, ahead[1:])
 	})
 }
 
@@ -126,7 +163,7 @@ func timeoutBeforeTurn(t *testing.T) {
 	soft := softhsm.New(t)
 	l, err := Open(t.Context(), Config{
 		Module: soft.Module, Label: soft.Label, Serial: soft.Serial, PIN: soft.PIN,
-		CallTimeout: stalled / 2, Turns: 1, Sessions: 2,
+		CallTimeout: overlong / 2, Turns: 1, Sessions: 2,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -153,8 +190,6 @@ func timeoutBeforeTurn(t *testing.T) {
 	if s := l.Stats(); s.Stuck != 1 || s.Timeouts != 2 {
 		t.Errorf("%+v", s)
 	}
-	time.Sleep(stalled)
-	synctest.Wait()
 	if !bytes.Equal(secret, make([]byte, 32)) {
 		t.Error("the secret was not wiped")
 	}
@@ -168,31 +203,29 @@ func timeoutBeforeTurn(t *testing.T) {
 }
 
 func TestPace(t *testing.T) {
-	const us = time.Microsecond
-	always := func(d time.Duration) func(int) time.Duration { return func(int) time.Duration { return d } }
+	repeat := func(d time.Duration, n int) []time.Duration { return slices.Repeat([]time.Duration{d}, n) }
+	const fast, slow = nearCall - 1, nearCall
 	for name, c := range map[string]struct {
-		took func(call int) time.Duration
+		took []time.Duration
 		near bool
 	}{
-		"near":                      {always(30 * us), true},
-		"near, on a busy machine":   {func(i int) time.Duration { return time.Duration(20+i*1000) * us }, true},
-		"far":                       {always(1000 * us), false},
-		"just far":                  {always(nearCall), false},
-		"far, with different calls": {func(i int) time.Duration { return nearCall + time.Duration(i)*us }, false},
+		"near":                       {repeat(fast, paceCalls), true},
+		"near, on a busy machine":    {append(repeat(slow, paceCalls-fastCalls), repeat(fast, fastCalls)...), true},
+		"far":                        {repeat(slow, paceCalls), false},
+		"far, with a few fast calls": {append(repeat(fast, fastCalls-1), repeat(slow, paceCalls)...)[:paceCalls], false},
 	} {
 		var p pace
-		for i := range paceCalls - 1 {
-			p.took(c.took(i))
+		for i, d := range c.took {
+			if p.near.Load() {
+				t.Errorf("%s: near after %d calls", name, i)
+			}
+			p.took(d)
 		}
-		if p.near.Load() {
-			t.Errorf("%s: decided too early", name)
-		}
-		p.took(c.took(paceCalls))
 		if p.near.Load() != c.near {
 			t.Errorf("%s: near is %t", name, p.near.Load())
 		}
-		for range paceCalls { // what was near may be far after a reconnection, and the other way round
-			p.took(map[bool]time.Duration{true: time.Millisecond, false: time.Microsecond}[c.near])
+		for range paceCalls { // a token may become far, or near
+			p.took(map[bool]time.Duration{true: slow, false: fast}[c.near])
 		}
 		if p.near.Load() == c.near {
 			t.Errorf("%s: near stays %t", name, c.near)
