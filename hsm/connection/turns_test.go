@@ -122,7 +122,7 @@ func TestLateTurns(t *testing.T) {
 		ahead := b.add(6)
 		time.Sleep(overlong - 1)
 		b.want(t, 0)
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		b.want(t, 0, 1)
 		close(ahead[1])
 		b.want(t, 0, 1, 2) // at once
@@ -205,14 +205,15 @@ func timeoutBeforeTurn(t *testing.T) {
 func TestPace(t *testing.T) {
 	repeat := func(d time.Duration, n int) []time.Duration { return slices.Repeat([]time.Duration{d}, n) }
 	const fast, slow = nearCall - 1, nearCall
+	mixed := func(n int) []time.Duration { return append(repeat(fast, n), repeat(slow, paceCalls-n)...) }
 	for name, c := range map[string]struct {
 		took []time.Duration
 		near bool
 	}{
 		"near":                       {repeat(fast, paceCalls), true},
-		"near, on a busy machine":    {append(repeat(slow, paceCalls-fastCalls), repeat(fast, fastCalls)...), true},
+		"near, on a busy machine":    {mixed(fastCalls), true},
 		"far":                        {repeat(slow, paceCalls), false},
-		"far, with a few fast calls": {append(repeat(fast, fastCalls-1), repeat(slow, paceCalls)...)[:paceCalls], false},
+		"far, with a few fast calls": {mixed(fastCalls - 1), false},
 	} {
 		var p pace
 		for i, d := range c.took {
