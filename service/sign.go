@@ -108,9 +108,13 @@ func (s *Service) signatureInput(
 
 func (s *Service) schemeInput(algorithm, messageType string, message []byte) (hsm.Scheme, []byte, error) {
 	scheme := signingSchemes[algorithm]
-	wrong := apierror.New(apierror.Validation,
-		"MessageType %s is not valid for algorithm %s.", messageType, algorithm)
-	wrongLength := apierror.New(apierror.Validation, "Digest is invalid length for algorithm %s.", algorithm)
+	wrong := func() error {
+		return apierror.New(apierror.Validation,
+			"MessageType %s is not valid for algorithm %s.", messageType, algorithm)
+	}
+	wrongLength := func() error {
+		return apierror.New(apierror.Validation, "Digest is invalid length for algorithm %s.", algorithm)
+	}
 	switch {
 	case messageType == messageExternalMu && scheme.Algorithm == hsm.MLDSA:
 		if reason, cannot := s.can.Missing[messageType]; cannot {
@@ -118,19 +122,19 @@ func (s *Service) schemeInput(algorithm, messageType string, message []byte) (hs
 				"MessageType "+messageType, reason)
 		}
 		if len(message) != muSize {
-			return scheme, nil, wrongLength
+			return scheme, nil, wrongLength()
 		}
 		return hsm.Scheme{Algorithm: hsm.MLDSAMu}, message, nil
 	case messageType == messageExternalMu:
-		return scheme, nil, wrong
+		return scheme, nil, wrong()
 	case scheme.Hash == 0:
 		if messageType != messageRaw {
-			return scheme, nil, wrong
+			return scheme, nil, wrong()
 		}
 	case scheme.Algorithm == hsm.HashEdDSA && messageType != messageDigest:
-		return scheme, nil, wrong
+		return scheme, nil, wrong()
 	case messageType == messageDigest && len(message) != scheme.Hash.Size():
-		return scheme, nil, wrongLength
+		return scheme, nil, wrongLength()
 	case messageType == messageRaw || scheme.Algorithm == hsm.HashEdDSA:
 		// HashEdDSA hashes what is already a digest once more (API Reference, Sign, MessageType).
 		h := scheme.Hash.New()

@@ -3,13 +3,14 @@ package session
 import (
 	"bytes"
 	"crypto"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/verenc/kms/hsm/ckr"
 	"github.com/verenc/kms/hsm/cryptoki"
@@ -137,7 +138,12 @@ func marshalECDSA(rs []byte) ([]byte, error) {
 	if r.Sign() == 0 || s.Sign() == 0 {
 		return nil, errors.New("C_Sign: a signature of zeros")
 	}
-	return asn1.Marshal(struct{ R, S *big.Int }{r, s})
+	der := cryptobyte.NewBuilder(make([]byte, 0, len(rs)+16))
+	der.AddASN1(asn1.SEQUENCE, func(sequence *cryptobyte.Builder) {
+		sequence.AddASN1BigInt(r)
+		sequence.AddASN1BigInt(s)
+	})
+	return der.Bytes()
 }
 
 // Verify is C_VerifyInit and C_Verify with a mechanism that has no parameter.
