@@ -123,11 +123,18 @@ func (b *browser) click(selector string) {
 	b.do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
-// fill gives a control a value, as typing does.
+// fill gives a control a value, as typing does. Keys are lost when something else takes the focus meanwhile, such
+// as a dialog that closes; then they are typed again.
 func (b *browser) fill(selector, value string) {
 	b.Helper()
-	eval[any](b, fmt.Sprintf("document.querySelector(%q).value = ''", selector))
-	b.do(chromedp.SendKeys(chromedp.CSS(selector), value, chromedp.NodeVisible))
+	for range 3 {
+		eval[any](b, fmt.Sprintf("document.querySelector(%q).value = ''", selector))
+		b.do(chromedp.SendKeys(chromedp.CSS(selector), value, chromedp.NodeVisible))
+		if value == "" || eval[bool](b, fmt.Sprintf("document.querySelector(%q).value !== ''", selector)) {
+			return
+		}
+	}
+	b.Fatalf("%s takes no text", selector)
 }
 
 // wait waits until an expression is true.
@@ -178,6 +185,7 @@ func (b *browser) signIn(c aws.Credentials) {
 	}
 	b.click("#sign-in-form button[type=submit]")
 	b.wait(fmt.Sprintf("document.getElementById('who').title.endsWith(%q)", "\n"+c.AccessKeyID))
+	b.wait("!document.querySelector('dialog[open]')") // it gives the focus back
 }
 
 // send clicks Send and gives the heading of the answer. What it clicks on may be outside of the
