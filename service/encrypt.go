@@ -330,6 +330,13 @@ func (s *Service) open(ctx context.Context, k *Key, src *ciphertext) (plaintext 
 		return plaintext, "", tokenError(err)
 	}
 	m, ok := k.material(src.header.Ordinal)
+	if !ok { // another server may have made it a moment ago
+		now, err := s.store.KeyNow(ctx, k.Region, k.ID)
+		if err != nil {
+			return nil, "", apierror.FromStore(err)
+		}
+		m, ok = now.material(src.header.Ordinal)
+	}
 	if !ok || !m.present() {
 		return nil, "", &apierror.Error{Code: apierror.InvalidCiphertext}
 	}

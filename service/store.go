@@ -62,6 +62,9 @@ type KeyRows interface {
 	InsertKey(ctx context.Context, k *Key) error
 	// Key returns a key in any state; ErrNoRow when there is none.
 	Key(ctx context.Context, region, id string) (*Key, error)
+	// KeyNow is Key as the database has it now. Key may be as old as a change of another server that has
+	// not been heard of yet.
+	KeyNow(ctx context.Context, region, id string) (*Key, error)
 	// UpdateKey reads a key, lets change modify a private copy (all but ID, Account and Region),
 	// and writes it back, in one transaction. If change returns an error, nothing is written and
 	// UpdateKey returns that error. When the transaction has met another one, change is run again,

@@ -102,14 +102,17 @@ const keyByName = " FROM keys WHERE region = ? AND id = ?"
 
 // Key implements service.KeyRows.
 func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
-	return d.keys.get(keyName{region, id}, func() (*service.Key, error) {
-		k, err := scanKey(d.read.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
-		if k, err = one(k, err, "key"); err != nil {
-			return nil, err
-		}
-		k.Policy, err = d.policies.get(k.Policy, func() (string, error) { return k.Policy, nil })
-		return k, err
-	})
+	return d.keys.get(keyName{region, id}, func() (*service.Key, error) { return d.KeyNow(ctx, region, id) })
+}
+
+// KeyNow implements service.KeyRows.
+func (d *DB) KeyNow(ctx context.Context, region, id string) (*service.Key, error) {
+	k, err := scanKey(d.read.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
+	if k, err = one(k, err, "key"); err != nil {
+		return nil, err
+	}
+	k.Policy, err = d.policies.get(k.Policy, func() (string, error) { return k.Policy, nil })
+	return k, err
 }
 
 // UpdateKey implements service.KeyRows.
