@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service/plot"
+	"github.com/verenc/kms/transport/sdktest"
 )
 
 // Flags of BenchmarkCost, after -args.
@@ -83,17 +84,17 @@ func (w *workbench) cost(b *testing.B, o benchOperation) cost {
 	bare, empty := w.connections(b, w.bare, o), w.connections(b, w.empty, o)
 	raws := newRawTokens(b, w, auditedClients)
 	defer func() {
-		for _, all := range [][]*client{served, bare, empty} {
+		for _, all := range [][]*sdktest.Replay{served, bare, empty} {
 			for _, c := range all {
-				c.conn.Close()
+				c.Close()
 			}
 		}
 		for _, r := range raws {
 			r.close(b)
 		}
 	}()
-	ask := func(all []*client) func(int) error {
-		return func(i int) error { _, err := all[i].do(); return err }
+	ask := func(all []*sdktest.Replay) func(int) error {
+		return func(i int) error { _, err := all[i].Do(); return err }
 	}
 	token := func(i int) error { return o.raw(raws[i]) }
 	var s, t, h, ratios []float64
@@ -111,16 +112,14 @@ func (w *workbench) cost(b *testing.B, o benchOperation) cost {
 }
 
 // connections are those of auditedClients clients, each of which has made a request already.
-func (w *workbench) connections(b *testing.B, address string, o benchOperation) []*client {
+func (w *workbench) connections(b *testing.B, address string, o benchOperation) []*sdktest.Replay {
 	text, err := json.Marshal(o.body)
 	check(b, err)
 	operation, _, _ := strings.Cut(o.name, " ")
-	request := w.signed(b, operation, string(text))
-	all := make([]*client, auditedClients)
+	all := make([]*sdktest.Replay, auditedClients)
 	for i := range all {
-		all[i] = &client{request: request}
-		check(b, all[i].dial(address))
-		_, err := all[i].do()
+		all[i] = w.connect(b, address, operation, string(text))
+		_, err := all[i].Do()
 		check(b, err)
 	}
 	return all

@@ -113,28 +113,19 @@ func (f *fairness) flooded(b *testing.B, address string, o benchOperation, pair 
 	check(b, err)
 	of := *f.workbench
 	of.creds = f.flooder
-	request := of.signed(b, "GenerateDataKeyPairWithoutPlaintext", string(text))
 	var stop atomic.Bool
-	var flood, begun sync.WaitGroup
-	begun.Add(floodClients)
+	var flood sync.WaitGroup
 	for range floodClients {
+		c := of.connect(b, address, "GenerateDataKeyPairWithoutPlaintext", string(text))
 		flood.Go(func() {
-			c := &client{request: request}
-			err := c.dial(address)
-			begun.Done()
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer c.conn.Close()
+			defer c.Close()
 			for !stop.Load() {
-				if _, err := c.do(); err != nil { // it was refused, with an answer that has been read
+				if _, err := c.Do(); err != nil { // it was refused, with an answer that has been read
 					time.Sleep(floodPause)
 				}
 			}
 		})
 	}
-	begun.Wait()
 	defer flood.Wait()
 	defer stop.Store(true)
 	return f.overHTTP(b, victimClients, address, o)

@@ -21,7 +21,9 @@ func BenchmarkRequest(b *testing.B) {
 			text, err := json.Marshal(o.body)
 			check(b, err)
 			operation, _, _ := strings.Cut(o.name, " ")
-			request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(w.signed(b, operation, string(text)))))
+			var sent bytes.Buffer
+			check(b, w.signed(b, w.url, operation, string(text)).Write(&sent))
+			request, err := http.ReadRequest(bufio.NewReader(&sent)) // as a server has it
 			check(b, err)
 			request.RemoteAddr = "127.0.0.1:40000"
 			b.ReportAllocs()

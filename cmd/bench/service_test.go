@@ -1,8 +1,6 @@
 package bench_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,14 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -42,6 +39,7 @@ import (
 	"github.com/verenc/kms/service/store"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/transport"
+	"github.com/verenc/kms/transport/sdktest"
 	"github.com/verenc/kms/transport/sigv4"
 )
 
@@ -258,18 +256,23 @@ func (w *workbench) newOneKey(b *testing.B, db *store.DB, body string) (string, 
 
 // call makes one request and returns the answer's body.
 func (w *workbench) call(b *testing.B, operation, body string) []byte {
-	c := &client{request: w.signed(b, operation, body)}
-	check(b, c.dial(w.url))
-	defer c.conn.Close()
-	out, err := c.do()
+	c := w.connect(b, w.url, operation, body)
+	defer c.Close()
+	out, err := c.Do()
 	check(b, err)
 	return out
 }
 
-// signed is a request as bytes. It is good for the clock skew of five minutes, so that clients sign
-// nothing while they measure: it is the server whose cost counts.
-func (w *workbench) signed(b *testing.B, operation, body string) []byte {
-	r, err := http.NewRequest(http.MethodPost, "http://"+w.url+"/", bytes.NewReader([]byte(body)))
+// connect gives a connection for a request that is signed now. The signature is good for the clock skew of five
+// minutes, so that clients sign nothing while they measure: it is the server whose cost counts.
+func (w *workbench) connect(b *testing.B, address, operation, body string) *sdktest.Replay {
+	c, err := sdktest.NewReplay(w.signed(b, address, operation, body))
+	check(b, err)
+	return c
+}
+
+func (w *workbench) signed(b *testing.B, address, operation, body string) *http.Request {
+	r, err := http.NewRequest(http.MethodPost, "http://"+address+"/", strings.NewReader(body))
 	check(b, err)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "TrentService."+operation)
@@ -278,54 +281,7 @@ func (w *workbench) signed(b *testing.B, operation, body string) []byte {
 		b,
 		v4.NewSigner().SignHTTP(b.Context(), w.creds, r, hex.EncodeToString(hash[:]), "kms", "us-east-1", time.Now()),
 	)
-	var buf bytes.Buffer
-	check(b, r.Write(&buf))
-	return buf.Bytes()
-}
-
-// client is one connection that sends the same request again and again.
-type client struct {
-	request []byte
-	conn    net.Conn
-	in      *bufio.Reader
-	answer  []byte // until the next one
-}
-
-func (c *client) dial(address string) (err error) {
-	c.conn, err = net.Dial("tcp", address)
-	c.in = bufio.NewReader(c.conn)
-	return err
-}
-
-func (c *client) do() ([]byte, error) {
-	if _, err := c.conn.Write(c.request); err != nil {
-		return nil, err
-	}
-	var status [3]byte
-	size := 0
-	for {
-		line, err := c.in.ReadSlice('\n')
-		if err != nil {
-			return nil, err
-		}
-		if status[0] == 0 {
-			status = [3]byte(line[9:12])
-		}
-		if n, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
-			if size, err = strconv.Atoi(string(bytes.TrimSpace(n))); err != nil {
-				return nil, err
-			}
-		}
-		if len(line) == 2 {
-			break
-		}
-	}
-	c.answer = slices.Grow(c.answer[:0], size)[:size]
-	_, err := io.ReadFull(c.in, c.answer)
-	if err == nil && string(status[:]) != "200" {
-		err = fmt.Errorf("status %s: %s", status[:], c.answer)
-	}
-	return c.answer, err
+	return r
 }
 
 func (w *workbench) operations(b *testing.B) []benchOperation {
@@ -437,15 +393,13 @@ func median(rates []float64) float64 {
 func (w *workbench) overHTTP(b *testing.B, clients int, address string, o benchOperation) float64 {
 	text, err := json.Marshal(o.body)
 	check(b, err)
-	operation, _, _ := bytes.Cut([]byte(o.name), []byte(" "))
-	request := w.signed(b, string(operation), string(text))
-	all := make([]*client, clients)
+	operation, _, _ := strings.Cut(o.name, " ")
+	all := make([]*sdktest.Replay, clients)
 	for i := range all {
-		all[i] = &client{request: request}
-		check(b, all[i].dial(address))
-		defer all[i].conn.Close()
+		all[i] = w.connect(b, address, operation, string(text))
+		defer all[i].Close()
 	}
-	return rate(b, clients, func(i int) error { _, err := all[i].do(); return err })
+	return rate(b, clients, func(i int) error { _, err := all[i].Do(); return err })
 }
 
 func (w *workbench) onToken(b *testing.B, clients int, o benchOperation) float64 {

@@ -1,4 +1,4 @@
-// Package sdktest has the HTTP transport of the AWS SDK clients in tests.
+// Package sdktest has the HTTP transport of the AWS SDK clients in tests, and a client for benchmarks.
 package sdktest
 
 import (
