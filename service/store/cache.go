@@ -43,15 +43,26 @@ func (c *cache[K, V]) get(name K, read func() (V, error)) (V, error) {
 		return v, nil
 	}
 	v, err := read()
-	if err != nil {
-		return v, err
+	if err == nil {
+		c.add(name, v, epoch)
 	}
+	return v, err
+}
+
+// now is the epoch for add. It must be asked for before the row is read.
+func (c *cache[K, V]) now() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.epoch
+}
+
+// add holds a row that was read in an epoch, unless a change has begun another one.
+func (c *cache[K, V]) add(name K, v V, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.epoch == epoch {
 		c.rows.Add(name, v)
 	}
-	return v, nil
 }
 
 // forget drops a row that was changed, or may have been. It must be called after the commit.

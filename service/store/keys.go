@@ -100,20 +100,47 @@ func (d *DB) InsertKey(ctx context.Context, k *service.Key) error {
 
 const keyByName = " FROM keys WHERE region = ? AND id = ?"
 
-// Key implements service.KeyRows.
+// Key implements service.KeyRows. Each use of a key asks for its grants, too, and most keys have none. So one
+// statement finds out both.
 func (d *DB) Key(ctx context.Context, region, id string) (*service.Key, error) {
-	return d.keys.get(keyName{region, id}, func() (*service.Key, error) { return d.KeyNow(ctx, region, id) })
+	name := keyName{region, id}
+	return d.keys.get(name, func() (*service.Key, error) {
+		epoch := d.grants.now()
+		k, granted, err := d.readKey(ctx, name)
+		if err == nil && !granted {
+			d.grants.add(name, nil, epoch)
+		}
+		return k, err
+	})
 }
 
 // KeyNow implements service.KeyRows.
 func (d *DB) KeyNow(ctx context.Context, region, id string) (*service.Key, error) {
-	k, err := scanKey(d.read.QueryRowContext(ctx, "SELECT "+keyColumns+keyByName, region, id))
-	if k, err = one(k, err, "key"); err != nil {
-		return nil, err
-	}
-	k.Policy, err = d.policies.get(k.Policy, func() (string, error) { return k.Policy, nil })
+	k, _, err := d.readKey(ctx, keyName{region, id})
 	return k, err
 }
+
+const keyAndWhetherGranted = "SELECT " + keyColumns +
+	", EXISTS (SELECT 1 FROM grants WHERE grants.region = keys.region AND grants.key_id = keys.id)" + keyByName
+
+// readKey tells also whether the key has grants.
+func (d *DB) readKey(ctx context.Context, name keyName) (k *service.Key, granted bool, err error) {
+	row := d.read.QueryRowContext(ctx, keyAndWhetherGranted, name.region, name.id)
+	k, err = scanKey(withMore{row, []any{&granted}})
+	if k, err = one(k, err, "key"); err != nil {
+		return nil, false, err
+	}
+	k.Policy, err = d.policies.get(k.Policy, func() (string, error) { return k.Policy, nil })
+	return k, granted, err
+}
+
+// withMore is a row with further columns.
+type withMore struct {
+	scanner
+	more []any
+}
+
+func (r withMore) Scan(columns ...any) error { return r.scanner.Scan(append(columns, r.more...)...) }
 
 // UpdateKey implements service.KeyRows.
 func (d *DB) UpdateKey(ctx context.Context, region, id string, change func(*service.Key) error) error {

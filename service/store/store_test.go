@@ -205,6 +205,36 @@ func TestStaleFill(t *testing.T) {
 	if v, _ := c.get("a", func() (int, error) { return 2, nil }); v != 2 {
 		t.Error("the stale row was kept")
 	}
+	epoch := c.now()
+	c.forget("b")
+	c.add("b", 1, epoch)
+	if v, _ := c.get("b", func() (int, error) { return 2, nil }); v != 2 {
+		t.Error("the stale row was added")
+	}
+}
+
+// TestKeyWithoutGrants: reading a key that has no grants reads that, too.
+func TestKeyWithoutGrants(t *testing.T) { onBoth(t, testKeyWithoutGrants) }
+
+func testKeyWithoutGrants(t *testing.T, path string) {
+	d := open(t, path, true)
+	must(t, d.InsertKey(ctx, newKey("k1")))
+	must(t, d.InsertKey(ctx, newKey("k2")))
+	must(t, d.InsertGrant(ctx, newGrant("g1", "k2"), 50))
+	for id, want := range map[string]string{"k1": "", "k2": "g1 "} {
+		_, err := d.Key(ctx, region, id)
+		must(t, err)
+		if known := d.grants.rows.Contains(keyName{region, id}); known != (want == "") {
+			t.Errorf("%s: its grants are known: %v", id, known)
+		}
+		if all, err := d.GrantsOf(ctx, region, id); err != nil || idsOf(all) != want {
+			t.Errorf("%s has the grants %q, %v", id, idsOf(all), err)
+		}
+	}
+	must(t, d.InsertGrant(ctx, newGrant("g2", "k1"), 50))
+	if all, err := d.GrantsOf(ctx, region, "k1"); err != nil || idsOf(all) != "g2 " {
+		t.Errorf("then k1 has the grants %q, %v", idsOf(all), err)
+	}
 }
 
 // TestLocked: the lock of another process gives an error that says so, and can be retried.
@@ -222,7 +252,7 @@ func TestLocked(t *testing.T) {
 
 // planned are queries that must not walk through a table, with the number of their values.
 var planned = map[string]int{
-	"SELECT *" + keyByName:        2,
+	keyAndWhetherGranted:          2,
 	"SELECT *" + keysOfAccount:    4,
 	"SELECT *" + unfinished:       4,
 	"SELECT *" + keysRelated:      1,
