@@ -25,9 +25,9 @@ const (
 	ivMaterials = 20_000  // materials that are counted at once; one that is evicted has used up its block
 	ivQueue     = 1024    // materials that wait for a lease
 
-	// ivPause is the time after a write of leases during which others gather for the next one. It is
-	// that of a write to a slow disk, so a lease never waits much longer than it may anyway.
-	ivPause = 10 * time.Millisecond
+	// ivPause is the time after a write of leases during which others gather for the next one. Each write costs a
+	// sync, and makes the readers of an SQLite file read anew what they hold in memory.
+	ivPause = 200 * time.Millisecond
 )
 
 // ivBudget counts the encryptions of key materials.

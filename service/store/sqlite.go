@@ -15,8 +15,9 @@ import (
 
 const (
 	applicationID = 0x564b4d53 // "VKMS", in the header of the file
-	readers       = 8
-	statements    = 32 // that a connection keeps prepared; to prepare one takes longer than to read a row
+	readers       = 8          // each with pages of its own in memory
+	pages         = 8 << 20    // bytes of them: the inner pages of the trees of some million keys
+	statements    = 32         // that a connection keeps prepared; to prepare one takes longer than to read a row
 )
 
 // openSQLite opens or creates the file, and brings its schema up to date.
@@ -56,7 +57,7 @@ func checkFile(path string, create bool) error {
 
 func connectSQLite(path, options string, connections int) *sql.DB {
 	query := fmt.Sprintf("mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d"+
-		"&_stmt_cache_size=%d&%s", busyTimeout.Milliseconds(), statements, options)
+		"&_cache_size=-%d&_stmt_cache_size=%d&%s", busyTimeout.Milliseconds(), pages>>10, statements, options)
 	uri := url.URL{Scheme: "file", Path: path, RawQuery: query}
 	db := sql.OpenDB(&sqliteConnector{name: uri.String()})
 	db.SetMaxOpenConns(connections)
