@@ -53,11 +53,20 @@ func parseSegment(name string) (segment, bool) {
 // place is the position of a line.
 type place struct {
 	file   string
-	line   int   // from 1
+	line   int   // from 1; 0 when it is not known, or the whole file is meant
 	offset int64 // bytes before the line
 }
 
-func (p place) String() string { return fmt.Sprintf("%s, line %d (byte %d)", p.file, p.line, p.offset) }
+func (p place) String() string {
+	s := p.file
+	if p.line > 0 {
+		s += fmt.Sprintf(", line %d", p.line)
+	}
+	if p.line > 0 || p.offset > 0 {
+		s += fmt.Sprintf(" (byte %d)", p.offset)
+	}
+	return s
+}
 
 // lineReader reads the lines of one file.
 type lineReader struct {
