@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/store/postgrestest"
@@ -28,6 +29,16 @@ func onBoth(t *testing.T, test func(t *testing.T, database string)) {
 func createPostgres(t testing.TB) *DB {
 	t.Helper()
 	return open(t, postgrestest.NewDatabase(t), true)
+}
+
+// unwatched ends the watch of a DB, so that it forgets only what the test makes it forget.
+func unwatched(d *DB) *DB {
+	d.stop()
+	d.watching.Wait()
+	if d.fresh != nil {
+		d.fresh.limit = time.Hour
+	}
+	return d
 }
 
 func create(t testing.TB) *DB {

@@ -133,7 +133,7 @@ func TestManyChanges(t *testing.T) {
 
 // TestLook: rows of another version, of one whose database was restored, and of one that was idle for long.
 func TestLook(t *testing.T) {
-	d := createPostgres(t)
+	d := unwatched(createPostgres(t))
 	must(t, d.InsertKey(ctx, newKey("k1")))
 	kept := func(row string, before seen, want bool) {
 		t.Helper()

@@ -217,7 +217,7 @@ func TestStaleFill(t *testing.T) {
 func TestKeyWithoutGrants(t *testing.T) { onBoth(t, testKeyWithoutGrants) }
 
 func testKeyWithoutGrants(t *testing.T, path string) {
-	d := open(t, path, true)
+	d := unwatched(open(t, path, true))
 	must(t, d.InsertKey(ctx, newKey("k1")))
 	must(t, d.InsertKey(ctx, newKey("k2")))
 	must(t, d.InsertGrant(ctx, newGrant("g1", "k2"), 50))
