@@ -462,3 +462,42 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedSignature: the log says why a signature was refused, and for which access key, unless it may be a secret.
+func TestRefusedSignature(t *testing.T) {
+	s := initialised(t)
+	r := s.serve(t)
+	const secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+	mine := s.accessKey(t)
+	for _, test := range []struct {
+		by              aws.Credentials
+		code, logged    string
+		mustNotBeLogged string
+	}{
+		{aws.Credentials{AccessKeyID: mine.AccessKeyID, SecretAccessKey: secret}, "InvalidSignatureException",
+			"access key " + mine.AccessKeyID + ": The request signature we calculated does not match", secret},
+		{aws.Credentials{AccessKeyID: "AKIAAAAAAAAAAAAAAAAA", SecretAccessKey: secret}, "UnrecognizedClientException",
+			"access key AKIAAAAAAAAAAAAAAAAA: The security token included in the request is invalid.", secret},
+		{aws.Credentials{AccessKeyID: strings.ReplaceAll(secret, "/", ""), SecretAccessKey: "AKIAAAAAAAAAAAAAAAAA"},
+			"UnrecognizedClientException", "", strings.ReplaceAll(secret, "/", "")},
+	} {
+		before := len(r.text(t))
+		request, err := signed(t.Context(), test.by, "http://"+r.api, "ListKeys", "{}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		line := r.await(t, "request", "request_id", answer.Header.Get("X-Amzn-Requestid"))
+		cause, _ := line["cause"].(string)
+		if line["error"] != test.code || !strings.HasPrefix(cause, test.logged) || (cause == "") != (test.logged == "") {
+			t.Errorf("%v, want the cause %q", line, test.logged)
+		}
+		if strings.Contains(r.text(t)[before:], test.mustNotBeLogged) {
+			t.Errorf("the log has %s", test.mustNotBeLogged)
+		}
+	}
+}
