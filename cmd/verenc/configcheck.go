@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,18 @@ func checkResidency(what, value string) error {
 	return fmt.Errorf("%s %q is neither %s nor %s", what, value, service.ResidencyToken, service.ResidencyWrapped)
 }
 
+// checkAddress finds out whether an address is one to listen at. It does not look its host up.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w (give host:port, such as 127.0.0.1:8600)", err)
+	}
+	return err
+}
+
 // check returns what is wrong with the settings before anything is opened. Every error names its
 // setting.
 func (c *Config) check() error {
@@ -66,6 +79,15 @@ func (c *Config) check() error {
 		complain("trusted_proxies: %w", err)
 	} else if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		complain("proxy_protocol: name the trusted_proxies that may use it")
+	}
+	if _, err := parseLevel(c.LogLevel); err != nil {
+		problems = append(problems, err)
+	}
+	if err := checkAddress(c.Listen); err != nil {
+		complain("listen: %w", err)
+	}
+	if err := checkAddress(c.PrivateListen); err != nil && c.PrivateListen != "" {
+		complain("private_listen: %w", err)
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")

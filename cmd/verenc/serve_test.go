@@ -229,7 +229,7 @@ func TestServeRefuses(t *testing.T) {
 		{"VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600),
 			[]string{"token refused the PIN", "run verenc doctor"}},
 		{"VERENC_TOKEN_PIN_FILE=/nowhere/pin", []string{"read PIN", "/nowhere/pin"}},
-		{"VERENC_LISTEN=nonsense", []string{"listen for api", "nonsense"}},
+		{"VERENC_LISTEN=nonsense", []string{"listen: ", "nonsense", "give host:port"}},
 		{"VERENC_LOG_LEVEL=loud", []string{"log_level", "loud"}},
 	} {
 		refused(t, s.with(test.env).run(t, "serve"), test.words...)
