@@ -231,7 +231,7 @@ func TestConfigCommand(t *testing.T) {
 func TestConfigSaysWhatIsWrong(t *testing.T) {
 	s := initialised(t)
 	certificate, key, _ := selfSigned(t, s)
-	open := s.write(t, "open", "1234", 0o644)
+	open := s.write(t, "open", "hunter2", 0o644)
 	tls := []string{"VERENC_TLS_CERT=" + certificate, "VERENC_TLS_KEY=" + key}
 	const noFile = "no such file or directory"
 	for _, test := range []struct {
@@ -258,6 +258,8 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		{name: "another key", env: append(tls, "VERENC_TLS_KEY="+certificate), want: []string{"load tls_cert and tls_key"}},
 		{name: "no certificate", env: append(tls, "VERENC_TLS_CERT="+key, "VERENC_TLS_KEY=pkcs11:object=x"),
 			want: []string{"holds no certificate"}},
+		{name: "PIN in the URI of a key", env: append(tls, "VERENC_TLS_KEY=pkcs11:object=x?pin-value=hunter2"),
+			want: []string{"tls_key: read PKCS#11 URI: attribute pin-value"}},
 		{name: "revocation list", env: append(tls, "VERENC_TLS_CLIENT_CA="+certificate, "VERENC_TLS_CLIENT_CRL="+open),
 			want: []string{"load tls_client_crl", "malformed"}},
 		{name: "issuer", yaml: "oidc_issuers: [{url: https://issuer.example}]\n",
@@ -280,7 +282,7 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 				return
 			}
 			refused(t, r, test.want...)
-			if strings.Contains(r.stderr, "1234") {
+			if strings.Contains(r.stdout+r.stderr, "hunter2") {
 				t.Errorf("a secret is told: %v", r)
 			}
 			if server := s.run(t, "serve"); server.code != r.code {

@@ -95,6 +95,7 @@ func (c *Config) check() error {
 	if c.run.tlsKey = nil; pkcs11uri.Is(c.TLSKey) {
 		if key, err := pkcs11uri.Parse(c.TLSKey); err != nil {
 			complain("tls_key: %w", err)
+			c.TLSKey = "" // which may hold a PIN, and verenc config prints settings
 		} else {
 			c.run.tlsKey = &key
 		}
