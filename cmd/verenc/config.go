@@ -300,7 +300,7 @@ func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func
 	var decoded mapstructure.Metadata
 	err = k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		TagName: "koanf", Result: &c, Metadata: &decoded, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(),
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(timesHaveUnits, mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.StringToSliceHookFunc(",")),
 	}})
 	if err != nil {
@@ -329,6 +329,17 @@ func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func
 		c.run.forcePIN = f.Value.String() == "true"
 	}
 	return &c, unknown
+}
+
+// timesHaveUnits refuses a number in a file for a time, which would be taken as nanoseconds.
+func timesHaveUnits(from, to reflect.Type, value any) (any, error) {
+	switch from.Kind() {
+	case reflect.Int, reflect.Int64, reflect.Uint64, reflect.Float64:
+		if to == reflect.TypeFor[time.Duration]() && from != to && fmt.Sprint(value) != "0" {
+			return nil, fmt.Errorf("%v has no unit: write %vs for seconds", value, value)
+		}
+	}
+	return value, nil
 }
 
 // otherVariables are environment variables that are not settings.

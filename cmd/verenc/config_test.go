@@ -152,6 +152,9 @@ func TestConfigComplaints(t *testing.T) {
 		{"unknown setting", good + "lisen: x\n", "lisen"},
 		{"unknown setting of the token", "token: {module: " + anyModule + ", pin: '1234'}\n", "pin"},
 		{"not a time", good + "reconcile_interval: soon\n", "reconcile_interval"},
+		{"a time without a unit", good + "reconcile_interval: 60\n", "60 has no unit: write 60s for seconds"},
+		{"a time without a unit, quoted", good + "reconcile_interval: '60'\n", "reconcile_interval"},
+		{"half a second without a unit", good + "shutdown_timeout: 0.5\n", "0.5 has no unit"},
 		{"not a number", "token: {module: " + anyModule + ", sessions: many}\n", "sessions"},
 		{"not YAML", "\t:", "read configuration"},
 	} {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/cmd/verenc/environment"
+	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/softhsm/reset"
 )
 
@@ -93,6 +94,8 @@ func newDevCommand() *cobra.Command {
 func devConfig(cmd *cobra.Command) (*Config, error) {
 	base := defaults()
 	base.Account, base.Regions, base.ARNFormat, base.PrivateListen = "000000000000", []string{"*"}, "aws", ""
+	// SoftHSM2 keeps a token object in a file, which it syncs when the object is made and looks at with each use.
+	base.Token.Residency = string(service.ResidencyWrapped)
 	c, err := readConfigOver(base, "", cmd.Flags(), os.Environ)
 	if err != nil {
 		return nil, err

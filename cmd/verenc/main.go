@@ -97,6 +97,7 @@ func newRoot() *cobra.Command {
 		if o.ifMissing {
 			return completeInit(cmd.Context(), c)
 		}
+		o.notes = cmd.ErrOrStderr()
 		return runInit(cmd.Context(), c, o, cmd.OutOrStdout())
 	})
 

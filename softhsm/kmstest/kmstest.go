@@ -133,7 +133,8 @@ func start(t testing.TB, o options) (*Server, error) {
 	atEnd(t, db.Close)
 	kept := reset.Keep(token)
 	cfg := service.Config{Store: db, Token: kept, Log: zap.NewNop(), Audit: record.NoAudit, Can: abilities(token),
-		Regions: []string{"*"}, ARNFormat: arn.AWS, VerifyProof: transport.VerifyProof}
+		Residency: service.ResidencyWrapped, // as verenc dev
+		Regions:   []string{"*"}, ARNFormat: arn.AWS, VerifyProof: transport.VerifyProof}
 	s := &Server{}
 	if s.Config, err = prepare(ctx, cfg, o); err != nil {
 		return nil, err
