@@ -131,14 +131,17 @@ func newRoot() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "config", Args: cobra.NoArgs,
-			Short: "Print every setting with its meaning and its value, as a YAML file",
+			Short: "Print every setting with its meaning and its value, as a YAML file, and say what is wrong",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				c, err := loadConfig(*path, cmd.Flags(), os.Environ)
 				if c == nil {
 					return err
 				}
-				fmt.Fprint(cmd.OutOrStdout(), c.describe())
-				return nil
+				if err == nil {
+					err = c.checkStart()
+				}
+				_, printed := fmt.Fprint(cmd.OutOrStdout(), c.describe())
+				return errors.Join(err, printed)
 			},
 		},
 	)

@@ -4,18 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -33,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/certtest"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/softhsm/faults"
 	"github.com/verenc/kms/transport/sdktest"
@@ -233,7 +229,7 @@ func TestServeRefuses(t *testing.T) {
 		{"VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600),
 			[]string{"token refused the PIN", "run verenc doctor"}},
 		{"VERENC_TOKEN_PIN_FILE=/nowhere/pin", []string{"read PIN", "/nowhere/pin"}},
-		{"VERENC_LISTEN=nonsense", []string{"listen for api", "nonsense"}},
+		{"VERENC_LISTEN=nonsense", []string{"listen: ", "nonsense", "give host:port"}},
 		{"VERENC_LOG_LEVEL=loud", []string{"log_level", "loud"}},
 	} {
 		refused(t, s.with(test.env).run(t, "serve"), test.words...)
@@ -247,27 +243,9 @@ func TestServeRefuses(t *testing.T) {
 // selfSigned makes a certificate for 127.0.0.1, and a pool that trusts it.
 func selfSigned(t *testing.T, s *site, names ...string) (certificate, key string, pool *x509.CertPool) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), DNSNames: names,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	pool = x509.NewCertPool()
-	pool.AppendCertsFromPEM(chain)
-	return s.write(t, "tls.crt", string(chain), 0o600),
-		s.write(t, "tls.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})), 0o600), pool
+	a := certtest.New(t, "test", append(names, "127.0.0.1")...)
+	return s.write(t, "tls.crt", certtest.CertificatePEM(a.Leaf), 0o600),
+		s.write(t, "tls.key", certtest.KeyPEM(t, a.Certificate), 0o600), a.Pool()
 }
 
 func TestTLS(t *testing.T) {
