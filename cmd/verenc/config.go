@@ -342,6 +342,12 @@ func timesHaveUnits(from, to reflect.Type, value any) (any, error) {
 	return value, nil
 }
 
+// nothingIsSet tells whether neither a flag nor a variable sets anything.
+func nothingIsSet(flags *pflag.FlagSet, environ []string) bool {
+	return flags.NFlag() == 0 &&
+		!slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, envPrefix) })
+}
+
 // otherVariables are environment variables that are not settings.
 var otherVariables = map[string]bool{envPrefix + "CONFIG": true, pinVariable: true,
 	databasePasswordVariable: true, envPrefix + "SOFTHSM_MODULE": true, devAccessKeyVariable: true,

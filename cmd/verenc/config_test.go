@@ -232,6 +232,10 @@ func TestConfigCommand(t *testing.T) {
 // TestConfigSaysWhatIsWrong: verenc config prints the settings, and what would keep a server from starting as far as no
 // token, network or database is needed to tell. Its exit status is that of the server.
 func TestConfigSaysWhatIsWrong(t *testing.T) {
+	nothing := &site{dir: t.TempDir()}
+	if r := nothing.run(t, "config"); r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "\ndatabase: ") {
+		t.Errorf("where nothing is set, the settings are not listed: %v", r)
+	}
 	s := initialised(t)
 	certificate, key, _ := selfSigned(t, s)
 	open := s.write(t, "open", "hunter2", 0o644)
@@ -267,7 +271,8 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 			want: []string{"load tls_client_crl", "malformed"}},
 		{name: "issuer", yaml: "oidc_issuers: [{url: https://issuer.example}]\n",
 			want: []string{"name the audiences", "(correct oidc_issuers)"}},
-		{name: "tracing", env: []string{"VERENC_TRACING_ENDPOINT=http://127.0.0.1:9", "VERENC_TRACING_HEADERS_FILE=" + open},
+		{name: "tracing",
+			env:  []string{"VERENC_TRACING_ENDPOINT=http://127.0.0.1:9", "VERENC_TRACING_HEADERS_FILE=" + open},
 			want: []string{"its lines are not like NAME: VALUE", "(correct tracing.headers_file)"}},
 		{name: "syslog", env: []string{"VERENC_AUDIT_SYSLOG=http://x"},
 			want: []string{`audit.syslog: audit output syslog: network "http"`, "(correct the outputs"}},

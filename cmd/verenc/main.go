@@ -137,7 +137,10 @@ func newRoot() *cobra.Command {
 				if c == nil {
 					return err
 				}
-				if err == nil {
+				switch {
+				case *path == "" && nothingIsSet(cmd.Flags(), os.Environ()): // it is asked for the list of settings
+					err = nil
+				case err == nil:
 					err = c.checkStart()
 				}
 				_, printed := fmt.Fprint(cmd.OutOrStdout(), c.describe())

@@ -71,7 +71,9 @@ var openedByDoctor = []startCheck{
 		_, err := readPIN(c)
 		return "", err
 	}},
-	{cure: "correct database_password_file", try: func(c *Config) (string, error) { return "", keepDatabasePassword(c) }},
+	{cure: "correct database_password_file", try: func(c *Config) (string, error) {
+		return "", keepDatabasePassword(c)
+	}},
 }
 
 // checkStart returns what would keep a server from starting, as far as that can be told without the token, the network
