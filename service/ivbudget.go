@@ -23,7 +23,8 @@ const (
 	ivLimit     = 1 << 31 // encryptions, after which a material is replaced or encrypts no more
 	ivBlock     = 1 << 20 // encryptions in a lease
 	ivMaterials = 20_000  // materials that are counted at once; one that is evicted has used up its block
-	ivQueue     = 1024    // materials that wait for a lease
+	ivQueue     = 8192    // materials that wait for a lease
+	ivBatch     = 1024    // materials in one write
 
 	// ivPause is the time after a write of leases during which others gather for the next one. Each write costs a
 	// sync, and makes the readers of an SQLite file read anew what they hold in memory.
@@ -104,7 +105,7 @@ func (b *ivBudget) leased(material string, total int64) (over bool) {
 // batch collects the waiting requests, so that one write to the store serves all of them.
 func (b *ivBudget) batch(first leaseRequest) []leaseRequest {
 	requests := []leaseRequest{first}
-	for len(requests) < ivQueue {
+	for len(requests) < ivBatch {
 		select {
 		case a := <-b.requests:
 			requests = append(requests, a)
@@ -218,16 +219,22 @@ func (s *Service) leaseIVs(ctx context.Context) {
 		case <-ctx.Done():
 		case a := <-s.ivs.requests:
 			s.leaseBatch(ctx, a)
+			if len(s.ivs.requests) >= ivBatch {
+				continue
+			}
 			select {
 			case <-ctx.Done():
 			case <-time.After(ivPause):
 			}
 		}
 	}
-	select {
-	case a := <-s.ivs.requests:
-		s.leaseBatch(ctx, a)
-	default:
+	for {
+		select {
+		case a := <-s.ivs.requests:
+			s.leaseBatch(ctx, a)
+		default:
+			return
+		}
 	}
 }
 

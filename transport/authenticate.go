@@ -74,10 +74,10 @@ var accessKeyID = regexp.MustCompile(`^[A-Z0-9]{16,32}$`)
 // log: nobody else tells the operator. Of an Authorization header that can't be read it tells nothing.
 func withClaim(err error, claimed string) error {
 	var refusal *sigv4.Error
-	if !errors.As(err, &refusal) || !accessKeyID.MatchString(claimed) {
+	if !errors.As(err, &refusal) || refusal.Reason == "" || !accessKeyID.MatchString(claimed) {
 		return err
 	}
 	p := problemOf(err)
-	p.cause = fmt.Errorf("access key %s: %s", claimed, refusal.Message)
+	p.cause = fmt.Errorf("access key %s: %s", claimed, refusal.Reason)
 	return p
 }

@@ -115,6 +115,8 @@ func (f *fairness) flooded(b *testing.B, address string, o benchOperation, pair 
 	of.creds = f.flooder
 	var stop atomic.Bool
 	var flood sync.WaitGroup
+	defer flood.Wait()
+	defer stop.Store(true)
 	for range floodClients {
 		c := of.connect(b, address, "GenerateDataKeyPairWithoutPlaintext", string(text))
 		flood.Go(func() {
@@ -126,7 +128,5 @@ func (f *fairness) flooded(b *testing.B, address string, o benchOperation, pair 
 			}
 		})
 	}
-	defer flood.Wait()
-	defer stop.Store(true)
 	return f.overHTTP(b, victimClients, address, o)
 }

@@ -331,15 +331,12 @@ func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func
 	return &c, unknown
 }
 
-// timesHaveUnits refuses a number in a file for a time, which would be taken as nanoseconds.
+// timesHaveUnits refuses what is not text for a time in a file: a number would be taken as nanoseconds.
 func timesHaveUnits(from, to reflect.Type, value any) (any, error) {
-	switch from.Kind() {
-	case reflect.Int, reflect.Int64, reflect.Uint64, reflect.Float64:
-		if to == reflect.TypeFor[time.Duration]() && from != to && fmt.Sprint(value) != "0" {
-			return nil, fmt.Errorf("%v has no unit: write %vs for seconds", value, value)
-		}
+	if to != reflect.TypeFor[time.Duration]() || from == to || from.Kind() == reflect.String || value == 0 {
+		return value, nil
 	}
-	return value, nil
+	return nil, fmt.Errorf("%v is not a time with a unit, such as 60s or 10m", value)
 }
 
 // nothingIsSet tells whether neither a flag nor a variable sets anything.

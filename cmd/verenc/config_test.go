@@ -152,9 +152,10 @@ func TestConfigComplaints(t *testing.T) {
 		{"unknown setting", good + "lisen: x\n", "lisen"},
 		{"unknown setting of the token", "token: {module: " + anyModule + ", pin: '1234'}\n", "pin"},
 		{"not a time", good + "reconcile_interval: soon\n", "reconcile_interval"},
-		{"a time without a unit", good + "reconcile_interval: 60\n", "60 has no unit: write 60s for seconds"},
+		{"a time without a unit", good + "reconcile_interval: 60\n", "60 is not a time with a unit, such as 60s or 10m"},
+		{"true for a time", good + "reconcile_interval: true\n", "true is not a time"},
 		{"a time without a unit, quoted", good + "reconcile_interval: '60'\n", "reconcile_interval"},
-		{"half a second without a unit", good + "shutdown_timeout: 0.5\n", "0.5 has no unit"},
+		{"half a second without a unit", good + "shutdown_timeout: 0.5\n", "0.5 is not a time"},
 		{"not a number", "token: {module: " + anyModule + ", sessions: many}\n", "sessions"},
 		{"not YAML", "\t:", "read configuration"},
 	} {

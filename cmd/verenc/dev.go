@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/verenc/kms/cmd/verenc/environment"
-	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/softhsm/reset"
 )
 
@@ -30,8 +29,8 @@ const (
 const devLong = `A development server needs this program and SoftHSM2. It makes a token, a database, an audit log and an access
 key in a temporary folder, which it removes at the end, and serves every region. Its other settings are those of
 verenc serve, by flag and environment variable, with these defaults: account 000000000000, regions *, arn_format aws,
-no private listener, log_level warn. It reads no configuration file, and makes the token, the database and the audit
-log itself.
+token.residency wrapped, no private listener, log_level warn; with --exec, a free port. It reads no configuration file,
+and makes the token, the database and the audit log itself.
 
   verenc dev                                     serves until Ctrl-C; prints lines for another shell
   verenc dev --seed keys.yaml --exec -- pytest   runs a command, and ends with its exit status
@@ -97,8 +96,7 @@ func devConfig(cmd *cobra.Command, exec bool) (*Config, error) {
 		base.Listen = "127.0.0.1:0" // the command is told where
 	}
 	base.Account, base.Regions, base.ARNFormat, base.PrivateListen = "000000000000", []string{"*"}, "aws", ""
-	// SoftHSM2 keeps a token object in a file, which it syncs when the object is made and looks at with each use.
-	base.Token.Residency = string(service.ResidencyWrapped)
+	base.Token.Residency = "" // open chooses
 	c, err := readConfigOver(base, "", cmd.Flags(), os.Environ)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/verenc/kms/cmd/verenc/environment"
+	"github.com/verenc/kms/service"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/softhsm"
 	"github.com/verenc/kms/softhsm/reset"
@@ -52,6 +53,10 @@ func (s *devServer) open(ctx context.Context, c *Config) (p *components, err err
 	}
 	c.Token.Module, c.Token.Label, c.Token.PINFile = soft.Module, soft.Label, soft.PINFile
 	c.Database, c.Audit.Dir = filepath.Join(s.o.data, "verenc.db"), filepath.Join(s.o.data, "audit")
+	chosen := c.Token.Residency
+	if chosen == "" {
+		c.Token.Residency = string(service.ResidencyToken)
+	}
 	if err := errors.Join(c.Token.check(), c.check()); err != nil {
 		return nil, err
 	}
@@ -65,6 +70,10 @@ func (s *devServer) open(ctx context.Context, c *Config) (p *components, err err
 	}()
 	if p.can, err = selfTest(ctx, c, p); err != nil {
 		return p, err
+	}
+	if chosen == "" && p.can.KeepWrapped {
+		// SoftHSM2 keeps a token object in a file, which it syncs when the object is made and looks at with each use.
+		c.Token.Residency = string(service.ResidencyWrapped)
 	}
 	if err := checkToken(ctx, p.store, p.token); err != nil {
 		return p, err

@@ -45,11 +45,6 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	if err := p.service.InitServiceObjects(ctx); err != nil {
 		return err
 	}
-	if !o.addAccessKey {
-		if err := noteForeignObjects(ctx, p, o.notes); err != nil {
-			return err
-		}
-	}
 	cred, err := p.service.IAM().CreateRootAccessKey(ctx, c.Account)
 	if err != nil {
 		return err
@@ -58,26 +53,32 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	if err := keep.write(cred); err != nil {
 		return fmt.Errorf("init: %w (verenc init --add-access-key makes another)", err)
 	}
+	if !o.addAccessKey {
+		noteForeignObjects(ctx, p, o.notes)
+	}
 	return nil
 }
 
 // noteForeignObjects tells of objects in the token that a new database does not know. If they are another database's,
-// each of the two takes the other's for left over.
-func noteForeignObjects(ctx context.Context, p *components, notes io.Writer) error {
+// each of the two takes the other's for left over. It is advice: what it can't find out fails nothing.
+func noteForeignObjects(ctx context.Context, p *components, notes io.Writer) {
 	inv, err := evidence.TakeInventory(ctx, p.store, p.token)
-	if err != nil || len(inv.OrphanObjects) == 0 {
-		return err
+	switch {
+	case err != nil:
+		fmt.Fprintf(notes, "note: whether another database of Verenc uses the token could not be found out: %v\n", err)
+		return
+	case len(inv.OrphanObjects) == 0:
+		return
 	}
-	_, err = fmt.Fprintf(notes, "note: the token has objects of another database of Verenc, or of one that is gone: "+
+	fmt.Fprintf(notes, "note: the token has objects of another database of Verenc, or of one that is gone: "+
 		"%d, such as %s. If the other database is in use, give this one a token of its own.\n",
 		len(inv.OrphanObjects), inv.OrphanObjects[0].Label)
-	return err
 }
 
 // completeInit makes what is missing of what a server needs, for a container that does so before each start. It makes
 // no access key: nobody would see it, or everybody who reads the container's log. An audit log whose name the database
 // knows was lost: it is not begun again.
-func completeInit(ctx context.Context, c *Config) (err error) {
+func completeInit(ctx context.Context, c *Config, notes io.Writer) (err error) {
 	create, err := databaseMissing(ctx, c)
 	if err != nil {
 		return err
@@ -92,6 +93,9 @@ func completeInit(ctx context.Context, c *Config) (err error) {
 	}
 	if err := p.service.InitServiceObjects(ctx); err != nil {
 		return err
+	}
+	if create {
+		noteForeignObjects(ctx, p, notes)
 	}
 	if c.Audit.Dir == noAudit || !isMissing(c.Audit.Dir) {
 		return nil

@@ -95,7 +95,7 @@ func newRoot() *cobra.Command {
 	initialise.MarkFlagsMutuallyExclusive("if-missing", "credentials")
 	initialise.RunE = with(func(cmd *cobra.Command, c *Config) error {
 		if o.ifMissing {
-			return completeInit(cmd.Context(), c)
+			return completeInit(cmd.Context(), c, cmd.ErrOrStderr())
 		}
 		o.notes = cmd.ErrOrStderr()
 		return runInit(cmd.Context(), c, o, cmd.OutOrStdout())

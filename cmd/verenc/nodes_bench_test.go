@@ -30,29 +30,29 @@ func BenchmarkNodes(b *testing.B) {
 	rate := func(clients int, nodes []*node) float64 {
 		var done atomic.Int64
 		var group sync.WaitGroup
-		begin := make(chan struct{})
-		for i := range clients {
+		replays := make([]*sdktest.Replay, clients)
+		for i := range replays {
 			r, err := signed(b.Context(), by, "http://"+nodes[i%len(nodes)].api, "GenerateDataKey", body)
 			if err != nil {
 				b.Fatal(err)
 			}
-			c, err := sdktest.NewReplay(r)
-			if err != nil {
+			if replays[i], err = sdktest.NewReplay(r); err != nil {
 				b.Fatal(err)
 			}
+			defer replays[i].Close()
+		}
+		begun := time.Now()
+		for _, c := range replays {
 			group.Go(func() {
-				defer c.Close()
-				<-begin
-				for end := time.Now().Add(scaleRound); time.Now().Before(end); done.Add(1) {
+				for time.Since(begun) < scaleRound {
 					if _, err := c.Do(); err != nil {
 						b.Error(err)
 						return
 					}
+					done.Add(1)
 				}
 			})
 		}
-		begun := time.Now()
-		close(begin)
 		group.Wait()
 		return float64(done.Load()) / time.Since(begun).Seconds()
 	}

@@ -449,21 +449,27 @@ func TestRefusedSignature(t *testing.T) {
 	mine := s.accessKey(t)
 	for _, test := range []struct {
 		by              aws.Credentials
+		region          string
 		code, logged    string
 		mustNotBeLogged string
 	}{
-		{aws.Credentials{AccessKeyID: mine.AccessKeyID, SecretAccessKey: secret}, "InvalidSignatureException",
-			"access key " + mine.AccessKeyID + ": The request signature we calculated does not match", secret},
-		{aws.Credentials{AccessKeyID: "AKIAAAAAAAAAAAAAAAAA", SecretAccessKey: secret}, "UnrecognizedClientException",
-			"access key AKIAAAAAAAAAAAAAAAAA: The security token included in the request is invalid.", secret},
+		{aws.Credentials{AccessKeyID: mine.AccessKeyID, SecretAccessKey: secret}, "us-east-1", "InvalidSignatureException",
+			"access key " + mine.AccessKeyID + ": the signature is not that of the secret access key", secret},
+		{aws.Credentials{AccessKeyID: "AKIAAAAAAAAAAAAAAAAA", SecretAccessKey: secret}, "us-east-1",
+			"UnrecognizedClientException",
+			"access key AKIAAAAAAAAAAAAAAAAA: the access key or its session token is not known", secret},
 		{aws.Credentials{AccessKeyID: strings.ReplaceAll(secret, "/", ""), SecretAccessKey: "AKIAAAAAAAAAAAAAAAAA"},
-			"UnrecognizedClientException", "", strings.ReplaceAll(secret, "/", "")},
+			"us-east-1", "UnrecognizedClientException", "", strings.ReplaceAll(secret, "/", "")},
+		{mine, strings.ReplaceAll(secret, "/", ""), "InvalidSignatureException",
+			"access key " + mine.AccessKeyID + ": the signature is ", strings.ReplaceAll(secret, "/", "")},
 	} {
 		before := len(r.text(t))
 		request, err := signed(t.Context(), test.by, "http://"+r.api, "ListKeys", "{}")
 		if err != nil {
 			t.Fatal(err)
 		}
+		request.Header.Set("Authorization",
+			strings.Replace(request.Header.Get("Authorization"), "/us-east-1/", "/"+test.region+"/", 1))
 		answer, err := http.DefaultClient.Do(request)
 		if err != nil {
 			t.Fatal(err)

@@ -56,11 +56,12 @@ func (c *cache[K, V]) now() uint64 {
 	return c.epoch
 }
 
-// add holds a row that was read in an epoch, unless a change has begun another one.
+// add holds a row that was read in an epoch, unless a change has begun another one, or a row is there, which may have
+// been read later.
 func (c *cache[K, V]) add(name K, v V, epoch uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.epoch == epoch {
+	if c.epoch == epoch && !c.rows.Contains(name) {
 		c.rows.Add(name, v)
 	}
 }

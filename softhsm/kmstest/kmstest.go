@@ -133,8 +133,10 @@ func start(t testing.TB, o options) (*Server, error) {
 	atEnd(t, db.Close)
 	kept := reset.Keep(token)
 	cfg := service.Config{Store: db, Token: kept, Log: zap.NewNop(), Audit: record.NoAudit, Can: abilities(token),
-		Residency: service.ResidencyWrapped, // as verenc dev
-		Regions:   []string{"*"}, ARNFormat: arn.AWS, VerifyProof: transport.VerifyProof}
+		Regions: []string{"*"}, ARNFormat: arn.AWS, VerifyProof: transport.VerifyProof}
+	if cfg.Can.KeepWrapped {
+		cfg.Residency = service.ResidencyWrapped // as verenc dev
+	}
 	s := &Server{}
 	if s.Config, err = prepare(ctx, cfg, o); err != nil {
 		return nil, err

@@ -3,12 +3,14 @@ package sdktest
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Replay is a connection over which one request, which was signed beforehand, is sent again and again. It takes little
@@ -33,20 +35,29 @@ func NewReplay(r *http.Request) (*Replay, error) {
 	return &Replay{request: text.Bytes(), conn: conn, in: bufio.NewReader(conn)}, nil
 }
 
+// doTimeout is generous: it only ends a benchmark whose server answers no more.
+const doTimeout = time.Minute
+
 // Do sends the request and returns the body of the answer, which is valid until the next Do. An answer with a status
 // other than 200 is an error, after which the connection can still be used.
 func (p *Replay) Do() ([]byte, error) {
+	if err := p.conn.SetDeadline(time.Now().Add(doTimeout)); err != nil {
+		return nil, err
+	}
 	if _, err := p.conn.Write(p.request); err != nil {
 		return nil, err
 	}
 	var status [3]byte
-	size := 0
+	size := -1
 	for {
 		line, err := p.in.ReadSlice('\n')
 		if err != nil {
 			return nil, err
 		}
 		if status[0] == 0 {
+			if len(line) < len("HTTP/1.1 200") {
+				return nil, fmt.Errorf("the answer begins with %q", line)
+			}
 			status = [3]byte(line[9:12])
 		}
 		if n, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
@@ -57,6 +68,9 @@ func (p *Replay) Do() ([]byte, error) {
 		if len(line) == 2 {
 			break
 		}
+	}
+	if size < 0 {
+		return nil, errors.New("the answer has no Content-Length")
 	}
 	p.answer = slices.Grow(p.answer[:0], size)[:size]
 	_, err := io.ReadFull(p.in, p.answer)

@@ -84,7 +84,7 @@ func appendHeaders(b []byte, r *http.Request, signedHeaders string) ([]byte, err
 		b = append(b, '\n')
 	}
 	if !host {
-		return b, invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+		return b, invalid(unsignedHeader, "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	for key := range r.Header {
 		if strings.HasPrefix(key, signedPrefix) {
@@ -97,6 +97,8 @@ func appendHeaders(b []byte, r *http.Request, signedHeaders string) ([]byte, err
 	return b, nil
 }
 
+const unsignedHeader = "a header that must be signed is not" // Error.Reason
+
 // unsigned names a header that should have been signed.
 func unsigned(h http.Header, signedHeaders string) error {
 	signed := strings.Split(signedHeaders, ";")
@@ -107,7 +109,7 @@ func unsigned(h http.Header, signedHeaders string) error {
 		}
 	}
 	slices.Sort(left)
-	return invalid("'%s' must be a 'SignedHeader' in the AWS Authorization.", strings.Join(left, "', '"))
+	return invalid(unsignedHeader, "'"+strings.Join(left, "', '")+"' must be a 'SignedHeader' in the AWS Authorization.")
 }
 
 // appendHeaderKey appends a header's name as net/http spells it.

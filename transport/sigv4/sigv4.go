@@ -70,24 +70,30 @@ var ErrUnknownKey = errors.New("access key is not known")
 type Error struct {
 	Code    string
 	Message string
+	// Reason is for a log: it has no text of the request, which may have a secret in the wrong place. It is empty if
+	// the Authorization header can't be read.
+	Reason string
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
 func incomplete(format string, args ...any) error {
-	return &Error{"IncompleteSignatureException", fmt.Sprintf(format, args...)}
+	return &Error{Code: "IncompleteSignatureException", Message: fmt.Sprintf(format, args...)}
 }
 
-func invalid(format string, args ...any) error {
-	return &Error{"InvalidSignatureException", fmt.Sprintf(format, args...)}
+func invalid(reason, message string) error {
+	return &Error{Code: "InvalidSignatureException", Message: message, Reason: reason}
 }
 
 var (
-	errMissing = &Error{"MissingAuthenticationTokenException", "Missing Authentication Token"}
-	errUnknown = &Error{"UnrecognizedClientException", "The security token included in the request is invalid."}
-	errForged  = &Error{"InvalidSignatureException",
-		"The request signature we calculated does not match the signature you provided. " +
-			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."}
+	errMissing = &Error{Code: "MissingAuthenticationTokenException", Message: "Missing Authentication Token"}
+	errUnknown = &Error{Code: "UnrecognizedClientException",
+		Message: "The security token included in the request is invalid.",
+		Reason:  "the access key or its session token is not known, or no longer valid"}
+	errForged = &Error{Code: "InvalidSignatureException",
+		Message: "The request signature we calculated does not match the signature you provided. " +
+			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+		Reason: "the signature is not that of the secret access key"}
 )
 
 // New returns a verifier.
@@ -130,7 +136,7 @@ func (v *Verifier[P]) VerifyContext(
 	var none P
 	a, err := parseAuthorization(r)
 	if err != nil {
-		return none, Scope{}, err
+		return none, a.scope, err
 	}
 	if err := v.checkScope(&a, now); err != nil {
 		return none, a.scope, err
@@ -208,17 +214,19 @@ func (v *Verifier[P]) checkScope(a *authorization, now time.Time) error {
 			a.scope.Date, a.at.Format(isoDate), a.at.Format(isoTime))
 	}
 	if problems != nil {
-		return &Error{"InvalidSignatureException", strings.Join(problems, "")}
+		return invalid("the signature is for another region, service or date", strings.Join(problems, ""))
 	}
 	now = now.UTC()
 	minutes := int(v.cfg.MaxSkew / time.Minute)
 	if earliest := now.Add(-v.cfg.MaxSkew); a.at.Before(earliest) {
-		return invalid("Signature expired: %s is now earlier than %s (%s - %d min.)",
+		message := fmt.Sprintf("Signature expired: %s is now earlier than %s (%s - %d min.)",
 			a.at.Format(isoTime), earliest.Format(isoTime), now.Format(isoTime), minutes)
+		return invalid(message, message)
 	}
 	if latest := now.Add(v.cfg.MaxSkew); a.at.After(latest) {
-		return invalid("Signature not yet current: %s is still later than %s (%s + %d min.)",
+		message := fmt.Sprintf("Signature not yet current: %s is still later than %s (%s + %d min.)",
 			a.at.Format(isoTime), latest.Format(isoTime), now.Format(isoTime), minutes)
+		return invalid(message, message)
 	}
 	return nil
 }
