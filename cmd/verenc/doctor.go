@@ -44,8 +44,12 @@ func (e *examination) note(check string, err error, need string) {
 	e.findings = append(e.findings, finding{markNote, check, oneLine(err), "needed for: " + need})
 }
 
+// bad adds what prevents a start, and its cure, which is empty if the error says what to do.
 func (e *examination) bad(check string, err error, cure string) {
-	e.findings = append(e.findings, finding{markBad, check, oneLine(err), "cure: " + cure})
+	if cure != "" {
+		cure = "cure: " + cure
+	}
+	e.findings = append(e.findings, finding{markBad, check, oneLine(err), cure})
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -96,7 +100,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	token, err := hsm.Open(ctx, h)
 	switch {
 	case errors.Is(err, hsm.ErrPIN):
-		e.bad("login", err, "correct the PIN; it was tried once at most, and a few wrong ones lock the token")
+		e.bad("login", err, "") // it says what to do
 		return nil
 	case err != nil:
 		e.bad("login", err, "set token.label or token.serial to one of the tokens above; check the HSM's own log")
