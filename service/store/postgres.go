@@ -27,10 +27,13 @@ const (
 	idleInTransaction = "5s"
 )
 
-// IsURL tells whether a database is a PostgreSQL database, and not a file.
-func IsURL(database string) bool {
-	return strings.HasPrefix(database, "postgres://") || strings.HasPrefix(database, "postgresql://")
-}
+// IsURL tells whether a database is a PostgreSQL database, and not a file. Any URL is taken for one, so that a
+// misspelt scheme is no file; CheckURL refuses it.
+func IsURL(database string) bool { return strings.Contains(database, "://") }
+
+// passwordPlaces are where the password may be.
+const passwordPlaces = "a file (database_password_file), VERENC_DATABASE_PASSWORD or the systemd credential " +
+	"verenc-database-password"
 
 // CheckURL finds what is wrong with the URL of a PostgreSQL database. It does not repeat the URL,
 // which may hold a password by mistake.
@@ -39,9 +42,13 @@ func CheckURL(database string) error {
 	if err != nil {
 		return errors.New("it is not a URL such as postgres://verenc@db.example.com/verenc?sslmode=verify-full")
 	}
+	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return fmt.Errorf("its scheme is %q: a PostgreSQL database is postgres://USER@HOST/DATABASE, "+
+			"and a file of SQLite has a path without ://", u.Scheme)
+	}
 	if _, inURL := u.User.Password(); inURL || u.Query().Has("password") {
 		return errors.New("it holds a password, which process lists and backups of the configuration would show: " +
-			"put it into a file (database_password_file), VERENC_DATABASE_PASSWORD or the systemd credential verenc-database-password")
+			"put it into " + passwordPlaces)
 	}
 	if name := strings.TrimPrefix(u.Path, "/"); name == "" || strings.Contains(name, "/") {
 		return errors.New("it names no database: postgres://USER@HOST/DATABASE")

@@ -35,6 +35,8 @@ func TestCheckURL(t *testing.T) {
 		"postgres://verenc@db.example.com/verenc?password=hunter2":       "holds a password",
 		"postgres://verenc:hunter2@db.example.com:port/verenc":           "not a URL",
 		"postgres://verenc@db.example.com":                               "names no database",
+		"postgre://verenc:hunter2@db.example.com/verenc":                 `its scheme is "postgre": a PostgreSQL database is`,
+		"sqlite:///var/lib/verenc/kms.db":                                "a file of SQLite has a path without ://",
 		"postgres://verenc@db.example.com/verenc?sslmode=certainly":      "sslmode",
 		"postgres://verenc@db.example.com/verenc?sslrootcert=/none/here": "/none/here",
 	} {
