@@ -44,12 +44,22 @@ func (e *examination) note(check string, err error, need string) {
 	e.findings = append(e.findings, finding{markNote, check, oneLine(err), "needed for: " + need})
 }
 
-// bad adds what prevents a start, and its cure, which is empty if the error says what to do.
+// bad adds what prevents a start, and its cure: the error's own advice, or else cure, which is empty if the text of
+// the error says what to do.
 func (e *examination) bad(check string, err error, cure string) {
+	result := oneLine(err)
+	var own interface {
+		error
+		Advice() string
+	}
+	if errors.As(err, &own) {
+		cure = own.Advice()
+		result = strings.Replace(result, " ("+cure+")", "", 1)
+	}
 	if cure != "" {
 		cure = "cure: " + cure
 	}
-	e.findings = append(e.findings, finding{markBad, check, oneLine(err), cure})
+	e.findings = append(e.findings, finding{markBad, check, result, cure})
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -143,9 +153,13 @@ func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm
 		e.bad("database", err, "run verenc init")
 		return
 	}
+	if err := keepDatabasePassword(c); err != nil {
+		e.bad("database", err, "put the password into a file of mode 600 and set database_password_file")
+		return
+	}
 	db, err := openStore(ctx, c, false)
 	if err != nil {
-		e.bad("database", err, databaseAdvice(c)+"; restore it from a backup")
+		e.bad("database", err, databaseAdvice(c))
 		return
 	}
 	defer func() {
