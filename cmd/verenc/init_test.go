@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -103,6 +105,7 @@ func TestInit(t *testing.T) {
 func TestInitFails(t *testing.T) {
 	s := newSite(t)
 	wrong := s.write(t, "wrong.pin", "00000000", 0o600)
+	foreign := s.foreignDatabase(t)
 	empty := func(t *testing.T) {
 		t.Helper()
 		for _, name := range []string{"kms.db", "credentials"} {
@@ -124,7 +127,14 @@ func TestInitFails(t *testing.T) {
 		{"no token", "VERENC_TOKEN_LABEL=nobody", nil, []string{`find token (label "nobody"`, "verenc doctor"}},
 		{"no folder for the credentials", "", []string{"--credentials", s.path("none/credentials")},
 			[]string{"create the credentials file"}},
-		{"no folder for the database", "VERENC_DATABASE=" + s.path("none/kms.db"), nil, []string{"create database"}},
+		{"no folder for the database", "VERENC_DATABASE=" + s.path("none/kms.db"), nil,
+			[]string{"create database", "(make the folder " + s.path("none") + ")"}},
+		{"another program's database", "VERENC_DATABASE=" + foreign, nil,
+			[]string{"is not one of Verenc's", "set database to a file of its own"}},
+		{"a text for a database", "VERENC_DATABASE=" + wrong, nil,
+			[]string{"file is not a database", "set database to a file of its own"}},
+		{"a misspelt scheme", "VERENC_DATABASE=postgre://verenc@db.example.com/verenc", nil,
+			[]string{`database: its scheme is "postgre"`}},
 		{"account", "", []string{"--account", "1"}, []string{`account: "1" is not 12 digits`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -140,6 +150,21 @@ func TestInitFails(t *testing.T) {
 	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
 		t.Error(r)
 	}
+}
+
+// foreignDatabase makes a database of another program, and returns its path.
+func (s *site) foreignDatabase(t *testing.T) string {
+	t.Helper()
+	path := s.path("foreign.db")
+	db, err := sql.Open("sqlite3", path)
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), "CREATE TABLE accounts (id INTEGER)")
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestCommandLine(t *testing.T) {
@@ -196,10 +221,18 @@ func TestDoctor(t *testing.T) {
 			"others may read"},
 		{"no database", "VERENC_DATABASE=" + filepath.Join(s.dir, "none.db"), "database", "run verenc init",
 			"no such file"},
-		{"a database that is none", "VERENC_DATABASE=" + junk, "database", "restore it", junk},
+		{"a database that is none", "VERENC_DATABASE=" + junk, "database", "set database to a file of its own", junk},
+		{"another program's database", "VERENC_DATABASE=" + s.foreignDatabase(t), "database",
+			"set database to a file of its own", "is not one of Verenc's"},
+		{"an empty PostgreSQL database", "VERENC_DATABASE=" + postgrestest.NewDatabase(t), "database",
+			"verenc init makes the tables", "it is empty"},
+		{"no PostgreSQL server", "VERENC_DATABASE=postgres://verenc@/verenc?host=" + t.TempDir(), "database",
+			"does the server run, and can this host reach it?", "open database"},
+		{"a password for all to read", "VERENC_DATABASE=postgres://verenc@/verenc?host=/\nVERENC_DATABASE_PASSWORD_FILE=" +
+			s.write(t, "open.password", "hunter2", 0o644), "database", "mode 600", "others may read"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := s.with(test.env).run(t, "doctor")
+			r := s.with(strings.Split(test.env, "\n")...).run(t, "doctor")
 			refused(t, r, "checks are bad")
 			line := regexp.MustCompile(`(?m)^BAD +` + test.check + ` .*` + regexp.QuoteMeta(test.words) +
 				`.*\n( +cure: )?.*` + regexp.QuoteMeta(test.cure))
