@@ -231,6 +231,9 @@ func open(ctx context.Context, c *Config) (p *components, err error) {
 		p.log.Warn("no audit log is kept: audit.dir is none")
 	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {
 		reportAudit(ctx, c, p, err)
+		if errors.Is(err, audit.ErrInUse) {
+			err = fmt.Errorf("%w (give each server an audit.dir of its own)", err)
+		}
 		return p, err
 	}
 	if err := p.newService(c, nil); err != nil || p.audit == nil {
