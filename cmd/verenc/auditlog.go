@@ -26,8 +26,12 @@ import (
 // noAudit is the audit.dir of a server that keeps no audit log.
 const noAudit = "none"
 
-// makeAudit says what to do where there is no audit log.
-const makeAudit = "verenc audit init makes a log; audit.dir: " + noAudit + " is for none"
+// What to do where there is no audit log, and with one that was damaged.
+const (
+	makeAudit = "verenc audit init makes a log; audit.dir: " + noAudit + " is for none"
+	mendAudit = "verenc audit verify says where; restore the log from a copy, " +
+		"or verenc audit quarantine sets it aside and begins another"
+)
 
 // openAudit opens the audit log, or makes it when create is set, and p.witness, which has compared it
 // with the database.
@@ -51,10 +55,13 @@ func openAudit(ctx context.Context, c *Config, p *components, create bool) (*aud
 	switch {
 	case create:
 	case errors.Is(err, audit.ErrTampered):
-		err = fmt.Errorf("%w (verenc audit verify says where; restore the log from a copy, "+
-			"or verenc audit quarantine sets it aside and begins another)", err)
+		err = fmt.Errorf("%w (%s)", err, mendAudit)
 	case errors.Is(err, fs.ErrNotExist):
-		err = fmt.Errorf("%w (%s)", err, makeAudit)
+		cure := mendAudit // a file of the log is missing
+		if _, none := audit.Origin(os.DirFS(c.Audit.Dir)); errors.Is(none, fs.ErrNotExist) {
+			cure = makeAudit
+		}
+		err = fmt.Errorf("%w (%s)", err, cure)
 	}
 	if err != nil {
 		return nil, err
