@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/audit"
 )
 
 // finding is one line of the doctor's table.
@@ -73,7 +76,9 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 		defer func() { _ = token.Close() }() // the details are in the HSM's own log
 	}
 	e.examineTLSKey(c, token)
-	e.examineDatabase(ctx, c, token)
+	if e.examineDatabase(ctx, c, token) { // otherwise verenc init may be to make both
+		e.examineAudit(c)
+	}
 	e.examineFiles(c)
 	e.examineClients(c)
 	return e.print(out)
@@ -148,19 +153,20 @@ func (e *examination) examineRoom(ctx context.Context, token *hsm.Token) {
 	e.ok("objects", "%d private objects are in the token; %s", len(objects), free)
 }
 
-func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm.Token) {
+// examineDatabase reports whether there is a database that can be used.
+func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm.Token) bool {
 	if err := databaseFile(c); err != nil {
 		e.bad("database", err, "run verenc init")
-		return
+		return false
 	}
 	if err := keepDatabasePassword(c); err != nil {
 		e.bad("database", err, "put the password into a file of mode 600 and set database_password_file")
-		return
+		return false
 	}
 	db, err := openStore(ctx, c, false)
 	if err != nil {
 		e.bad("database", err, databaseAdvice(c))
-		return
+		return false
 	}
 	defer func() {
 		if err := db.Close(); err != nil {
@@ -169,20 +175,45 @@ func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm
 	}()
 	if err := db.Ping(ctx); err != nil {
 		e.bad("database", err, databaseAdvice(c))
-		return
+		return false
 	}
 	e.ok("database", "%s answers and can be written", c.Database)
 	if err := databaseExposed(c); err != nil {
 		e.findings = append(e.findings, finding{markWarn, "database", err.Error(), "cure: " + exposedAdvice})
 	}
 	if token == nil {
-		return
+		return true
 	}
 	if err := checkToken(ctx, db, token); err != nil {
 		e.bad("keys", err, "connect the token that holds the keys; verenc doctor --reconcile lists what differs")
-		return
+		return true
 	}
 	e.ok("keys", "the token holds the service's own keys and the newest ones of the database")
+	return true
+}
+
+// examineAudit looks for the audit log, without which a server does not start. It does not verify it.
+func (e *examination) examineAudit(c *Config) {
+	if c.Audit.Dir == noAudit {
+		return
+	}
+	origin, err := audit.Origin(os.DirFS(c.Audit.Dir))
+	if err != nil {
+		err = fmt.Errorf("%s: %w", c.Audit.Dir, err)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.bad("audit log", err, makeAudit)
+	case errors.Is(err, fs.ErrPermission):
+		e.bad("audit log", err, "make the user that runs verenc the owner of audit.dir")
+	case err != nil:
+		e.bad("audit log", err, mendAudit)
+	case origin != c.Audit.Origin:
+		e.bad("audit log", fmt.Errorf("the log in %s is of %s, not of %s", c.Audit.Dir, origin, c.Audit.Origin),
+			"correct audit.dir or audit.origin")
+	default:
+		e.ok("audit log", "%s has the log of %s", c.Audit.Dir, origin)
+	}
 }
 
 // examineFiles reads the files of settings without which a server does not start.

@@ -193,7 +193,7 @@ func TestDoctor(t *testing.T) {
 			t.Error(r)
 		}
 		for _, check := range []string{"module", "tokens", "login", "latency", "objects", "self-test",
-			"database", "keys"} {
+			"database", "keys", "audit log"} {
 			if !regexp.MustCompile(`(?m)^ok +` + check).MatchString(r.stdout) {
 				t.Errorf("%s is not ok: %v", check, r)
 			}
@@ -202,6 +202,13 @@ func TestDoctor(t *testing.T) {
 			t.Error("the PIN is shown")
 		}
 	})
+	torn := t.TempDir()
+	if err := os.CopyFS(torn, os.DirFS(s.path("audit"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(torn, "checkpoint"), 20); err != nil {
+		t.Fatal(err)
+	}
 	junk := s.write(t, "junk.db", strings.Repeat("not a database ", 100), 0o600)
 	tokenless := s.write(t, "softhsm2.conf", "directories.tokendir = "+t.TempDir()+
 		"\nobjectstore.backend = file\n", 0o600)
@@ -228,6 +235,14 @@ func TestDoctor(t *testing.T) {
 			"verenc init makes the tables", "it is empty"},
 		{"no PostgreSQL server", "VERENC_DATABASE=postgres://verenc@/verenc?host=" + t.TempDir(), "database",
 			"does the server run, and can this host reach it?", "open database"},
+		{"no audit log", "VERENC_AUDIT_DIR=" + s.path("nowhere"), "audit log", "verenc audit init makes a log",
+			s.path("nowhere")},
+		{"no audit log in the folder", "VERENC_AUDIT_DIR=" + t.TempDir(), "audit log", "verenc audit init makes a log",
+			"no such file"},
+		{"a damaged audit log", "VERENC_AUDIT_DIR=" + torn, "audit log", "verenc audit verify says where",
+			"not a checkpoint"},
+		{"another server's audit log", "VERENC_AUDIT_ORIGIN=other", "audit log", "correct audit.dir or audit.origin",
+			"is of verenc-kms, not of other"},
 		{"a password for all to read", "VERENC_DATABASE=postgres://verenc@/verenc?host=/\nVERENC_DATABASE_PASSWORD_FILE=" +
 			s.write(t, "open.password", "hunter2", 0o644), "database", "mode 600", "others may read"},
 	} {
