@@ -3,7 +3,9 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"regexp"
 
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport/sigv4"
@@ -58,9 +60,24 @@ func (h *handler) identify(v *sigv4.Verifier[iam.Identity], r *http.Request, bod
 	}
 	who, scope, err := v.VerifyContext(x.ctx, r, body, h.cfg.Now())
 	if err != nil {
-		return err
+		return withClaim(err, scope.AccessKeyID)
 	}
 	x.caller.Identity, x.caller.Region = who, scope.Region
 	h.iam.AddUse(&x.caller.Identity, scope.Region, scope.Service)
 	return h.iam.UseBreakGlass(x.ctx, &x.caller.Identity)
+}
+
+// accessKeyID is the form of an access key id. What is not of this form may be a secret in the wrong place.
+var accessKeyID = regexp.MustCompile(`^[A-Z0-9]{16,32}$`)
+
+// withClaim adds to the refusal of a signature why it was refused, and the access key that the request names, for the
+// log: nobody else tells the operator. Of an Authorization header that can't be read it tells nothing.
+func withClaim(err error, claimed string) error {
+	var refusal *sigv4.Error
+	if !errors.As(err, &refusal) || !accessKeyID.MatchString(claimed) {
+		return err
+	}
+	p := problemOf(err)
+	p.cause = fmt.Errorf("access key %s: %s", claimed, refusal.Message)
+	return p
 }

@@ -2,14 +2,10 @@ package transport_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -25,77 +21,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/certtest"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/transport"
 	"github.com/verenc/kms/transport/sdktest"
 )
-
-// authority issues client certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{key: newECKey(t)}
-	a.certificate = parse(t,
-		sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
-			NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}, a, a.key))
-	return a
-}
-
-func newECKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// sign signs a certificate by an authority, which may be the certificate itself.
-func sign(t *testing.T, c *x509.Certificate, by *authority, key *ecdsa.PrivateKey) []byte {
-	t.Helper()
-	parent := by.certificate
-	if parent == nil {
-		parent = c
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.SerialNumber, c.NotBefore = serial, time.Now().Add(-2*time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), by.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
-}
-
-func parse(t *testing.T, der []byte) *x509.Certificate {
-	t.Helper()
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// issue makes a client certificate that is valid for a time.
-func (a *authority) issue(t *testing.T, valid time.Duration) tls.Certificate {
-	t.Helper()
-	return a.issueFor(t, x509.Certificate{Subject: pkix.Name{CommonName: "client"}, NotAfter: time.Now().Add(valid)})
-}
-
-// issueFor makes a client certificate with some names.
-func (a *authority) issueFor(t *testing.T, c x509.Certificate) tls.Certificate {
-	t.Helper()
-	key := newECKey(t)
-	c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	der := sign(t, &c, a, key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
 
 // tlsServer is a listener that asks for certificates of an authority.
 type tlsServer struct {
@@ -104,7 +34,7 @@ type tlsServer struct {
 	revoked  atomic.Bool // every client's certificate
 }
 
-func (s *server) overTLS(t *testing.T, auth tls.ClientAuthType, a *authority) *tlsServer {
+func (s *server) overTLS(t *testing.T, auth tls.ClientAuthType, a *certtest.Authority) *tlsServer {
 	t.Helper()
 	over := &tlsServer{server: s}
 	verify := func(r *http.Request) error {
@@ -120,9 +50,7 @@ func (s *server) overTLS(t *testing.T, auth tls.ClientAuthType, a *authority) *t
 	}
 	l := httptest.NewUnstartedServer(h)
 	l.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
-	pool := x509.NewCertPool()
-	pool.AddCert(a.certificate)
-	l.TLS = &tls.Config{ClientCAs: pool, ClientAuth: auth}
+	l.TLS = &tls.Config{ClientCAs: a.Pool(), ClientAuth: auth}
 	l.StartTLS()
 	t.Cleanup(l.Close)
 	over.listener = l
@@ -159,7 +87,7 @@ func (s *server) mapCertificate(t *testing.T, c tls.Certificate, arn string) str
 
 func TestClientCertificates(t *testing.T) {
 	s := newServer(t, options{})
-	a := newAuthority(t)
+	a := certtest.New(t, "authority")
 	tlsOptional := s.overTLS(t, tls.VerifyClientCertIfGiven, a)
 	id, arn := s.newKey(t)
 	alice := s.user(t, account, "alice", identityPolicy("kms:Encrypt"))
@@ -172,7 +100,7 @@ func TestClientCertificates(t *testing.T) {
 		return err
 	}
 	anonymous := aws.AnonymousCredentials{}
-	mapped := a.issue(t, time.Hour)
+	mapped := a.IssueLike(t, x509.Certificate{NotAfter: time.Now().Add(time.Hour)})
 	s.mapCertificate(t, mapped, alice.ARN)
 
 	t.Run("mapped to a user", func(t *testing.T) {
@@ -186,7 +114,7 @@ func TestClientCertificates(t *testing.T) {
 	t.Run("mapped to a role", func(t *testing.T) {
 		role := s.role(t, account, "machine",
 			iam.PrincipalDetails{Policies: named([]string{identityPolicy("kms:DescribeKey")})})
-		certificate := a.issue(t, time.Hour)
+		certificate := a.Issue(t, "client")
 		session := "arn:aws:sts::" + account + ":assumed-role/machine/" + s.mapCertificate(t, certificate, role)
 		c := tlsOptional.client(t, anonymous, certificate)
 		if err := describe(c); err != nil {
@@ -196,7 +124,7 @@ func TestClientCertificates(t *testing.T) {
 			denial(session, "Encrypt", arn, noPolicy("identity-based", "Encrypt")))
 	})
 	t.Run("mapped to root", func(t *testing.T) {
-		certificate := a.issue(t, time.Hour)
+		certificate := a.Issue(t, "client")
 		s.mapCertificate(t, certificate, iamARN(account, "root"))
 		if err := describe(tlsOptional.client(t, anonymous, certificate)); err != nil {
 			t.Error(err)
@@ -204,7 +132,7 @@ func TestClientCertificates(t *testing.T) {
 	})
 	t.Run("mapped to nobody any more", func(t *testing.T) {
 		gone := s.user(t, account, "gone", identityPolicy("kms:*"))
-		certificate := a.issue(t, time.Hour)
+		certificate := a.Issue(t, "client")
 		s.mapCertificate(t, certificate, gone.ARN)
 		c := tlsOptional.client(t, anonymous, certificate)
 		if err := encrypt(c); err != nil {
@@ -216,7 +144,7 @@ func TestClientCertificates(t *testing.T) {
 		wantError(t, encrypt(c), "UnrecognizedClientException", "The client certificate is mapped to no principal.")
 	})
 	t.Run("unmapped", func(t *testing.T) {
-		wantError(t, encrypt(tlsOptional.client(t, anonymous, a.issue(t, time.Hour))), "UnrecognizedClientException",
+		wantError(t, encrypt(tlsOptional.client(t, anonymous, a.Issue(t, "client"))), "UnrecognizedClientException",
 			"The client certificate is mapped to no principal.")
 	})
 	t.Run("a signature wins", func(t *testing.T) {
@@ -250,17 +178,17 @@ func TestClientCertificates(t *testing.T) {
 		}
 	})
 	t.Run("of another authority", func(t *testing.T) {
-		stranger := newAuthority(t).issue(t, time.Hour)
+		stranger := certtest.New(t, "authority").Issue(t, "client")
 		s.mapCertificate(t, stranger, alice.ARN)
 		wantTLSError(t, encrypt(tlsOptional.client(t, anonymous, stranger)), "unknown certificate authority")
 	})
 	t.Run("expired", func(t *testing.T) {
-		old := a.issue(t, -time.Hour)
+		old := a.IssueLike(t, x509.Certificate{NotAfter: time.Now().Add(-time.Hour)})
 		s.mapCertificate(t, old, alice.ARN)
 		wantTLSError(t, encrypt(tlsOptional.client(t, anonymous, old)), "expired certificate")
 	})
 	t.Run("another's certificate without its key", func(t *testing.T) {
-		stolen := tls.Certificate{Certificate: mapped.Certificate, PrivateKey: newECKey(t)}
+		stolen := tls.Certificate{Certificate: mapped.Certificate, PrivateKey: a.Issue(t, "thief").PrivateKey}
 		wantTLSError(t, encrypt(tlsOptional.client(t, anonymous, stolen)), "")
 	})
 	t.Run("plain HTTP", func(t *testing.T) {
@@ -299,7 +227,7 @@ func TestClientCertificates(t *testing.T) {
 func TestCertificatesByName(t *testing.T) {
 	records := &memoryAuditor{}
 	s := newServer(t, options{service: func(c *service.Config) { c.Audit = records }})
-	a := newAuthority(t)
+	a := certtest.New(t, "authority")
 	over := s.overTLS(t, tls.VerifyClientCertIfGiven, a)
 	id, _ := s.newKey(t)
 	users := map[string]string{}
@@ -347,9 +275,8 @@ func TestCertificatesByName(t *testing.T) {
 		{"two users", both, "", several},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			test.certificate.NotAfter = time.Now().Add(time.Hour)
 			for range 2 { // a renewed certificate is as good
-				c := a.issueFor(t, test.certificate)
+				c := a.IssueLike(t, test.certificate)
 				err := describeWith(t, over.client(t, aws.AnonymousCredentials{}, c), id)
 				if test.error != "" {
 					wantError(t, err, "UnrecognizedClientException", test.error)
@@ -371,8 +298,7 @@ func TestCertificatesByName(t *testing.T) {
 	}
 	// A changed mapping counts at once, and a certificate that was unknown before is known then.
 	stranger := spiffe("spiffe://example.org/ns/new/sa/x")
-	stranger.NotAfter = time.Now().Add(time.Hour)
-	c := over.client(t, aws.AnonymousCredentials{}, a.issueFor(t, stranger))
+	c := over.client(t, aws.AnonymousCredentials{}, a.IssueLike(t, stranger))
 	wantError(t, describeWith(t, c, id), "UnrecognizedClientException", unmapped)
 	mapping := &iam.Certificate{Name: "spiffe://example.org/ns/new/*", PrincipalARN: users["orders"],
 		CreatedAt: s.Now()}
@@ -387,7 +313,7 @@ func TestCertificatesByName(t *testing.T) {
 	}
 	wantError(t, describeWith(t, c, id), "UnrecognizedClientException", unmapped)
 	// Of another authority, the same name proves nothing.
-	forged := newAuthority(t).issueFor(t, both)
+	forged := certtest.New(t, "authority").IssueLike(t, both)
 	wantTLSError(t, describeWith(t, over.client(t, aws.AnonymousCredentials{}, forged), id), "certificate")
 }
 

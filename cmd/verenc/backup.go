@@ -109,8 +109,9 @@ func reconcileReport(ctx context.Context, c *Config, out io.Writer) (err error) 
 		return fmt.Errorf("reconcile: the token lacks %d objects: restore the HSM's backup of the same time",
 			len(inv.Lost))
 	case len(inv.OrphanObjects) > 0:
-		fmt.Fprintln(out, "cure: objects without keys are of a newer database, or left over: "+
-			"restore the newest backup, or destroy them with the HSM's tools")
+		fmt.Fprintln(out, "cure: objects without keys are of a newer state of this database, of another database of Verenc "+
+			"that uses this token, or left over: restore the newest backup; if none is newer and no other database uses "+
+			"this token, destroy them with the HSM's tools")
 	default:
 		fmt.Fprintln(out, "database and token agree")
 	}

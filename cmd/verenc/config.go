@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -249,13 +250,14 @@ func addFlags(flags *pflag.FlagSet) {
 // loadConfig is readConfig with all checks.
 func loadConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
 	c, err := readConfig(path, flags, environ)
-	if err != nil {
+	if c == nil {
 		return nil, err
 	}
-	return c, errors.Join(c.Token.check(), c.check())
+	return c, errors.Join(err, c.Token.check(), c.check())
 }
 
-// readConfig reads the file (if path is not empty), the environment, and the flags that were given.
+// readConfig reads the file (if path is not empty), the environment, and the flags that were given. With an error
+// about names that are no settings it returns the others, too.
 func readConfig(path string, flags *pflag.FlagSet, environ func() []string) (*Config, error) {
 	return readConfigOver(defaults(), path, flags, environ)
 }
@@ -276,9 +278,7 @@ func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func
 	for _, s := range settings(&base) {
 		byEnv[s.env()], byFlag[s.flag()] = s.key, s.key
 	}
-	if err := checkEnvironment(environ(), byEnv); err != nil {
-		return nil, err
-	}
+	unknown := checkEnvironment(environ(), byEnv)
 	err := k.Load(env.Provider(".", env.Opt{Prefix: envPrefix, EnvironFunc: environ,
 		TransformFunc: func(name, value string) (string, any) {
 			return byEnv[name], value // "" leaves it out
@@ -297,13 +297,19 @@ func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func
 	}
 
 	var c Config
+	var decoded mapstructure.Metadata
 	err = k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
-		TagName: "koanf", Result: &c, ErrorUnused: true, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(),
+		TagName: "koanf", Result: &c, Metadata: &decoded, WeaklyTypedInput: true,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(timesHaveUnits, mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.StringToSliceHookFunc(",")),
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w (verenc config lists the settings)", err)
+	}
+	slices.Sort(decoded.Unused)
+	for _, name := range decoded.Unused {
+		unknown = errors.Join(unknown, fmt.Errorf("read configuration: %s is not a setting (verenc config lists the settings)",
+			name))
 	}
 	if len(c.KeyStores) == 0 {
 		c.KeyStores = nil
@@ -322,7 +328,24 @@ func readConfigOver(base Config, path string, flags *pflag.FlagSet, environ func
 	if f := flags.Lookup(forcePINFlag); f != nil {
 		c.run.forcePIN = f.Value.String() == "true"
 	}
-	return &c, nil
+	return &c, unknown
+}
+
+// timesHaveUnits refuses a number in a file for a time, which would be taken as nanoseconds.
+func timesHaveUnits(from, to reflect.Type, value any) (any, error) {
+	switch from.Kind() {
+	case reflect.Int, reflect.Int64, reflect.Uint64, reflect.Float64:
+		if to == reflect.TypeFor[time.Duration]() && from != to && fmt.Sprint(value) != "0" {
+			return nil, fmt.Errorf("%v has no unit: write %vs for seconds", value, value)
+		}
+	}
+	return value, nil
+}
+
+// nothingIsSet tells whether neither a flag nor a variable sets anything.
+func nothingIsSet(flags *pflag.FlagSet, environ []string) bool {
+	return flags.NFlag() == 0 &&
+		!slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, envPrefix) })
 }
 
 // otherVariables are environment variables that are not settings.

@@ -152,6 +152,9 @@ func TestConfigComplaints(t *testing.T) {
 		{"unknown setting", good + "lisen: x\n", "lisen"},
 		{"unknown setting of the token", "token: {module: " + anyModule + ", pin: '1234'}\n", "pin"},
 		{"not a time", good + "reconcile_interval: soon\n", "reconcile_interval"},
+		{"a time without a unit", good + "reconcile_interval: 60\n", "60 has no unit: write 60s for seconds"},
+		{"a time without a unit, quoted", good + "reconcile_interval: '60'\n", "reconcile_interval"},
+		{"half a second without a unit", good + "shutdown_timeout: 0.5\n", "0.5 has no unit"},
 		{"not a number", "token: {module: " + anyModule + ", sessions: many}\n", "sessions"},
 		{"not YAML", "\t:", "read configuration"},
 	} {
@@ -223,6 +226,77 @@ func TestConfigCommand(t *testing.T) {
 	}
 	if strings.Contains(r.stdout, s.soft.PIN) {
 		t.Error("the PIN is in the configuration")
+	}
+}
+
+// TestConfigSaysWhatIsWrong: verenc config prints the settings, and what would keep a server from starting as far as no
+// token, network or database is needed to tell. Its exit status is that of the server.
+func TestConfigSaysWhatIsWrong(t *testing.T) {
+	nothing := &site{dir: t.TempDir()}
+	if r := nothing.run(t, "config"); r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "\ndatabase: ") {
+		t.Errorf("where nothing is set, the settings are not listed: %v", r)
+	}
+	s := initialised(t)
+	certificate, key, _ := selfSigned(t, s)
+	open := s.write(t, "open", "hunter2", 0o644)
+	tls := []string{"VERENC_TLS_CERT=" + certificate, "VERENC_TLS_KEY=" + key}
+	const noFile = "no such file or directory"
+	for _, test := range []struct {
+		name, yaml string
+		env        []string
+		want       []string // on standard error; nothing is wrong without
+	}{
+		{name: "nothing", env: tls},
+		{name: "a TLS key in the token", env: append(tls, "VERENC_TLS_KEY=pkcs11:object=verenc%2Ftls%2Fkms")},
+		{name: "several settings", yaml: "account: x\nlisten: y\nlog_level: loud\nlisen: z\n",
+			env: []string{"VERENC_LISTEN=:65536", "VERENC_PRIVATE_LISTEN=nowhere", "VERENC_ACOUNT=1"},
+			want: []string{"VERENC_ACOUNT is not a setting", "lisen is not a setting", `account: "x"`,
+				"listen: address 65536: invalid port (give host:port", "private_listen: address nowhere: missing port",
+				`log_level: unrecognized level: "loud" (give debug,`}},
+		{name: "several files", env: append(tls, "VERENC_TLS_CLIENT_CA=none.ca", "VERENC_TOKEN_PIN_FILE=none.pin"),
+			want: []string{"load tls_client_ca: open none.ca: " + noFile, "(correct tls_cert,",
+				"read PIN: stat none.pin: " + noFile, "(put the user PIN"}},
+		{name: "module", env: []string{"VERENC_TOKEN_MODULE=/nowhere.so"},
+			want: []string{"/nowhere.so: " + noFile, "set token.module"}},
+		{name: "PIN for all", env: []string{"VERENC_TOKEN_PIN_FILE=" + open}, want: []string{"chmod 600"}},
+		{name: "no PIN", env: []string{"VERENC_TOKEN_PIN_FILE="}, want: []string{"set token.pin_file, VERENC_TOKEN_PIN or"}},
+		{name: "password of the database", env: []string{"VERENC_DATABASE=postgres://verenc@192.0.2.1/verenc",
+			"VERENC_DATABASE_PASSWORD_FILE=" + open}, want: []string{"chmod 600", "(correct database_password_file)"}},
+		{name: "another key", env: append(tls, "VERENC_TLS_KEY="+certificate), want: []string{"load tls_cert and tls_key"}},
+		{name: "no certificate", env: append(tls, "VERENC_TLS_CERT="+key, "VERENC_TLS_KEY=pkcs11:object=x"),
+			want: []string{"holds no certificate"}},
+		{name: "PIN in the URI of a key", env: append(tls, "VERENC_TLS_KEY=pkcs11:object=x?pin-value=hunter2"),
+			want: []string{"tls_key: read PKCS#11 URI: attribute pin-value"}},
+		{name: "revocation list", env: append(tls, "VERENC_TLS_CLIENT_CA="+certificate, "VERENC_TLS_CLIENT_CRL="+open),
+			want: []string{"load tls_client_crl", "malformed"}},
+		{name: "issuer", yaml: "oidc_issuers: [{url: https://issuer.example}]\n",
+			want: []string{"name the audiences", "(correct oidc_issuers)"}},
+		{name: "tracing",
+			env:  []string{"VERENC_TRACING_ENDPOINT=http://127.0.0.1:9", "VERENC_TRACING_HEADERS_FILE=" + open},
+			want: []string{"its lines are not like NAME: VALUE", "(correct tracing.headers_file)"}},
+		{name: "syslog", env: []string{"VERENC_AUDIT_SYSLOG=http://x"},
+			want: []string{`audit.syslog: audit output syslog: network "http"`, "(correct the outputs"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := s.with(append(test.env, "VERENC_CONFIG="+s.write(t, "bad.yaml", test.yaml, 0o600))...)
+			r := s.run(t, "config")
+			if !strings.Contains(r.stdout, "\ndatabase: ") || !strings.Contains(r.stdout, "\n  serial: ") {
+				t.Errorf("the settings are not printed: %v", r)
+			}
+			if test.want == nil {
+				if r.code != 0 || r.stderr != "" {
+					t.Error(r)
+				}
+				return
+			}
+			refused(t, r, test.want...)
+			if strings.Contains(r.stdout+r.stderr, "hunter2") {
+				t.Errorf("a secret is told: %v", r)
+			}
+			if server := s.run(t, "serve"); server.code != r.code {
+				t.Errorf("the server's exit status is %d", server.code)
+			}
+		})
 	}
 }
 

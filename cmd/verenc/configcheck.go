@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,18 @@ func checkResidency(what, value string) error {
 	return fmt.Errorf("%s %q is neither %s nor %s", what, value, service.ResidencyToken, service.ResidencyWrapped)
 }
 
+// checkAddress finds out whether an address is one to listen at. It does not look its host up.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w (give host:port, such as 127.0.0.1:8600)", err)
+	}
+	return err
+}
+
 // check returns what is wrong with the settings before anything is opened. Every error names its
 // setting.
 func (c *Config) check() error {
@@ -67,12 +80,22 @@ func (c *Config) check() error {
 	} else if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		complain("proxy_protocol: name the trusted_proxies that may use it")
 	}
+	if _, err := parseLevel(c.LogLevel); err != nil {
+		problems = append(problems, err)
+	}
+	if err := checkAddress(c.Listen); err != nil {
+		complain("listen: %w", err)
+	}
+	if err := checkAddress(c.PrivateListen); err != nil && c.PrivateListen != "" {
+		complain("private_listen: %w", err)
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		complain("tls_cert and tls_key: give both or none")
 	}
 	if c.run.tlsKey = nil; pkcs11uri.Is(c.TLSKey) {
 		if key, err := pkcs11uri.Parse(c.TLSKey); err != nil {
 			complain("tls_key: %w", err)
+			c.TLSKey = "" // which may hold a PIN, and verenc config prints settings
 		} else {
 			c.run.tlsKey = &key
 		}

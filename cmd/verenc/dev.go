@@ -79,7 +79,7 @@ func newDevCommand() *cobra.Command {
 		if f := cmd.Flags().Lookup("config"); f != nil && f.Changed {
 			return errors.New("dev: it reads no configuration file")
 		}
-		c, err := devConfig(cmd)
+		c, err := devConfig(cmd, o.exec)
 		if err != nil {
 			return err
 		}
@@ -91,8 +91,11 @@ func newDevCommand() *cobra.Command {
 }
 
 // devConfig reads the settings. Those of the token, the database and the audit log are still to be made.
-func devConfig(cmd *cobra.Command) (*Config, error) {
+func devConfig(cmd *cobra.Command, exec bool) (*Config, error) {
 	base := defaults()
+	if exec {
+		base.Listen = "127.0.0.1:0" // the command is told where
+	}
 	base.Account, base.Regions, base.ARNFormat, base.PrivateListen = "000000000000", []string{"*"}, "aws", ""
 	// SoftHSM2 keeps a token object in a file, which it syncs when the object is made and looks at with each use.
 	base.Token.Residency = string(service.ResidencyWrapped)

@@ -220,6 +220,14 @@ func TestDevExec(t *testing.T) {
 	if r = s.run(t, "dev", "--exec", "--", "sh", "-c", "kill -KILL $$"); r.code != 128+9 {
 		t.Errorf("%v", r)
 	}
+	// A server inside another one's command takes another port.
+	anyPort := devSite(t)
+	anyPort.env = slices.DeleteFunc(anyPort.env, func(v string) bool { return strings.HasPrefix(v, "VERENC_LISTEN=") })
+	if program, err := os.Executable(); err != nil {
+		t.Error(err)
+	} else if r = anyPort.run(t, "dev", "--exec", "--", program, "dev", "--exec", "true"); r.code != 0 {
+		t.Errorf("%v", r)
+	}
 	refused(t, s.run(t, "dev", "--exec", "/nowhere/command"), "run the command", "/nowhere/command")
 	refused(t, s.run(t, "dev", "--exec"), "--exec and a command go together")
 	refused(t, s.run(t, "dev", "true"), "--exec and a command go together")

@@ -88,8 +88,7 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	tokens, err := hsm.Tokens(c.Token.Module, c.Token.InitArguments, hostCommand())
 	if err != nil {
-		e.bad("module", err, "install the HSM's PKCS#11 client and set token.module to its library"+
-			moduleHint(c.Token.Module))
+		e.bad("module", err, moduleCure+moduleHint(c.Token.Module))
 		return nil
 	}
 	e.ok("module", "%s", c.Token.Module)
@@ -107,7 +106,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 
 	h, err := hsmConfig(c, zap.NewNop())
 	if err != nil {
-		e.bad("PIN", err, "put the user PIN into a file of mode 600 and set token.pin_file")
+		e.bad("PIN", err, pinCure)
 		return nil
 	}
 	h.ModuleCommand = hostCommand() // a module that crashes is a finding and must not end the doctor
@@ -216,17 +215,14 @@ func (e *examination) examineAudit(c *Config) {
 	}
 }
 
-// examineFiles reads the files of settings without which a server does not start.
+// examineFiles reads what a server reads when it starts.
 func (e *examination) examineFiles(c *Config) {
-	if v, err := c.webIdentities(); err != nil {
-		e.bad("issuers", err, "correct oidc_issuers")
-	} else if v != nil {
-		e.ok("issuers", "the settings and files of %d OpenID Connect issuers are right", len(c.OIDCIssuers))
-	}
-	if file, err := c.tracingHeaders(); err != nil {
-		e.bad("tracing", err, "correct tracing.headers_file")
-	} else if file != nil {
-		e.ok("tracing", "%s has the headers for the collector", file.path)
+	for _, check := range startChecks {
+		if found, err := check.try(c); err != nil {
+			e.bad(check.name, err, check.cure)
+		} else if found != "" {
+			e.ok(check.name, "%s", found)
+		}
 	}
 }
 

@@ -49,6 +49,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		"service": {module + "transport", module + "service/store", "net/http", "github.com/gorilla",
 			"github.com/miekg", "github.com/ThalesIgnite", "database/sql", "github.com/mattn", "github.com/jackc"},
 		"service/iam": {"net/http", "database/sql", "go.uber.org/zap"},
+		// An authority for tests has keys and names. What a certificate proves is not its matter.
+		"service/certtest": {module},
 		// What verifies the tokens of other issuers asks them over the network. It knows tokens, and no principals.
 		"service/iam/oidc": {module + "service/iam/oidc/issuertest", "database/sql", "go.uber.org/zap", "testing"},
 		// An issuer for tests has keys and claims. Who verifies them is not its matter.
@@ -64,12 +66,12 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// The witness compares logs, and what the database says of them. It asks for rows by an interface of its own.
 		"service/audit/witness": {"net/http", "database/sql", "github.com/miekg"},
 		// The store has rows, and no key material: it needs no token.
-		"service/store": {module + "transport", module + "hsm", module + "service/store/postgrestest", "net/http",
-			"github.com/miekg"},
+		"service/store": {module + "transport", module + "hsm", module + "service/store/postgrestest",
+			module + "service/certtest", "net/http", "github.com/miekg"},
 		// transport knows the protocol only. It must ask the service for everything, so that nothing goes
 		// round authorisation; cryptography is sigv4's and the token's.
-		"transport": {module + "hsm", module + "service/store", "github.com/miekg", "github.com/ThalesIgnite",
-			"database/sql", "crypto"},
+		"transport": {module + "hsm", module + "service/store", module + "service/certtest", "github.com/miekg",
+			"github.com/ThalesIgnite", "database/sql", "crypto"},
 		// What verifies signatures is small, pure and free of everybody else's code.
 		"transport/sigv4": {module, "os", "database/sql", "github.com/", "go.uber.org"},
 		// What finds out a client's address knows connections and headers, so that it can be read and fuzzed alone.
@@ -90,8 +92,8 @@ func TestImportsHaveOneDirection(t *testing.T) {
 		// The program connects packages. What it wants of a token or of rows, it asks them for. Of softhsm it has what
 		// verenc dev needs, and nothing that misbehaves or is for tests.
 		"cmd/verenc": {module + "softhsm/faults", module + "softhsm/tokens", module + "softhsm/kmstest",
-			module + "service/store/postgrestest", module + "service/iam/oidc/issuertest", "github.com/miekg",
-			"database/sql", "testing"},
+			module + "service/store/postgrestest", module + "service/iam/oidc/issuertest", module + "service/certtest",
+			"github.com/miekg", "database/sql", "testing"},
 		// Processes and variables: what they are for is the program's matter.
 		"cmd/verenc/environment": {module, "net/http", "database/sql", "go.uber.org/zap"},
 		// A test of another module gets a server, and none of the program's flags and settings.

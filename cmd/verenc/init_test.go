@@ -55,6 +55,23 @@ func refused(t *testing.T, r result, words ...string) {
 	}
 }
 
+// TestInitOnUsedToken: of two databases that use one token each takes the other's objects for left over.
+func TestInitOnUsedToken(t *testing.T) {
+	s := newSite(t)
+	if first := s.run(t, "init"); first.code != 0 || strings.Contains(first.stderr, "note:") {
+		t.Error(first)
+	}
+	other := s.with("VERENC_DATABASE="+s.path("other.db"), "VERENC_AUDIT_DIR="+s.path("other-audit"))
+	second := other.run(t, "init")
+	if second.code != 0 || !strings.Contains(second.stderr, "objects of another database of Verenc") {
+		t.Error(second)
+	}
+	out := other.run(t, "doctor", "--reconcile")
+	if !strings.Contains(out.stdout, "of another database of Verenc that uses this token") {
+		t.Error(out)
+	}
+}
+
 func TestInit(t *testing.T) {
 	s := newSite(t)
 	first := s.run(t, "init")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/verenc/kms/service/evidence"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/service/store"
 )
@@ -17,6 +18,8 @@ type initOptions struct {
 	credentials  string
 	addAccessKey bool
 	ifMissing    bool
+
+	notes io.Writer // for what is not an error
 }
 
 // runInit creates what a server needs, and prints or writes the access key, this one time.
@@ -45,6 +48,11 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 	if err := p.service.InitServiceObjects(ctx); err != nil {
 		return err
 	}
+	if !o.addAccessKey {
+		if err := noteForeignObjects(ctx, p, o.notes); err != nil {
+			return err
+		}
+	}
 	cred, err := p.service.IAM().CreateRootAccessKey(ctx, c.Account)
 	if err != nil {
 		return err
@@ -54,6 +62,19 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 		return fmt.Errorf("init: %w (verenc init --add-access-key makes another)", err)
 	}
 	return nil
+}
+
+// noteForeignObjects tells of objects in the token that a new database does not know. If they are another database's,
+// each of the two takes the other's for left over.
+func noteForeignObjects(ctx context.Context, p *components, notes io.Writer) error {
+	inv, err := evidence.TakeInventory(ctx, p.store, p.token)
+	if err != nil || len(inv.OrphanObjects) == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(notes, "note: the token has objects of another database of Verenc, or of one that is gone: "+
+		"%d, such as %s. If the other database is in use, give this one a token of its own.\n",
+		len(inv.OrphanObjects), inv.OrphanObjects[0].Label)
+	return err
 }
 
 // completeInit makes what is missing of what a server needs, for a container that does so before each start. It makes

@@ -97,6 +97,7 @@ func newRoot() *cobra.Command {
 		if o.ifMissing {
 			return completeInit(cmd.Context(), c)
 		}
+		o.notes = cmd.ErrOrStderr()
 		return runInit(cmd.Context(), c, o, cmd.OutOrStdout())
 	})
 
@@ -132,14 +133,20 @@ func newRoot() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "config", Args: cobra.NoArgs,
-			Short: "Print every setting with its meaning and its value, as a YAML file",
+			Short: "Print every setting with its meaning and its value, as a YAML file, and say what is wrong",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				c, err := nameUnknown(loadConfig(*path, cmd.Flags(), os.Environ))
 				if c == nil {
 					return err
 				}
-				fmt.Fprint(cmd.OutOrStdout(), c.describe())
-				return nil
+				switch {
+				case *path == "" && nothingIsSet(cmd.Flags(), os.Environ()): // it is asked for the list of settings
+					err = nil
+				case err == nil:
+					err = c.checkStart()
+				}
+				_, printed := fmt.Fprint(cmd.OutOrStdout(), c.describe())
+				return errors.Join(err, printed)
 			},
 		},
 	)

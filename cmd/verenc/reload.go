@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 // reloadable is something in files that may change while a server runs. reload tells whether it has
@@ -142,9 +141,9 @@ func (f *settingsFile) reload() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	level, err := zapcore.ParseLevel(c.LogLevel)
+	level, err := parseLevel(c.LogLevel)
 	if err != nil {
-		return false, fmt.Errorf("log_level: %w", err)
+		return false, err
 	}
 	f.level.SetLevel(level)
 	f.inForce.LogLevel, f.text = c.LogLevel, text

@@ -4,18 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -33,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/certtest"
 	"github.com/verenc/kms/service/iam"
 	"github.com/verenc/kms/softhsm/faults"
 	"github.com/verenc/kms/transport/sdktest"
@@ -233,7 +229,7 @@ func TestServeRefuses(t *testing.T) {
 		{"VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600),
 			[]string{"token refused the PIN", "run verenc doctor"}},
 		{"VERENC_TOKEN_PIN_FILE=/nowhere/pin", []string{"read PIN", "/nowhere/pin"}},
-		{"VERENC_LISTEN=nonsense", []string{"listen for api", "nonsense"}},
+		{"VERENC_LISTEN=nonsense", []string{"listen: ", "nonsense", "give host:port"}},
 		{"VERENC_LOG_LEVEL=loud", []string{"log_level", "loud"}},
 	} {
 		refused(t, s.with(test.env).run(t, "serve"), test.words...)
@@ -247,27 +243,9 @@ func TestServeRefuses(t *testing.T) {
 // selfSigned makes a certificate for 127.0.0.1, and a pool that trusts it.
 func selfSigned(t *testing.T, s *site, names ...string) (certificate, key string, pool *x509.CertPool) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), DNSNames: names,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	pool = x509.NewCertPool()
-	pool.AppendCertsFromPEM(chain)
-	return s.write(t, "tls.crt", string(chain), 0o600),
-		s.write(t, "tls.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})), 0o600), pool
+	a := certtest.New(t, "test", append(names, "127.0.0.1")...)
+	return s.write(t, "tls.crt", certtest.CertificatePEM(a.Leaf), 0o600),
+		s.write(t, "tls.key", certtest.KeyPEM(t, a.Certificate), 0o600), a.Pool()
 }
 
 func TestTLS(t *testing.T) {
@@ -459,6 +437,45 @@ func TestProfiles(t *testing.T) {
 		}
 		if code := r.stop(t); code != 0 {
 			t.Errorf("profiling %s: the server ended with %d", on, code)
+		}
+	}
+}
+
+// TestRefusedSignature: the log says why a signature was refused, and for which access key, unless it may be a secret.
+func TestRefusedSignature(t *testing.T) {
+	s := initialised(t)
+	r := s.serve(t)
+	const secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+	mine := s.accessKey(t)
+	for _, test := range []struct {
+		by              aws.Credentials
+		code, logged    string
+		mustNotBeLogged string
+	}{
+		{aws.Credentials{AccessKeyID: mine.AccessKeyID, SecretAccessKey: secret}, "InvalidSignatureException",
+			"access key " + mine.AccessKeyID + ": The request signature we calculated does not match", secret},
+		{aws.Credentials{AccessKeyID: "AKIAAAAAAAAAAAAAAAAA", SecretAccessKey: secret}, "UnrecognizedClientException",
+			"access key AKIAAAAAAAAAAAAAAAAA: The security token included in the request is invalid.", secret},
+		{aws.Credentials{AccessKeyID: strings.ReplaceAll(secret, "/", ""), SecretAccessKey: "AKIAAAAAAAAAAAAAAAAA"},
+			"UnrecognizedClientException", "", strings.ReplaceAll(secret, "/", "")},
+	} {
+		before := len(r.text(t))
+		request, err := signed(t.Context(), test.by, "http://"+r.api, "ListKeys", "{}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		line := r.await(t, "request", "request_id", answer.Header.Get("X-Amzn-Requestid"))
+		cause, _ := line["cause"].(string)
+		if line["error"] != test.code || !strings.HasPrefix(cause, test.logged) || (cause == "") != (test.logged == "") {
+			t.Errorf("%v, want the cause %q", line, test.logged)
+		}
+		if strings.Contains(r.text(t)[before:], test.mustNotBeLogged) {
+			t.Errorf("the log has %s", test.mustNotBeLogged)
 		}
 	}
 }

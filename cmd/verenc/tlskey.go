@@ -76,17 +76,9 @@ func usedAsTLSKey(c *Config, o hsm.Object) string {
 	return "not that of tls_key: another server's, or one that waits for its certificate"
 }
 
-// examineTLSKey checks that the TLS key, in a file or in the token, is that of the certificate.
+// examineTLSKey checks that a TLS key in the token is that of the certificate.
 func (e *examination) examineTLSKey(c *Config, token *hsm.Token) {
-	if c.TLSCert == "" || c.run.tlsKey != nil && token == nil {
-		return
-	}
-	if c.run.tlsKey == nil {
-		if _, err := tlsfiles.Open(tlsConfig(c, nil)); err != nil {
-			e.bad("TLS key", err, "correct tls_cert, tls_key and the other files of TLS")
-			return
-		}
-		e.ok("TLS key", "%s has that of the certificate", c.TLSKey)
+	if c.TLSCert == "" || c.run.tlsKey == nil || token == nil {
 		return
 	}
 	files := tlsConfig(c, tlsSigners(c, token).of(c.run.tlsKey))

@@ -3,56 +3,29 @@ package main
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
-	"math/big"
 	"net/http"
 	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"github.com/verenc/kms/service/certtest"
 	"github.com/verenc/kms/softhsm/faults"
 )
 
 // issuer is an authority that signs certificate requests.
-type issuer struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	pool *x509.CertPool
-}
+type issuer struct{ *certtest.Authority }
 
-func newIssuer(t *testing.T) *issuer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true,
-		BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
-		KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := &issuer{key: key, pool: x509.NewCertPool()}
-	if i.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	i.pool.AddCert(i.cert)
-	return i
-}
+func newIssuer(t *testing.T) issuer { return issuer{certtest.New(t, "authority")} }
 
 // issue makes the certificate that a request asks for, in PEM.
-func (i *issuer) issue(t *testing.T, request string) (certificate string, public crypto.PublicKey) {
+func (i issuer) issue(t *testing.T, request string) (certificate string, public crypto.PublicKey) {
 	t.Helper()
 	block, _ := pem.Decode([]byte(request))
 	if block == nil {
@@ -65,22 +38,15 @@ func (i *issuer) issue(t *testing.T, request string) (certificate string, public
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: asked.Subject,
-		DNSNames: asked.DNSNames, IPAddresses: asked.IPAddresses, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, template, i.cert, asked.PublicKey, i.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), asked.PublicKey
+	template := x509.Certificate{Subject: asked.Subject, DNSNames: asked.DNSNames, IPAddresses: asked.IPAddresses}
+	return certtest.CertificatePEM(i.Sign(t, template, asked.PublicKey)), asked.PublicKey
 }
 
 var tlsKeyLine = regexp.MustCompile(`(?m)^tls_key: "(.*)"$`)
 
 // tlsKey makes a key in the token with its certificate, and returns a site with the settings that verenc tls csr
 // has said.
-func (s *site) tlsKey(t *testing.T, i *issuer, name, keyType string) *site {
+func (s *site) tlsKey(t *testing.T, i issuer, name, keyType string) *site {
 	t.Helper()
 	r := s.run(t, "tls", "csr", "--name", name, "--type", keyType, "--dns", "kms.example.com", "--ip", "127.0.0.1")
 	line := tlsKeyLine.FindStringSubmatch(r.stderr)
@@ -92,8 +58,8 @@ func (s *site) tlsKey(t *testing.T, i *issuer, name, keyType string) *site {
 }
 
 // over is an HTTP client that makes a TLS connection for each request.
-func (i *issuer) over(c *tls.Config) *http.Client {
-	c.RootCAs = i.pool
+func (i issuer) over(c *tls.Config) *http.Client {
+	c.RootCAs = i.Pool()
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}}
 }
 
@@ -118,8 +84,7 @@ func TestTLSKeyInToken(t *testing.T) {
 					t.Errorf("%s: %v", tls.VersionName(version), err)
 				}
 			}
-			authority := s.write(t, "authority.pem",
-				string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.cert.Raw})), 0o600)
+			authority := s.write(t, "authority.pem", certtest.CertificatePEM(i.Leaf), 0o600)
 			openssl := func(args ...string) {
 				cmd := exec.Command("openssl", append([]string{"s_client", "-connect", r.api, "-CAfile", authority,
 					"-verify_return_error", "-verify_ip", "127.0.0.1", "-brief"}, args...)...)
@@ -213,7 +178,7 @@ func TestTLSKeyRefused(t *testing.T) {
 	// While a server runs, the certificate is renewed, and one of another key is not.
 	r := one.serve(t)
 	served := func() *x509.Certificate {
-		c, err := tls.Dial("tcp", r.api, &tls.Config{RootCAs: i.pool})
+		c, err := tls.Dial("tcp", r.api, &tls.Config{RootCAs: i.Pool()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +205,7 @@ func TestTLSKeyAway(t *testing.T) {
 	module := faults.New(t, s.soft)
 	r := s.tlsKey(t, i, "kms", "ec-p256").with("VERENC_TOKEN_MODULE=" + module.Path).serve(t)
 	handshake := func() error {
-		c, err := tls.Dial("tcp", r.api, &tls.Config{RootCAs: i.pool})
+		c, err := tls.Dial("tcp", r.api, &tls.Config{RootCAs: i.Pool()})
 		if err != nil {
 			return err
 		}
@@ -274,7 +239,7 @@ func TestHandshakeFlood(t *testing.T) {
 	module := faults.New(t, s.soft)
 	r := s.tlsKey(t, i, "kms", "ec-p256").with("VERENC_TOKEN_MODULE="+module.Path, "VERENC_TOKEN_SESSIONS=4",
 		"VERENC_AUDIT_CHECKPOINT_WITHIN=1h", "VERENC_AUDIT_CHECKPOINT_EVERY=1000000").serve(t)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: i.pool}} // keeps its connection
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: i.Pool()}} // keeps its connection
 	t.Cleanup(transport.CloseIdleConnections)
 	client := s.sdk(t, "https://"+r.api, &http.Client{Transport: transport})
 	made, err := client.CreateKey(t.Context(), &kms.CreateKeyInput{})
@@ -285,7 +250,7 @@ func TestHandshakeFlood(t *testing.T) {
 	var flood sync.WaitGroup
 	for range 30 {
 		flood.Go(func() {
-			if c, err := tls.Dial("tcp", r.api, &tls.Config{RootCAs: i.pool}); err == nil {
+			if c, err := tls.Dial("tcp", r.api, &tls.Config{RootCAs: i.Pool()}); err == nil {
 				_ = c.Close()
 			}
 		})

@@ -42,11 +42,19 @@ type components struct {
 	shutdown time.Duration
 }
 
-// openLog makes the loggers, which write to the standard error.
-func (p *components) openLog(level string) error {
+func parseLevel(level string) (zapcore.Level, error) {
 	parsed, err := zapcore.ParseLevel(level)
 	if err != nil {
-		return fmt.Errorf("log_level: %w", err)
+		err = fmt.Errorf("log_level: %w (give debug, info, warn or error)", err)
+	}
+	return parsed, err
+}
+
+// openLog makes the loggers, which write to the standard error.
+func (p *components) openLog(level string) error {
+	parsed, err := parseLevel(level)
+	if err != nil {
+		return err
 	}
 	c := zap.NewProductionEncoderConfig()
 	c.TimeKey, c.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder

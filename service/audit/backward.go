@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 )
 
@@ -22,27 +21,19 @@ type backward struct {
 
 // openBackward begins at the end of a line, or with -1 at that of the last one. A file that is being
 // written may end in blanks and in a part of a line.
-func openBackward(file fs.File, end int64) (*backward, error) {
-	at, ok := file.(io.ReaderAt)
-	if !ok {
-		return nil, errors.New("files can't be read from their ends")
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	r := &backward{file: at, end: end}
+func openBackward(file *segmentFile, end int64) (*backward, error) {
+	r := &backward{file: file, end: end}
 	if end >= 0 {
-		if end > info.Size() {
+		if end > file.size {
 			return nil, ErrPosition
 		}
 		var last [1]byte
-		if _, err := at.ReadAt(last[:], end-1); err != nil || last[0] != '\n' {
+		if _, err := file.ReadAt(last[:], end-1); err != nil || last[0] != '\n' {
 			return nil, errors.Join(ErrPosition, err)
 		}
 		return r, nil
 	}
-	return r, r.findEnd(info.Size())
+	return r, r.findEnd(file.size)
 }
 
 // findEnd leaves out what follows the last whole line.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // BenchmarkAppend measures what a record costs its caller, with checkpoints as in a server, and how
@@ -18,7 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 			l := open(b, cfg)
 			var n atomic.Int64
 			b.ResetTimer()
-			parallel(b, callers, func() {
+			parallel(b.N, callers, func() {
 				if err := l.Append(ctx, record(int(n.Add(1)))); err != nil {
 					b.Error(err)
 				}
@@ -57,10 +59,10 @@ func BenchmarkSync(b *testing.B) {
 	must(b, d.Close())
 }
 
-// parallel runs f b.N times in a number of goroutines.
-func parallel(b *testing.B, goroutines int, f func()) {
+// parallel runs f a number of times in a number of goroutines.
+func parallel(times, goroutines int, f func()) {
 	var left atomic.Int64
-	left.Store(int64(b.N))
+	left.Store(int64(times))
 	done := make(chan struct{})
 	for range goroutines {
 		go func() {
@@ -103,4 +105,28 @@ func BenchmarkVerify(b *testing.B) {
 		verify(b, cfg)
 	}
 	b.ReportMetric(float64(b.N)*4096/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkProve proves records of a file that is as large as they become.
+func BenchmarkProve(b *testing.B) {
+	const total = 59_000 // 63 MiB
+	cfg := testConfig(b)
+	cfg.SyncWithin, cfg.CheckpointEvery = time.Minute, 4096
+	l := open(b, cfg)
+	var n atomic.Int64
+	parallel(total, 64, func() {
+		if err := l.Append(ctx, record(int(n.Add(1)-1))); err != nil {
+			b.Error(err)
+		}
+	})
+	must(b, l.Close(ctx))
+	files := os.DirFS(cfg.Dir)
+	for _, index := range []int64{0, total / 2, total - 1} {
+		b.Run(fmt.Sprintf("record %d", index), func(b *testing.B) {
+			for b.Loop() {
+				_, err := Prove(files, index)
+				must(b, err)
+			}
+		})
+	}
 }

@@ -119,6 +119,23 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
+// FuzzProveRecords replaces the bytes of a file of records: Prove finds what reading each line
+// finds.
+func FuzzProveRecords(f *testing.F) {
+	files, _, _ := sealedLog(f, 24, small)
+	all, err := segments(files)
+	must(f, err)
+	name := all[0].name
+	good := files[name].Data
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(good[len(good)/3:])
+	f.Add(append(bytes.Clone(good), "  "...))
+	f.Add(append(bytes.Clone(good[len(good)/2:]), good...))
+	f.Add(bytes.ReplaceAll(good, []byte(`"logIndex":1`), []byte(`"logIndex":9`)))
+	f.Fuzz(func(t *testing.T, data []byte) { proveChanged(t, files, name, data) })
+}
+
 // FuzzTilePath: a tile has one name.
 func FuzzTilePath(f *testing.F) {
 	for _, name := range []string{"tile/0/000", "tile/1/x001/x234/067.p/8", "tile/entries/000", "tile/63/000.p/256",

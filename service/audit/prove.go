@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sort"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -75,7 +76,8 @@ func parseProof(text []byte) (proof, error) {
 var ErrNotSealed = errors.New("wait for the next one")
 
 // Prove returns a proof that a log holds a record: a C2SP tlog-proof against the latest checkpoint,
-// which must cover the record. The log may be in use.
+// which must cover the record. The log may be in use. The files of fsys have to implement io.ReaderAt, as
+// those of os.DirFS do.
 func Prove(fsys fs.FS, index int64) ([]byte, error) {
 	for {
 		signed, err := readSmall(fsys, checkpointFile, maxCheckpoint)
@@ -118,28 +120,43 @@ func prove(fsys fs.FS, signed []byte, index int64) (proof, error) {
 
 var errFound = errors.New("found")
 
+// readRecord finds a record by its index. It does not check the record.
 func readRecord(fsys fs.FS, index int64) (record []byte, err error) {
 	files, err := segments(fsys)
 	if err != nil {
 		return nil, err
 	}
-	for i, s := range slices.Backward(files) {
-		if s.first > index && i > 0 {
-			continue
-		}
-		_, err := readLines(fsys, s.name, func(text []byte, at place, _ bool) error {
-			if s.first+int64(at.line-1) < index {
-				return nil
-			}
-			record = slices.Clone(text)
-			return errFound
-		})
-		if errors.Is(err, errFound) {
-			return record, nil
-		}
-		return nil, errors.Join(fmt.Errorf("record %d is missing in %s", index, s.name), err)
+	i := sort.Search(len(files), func(i int) bool { return files[i].first > index }) - 1
+	if i < 0 {
+		return nil, tampered(place{file: recordFolder}, "record %d is missing", index)
 	}
-	return nil, errors.New("there are no records")
+	name := files[i].name
+	file, err := openSegment(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if record, err = file.findRecord(index); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if record != nil {
+		return record, nil
+	}
+	// Lines that were changed may have misled findRecord. What is left can still be proven.
+	_, err = readLines(fsys, name, func(text []byte, _ place, _ bool) error {
+		if l, err := parseLine(text); err != nil || l.index != index {
+			return nil
+		}
+		record = slices.Clone(text)
+		return errFound
+	})
+	if errors.Is(err, errFound) {
+		return record, nil
+	}
+	if err == nil {
+		err = tampered(place{file: name}, "record %d is missing", index)
+	}
+	return nil, err
 }
 
 // Read calls f with the index and the line of each record, until f returns an error. It proves

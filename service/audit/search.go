@@ -159,7 +159,7 @@ func (r *searched) isInOrder() bool { return r.EventType == "AwsApiCall" }
 // at the file's beginning.
 func (s *search) readFile(p position) (stopped int64, err error) {
 	name := s.files[p.file].name
-	file, err := s.fsys.Open(name)
+	file, err := openSegment(s.fsys, name)
 	if err != nil {
 		return 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -53,11 +54,20 @@ func parseSegment(name string) (segment, bool) {
 // place is the position of a line.
 type place struct {
 	file   string
-	line   int   // from 1
+	line   int   // from 1; 0 when it is not known, or the whole file is meant
 	offset int64 // bytes before the line
 }
 
-func (p place) String() string { return fmt.Sprintf("%s, line %d (byte %d)", p.file, p.line, p.offset) }
+func (p place) String() string {
+	s := p.file
+	if p.line > 0 {
+		s += fmt.Sprintf(", line %d", p.line)
+	}
+	if p.line > 0 || p.offset > 0 {
+		s += fmt.Sprintf(" (byte %d)", p.offset)
+	}
+	return s
+}
 
 // lineReader reads the lines of one file.
 type lineReader struct {
@@ -67,6 +77,12 @@ type lineReader struct {
 
 func newLineReader(name string, r io.Reader) *lineReader {
 	return &lineReader{bufio.NewReaderSize(r, 2*(maxLine+1)), place{name, 1, 0}}
+}
+
+// reset goes on with another part of the file, which begins at an offset.
+func (r *lineReader) reset(offset int64, part io.Reader) {
+	r.r.Reset(part)
+	r.at.offset = offset
 }
 
 // next returns a line without its newline, and whether it had one. The line is valid until the next
@@ -155,6 +171,86 @@ func readLinesFrom(fsys fs.FS, from place, f func(text []byte, at place, whole b
 	}
 }
 
+// segmentFile is an open file of records that can be read from any place.
+type segmentFile struct {
+	fs.File
+	io.ReaderAt
+	size int64
+}
+
+// openSegment opens a file of records. The caller has to close it.
+func openSegment(fsys fs.FS, name string) (*segmentFile, error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	at, ok := file.(io.ReaderAt)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%s can be read from its beginning only", name), file.Close())
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &segmentFile{file, at, info.Size()}, nil
+}
+
+// What findRecord reads of a file to look at a line in it, bytes.
+const (
+	findStep = 4 << 10           // at once
+	findMost = 2 * (maxLine + 1) // in all: the rest of one line and the whole of the next
+)
+
+// findRecord returns the record of an index, or nil when it does not find it. It is a binary search:
+// it looks at the first record after the middle of the bytes that are left. So it reads a small part of
+// the file, whatever that holds. When lines are damaged or not in order, it may miss a record that is
+// there.
+func (f *segmentFile) findRecord(index int64) (record []byte, err error) {
+	r := newLineReader("", nil)
+	for low, high := int64(0), f.size; low < high; {
+		middle := low + (high-low)/2
+		l, end, err := f.lineFrom(r, middle)
+		switch {
+		case err == io.EOF || err == nil && l.index > index:
+			high = middle
+		case err != nil:
+			return nil, err
+		case l.index < index:
+			low = end
+		default:
+			return slices.Clone(l.text), nil
+		}
+	}
+	return nil, nil
+}
+
+// lineFrom returns the first record that begins at a byte or soon after it, and where its line ends.
+// When there is none, as among the blanks at the end, the error is io.EOF. The line is valid until r is
+// used again.
+func (f *segmentFile) lineFrom(r *lineReader, from int64) (l line, end int64, err error) {
+	start := max(from-1, 0) // a line begins at from if the byte before it ends one
+	r.reset(start, inSteps{io.NewSectionReader(f, start, findMost)})
+	if from > 0 {
+		if _, _, _, err := r.next(); err != nil {
+			return line{}, 0, err
+		}
+	}
+	for {
+		text, _, _, err := r.next()
+		if err != nil {
+			return line{}, 0, err
+		}
+		if l, err := parseLine(text); err == nil {
+			return l, r.at.offset, nil
+		}
+	}
+}
+
+// inSteps keeps a buffered reader from reading as much as its buffer takes.
+type inSteps struct{ io.Reader }
+
+func (r inSteps) Read(b []byte) (int, error) { return r.Reader.Read(b[:min(len(b), findStep)]) }
+
 // Place is where the line of a record is.
 type Place struct {
 	First  int64 // index of the first record in its file
@@ -165,7 +261,7 @@ type Place struct {
 // PlaceReader reads records by their places. It keeps the file of the last one open.
 type PlaceReader struct {
 	FS   fs.FS
-	file fs.File
+	file *segmentFile
 	at   segment
 }
 
@@ -176,18 +272,14 @@ func (r *PlaceReader) Read(p Place) ([]byte, error) {
 			return nil, err
 		}
 		r.at = segment{segmentName(p.First), p.First}
-		file, err := r.FS.Open(r.at.name)
+		file, err := openSegment(r.FS, r.at.name)
 		if err != nil {
 			return nil, fmt.Errorf("read record: %w", err)
 		}
 		r.file = file
 	}
-	file, ok := r.file.(io.ReaderAt)
-	if !ok {
-		return nil, fmt.Errorf("read record: %s can be read from its beginning only", r.at.name)
-	}
 	text := make([]byte, p.Length)
-	if _, err := file.ReadAt(text, p.Offset); err != nil {
+	if _, err := r.file.ReadAt(text, p.Offset); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
 	return text, nil

@@ -52,13 +52,7 @@ type Finding struct {
 }
 
 func (f Finding) String() string {
-	s := f.File
-	if f.Line > 0 {
-		s += fmt.Sprintf(", line %d", f.Line)
-	}
-	if f.Line > 0 || f.Offset > 0 {
-		s += fmt.Sprintf(" (byte %d)", f.Offset)
-	}
+	s := place{f.File, f.Line, f.Offset}.String()
 	if f.Index >= 0 {
 		s += fmt.Sprintf(", record %d", f.Index)
 	}

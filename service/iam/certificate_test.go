@@ -1,18 +1,15 @@
 package iam_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"math/big"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/verenc/kms/service/certtest"
 	"github.com/verenc/kms/service/iam"
 )
 
@@ -74,10 +71,6 @@ func TestCertificateNames(t *testing.T) {
 			t.Errorf("%s: %q, %v", text, got, err)
 		}
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	many := make([]string, 100)
 	for i := range many {
 		many[i] = fmt.Sprintf("host-%d.example.org", i)
@@ -90,6 +83,7 @@ func TestCertificateNames(t *testing.T) {
 		return u
 	}
 	const id = "spiffe://example.org/ns/shop/sa/orders"
+	authority := certtest.New(t, "authority")
 	for name, test := range map[string]struct {
 		template x509.Certificate
 		want     []string // besides the fingerprint
@@ -107,16 +101,8 @@ func TestCertificateNames(t *testing.T) {
 		"short path":    {x509.Certificate{URIs: []*url.URL{uri("spiffe://example.org/a")}}, []string{"spiffe://example.org/a"}},
 		"too many":      {x509.Certificate{DNSNames: many, Subject: pkix.Name{CommonName: "x"}}, nil},
 	} {
-		test.template.SerialNumber = big.NewInt(1)
-		der, err := x509.CreateCertificate(rand.Reader, &test.template, &test.template, key.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := iam.CertificateNames(c); got[0] != iam.Fingerprint(der) || !slices.Equal(got[1:], test.want) {
+		c := authority.IssueLike(t, test.template).Leaf
+		if got := iam.CertificateNames(c); got[0] != iam.Fingerprint(c.Raw) || !slices.Equal(got[1:], test.want) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}

@@ -2,16 +2,9 @@ package store
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"database/sql"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -23,6 +16,7 @@ import (
 	"time"
 
 	"github.com/verenc/kms/service"
+	"github.com/verenc/kms/service/certtest"
 	"github.com/verenc/kms/service/store/postgrestest"
 )
 
@@ -72,7 +66,7 @@ func TestTLSByDefault(t *testing.T) {
 
 // TestExposedHost: only verify-full keeps out whoever is on the network to another host.
 func TestExposedHost(t *testing.T) {
-	authority := newCertificate(t, t.TempDir())
+	_, authority := newAuthority(t)
 	for address, want := range map[string]string{
 		"postgres://u@db.example.com/d":                                              "",
 		"postgres://u@db.example.com/d?sslmode=verify-full&sslrootcert=" + authority: "",
@@ -137,11 +131,11 @@ func TestPostgresRefuses(t *testing.T) {
 
 // TestPostgresTLS: the server is verified, and the password is asked for.
 func TestPostgresTLS(t *testing.T) {
-	dir := t.TempDir()
-	authority := newCertificate(t, dir)
+	server, authority := newAuthority(t)
 	port := freePort(t)
 	s := postgrestest.Start(t, "listen_addresses=127.0.0.1", "port="+port)
-	s.Configure(t, map[string]string{"server.crt": read(t, authority), "server.key": read(t, filepath.Join(dir, "key"))},
+	s.Configure(t, map[string]string{"server.crt": certtest.CertificatePEM(server.Leaf),
+		"server.key": certtest.KeyPEM(t, server.Certificate)},
 		"hostssl all all 127.0.0.1/32 scram-sha-256", "ssl = on")
 	s.Exec(t, "postgres", "CREATE ROLE verenc LOGIN PASSWORD 'hunter2'")
 	s.Exec(t, "postgres", "CREATE DATABASE verenc OWNER verenc")
@@ -170,13 +164,6 @@ func TestPostgresTLS(t *testing.T) {
 	must(t, d.Close())
 }
 
-func read(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	must(t, err)
-	return string(text)
-}
-
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -187,23 +174,12 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// newCertificate writes a certificate of 127.0.0.1, which is its own authority, and its key.
-func newCertificate(t *testing.T, dir string) (path string) {
+// newAuthority returns an authority, whose own certificate is that of 127.0.0.1, and the file with it.
+func newAuthority(t *testing.T) (a *certtest.Authority, path string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	must(t, err)
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	must(t, err)
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
-	must(t, os.WriteFile(filepath.Join(dir, "key"), text, 0o600))
-	path = filepath.Join(dir, "certificate")
-	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	return path
+	a, path = certtest.New(t, "test", "127.0.0.1"), filepath.Join(t.TempDir(), "authority")
+	must(t, os.WriteFile(path, []byte(certtest.CertificatePEM(a.Leaf)), 0o600))
+	return a, path
 }
 
 // TestSchemasAgree: both dialects have the same tables and columns.

@@ -117,7 +117,8 @@ func mac(key []byte, message string) (sum [sha256.Size]byte) {
 }
 
 // Verify checks the signature of a request whose body has been read, at the time now. It returns
-// the principal and the scope, or an *Error, or the error of Lookup.
+// the principal and the scope, or an *Error, or the error of Lookup. With an error, the scope is what
+// the request claims, as far as it could be read.
 func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (P, Scope, error) {
 	return v.VerifyContext(r.Context(), r, body, now)
 }
@@ -132,25 +133,25 @@ func (v *Verifier[P]) VerifyContext(
 		return none, Scope{}, err
 	}
 	if err := v.checkScope(&a, now); err != nil {
-		return none, Scope{}, err
+		return none, a.scope, err
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	request, err := appendRequest((*buf)[:0], r, a.signedHeaders, body)
 	*buf = request[:0]
 	if err != nil {
-		return none, Scope{}, err
+		return none, a.scope, err
 	}
 	k, err := v.cfg.Lookup(ctx, a.scope)
 	if errors.Is(err, ErrUnknownKey) {
 		err = errUnknown
 	}
 	if err != nil {
-		return none, Scope{}, err
+		return none, a.scope, err
 	}
 	want := sign(k.Signing, &a, sha256.Sum256(request))
 	if subtle.ConstantTimeCompare(want[:], a.signature[:]) != 1 {
-		return none, Scope{}, errForged
+		return none, a.scope, errForged
 	}
 	return k.Principal, a.scope, nil
 }

@@ -2,16 +2,12 @@ package tlsfiles_test
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,33 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/verenc/kms/service/certtest"
 	"github.com/verenc/kms/transport/tlsfiles"
 )
-
-// authority issues certificates and lists of revoked ones.
-type authority struct {
-	*testing.T
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-var serials = struct {
-	sync.Mutex
-	last int64
-}{}
-
-func serial() *big.Int {
-	serials.Lock()
-	defer serials.Unlock()
-	serials.last++
-	return big.NewInt(serials.last)
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	return key
-}
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -56,42 +28,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func newAuthority(t *testing.T, name string) *authority {
-	key := newKey(t)
-	template := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, IsCA: true,
-		BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte(name)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(t, err)
-	cert, err := x509.ParseCertificate(der)
-	must(t, err)
-	return &authority{t, key, cert}
-}
-
-func (a *authority) issue(name string, usage x509.ExtKeyUsage) tls.Certificate {
-	key := newKey(a.T)
-	template := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{"kms.example.com"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	must(a.T, err)
-	leaf, err := x509.ParseCertificate(der)
-	must(a.T, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-}
-
-// list is the authority's list of revoked certificates, in DER.
-func (a *authority) list(until time.Time, extensions []pkix.Extension, revoked ...tls.Certificate) []byte {
-	template := &x509.RevocationList{Number: serial(), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: until,
-		ExtraExtensions: extensions}
-	for _, c := range revoked {
-		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries,
-			x509.RevocationListEntry{SerialNumber: c.Leaf.SerialNumber, RevocationTime: time.Now()})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, template, a.cert, a.key)
-	must(a.T, err)
-	return der
-}
+// host is the name of the servers.
+const host = "kms.example.com"
 
 // files are a folder with the files of a server.
 type files struct {
@@ -102,22 +40,14 @@ type files struct {
 	late time.Duration // guarded by mu: how far the clock is ahead
 }
 
-func (f *files) write(path, kind string, ders ...[]byte) {
-	var text []byte
-	for _, der := range ders {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})...)
-	}
-	must(f.T, os.WriteFile(path, text, 0o600))
-}
+func (f *files) write(path, text string) { must(f.T, os.WriteFile(path, []byte(text), 0o600)) }
 
 func (f *files) serverCertificate(c tls.Certificate) {
-	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	must(f.T, err)
-	f.write(f.Certificate, "CERTIFICATE", c.Certificate...)
-	f.write(f.Key, "PRIVATE KEY", key)
+	f.write(f.Certificate, certtest.CertificatePEM(c.Leaf))
+	f.write(f.Key, certtest.KeyPEM(f.T, c))
 }
 
-func newFiles(t *testing.T, a *authority) *files {
+func newFiles(t *testing.T, a *certtest.Authority) *files {
 	dir := t.TempDir()
 	f := &files{T: t, Config: tlsfiles.Config{Certificate: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"),
 		ClientCA: filepath.Join(dir, "ca"), Required: true}}
@@ -126,8 +56,8 @@ func newFiles(t *testing.T, a *authority) *files {
 		defer f.mu.Unlock()
 		return time.Now().Add(f.late)
 	}
-	f.serverCertificate(a.issue("server", x509.ExtKeyUsageServerAuth))
-	f.write(f.ClientCA, "CERTIFICATE", a.cert.Raw)
+	f.serverCertificate(a.Issue(t, "server", host))
+	f.write(f.ClientCA, certtest.CertificatePEM(a.Leaf))
 	return f
 }
 
@@ -142,10 +72,10 @@ type served struct {
 	*testing.T
 	*tlsfiles.Files
 	url string
-	of  *authority
+	of  *certtest.Authority
 }
 
-func serve(t *testing.T, a *authority, f *files) *served {
+func serve(t *testing.T, a *certtest.Authority, f *files) *served {
 	opened, err := tlsfiles.Open(f.Config)
 	must(t, err)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -161,10 +91,8 @@ func serve(t *testing.T, a *authority, f *files) *served {
 
 // client is a client that keeps one connection.
 func (s *served) client(certificates ...tls.Certificate) *http.Client {
-	roots := x509.NewCertPool()
-	roots.AddCert(s.of.cert)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certificates,
-		ServerName: "kms.example.com", ClientSessionCache: tls.NewLRUClientSessionCache(8)}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.of.Pool(), Certificates: certificates,
+		ServerName: host, ClientSessionCache: tls.NewLRUClientSessionCache(8)}}
 	s.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
@@ -217,16 +145,16 @@ func (s *served) reload(changed bool, problem string) {
 }
 
 func TestRenewedCertificate(t *testing.T) {
-	a := newAuthority(t, "authority")
+	a := certtest.New(t, "authority")
 	f := newFiles(t, a)
 	s := serve(t, a, f)
-	client := a.issue("client", x509.ExtKeyUsageClientAuth)
+	client := a.Issue(t, "client")
 	open := s.client(client)
 	first := s.want(open, "").TLS.PeerCertificates[0]
 	s.reload(false, "")
 
-	next := a.issue("renewed", x509.ExtKeyUsageServerAuth)
-	f.write(f.Certificate, "CERTIFICATE", next.Certificate...) // its key is not there yet
+	next := a.Issue(t, "renewed", host)
+	f.write(f.Certificate, certtest.CertificatePEM(next.Leaf)) // its key is not there yet
 	s.reload(false, "load tls_cert and tls_key")
 	if got := s.want(s.client(client), "").TLS.PeerCertificates[0]; !got.Equal(first) {
 		t.Errorf("served %s", got.Subject)
@@ -245,14 +173,14 @@ func TestRenewedCertificate(t *testing.T) {
 // TestRemovedAuthority: the clients of an authority that has gone from the file are refused, on
 // connections that are open and with sessions that they resume, too.
 func TestRemovedAuthority(t *testing.T) {
-	a, b := newAuthority(t, "a"), newAuthority(t, "b")
+	a, b := certtest.New(t, "a"), certtest.New(t, "b")
 	f := newFiles(t, a)
-	f.write(f.ClientCA, "CERTIFICATE", a.cert.Raw, b.cert.Raw)
+	f.write(f.ClientCA, certtest.CertificatePEM(a.Leaf)+certtest.CertificatePEM(b.Leaf))
 	s := serve(t, a, f)
-	ofA, ofB := s.client(a.issue("x", x509.ExtKeyUsageClientAuth)), s.client(b.issue("y", x509.ExtKeyUsageClientAuth))
+	ofA, ofB := s.client(a.Issue(t, "x")), s.client(b.Issue(t, "y"))
 	s.want(ofA, "")
 	s.want(ofB, "")
-	f.write(f.ClientCA, "CERTIFICATE", a.cert.Raw)
+	f.write(f.ClientCA, certtest.CertificatePEM(a.Leaf))
 	s.reload(true, "")
 	s.want(ofA, "")
 	s.want(ofB, "certificate signed by unknown authority")
@@ -260,19 +188,19 @@ func TestRemovedAuthority(t *testing.T) {
 }
 
 func TestRevokedCertificates(t *testing.T) {
-	a, other := newAuthority(t, "authority"), newAuthority(t, "other")
+	a, other := certtest.New(t, "authority"), certtest.New(t, "other")
 	f := newFiles(t, a)
 	list := filepath.Join(t.TempDir(), "crl")
 	f.ClientCRLs = []string{list}
-	good, bad := a.issue("good", x509.ExtKeyUsageClientAuth), a.issue("bad", x509.ExtKeyUsageClientAuth)
+	good, bad := a.Issue(t, "good"), a.Issue(t, "bad")
 	tomorrow := time.Now().Add(23 * time.Hour)
-	f.write(list, "X509 CRL", a.list(tomorrow, nil))
+	f.write(list, string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: a.Revoke(t, tomorrow, nil)})))
 	s := serve(t, a, f)
 	ofGood, ofBad := s.client(good), s.client(bad)
 	s.want(ofGood, "")
 	s.want(ofBad, "")
 
-	must(t, os.WriteFile(list, a.list(tomorrow, nil, bad), 0o600)) // DER
+	must(t, os.WriteFile(list, a.Revoke(t, tomorrow, nil, bad), 0o600)) // DER
 	s.reload(true, "")
 	s.want(ofGood, "")
 	s.want(ofBad, "it is revoked")
@@ -282,10 +210,10 @@ func TestRevokedCertificates(t *testing.T) {
 
 	partial := pkix.Extension{Id: []int{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}} // a delta CRL
 	for problem, text := range map[string][]byte{
-		"not a complete list": a.list(tomorrow, []pkix.Extension{partial}),
-		"no authority":        other.list(tomorrow, nil),
+		"not a complete list": a.Revoke(t, tomorrow, []pkix.Extension{partial}),
+		"no authority":        other.Revoke(t, tomorrow, nil),
 		"malformed":           []byte("rubbish"),
-		"it holds no list":    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}),
+		"it holds no list":    []byte(certtest.CertificatePEM(a.Leaf)),
 	} {
 		must(t, os.WriteFile(list, text, 0o600))
 		s.reload(false, problem)
@@ -296,7 +224,7 @@ func TestRevokedCertificates(t *testing.T) {
 }
 
 func TestFilesThatAreRefused(t *testing.T) {
-	a := newAuthority(t, "authority")
+	a := certtest.New(t, "authority")
 	for problem, change := range map[string]func(f *files){
 		"load tls_cert":             func(f *files) { f.Certificate += "?" },
 		"holds no certificate":      func(f *files) { f.ClientCA = f.Key },
@@ -314,10 +242,10 @@ func TestFilesThatAreRefused(t *testing.T) {
 // TestSigner: the key of a certificate may be elsewhere than in a file. A certificate that its signer refuses
 // changes nothing.
 func TestSigner(t *testing.T) {
-	a := newAuthority(t, "a")
+	a := certtest.New(t, "a")
 	f := newFiles(t, a)
 	must(t, os.Remove(f.Key))
-	first := a.issue("server", x509.ExtKeyUsageServerAuth)
+	first := a.Issue(t, "server", host)
 	keys := map[string]crypto.Signer{}
 	known := func(c tls.Certificate) {
 		keys[string(c.Leaf.RawSubjectPublicKeyInfo)] = c.PrivateKey.(crypto.Signer)
@@ -331,11 +259,11 @@ func TestSigner(t *testing.T) {
 		}
 		return nil, errors.New("another key")
 	}
-	f.write(f.Certificate, "CERTIFICATE", first.Certificate...)
+	f.write(f.Certificate, certtest.CertificatePEM(first.Leaf))
 	opened, err := tlsfiles.Open(f.Config)
 	must(t, err)
-	next := a.issue("server", x509.ExtKeyUsageServerAuth)
-	f.write(f.Certificate, "CERTIFICATE", next.Certificate...)
+	next := a.Issue(t, "server", host)
+	f.write(f.Certificate, certtest.CertificatePEM(next.Leaf))
 	for range 2 {
 		if changed, err := opened.Reload(); changed || err == nil || !strings.Contains(err.Error(), "another key") {
 			t.Error(changed, err)
