@@ -70,7 +70,7 @@ func newRoot() *cobra.Command {
 	// with passes its configuration to a subcommand.
 	with := func(run func(*cobra.Command, *Config) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, _ []string) error {
-			load := func() (*Config, error) { return nameUnknown(loadConfig(*path, cmd.Flags(), os.Environ)) }
+			load := func() (*Config, error) { return loadConfig(*path, cmd.Flags(), os.Environ) }
 			c, err := load()
 			if err != nil {
 				return err
@@ -115,9 +115,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(newBackupCommands(with)...)
 	// unchecked is a configuration whose settings nothing has checked, for commands that need few of them.
-	unchecked := func(cmd *cobra.Command) (*Config, error) {
-		return nameUnknown(readConfig(*path, cmd.Flags(), os.Environ))
-	}
+	unchecked := func(cmd *cobra.Command) (*Config, error) { return readConfig(*path, cmd.Flags(), os.Environ) }
 	root.AddCommand(newDatabaseCommand(unchecked), newVersionCommand(unchecked))
 	root.AddCommand(&cobra.Command{ // started by a server with token.isolate
 		Use: moduleHost, Args: cobra.NoArgs, Hidden: true,
@@ -135,7 +133,7 @@ func newRoot() *cobra.Command {
 			Use: "config", Args: cobra.NoArgs,
 			Short: "Print every setting with its meaning and its value, as a YAML file, and say what is wrong",
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				c, err := nameUnknown(loadConfig(*path, cmd.Flags(), os.Environ))
+				c, err := loadConfig(*path, cmd.Flags(), os.Environ)
 				if c == nil {
 					return err
 				}
