@@ -113,7 +113,12 @@ func TestAuditCommands(t *testing.T) {
 		t.Error(text)
 	}
 	refused(t, s.run(t, "audit", "init"), "audit")
-	refused(t, s.run(t, "audit", "rotate-key"), "another process writes this log")
+	busy := s.run(t, "audit", "rotate-key")
+	refused(t, busy, "another process writes this log (stop the server first)")
+	if strings.Contains(busy.stderr, "audit init") || strings.Contains(busy.stderr, "temporarily") {
+		t.Error(busy)
+	}
+	refused(t, s.run(t, "serve"), "another process writes this log (give each server an audit.dir of its own)")
 	if text := s.succeeds(t, "init", "--add-access-key"); credentials.FindStringSubmatch(text) == nil {
 		t.Error(text)
 	}

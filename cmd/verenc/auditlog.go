@@ -26,6 +26,13 @@ import (
 // noAudit is the audit.dir of a server that keeps no audit log.
 const noAudit = "none"
 
+// What to do where there is no audit log, and with one that was damaged.
+const (
+	makeAudit = "verenc audit init makes a log; audit.dir: " + noAudit + " is for none"
+	mendAudit = "verenc audit verify says where; restore the log from a copy, " +
+		"or verenc audit quarantine sets it aside and begins another"
+)
+
 // openAudit opens the audit log, or makes it when create is set, and p.witness, which has compared it
 // with the database.
 func openAudit(ctx context.Context, c *Config, p *components, create bool) (*audit.Log, error) {
@@ -45,11 +52,14 @@ func openAudit(ctx context.Context, c *Config, p *components, create bool) (*aud
 		return nil, err
 	}
 	log, err := audit.Open(ctx, auditConfig(c, create, signers, outputs))
-	if err != nil && !create {
-		cure := fmt.Sprintf("verenc audit init makes a log; audit.dir: %s is for none", noAudit)
-		if errors.Is(err, audit.ErrTampered) {
-			cure = "verenc audit verify says where; restore the log from a copy, " +
-				"or verenc audit quarantine sets it aside and begins another"
+	switch {
+	case create:
+	case errors.Is(err, audit.ErrTampered):
+		err = fmt.Errorf("%w (%s)", err, mendAudit)
+	case errors.Is(err, fs.ErrNotExist):
+		cure := mendAudit // a file of the log is missing
+		if _, none := audit.Origin(os.DirFS(c.Audit.Dir)); errors.Is(none, fs.ErrNotExist) {
+			cure = makeAudit
 		}
 		err = fmt.Errorf("%w (%s)", err, cure)
 	}
@@ -225,12 +235,20 @@ func withAuditComponents(ctx context.Context, c *Config, f func(*components) err
 	return f(p)
 }
 
+// stopFirst adds to the error of a log that is in use what the operator of a command has to do.
+func stopFirst(err error) error {
+	if errors.Is(err, audit.ErrInUse) {
+		return fmt.Errorf("%w (stop the server first)", err)
+	}
+	return err
+}
+
 // withAudit opens what signs the log, and the log.
 func withAudit(ctx context.Context, c *Config, create bool, f func(*components, *audit.Log) error) error {
 	return withAuditComponents(ctx, c, func(p *components) error {
 		log, err := openAudit(ctx, c, p, create)
 		if err != nil {
-			return err
+			return stopFirst(err)
 		}
 		return errors.Join(f(p, log), p.closeAudit(log))
 	})

@@ -29,6 +29,11 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	backup := s.path("backup.db")
+	missing := s.run(t, "restore", s.path("none.db"))
+	refused(t, missing, "no such file", "name a file that verenc backup has made")
+	if strings.Contains(missing.stderr, "init") {
+		t.Error(missing)
+	}
 	if out := s.run(t, "backup", backup); out.code != 0 {
 		t.Fatal(out)
 	}

@@ -324,22 +324,26 @@ func TestPIN(t *testing.T) {
 	for _, test := range []struct {
 		name, file, env, credentials string
 		pin, problem                 string
+		origin                       string // where the PIN was found
 	}{
-		{name: "file", file: file("good", "12 34\r\n", 0o600), pin: "12 34"},
+		{name: "file", file: file("good", "12 34\r\n", 0o600), pin: "12 34",
+			origin: "the file " + filepath.Join(dir, "good")},
 		{name: "read-only file", file: file("read-only", "1234", 0o400), pin: "1234"},
 		{name: "file that the group reads", file: file("group", "1234", 0o640), problem: "chmod 600"},
 		{name: "file that all read", file: file("all", "1234", 0o604), problem: "chmod 600"},
 		{name: "empty file", file: file("empty", "\n", 0o600), problem: "is empty"},
 		{name: "no file", file: filepath.Join(dir, "none"), problem: "no such file"},
-		{name: "environment", env: "5678", pin: "5678"},
-		{name: "the file wins over the environment", file: file("first", "1234", 0o600), env: "5678", pin: "1234"},
+		{name: "environment", env: "5678", pin: "5678", origin: "VERENC_TOKEN_PIN"},
+		{name: "the file wins over the environment", file: file("first", "1234", 0o600), env: "5678", pin: "1234",
+			origin: "the file " + filepath.Join(dir, "first")},
 		{name: "empty environment", env: " ", problem: "is empty"},
-		{name: "systemd", credentials: credentials("systemd", "9012\n", 0o400), pin: "9012"},
+		{name: "systemd", credentials: credentials("systemd", "9012\n", 0o400), pin: "9012",
+			origin: "the systemd credential verenc-pin"},
 		// an ACL shows as the group's right
 		{name: "systemd for another user", credentials: credentials("acl", "9012\n", 0o440), pin: "9012"},
 		{name: "empty systemd credential", credentials: credentials("blank", "", 0o400), problem: "is empty"},
 		{name: "the environment wins over systemd", env: "5678", credentials: credentials("second", "9012", 0o400),
-			pin: "5678"},
+			pin: "5678", origin: "VERENC_TOKEN_PIN"},
 		{name: "nothing", problem: "set token.pin_file, VERENC_TOKEN_PIN or the systemd credential verenc-pin"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -352,6 +356,9 @@ func TestPIN(t *testing.T) {
 			}
 			c := defaults()
 			c.Token.PINFile = test.file
+			if origin := pinOrigin(&c); test.origin != "" && origin != test.origin {
+				t.Errorf("origin %q, want %q", origin, test.origin)
+			}
 			pin, err := readPIN(&c)
 			if test.problem != "" {
 				if err == nil || !strings.Contains(err.Error(), test.problem) {

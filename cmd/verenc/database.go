@@ -58,7 +58,7 @@ func databaseAdvice(c *Config) string {
 	if store.IsURL(c.Database) {
 		return "check the PostgreSQL server and its log"
 	}
-	return "check the file's owner and the free space"
+	return "check the file's owner and the free space; restore it from a backup if it is damaged"
 }
 
 // databaseExposed is what is wrong with the way to the database, or nil.

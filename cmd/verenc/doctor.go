@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/verenc/kms/hsm"
+	"github.com/verenc/kms/service/audit"
 )
 
 // finding is one line of the doctor's table.
@@ -44,8 +47,22 @@ func (e *examination) note(check string, err error, need string) {
 	e.findings = append(e.findings, finding{markNote, check, oneLine(err), "needed for: " + need})
 }
 
+// bad adds what prevents a start, and its cure: the error's own advice, or else cure, which is empty if the text of
+// the error says what to do.
 func (e *examination) bad(check string, err error, cure string) {
-	e.findings = append(e.findings, finding{markBad, check, oneLine(err), "cure: " + cure})
+	result := oneLine(err)
+	var own interface {
+		error
+		Advice() string
+	}
+	if errors.As(err, &own) {
+		cure = own.Advice()
+		result = strings.Replace(result, " ("+cure+")", "", 1)
+	}
+	if cure != "" {
+		cure = "cure: " + cure
+	}
+	e.findings = append(e.findings, finding{markBad, check, result, cure})
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -59,7 +76,9 @@ func doctor(ctx context.Context, c *Config, out io.Writer) error {
 		defer func() { _ = token.Close() }() // the details are in the HSM's own log
 	}
 	e.examineTLSKey(c, token)
-	e.examineDatabase(ctx, c, token)
+	if e.examineDatabase(ctx, c, token) { // otherwise verenc init may be to make both
+		e.examineAudit(c)
+	}
 	e.examineFiles(c)
 	e.examineClients(c)
 	return e.print(out)
@@ -95,7 +114,7 @@ func (e *examination) examineToken(ctx context.Context, c *Config) *hsm.Token {
 	token, err := hsm.Open(ctx, h)
 	switch {
 	case errors.Is(err, hsm.ErrPIN):
-		e.bad("login", err, "correct the PIN; it was tried once at most, and a few wrong ones lock the token")
+		e.bad("login", err, "") // it says what to do
 		return nil
 	case err != nil:
 		e.bad("login", err, "set token.label or token.serial to one of the tokens above; check the HSM's own log")
@@ -133,15 +152,20 @@ func (e *examination) examineRoom(ctx context.Context, token *hsm.Token) {
 	e.ok("objects", "%d private objects are in the token; %s", len(objects), free)
 }
 
-func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm.Token) {
+// examineDatabase reports whether there is a database that can be used.
+func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm.Token) bool {
 	if err := databaseFile(c); err != nil {
 		e.bad("database", err, "run verenc init")
-		return
+		return false
+	}
+	if err := keepDatabasePassword(c); err != nil {
+		e.bad("database", err, "put the password into a file of mode 600 and set database_password_file")
+		return false
 	}
 	db, err := openStore(ctx, c, false)
 	if err != nil {
-		e.bad("database", err, databaseAdvice(c)+"; restore it from a backup")
-		return
+		e.bad("database", err, databaseAdvice(c))
+		return false
 	}
 	defer func() {
 		if err := db.Close(); err != nil {
@@ -150,20 +174,45 @@ func (e *examination) examineDatabase(ctx context.Context, c *Config, token *hsm
 	}()
 	if err := db.Ping(ctx); err != nil {
 		e.bad("database", err, databaseAdvice(c))
-		return
+		return false
 	}
 	e.ok("database", "%s answers and can be written", c.Database)
 	if err := databaseExposed(c); err != nil {
 		e.findings = append(e.findings, finding{markWarn, "database", err.Error(), "cure: " + exposedAdvice})
 	}
 	if token == nil {
-		return
+		return true
 	}
 	if err := checkToken(ctx, db, token); err != nil {
 		e.bad("keys", err, "connect the token that holds the keys; verenc doctor --reconcile lists what differs")
-		return
+		return true
 	}
 	e.ok("keys", "the token holds the service's own keys and the newest ones of the database")
+	return true
+}
+
+// examineAudit looks for the audit log, without which a server does not start. It does not verify it.
+func (e *examination) examineAudit(c *Config) {
+	if c.Audit.Dir == noAudit {
+		return
+	}
+	origin, err := audit.Origin(os.DirFS(c.Audit.Dir))
+	if err != nil {
+		err = fmt.Errorf("%s: %w", c.Audit.Dir, err)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.bad("audit log", err, makeAudit)
+	case errors.Is(err, fs.ErrPermission):
+		e.bad("audit log", err, "make the user that runs verenc the owner of audit.dir")
+	case err != nil:
+		e.bad("audit log", err, mendAudit)
+	case origin != c.Audit.Origin:
+		e.bad("audit log", fmt.Errorf("the log in %s is of %s, not of %s", c.Audit.Dir, origin, c.Audit.Origin),
+			"correct audit.dir or audit.origin")
+	default:
+		e.ok("audit log", "%s has the log of %s", c.Audit.Dir, origin)
+	}
 }
 
 // examineFiles reads what a server reads when it starts.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -120,6 +122,7 @@ func TestInit(t *testing.T) {
 func TestInitFails(t *testing.T) {
 	s := newSite(t)
 	wrong := s.write(t, "wrong.pin", "00000000", 0o600)
+	foreign := s.foreignDatabase(t)
 	empty := func(t *testing.T) {
 		t.Helper()
 		for _, name := range []string{"kms.db", "credentials"} {
@@ -134,22 +137,51 @@ func TestInitFails(t *testing.T) {
 		words     []string
 	}{
 		{"add to nothing", "", []string{"--add-access-key"}, []string{"--add-access-key", "no such file"}},
-		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + wrong, nil, []string{"token refused the PIN", "run verenc doctor"}},
+		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + wrong, nil,
+			[]string{"token refused the PIN", "correct the PIN in the file " + wrong + "; it is not tried again"}},
+		{"wrong PIN in the environment", "VERENC_TOKEN_PIN_FILE=\nVERENC_TOKEN_PIN=00000000", nil,
+			[]string{"token refused the PIN", "correct the PIN in VERENC_TOKEN_PIN; it is not tried again"}},
 		{"no token", "VERENC_TOKEN_LABEL=nobody", nil, []string{`find token (label "nobody"`, "verenc doctor"}},
 		{"no folder for the credentials", "", []string{"--credentials", s.path("none/credentials")},
 			[]string{"create the credentials file"}},
-		{"no folder for the database", "VERENC_DATABASE=" + s.path("none/kms.db"), nil, []string{"create database"}},
+		{"no folder for the database", "VERENC_DATABASE=" + s.path("none/kms.db"), nil,
+			[]string{"create database", "(make the folder " + s.path("none") + ")"}},
+		{"another program's database", "VERENC_DATABASE=" + foreign, nil,
+			[]string{"is not one of Verenc's", "set database to a file of its own"}},
+		{"a text for a database", "VERENC_DATABASE=" + wrong, nil,
+			[]string{"file is not a database", "set database to a file of its own"}},
+		{"a misspelt scheme", "VERENC_DATABASE=postgre://verenc@db.example.com/verenc", nil,
+			[]string{`database: its scheme is "postgre"`}},
 		{"account", "", []string{"--account", "1"}, []string{`account: "1" is not 12 digits`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			args := append([]string{"init", "--credentials", s.path("credentials")}, test.args...)
-			refused(t, s.with(test.env).run(t, args...), test.words...)
+			r := s.with(strings.Split(test.env, "\n")...).run(t, args...)
+			refused(t, r, test.words...)
+			if strings.Contains(r.stderr, "refused the PIN") && strings.Contains(r.stderr, "doctor") {
+				t.Errorf("doctor would try the same PIN again: %v", r)
+			}
 			empty(t)
 		})
 	}
 	if r := s.run(t, "init", "--credentials", s.path("credentials")); r.code != 0 {
 		t.Error(r)
 	}
+}
+
+// foreignDatabase makes a database of another program, and returns its path.
+func (s *site) foreignDatabase(t *testing.T) string {
+	t.Helper()
+	path := s.path("foreign.db")
+	db, err := sql.Open("sqlite3", path)
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), "CREATE TABLE accounts (id INTEGER)")
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestCommandLine(t *testing.T) {
@@ -178,7 +210,7 @@ func TestDoctor(t *testing.T) {
 			t.Error(r)
 		}
 		for _, check := range []string{"module", "tokens", "login", "latency", "objects", "self-test",
-			"database", "keys"} {
+			"database", "keys", "audit log"} {
 			if !regexp.MustCompile(`(?m)^ok +` + check).MatchString(r.stdout) {
 				t.Errorf("%s is not ok: %v", check, r)
 			}
@@ -187,6 +219,13 @@ func TestDoctor(t *testing.T) {
 			t.Error("the PIN is shown")
 		}
 	})
+	torn := t.TempDir()
+	if err := os.CopyFS(torn, os.DirFS(s.path("audit"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(torn, "checkpoint"), 20); err != nil {
+		t.Fatal(err)
+	}
 	junk := s.write(t, "junk.db", strings.Repeat("not a database ", 100), 0o600)
 	tokenless := s.write(t, "softhsm2.conf", "directories.tokendir = "+t.TempDir()+
 		"\nobjectstore.backend = file\n", 0o600)
@@ -199,21 +238,41 @@ func TestDoctor(t *testing.T) {
 		{"a module that is none", "VERENC_TOKEN_MODULE=" + text, "module", "set token.module", text},
 		{"no tokens", "SOFTHSM2_CONF=" + tokenless, "tokens", "initialise a token", "none"},
 		{"no token of that label", "VERENC_TOKEN_LABEL=nobody", "login", "set token.label or token.serial", "nobody"},
-		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600), "login", "correct the PIN",
-			"refused the PIN"},
+		{"wrong PIN", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600), "login", "",
+			"correct the PIN in the file " + s.path("wrong.pin")},
 		{"no PIN", "VERENC_TOKEN_PIN_FILE=", "PIN", "mode 600", "set token.pin_file"},
 		{"a PIN for all to read", "VERENC_TOKEN_PIN_FILE=" + s.write(t, "open.pin", "1234", 0o644), "PIN", "mode 600",
 			"others may read"},
 		{"no database", "VERENC_DATABASE=" + filepath.Join(s.dir, "none.db"), "database", "run verenc init",
 			"no such file"},
-		{"a database that is none", "VERENC_DATABASE=" + junk, "database", "restore it", junk},
+		{"a database that is none", "VERENC_DATABASE=" + junk, "database", "set database to a file of its own", junk},
+		{"another program's database", "VERENC_DATABASE=" + s.foreignDatabase(t), "database",
+			"set database to a file of its own", "is not one of Verenc's"},
+		{"an empty PostgreSQL database", "VERENC_DATABASE=" + postgrestest.NewDatabase(t), "database",
+			"verenc init makes the tables", "it is empty"},
+		{"no PostgreSQL server", "VERENC_DATABASE=postgres://verenc@/verenc?host=" + t.TempDir(), "database",
+			"does the server run, and can this host reach it?", "open database"},
+		{"no audit log", "VERENC_AUDIT_DIR=" + s.path("nowhere"), "audit log", "verenc audit init makes a log",
+			s.path("nowhere")},
+		{"no audit log in the folder", "VERENC_AUDIT_DIR=" + t.TempDir(), "audit log", "verenc audit init makes a log",
+			"no such file"},
+		{"a damaged audit log", "VERENC_AUDIT_DIR=" + torn, "audit log", "verenc audit verify says where",
+			"not a checkpoint"},
+		{"another server's audit log", "VERENC_AUDIT_ORIGIN=other", "audit log", "correct audit.dir or audit.origin",
+			"is of verenc-kms, not of other"},
+		{"a password for all to read", "VERENC_DATABASE=postgres://verenc@/verenc?host=/\nVERENC_DATABASE_PASSWORD_FILE=" +
+			s.write(t, "open.password", "hunter2", 0o644), "database", "mode 600", "others may read"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := s.with(test.env).run(t, "doctor")
+			r := s.with(strings.Split(test.env, "\n")...).run(t, "doctor")
 			refused(t, r, "checks are bad")
 			line := regexp.MustCompile(`(?m)^BAD +` + test.check + ` .*` + regexp.QuoteMeta(test.words) +
-				`.*\n +cure: .*` + regexp.QuoteMeta(test.cure))
-			if !line.MatchString(r.stdout) {
+				`.*\n( +cure: )?.*` + regexp.QuoteMeta(test.cure))
+			cures := 1
+			if test.cure == "" { // the line says it
+				cures = 0
+			}
+			if !line.MatchString(r.stdout) || strings.Count(r.stdout, "cure: ") != cures {
 				t.Errorf("no line of %s with %q and the cure %q: %v", test.check, test.words, test.cure, r)
 			}
 			if n := strings.Count(r.stdout, "BAD"); n != 1 {

@@ -28,6 +28,9 @@ func runInit(ctx context.Context, c *Config, o initOptions, out io.Writer) (err 
 		_, statErr := os.Stat(c.Database)
 		switch exists := statErr == nil; {
 		case exists && !o.addAccessKey:
+			if err := store.CheckFile(ctx, c.Database); err != nil {
+				return fmt.Errorf("init: %w", err)
+			}
 			return fmt.Errorf("init: %s is there already; --add-access-key makes one more access key in it", c.Database)
 		case !exists && o.addAccessKey:
 			return fmt.Errorf("init: --add-access-key: %w", statErr)

@@ -31,6 +31,7 @@ func TestPostgres(t *testing.T) {
 		t.Fatal(r)
 	}
 	fails(s, "--add-access-key", "init")
+	fails(s, "for a further server, verenc audit init", "init")
 	contains(t, s.does(t, "init", "--add-access-key"), "aws_access_key_id")
 	contains(t, s.does(t, "doctor"), "answers and can be written")
 	s.does(t, "user", "create", "alice")

@@ -70,7 +70,7 @@ func quarantineAudit(ctx context.Context, c *Config, p *components, out io.Write
 		First: func(q *audit.Quarantined) (*audit.Record, error) { return firstRecord(p.service.Records(), q) },
 	})
 	if err != nil {
-		return err
+		return stopFirst(err)
 	}
 	for _, e := range old {
 		if err := witness.Retire(ctx, p.store, e.Log, next, time.Now()); err != nil {

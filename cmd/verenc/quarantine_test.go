@@ -54,7 +54,7 @@ func TestAuditQuarantine(t *testing.T) {
 			}
 			oldKey, checkpoint := s.auditKey(t), read(t, s.path("audit/checkpoint"))
 			damage(t, s.path("audit"))
-			refused(t, s.run(t, "serve"), "verenc audit")
+			refused(t, s.run(t, "serve"), "verenc audit verify says where")
 			got := s.succeeds(t, "audit", "quarantine")
 			aside := regexp.MustCompile(`the damaged log is in (\S+), as it was`).FindStringSubmatch(got)
 			if aside == nil {

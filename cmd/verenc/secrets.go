@@ -31,6 +31,17 @@ func readPIN(c *Config) (string, error) {
 	return pin, nil
 }
 
+// pinOrigin says where readPIN finds the PIN. It must come before readPIN, which removes the variable.
+func pinOrigin(c *Config) string {
+	if c.Token.PINFile != "" {
+		return "the file " + c.Token.PINFile
+	}
+	if _, given := os.LookupEnv(pinVariable); given {
+		return pinVariable
+	}
+	return "the systemd credential " + pinCredential
+}
+
 // renewedPIN returns how a server reads the PIN before a login, since it may have been changed; nil for
 // a PIN from the environment, which is read once.
 func renewedPIN(c *Config) func() (string, error) {

@@ -88,11 +88,11 @@ func succeeded(log *zap.Logger, which string) *zap.Logger {
 
 // hsmConfig returns the configuration of a token. It reads the PIN.
 func hsmConfig(c *Config, log *zap.Logger) (hsm.Config, error) {
-	renewed := renewedPIN(c) // before readPIN, which removes the variable
+	renewed, origin := renewedPIN(c), pinOrigin(c) // before readPIN, which removes the variable
 	pin, err := readPIN(c)
 	return hsm.Config{
 		Module: c.Token.Module, InitArguments: c.Token.InitArguments, Label: c.Token.Label,
-		Serial: c.Token.Serial, PIN: pin, RenewedPIN: renewed,
+		Serial: c.Token.Serial, PIN: pin, PINOrigin: origin, RenewedPIN: renewed,
 		Profile: c.Token.Profile, Sessions: c.Token.Sessions, Turns: c.Token.Turns, HeldKeys: c.Token.HeldKeys,
 		ConnectTimeout: c.Token.Connect, CallTimeout: c.Token.CallTimeout, GenerateTimeout: c.Token.GenerateTimeout,
 		MaxStuck:      c.Token.MaxStuck,
@@ -207,7 +207,9 @@ func openComponents(ctx context.Context, c *Config, create bool) (p *components,
 	if err != nil {
 		return p, err
 	}
-	if p.token, err = openToken(ctx, h, c.Token.Replicas, c.run.connected, p.log); err != nil {
+	if p.token, err = openToken(ctx, h, c.Token.Replicas, c.run.connected, p.log); errors.Is(err, hsm.ErrPIN) {
+		return p, err // it says what to do, and doctor would try the same PIN again
+	} else if err != nil {
 		return p, fmt.Errorf("%w (run verenc doctor)", err)
 	}
 	p.store, err = openStore(ctx, c, create)
@@ -237,6 +239,9 @@ func open(ctx context.Context, c *Config) (p *components, err error) {
 		p.log.Warn("no audit log is kept: audit.dir is none")
 	} else if p.audit, err = openAudit(ctx, c, p, false); err != nil {
 		reportAudit(ctx, c, p, err)
+		if errors.Is(err, audit.ErrInUse) {
+			err = fmt.Errorf("%w (give each server an audit.dir of its own)", err)
+		}
 		return p, err
 	}
 	if err := p.newService(c, nil); err != nil || p.audit == nil {

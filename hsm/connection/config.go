@@ -22,6 +22,8 @@ type Config struct {
 	Label  string // CKA_LABEL of the token; Label or Serial is required
 	Serial string // serial number of the token; tells tokens of one label apart
 	PIN    string // user PIN; tried once
+	// PINOrigin says in errors where the PIN is, such as "the file /etc/verenc/pin". It may be empty.
+	PINOrigin string
 	// RenewedPIN, if set, gives the PIN of each login after the first one: it may have been changed.
 	// After an error the PIN of the last login is used again.
 	RenewedPIN func() (string, error)

@@ -68,7 +68,7 @@ func (l *Link) connect() (*generation, error) {
 	}
 	if err := l.logIn(g); err != nil {
 		g.close()
-		return nil, explainLogin(err)
+		return nil, explainLogin(err, l.cfg.PINOrigin)
 	}
 	l.stats.connections.Add(1)
 	return g, nil

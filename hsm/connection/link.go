@@ -74,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Link, error) {
 
 	named, err := profile.Named(cfg.Profile)
 	if err == nil {
-		err = checkPIN(cfg.PIN)
+		err = checkPIN(cfg.PIN, cfg.PINOrigin)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open token: %w", err)

@@ -32,7 +32,7 @@ func (l *Link) renewPIN() bool {
 	}
 	text, err := l.cfg.RenewedPIN()
 	if err == nil {
-		err = checkPIN(text)
+		err = checkPIN(text, l.cfg.PINOrigin)
 	}
 	if err != nil {
 		if l.pin.isNews(err.Error()) {
@@ -104,8 +104,8 @@ func (p *pin) end(text string, err error) {
 }
 
 // checkPIN refuses what an editor or a copy has put around a PIN, before the token counts it as a
-// wrong one.
-func checkPIN(pin string) error {
+// wrong one. The error names the PIN's origin, unless that is empty.
+func checkPIN(pin, origin string) error {
 	problem := ""
 	switch {
 	case pin == "":
@@ -119,6 +119,9 @@ func checkPIN(pin string) error {
 	}
 	if problem == "" {
 		return nil
+	}
+	if origin != "" {
+		problem += ": correct it in " + origin
 	}
 	return fmt.Errorf("%w: %s (it was not tried)", errPINText, problem)
 }
@@ -148,14 +151,18 @@ func checkPINFlags(info pkcs11.TokenInfo, force bool) (notice string, err error)
 	return "", nil
 }
 
-// explainLogin says what to do about a C_Login that failed.
-func explainLogin(err error) error {
-	const correct = "correct the PIN; it is not tried again, since a few wrong ones lock the token"
+// explainLogin says what to do about a C_Login that failed. origin is where the PIN is, or empty.
+func explainLogin(err error, origin string) error {
+	correct := "correct the PIN"
+	if origin != "" {
+		correct += " in " + origin
+	}
+	const notAgain = "; it is not tried again, since a few wrong ones lock the token"
 	const reset = "as the token's security officer, with the HSM's tools"
 	cures := map[pkcs11.Error]string{
-		pkcs11.CKR_PIN_INCORRECT:            correct,
-		pkcs11.CKR_PIN_INVALID:              correct,
-		pkcs11.CKR_PIN_LEN_RANGE:            "the PIN is shorter or longer than the token's PINs: correct it",
+		pkcs11.CKR_PIN_INCORRECT:            correct + notAgain,
+		pkcs11.CKR_PIN_INVALID:              correct + notAgain,
+		pkcs11.CKR_PIN_LEN_RANGE:            "the PIN is shorter or longer than the token's PINs: " + correct,
 		pkcs11.CKR_PIN_LOCKED:               "the user PIN is locked: reset it " + reset,
 		pkcs11.CKR_PIN_EXPIRED:              "the PIN has expired: change it with the HSM's tools",
 		pkcs11.CKR_USER_PIN_NOT_INITIALIZED: "the token has no user PIN yet: set it " + reset,

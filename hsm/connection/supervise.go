@@ -109,7 +109,7 @@ func (l *Link) reconnect(ctx context.Context) bool {
 		}
 		refused := l.pin.usable() // maybe by a login of an earlier attempt, which came back late
 		if refused != nil && !errors.Is(err, ckr.ErrPIN) {
-			err = fmt.Errorf("connect: %w", explainLogin(refused))
+			err = fmt.Errorf("connect: %w", explainLogin(refused, l.cfg.PINOrigin))
 		}
 		l.setReason(err)
 		if refused != nil { // what the token only says of its PINs may change, and costs no try

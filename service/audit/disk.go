@@ -43,6 +43,9 @@ type rootDisk struct {
 	fs.FS
 }
 
+// ErrInUse is of a log that another process has open for writing.
+var ErrInUse = errors.New("another process writes this log")
+
 func openDisk(dir string) (_ *rootDisk, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -58,8 +61,10 @@ func openDisk(dir string) (_ *rootDisk, err error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w (another process writes this log: give each its own folder)",
-			dir, err), lock.Close())
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), lock.Close())
 	}
 	return &rootDisk{root, lock, root.FS()}, nil
 }

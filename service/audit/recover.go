@@ -26,7 +26,7 @@ func (l *Log) recover() error {
 		return fmt.Errorf("%w (there is no log, or its creation was broken off: create one in an empty folder)", err)
 	}
 	if err != nil {
-		return fmt.Errorf("read what is signed: %w", err)
+		return fmt.Errorf("read what is signed: %w", damageOf(err))
 	}
 	l.head, l.origin = h, h.origin
 	if l.cfg.Origin != "" && l.cfg.Origin != h.origin {

@@ -63,26 +63,38 @@ type Delivery struct {
 	Log  *zap.Logger
 }
 
-// Run delivers until ctx ends, and once more then.
+// Run delivers until ctx ends, and once more then. Of failures one after the other, it logs the first.
 func (d Delivery) Run(ctx context.Context) {
 	tick := time.NewTicker(deliveryInterval)
 	defer tick.Stop()
+	failing := false
 	for ctx.Err() == nil {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 		}
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliveryTimeout)
-		d.Deliver(ending)
+		err := d.deliver(ending)
 		cancel()
+		if err != nil && !failing {
+			d.logFailure(err)
+		} else if err == nil && failing {
+			d.Log.Info("the records of commands are put into the audit log again")
+		}
+		failing = err != nil
 	}
 }
 
 // Deliver delivers the records that are pending now. What fails is logged; Run tries it again.
 func (d Delivery) Deliver(ctx context.Context) {
 	if err := d.deliver(ctx); err != nil {
-		d.Log.Error("put the records of commands into the audit log; it is tried again", zap.Error(err))
+		d.logFailure(err)
 	}
+}
+
+func (d Delivery) logFailure(err error) {
+	d.Log.Error("put the records of commands into the audit log; it is tried again each second, without another "+
+		"line until it succeeds", zap.Error(err))
 }
 
 // deliver puts the records into the log. A crash between a record and its removal puts it there

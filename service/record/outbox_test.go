@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/verenc/kms/service/audit"
 )
@@ -86,4 +89,35 @@ func TestDeliver(t *testing.T) {
 	if twice := log.accepted[121]; twice != want[120] || !slices.Equal(slices.Delete(log.accepted, 121, 122), want) {
 		t.Errorf("accepted twice: %s", twice)
 	}
+}
+
+// awayStore is a database that is away in each second minute, beginning with the first one.
+type awayStore struct {
+	pendingStore
+	from time.Time
+}
+
+func (s *awayStore) PendingRecords(context.Context, int) ([]PendingRecord, error) {
+	if int(time.Since(s.from)/time.Minute)%2 == 0 {
+		return nil, errStore
+	}
+	return nil, nil
+}
+
+// TestDeliveryLogsOutagesOnce: however long the database is away, one line tells of it, and one of its end.
+func TestDeliveryLogsOutagesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, lines := observer.New(zap.InfoLevel)
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute-time.Second/2)
+		defer cancel()
+		Delivery{From: &awayStore{from: time.Now()}, To: &fullAuditor{}, Log: zap.New(core)}.Run(ctx)
+		var levels []zapcore.Level
+		for _, line := range lines.All() {
+			levels = append(levels, line.Level)
+		}
+		want := []zapcore.Level{zap.ErrorLevel, zap.InfoLevel, zap.ErrorLevel, zap.InfoLevel}
+		if !slices.Equal(levels, want) {
+			t.Errorf("got %v, want %v", levels, want)
+		}
+	})
 }

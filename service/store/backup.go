@@ -51,6 +51,13 @@ func Restore(ctx context.Context, backup, path string) error {
 		return errors.New("restore: PostgreSQL does that itself: pg_restore --dbname=DATABASE FILE for what pg_dump made; " +
 			"for what verenc backup made of SQLite: verenc database move --database FILE --to URL")
 	}
+	err := CheckFile(ctx, backup)
+	if advised := (*Advised)(nil); errors.As(err, &advised) { // its advice is for the database of a server
+		err = advise(advised.err, "name a file that verenc backup has made")
+	}
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
 	from, err := Open(ctx, Config{Path: backup})
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)

@@ -70,3 +70,24 @@ func constraintError(err error) error {
 	}
 	return err
 }
+
+// Advised is an error with what to do about it, which its text has in brackets.
+type Advised struct {
+	err    error
+	advice string
+}
+
+// advise gives err an advice, unless that is empty.
+func advise(err error, advice string) error {
+	if advice == "" {
+		return err
+	}
+	return &Advised{err, advice}
+}
+
+func (e *Advised) Error() string { return e.err.Error() + " (" + e.advice + ")" }
+
+func (e *Advised) Unwrap() error { return e.err }
+
+// Advice returns what to do.
+func (e *Advised) Advice() string { return e.advice }

@@ -27,10 +27,13 @@ const (
 	idleInTransaction = "5s"
 )
 
-// IsURL tells whether a database is a PostgreSQL database, and not a file.
-func IsURL(database string) bool {
-	return strings.HasPrefix(database, "postgres://") || strings.HasPrefix(database, "postgresql://")
-}
+// IsURL tells whether a database is a PostgreSQL database, and not a file. Any URL is taken for one, so that a
+// misspelt scheme is no file; CheckURL refuses it.
+func IsURL(database string) bool { return strings.Contains(database, "://") }
+
+// passwordPlaces are where the password may be.
+const passwordPlaces = "a file (database_password_file), VERENC_DATABASE_PASSWORD or the systemd credential " +
+	"verenc-database-password"
 
 // CheckURL finds what is wrong with the URL of a PostgreSQL database. It does not repeat the URL,
 // which may hold a password by mistake.
@@ -39,9 +42,13 @@ func CheckURL(database string) error {
 	if err != nil {
 		return errors.New("it is not a URL such as postgres://verenc@db.example.com/verenc?sslmode=verify-full")
 	}
+	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return fmt.Errorf("its scheme is %q: a PostgreSQL database is postgres://USER@HOST/DATABASE, "+
+			"and a file of SQLite has a path without ://", u.Scheme)
+	}
 	if _, inURL := u.User.Password(); inURL || u.Query().Has("password") {
 		return errors.New("it holds a password, which process lists and backups of the configuration would show: " +
-			"put it into a file (database_password_file), VERENC_DATABASE_PASSWORD or the systemd credential verenc-database-password")
+			"put it into " + passwordPlaces)
 	}
 	if name := strings.TrimPrefix(u.Path, "/"); name == "" || strings.Contains(name, "/") {
 		return errors.New("it names no database: postgres://USER@HOST/DATABASE")
@@ -141,10 +148,10 @@ func (d *DB) openPostgres(ctx context.Context, cfg Config) error {
 	d.write = connectPostgres(config, connections/2, d.usable)
 	d.read = connectPostgres(config, connections-connections/2, d.usable)
 	if err := d.write.PingContext(ctx); err != nil {
-		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
+		return advise(fmt.Errorf("open database %s: %w", name, err), adviceOn(err, config))
 	}
 	if err := d.migratePostgres(ctx, cfg.Create); err != nil {
-		return fmt.Errorf("open database %s: %w%s", name, err, adviceOn(err, config))
+		return advise(fmt.Errorf("open database %s: %w", name, err), adviceOn(err, config))
 	}
 	d.writers = newWriters(connections / 2)
 	d.fresh = &freshness{grace: cfg.Grace, limit: max(cfg.Grace, promised)}
@@ -177,7 +184,7 @@ func prepareSession(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// adviceOn says what to do about an error at the start, behind it.
+// adviceOn says what to do about an error at the start; "" if nothing is known.
 func adviceOn(err error, config *pgx.ConnConfig) string {
 	var answer *pgconn.PgError
 	var authority x509.UnknownAuthorityError
@@ -185,28 +192,33 @@ func adviceOn(err error, config *pgx.ConnConfig) string {
 	var record tls.RecordHeaderError
 	user, database := pgx.Identifier{config.User}.Sanitize(), pgx.Identifier{config.Database}.Sanitize()
 	switch {
+	case errors.Is(err, ErrOutdated):
+		return "" // it has its own
 	case errors.As(err, &answer):
 		switch {
-		case strings.HasPrefix(answer.Code, "28"): // invalid authorization
-			return fmt.Sprintf(" (is the password of %s right, and does pg_hba.conf let it in from here?)", config.User)
+		case strings.HasPrefix(answer.Code, "28") && config.Password == "": // invalid authorization
+			return fmt.Sprintf("no password was given: if the server asks %s for one, put it into %s; "+
+				"otherwise, does pg_hba.conf let it in from here?", config.User, passwordPlaces)
+		case strings.HasPrefix(answer.Code, "28"):
+			return fmt.Sprintf("is the password of %s right, and does pg_hba.conf let it in from here?", config.User)
 		case answer.Code == "3D000": // no such database
-			return fmt.Sprintf(" (create it: CREATE DATABASE %s OWNER %s)", database, user)
+			return fmt.Sprintf("create it: CREATE DATABASE %s OWNER %s", database, user)
 		case answer.Code == "53300": // too many connections
-			return " (lower database_connections, or raise max_connections of the server: each verenc serve takes database_connections)"
+			return "lower database_connections, or raise max_connections of the server: each verenc serve takes database_connections"
 		case answer.Code == "42501": // insufficient privilege
-			return fmt.Sprintf(" (make %s the owner of the database: ALTER DATABASE %s OWNER TO %[1]s)", user, database)
+			return fmt.Sprintf("make %s the owner of the database: ALTER DATABASE %s OWNER TO %[1]s", user, database)
 		}
 		return ""
 	case errors.As(err, &authority):
-		return " (name the file with the authority of the server's certificate in the URL: sslrootcert=FILE)"
+		return "name the file with the authority of the server's certificate in the URL: sslrootcert=FILE"
 	case errors.As(err, &host):
-		return " (connect by a name that the server's certificate has)"
+		return "connect by a name that the server's certificate has"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server refused TLS connection"):
-		return " (the server has no TLS: give it a certificate, with ssl = on; only where nobody else is on the network, sslmode=disable in the URL does without)"
+		return "the server has no TLS: give it a certificate, with ssl = on; only where nobody else is on the network, sslmode=disable in the URL does without"
 	case strings.Contains(err.Error(), "standby mode"): // of ValidateConnectTargetSessionAttrsPrimary
-		return " (name all servers in the URL, postgres://USER@HOST1,HOST2/DATABASE: the one that can be written is found)"
+		return "name all servers in the URL, postgres://USER@HOST1,HOST2/DATABASE: the one that can be written is found"
 	case classOf(err) == away:
-		return " (does the server run, and can this host reach it?)"
+		return "does the server run, and can this host reach it?"
 	}
 	return ""
 }

@@ -29,6 +29,8 @@ func TestCheckURL(t *testing.T) {
 		"postgres://verenc@db.example.com/verenc?password=hunter2":       "holds a password",
 		"postgres://verenc:hunter2@db.example.com:port/verenc":           "not a URL",
 		"postgres://verenc@db.example.com":                               "names no database",
+		"postgre://verenc:hunter2@db.example.com/verenc":                 `its scheme is "postgre": a PostgreSQL database is`,
+		"sqlite:///var/lib/verenc/kms.db":                                "a file of SQLite has a path without ://",
 		"postgres://verenc@db.example.com/verenc?sslmode=certainly":      "sslmode",
 		"postgres://verenc@db.example.com/verenc?sslrootcert=/none/here": "/none/here",
 	} {
@@ -105,13 +107,16 @@ func TestPostgresRefuses(t *testing.T) {
 	empty, foreign, newer := postgrestest.NewDatabase(t), postgrestest.NewDatabase(t), postgrestest.NewDatabase(t)
 	refused(Config{Path: empty}, "verenc init makes the tables")
 	postgrestest.Exec(t, foreign, "CREATE TABLE accounts ()")
-	refused(Config{Path: foreign}, "not Verenc's: give Verenc a database of its own")
+	refused(Config{Path: foreign}, "not Verenc's (give Verenc a database of its own)")
 	refused(Config{Path: foreign, Create: true}, "not Verenc's")
 	d := open(t, newer, true)
-	refused(Config{Path: newer, Create: true}, "it has the tables of Verenc already")
+	refused(Config{Path: newer, Create: true}, "it has the tables of Verenc already (for a further server, verenc audit init makes its")
 	must(t, d.exec("UPDATE verenc_schema SET version = 99, minimum = 98, made_by = 'verenc v9.9.9'"))
 	refused(Config{Path: newer}, "its schema 99 was made by verenc v9.9.9, and only versions of verenc that "+
 		"know schema 98 can use it")
+	if _, err := Open(ctx, Config{Path: newer}); err == nil || strings.Contains(err.Error(), "does the server run") {
+		t.Errorf("two cures: %v", err)
+	}
 	u, err := url.Parse(empty)
 	must(t, err)
 	name := strings.TrimPrefix(u.Path, "/")
@@ -138,6 +143,8 @@ func TestPostgresTLS(t *testing.T) {
 	for _, test := range []struct{ options, password, want string }{
 		{"verify-full", "hunter2", "sslrootcert=FILE"},
 		{"verify-full&sslrootcert=" + authority, "wrong", "is the password of verenc right"},
+		{"verify-full&sslrootcert=" + authority, "", "no password was given: if the server asks verenc for one, put it into " +
+			"a file (database_password_file), VERENC_DATABASE_PASSWORD or the systemd credential"},
 		{"disable", "hunter2", "is the password of verenc right, and does pg_hba.conf let it in"},
 	} {
 		d, err := Open(ctx, Config{Path: at + test.options, Password: test.password, Create: true})

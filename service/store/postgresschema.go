@@ -38,8 +38,11 @@ type outdatedError struct {
 
 func (e outdatedError) Error() string {
 	return fmt.Sprintf("its schema %d was made by %s, and only versions of verenc that know schema %d can use it; "+
-		"this one knows %d: run that version, or a newer one", e.version, e.madeBy, e.minimum, e.known)
+		"this one knows %d (%s)", e.version, e.madeBy, e.minimum, e.known, e.Advice())
 }
+
+// Advice returns what to do.
+func (e outdatedError) Advice() string { return "run that version, or a newer one" }
 
 func (e outdatedError) Is(target error) bool {
 	return target == ErrOutdated || target == context.DeadlineExceeded
@@ -80,10 +83,10 @@ func unmarshalWhole(text []byte, v any) error {
 }
 
 // ErrEmpty means that a PostgreSQL database has no tables, and was to be opened without making them.
-var ErrEmpty = errors.New("it is empty: verenc init makes the tables")
+var ErrEmpty = advise(errors.New("it is empty"), "verenc init makes the tables")
 
-var errIsThere = errors.New("it has the tables of Verenc already; verenc init --add-access-key makes one more " +
-	"access key in it")
+var errIsThere = advise(errors.New("it has the tables of Verenc already"),
+	"for a further server, verenc audit init makes its audit log; verenc init --add-access-key makes one more access key")
 
 // migratePostgres runs the migrations that the database has not had.
 func (d *DB) migratePostgres(ctx context.Context, create bool) error {
@@ -103,7 +106,8 @@ func (d *DB) migratePostgres(ctx context.Context, create bool) error {
 	case ours > 0 && create:
 		return errIsThere
 	case ours == 0 && tables > 0:
-		return fmt.Errorf("it has %d tables, and they are not Verenc's: give Verenc a database of its own", tables)
+		return advise(fmt.Errorf("it has %d tables, and they are not Verenc's", tables),
+			"give Verenc a database of its own")
 	case ours == 0 && !create:
 		return ErrEmpty
 	case create:

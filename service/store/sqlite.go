@@ -26,12 +26,17 @@ func (d *DB) openSQLite(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
-	if err := checkFile(path, cfg.Create); err != nil {
+	if cfg.Create {
+		err = createFile(path)
+	} else {
+		err = CheckFile(ctx, path)
+	}
+	if err != nil {
 		return err
 	}
 	d.write = connectSQLite(path, "_txlock=immediate", 1)
 	d.read = connectSQLite(path, "_query_only=true", readers)
-	if err := migrateSQLite(ctx, d.write, path, cfg.Create); err != nil {
+	if err := migrateSQLite(ctx, d.write, path); err != nil {
 		return err
 	}
 	version, err := d.foreignVersion(ctx)
@@ -39,51 +44,79 @@ func (d *DB) openSQLite(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// checkFile makes the file if it is to be made, so that it has its mode from the first moment.
-func checkFile(path string, create bool) error {
-	if !create {
-		_, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("open database: %w (verenc init creates it)", err)
-		}
-		return err
-	}
+// createFile makes the file, so that it has its mode from the first moment.
+func createFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("create database: %w", err)
+		advice := ""
+		if errors.Is(err, fs.ErrNotExist) {
+			advice = "make the folder " + filepath.Dir(path)
+		}
+		return advise(fmt.Errorf("create database: %w", err), advice)
 	}
 	return f.Close()
 }
 
+// CheckFile finds what is wrong with a file of SQLite that is to be Verenc's. It leaves another program's file as
+// it is.
+func CheckFile(ctx context.Context, path string) (err error) {
+	path, err = filepath.Abs(path)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return advise(fmt.Errorf("open database: %w", err), "verenc init creates it")
+	}
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	db := sql.OpenDB(&sqliteConnector{name: fileURI(path, "_query_only=true")})
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var application int
+	err = db.QueryRowContext(ctx, "SELECT application_id FROM pragma_application_id").Scan(&application)
+	if e := (sqlite3.Error{}); errors.As(err, &e) && e.Code == sqlite3.ErrNotADB {
+		return advise(fmt.Errorf("open database %s: %w", path, err),
+			"set database to a file of its own; if it was Verenc's, restore it from a backup")
+	}
+	if err != nil {
+		return fmt.Errorf("open database %s: %w", path, err)
+	}
+	if application != applicationID {
+		return advise(fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off", path),
+			"set database to a file of its own; if verenc init was broken off, move this one away and run it again")
+	}
+	return nil
+}
+
+// fileURI is the name of a file for SQLite, with options.
+func fileURI(path, options string) string {
+	query := fmt.Sprintf("mode=rw&_busy_timeout=%d&%s", busyTimeout.Milliseconds(), options)
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: query}).String()
+}
+
 func connectSQLite(path, options string, connections int) *sql.DB {
-	query := fmt.Sprintf("mode=rw&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_busy_timeout=%d"+
-		"&_cache_size=-%d&_stmt_cache_size=%d&%s", busyTimeout.Milliseconds(), pages>>10, statements, options)
-	uri := url.URL{Scheme: "file", Path: path, RawQuery: query}
-	db := sql.OpenDB(&sqliteConnector{name: uri.String()})
+	query := fmt.Sprintf("_journal_mode=WAL&_synchronous=FULL&_foreign_keys=true&_cache_size=-%d&_stmt_cache_size=%d&%s",
+		pages>>10, statements, options)
+	db := sql.OpenDB(&sqliteConnector{name: fileURI(path, query)})
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	return db
 }
 
 // migrateSQLite runs the migrations that the file has not had. Its user_version is the number of the last one.
-func migrateSQLite(ctx context.Context, db *sql.DB, path string, create bool) error {
-	var application, version int
-	const query = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
-	err := db.QueryRowContext(ctx, query).Scan(&application, &version)
+func migrateSQLite(ctx context.Context, db *sql.DB, path string) error {
+	var version int
+	err := db.QueryRowContext(ctx, "SELECT user_version FROM pragma_user_version").Scan(&version)
 	if err != nil {
 		return fmt.Errorf("open database %s: %w", path, err)
-	}
-	if application != applicationID && !create {
-		return fmt.Errorf("open database: %s is not one of Verenc's, or its creation was broken off: "+
-			"move it away and run verenc init", path)
 	}
 	all, err := migrationsOf("sqlite")
 	if err != nil {
 		return err
 	}
 	if version > len(all) {
-		return fmt.Errorf("open database: %s is of a newer version of verenc "+
-			"(schema %d, this one knows %d): run that version", path, version, len(all))
+		return advise(fmt.Errorf("open database: %s is of a newer version of verenc (schema %d, this one knows %d)",
+			path, version, len(all)), "run that version")
 	}
 	for ; version < len(all); version++ {
 		err = inTransaction(ctx, db, sql.LevelDefault, func(tx *sql.Tx) error {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -21,6 +22,14 @@ func TestOpenRefuses(t *testing.T) {
 	must(t, os.WriteFile(text, []byte("not a database, but long enough to be read as one"), 0o600))
 	empty := filepath.Join(dir, "empty")
 	must(t, os.WriteFile(empty, nil, 0o600))
+	const ofItsOwn = "set database to a file of its own"
+	foreign := filepath.Join(dir, "foreign")
+	other, err := sql.Open("sqlite3", foreign)
+	must(t, err)
+	_, err = other.Exec("CREATE TABLE accounts (id INTEGER)")
+	must(t, errors.Join(err, other.Close()))
+	before, err := os.ReadFile(foreign)
+	must(t, err)
 	newer := filepath.Join(dir, "newer")
 	must(t, open(t, newer, true).exec("PRAGMA user_version = 99"))
 
@@ -30,11 +39,13 @@ func TestOpenRefuses(t *testing.T) {
 		want   string
 	}{
 		{filepath.Join(dir, "none"), false, "verenc init creates it"},
-		{text, false, "file is not a database"},
-		{empty, false, "its creation was broken off"},
+		{text, false, "file is not a database (" + ofItsOwn},
+		{empty, false, "its creation was broken off (" + ofItsOwn},
+		{foreign, false, "is not one of Verenc's, or its creation was broken off (" + ofItsOwn},
+		{foreign, true, "file exists"},
 		{newer, false, "newer version of verenc (schema 99, this one knows"},
 		{newer, true, "file exists"},
-		{filepath.Join(dir, "no", "folder"), true, "no such file or directory"},
+		{filepath.Join(dir, "no", "folder"), true, "(make the folder " + filepath.Join(dir, "no") + ")"},
 	} {
 		d, err := Open(ctx, Config{Path: test.path, Create: test.create})
 		if err == nil {
@@ -42,6 +53,19 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.path) {
 			t.Errorf("%s: got %v, want %q", test.path, err, test.want)
+		}
+	}
+	if after, err := os.ReadFile(foreign); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("another program's file was changed: %v", err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "no such file or directory (name a file that verenc backup has made)",
+		foreign:                    "creation was broken off (name a file that verenc backup has made)",
+		newer:                      "(run that version)",
+	} {
+		err := Restore(ctx, path, filepath.Join(dir, "restored"))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("restore %s: got %v, want %q", path, err, want)
 		}
 	}
 }
