@@ -227,7 +227,7 @@ func TestServeRefuses(t *testing.T) {
 		{"VERENC_TOKEN_LABEL=nobody", []string{`find token (label "nobody"`, "run verenc doctor"}},
 		{"VERENC_TOKEN_MODULE=/nowhere/module.so", []string{"/nowhere/module.so", "scripts/setup.sh"}},
 		{"VERENC_TOKEN_PIN_FILE=" + s.write(t, "wrong.pin", "00000000", 0o600),
-			[]string{"token refused the PIN", "run verenc doctor"}},
+			[]string{"token refused the PIN", "correct the PIN in the file " + s.path("wrong.pin")}},
 		{"VERENC_TOKEN_PIN_FILE=/nowhere/pin", []string{"read PIN", "/nowhere/pin"}},
 		{"VERENC_LISTEN=nonsense", []string{"listen: ", "nonsense", "give host:port"}},
 		{"VERENC_LOG_LEVEL=loud", []string{"log_level", "loud"}},
