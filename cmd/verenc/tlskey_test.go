@@ -144,14 +144,14 @@ func TestTLSKeyRefused(t *testing.T) {
 	for uri, words := range map[string]string{
 		"pkcs11:object=nowhere":                                   "no private key has this label and id",
 		"pkcs11:token=another;object=verenc%2Ftls%2Fone":          `the token has the label`,
-		"pkcs11:object=verenc%2Ftls%2Fone?pin-value=1234":         "tls_key: read PKCS#11 URI: attribute pin-value",
+		"pkcs11:object=verenc%2Ftls%2Fone?pin-value=hunter2":      "tls_key: read PKCS#11 URI: attribute pin-value",
 		"pkcs11:object=verenc%2Ftls%2Fone;slot-id=0":              "slots are numbered anew",
 		"pkcs11:object=verenc/tls/one":                            "must be written as %2F",
 		"pkcs11:id=%00;object=verenc%2Ftls%2Fone":                 "no private key has this label and id",
 		"pkcs11:serial=00;type=private;object=verenc%2Ftls%2Fone": "serial number",
 	} {
 		r := one.with("VERENC_TLS_KEY="+uri).run(t, "serve")
-		if refused(t, r, words); strings.Contains(r.stderr, "1234") {
+		if refused(t, r, words); strings.Contains(r.stderr, "hunter2") {
 			t.Errorf("the PIN is told: %v", r)
 		}
 	}
