@@ -31,12 +31,19 @@ func readPIN(c *Config) (string, error) {
 	return pin, nil
 }
 
-// pinOrigin says where readPIN finds the PIN. It must come before readPIN, which removes the variable.
+// pinIsInVariable tells whether readPIN finds the PIN in the environment. It must come before readPIN, which removes it
+// there.
+func pinIsInVariable(c *Config) bool {
+	_, given := os.LookupEnv(pinVariable)
+	return given && c.Token.PINFile == ""
+}
+
+// pinOrigin says where readPIN finds the PIN.
 func pinOrigin(c *Config) string {
-	if c.Token.PINFile != "" {
+	switch {
+	case c.Token.PINFile != "":
 		return "the file " + c.Token.PINFile
-	}
-	if _, given := os.LookupEnv(pinVariable); given {
+	case pinIsInVariable(c):
 		return pinVariable
 	}
 	return "the systemd credential " + pinCredential
@@ -45,7 +52,7 @@ func pinOrigin(c *Config) string {
 // renewedPIN returns how a server reads the PIN before a login, since it may have been changed; nil for
 // a PIN from the environment, which is read once.
 func renewedPIN(c *Config) func() (string, error) {
-	if _, variable := os.LookupEnv(pinVariable); c.Token.PINFile == "" && variable {
+	if pinIsInVariable(c) {
 		return nil
 	}
 	return func() (string, error) { return readPIN(c) }
