@@ -131,6 +131,7 @@ func FuzzProveRecords(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Add(good[len(good)/3:])
 	f.Add(append(bytes.Clone(good), "  "...))
+	f.Add(append(bytes.Clone(good[:len(good)-1]), "  "...)) // a last line without its end, and blanks
 	f.Add(append(bytes.Clone(good[len(good)/2:]), good...))
 	f.Add(bytes.ReplaceAll(good, []byte(`"logIndex":1`), []byte(`"logIndex":9`)))
 	f.Fuzz(func(t *testing.T, data []byte) { proveChanged(t, files, name, data) })
